@@ -1,0 +1,32 @@
+"""``python -m ppl_vae`` and ``ppl-vae``: the verbs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "fit": "fit a program to data and write a run folder",
+    "evaluate": "repeat the test figures of a run, or make others",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the verb that the first argument names, or list them."""
+    verb, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
+    if verb in VERBS:
+        return importlib.import_module(f"ppl_vae.{verb}").main(rest)
+    if verb in ("-h", "--help"):
+        print("usage: ppl-vae VERB [options]          (the same as python -m ppl_vae.VERB)\n")
+        print("\n".join(f"  {name:<10} {what}" for name, what in VERBS.items()))
+        print("\nppl-vae VERB --help tells the options.")
+        return 0
+    from ppl_vae.errors import nearest
+
+    print(f"error: unknown verb {verb!r}; {nearest(verb, VERBS)}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

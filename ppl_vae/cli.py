@@ -1,0 +1,108 @@
+"""What the verbs' command lines share: options in either spelling, and bad input in one line."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import jsonargparse
+import torch
+
+from ppl_vae.errors import Diverged, InputError, nearest
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """A parser whose options may be written with hyphens or underscores, and whose errors are one line.
+
+    Args:
+        model_help: the help of ``--model``, an option that is read before the parser can be made.
+    """
+
+    def __init__(self, *args: Any, model_help: str = "", **options: Any) -> None:
+        super().__init__(*args, exit_on_error=False, default_meta=False, **options)
+        self._model_help = model_help
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Parse; raises ``InputError`` for what cannot be parsed."""
+        try:
+            return super().parse_args(underscored(sys.argv[1:] if args is None else args), *rest, **options)
+        except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError) as error:
+            self._fail(str(error))
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Called by argparse; raises ``InputError`` in place of printing the usage."""
+        self._fail(message)
+
+    def format_help(self, *args: Any) -> str:
+        """The help, with options as they are usually written."""
+        text = re.sub(r"--(\w+)", lambda match: match.group(0).replace("_", "-"), super().format_help(*args))
+        text = text.replace("[--model CONFIG]", "[--model MODEL]")
+        return re.sub(r"--model CONFIG\s+Path to a configuration file\.", f"--model MODEL {self._model_help}", text)
+
+    def _fail(self, message: str) -> NoReturn:
+        if unknown := re.search(r"unrecognized arguments: (\S+)", message, re.IGNORECASE):
+            option = unknown.group(1).split("=")[0]
+            if not option.startswith("-"):
+                raise InputError(f"unexpected argument {option!r}: options start with --")
+            known = [name for name in self._option_string_actions if name.startswith("--") and not name.endswith("+")]
+            shown = {name.lstrip("-"): _hyphenated(name) for name in known}
+            hint = nearest(option.lstrip("-"), shown).split("? ")
+            raise InputError(
+                f"unknown option {_hyphenated(option)!r}"
+                + (f"; {_hyphenated(hint[0])}?" if len(hint) > 1 else "")
+                + "; --help lists them all"
+            )
+        if bad := re.search(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL):
+            key, reason = bad.groups()
+            raise InputError(f"option {_hyphenated('--' + key)}: {_one_line(reason)}")
+        raise InputError(_one_line(message))
+
+
+def underscored(args: Sequence[str]) -> list[str]:
+    """Option names with underscores, as in Python; values are left alone.
+
+    Example:
+        >>> underscored(["--max-epochs", "3", "--output=a-b", "--model.latent-dim", "2"])
+        ['--max_epochs', '3', '--output=a-b', '--model.latent_dim', '2']
+    """
+
+    def name(arg: str) -> str:
+        option, equals, value = arg.partition("=")
+        return "--" + option[2:].replace("-", "_") + equals + value
+
+    return [name(arg) if arg.startswith("--") and len(arg) > 2 else arg for arg in args]
+
+
+def command(verb: Callable[[Sequence[str]], None], args: Sequence[str] | None = None) -> int:
+    """Run a verb as a command: 0 is success; 2 is bad input, one line on standard error.
+
+    Sets the precision of fp32 matrix products to "medium", which is faster where the processor has bf16 units; a
+    library must not, so it is done here.
+    """
+    torch.set_float32_matmul_precision("medium")
+    try:
+        verb(sys.argv[1:] if args is None else args)
+    except (InputError, Diverged) as error:
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _hyphenated(option: str) -> str:
+    head, dot, tail = option.partition(".")
+    return head.replace("_", "-") + dot + tail
+
+
+def _one_line(text: str) -> str:
+    """Text in one line; of jsonargparse's list of failures for a union of types, the first."""
+    if found := re.search(r"Expected a (typing\.)?(.+?)\s*(- Expected|Given value|Got value|$)(.*)", text, re.DOTALL):
+        wanted = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", found.group(2)).strip(" .\n")
+        value = re.search(r"(?:Given value|Got value): (.*)", text, re.DOTALL)
+        return f"expected {wanted}, got {value.group(1).strip() if value else 'something else'}"
+    return " ".join(text.split())

@@ -1,0 +1,35 @@
+"""Data sets as named arrays: load them, check them, make bits of them, serve them in batches.
+
+Example:
+    >>> from ppl_vae.data import Batches, load_dataset
+    >>> digits = load_dataset("digits", seed=0)
+    >>> batches = Batches(digits.train, ["x", "y"], batch_size=128)
+    >>> x, y = next(batches.shuffled(seed=1))
+    >>> tuple(x.shape), tuple(y.shape)
+    ((128, 64), (128,))
+"""
+
+from __future__ import annotations
+
+from ppl_vae.data.batches import Batches, subset
+from ppl_vae.data.binarize import BINARIZE, Binarize
+from ppl_vae.data.checks import check_arrays
+from ppl_vae.data.dataset import Dataset
+from ppl_vae.data.images import as_images
+from ppl_vae.data.load import DATASETS, load_dataset
+from ppl_vae.data.split import PARTS
+from ppl_vae.data.torchvision_import import import_torchvision
+
+__all__ = [
+    "BINARIZE",
+    "DATASETS",
+    "PARTS",
+    "Batches",
+    "Binarize",
+    "Dataset",
+    "as_images",
+    "check_arrays",
+    "import_torchvision",
+    "load_dataset",
+    "subset",
+]

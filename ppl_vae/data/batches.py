@@ -1,0 +1,152 @@
+"""Batches of arrays that lie on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.data.binarize import check_unit_interval
+from ppl_vae.data.split import SUBSET_STREAM, generator
+from ppl_vae.errors import InputError, nearest
+
+
+class Batches:
+    """Batches of named arrays, each a tuple of tensors in the order of ``names``.
+
+    The arrays go to the device once, and a batch is an index look-up there: no worker processes. The last
+    batch is smaller where the batch size does not divide the number of data.
+
+    Args:
+        arrays: arrays of shape ``(N, ...)`` by name.
+        names: which of them a batch holds, in this order: the arguments of ``model``.
+        batch_size: data in a batch, ``B``.
+        device: where the arrays lie.
+        dtype: what real numbers are cast to; whole numbers become int64, Booleans stay.
+        dynamic: names of arrays of probabilities; a batch has Bernoulli draws of them, new ones for each
+            seed (Burda et al., 2016).
+
+    Attributes:
+        num_data: the number of data, ``N``.
+
+    Raises:
+        InputError: if a name is missing, there are no names or no rows, the batch size is below 1, arrays
+            differ in length, or a dynamic array is no array of probabilities.
+
+    Example:
+        >>> batches = Batches({"x": np.eye(5), "y": np.arange(5)}, ["x", "y"], batch_size=2)
+        >>> len(batches), batches.num_data
+        (3, 5)
+        >>> [y.tolist() for x, y in batches.in_order()]
+        [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        names: Sequence[str],
+        batch_size: int,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        dynamic: Collection[str] = (),
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}: expected 1 or more")
+        if not names:
+            raise InputError("no names of arrays: a batch needs at least one, such as 'x'")
+        for name in (*names, *dynamic):
+            if name not in arrays:
+                raise InputError(f"the data have no array {name!r}: {nearest(name, arrays)}")
+        for name in dynamic:
+            if arrays[name].dtype.kind != "f":
+                raise InputError(
+                    f"dynamic array '{name}' has dtype {arrays[name].dtype}: expected real numbers in [0, 1]"
+                )
+            check_unit_interval(f"dynamic array '{name}'", arrays[name])
+        self.num_data = _num_rows({name: arrays[name] for name in names})
+        self.batch_size = batch_size
+        self.names = tuple(names)
+        self._is_dynamic = tuple(name in dynamic for name in names)
+        self._tensors = tuple(_tensor(arrays[name], device, dtype) for name in names)
+
+    def __len__(self) -> int:
+        """The number of batches, the last, smaller one included."""
+        return -(-self.num_data // self.batch_size)
+
+    def shuffled(self, seed: int) -> Iterator[tuple[Tensor, ...]]:
+        """Every datum once, in an order and with draws that depend on the seed alone.
+
+        The global random state is not touched. The order is the same on every device; draws are not.
+        """
+        order_generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(self.num_data, generator=order_generator).to(self._tensors[0].device)
+        draws = self._draws(order_generator)
+        for rows in order.split(self.batch_size):
+            yield self._batch((tensor.index_select(0, rows) for tensor in self._tensors), draws)
+
+    def in_order(self, seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        """Every datum once, in the order of its row; the seed decides the draws of dynamic arrays.
+
+        The other tensors are views: do not write to them.
+        """
+        draws = self._draws(torch.Generator().manual_seed(seed))
+        for start in range(0, self.num_data, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield self._batch((tensor[rows] for tensor in self._tensors), draws)
+
+    def _draws(self, parent: torch.Generator) -> torch.Generator:
+        seed = int(torch.randint(2**31, (), generator=parent))
+        return torch.Generator(self._tensors[0].device).manual_seed(seed)
+
+    def _batch(self, tensors: Iterator[Tensor], draws: torch.Generator) -> tuple[Tensor, ...]:
+        return tuple(
+            torch.bernoulli(tensor, generator=draws) if is_dynamic else tensor
+            for tensor, is_dynamic in zip(tensors, self._is_dynamic, strict=True)
+        )
+
+
+def subset(arrays: Mapping[str, np.ndarray], num_data: int | None, seed: int) -> dict[str, np.ndarray]:
+    """Some rows of every array, drawn at random without replacement, in ascending order of row.
+
+    Args:
+        arrays: arrays of shape ``(N, ...)`` by name.
+        num_data: how many rows; None, or ``N`` and more, is all of them.
+        seed: decides which rows.
+
+    Returns:
+        Arrays of shape ``(num_data, ...)`` by name.
+
+    Raises:
+        InputError: if ``num_data`` is below 1, the seed is negative, or arrays differ in length.
+
+    Example:
+        >>> y = subset({"y": np.arange(100)}, 3, seed=0)["y"]
+        >>> len(set(y.tolist())), bool((np.diff(y) > 0).all())
+        (3, True)
+    """
+    total = _num_rows(arrays)
+    if num_data is None or num_data >= total:
+        return dict(arrays)
+    if num_data < 1:
+        raise InputError(f"num_data is {num_data}: expected 1 or more, or None for all {total} rows")
+    rows = np.sort(generator(seed, SUBSET_STREAM).choice(total, size=num_data, replace=False))
+    return {name: values[rows] for name, values in arrays.items()}
+
+
+def _num_rows(arrays: Mapping[str, np.ndarray]) -> int:
+    sizes = {name: len(values) for name, values in arrays.items()}
+    if len(set(sizes.values())) != 1:
+        found = ", ".join(f"'{name}' {size}" for name, size in sizes.items())
+        raise InputError(f"arrays differ in their number of rows ({found}): every array needs one row a datum")
+    num_rows = next(iter(sizes.values()))
+    if num_rows == 0:
+        raise InputError(f"the arrays {', '.join(sizes)} are empty: expected at least one row")
+    return num_rows
+
+
+def _tensor(values: np.ndarray, device: str | torch.device, dtype: torch.dtype) -> Tensor:
+    kinds = {"f": dtype, "b": torch.bool}
+    return torch.tensor(values, dtype=kinds.get(values.dtype.kind, torch.int64), device=device)

@@ -1,0 +1,75 @@
+"""Bits from grey values: a threshold, one draw for good, or a new draw every epoch.
+
+References:
+    Salakhutdinov and Murray (2008), On the quantitative analysis of deep belief networks: one draw for good
+    ("static"). Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders: a new draw every
+    epoch ("dynamic"). Log-likelihoods under different ways are not comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import numpy as np
+
+from ppl_vae.data.split import PARTS, generator
+from ppl_vae.errors import InputError, nearest
+
+Binarize = Literal["none", "threshold", "static", "dynamic"]
+BINARIZE: tuple[str, ...] = get_args(Binarize)
+
+
+def check_binarize(how: str) -> None:
+    """Raise ``InputError`` for an unknown way to binarise."""
+    if how not in BINARIZE:
+        raise InputError(f"unknown binarize {how!r}: {nearest(str(how), BINARIZE)}")
+
+
+def binarize_parts(
+    name: str, parts: Mapping[str, dict[str, np.ndarray]], how: str, seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    r"""Replace the grey x of every part by bits; the other arrays stay.
+
+    ``threshold``: :math:`b = 1[x \ge 1/2]`. ``static``: :math:`b \sim \mathrm{Bernoulli}(x)`, one draw, from
+    a stream of its own for each part. ``dynamic``: as static in valid and test; train stays grey, for
+    ``Batches`` to draw anew every epoch.
+
+    Args:
+        name: the data set, for the message.
+        parts: arrays by part and name; x is float32 of shape ``(N, ...)`` with values in ``[0, 1]``.
+        how: one of ``BINARIZE``.
+        seed: decides the draws.
+
+    Raises:
+        InputError: if ``how`` is unknown or a value lies outside ``[0, 1]``.
+
+    Example:
+        >>> parts = {part: {"x": np.array([[0.2, 0.5, 0.9]], dtype=np.float32)} for part in PARTS}
+        >>> binarize_parts("toy", parts, "threshold", seed=0)["test"]["x"]
+        array([[0., 1., 1.]], dtype=float32)
+    """
+    check_binarize(how)
+    if how == "none":
+        return dict(parts)
+    for part in PARTS:
+        check_unit_interval(f"{name}: x of {part}", parts[part]["x"])
+    bits = {}
+    for stream, part in enumerate(PARTS):
+        x = parts[part]["x"]
+        if how == "threshold":
+            x = (x >= 0.5).astype(np.float32)
+        elif how == "static" or part != "train":
+            x = (generator(seed, stream).random(x.shape, dtype=np.float32) < x).astype(np.float32)
+        bits[part] = {**parts[part], "x": x}
+    return bits
+
+
+def check_unit_interval(where: str, values: np.ndarray) -> None:
+    """Raise ``InputError`` if a value is no probability."""
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"{where} ranges from {low:g} to {high:g}: making bits needs values in [0, 1]; "
+            "rescale it, or use binarize='none'"
+        )

@@ -1,0 +1,117 @@
+"""What every data set has to satisfy before a program sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+import numpy as np
+
+from ppl_vae.data.split import PARTS
+from ppl_vae.errors import InputError
+
+LABELS = "y"
+
+
+def check_parts(name: str, parts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Check the arrays of a data set, part by part and then against the train part.
+
+    Args:
+        name: the data set, for the message.
+        parts: the arrays of "train", "valid" and "test" by name, each of shape ``(N_part, ...)``.
+
+    Raises:
+        InputError: for an empty part, an array that is not numeric, NaN or infinity, arrays of unequal
+            length, a missing array, data of different shapes, or a label out of range.
+    """
+    for part in PARTS:
+        check_arrays(name, part, parts[part])
+    train = parts["train"]
+    for part in PARTS[1:]:
+        _check_same_names(name, part, parts[part], train)
+        for array, values in parts[part].items():
+            if values.shape[1:] != train[array].shape[1:]:
+                raise InputError(
+                    f"{name}: a datum of '{array}' has shape {train[array].shape[1:]} in train and "
+                    f"{values.shape[1:]} in {part}: pad or cut the arrays to one shape"
+                )
+        labels, known = parts[part].get(LABELS), train.get(LABELS)
+        if is_labels(labels) and is_labels(known):
+            _check_label_range(name, part, labels, known)
+
+
+def check_arrays(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Check the arrays of one part, whose rows are the data.
+
+    Raises:
+        InputError: for an empty part, an array that is not numeric, NaN or infinity, arrays of unequal
+            length, or a negative label.
+    """
+    if not arrays:
+        raise InputError(f"{name}: {part} holds no arrays: it needs at least one, such as 'x'")
+    first = next(iter(arrays))
+    for array, values in arrays.items():
+        where = f"{name}: array '{array}' of {part}"
+        check_numeric(where, values)
+        if values.ndim == 0:
+            raise InputError(f"{where} is a single number: expected one row a datum, shape (N, ...)")
+        if len(values) == 0:
+            raise InputError(f"{where} is empty: every part needs at least one row")
+        if len(values) != len(arrays[first]):
+            raise InputError(
+                f"{name}: in {part}, '{first}' has {len(arrays[first])} rows and '{array}' has "
+                f"{len(values)}: every array needs one row a datum"
+            )
+        _check_finite(where, values)
+    labels = arrays.get(LABELS)
+    if is_labels(labels) and labels.min() < 0:
+        row = int(np.argmax(labels < 0))
+        raise InputError(
+            f"{name}: label out of range: '{LABELS}' of {part} has {labels[row]} in row {row}: number the labels from 0"
+        )
+
+
+def check_numeric(where: str, values: np.ndarray) -> None:
+    """Raise ``InputError`` for anything but an array of Booleans, whole or real numbers."""
+    if not isinstance(values, np.ndarray):
+        raise InputError(f"{where} is a {type(values).__name__}: expected a NumPy array")
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"{where} has dtype {values.dtype}: expected numbers, so convert or remove it")
+
+
+def is_labels(values: np.ndarray | None) -> TypeGuard[np.ndarray]:
+    """Whether an array holds labels: whole numbers, one a datum."""
+    return values is not None and values.ndim == 1 and values.dtype.kind in "iu"
+
+
+def _check_finite(where: str, values: np.ndarray) -> None:
+    if values.dtype.kind != "f":
+        return
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    at = np.unravel_index(int(np.argmin(finite)), values.shape)
+    raise InputError(
+        f"{where} has {values[at]} in row {at[0]}: fill the value in or remove the row "
+        "(rows count from 0; a mask can be an array of its own)"
+    )
+
+
+def _check_same_names(name: str, part: str, arrays: Mapping[str, np.ndarray], train: Mapping[str, np.ndarray]) -> None:
+    for here, there, place, other in ((train, arrays, "train", part), (arrays, train, part, "train")):
+        for array in here:
+            if array not in there:
+                raise InputError(
+                    f"{name}: array '{array}' is in {place} but not in {other}: "
+                    f"add it to {other} or leave it out of every part"
+                )
+
+
+def _check_label_range(name: str, part: str, labels: np.ndarray, train: np.ndarray) -> None:
+    largest = train.max()
+    if labels.max() > largest:
+        row = int(np.argmax(labels > largest))
+        raise InputError(
+            f"{name}: label out of range: '{LABELS}' of {part} has {labels[row]} in row {row}, "
+            f"the largest in train is {largest}: remove the row or add its class to train"
+        )

@@ -1,0 +1,79 @@
+"""How a datum is drawn as an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from ppl_vae.errors import InputError
+
+
+def as_images(x: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+    """The images of data, channels last, ready for matplotlib's ``imshow``.
+
+    ``image_shape`` is how a datum is drawn, not how it is stored: ``(H, W)`` grey or ``(H, W, 3)`` colour. A
+    datum stored channel-first, with shape ``(3, H, W)``, has its channels moved to the end; any other one,
+    a vector of pixels too, is only reshaped. Where every size is 3, channel-first wins.
+
+    Args:
+        x: data of shape ``(N, ...)``.
+        image_shape: ``(H, W)`` or ``(H, W, 3)``, the ``image_shape`` of a ``Dataset``.
+
+    Returns:
+        An array of shape ``(N, H, W)`` or ``(N, H, W, 3)``.
+
+    Example:
+        >>> as_images(np.zeros((5, 64)), (8, 8)).shape
+        (5, 8, 8)
+        >>> as_images(np.zeros((5, 3, 8, 6)), (8, 6, 3)).shape
+        (5, 8, 6, 3)
+    """
+    if _is_channel_first(x.shape[1:]) and tuple(image_shape) == (*x.shape[2:], 3):
+        return np.moveaxis(x, 1, -1)
+    return x.reshape(len(x), *image_shape)
+
+
+def infer_image_shape(datum_shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The image shape of data stored as images, None for any other data.
+
+    Shapes ``(H, W)``, ``(1, H, W)`` and ``(H, W, 1)`` give ``(H, W)``; ``(3, H, W)`` and ``(H, W, 3)`` give
+    ``(H, W, 3)``.
+    """
+    match datum_shape:
+        case (int(), int()):
+            return datum_shape
+        case (1, height, width) | (height, width, 1):
+            return height, width
+        case (3, height, width) | (height, width, 3):
+            return height, width, 3
+    return None
+
+
+def check_image_shape(name: str, image_shape: Sequence[int], datum_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The image shape asked for, with the channels last.
+
+    Raises:
+        InputError: if it is no shape of an image, does not have the size of a datum, or puts the channels of
+            a vector of pixels first.
+    """
+    asked = tuple(int(size) for size in image_shape)
+    shape = infer_image_shape(asked)
+    if shape is None or min(asked) < 1:
+        raise InputError(f"{name}: image_shape {asked}: expected (H, W), (H, W, 3) or (3, H, W)")
+    if prod(asked) != prod(datum_shape):
+        raise InputError(
+            f"{name}: image_shape {asked} has {prod(asked)} values and a datum of x has {prod(datum_shape)}: "
+            "give the height and width of the images"
+        )
+    if _is_channel_first(asked) and asked != datum_shape:
+        raise InputError(
+            f"{name}: image_shape {asked} is channel-first and a datum of x has shape {datum_shape}: "
+            f"save x with shape (N, {asked[0]}, {asked[1]}, {asked[2]}), or order its pixels as {shape}"
+        )
+    return shape
+
+
+def _is_channel_first(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] == 3

@@ -1,0 +1,97 @@
+"""Load a data set by its name or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ppl_vae.data.binarize import binarize_parts, check_binarize
+from ppl_vae.data.dataset import Dataset
+from ppl_vae.data.digits import load_digits
+from ppl_vae.data.files import SUFFIXES, read_file
+from ppl_vae.data.images import check_image_shape, infer_image_shape
+from ppl_vae.data.parts import parts_of, scale_bytes
+from ppl_vae.data.split import PARTS
+from ppl_vae.data.vision import CLASSES, load_vision
+from ppl_vae.errors import InputError, nearest
+
+DATASETS = ("digits", *CLASSES)
+
+
+def load_dataset(
+    data: str | Path = "digits",
+    *,
+    data_root: str | Path | None = None,
+    binarize: str | None = None,
+    image_shape: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Load a named image set, or a file of your own, as checked named arrays.
+
+    A ``.npz`` file holds x_train, x_valid, x_test (likewise y and any other array); a part that is missing is
+    a tenth of train, and arrays called just x, y are split 80/10/10 %. A ``.npy`` file is x. A ``.csv`` file
+    has one row a datum, with or without a line of names; a column called y or label, of whole numbers, is y.
+
+    Args:
+        data: one of ``DATASETS`` or the path of an .npz, .npy or .csv file.
+        data_root: where torchvision's image sets are or are downloaded to; None is ``~/.cache/ppl_vae``.
+        binarize: "none", "threshold" (1 from half the range up), "static" (one Bernoulli draw, by seed) or
+            "dynamic" (train stays grey, and ``Batches`` draws it anew every epoch). None is "threshold"
+            for a named image set, whose grey values a Bernoulli likelihood cannot observe, and "none" for a
+            file. Images of bytes in a file are divided by 255 if they are made bits, and kept if not.
+        image_shape: how a datum of x is drawn, ``(H, W)`` or ``(H, W, 3)``. Data stored as images,
+            ``(H, W)``, ``(1, H, W)``, ``(3, H, W)`` or ``(H, W, 3)`` each, have it by themselves; a vector
+            of pixels is reshaped, so its channels come last. See :func:`ppl_vae.data.as_images`.
+        seed: decides the split and the draws.
+
+    Returns:
+        The data set: x float32, shape ``(N, ...)``; where there are labels, y int64, shape ``(N,)``.
+
+    Raises:
+        InputError: for an unknown name, a missing or broken file, a download that fails, an array that does
+            not pass the checks of ``Dataset``, or a wrong ``binarize``, ``image_shape`` or ``seed``.
+
+    References:
+        Salakhutdinov and Murray (2008) for "static", Burda et al. (2016) for "dynamic".
+
+    Example:
+        >>> load_dataset("digits").describe()
+        'digits: 1257 train, 180 valid, 360 test; x 64, y; x binarised (threshold)'
+    """
+    is_named = str(data) in DATASETS
+    how = ("threshold" if is_named else "none") if binarize is None else binarize
+    check_binarize(how)
+    grey = _load_named(str(data), data_root, seed) if is_named else _load_file(data, seed, is_unit=how != "none")
+    if image_shape is not None:
+        shape = check_image_shape(grey.name, image_shape, grey.train["x"].shape[1:])
+        grey = replace(grey, image_shape=shape)
+    if how == "none":
+        return grey
+    bits = binarize_parts(grey.name, {part: grey.part(part) for part in PARTS}, how, seed)
+    return replace(grey, train=bits["train"], valid=bits["valid"], test=bits["test"], binarize=how)
+
+
+def _load_named(name: str, data_root: str | Path | None, seed: int) -> Dataset:
+    parts, image_shape = load_digits(seed) if name == "digits" else load_vision(name, data_root, seed)
+    return _dataset(name, parts, image_shape)
+
+
+def _load_file(data: str | Path, seed: int, *, is_unit: bool) -> Dataset:
+    path = Path(data).expanduser()
+    if len(path.parts) <= 1 and not path.suffix and not path.is_file():
+        raise InputError(
+            f"unknown data set {str(data)!r}: {nearest(str(data).lower(), DATASETS)}, "
+            f"or the path of a file ({', '.join(SUFFIXES)})"
+        )
+    arrays = read_file(path)
+    if is_unit:
+        arrays = scale_bytes(arrays)
+    parts = parts_of(path.name, arrays, seed)
+    return _dataset(path.name, parts, infer_image_shape(parts["train"]["x"].shape[1:]))
+
+
+def _dataset(name: str, parts: Mapping[str, dict[str, np.ndarray]], image_shape: tuple[int, ...] | None) -> Dataset:
+    return Dataset(name, parts["train"], parts["valid"], parts["test"], image_shape=image_shape)

@@ -1,0 +1,83 @@
+"""From the arrays of a file to the parts of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ppl_vae.data.checks import check_arrays, check_numeric
+from ppl_vae.data.split import PARTS, split_rows
+from ppl_vae.errors import InputError
+
+
+def parts_of(name: str, arrays: Mapping[str, np.ndarray], seed: int) -> dict[str, dict[str, np.ndarray]]:
+    """Sort arrays by part, convert them, and split off train what is missing.
+
+    Arrays are called ``x_train``, ``x_valid``, ``x_test``, ``y_train`` and so on; arrays called ``x``, ``y``
+    are all train. A part that is missing is a tenth of the rows of train, drawn by seed: nothing but train
+    is split 80/10/10 %.
+
+    Args:
+        name: the data set, for the message.
+        arrays: arrays by their name in the file.
+        seed: decides the split.
+
+    Returns:
+        For each part its arrays: x as float32, other real numbers as float32, whole numbers as int64.
+
+    Raises:
+        InputError: if there is no x in train, an array belongs to no part, or train has too few rows or
+            arrays that do not pass the checks.
+
+    Example:
+        >>> parts = parts_of("toy", {"x": np.arange(20)[:, None], "y": np.arange(20)}, seed=0)
+        >>> {part: arrays["x"].shape for part, arrays in parts.items()}
+        {'train': (16, 1), 'valid': (2, 1), 'test': (2, 1)}
+    """
+    parts = _group(name, arrays)
+    missing = [part for part in PARTS if part not in parts]
+    if missing:
+        train = parts["train"]
+        # Checked before the split, so that a message gives the row of the file.
+        check_arrays(name, "the file" if len(missing) == 2 else "train", train)
+        shares = [100 - 10 * len(missing), *[10 for _ in missing]]
+        rows = split_rows(len(train["x"]), shares, seed, name)
+        for part, at in zip(("train", *missing), rows, strict=True):
+            parts[part] = {array: values[at] for array, values in train.items()}
+    return {part: parts[part] for part in PARTS}
+
+
+def scale_bytes(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Divide x by 255 where all its parts are bytes and some value is above 1; leave the rest."""
+    x = {key: values for key, values in arrays.items() if key == "x" or key.rpartition("_")[0] == "x"}
+    is_bytes = all(values.dtype == np.uint8 for values in x.values())
+    if not is_bytes or not any(values.max(initial=0) > 1 for values in x.values()):
+        return dict(arrays)
+    return {**arrays, **{key: values / np.float32(255) for key, values in x.items()}}
+
+
+def _group(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    has_parts = any(key.rpartition("_")[2] in PARTS for key in arrays)
+    for key, values in arrays.items():
+        array, _, part = key.rpartition("_") if has_parts else (key, "", "train")
+        if not array or part not in PARTS:
+            raise InputError(
+                f"{name}: array '{key}' belongs to no part: "
+                f"call it {key}_train, {key}_valid or {key}_test, or remove it"
+            )
+        parts.setdefault(part, {})[array] = _convert(f"{name}: array '{key}'", array, values)
+    if "x" not in parts.get("train", {}):
+        wanted = "x_train" if has_parts else "x or x_train"
+        raise InputError(f"{name}: no array {wanted}: it has {', '.join(arrays) or 'none'}; rename the data")
+    return parts
+
+
+def _convert(where: str, array: str, values: np.ndarray) -> np.ndarray:
+    check_numeric(where, values)
+    if array == "x" or values.dtype.kind == "f":
+        # What float32 cannot hold becomes infinite, which the checks report.
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+    return values if values.dtype.kind == "b" else values.astype(np.int64)

@@ -1,0 +1,61 @@
+"""Random numbers by seed and purpose, and the random split of rows into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ppl_vae.errors import InputError
+
+PARTS = ("train", "valid", "test")
+
+# Streams 0, 1 and 2 are those of the parts (one Bernoulli draw each), by their position in PARTS.
+SPLIT_STREAM = 3
+SUBSET_STREAM = 4
+
+# SeedSequence([seed, 0]) is SeedSequence(seed). Without a word of its own, the draws of train would be the
+# numbers of default_rng(seed), and grey values simulated with the same seed would give bits that are all 0.
+NAMESPACE = 0x70706C76
+
+MIN_ROWS = 10
+
+
+def generator(seed: int, stream: int) -> np.random.Generator:
+    """A generator of its own for each seed and purpose; NumPy's global state is not touched.
+
+    Raises:
+        InputError: if the seed is negative.
+    """
+    if seed < 0:
+        raise InputError(f"seed is {seed}: expected a whole number, 0 or larger")
+    return np.random.default_rng(np.random.SeedSequence([seed, stream, NAMESPACE]))
+
+
+def split_rows(num_rows: int, shares: Sequence[int], seed: int, where: str) -> list[np.ndarray]:
+    """Split rows at random into disjoint parts that cover them all.
+
+    Args:
+        num_rows: the number of rows, ``N``.
+        shares: the relative size of each part, such as ``(80, 10, 10)``.
+        seed: the same seed gives the same split.
+        where: names the data in an error message.
+
+    Returns:
+        For each share the indices of its rows, in ascending order.
+
+    Raises:
+        InputError: if there are fewer than 10 rows.
+
+    Example:
+        >>> [len(rows) for rows in split_rows(1797, (70, 10, 20), seed=0, where="digits")]
+        [1257, 180, 360]
+    """
+    if num_rows < MIN_ROWS:
+        raise InputError(
+            f"{where}: {num_rows} rows are too few to split (at least {MIN_ROWS}): "
+            "add rows, or give x_train, x_valid and x_test in an .npz file"
+        )
+    cuts = np.cumsum(shares)[:-1] * num_rows // sum(shares)
+    order = generator(seed, SPLIT_STREAM).permutation(num_rows)
+    return [np.sort(rows) for rows in np.split(order, cuts)]

@@ -1,0 +1,44 @@
+"""Import torchvision beside a PyTorch that it was not built for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+import torch
+
+from ppl_vae.errors import InputError
+
+# A schema lives as long as its Library object.
+_library: torch.library.Library | None = None
+
+
+def import_torchvision() -> ModuleType:
+    """Import torchvision, also where its compiled operators cannot be loaded.
+
+    PyPI's torchvision is built for CUDA. Beside a CPU-only PyTorch its operators do not load, and the import
+    fails with "operator torchvision::nms does not exist". Only then are the schemas of ``nms`` and ``qnms``
+    declared, and the import tried again. The data sets need no operator.
+
+    Raises:
+        InputError: if torchvision is not installed.
+    """
+    global _library
+    try:
+        return importlib.import_module("torchvision")
+    except ModuleNotFoundError as error:
+        if error.name != "torchvision":
+            raise
+        raise InputError("torchvision is not installed: run `pip install torchvision`") from None
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+    # A failed import leaves the submodules that it finished.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    if _library is None:
+        _library = torch.library.Library("torchvision", "FRAGMENT")
+        for operator in ("nms", "qnms"):
+            _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return importlib.import_module("torchvision")

@@ -1,0 +1,30 @@
+"""The errors that a user can cause, each told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Bad input: its message is one line with what is wrong, where, the value, and the remedy.
+
+    The commands print the message and exit with status 2; in Python it is a ``ValueError``.
+    """
+
+
+class Diverged(ArithmeticError):
+    """A training run whose loss is no longer finite: names the epoch and the batch."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, then all of them.
+
+    Example:
+        >>> nearest("mnits", ["digits", "mnist"])
+        "did you mean 'mnist'? (known: digits, mnist)"
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}(known: {', '.join(names)})" if hint else f"known: {', '.join(names)}"

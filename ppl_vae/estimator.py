@@ -1,0 +1,419 @@
+"""The estimator: a program fitted to arrays, with scikit-learn's habits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from ppl_vae.data import Batches, check_arrays
+from ppl_vae.errors import InputError
+from ppl_vae.evidence import Evidence, importance_sampling
+from ppl_vae.inference import Epoch, Training, amortized_steps
+from ppl_vae.inference.training import Schedule
+from ppl_vae.program import Batch, Draws, Program, check, check_observations, seeded
+from ppl_vae.runs import Run, build_program, program_class, read_checkpoint, write_checkpoint
+
+Accelerator = Literal["auto", "cpu", "cuda"]
+Arrays = Mapping[str, np.ndarray]
+
+ROWS_PER_PASS = 512
+NUMBERS_PER_PASS = 2**22
+"""Size of the largest tensor of an evaluation: draws times data times numbers a datum."""
+
+
+class Score(NamedTuple):
+    """ELBO and log evidence of a part of the data, nats per datum, each with its standard error over data."""
+
+    elbo: float
+    elbo_se: float
+    log_evidence: float
+    log_evidence_se: float
+    estimator: str
+    num_samples: int
+    num_data: int
+
+
+class PosteriorDraws(NamedTuple):
+    """Draws for every datum, by site: arrays ``(num_samples, N, ...)``."""
+
+    latents: dict[str, np.ndarray]
+    observed: dict[str, np.ndarray]
+    """Draws of the observed sites given the latents: the posterior predictive."""
+    means: dict[str, np.ndarray]
+    """Means of the observed sites given the latents."""
+    data: dict[str, np.ndarray]
+    """What the observed sites observe, ``(N, ...)``."""
+
+
+class VariationalInference(BaseEstimator):
+    """Fit a Pyro program by variational inference.
+
+    The program's modules are trained in place, as in PyTorch; what is fitted besides ends in an underscore.
+
+    Args:
+        program: an object with ``model`` and ``guide``, a ``Program``, or a pair of functions.
+        guide: the method; ``"amortized"`` trains the program's own guide by SVI with ``Trace_ELBO``.
+        num_particles: draws per datum in the training objective.
+        max_epochs: most passes over the training data.
+        batch_size: data per gradient step.
+        learning_rate: Adam's, at the start.
+        schedule: ``"cosine"`` lets it fall to zero over ``max_epochs``; ``"constant"`` does not.
+        patience: stop after this many epochs without a better validation ELBO; None trains to the end.
+        validation_fraction: share of the data that ``fit`` holds out where it is given no validation data.
+        num_samples: draws per datum in estimates of the evidence.
+        seed: decides every random number; the same seed gives the same numbers on the same machine.
+        accelerator: ``"auto"`` takes a GPU if there is one.
+        data_plate: name of the program's data plate, where it cannot be told from the trace.
+
+    Example:
+        >>> from ppl_vae.models.factor_analysis import FactorAnalysis
+        >>> x = np.random.default_rng(0).normal(size=(200, 5)).astype("float32")
+        >>> vi = VariationalInference(FactorAnalysis(data_dim=5, latent_dim=2), max_epochs=20, num_samples=100)
+        >>> vi.fit(x).transform(x).shape
+        (200, 2)
+        >>> vi.score_samples(x).shape, vi.sample(7).shape, vi.reconstruct(x).shape
+        ((200,), (7, 5), (200, 5))
+    """
+
+    def __init__(
+        self,
+        program: Any,
+        guide: Literal["amortized"] = "amortized",
+        *,
+        num_particles: int = 1,
+        max_epochs: int = 300,
+        batch_size: int = 128,
+        learning_rate: float = 3e-3,
+        schedule: Schedule = "cosine",
+        patience: int | None = 50,
+        validation_fraction: float = 0.1,
+        num_samples: int = 1000,
+        seed: int = 0,
+        accelerator: Accelerator = "auto",
+        data_plate: str | None = None,
+    ) -> None:
+        self.program = program
+        self.guide = guide
+        self.num_particles = num_particles
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.num_samples = num_samples
+        self.seed = seed
+        self.accelerator = accelerator
+        self.data_plate = data_plate
+
+    # ------------------------------------------------------------------------------------------------- fitting
+
+    def fit(self, *arrays: Any, validation: Any = None) -> VariationalInference:
+        """Fit to data, and keep the parameters with the best validation ELBO.
+
+        Args:
+            arrays: in the order of ``model``'s arguments, each with a row per datum; or one mapping of names to them.
+            validation: likewise; where it is None, a ``validation_fraction`` of the data is held out.
+
+        Raises:
+            InputError: bad data, or a program that does not pass its check.
+            Diverged: the loss is not finite.
+        """
+        train: Arrays = self._named(arrays, "fit")
+        if validation is not None:
+            given = validation if isinstance(validation, tuple) else (validation,)
+            valid: Arrays | None = self._named(given, "validation")
+        else:
+            train, valid = self._hold_out(train)
+        self.prepare(train, valid)
+        for _ in self.epochs():
+            pass
+        return self
+
+    def prepare(
+        self, train: Arrays, valid: Arrays | None = None, *, dynamic: Collection[str] = (), resume: Path | None = None
+    ) -> None:
+        """All that can fail before training: check options, data and program, and put the data on the device.
+
+        Args:
+            train: named arrays.
+            valid: named arrays that decide when to stop; None trains on to ``max_epochs``.
+            dynamic: names of arrays of probabilities, to draw anew as bits every epoch.
+            resume: a checkpoint to go on from.
+        """
+        self._check_options()
+        self._attach(train)
+        self._train_batches = self._batches(train, self.batch_size, dynamic)
+        check(self.program_, self.template_)
+        for part in (train, valid or {}):
+            if part:
+                row = 0
+                for batch in self._batches(part, ROWS_PER_PASS, dynamic if part is train else ()).in_order():
+                    check_observations(self.program_, batch, row)
+                    row += len(batch[0])
+        self._valid_batches = self._batches(valid, ROWS_PER_PASS) if valid else None
+        self.training_ = Training(
+            self.program_,
+            self.template_,
+            partial(amortized_steps, num_particles=self.num_particles),
+            max_epochs=self.max_epochs,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            patience=self.patience if valid else None,
+            seed=self.seed,
+        )
+        self.train_seconds_ = 0.0
+        if resume is not None:
+            tensors, numbers = read_checkpoint(resume)
+            self.training_.load_state(tensors, numbers)
+            self.train_seconds_ = numbers["train_seconds"]
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train what was prepared; yields after every epoch. The caller prints, saves and stops.
+
+        At the end, or where the caller stops, the program has the parameters with the best validation ELBO.
+        """
+        started, before = time.perf_counter(), self.train_seconds_
+        validate = self._validate if self._valid_batches else None
+        for epoch in self.training_.epochs(self._train_batches.shuffled, validate):
+            self.train_seconds_ = before + time.perf_counter() - started
+            yield epoch
+
+    def _validate(self) -> float:
+        assert self._valid_batches is not None
+        with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
+            elbos = [self.program_.log_weights(b, self.num_particles).mean(0) for b in self._valid_batches.in_order()]
+        return torch.cat(elbos).double().mean().item()
+
+    # ------------------------------------------------------------------------------------- using a fitted program
+
+    def transform(self, *arrays: Any) -> np.ndarray:
+        """Posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
+        means = self._map(arrays, lambda batch: self.program_.posterior_mean(batch, self._inner_draws()))
+        return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
+
+    def score_samples(self, *arrays: Any) -> np.ndarray:
+        """Importance-sampled log evidence of every datum, ``(N,)``, nats."""
+        return self.evidence(*arrays).log_evidence.numpy()
+
+    def score(self, *arrays: Any) -> float:
+        """Mean of ``score_samples``, nats per datum; higher is better."""
+        return float(self.score_samples(*arrays).mean())
+
+    def evidence(self, *arrays: Any, num_samples: int | None = None) -> Evidence:
+        """Log evidence of every datum with Monte Carlo error, effective sample size and ELBO, each ``(N,)``, nats."""
+        draws = num_samples or self.num_samples
+
+        def estimate(batch: Batch) -> dict[str, Tensor]:
+            per_draw = sum(tensor.numel() for tensor in batch) + 256 * len(batch[0])
+            at_once = max(1, NUMBERS_PER_PASS // per_draw)
+            return importance_sampling(partial(self.program_.log_weights, batch), draws, at_once)._asdict()
+
+        return Evidence(**{k: torch.from_numpy(v) for k, v in self._map(arrays, estimate).items()})
+
+    def evaluate(self, *arrays: Any, num_samples: int | None = None) -> Score:
+        """ELBO and importance-weighted log evidence of data, with standard errors over the data."""
+        evidence = self.evidence(*arrays, num_samples=num_samples)
+        return Score(
+            *_mean_and_error(evidence.elbo),
+            *_mean_and_error(evidence.log_evidence),
+            estimator="iwae",
+            num_samples=num_samples or self.num_samples,
+            num_data=len(evidence.elbo),
+        )
+
+    def sample(self, num_data: int, *, mean: bool = False, **conditions: Any) -> Any:
+        """Draws from the prior predictive, ``(num_data, ...)``; a dictionary where several sites are observed.
+
+        Args:
+            num_data: how many.
+            mean: the mean of x given z in place of a draw of x.
+            conditions: arrays that the model is conditioned on, such as labels; else those of the first datum seen.
+        """
+        batch = tuple(
+            torch.as_tensor(conditions[name], device=self.device_).expand(num_data, *row.shape[1:])
+            if name in conditions
+            else row[:1].expand(num_data, *row.shape[1:])
+            for name, row in zip(self.arguments_, self.template_, strict=True)
+        )
+        with seeded(self.seed), self.program_.scope(training=False):
+            draws = self.program_.prior(batch)
+        return _single({k: v[0].cpu().numpy() for k, v in (draws.means if mean else draws.observed).items()})
+
+    def reconstruct(self, *arrays: Any) -> Any:
+        """Posterior-predictive mean of data, ``(N, ...)``; a dictionary where several sites are observed."""
+
+        def means(batch: Batch) -> dict[str, Tensor]:
+            per_draw = max(1, sum(tensor.numel() for tensor in batch))
+            num_draws = int(min(64, max(1, NUMBERS_PER_PASS // per_draw)))
+            return {name: mean.mean(0) for name, mean in self.program_.posterior(batch, num_draws).means.items()}
+
+        return _single(self._map(arrays, means))
+
+    def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
+        """Draws of the latents from the guide, and of the data given them."""
+        parts: list[Draws] = []
+        with seeded(self.seed), self.program_.scope(training=False):
+            for batch in self._batches(self._named(arrays, "posterior"), ROWS_PER_PASS).in_order():
+                parts.append(self.program_.posterior(batch, num_samples))
+
+        def joined(field: str, axis: int) -> dict[str, Any]:
+            named = [getattr(part, field) for part in parts]
+            return {k: torch.cat([part[k] for part in named], axis).cpu().numpy() for k in named[0]}
+
+        return PosteriorDraws(joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0))
+
+    def _map(self, arrays: tuple[Any, ...], function: Any) -> dict[str, np.ndarray]:
+        """A function of a batch that gives named tensors with a row per datum, over all data."""
+        named = self._named(arrays, "the data")
+        with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
+            parts = [function(batch) for batch in self._batches(named, ROWS_PER_PASS).in_order()]
+        return {k: torch.cat([part[k] for part in parts]).cpu().numpy() for k in parts[0]}
+
+    def _inner_draws(self) -> int:
+        return 1 if len(self.program_.structure(self.template_).latents) == 1 else 64
+
+    # ------------------------------------------------------------------------------------------- saving, loading
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint: the best parameters, and what training needs to go on."""
+        tensors, numbers = self.training_.state()
+        for name, rows in zip(self.arguments_, self.template_, strict=True):
+            tensors[f"template.{name}"] = rows[:1]
+        extra = {"program": self.program_.name, "train_seconds": self.train_seconds_}
+        write_checkpoint(path, tensors, numbers | extra)
+
+    def load_parameters(self, path: Path) -> VariationalInference:
+        """Take the best parameters of a checkpoint.
+
+        Raises:
+            InputError: cut short, or of another program.
+        """
+        tensors, numbers = read_checkpoint(path)
+        template = {k.removeprefix("template."): v.numpy() for k, v in tensors.items() if k.startswith("template.")}
+        self._check_options()
+        self._attach(template)
+        best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        try:
+            self.program_.load_state(self.template_, best)
+        except InputError as error:
+            raise InputError(f"{path} (a {numbers['program']}): {error}") from None
+        self.train_seconds_ = numbers["train_seconds"]
+        return self
+
+    # ------------------------------------------------------------------------------------------------- data
+
+    def _attach(self, arrays: Arrays) -> None:
+        """Bring the program to the device, and keep a few rows of data, from which its structure can be traced."""
+        self.device_ = _device(self.accelerator)
+        self.program_ = self._make_program()
+        self.program_.module.to(self.device_)
+        floats = [p.dtype for p in self.program_.module.parameters() if p.is_floating_point()]
+        self.dtype_ = floats[0] if floats else torch.get_default_dtype()
+        self.arguments_ = self.program_.arguments(arrays.keys())
+        few = {name: array[:8] for name, array in arrays.items()}
+        self.template_ = next(self._batches(few, 8).in_order())
+
+    def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
+        return Batches(
+            arrays,
+            self.arguments_,
+            batch_size,
+            device=self.device_,
+            dtype=self.dtype_,
+            dynamic=[name for name in dynamic if name in self.arguments_],
+        )
+
+    def _named(self, arrays: tuple[Any, ...], where: str) -> dict[str, np.ndarray]:
+        """What a caller passed, as named arrays that have been checked."""
+        given = [array for array in arrays if array is not None]
+        if len(given) == 1 and isinstance(given[0], Mapping):
+            named = {name: np.asarray(array) for name, array in given[0].items()}
+        else:
+            names = self._make_program().argument_names()
+            if len(given) > len(names):
+                raise InputError(
+                    f"{where}: {len(given)} arrays given, the model takes {len(names)}: {', '.join(names)}"
+                )
+            named = {name: np.asarray(array) for name, array in zip(names, given, strict=False)}
+        check_arrays(type(self).__name__, where, named)
+        return named
+
+    def _make_program(self) -> Program:
+        """The program, made once, so that a second fit goes on from the first."""
+        if isinstance(self.program, Program):
+            return self.program
+        if getattr(self, "_made_from", None) is not self.program:
+            parts = self.program if isinstance(self.program, tuple) else (self.program,)
+            self._made, self._made_from = Program(*parts, data_plate=self.data_plate), self.program
+        return self._made
+
+    def _hold_out(self, arrays: Arrays) -> tuple[Arrays, Arrays | None]:
+        total = len(next(iter(arrays.values())))
+        held = round(self.validation_fraction * total)
+        if held == 0:
+            return arrays, None
+        order = np.random.default_rng(self.seed).permutation(total)
+        return {k: v[order[held:]] for k, v in arrays.items()}, {k: v[order[:held]] for k, v in arrays.items()}
+
+    def _check_options(self) -> None:
+        if self.guide != "amortized":
+            raise InputError(f"guide={self.guide!r} is unknown; known: amortized")
+        for name in ("num_particles", "max_epochs", "batch_size", "num_samples"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate is {self.learning_rate}: expected a positive number")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"patience is {self.patience}: expected 1 or more, or none to train to the end")
+        if not 0 <= self.validation_fraction < 1:
+            raise InputError(f"validation_fraction is {self.validation_fraction}: expected 0 or more and less than 1")
+
+
+def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator = "auto") -> VariationalInference:
+    """The fitted object of a run folder.
+
+    Args:
+        folder: what ``python -m ppl_vae.fit`` wrote.
+        program: the program, if it is not to be built as the folder's ``config.yaml`` says.
+        accelerator: where to put it.
+
+    Raises:
+        InputError: no run folder, or a checkpoint that is cut short or belongs to another program.
+    """
+    run = Run.open(folder)
+    config = run.config()
+    if program is None:
+        model = config["model"]
+        program = build_program(program_class(model["class_path"]), model["init_args"])
+    options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
+    vi = VariationalInference(program, **options | {"accelerator": accelerator})
+    return vi.load_parameters(run.checkpoint)
+
+
+def _device(accelerator: str) -> torch.device:
+    available = torch.cuda.is_available()
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise InputError(f"accelerator={accelerator!r} is unknown; known: auto, cpu, cuda")
+    if accelerator == "cuda" and not available:
+        raise InputError("--accelerator cuda: this machine has no GPU that PyTorch can use; take auto or cpu")
+    return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
+
+
+def _mean_and_error(per_datum: Tensor) -> tuple[float, float]:
+    """Mean and standard error over data; infinite for a single datum, which cannot tell."""
+    error = per_datum.std().item() / math.sqrt(len(per_datum)) if len(per_datum) > 1 else math.inf
+    return per_datum.mean().item(), error
+
+
+def _single(named: dict[str, np.ndarray]) -> Any:
+    return next(iter(named.values())) if len(named) == 1 else named

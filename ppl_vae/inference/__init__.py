@@ -1,0 +1,7 @@
+"""Inference: one method a file. A method is a generator of steps; the training loop is the same for all."""
+
+from ppl_vae.inference.amortized import Step, amortized_steps
+from ppl_vae.inference.objectives import elbo
+from ppl_vae.inference.training import Epoch, Training
+
+__all__ = ["Epoch", "Step", "Training", "amortized_steps", "elbo"]

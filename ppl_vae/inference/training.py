@@ -1,0 +1,174 @@
+"""The training loop: epochs of steps, a learning-rate schedule, early stopping, and state that can be resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import Diverged, InputError
+from ppl_vae.inference.amortized import Step
+from ppl_vae.program import Batch, Program, seeded
+
+Schedule = Literal["cosine", "constant"]
+
+
+class Epoch(NamedTuple):
+    """What is known at the end of an epoch."""
+
+    epoch: int
+    """Counted from 1."""
+    elbo_train: float
+    """Mean over the epoch's steps while the parameters moved, nats per datum."""
+    elbo_valid: float
+    """Nats per datum; ``nan`` where there is no validation part."""
+    learning_rate: float
+    best_epoch: int
+    """The epoch whose parameters are kept."""
+
+
+class Method(Protocol):
+    """One epoch of a method of inference, such as ``amortized_steps``."""
+
+    def __call__(
+        self, program: Program, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, /
+    ) -> Iterator[Step]:
+        """Step through the batches once."""
+        ...
+
+
+class Training:
+    """Train a program epoch by epoch; the parameters with the best validation ELBO are kept.
+
+    The random numbers of an epoch depend on the seed and on its number alone. So a run that is stopped after any
+    epoch and resumed gives the same numbers as one that was not.
+
+    Args:
+        program: what is trained, in place.
+        batch: any batch, to find the parameters.
+        method: one epoch of inference.
+        max_epochs: stop after this many epochs.
+        learning_rate: of Adam, at the start.
+        schedule: ``"cosine"`` falls to zero over ``max_epochs``; ``"constant"`` stays.
+        patience: stop after this many epochs without a better validation ELBO; None never does.
+        seed: seed of shuffling, draws and dropout.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        batch: Batch,
+        method: Method,
+        *,
+        max_epochs: int,
+        learning_rate: float,
+        schedule: Schedule = "cosine",
+        patience: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.program, self.batch, self.method = program, batch, method
+        self.max_epochs, self.learning_rate, self.schedule = max_epochs, learning_rate, schedule
+        self.patience, self.seed = patience, seed
+        self.parameters = program.parameters(batch)
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate, fused=True)
+        self.epoch = self.best_epoch = 0
+        self.best_elbo = -math.inf
+        self._best: dict[str, Tensor] = {}
+
+    def epochs(
+        self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None = None
+    ) -> Iterator[Epoch]:
+        """Train, and yield after every epoch. At the end the program has the best parameters.
+
+        Args:
+            batches: the training data in an order drawn from a seed.
+            validate: the validation ELBO of the program as it is, nats per datum.
+
+        Raises:
+            Diverged: the ELBO is not finite: names the epoch and the batch. The program has its best parameters.
+        """
+        while self.epoch < self.max_epochs and not self._impatient():
+            epoch, rate = self.epoch + 1, self._rate(self.epoch)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            seed = epoch_seed(self.seed, epoch)
+            with seeded(seed):
+                steps = list(self.method(self.program, batches(seed), self.optimizer))
+            elbos = torch.stack([step.elbo for step in steps]).double().cpu()
+            sizes = torch.tensor([step.num_data for step in steps], dtype=torch.double)
+            if not bool(torch.isfinite(elbos).all()):
+                self.keep_best()
+                number = int((~torch.isfinite(elbos)).nonzero()[0])
+                raise Diverged(
+                    f"the loss is {-elbos[number].item()} at epoch {epoch}, batch {number + 1} of {len(steps)}: "
+                    f"lower the learning rate (now {rate:.2g}) or look for an overflow in model or guide; "
+                    f"the parameters of epoch {self.best_epoch} are kept"
+                )
+            elbo_valid = validate() if validate else math.nan
+            if validate and not math.isfinite(elbo_valid):
+                self.keep_best()
+                raise Diverged(
+                    f"the validation ELBO is {elbo_valid} after epoch {epoch}: lower the learning rate "
+                    f"(now {rate:.2g}) or look for an overflow in model or guide; the parameters of epoch {self.best_epoch} are kept"
+                )
+            self.epoch = epoch
+            if validate is None or elbo_valid > self.best_elbo:
+                self.best_epoch, self.best_elbo = epoch, elbo_valid
+                self._best = {k: v.clone() for k, v in self.program.state(self.batch).items()}
+            yield Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, self.best_epoch)
+        self.keep_best()
+
+    def keep_best(self) -> None:
+        """Give the program the parameters of the best epoch, if there was one."""
+        if self._best:
+            self.program.load_state(self.batch, self._best)
+
+    def _impatient(self) -> bool:
+        return self.patience is not None and self.epoch - self.best_epoch >= self.patience
+
+    def _rate(self, epochs_done: int) -> float:
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * epochs_done / self.max_epochs)) / 2
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Tensors and numbers from which ``load_state`` goes on with the very next epoch.
+
+        The tensors are ``best.*``, the answer so far, ``last.*`` and ``optimizer.*``.
+        """
+        tensors = {f"best.{name}": tensor for name, tensor in self._best.items()}
+        tensors |= {f"last.{name}": tensor for name, tensor in self.program.state(self.batch).items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        return tensors, {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_elbo": self.best_elbo}
+
+    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
+        """Take up a ``state``.
+
+        Raises:
+            InputError: the tensors are those of another program.
+        """
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+        self.program.load_state(self.batch, part("last"))
+        self._best = {k: v.to(self.batch[0].device) for k, v in part("best").items()}
+        moments = part("optimizer")
+        for name, parameter in self.parameters.items():
+            own = {k: moments.get(f"{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
+            if any(v is None for v in own.values()):
+                raise InputError(f"the checkpoint has no optimiser state of {name!r}: train anew with --overwrite")
+            self.optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in own.items() if v is not None}
+        self.epoch, self.best_epoch = int(numbers["epoch"]), int(numbers["best_epoch"])
+        self.best_elbo = float(numbers["best_elbo"])
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed of its own for every epoch of a run."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)

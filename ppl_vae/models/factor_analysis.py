@@ -1,0 +1,56 @@
+"""Factor analysis: the linear Gaussian model whose evidence and posterior are known."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from ppl_vae.networks import GaussianEncoder, LinearGaussian
+
+
+class FactorAnalysis(nn.Module):
+    r"""A Gaussian latent, decoded by a linear map, with a noise variance for every variable.
+
+    .. math::
+        z \sim \mathcal N(0, I), \qquad x \mid z \sim \mathcal N(W z + \mu, \Psi), \quad \Psi = \mathrm{diag}(\sigma^2),
+        \qquad p(x) = \mathcal N(x; \mu, W W^\top + \Psi)
+
+    Source: Bishop, Pattern Recognition and Machine Learning (2006), section 12.2.4, equations 12.64 and 12.65.
+
+    Args:
+        data_dim: number of variables of a datum; a datum of any shape is flattened.
+        latent_dim: number of factors.
+        min_noise: smallest standard deviation of the noise; without one, the evidence of a constant variable has no
+            upper bound.
+
+    Example:
+        >>> import torch
+        >>> model, x = FactorAnalysis(data_dim=4, latent_dim=2), torch.zeros(3, 4)
+        >>> model.log_evidence(x).shape
+        torch.Size([3])
+    """
+
+    def __init__(self, data_dim: int = 64, latent_dim: int = 10, min_noise: float = 1e-2) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.decoder = LinearGaussian(latent_dim, data_dim, min_scale=min_noise)
+        self.encoder = GaussianEncoder(data_dim, latent_dim, hidden=())
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(*self.decoder(z)).to_event(1), obs=x.flatten(1))
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)):
+            loc, scale = self.encoder(x.flatten(1))
+            pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+
+    def log_evidence(self, x: Tensor) -> Tensor:
+        """The exact log p(x), ``(B,)``, nats."""
+        origin = x.new_zeros(self.latent_dim)
+        loc, noise = self.decoder(origin)
+        return dist.LowRankMultivariateNormal(loc, self.decoder.linear.weight, noise**2).log_prob(x.flatten(1))

@@ -1,0 +1,57 @@
+"""Variational autoencoder for binary data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyro
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from ppl_vae.networks import GaussianEncoder, mlp
+
+
+class VAE(nn.Module):
+    r"""A Gaussian latent, decoded by an MLP into independent Bernoullis.
+
+    .. math::
+        z \sim \mathcal N(0, I), \qquad
+        x_d \mid z \sim \mathrm{Bernoulli}\bigl(\mathrm{sigmoid}(\mathrm{MLP}_\theta(z)_d)\bigr), \qquad
+        q_\phi(z \mid x) = \mathcal N\bigl(\mu_\phi(x), \mathrm{diag}\,\sigma_\phi^2(x)\bigr)
+
+    Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 3 and appendix C.1.
+
+    Args:
+        data_dim: number of pixels of a datum; a datum of any shape is flattened.
+        latent_dim: size of the latent z.
+        hidden: widths of the hidden layers, from x to z; the decoder has them in reverse.
+        dropout: probability to drop a hidden unit of the encoder while training: with few data the encoder overfits
+            long before the decoder does.
+
+    Example:
+        >>> import torch
+        >>> from ppl_vae.program import Program
+        >>> x = torch.bernoulli(torch.full((5, 64), 0.5))
+        >>> Program(VAE(data_dim=64)).log_weights((x,), num_samples=3).shape
+        torch.Size([3, 5])
+    """
+
+    def __init__(
+        self, data_dim: int = 64, latent_dim: int = 10, hidden: Sequence[int] = (256,), dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.encoder = GaussianEncoder(data_dim, latent_dim, hidden, dropout=dropout)
+        self.decoder = mlp([latent_dim, *reversed(hidden), data_dim])
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x.flatten(1))
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)):
+            loc, scale = self.encoder(x.flatten(1))
+            pyro.sample("z", dist.Normal(loc, scale).to_event(1))

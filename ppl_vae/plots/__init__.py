@@ -1,0 +1,13 @@
+"""Figures: each function takes arrays and returns one ``matplotlib.figure.Figure``.
+
+Nothing here uses pyplot or changes ``rcParams``: a figure belongs to its caller, who saves it
+(``figure.savefig("elbo.png", dpi=150)``), and is drawn without a display.
+"""
+
+from __future__ import annotations
+
+from ppl_vae.plots.latents import latent_space
+from ppl_vae.plots.samples import prior_samples, reconstructions
+from ppl_vae.plots.training import elbo_over_epochs
+
+__all__ = ["elbo_over_epochs", "latent_space", "prior_samples", "reconstructions"]

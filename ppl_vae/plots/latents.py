@@ -1,0 +1,129 @@
+"""Where the data lie in latent space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike
+
+from ppl_vae.errors import InputError
+from ppl_vae.plots._common import BLUE, CLASS_COLOURS, bins, blank, dot_style, rows, tidy
+
+
+def latent_space(z: ArrayLike, labels: ArrayLike | None = None) -> Figure:
+    """The posterior means of the data, coloured by label.
+
+    One dimension is drawn as a histogram (by class, where there are classes), two as they are, and more by
+    their first two principal components.
+
+    Args:
+        z: posterior means, ``(N, D)``; ``(N,)`` is one dimension. Rows that are not finite are left out.
+        labels: ``(N,)``. Up to 10 distinct integers or names are classes, each with a colour and its name
+            at its median; more integers, or floats, are a continuous scale.
+
+    Returns:
+        A figure with one axes, and a second for the colour bar of a continuous scale.
+
+    Example:
+        >>> z = np.array([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
+        >>> latent_space(z).axes[0].get_xlabel()
+        'principal component 1 (90 % of variance)'
+    """
+    points = rows(z, "z")
+    tags = None if labels is None else _checked(labels, len(points))
+    finite = np.isfinite(points).all(1)
+    if not finite.any():
+        raise InputError("z: expected finite posterior means, got none (did the fit diverge?)")
+    points, tags = points[finite], None if tags is None else tags[finite]
+    names = None if tags is None or tags.dtype.kind == "f" else np.unique(tags)
+    if names is not None and len(names) > len(CLASS_COLOURS):
+        names = None
+
+    left_out = f"\n({(~finite).sum()} not finite left out)" if not finite.all() else ""
+    count, size = points.shape
+    dims = f"{size} dimension{'s' * (size > 1)}"
+    fig = blank(6.0, 4.8)
+    ax = tidy(fig.add_subplot())
+    fig.suptitle(f"Latent space: posterior means of {count} data, {dims}{left_out}")
+    if size == 1:
+        _one_dimension(ax, points[:, 0], tags, names)
+        return fig
+    if size == 2:
+        ax.set(xlabel="z[0]", ylabel="z[1]")
+    else:
+        points, shares = principal_components(points)
+        xlabel, ylabel = (f"principal component {i + 1} ({s:.0%} of variance)" for i, s in enumerate(shares))
+        ax.set(xlabel=xlabel.replace("%", " %"), ylabel=ylabel.replace("%", " %"))
+    _plane(fig, ax, points, tags, names)
+    return fig
+
+
+def principal_components(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first two principal components of ``z`` ``(N, D)``, D at least 2, and their shares of the variance.
+
+    Returns:
+        Coordinates ``(N, 2)`` and shares ``(2,)``. The largest loading of a component is positive, so that
+        the same data give the same picture everywhere.
+    """
+    centred = z - z.mean(0)
+    _, singular, axes = np.linalg.svd(centred, full_matrices=len(z) < 2)
+    axes = axes[:2] * np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(1)])[:, None]
+    variance = np.pad(singular**2, (0, 1))
+    return centred @ axes.T, variance[:2] / max(variance.sum(), np.finfo(float).tiny)
+
+
+def _checked(labels: ArrayLike, count: int) -> np.ndarray:
+    tags = np.asarray(labels)
+    if tags.shape != (count,):
+        raise InputError(f"labels: expected shape ({count},), one a datum, got {tags.shape}")
+    if tags.dtype.kind == "b":
+        return tags.astype(int)
+    if tags.dtype.kind not in "iuf" and len(np.unique(tags)) > len(CLASS_COLOURS):
+        raise InputError(f"labels: expected numbers or at most {len(CLASS_COLOURS)} names, got {len(np.unique(tags))}")
+    return tags
+
+
+def _plane(fig: Figure, ax: Axes, points: np.ndarray, tags: np.ndarray | None, names: np.ndarray | None) -> None:
+    ax.set_aspect("equal", adjustable="datalim")
+    # Drawn class by class, the last class would hide the others.
+    order = np.random.default_rng(0).permutation(len(points))
+    style = dot_style(len(points))
+    if tags is None:
+        ax.scatter(*points.T, color=BLUE, **style)
+    elif names is None:
+        dots = ax.scatter(points[order, 0], points[order, 1], c=tags[order], cmap="viridis", **style)
+        fig.colorbar(dots, ax=ax, label="label", shrink=0.8).set_alpha(1)
+    else:
+        colours = np.array(CLASS_COLOURS)[np.searchsorted(names, tags)]
+        ax.scatter(points[order, 0], points[order, 1], c=colours[order], **style)
+        halo = [withStroke(linewidth=3, foreground="white")]
+        for name in names:
+            x, y = np.median(points[tags == name], 0)
+            ax.text(x, y, str(name), ha="center", va="center", weight="bold", path_effects=halo)
+        dot: dict[str, Any] = {"marker": "o", "linestyle": "none"}
+        handles = [Line2D([], [], color=c, label=str(n), **dot) for c, n in zip(CLASS_COLOURS, names, strict=False)]
+        fig.legend(handles=handles, title="label", frameon=False, loc="outside right center")
+
+
+def _one_dimension(ax: Axes, z: np.ndarray, tags: np.ndarray | None, names: np.ndarray | None) -> None:
+    edges = bins(z)
+    ax.set_xlabel("z")
+    if tags is None:
+        ax.hist(z, bins=edges, color=BLUE, edgecolor="white", linewidth=0.5)
+        ax.set_ylabel("number of data")
+    elif names is None:
+        ax.scatter(z, tags, color=BLUE, **dot_style(len(z)))
+        ax.set_ylabel("label")
+    else:
+        counts = [np.histogram(z[tags == name], edges)[0] for name in names]
+        tallest = max(int(c.max()) for c in counts)
+        for row, (heights, colour) in reversed(list(enumerate(zip(counts, CLASS_COLOURS, strict=False)))):
+            style = {"facecolor": colour, "edgecolor": "0.25", "linewidth": 0.6, "alpha": 0.85}
+            ax.stairs(row + 0.9 * heights / tallest, edges, baseline=row, fill=True, **style)
+        ax.set_yticks(range(len(names)), [str(name) for name in names])
+        ax.set_ylabel(f"label (tallest bar: {tallest} data)")

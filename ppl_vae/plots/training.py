@@ -1,0 +1,96 @@
+"""The course of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ppl_vae.errors import InputError
+from ppl_vae.plots._common import BLUE, INK, ORANGE, blank, number, tidy
+
+
+def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
+    """The training and validation ELBO against the epoch, the best validation epoch marked.
+
+    The first epochs are often hundreds of nats lower than the rest. Where they are, the axis leaves them out
+    and a note under the axis says which and how low; a collapse later in the fit is never left out.
+
+    Args:
+        metrics: one row an epoch: ``epoch`` (from 1) and ``elbo_train``, ``elbo_valid`` in nats per datum,
+            higher is better. A row may lack either (no validation data, or validated now and then).
+
+    Returns:
+        A figure with one axes.
+
+    Example:
+        >>> figure = elbo_over_epochs([{"epoch": 1, "elbo_train": -120.0, "elbo_valid": -121.5}])
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()][:2]
+        ['training', 'validation']
+    """
+    train, valid = _curve(metrics, "elbo_train"), _curve(metrics, "elbo_valid")
+    if not len(train) and not len(valid):
+        keys = sorted({key for row in metrics for key in row})
+        raise InputError(f"metrics: expected rows with 'elbo_train' or 'elbo_valid', got keys {keys}")
+
+    fig = blank()
+    ax = tidy(fig.add_subplot())
+    marker = "o" if len(metrics) <= 15 else ""
+    if len(train):
+        ax.plot(*train.T, color=BLUE, linewidth=1.2, linestyle="--", marker=marker, markersize=4, label="training")
+    if len(valid):
+        ax.plot(*valid.T, color=ORANGE, linewidth=1.8, marker=marker, markersize=4, label="validation")
+        if np.isfinite(valid[:, 1]).any():
+            epoch, best = valid[np.nanargmax(np.where(np.isfinite(valid[:, 1]), valid[:, 1], np.nan))]
+            label = f"best validation: {number(best, '.2f')} at epoch {epoch:.0f}"
+            style: dict[str, Any] = {
+                "color": INK,
+                "markersize": 11,
+                "markerfacecolor": "none",
+                "markeredgewidth": 1.5,
+            }
+            ax.plot([epoch], [best], linestyle="none", marker="o", zorder=4, label=label, **style)
+
+    both = np.concatenate([train, valid])
+    notes = _crop(ax, both[np.isfinite(both[:, 1])])
+    lost = np.unique(both[~np.isfinite(both[:, 1]), 0])
+    if lost.size:
+        notes.append(f"not finite at {lost.size} epoch{'s' * (lost.size > 1)}, first at {lost[0]:.0f}")
+    if notes:
+        fig.supxlabel("; ".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
+    fig.suptitle("ELBO over the fit")
+    ax.set(xlabel="epoch", ylabel="ELBO (nats per datum, higher is better)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    if len(metrics) == 1:
+        ax.set_xlim(both[0, 0] - 0.5, both[0, 0] + 0.5)
+        ax.margins(y=0.3)
+    # Above the axes: inside, a curve that falls (overfitting, a collapse) would run through it.
+    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return fig
+
+
+def _curve(metrics: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
+    """``(epoch, value)`` of the rows that have ``key``, shape ``(E, 2)``."""
+    pairs = [(row["epoch"], row[key]) for row in metrics if row.get(key) is not None]
+    return np.array(pairs, dtype=float).reshape(-1, 2)
+
+
+def _crop(ax: Axes, points: np.ndarray) -> list[str]:
+    """Leave the leading epochs that would squash the rest below the axis; say so."""
+    if len(points) == 0:
+        return []
+    epochs = np.unique(points[:, 0])
+    lowest = np.array([points[points[:, 0] == epoch, 1].min() for epoch in epochs])
+    top, floor = points[:, 1].max(), np.quantile(lowest, 0.1)
+    floor -= 0.5 * (top - floor)
+    kept = int(np.argmax(lowest >= floor))
+    if len(epochs) < 5 or kept == 0:
+        return []
+    low = lowest[kept:].min()
+    ax.set_ylim(low - 0.08 * (top - low), top + 0.08 * (top - low))
+    which = f"epochs {epochs[0]:.0f} to {epochs[kept - 1]:.0f} lie" if kept > 1 else f"epoch {epochs[0]:.0f} lies"
+    return [f"{which} below the axis, lowest {number(lowest[:kept].min(), '.1f')}"]

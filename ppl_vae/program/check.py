@@ -1,0 +1,222 @@
+"""The check of a program before it is trained: each fault in one sentence, with where it is and how to mend it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+
+from ppl_vae.errors import InputError
+from ppl_vae.program.program import Batch, Program, seeded
+from ppl_vae.program.traces import Site, Structure, read_structure, sample_sites
+
+
+def check(program: Program, batch: Batch) -> None:
+    """Run a program once on a few data, with Pyro's validation on, and say what is wrong with it.
+
+    Args:
+        program: what is about to be trained.
+        batch: any batch of its data; the first seven rows are used, so that few plates share their number.
+
+    Raises:
+        InputError: model or guide fails; nothing is observed; no plate, or more than one, holds the data; a site
+            lies outside it or in a plate that is subsampled within a datum; guide and model disagree; an
+            observation has density zero or none; a parameter gets no gradient.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> def model(x):
+        ...     z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> check(Program(model), (torch.zeros(9),))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: site 'z' of model lies outside the data plate 'data': move it inside, ...
+    """
+    batch = tuple(tensor[:7] for tensor in batch)
+    with seeded(0), program.scope(training=True), pyro.validation_enabled(True):
+        with torch.no_grad():
+            model = _run(program, "model", program.model, batch)
+            structure = read_structure(program.name, model, len(batch[0]), program.wanted_plate)
+            for _, site in sample_sites(model):
+                structure.data_frame(site)
+                _reject_subsampling(program, site, structure.data_plate)
+                _check_observation(structure, site)
+            if program.guide is None and structure.latents:
+                raise InputError(
+                    f"{program.name} has no guide, which guide='amortized' needs: write guide(self, x), which samples "
+                    f"{', '.join(map(repr, structure.latents))} given x"
+                )
+            if program.guide is not None:
+                guide = _run(program, "guide", program.guide, batch)
+                _compare(program, model, guide)
+                for _, site in sample_sites(guide):
+                    structure.data_frame(site)
+        _check_gradients(program, batch)
+
+
+def check_observations(program: Program, batch: Batch, first_row: int = 0) -> None:
+    """Every datum of a batch has a density under the program: bits under a Bernoulli, counts under a Poisson.
+
+    Args:
+        program: the program.
+        batch: all the data, or a part of them.
+        first_row: the number of the batch's first row, for the message.
+
+    Raises:
+        InputError: with the site, the value, its row and the remedy.
+    """
+    with torch.no_grad(), seeded(0), program.scope(training=False):
+        structure = program.structure(batch)
+        for _, site in sample_sites(poutine.trace(program.model).get_trace(*batch)):
+            _check_observation(structure, site, first_row)
+
+
+def _run(program: Program, part: str, fn: Callable[..., Any], batch: Batch) -> poutine.Trace:
+    """Trace a user's function; what it raises becomes one line that names the user's own line of code."""
+    try:
+        trace = poutine.trace(fn).get_trace(*batch)
+        for _, site in sample_sites(trace):
+            if not site["is_observed"]:  # what an observation has to be is told apart, and better
+                site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+        return trace
+    except InputError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch)
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise InputError(
+            f"{program.name}.{part} fails on data of shape {shapes}{_where(error, fn)}: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+
+
+def _where(error: Exception, fn: Callable[..., Any]) -> str:
+    """The innermost line that lies in the file of the user's function."""
+    code = getattr(fn, "__code__", None)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
+    return f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
+
+
+def _reject_subsampling(program: Program, site: Site, data_plate: str) -> None:
+    for frame in site["cond_indep_stack"]:
+        if frame.name != data_plate and frame.full_size not in (None, -1, frame.size):
+            raise InputError(
+                f"the plate {frame.name!r} of {program.name} is subsampled within a datum ({frame.size} of "
+                f"{frame.full_size}), so that log p(x) is not that of the whole datum: remove subsample_size"
+            )
+
+
+def _compare(program: Program, model: poutine.Trace, guide: poutine.Trace) -> None:
+    """Guide and model have the same latent sites, of the same shapes and on the same support."""
+    wanted = {name: site for name, site in sample_sites(model) if not site["is_observed"]}
+    given = dict(sample_sites(guide))
+    for name in given.keys() - wanted.keys():
+        raise InputError(
+            f"guide and model of {program.name} disagree: the guide samples {name!r}, the model does not (its latents: "
+            f"{', '.join(wanted) or 'none'}); give the sites the same names"
+        )
+    for name, site in wanted.items():
+        if name not in given:
+            kind = "discrete " if site["fn"].has_enumerate_support else ""
+            raise InputError(
+                f"guide and model of {program.name} disagree: the model's {kind}latent {name!r} is missing in the "
+                f"guide (it samples: {', '.join(given) or 'nothing'}); sample {name!r} there too"
+            )
+        expected, got = site["value"].shape, given[name]["value"].shape
+        if expected != got:
+            raise InputError(
+                f"guide and model of {program.name} disagree at {name!r}: shape {tuple(expected)} in the model, "
+                f"{tuple(got)} in the guide (the first is the batch); check to_event and the networks' widths"
+            )
+        if site["fn"].event_dim != given[name]["fn"].event_dim:
+            raise InputError(
+                f"guide and model of {program.name} disagree at {name!r}: {site['fn'].event_dim} event dimensions in "
+                f"the model, {given[name]['fn'].event_dim} in the guide; use the same to_event in both"
+            )
+        if not bool(site["fn"].support.check(given[name]["value"]).all()):
+            raise InputError(
+                f"guide and model of {program.name} disagree at {name!r}: the guide draws values outside the support "
+                f"of the model's {type(_base(site['fn'])).__name__}; use a guide distribution on the same support"
+            )
+
+
+def _check_observation(structure: Structure, site: Site, first_row: int = 0) -> None:
+    """An observed value has its distribution's shape and lies in its support; masked entries may be anything."""
+    if not site["is_observed"]:
+        return
+    fn, value, base = site["fn"], site["value"], _base(site["fn"])
+    family = type(base).__name__
+    if family in ("Unit", "MaskedDistribution"):  # pyro.factor; and what is masked may be anything
+        return
+    try:
+        value = value.expand(fn.shape())
+    except RuntimeError:
+        raise InputError(
+            f"site {site['name']!r} of {structure.program} observes data of shape {tuple(value.shape)} under a "
+            f"distribution of shape {tuple(fn.shape())} (the first is the batch): the data's width and the model's "
+            f"differ; change one of them"
+        ) from None
+    valid = base.support.check(value)
+    valid = valid.reshape(valid.shape + (1,) * (value.dim() - valid.dim())).expand(value.shape)
+    if site["mask"] is not None:
+        mask = torch.as_tensor(site["mask"], device=value.device)
+        valid = valid | ~mask.reshape(mask.shape + (1,) * fn.event_dim).expand(value.shape)
+    if bool(valid.all()):
+        return
+    where = (~valid).nonzero()[0]
+    bad = f"{value[tuple(where)].item():.4g}"
+    row = first_row + int(where[structure.data_frame(site).dim - fn.event_dim])
+    if family == "Bernoulli":
+        raise InputError(
+            f"site {site['name']!r} of {structure.program} observes {bad} (row {row}) under a Bernoulli, whose density "
+            f"of grey values is not normalised: binarise them (--binarize threshold, static or dynamic), or use "
+            f"another likelihood"
+        )
+    raise InputError(
+        f"site {site['name']!r} of {structure.program} observes {bad} (row {row}), outside the support of its "
+        f"{family} ({base.support}): mend the data or use another likelihood"
+    )
+
+
+def _check_gradients(program: Program, batch: Batch) -> None:
+    """The log weights are finite, and every parameter of the program's modules moves them."""
+    draws = program.weighted_draws(batch)
+    finite = torch.isfinite(draws.log_weight[0])
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
+        raise InputError(
+            f"the log weight of row {row} under {program.name} is {draws.log_weight[0, row].item()} before any "
+            f"training: look for a scale of zero, a log of zero or an overflow in model or guide"
+        )
+    parameters = program.parameters(batch)
+    registered = {id(tensor) for tensor in parameters.values()}
+    for name, tensor in program.module.named_parameters():
+        if tensor.requires_grad and id(tensor) not in registered:
+            owner = name.split(".")[0]
+            raise InputError(
+                f"the parameter {name!r} of {program.name} would never be trained: register its module, "
+                f"pyro.module({owner!r}, self.{owner}), in the model (decoder) or the guide (encoder)"
+            )
+    if not parameters:
+        raise InputError(f"{program.name} has no parameters to train: use pyro.module or pyro.param in model or guide")
+    surrogate = draws.log_weight.sum() + (0 if draws.score is None else draws.score.sum())
+    gradients = torch.autograd.grad(surrogate, list(parameters.values()), allow_unused=True)
+    for name, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            raise InputError(
+                f"the parameter {name!r} of {program.name} gets no gradient: nothing that is computed from it reaches "
+                f"a density; use it, remove it, or freeze it with requires_grad_(False)"
+            )
+
+
+def _base(fn: Any) -> Any:
+    """The distribution of one number or one event, without the wrappers that only give it a shape."""
+    while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution):
+        fn = fn.base_dist
+    return fn

@@ -1,0 +1,358 @@
+"""What a program is, and how it becomes plain functions of tensors.
+
+A program is an object with ``model(*batch)`` and ``guide(*batch)``, both plain Pyro, or two functions. This is the
+only room that knows Pyro's handlers and its parameter store. What it hands out are tensors with the draws in
+front and the data behind them: ``(K, B)`` log weights, ``(K, B, ...)`` draws.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from ppl_vae.errors import InputError, nearest
+from ppl_vae.program.traces import Structure, read_structure, sample_sites
+
+Batch = tuple[Tensor, ...]
+
+
+class WeightedDraws(NamedTuple):
+    """Log weights of draws from the guide, and what the score-function gradient needs."""
+
+    log_weight: Tensor
+    """log p(x, z) - log q(z | x), shape ``(K, B)``, nats."""
+    score: Tensor | None
+    """Sum of log q over the sites that are not reparameterised, ``(K, B)``; None where every site is."""
+
+
+class Draws(NamedTuple):
+    """Draws of every site: a name to a tensor ``(K, B, ...)``."""
+
+    latents: dict[str, Tensor]
+    observed: dict[str, Tensor]
+    """Draws of the observed sites given the latents."""
+    means: dict[str, Tensor]
+    """Means of the observed sites given the latents; the draw itself where a distribution has no mean."""
+    data: dict[str, Tensor]
+    """What the observed sites observe, ``(B, ...)``."""
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Pyro draws from torch's global generator: seed it inside the block, and leave it as it was.
+
+    Example:
+        >>> with seeded(3):
+        ...     a = torch.rand(())
+        >>> with seeded(3):
+        ...     bool(a == torch.rand(()))
+        True
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+class Program:
+    """A generative model and its guide, as functions of tensors.
+
+    Args:
+        model: an object with ``model`` and, if it likes, ``guide`` (normally an ``nn.Module``), or a function.
+        guide: the guide, where ``model`` is a function.
+        data_plate: name of the plate that holds one datum each; found from the trace where it is not given.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> def model(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> def guide(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+        >>> program = Program(model, guide)
+        >>> log_weights = program.log_weights((torch.zeros(3),), num_samples=5)
+        >>> log_weights.shape                          # the guide is the posterior: every weight is log p(x)
+        torch.Size([5, 3])
+        >>> bool(torch.allclose(log_weights, dist.Normal(0.0, 2**0.5).log_prob(torch.zeros(3))))
+        True
+    """
+
+    def __init__(self, model: Any, guide: Callable[..., Any] | None = None, *, data_plate: str | None = None) -> None:
+        if guide is None and hasattr(model, "model"):
+            self.name = type(model).__name__
+            self.model: Callable[..., Any] = model.model
+            self.guide: Callable[..., Any] | None = getattr(model, "guide", None)
+        elif callable(model):
+            self.name = getattr(model, "__name__", type(model).__name__)
+            self.model, self.guide = model, guide
+        else:
+            raise InputError(
+                f"a program is an object with model(x) and guide(x), or two functions; "
+                f"got {type(model).__name__}, which has no 'model'"
+            )
+        self.module = _owned_modules(model, self.model, self.guide)
+        self.wanted_plate = data_plate
+        self._structure: Structure | None = None
+        self._store: dict[str, Any] = {"params": {}, "constraints": {}}
+        self._entered = False
+
+    # ------------------------------------------------------------------------------------------ arguments, state
+
+    def arguments(self, available: Collection[str]) -> tuple[str, ...]:
+        """The arrays that ``model`` takes, in its order: the names of its arguments are names of arrays.
+
+        A model of a single argument takes the array "x" where none has the argument's own name. Arguments with a
+        default are passed from the left for as long as the data have them.
+
+        Raises:
+            InputError: an argument without a default has no array.
+        """
+        parameters = self._model_parameters()
+        required = [p.name for p in parameters if p.default is p.empty]
+        if len(required) == 1 and required[0] not in available and "x" in available:
+            return ("x",)
+        names: list[str] = []
+        for parameter in parameters:
+            if parameter.name in available:
+                names.append(parameter.name)
+            elif parameter.default is parameter.empty:
+                raise InputError(
+                    f"model({', '.join(self.argument_names())}) of {self.name} needs an array {parameter.name!r}, "
+                    f"which the data do not have: rename the argument or the array; {nearest(parameter.name, available)}"
+                )
+            else:
+                break
+        if not names:
+            raise InputError(f"{self.name}.model takes no data: give it an argument, model(self, x)")
+        return tuple(names)
+
+    def argument_names(self) -> tuple[str, ...]:
+        """Names of all arguments of ``model``, those with a default too."""
+        return tuple(p.name for p in self._model_parameters())
+
+    def _model_parameters(self) -> list[inspect.Parameter]:
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return [p for p in inspect.signature(self.model).parameters.values() if p.kind in positional]
+
+    @contextmanager
+    def scope(self, *, training: bool | None = None) -> Iterator[None]:
+        """Run in this program's own parameter store; global state is as it was afterwards.
+
+        Args:
+            training: if given, the modules are in this mode (dropout, batch norm) and Pyro's validation is off.
+        """
+        with ExitStack() as stack:
+            if not self._entered:
+                stack.enter_context(pyro.get_param_store().scope(self._store))  # type: ignore[arg-type]
+                stack.callback(setattr, self, "_entered", False)
+                self._entered = True
+            if training is not None:
+                for module in self.module.modules():
+                    stack.callback(setattr, module, "training", module.training)
+                stack.enter_context(pyro.validation_enabled(False))
+                self.module.train(training)
+            yield
+
+    def parameters(self, batch: Batch) -> dict[str, Tensor]:
+        """What training moves: names to leaf tensors, in unconstrained space, each the module's own tensor.
+
+        Args:
+            batch: any batch; Pyro's parameters exist once the program has run.
+        """
+        self.structure(batch)
+        with self.scope():
+            return {name.replace("$$$", "."): p for name, p in pyro.get_param_store().named_parameters()}
+
+    def state(self, batch: Batch) -> dict[str, Tensor]:
+        """Everything that a fit changes: the modules' parameters and buffers, and ``pyro.param`` values."""
+        modules = self.module.state_dict(keep_vars=True)
+        held = {id(tensor) for tensor in modules.values()}
+        free = {f"param.{k}": v for k, v in self.parameters(batch).items() if id(v) not in held}
+        return {f"module.{k}": v.detach() for k, v in modules.items()} | {k: v.detach() for k, v in free.items()}
+
+    def load_state(self, batch: Batch, state: Mapping[str, Tensor]) -> None:
+        """Copy a ``state`` back in place.
+
+        Raises:
+            InputError: a name or a shape differs: it is the state of another program. Nothing is changed then.
+        """
+        own = self.state(batch)
+        if differing := sorted(own.keys() ^ state.keys()):
+            name = differing[0]
+            whose = "lacks" if name in own else "has"
+            raise InputError(f"the parameters belong to another model than {self.name}: the file {whose} {name!r}")
+        for name, tensor in own.items():
+            if tensor.shape != state[name].shape:
+                raise InputError(
+                    f"the parameters belong to another model than {self.name}: {name!r} has shape "
+                    f"{tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+                )
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+    # ------------------------------------------------------------------------------------------ structure
+
+    def structure(self, batch: Batch) -> Structure:
+        """The program's data plate and sites, found from one trace and kept.
+
+        Raises:
+            InputError: no plate, or more than one, can be the data plate.
+        """
+        if self._structure is None:
+            with torch.no_grad(), seeded(0), self.scope():
+                trace = poutine.trace(self.model).get_trace(*batch)
+                self._structure = read_structure(self.name, trace, len(batch[0]), self.wanted_plate)
+                if self.guide is not None:
+                    poutine.trace(self.guide).get_trace(*batch)  # so that its parameters exist
+                    if not self._broadcasts(batch):
+                        self._structure = self._structure._replace(draws_by="repeat")
+        return self._structure
+
+    @torch.no_grad()
+    def _broadcasts(self, batch: Batch) -> bool:
+        """Whether an extra dimension in front leaves log p and log q of given latents as they are.
+
+        A network that reshapes or normalises over a fixed dimension may fail, or give another number without a word.
+        """
+        structure = self.structure(batch)
+        assert self.guide is not None
+        few = tuple(tensor[:3] for tensor in batch)
+        twice = tuple(torch.cat([tensor, tensor]) for tensor in few)
+        with seeded(0), self.scope(training=False):
+            try:
+                traces = self._traces(few, 2)
+                latents = {name: structure.folded(site) for name, site in sample_sites(traces[0])}
+                for trace, fn in zip(traces, (self.guide, self.model), strict=True):
+                    folded = poutine.trace(poutine.condition(fn, data=latents)).get_trace(*twice)
+                    by_plate, by_repeat = (
+                        structure.log_density(trace, 2).flatten(),
+                        structure.log_density(folded, 1).flatten(),
+                    )
+                    if not torch.allclose(by_plate, by_repeat, rtol=1e-4, atol=1e-4):
+                        return False
+            except Exception:  # whatever a network says of a dimension that it did not expect
+                return False
+            return True
+
+    # ------------------------------------------------------------------------------------------ densities
+
+    def weighted_draws(self, batch: Batch, num_samples: int = 1, *, tempered: bool = False) -> WeightedDraws:
+        """Draw ``K`` times from the guide and weigh: log p(x, z) - log q(z | x) for every draw and datum.
+
+        Differentiable: through reparameterised draws by the path, and for other sites by the score function, whose
+        log q is therefore detached in ``log_weight`` and returned as ``score`` (as ``pyro.infer.Trace_ELBO`` does).
+
+        Args:
+            batch: the arguments of ``model`` and ``guide``.
+            num_samples: ``K``.
+            tempered: keep the scales of ``poutine.scale``, as a training objective does; without, the density is
+                the program's own, as evidence needs. The scale of the data plate is undone in both.
+        """
+        with self.scope():
+            structure = self.structure(batch)
+            guide, model = self._traces(batch, num_samples)
+            scored = [n for n, s in sample_sites(guide) if not s["is_observed"] and not s["fn"].has_rsample]
+            log_p = structure.log_density(model, num_samples, tempered=tempered)
+            log_q = structure.log_density(guide, num_samples, tempered=tempered, leave_out=scored)
+            if not scored:
+                return WeightedDraws(log_p - log_q, None)
+            others = [name for name, _ in sample_sites(guide) if name not in scored]
+            score = structure.log_density(guide, num_samples, tempered=tempered, leave_out=others)
+            return WeightedDraws(log_p - log_q - score.detach(), score)
+
+    def log_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
+        """log p(x, z) - log q(z | x) of ``K`` draws from the guide, plate scales undone: ``(K, B)``, nats."""
+        return self.weighted_draws(batch, num_samples).log_weight
+
+    def _traces(self, batch: Batch, num_samples: int) -> tuple[poutine.Trace, poutine.Trace]:
+        """Traces of the guide, and of the model replayed on the guide's draws."""
+        outer, batch = self._outer(batch, num_samples)
+        if self.guide is None and self.structure(batch).latents:
+            raise InputError(f"{self.name} has no guide: write guide(self, x), which samples the model's latent sites")
+        guide = poutine.trace(outer(self.guide or _empty_guide)).get_trace(*batch)
+        model = poutine.trace(poutine.replay(outer(self.model), trace=guide)).get_trace(*batch)
+        return guide, model
+
+    def _outer(self, batch: Batch, num_samples: int) -> tuple[Callable[..., Any], Batch]:
+        """How ``K`` draws at once are taken: a handler that adds the outer plate, or a batch repeated ``K`` times."""
+        structure = self.structure(batch)
+        if num_samples == 1:
+            return (lambda fn: fn), batch
+        if structure.draws_by == "repeat":
+            return (lambda fn: fn), tuple(t.repeat(num_samples, *[1] * (t.dim() - 1)) for t in batch)
+        return pyro.plate("_draws", num_samples, dim=-1 - structure.plate_nesting), batch
+
+    # ------------------------------------------------------------------------------------------ draws
+
+    @torch.no_grad()
+    def prior(self, batch: Batch, num_samples: int = 1) -> Draws:
+        """Draws from p(z) p(x | z). Of the batch its size counts, and conditions such as labels."""
+        with self.scope():
+            outer, repeated = self._outer(batch, num_samples)
+            trace = poutine.trace(outer(poutine.uncondition(self.model))).get_trace(*repeated)
+            return self._draws(batch, trace, num_samples)
+
+    @torch.no_grad()
+    def posterior(self, batch: Batch, num_samples: int = 1) -> Draws:
+        """Draws from the guide q(z | x), with the posterior predictive p(x' | z) of every observed site."""
+        with self.scope():
+            outer, repeated = self._outer(batch, num_samples)
+            guide, _ = self._traces(batch, num_samples)
+            generator = poutine.replay(outer(poutine.uncondition(self.model)), trace=guide)
+            return self._draws(batch, poutine.trace(generator).get_trace(*repeated), num_samples)
+
+    @torch.no_grad()
+    def posterior_mean(self, batch: Batch, num_samples: int = 1) -> dict[str, Tensor]:
+        """Mean of every latent site under the guide, ``(B, ...)``.
+
+        The average over draws of the sites' conditional means; with a single latent site one draw is exact.
+        """
+        with self.scope():
+            structure = self.structure(batch)
+            guide, _ = self._traces(batch, num_samples)
+            return {name: structure.mean(site, num_samples).mean(0) for name, site in sample_sites(guide)}
+
+    def _draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
+        structure, draws = self.structure(batch), Draws({}, {}, {}, {})
+        for name, site in sample_sites(trace):
+            value = structure.value(site, num_samples)
+            if not site["infer"].get("was_observed"):
+                draws.latents[name] = value
+            elif value.numel():  # pyro.factor has nothing to draw
+                draws.observed[name] = value
+                draws.means[name] = structure.mean(site, num_samples)
+                given = site["infer"]["obs"].expand(site["fn"].shape())
+                draws.data[name] = structure.value(site | {"value": given}, num_samples)[0]
+        return draws
+
+
+def _empty_guide(*batch: Tensor) -> None:
+    """The guide of a model without latents."""
+
+
+def _owned_modules(*parts: Any) -> nn.Module:
+    """The modules that a program's model and guide use: their mode, device and buffers follow the program.
+
+    They are the object itself, the modules it holds, or those that a function refers to by name.
+    """
+    found: dict[str, nn.Module] = {}
+    for part in parts:
+        owner = getattr(part, "__self__", part)
+        if isinstance(owner, nn.Module):
+            found.setdefault("", owner) if not found or found.get("") is owner else found.update({"guide": owner})
+        elif inspect.isfunction(owner):
+            names = inspect.getclosurevars(owner)
+            found.update({k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, nn.Module)})
+        else:
+            found.update({k: v for k, v in getattr(owner, "__dict__", {}).items() if isinstance(v, nn.Module)})
+    if set(found) == {""}:
+        return found[""]
+    return nn.ModuleDict({name or "model": module for name, module in found.items()})

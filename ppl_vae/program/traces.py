@@ -1,0 +1,155 @@
+"""Reading a Pyro trace: which plate holds the data, and sites as tensors ``(K, B, ...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from ppl_vae.errors import InputError, nearest
+
+Site = dict[str, Any]
+
+
+class Structure(NamedTuple):
+    """What one trace tells of a program, and with it how to read the next."""
+
+    program: str
+    data_plate: str
+    plate_nesting: int
+    """How many dimensions, counted from the right, plates take."""
+    latents: tuple[str, ...]
+    observed: tuple[str, ...]
+    draws_by: str = "plate"
+    """``"plate"``: draws are an outer plate. ``"repeat"``: the networks mix leading dimensions, so that every datum
+    is repeated ``K`` times instead; the same numbers, but slower."""
+
+    def data_frame(self, site: Site) -> Any:
+        """The data plate's frame at a site."""
+        for frame in site["cond_indep_stack"]:
+            if frame.name == self.data_plate and frame.vectorized:
+                return frame
+        raise InputError(
+            f"site {site['name']!r} of {self.program} lies outside the data plate {self.data_plate!r}: move it "
+            f"inside, so that every datum has its own, or make it a parameter with pyro.param"
+        )
+
+    def log_density(
+        self, trace: poutine.Trace, num_samples: int, *, tempered: bool = False, leave_out: Collection[str] = ()
+    ) -> Tensor:
+        """Sum of the sites' log densities per draw and datum, ``(K, B)``; a zero where there is no site.
+
+        Masks count. Scales count only if ``tempered``, and the data plate's own never does.
+        """
+        total = torch.zeros(())
+        for name, site in sample_sites(trace):
+            if name in leave_out:
+                continue
+            log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+            log_prob = scale_and_mask(log_prob, mask=site["mask"])
+            if tempered:
+                frame = self.data_frame(site)
+                log_prob = log_prob * (site["scale"] * frame.size / (frame.full_size or frame.size))
+            log_prob = self.to_front(site, log_prob, num_samples)
+            total = total + (log_prob.flatten(2).sum(-1) if log_prob.dim() > 2 else log_prob)
+        return total
+
+    def to_front(self, site: Site, tensor: Tensor, num_samples: int, event_dim: int = 0) -> Tensor:
+        """From ``(draws, plates..., event...)`` as Pyro lays it out to ``(K, B, the other plates..., event...)``."""
+        nesting = self.plate_nesting
+        tensor = tensor.reshape((1,) * (nesting + 1 + event_dim - tensor.dim()) + tensor.shape)
+        data = nesting + 1 + self.data_frame(site).dim
+        used = {nesting + 1 + f.dim for f in site["cond_indep_stack"] if f.vectorized}
+        idle = [d + (d < data) for d in range(1, nesting + 1) if d not in used]
+        tensor = tensor.movedim(data, 1)
+        if idle:
+            tensor = tensor.squeeze(idle)
+        if self.draws_by == "repeat" and num_samples > 1:
+            tensor = tensor[0].unflatten(0, (num_samples, -1))
+        return tensor
+
+    def value(self, site: Site, num_samples: int) -> Tensor:
+        """A site's draws, ``(K, B, ...)``."""
+        return self.to_front(site, site["value"], num_samples, event_dim=site["fn"].event_dim)
+
+    def mean(self, site: Site, num_samples: int) -> Tensor:
+        """The mean of a site's distribution, ``(K, B, ...)``; its draw, unbiased for it, where the mean is unknown."""
+        try:
+            mean = site["fn"].mean
+        except (NotImplementedError, AttributeError):
+            return self.value(site, num_samples)
+        if torch.isnan(mean).all():  # torch's answer for a distribution without one, such as a Categorical
+            return self.value(site, num_samples)
+        return self.to_front(site, mean, num_samples, event_dim=site["fn"].event_dim)
+
+    def folded(self, site: Site) -> Tensor:
+        """A value drawn under the outer plate as the value of ``K * B`` data: draws become data."""
+        data = self.plate_nesting + 1 + self.data_frame(site).dim
+        return site["value"].movedim(0, data - 1).flatten(data - 1, data)
+
+
+def read_structure(program: str, trace: poutine.Trace, num_data: int, data_plate: str | None = None) -> Structure:
+    """The structure of a program from the trace of its model on ``num_data`` data.
+
+    Raises:
+        InputError: nothing is observed, or no plate or more than one can be the data plate.
+    """
+    sites = dict(sample_sites(trace))
+    return Structure(
+        program=program,
+        data_plate=find_data_plate(program, sites, num_data, data_plate),
+        plate_nesting=max(-f.dim for s in sites.values() for f in s["cond_indep_stack"] if f.vectorized),
+        latents=tuple(name for name, site in sites.items() if not site["is_observed"]),
+        observed=tuple(name for name, site in sites.items() if site["is_observed"]),
+    )
+
+
+def sample_sites(trace: poutine.Trace) -> Iterator[tuple[str, Any]]:
+    """The sample statements of a trace, without those that a plate makes for its indices."""
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and not site_is_subsample(site):
+            yield name, site
+
+
+def find_data_plate(program: str, sites: Mapping[str, Site], num_data: int, wanted: str | None = None) -> str:
+    """The vectorized plate of the batch's size that holds every observed site; one called "data" wins a tie.
+
+    Raises:
+        InputError: nothing is observed, or no plate or more than one fits.
+    """
+    observed = {name: site for name, site in sites.items() if site["is_observed"]}
+    if not observed:
+        raise InputError(f"{program}.model observes nothing: give the data to a site, pyro.sample(..., obs=x)")
+    plates = [{f.name: f for f in site["cond_indep_stack"]} for site in observed.values()]
+    common = [f for name, f in plates[0].items() if all(name in p for p in plates)]
+    fitting = [f.name for f in common if f.vectorized and f.size == num_data]
+    if wanted is not None:
+        if wanted in fitting:
+            return wanted
+        raise InputError(
+            f"data_plate={wanted!r} is no plate of {program} that has the batch's size {num_data} and holds every "
+            f"observed site; {nearest(wanted, fitting) if fitting else 'there is none'}"
+        )
+    if len(fitting) == 1 or "data" in fitting:
+        return fitting[0] if len(fitting) == 1 else "data"
+    if fitting:
+        raise InputError(
+            f"{program} has {len(fitting)} plates of the batch's size {num_data} ({', '.join(fitting)}): "
+            f"name the one of the data, data_plate={fitting[0]!r}"
+        )
+    site = next(iter(observed))
+    if loops := [f.name for f in common if not f.vectorized]:
+        raise InputError(
+            f"the plate {loops[0]!r} of {program} is a Python loop: write `with pyro.plate({loops[0]!r}, len(x)):` "
+            f"around the sites, so that the data are computed at once"
+        )
+    held_by = ", ".join(f"{f.name!r} of size {f.size}" for f in plates[0].values()) or "no plate"
+    raise InputError(
+        f"no plate covers the batch of {num_data} in {program}: the observed site {site!r} lies in {held_by}; "
+        f'put latents and observation in `with pyro.plate("data", len(x)):`'
+    )

@@ -1,0 +1,47 @@
+"""Checkpoints: named tensors and a few numbers in one safetensors file. No pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.runs.files import write_whole
+
+FORMAT = 1
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+    """Write tensors, and what JSON can hold, as one file, whole or not at all."""
+    # A clone each: tied weights share memory, which the format refuses.
+    flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_whole(path, save(flat, metadata={"format": str(FORMAT), "numbers": json.dumps(dict(numbers))}))
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``write_checkpoint`` wrote.
+
+    Raises:
+        InputError: no file, cut short, or written by something else.
+    """
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}: the run ended before its first epoch was saved; fit it anew")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != str(FORMAT):
+            raise InputError(
+                f"{path} is no checkpoint of this version (format {metadata.get('format')}, expected {FORMAT}): "
+                f"fit the run anew"
+            )
+        return tensors, json.loads(metadata["numbers"])
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is cut short or no checkpoint ({reason}): restore it or fit the run anew") from error

@@ -1,0 +1,131 @@
+"""The configuration of a run: what repeats it, and the program that it names."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ppl_vae.errors import InputError, nearest
+
+GALLERY = "ppl_vae.models"
+
+
+def known_models() -> list[str]:
+    """Names of the gallery's programs: the files in ``ppl_vae/models``."""
+    gallery = importlib.util.find_spec(GALLERY)
+    assert gallery is not None
+    return sorted(m.name for m in pkgutil.iter_modules(gallery.submodule_search_locations))
+
+
+def program_class(spec: str) -> type:
+    """The class that ``--model`` names.
+
+    Args:
+        spec: a name of the gallery (``vae``), ``package.module.Class``, or ``path/to/file.py:Class``; the class may be
+            left out where its file has one program only.
+
+    Raises:
+        InputError: no such name, file or class, or a class that has no ``model``.
+
+    Example:
+        >>> program_class("vae")
+        <class 'ppl_vae.models.vae.VAE'>
+    """
+    if ".py" in spec:
+        file, _, name = spec.partition(".py")
+        path = Path(f"{file}.py").expanduser().resolve()
+        if not path.is_file():
+            raise InputError(f"no file {path} for --model {spec}")
+        module, where = _import_file(path), str(path)
+        name = name.removeprefix(":")
+    elif "." in spec:
+        where, _, name = spec.rpartition(".")
+        module = _import(where, spec)
+    elif spec in known_models():
+        where, name = f"{GALLERY}.{spec}", ""
+        module = _import(where, spec)
+    else:
+        raise InputError(
+            f"unknown model {spec!r}; {nearest(spec, known_models())}; or path/to/file.py:Class, or package.module.Class"
+        )
+    programs = {
+        n: c
+        for n, c in vars(module).items()
+        if inspect.isclass(c) and c.__module__ == module.__name__ and callable(getattr(c, "model", None))
+    }
+    if not name and len(programs) == 1:
+        return next(iter(programs.values()))
+    if name in programs or callable(getattr(getattr(module, name, None), "model", None)):
+        return getattr(module, name)
+    if not name:
+        raise InputError(f"{where} has {len(programs)} programs; name one: {spec}:Class ({', '.join(programs)})")
+    if inspect.isclass(getattr(module, name, None)):
+        raise InputError(f"the class {name!r} in {where} is no program: it needs a method model(self, x)")
+    raise InputError(f"no class {name!r} in {where}; {nearest(name, programs) if programs else 'it has no program'}")
+
+
+def build_program(cls: type, init_args: Mapping[str, Any]) -> Any:
+    """Construct a program.
+
+    Raises:
+        InputError: the constructor refuses its arguments.
+    """
+    try:
+        return cls(**init_args)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{cls.__name__} cannot be made with {dict(init_args)}: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration file as a dictionary.
+
+    Raises:
+        InputError: no file, or no YAML mapping.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"the configuration {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"the configuration {path} is no mapping of options to values")
+    return config
+
+
+def _import(module: str, spec: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and not module.startswith(error.name):
+            raise  # the module is there; something that it imports is not
+        raise InputError(f"no module {module!r} for --model {spec}; {nearest(spec, known_models())}") from error
+
+
+def _import_file(path: Path) -> Any:
+    name = f"ppl_vae_program_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        line = getattr(error, "lineno", None)
+        raise InputError(
+            f"{path}{f':{line}' if line else ''} cannot be imported: {type(error).__name__}: {reason}"
+        ) from error
+    return module

@@ -1,0 +1,117 @@
+"""The folder of one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from matplotlib.figure import Figure
+
+from ppl_vae.errors import InputError
+from ppl_vae.runs.config import read_config
+from ppl_vae.runs.files import write_whole
+
+
+class Run:
+    """A folder with ``config.yaml``, ``checkpoint.safetensors``, ``metrics.jsonl``, ``summary.json``,
+    ``posterior.nc`` and ``figures/``.
+
+    Args:
+        path: the folder; ``create`` makes it, ``open`` expects it.
+    """
+
+    OWN = ("config.yaml", "checkpoint.safetensors", "metrics.jsonl", "summary.json", "posterior.nc", "figures")
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self.checkpoint = self.path / "checkpoint.safetensors"
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """A run that exists.
+
+        Raises:
+            InputError: the folder is no run.
+        """
+        run = cls(path)
+        if not (run.path / "config.yaml").is_file():
+            raise InputError(f"{run.path} is no run folder (it has no config.yaml): fit one with --output {run.path}")
+        return run
+
+    def free(self, *, overwrite: bool) -> None:
+        """Make sure that a new run may be written here, and change nothing.
+
+        Raises:
+            InputError: the folder is there and not to be overwritten, or is no run.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--output {self.path} is a file: name a folder")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if not (self.path / "config.yaml").is_file():
+            raise InputError(f"{self.path} is not empty and no run folder: choose another --output")
+        if not overwrite:
+            raise InputError(
+                f"the run folder {self.path} exists: --overwrite replaces it, --resume goes on with it, --output DIR "
+                f"chooses another"
+            )
+
+    def create(self, config: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """Start a new run here; an old one is removed first if ``overwrite``."""
+        self.free(overwrite=overwrite)
+        for name in self.OWN:
+            old = self.path / name
+            if old.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.unlink(missing_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write_config(config)
+
+    def config(self) -> dict[str, Any]:
+        """The options of the run, as given to ``--config``."""
+        return read_config(self.path / "config.yaml")
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write ``config.yaml``."""
+        write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append a line to ``metrics.jsonl``."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(_json(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of ``metrics.jsonl``; a last line that was cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().split("\n") if path.is_file() else []
+        return [json.loads(line) for line in lines[:-1]]
+
+    def rewind(self, epoch: int) -> None:
+        """Forget the metrics of later epochs, which a resumed run does again."""
+        rows = [row for row in self.metrics() if row["epoch"] <= epoch]
+        write_whole(self.path / "metrics.jsonl", "".join(_json(row) + "\n" for row in rows))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``."""
+        write_whole(self.path / "summary.json", json.dumps(dict(summary), indent=2) + "\n")
+
+    def write_figure(self, name: str, figure: Figure) -> Path:
+        """Write ``figures/NAME.png``."""
+        folder = self.path / "figures"
+        folder.mkdir(exist_ok=True)
+        beside, path = folder / f".{name}.png", folder / f"{name}.png"
+        figure.savefig(beside, dpi=150, format="png")
+        os.replace(beside, path)
+        return path
+
+
+def _json(row: Mapping[str, Any]) -> str:
+    """One line of JSON; what is not finite is null, as JSON has no name for it."""
+    finite = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in row.items()}
+    return json.dumps(finite)
