@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# As the commands do: see ppl_vae/openmp.py.
+export OMP_WAIT_POLICY ?= passive
+
 .PHONY: fit test lint slow bench clean
 
 fit: $(READY)

@@ -22,7 +22,7 @@ class Parser(jsonargparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, model_help: str = "", **options: Any) -> None:
-        super().__init__(*args, exit_on_error=False, default_meta=False, **options)
+        super().__init__(*args, exit_on_error=False, **options)
         self._model_help = model_help
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]

@@ -26,6 +26,8 @@ Accelerator = Literal["auto", "cpu", "cuda"]
 Arrays = Mapping[str, np.ndarray]
 
 ROWS_PER_PASS = 512
+VALIDATION_DRAWS = 5000
+"""Draws in a validation ELBO, over all data: its noise is the same every epoch, and few draws would be fitted to it."""
 NUMBERS_PER_PASS = 2**22
 """Size of the largest tensor of an evaluation: draws times data times numbers a datum."""
 
@@ -90,8 +92,8 @@ class VariationalInference(BaseEstimator):
         guide: Literal["amortized"] = "amortized",
         *,
         num_particles: int = 1,
-        max_epochs: int = 300,
-        batch_size: int = 128,
+        max_epochs: int = 500,
+        batch_size: int = 64,
         learning_rate: float = 3e-3,
         schedule: Schedule = "cosine",
         patience: int | None = 50,
@@ -190,8 +192,9 @@ class VariationalInference(BaseEstimator):
 
     def _validate(self) -> float:
         assert self._valid_batches is not None
+        draws = max(self.num_particles, -(-VALIDATION_DRAWS // self._valid_batches.num_data))
         with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
-            elbos = [self.program_.log_weights(b, self.num_particles).mean(0) for b in self._valid_batches.in_order()]
+            elbos = [self.program_.log_weights(batch, draws).mean(0) for batch in self._valid_batches.in_order()]
         return torch.cat(elbos).double().mean().item()
 
     # ------------------------------------------------------------------------------------- using a fitted program

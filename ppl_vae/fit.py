@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ppl_vae.openmp
+
+# isort: split
 import argparse
 import json
 import platform
@@ -17,7 +20,6 @@ import pyro
 import torch
 from tqdm import tqdm
 
-import ppl_vae
 from ppl_vae.cli import Parser, command, underscored
 from ppl_vae.data import Dataset, load_dataset
 from ppl_vae.errors import InputError

@@ -113,7 +113,8 @@ class Training:
                 self.keep_best()
                 raise Diverged(
                     f"the validation ELBO is {elbo_valid} after epoch {epoch}: lower the learning rate "
-                    f"(now {rate:.2g}) or look for an overflow in model or guide; the parameters of epoch {self.best_epoch} are kept"
+                    f"(now {rate:.2g}) or look for an overflow in model or guide; "
+                    f"the parameters of epoch {self.best_epoch} are kept"
                 )
             self.epoch = epoch
             if validate is None or elbo_valid > self.best_elbo:

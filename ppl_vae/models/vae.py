@@ -37,7 +37,7 @@ class VAE(nn.Module):
     """
 
     def __init__(
-        self, data_dim: int = 64, latent_dim: int = 10, hidden: Sequence[int] = (256,), dropout: float = 0.2
+        self, data_dim: int = 64, latent_dim: int = 10, hidden: Sequence[int] = (256,), dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim

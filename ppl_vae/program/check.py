@@ -54,9 +54,9 @@ def check(program: Program, batch: Batch) -> None:
                 )
             if program.guide is not None:
                 guide = _run(program, "guide", program.guide, batch)
-                _compare(program, model, guide)
                 for _, site in sample_sites(guide):
                     structure.data_frame(site)
+                _compare(program, model, guide)
         _check_gradients(program, batch)
 
 
@@ -198,10 +198,11 @@ def _check_gradients(program: Program, batch: Batch) -> None:
     registered = {id(tensor) for tensor in parameters.values()}
     for name, tensor in program.module.named_parameters():
         if tensor.requires_grad and id(tensor) not in registered:
-            owner = name.split(".")[0]
+            owner, has_module, _ = name.partition(".")
+            remedy = f"pyro.module({owner!r}, self.{owner})" if has_module else 'pyro.module("program", self)'
             raise InputError(
                 f"the parameter {name!r} of {program.name} would never be trained: register its module, "
-                f"pyro.module({owner!r}, self.{owner}), in the model (decoder) or the guide (encoder)"
+                f"{remedy}, in the model (decoder) or the guide (encoder)"
             )
     if not parameters:
         raise InputError(f"{program.name} has no parameters to train: use pyro.module or pyro.param in model or guide")

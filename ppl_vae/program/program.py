@@ -126,7 +126,7 @@ class Program:
             elif parameter.default is parameter.empty:
                 raise InputError(
                     f"model({', '.join(self.argument_names())}) of {self.name} needs an array {parameter.name!r}, "
-                    f"which the data do not have: rename the argument or the array; {nearest(parameter.name, available)}"
+                    f"which the data do not have: rename the one or the other; {nearest(parameter.name, available)}"
                 )
             else:
                 break
@@ -169,7 +169,10 @@ class Program:
         """
         self.structure(batch)
         with self.scope():
-            return {name.replace("$$$", "."): p for name, p in pyro.get_param_store().named_parameters()}
+            first: dict[int, tuple[str, Tensor]] = {}  # a module may be registered twice, under two names
+            for name, tensor in pyro.get_param_store().named_parameters():
+                first.setdefault(id(tensor), (name.replace("$$$", "."), tensor))
+            return dict(first.values())
 
     def state(self, batch: Batch) -> dict[str, Tensor]:
         """Everything that a fit changes: the modules' parameters and buffers, and ``pyro.param`` values."""

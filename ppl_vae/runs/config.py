@@ -54,7 +54,7 @@ def program_class(spec: str) -> type:
         module = _import(where, spec)
     else:
         raise InputError(
-            f"unknown model {spec!r}; {nearest(spec, known_models())}; or path/to/file.py:Class, or package.module.Class"
+            f"unknown model {spec!r}; {nearest(spec, known_models())}; or file.py:Class, or package.module.Class"
         )
     programs = {
         n: c

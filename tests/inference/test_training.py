@@ -1,0 +1,153 @@
+"""The training loop: what is kept, what is resumed, what stops it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pyro
+import pytest
+import torch
+from scenarios import Conjugate, bits, normal
+from torch import Tensor
+
+from ppl_vae.errors import Diverged, InputError
+from ppl_vae.inference import Training, amortized_steps
+from ppl_vae.models.vae import VAE
+from ppl_vae.program import Batch, Program, seeded
+
+X = bits(40, 1).expand(40, 8).contiguous()  # eight copies of a fair bit: log p(x) can reach -log 2
+
+
+def batches(seed: int) -> Iterator[Batch]:
+    for rows in torch.randperm(40, generator=torch.Generator().manual_seed(seed)).split(16):
+        yield (X[rows],)
+
+
+def training(max_epochs: int = 6, **options: object) -> Training:
+    with seeded(0):
+        program = Program(VAE(data_dim=8, latent_dim=2, hidden=(6,), dropout=0.5).double())
+    options = {"learning_rate": 0.05, **options}
+    return Training(program, (X,), amortized_steps, max_epochs=max_epochs, **options)  # type: ignore[arg-type]
+
+
+def validate(run: Training) -> Callable[[], float]:
+    def elbo() -> float:
+        with torch.no_grad(), seeded(9), run.program.scope(training=False):
+            return run.program.log_weights((X,), 4).mean().item()
+
+    return elbo
+
+
+def test_the_elbo_rises() -> None:
+    run = training(150)
+    epochs = list(run.epochs(batches, validate(run)))
+    assert [e.epoch for e in epochs] == list(range(1, 151))
+    assert epochs[-1].elbo_train > epochs[0].elbo_train + 1
+    assert epochs[0].elbo_valid + 1 < epochs[-1].elbo_valid < -math.log(2)
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_the_global_state() -> None:
+    runs = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        run, rows = training(), []
+        for epoch in run.epochs(batches, validate(run)):
+            torch.rand(3)
+            rows.append(epoch)
+        runs.append(rows)
+    assert runs[0] == runs[1]
+    other = training(seed=1)
+    assert list(other.epochs(batches, validate(other))) != runs[0]
+
+
+def test_resumed_after_any_epoch_it_gives_the_numbers_of_a_run_that_was_not_stopped() -> None:
+    whole = training()
+    expected = list(whole.epochs(batches, validate(whole)))
+    for stop in (1, 4):
+        first = training()
+        stream = first.epochs(batches, validate(first))
+        rows = [next(stream) for _ in range(stop)]
+        tensors, numbers = first.state()
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        second = training()
+        second.load_state(copies, numbers)
+        rows += second.epochs(batches, validate(second))
+        assert rows == expected
+        state = second.program.state((X,))
+        assert all(torch.equal(tensor, state[name]) for name, tensor in whole.program.state((X,)).items())
+
+
+def test_the_best_parameters_are_kept_and_patience_ends_it() -> None:
+    run, elbos = training(100, patience=3), iter([1.0, 5.0, 2.0, 4.0, 3.0, 9.0])
+    seen: dict[int, Tensor] = {}
+    for epoch in run.epochs(batches, lambda: next(elbos)):
+        seen[epoch.epoch] = run.parameters["decoder.0.weight"].clone()
+        assert epoch.best_epoch == min(epoch.epoch, 2)
+    assert list(seen) == [1, 2, 3, 4, 5]
+    assert torch.equal(run.parameters["decoder.0.weight"], seen[2])
+
+
+def test_schedules() -> None:
+    cosine = [epoch.learning_rate for epoch in training(5).epochs(batches)]
+    assert cosine == pytest.approx([0.05 * (1 + math.cos(math.pi * t / 5)) / 2 for t in range(5)])
+    constant = [epoch.learning_rate for epoch in training(5, schedule="constant").epochs(batches)]
+    assert constant == [0.05] * 5
+
+
+def test_a_loss_that_turns_nan_names_the_batch_and_keeps_the_last_good_parameters() -> None:
+    run = training()
+    stream = run.epochs(batches, validate(run))
+    good = {}
+    for _ in range(2):
+        next(stream)
+        if run.best_epoch == run.epoch:
+            good = {name: tensor.clone() for name, tensor in run.program.state((X,)).items()}
+
+    def poisoned(seed: int) -> Iterator[Batch]:
+        for number, (x,) in enumerate(batches(seed)):
+            yield (x * math.nan,) if number == 1 else (x,)
+
+    with pytest.raises(Diverged, match=r"the loss is nan at epoch 3, batch 2 of 3: lower the learning rate"):
+        next(run.epochs(poisoned, validate(run)))
+    assert all(torch.equal(tensor, good[name]) for name, tensor in run.program.state((X,)).items())
+    assert run.epoch == 2
+
+
+def test_a_validation_elbo_that_is_nan_stops_the_run() -> None:
+    with pytest.raises(Diverged, match="the validation ELBO is nan after epoch 1"):
+        next(training().epochs(batches, lambda: math.nan))
+
+
+def test_state_of_another_program_is_refused() -> None:
+    run = training()
+    next(run.epochs(batches))
+    tensors, numbers = run.state()
+    broken = {k: v for k, v in tensors.items() if not k.startswith("optimizer.decoder.0.weight")}
+    with pytest.raises(InputError, match=r"no optimiser state of 'decoder.0.weight'"):
+        training().load_state(broken, numbers)
+
+
+def test_nothing_is_left_in_pyros_global_state_between_epochs() -> None:
+    run = training(2)
+    for _ in run.epochs(batches):
+        assert len(pyro.get_param_store()) == 0
+        assert pyro.settings.get("validate_distributions_pyro")
+        assert run.program.module.training
+
+
+def test_steps_reach_the_optimum_of_a_conjugate_program() -> None:
+    """The guide can be the posterior N(2x/3, 1/3): its ELBO is then the evidence, without any noise."""
+    x = normal(64)
+    module = Conjugate().double()
+    program = Program(module)
+    method = partial(amortized_steps, num_particles=4)
+    for _ in Training(program, (x,), method, max_epochs=1000, learning_rate=0.03).epochs(lambda seed: [(x,)]):
+        pass
+    with torch.no_grad():
+        assert module.encoder.weight[0, 0].item() == pytest.approx(2 / 3, abs=1e-2)
+        weights = program.log_weights((x,), 100)
+    short = module.log_evidence(x) - weights.mean(0)
+    assert abs(short.mean()) < 1e-3
+    assert short.abs().max() < 1e-2  # a KL of 1e-3 leaves 100 draws a standard error of 4e-3

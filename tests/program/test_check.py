@@ -1,0 +1,220 @@
+"""Each fault of a program is told in one line that says what, where, and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from scenarios import Conjugate, bits, normal
+from torch import Tensor, nn
+
+from ppl_vae.errors import InputError
+from ppl_vae.models.vae import VAE
+from ppl_vae.program import Program, check, check_observations
+
+
+class Faulty(nn.Module):
+    """A sound program whose parts the faults below replace one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder, self.encoder = nn.Linear(2, 3), nn.Linear(3, 2)
+
+    def plate(self, x: Tensor) -> pyro.plate:
+        return pyro.plate("data", len(x))
+
+    def prior(self, x: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Normal(x.new_zeros(2), 1.0).to_event(1)
+
+    def likelihood(self, z: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Normal(self.decoder(z), 1.0).to_event(1)
+
+    def posterior(self, x: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Normal(self.encoder(x), 1.0).to_event(1)
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with self.plate(x):
+            z = pyro.sample("z", self.prior(x))
+            pyro.sample("x", self.likelihood(z), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with self.plate(x):
+            pyro.sample("z", self.posterior(x))
+
+
+class LatentOutside(Faulty):
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        z = pyro.sample("z", self.prior(x))
+        with self.plate(x):
+            pyro.sample("x", self.likelihood(z), obs=x)
+
+
+class GuideLatentOutside(Faulty):
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        pyro.sample("z", self.posterior(x).to_event(1))
+
+
+class FixedPlate(Faulty):
+    def plate(self, x: Tensor) -> pyro.plate:
+        return pyro.plate("data", 64)
+
+
+class NoPlate(Faulty):
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), 2), 1.0).to_event(2))
+        pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(2), obs=x)
+
+
+class NothingObserved(Faulty):
+    def model(self, x: Tensor) -> None:
+        with self.plate(x):
+            pyro.sample("x", self.likelihood(pyro.sample("z", self.prior(x))))
+
+
+class OtherName(Faulty):
+    def guide(self, x: Tensor) -> None:
+        with self.plate(x):
+            pyro.sample("w", self.posterior(x))
+
+
+class MissingSite(Faulty):
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+
+
+class OtherWidth(Faulty):
+    def posterior(self, x: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Normal(self.encoder(x)[..., :1], 1.0).to_event(1)
+
+
+class OtherEvent(Faulty):
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x), dim=-2):
+            pyro.sample("z", dist.Normal(self.encoder(x), 1.0))
+
+
+class OtherSupport(Faulty):
+    def prior(self, x: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.LogNormal(x.new_zeros(2), 1.0).to_event(1)
+
+
+class ForgottenModule(Faulty):
+    def guide(self, x: Tensor) -> None:
+        with self.plate(x):
+            pyro.sample("z", self.posterior(x))
+
+
+class UnusedParameter(Faulty):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(3, 2))
+        self.encoder.register_parameter("idle", nn.Parameter(torch.zeros(2)))
+
+
+class Crash(Faulty):
+    def likelihood(self, z: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Normal(z @ torch.ones(5, 3), 1.0).to_event(1)
+
+
+class Overflow(Faulty):
+    def likelihood(self, z: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Normal(self.decoder(z), 1e-300).to_event(1)
+
+
+class Counts(Faulty):
+    def likelihood(self, z: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Poisson(self.decoder(z).exp()).to_event(1)
+
+
+class Subsampled(Faulty):
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x), dim=-2):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(1, 2), 1.0).to_event(1))
+            with pyro.plate("values", 3, subsample_size=2, dim=-1) as chosen:
+                pyro.sample("x", dist.Normal(self.decoder(z)[:, 0][:, chosen], 1.0), obs=x[:, chosen])
+
+
+FAULTS = {
+    LatentOutside: "site 'z' of LatentOutside lies outside the data plate 'data': move it inside",
+    GuideLatentOutside: "site 'z' of GuideLatentOutside lies outside the data plate 'data'",
+    FixedPlate: "no plate covers the batch of 7 in FixedPlate: the observed site 'x' lies in 'data' of size 64",
+    NoPlate: "no plate covers the batch of 7 in NoPlate: the observed site 'x' lies in no plate",
+    NothingObserved: "NothingObserved.model observes nothing: give the data to a site, pyro.sample(..., obs=x)",
+    OtherName: "the guide samples 'w', the model does not (its latents: z)",
+    MissingSite: "the model's latent 'z' is missing in the guide (it samples: nothing)",
+    OtherWidth: "disagree at 'z': shape (7, 2) in the model, (7, 1) in the guide",
+    OtherEvent: "disagree at 'z': 1 event dimensions in the model, 0 in the guide",
+    OtherSupport: "the guide draws values outside the support of the model's LogNormal",
+    ForgottenModule: "'encoder.weight' of ForgottenModule would never be trained: register its module, "
+    "pyro.module('encoder', self.encoder)",
+    UnusedParameter: "the parameter 'encoder.idle' of UnusedParameter gets no gradient",
+    Crash: "test_check.py:",
+    Overflow: "the log weight of row 0 under Overflow is",
+    Counts: "observes -2.31 (row 0), outside the support of its Poisson",
+    Subsampled: "the plate 'values' of Subsampled is subsampled within a datum (2 of 3)",
+}
+
+
+@pytest.mark.parametrize("faulty", FAULTS)
+def test_fault(faulty: Callable[[], Faulty]) -> None:
+    with pytest.raises(InputError) as caught:
+        check(Program(faulty().double()), (normal(9, 3),))
+    message = str(caught.value)
+    assert FAULTS[faulty] in message  # type: ignore[index]
+    assert "\n" not in message
+    assert len(message) < 300
+    assert len(pyro.get_param_store()) == 0
+
+
+def test_the_program_without_a_fault_passes() -> None:
+    check(Program(Faulty().double()), (normal(9, 3),))
+
+
+def test_no_guide() -> None:
+    with pytest.raises(InputError, match=r"model has no guide, .*: write guide\(self, x\), which samples 'z'"):
+        check(Program(Faulty().double().model), (normal(9, 3),))
+
+
+def test_a_crash_names_the_users_line() -> None:
+    with pytest.raises(InputError, match=r"test_check.py:\d+ `return dist.Normal\(z @ torch.ones\(5, 3\)") as caught:
+        check(Program(Crash().double()), (normal(9, 3),))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_grey_values_under_a_bernoulli_with_their_row() -> None:
+    x = bits(50, 8)
+    program = Program(VAE(data_dim=8).double())
+    check_observations(program, (x,))
+    x[33, 5] = 0.3
+    check(program, (x,))  # sees the first rows only
+    with pytest.raises(InputError, match=r"site 'x' of VAE observes 0.3 \(row 133\) under a Bernoulli.*--binarize"):
+        check_observations(program, (x,), first_row=100)
+
+
+def test_masked_values_may_be_anything() -> None:
+    class Masked(Conjugate):
+        def model(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x)), pyro.poutine.mask(mask=x > 0):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+                pyro.sample("x", dist.Exponential(z.exp()), obs=x)
+
+    check_observations(Program(Masked().double()), (normal(9),))
+
+
+def test_validation_is_restored() -> None:
+    with pytest.raises(InputError):
+        check(Program(Crash().double()), (normal(9, 3),))
+    assert pyro.settings.get("validate_distributions_pyro")
+    with pyro.validation_enabled(False):
+        check(Program(Faulty().double()), (normal(9, 3),))
+        assert not pyro.settings.get("validate_distributions_pyro")

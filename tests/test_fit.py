@@ -1,0 +1,240 @@
+"""The two verbs from end to end, called in this process and, once, as a newcomer would call them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from matplotlib.image import imread
+
+import ppl_vae
+from ppl_vae import evaluate, fit
+from ppl_vae.__main__ import main as dispatch
+from ppl_vae.data import load_dataset
+from ppl_vae.models.vae import VAE
+
+QUICK = ["--max-epochs", "2", "--num-samples", "10", "--model.hidden", "[8]", "--model.latent_dim", "2"]
+
+# A program of one's own, in twenty lines, for data that are no images.
+MINE = """\
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+
+class Mine(nn.Module):
+    def __init__(self, width: int = 3, scale: float = 0.5):
+        super().__init__()
+        self.encoder, self.decoder, self.scale = nn.Linear(5, 2 * width), nn.Linear(width, 5), scale
+
+    def model(self, x):
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("code", dist.Normal(torch.zeros(self.decoder.in_features), 1.0).to_event(1))
+            pyro.sample("seen", dist.Normal(self.decoder(z), self.scale).to_event(1), obs=x)
+
+    def guide(self, x):
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("rows", len(x)):
+            loc, raw = self.encoder(x).chunk(2, -1)
+            pyro.sample("code", dist.Normal(loc, raw.exp()).to_event(1))
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "my data.npz", x=rng.normal(size=(80, 2)) @ rng.normal(size=(2, 5)))
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path
+
+
+def numbers(folder: Path) -> dict[str, object]:
+    """A run's numbers, without its times."""
+    summary = json.loads((folder / "summary.json").read_text())
+    summary.pop("train_seconds")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return summary | {"metrics": [{k: v for k, v in row.items() if k != "train_seconds"} for row in rows]}
+
+
+def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit.main(["--guide", "amortized", *QUICK]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""  # no progress bar where there is no terminal
+    run = here / "runs" / "digits-vae-amortized"
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    assert names == {
+        "checkpoint.safetensors",
+        "config.yaml",
+        "metrics.jsonl",
+        "posterior.nc",
+        "summary.json",
+        *(f"figures/{name}.png" for name in ("elbo", "latents", "prior", "reconstructions")),
+    }
+    for figure in (run / "figures").iterdir():
+        image = imread(figure)
+        assert min(image.shape[:2]) > 300
+        assert image[..., :3].std() > 0.02, f"{figure.name} is blank"
+    summary = json.loads((run / "summary.json").read_text())
+    test = summary["test"]
+    assert set(test) >= {"elbo", "elbo_se", "log_evidence", "log_evidence_se", "estimator", "num_samples", "num_data"}
+    assert (test["estimator"], test["num_samples"], test["num_data"]) == ("iwae", 10, 360)
+    assert test["elbo"] < test["log_evidence"] < 0
+    assert summary["train_seconds"] > 0
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in metrics] == [1, 2]
+    assert {"elbo_train", "elbo_valid", "learning_rate"} <= set(metrics[0])
+
+    table = out.split("\n\n")[1]
+    assert f"{test['elbo']:.2f}" in table
+    assert f"{test['log_evidence']:.2f}" in table
+    assert evaluate.main([str(run)]) == 0
+    assert capsys.readouterr().out.strip() == table.strip()
+
+    score = evaluate.evaluate(str(run), part="train", num_samples=3, num_data=50)
+    assert (score.num_data, score.num_samples) == (50, 3)
+
+
+def test_load_gives_the_fitted_object(here: Path) -> None:
+    assert fit.main([*QUICK, "--output", "run"]) == 0
+    vi = ppl_vae.load("run")
+    assert isinstance(vi.program, VAE)
+    assert vi.program.latent_dim == 2
+    x = load_dataset("digits").test["x"]
+    test = json.loads(Path("run/summary.json").read_text())["test"]
+    assert vi.score(x) == pytest.approx(test["log_evidence"], abs=1e-9)
+    assert vi.transform(x).shape == (360, 2)
+    assert vi.sample(4).shape == (4, 64)
+
+
+def test_a_program_of_ones_own_fits_evaluates_and_draws(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "mine.py:Mine", "--data", "my data.npz", "--max-epochs", "3", "--num-samples", "20"]
+    assert fit.main([*options, "--model.width", "2"]) == 0
+    run = here / "runs" / "my data-Mine-amortized"
+    assert len(list((run / "figures").iterdir())) == 4
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"] == {
+        "class_path": f"{here}/mine.py:Mine",
+        "init_args": {"width": 2, "scale": 0.5},
+    }
+    assert config["data"] == str(here / "my data.npz")
+    table = capsys.readouterr().out.split("\n\n")[1]
+    (here / "elsewhere").mkdir()
+    os.chdir(here / "elsewhere")
+    assert evaluate.main([str(run)]) == 0
+    assert capsys.readouterr().out.strip() == table.strip()
+
+
+def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
+    assert fit.main([*QUICK, "--seed", "3", "--output", "first"]) == 0
+    assert fit.main(["--config", "first/config.yaml", "--output", "second"]) == 0
+    assert numbers(here / "first") == numbers(here / "second")
+    assert fit.main(["--config", "first/config.yaml", "--output", "third", "--seed", "4", "--model.latent-dim=3"]) == 0
+    config = yaml.safe_load(Path("third/config.yaml").read_text())
+    assert (config["seed"], config["max_epochs"]) == (4, 2)
+    assert config["model"]["init_args"] == {"data_dim": 64, "latent_dim": 3, "hidden": [8], "dropout": 0.1}
+
+
+def test_data_dim_is_that_of_the_data(here: Path) -> None:
+    np.savez("bits.npz", x=np.random.default_rng(0).integers(0, 2, size=(60, 4, 3)))
+    assert fit.main([*QUICK, "--data", "bits.npz", "--output", "run"]) == 0
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]["data_dim"] == 12
+
+
+def test_resume_after_any_stop_gives_the_numbers_of_a_run_that_was_not_stopped(here: Path) -> None:
+    """The stop is a SIGTERM in another process, as from a cluster's scheduler."""
+    options = [*QUICK, "--max-epochs", "60", "--batch-size", "16"]
+    assert fit.main([*options, "--output", "whole"]) == 0
+    command = [sys.executable, "-m", "ppl_vae.fit", *options, "--output", "stopped"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    metrics = here / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.read_text().count("\n") >= 3):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[1] == "stopped\n"
+    assert process.returncode == 130
+    done = metrics.read_text().count("\n")
+    assert 3 <= done < 60, "it has to be stopped on the way for this test to say anything"
+    assert not (here / "stopped" / "summary.json").exists()
+    assert fit.main(["--resume", "--output", "stopped"]) == 0
+    assert numbers(here / "stopped") == numbers(here / "whole")
+
+
+def test_resume_goes_on_where_more_epochs_are_asked_for(here: Path) -> None:
+    assert fit.main([*QUICK, "--schedule", "constant"]) == 0
+    assert fit.main(["--resume", "--max-epochs", "4"]) == 0  # the folder's name follows from the other options
+    run = here / "runs" / "digits-vae-amortized"
+    assert [row["epoch"] for row in numbers(run)["metrics"]] == [1, 2, 3, 4]  # type: ignore[attr-defined]
+    assert yaml.safe_load((run / "config.yaml").read_text())["max_epochs"] == 4
+    assert fit.main([*QUICK, "--schedule", "constant", "--max-epochs", "4", "--output", "whole"]) == 0
+    assert numbers(run) == numbers(here / "whole")
+
+
+def test_dynamic_bits_are_drawn_anew_every_epoch_from_the_seed(here: Path) -> None:
+    for name in ("a", "b"):
+        assert fit.main([*QUICK, "--binarize", "dynamic", "--output", name]) == 0
+    assert numbers(here / "a") == numbers(here / "b")
+    assert fit.main([*QUICK, "--binarize", "static", "--output", "c"]) == 0
+    assert numbers(here / "a")["metrics"] != numbers(here / "c")["metrics"]
+
+
+def test_grey_values_for_a_model_of_real_numbers(here: Path) -> None:
+    options = ["--model", "factor_analysis", "--binarize", "none", "--max-epochs", "2", "--num-samples", "10"]
+    assert fit.main([*options, "--output", "run"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["test"]["num_data"] == 360
+
+
+def test_help_tells_the_models_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for args in (["--help"], ["--model", "mine.py:Mine", "--model.help"]):
+        with pytest.raises(SystemExit) as stop:
+            fit.main(args)
+        assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "--model.latent_dim" in out
+    assert "--model.width" in out
+    assert "--max-epochs" in out
+    assert "factor_analysis, vae, path/to/file.py:Class" in " ".join(out.split())
+
+
+def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch([]) == 0
+    out = capsys.readouterr().out
+    assert "fit" in out
+    assert "evaluate" in out
+    assert dispatch(["ft"]) == 2
+    assert capsys.readouterr().err == "error: unknown verb 'ft'; did you mean 'fit'? (known: evaluate, fit)\n"
+
+
+def test_the_commands_as_a_newcomer_calls_them(here: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "ppl_vae", "fit", *QUICK], capture_output=True, text=True, cwd=here, check=True
+    )
+    assert result.stderr == ""
+    assert "log evidence (iwae, 10)" in result.stdout
+    bad = subprocess.run([sys.executable, "-m", "ppl_vae.fit", "--data", "nothing.npz"], capture_output=True, text=True)
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("error: ")
+    assert bad.stderr.count("\n") == 1
+
+
+def test_the_commands_leave_the_precision_setting_to_the_process() -> None:
+    """Importing the library changes no setting of the process; the commands do."""
+    code = "import torch; before = torch.get_float32_matmul_precision(); import ppl_vae.estimator, os; "
+    code += "assert torch.get_float32_matmul_precision() == before; assert 'OMP_WAIT_POLICY' not in os.environ"
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
+    assert torch.get_float32_matmul_precision() in ("highest", "medium")
