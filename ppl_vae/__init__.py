@@ -1,6 +1,7 @@
 """Deep latent-variable models as Pyro programs: fit them, then learn how good they are.
 
 Example:
+    >>> from ppl_vae import VariationalInference
     >>> from ppl_vae.models.vae import VAE
     >>> VariationalInference(VAE(), max_epochs=100).program.latent_dim
     10

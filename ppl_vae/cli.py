@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import jsonargparse
 import torch
 
-from ppl_vae.errors import Diverged, InputError, nearest
+from ppl_vae.errors import Diverged, InputError
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -22,7 +24,7 @@ class Parser(jsonargparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, model_help: str = "", **options: Any) -> None:
-        super().__init__(*args, exit_on_error=False, **options)
+        super().__init__(*args, exit_on_error=False, allow_abbrev=False, **options)
         self._model_help = model_help
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]
@@ -47,14 +49,10 @@ class Parser(jsonargparse.ArgumentParser):
             option = unknown.group(1).split("=")[0]
             if not option.startswith("-"):
                 raise InputError(f"unexpected argument {option!r}: options start with --")
-            known = [name for name in self._option_string_actions if name.startswith("--") and not name.endswith("+")]
-            shown = {name.lstrip("-"): _hyphenated(name) for name in known}
-            hint = nearest(option.lstrip("-"), shown).split("? ")
-            raise InputError(
-                f"unknown option {_hyphenated(option)!r}"
-                + (f"; {_hyphenated(hint[0])}?" if len(hint) > 1 else "")
-                + "; --help lists them all"
-            )
+            known = [_hyphenated(name) for name in self._option_string_actions if name.startswith("--")]
+            close = get_close_matches(_hyphenated(option), known, n=1, cutoff=0.7)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise InputError(f"unknown option {_hyphenated(option)}; {hint}--help lists them all")
         if bad := re.search(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL):
             key, reason = bad.groups()
             raise InputError(f"option {_hyphenated('--' + key)}: {_one_line(reason)}")
@@ -88,6 +86,12 @@ def command(verb: Callable[[Sequence[str]], None], args: Sequence[str] | None = 
     except (InputError, Diverged) as error:
         print(f"error: {_one_line(str(error))}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -100,9 +104,13 @@ def _hyphenated(option: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Text in one line; of jsonargparse's list of failures for a union of types, the first."""
-    if found := re.search(r"Expected a (typing\.)?(.+?)\s*(- Expected|Given value|Got value|$)(.*)", text, re.DOTALL):
-        wanted = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", found.group(2)).strip(" .\n")
-        value = re.search(r"(?:Given value|Got value): (.*)", text, re.DOTALL)
-        return f"expected {wanted}, got {value.group(1).strip() if value else 'something else'}"
-    return " ".join(text.split())
+    """Text in one line; jsonargparse's account of a value that has the wrong type in the words of a user."""
+    expected = re.search(r"Expected an? (.+?)(?:\.\s|\s+- |\s+Given|\n|$)", text, re.DOTALL)
+    value = re.search(r"(?:Given value|Got value): (.*)", text, re.DOTALL)
+    if not expected or not value:
+        return " ".join(text.split())
+    kind = re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.(\w)", lambda m: m.group(1) or m.group(2), expected.group(1))
+    if choices := re.match(r"Literal\[(.+)\]", kind):
+        kind = "one of " + choices.group(1).replace("'", "")
+    words = {"Sequence": "a list such as [3,4]", "int": "a whole number", "float": "a number", "bool": "true or false"}
+    return f"expected {words.get(kind, kind)}, got {' '.join(value.group(1).split())}"

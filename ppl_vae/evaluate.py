@@ -55,8 +55,8 @@ def evaluate(
 
 def run_data(folder: str) -> Dataset:
     """The data set of a run, split and binarised as it was for the fit."""
-    config = Run.open(folder).config()
-    return load_dataset(**{k: config[k] for k in ("data", "data_root", "binarize", "image_shape", "seed")})
+    run = Run.open(folder)
+    return load_dataset(**{k: run.option(k) for k in ("data", "data_root", "binarize", "image_shape", "seed")})
 
 
 def score_table(part: str, score: Score) -> str:

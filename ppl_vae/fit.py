@@ -23,10 +23,10 @@ from tqdm import tqdm
 from ppl_vae.cli import Parser, command, underscored
 from ppl_vae.data import Dataset, load_dataset
 from ppl_vae.errors import InputError
-from ppl_vae.estimator import VariationalInference
+from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.evaluate import score_table
 from ppl_vae.figures import write_figures, write_posterior_draws
-from ppl_vae.runs import Run, build_program, known_models, program_class, read_config
+from ppl_vae.runs import Run, build_program, file_and_class, known_models, program_class, read_config
 
 CHECKPOINT_SECONDS = 5.0
 """A checkpoint is written at most this often, and at the end; it syncs to disk, which can cost more than an epoch."""
@@ -62,19 +62,22 @@ def fit(args: Sequence[str]) -> None:
     run = Run(options.output)
     if not options.resume:
         run.free(overwrite=options.overwrite)
-    seed = options.settings["seed"]
-    data = load_dataset(**options.data, seed=seed)
-    cls = program_class(options.model)
-    init_args = fill_in_data_dim(cls, options, data)
-    torch.manual_seed(seed)  # the parameters that the program starts from
-    vi = VariationalInference(build_program(cls, init_args), **options.settings)
+    vi = VariationalInference(program=None, **options.settings)
+    check_options(vi)
+    data = load_dataset(**options.data, seed=vi.seed)
+    init_args = fill_in_data_dim(options, data)
+    torch.manual_seed(vi.seed)  # the parameters that the program starts from
+    vi.set_params(program=build_program(program_class(options.model), init_args))
+    config = make_config(options, init_args)
+    if options.resume:
+        refuse_changes(run, config)
     vi.prepare(
         data.train,
         data.valid,
         dynamic=("x",) if data.binarize == "dynamic" else (),
         resume=run.checkpoint if options.resume else None,
     )
-    config = make_config(options, init_args)
+    vi.check_data(data.test)
     if options.resume:
         run.write_config(config)
         run.rewind(vi.training_.epoch)
@@ -114,6 +117,7 @@ def fit(args: Sequence[str]) -> None:
 def train(vi: VariationalInference, run: Run) -> None:
     """Train with a progress bar on a terminal; a line of metrics an epoch, checkpoints on the way and at any end."""
     signal.signal(signal.SIGTERM, _interrupt)  # as a cluster's scheduler sends before it kills
+    vi.save(run.checkpoint)
     saved, last = vi.training_.epoch, time.perf_counter()
     bar = tqdm(total=vi.max_epochs, initial=saved, unit="epoch", disable=not sys.stderr.isatty(), leave=False)
     try:
@@ -154,9 +158,14 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
     model = earlier.pop("model", {})
     if not isinstance(model, Mapping):
         raise InputError(f"the configuration's model is {model!r}: expected class_path and init_args")
-    spec = run_options.model or model.get("class_path", "vae")
+    spec = model.get("class_path", "vae") if run_options.model is None else run_options.model
+    init_args = model.get("init_args", {})
+    if not isinstance(spec, str) or not isinstance(init_args, Mapping):
+        raise InputError(
+            f"the configuration's model is {model!r}: expected a name as class_path, a mapping as init_args"
+        )
     if spec == model.get("class_path"):
-        earlier |= {f"model.{name}": value for name, value in model.get("init_args", {}).items()}
+        earlier |= {f"model.{name}": value for name, value in init_args.items()}
     parser = make_parser(program_class(spec), spec)
     if "--model.help" in rest:
         rest = ["--help"]
@@ -201,7 +210,7 @@ def make_parser(cls: type, spec: str) -> Parser:
     return parser
 
 
-def fill_in_data_dim(cls: type, options: Options, data: Dataset) -> dict[str, Any]:
+def fill_in_data_dim(options: Options, data: Dataset) -> dict[str, Any]:
     """The constructor's arguments; ``data_dim`` is the size of a datum unless it was asked for."""
     init_args = dict(options.init_args)
     if "data_dim" in init_args and "data_dim" not in options.given:
@@ -216,17 +225,26 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
     for name in ("data", "data_root"):
         if data[name] is not None and Path(data[name]).expanduser().exists():
             data[name] = str(Path(data[name]).expanduser().resolve())
-    spec, is_file, name = options.model.partition(".py")
-    if is_file:
-        spec = f"{Path(f'{spec}.py').expanduser().resolve()}{name}"
+    path, name = file_and_class(options.model)
+    spec = options.model if path is None else f"{path}:{name}".rstrip(":")
     model = {"class_path": spec, "init_args": {k: _plain(v) for k, v in init_args.items()}}
     return {**{k: _plain(v) for k, v in data.items()}, "model": model, **options.settings}
 
 
+def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
+    """A resumed run is the same experiment: how long and how fast it is trained may change, what is fitted may not."""
+    for name in ("data", "binarize", "image_shape", "seed", "model", "guide"):
+        if (was := run.option(name)) != config[name]:
+            raise InputError(
+                f"--resume with another {name}: the run in {run.path} has {was}, asked for is {config[name]}; fit "
+                f"another run with --output DIR"
+            )
+
+
 def _short(spec: str) -> str:
     """A model's name in a folder's: ``vae``; ``Class`` of ``package.module.Class`` or ``file.py:Class``; ``file``."""
-    path, is_file, name = spec.partition(".py")
-    return (name.removeprefix(":") or Path(path).stem) if is_file else spec.rpartition(".")[2]
+    path, name = file_and_class(spec)
+    return spec.rpartition(".")[2] if path is None else name or path.stem
 
 
 def _plain(value: Any) -> Any:

@@ -126,8 +126,8 @@ def test_evaluation_in_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatc
     with seeded(0):
         vi = VariationalInference(FactorAnalysis(6, 2).double(), max_epochs=30, num_samples=3000).fit(x)
     whole = vi.evidence(x)
-    monkeypatch.setattr("ppl_vae.estimator.ROWS_PER_PASS", 7)
-    monkeypatch.setattr("ppl_vae.estimator.NUMBERS_PER_PASS", 40_000)
+    monkeypatch.setattr("ppl_vae.estimator.variational_inference.ROWS_PER_PASS", 7)
+    monkeypatch.setattr("ppl_vae.estimator.variational_inference.NUMBERS_PER_PASS", 40_000)
     parts = vi.evidence(x)
     error = (whole.mcse**2 + parts.mcse**2).sqrt()
     assert ((whole.log_evidence - parts.log_evidence).abs() < 4 * error).all()
@@ -158,7 +158,7 @@ def test_save_and_load_with_a_program_of_ones_own(tmp_path: Path) -> None:
     ("options", "match"),
     [
         ({"guide": "amortised"}, "guide='amortised' is unknown"),
-        ({"batch_size": 0}, "batch_size is 0: expected 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0: expected a whole number, 1 or more"),
         ({"max_epochs": -1}, "max_epochs is -1"),
         ({"num_samples": 0}, "num_samples is 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan: expected a positive number"),

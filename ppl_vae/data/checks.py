@@ -57,6 +57,8 @@ def check_arrays(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None
             raise InputError(f"{where} is a single number: expected one row a datum, shape (N, ...)")
         if len(values) == 0:
             raise InputError(f"{where} is empty: every part needs at least one row")
+        if values.size == 0:
+            raise InputError(f"{where} has shape {values.shape}: a datum needs at least one number")
         if len(values) != len(arrays[first]):
             raise InputError(
                 f"{name}: in {part}, '{first}' has {len(arrays[first])} rows and '{array}' has "

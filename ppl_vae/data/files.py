@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -27,7 +28,8 @@ def read_file(path: Path) -> dict[str, np.ndarray]:
     if path.suffix.lower() == ".csv":
         return read_csv(path)
     try:
-        return _read_numpy(path)
+        with path.open("rb") as file:
+            return _read_numpy(path, file)
     except (ValueError, TypeError, OSError, EOFError, MemoryError, NotImplementedError) as error:
         if isinstance(error, InputError):
             raise
@@ -40,8 +42,8 @@ def read_file(path: Path) -> dict[str, np.ndarray]:
     raise InputError(f"cannot read {path} ({reason}): save it again, as plain arrays of numbers")
 
 
-def _read_numpy(path: Path) -> dict[str, np.ndarray]:
-    loaded = np.load(path, allow_pickle=False)
+def _read_numpy(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
+    loaded = np.load(file, allow_pickle=False)
     is_npz = path.suffix.lower() == ".npz"
     if isinstance(loaded, np.ndarray):
         if is_npz:

@@ -78,55 +78,58 @@ class Training:
         self.epoch = self.best_epoch = 0
         self.best_elbo = -math.inf
         self._best: dict[str, Tensor] = {}
+        self._last = self._snapshot()
 
     def epochs(
         self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None = None
     ) -> Iterator[Epoch]:
-        """Train, and yield after every epoch. At the end the program has the best parameters.
+        """Train, and yield after every epoch.
+
+        At the end, and where the caller or an error stops it, the program has the best parameters.
 
         Args:
             batches: the training data in an order drawn from a seed.
             validate: the validation ELBO of the program as it is, nats per datum.
 
         Raises:
-            Diverged: the ELBO is not finite: names the epoch and the batch. The program has its best parameters.
+            Diverged: the ELBO is not finite: names the epoch and the batch.
         """
-        while self.epoch < self.max_epochs and not self._impatient():
-            epoch, rate = self.epoch + 1, self._rate(self.epoch)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            seed = epoch_seed(self.seed, epoch)
-            with seeded(seed):
-                steps = list(self.method(self.program, batches(seed), self.optimizer))
-            elbos = torch.stack([step.elbo for step in steps]).double().cpu()
-            sizes = torch.tensor([step.num_data for step in steps], dtype=torch.double)
-            if not bool(torch.isfinite(elbos).all()):
-                self.keep_best()
-                number = int((~torch.isfinite(elbos)).nonzero()[0])
-                raise Diverged(
-                    f"the loss is {-elbos[number].item()} at epoch {epoch}, batch {number + 1} of {len(steps)}: "
-                    f"lower the learning rate (now {rate:.2g}) or look for an overflow in model or guide; "
-                    f"the parameters of epoch {self.best_epoch} are kept"
-                )
-            elbo_valid = validate() if validate else math.nan
-            if validate and not math.isfinite(elbo_valid):
-                self.keep_best()
-                raise Diverged(
-                    f"the validation ELBO is {elbo_valid} after epoch {epoch}: lower the learning rate "
-                    f"(now {rate:.2g}) or look for an overflow in model or guide; "
-                    f"the parameters of epoch {self.best_epoch} are kept"
-                )
-            self.epoch = epoch
-            if validate is None or elbo_valid > self.best_elbo:
-                self.best_epoch, self.best_elbo = epoch, elbo_valid
-                self._best = {k: v.clone() for k, v in self.program.state(self.batch).items()}
-            yield Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, self.best_epoch)
-        self.keep_best()
+        try:
+            while self.epoch < self.max_epochs and not self._impatient():
+                yield self._run_epoch(batches, validate)
+        finally:
+            self.program.load_state(self.batch, self._best or _part(self._last, "last"))
 
-    def keep_best(self) -> None:
-        """Give the program the parameters of the best epoch, if there was one."""
-        if self._best:
-            self.program.load_state(self.batch, self._best)
+    def _run_epoch(self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None) -> Epoch:
+        epoch, rate = self.epoch + 1, self._rate(self.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        seed = epoch_seed(self.seed, epoch)
+        with seeded(seed):
+            steps = list(self.method(self.program, batches(seed), self.optimizer))
+        elbos = torch.stack([step.elbo for step in steps]).double().cpu()
+        sizes = torch.tensor([step.num_data for step in steps], dtype=torch.double)
+        if not bool(torch.isfinite(elbos).all()):
+            number = int((~torch.isfinite(elbos)).nonzero()[0])
+            raise self._diverged(
+                f"the loss is {-elbos[number].item()} at epoch {epoch}, batch {number + 1} of {len(steps)}"
+            )
+        elbo_valid = validate() if validate else math.nan
+        if validate and not math.isfinite(elbo_valid):
+            raise self._diverged(f"the validation ELBO is {elbo_valid} after epoch {epoch}")
+        self.epoch = epoch
+        if validate is None or elbo_valid > self.best_elbo:
+            self.best_epoch, self.best_elbo = epoch, elbo_valid
+            self._best = {k: v.clone() for k, v in self.program.state(self.batch).items()}
+        self._last = self._snapshot()
+        return Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, self.best_epoch)
+
+    def _diverged(self, what: str) -> Diverged:
+        kept = f"the parameters of epoch {self.best_epoch} are kept" if self.best_epoch else "no epoch was completed"
+        rate = self.optimizer.param_groups[0]["lr"]
+        return Diverged(
+            f"{what}: lower the learning rate (now {rate:.2g}) or look for an overflow in model or guide; {kept}"
+        )
 
     def _impatient(self) -> bool:
         return self.patience is not None and self.epoch - self.best_epoch >= self.patience
@@ -136,16 +139,20 @@ class Training:
             return self.learning_rate
         return self.learning_rate * (1 + math.cos(math.pi * epochs_done / self.max_epochs)) / 2
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Tensors and numbers from which ``load_state`` goes on with the very next epoch.
-
-        The tensors are ``best.*``, the answer so far, ``last.*`` and ``optimizer.*``.
-        """
-        tensors = {f"best.{name}": tensor for name, tensor in self._best.items()}
-        tensors |= {f"last.{name}": tensor for name, tensor in self.program.state(self.batch).items()}
+    def _snapshot(self) -> dict[str, Tensor]:
+        """Copies of what the next epoch starts from, so that an epoch that is broken off leaves no trace."""
+        tensors = {f"last.{name}": tensor for name, tensor in self.program.state(self.batch).items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
+        return {name: tensor.clone() for name, tensor in tensors.items()}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Tensors and numbers, as they were after the last whole epoch, from which ``load_state`` goes on.
+
+        The tensors are ``best.*``, the answer so far, ``last.*`` and ``optimizer.*``.
+        """
+        tensors = {f"best.{name}": tensor for name, tensor in self._best.items()} | self._last
         return tensors, {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_elbo": self.best_elbo}
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
@@ -154,20 +161,21 @@ class Training:
         Raises:
             InputError: the tensors are those of another program.
         """
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
-        self.program.load_state(self.batch, part("last"))
-        self._best = {k: v.to(self.batch[0].device) for k, v in part("best").items()}
-        moments = part("optimizer")
-        for name, parameter in self.parameters.items():
+        self.program.load_state(self.batch, _part(tensors, "last"))
+        self._best = {k: v.to(self.batch[0].device) for k, v in _part(tensors, "best").items()}
+        moments = _part(tensors, "optimizer")
+        for name, parameter in self.parameters.items() if moments else ():
             own = {k: moments.get(f"{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
             if any(v is None for v in own.values()):
                 raise InputError(f"the checkpoint has no optimiser state of {name!r}: train anew with --overwrite")
             self.optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in own.items() if v is not None}
         self.epoch, self.best_epoch = int(numbers["epoch"]), int(numbers["best_epoch"])
         self.best_elbo = float(numbers["best_elbo"])
+        self._last = self._snapshot()
+
+
+def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -39,12 +40,12 @@ def check(program: Program, batch: Batch) -> None:
         ppl_vae.errors.InputError: site 'z' of model lies outside the data plate 'data': move it inside, ...
     """
     batch = tuple(tensor[:7] for tensor in batch)
-    with seeded(0), program.scope(training=True), pyro.validation_enabled(True):
-        with torch.no_grad():
+    with seeded(0), program.scope(training=True), _buffers_restored(program):
+        with torch.no_grad(), pyro.validation_enabled(True):
             model = _run(program, "model", program.model, batch)
-            structure = read_structure(program.name, model, len(batch[0]), program.wanted_plate)
+            structure = read_structure(program.name, program.model, batch, program.wanted_plate)
             for _, site in sample_sites(model):
-                structure.data_frame(site)
+                _check_shape(structure, site)
                 _reject_subsampling(program, site, structure.data_plate)
                 _check_observation(structure, site)
             if program.guide is None and structure.latents:
@@ -55,9 +56,31 @@ def check(program: Program, batch: Batch) -> None:
             if program.guide is not None:
                 guide = _run(program, "guide", program.guide, batch)
                 for _, site in sample_sites(guide):
-                    structure.data_frame(site)
+                    _check_shape(structure, site)
+                    _reject_point_mass(program, site)
                 _compare(program, model, guide)
         _check_gradients(program, batch)
+
+
+def check_batch(program: Program, batch: Batch) -> None:
+    """One step's densities can be computed on a batch of this size, training as well as with several draws.
+
+    Raises:
+        InputError: with the size; batch normalisation, say, cannot train on a single datum.
+    """
+    with torch.no_grad(), seeded(0), _buffers_restored(program):
+        for training, draws in ((True, 1), (False, 2)):
+            with program.scope(training=training):
+                try:
+                    program.weighted_draws(batch, draws)
+                except InputError:
+                    raise
+                except Exception as error:
+                    reason = (str(error).strip().splitlines() or [""])[0]
+                    raise InputError(
+                        f"{program.name} fails on a batch of {len(batch[0])} data with {draws} draws each "
+                        f"({type(error).__name__}: {reason}): mend the program or choose another batch size"
+                    ) from error
 
 
 def check_observations(program: Program, batch: Batch, first_row: int = 0) -> None:
@@ -77,6 +100,17 @@ def check_observations(program: Program, batch: Batch, first_row: int = 0) -> No
             _check_observation(structure, site, first_row)
 
 
+@contextmanager
+def _buffers_restored(program: Program) -> Iterator[None]:
+    """A trial run leaves the running statistics of batch normalisation alone."""
+    before = {buffer: buffer.clone() for buffer in program.module.buffers()}
+    try:
+        yield
+    finally:
+        for buffer, value in before.items():
+            buffer.copy_(value)
+
+
 def _run(program: Program, part: str, fn: Callable[..., Any], batch: Batch) -> poutine.Trace:
     """Trace a user's function; what it raises becomes one line that names the user's own line of code."""
     try:
@@ -90,6 +124,8 @@ def _run(program: Program, part: str, fn: Callable[..., Any], batch: Batch) -> p
     except Exception as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch)
         reason = (str(error).strip().splitlines() or [""])[0]
+        if reason.endswith("but found invalid values:"):
+            reason += " look for NaN or for a scale that is not positive"
         raise InputError(
             f"{program.name}.{part} fails on data of shape {shapes}{_where(error, fn)}: "
             f"{type(error).__name__}: {reason}"
@@ -98,9 +134,29 @@ def _run(program: Program, part: str, fn: Callable[..., Any], batch: Batch) -> p
 
 def _where(error: Exception, fn: Callable[..., Any]) -> str:
     """The innermost line that lies in the file of the user's function."""
-    code = getattr(fn, "__code__", None)
+    code = getattr(getattr(fn, "forward", fn), "__code__", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
     return f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
+
+
+def _check_shape(structure: Structure, site: Site) -> None:
+    """A site lies in the data plate, and its density has a dimension for each of its plates and no other."""
+    structure.data_frame(site)
+    if not site["is_observed"]:
+        structure.value(site, 1)
+        if site["value"].numel() == 0:
+            raise InputError(
+                f"the latent {site['name']!r} of {structure.program} has size 0: give it one dimension or more"
+            )
+    structure.to_front(site, torch.empty(site["fn"].batch_shape), 1)
+
+
+def _reject_point_mass(program: Program, site: Site) -> None:
+    if isinstance(_base(site["fn"])[0], dist.Delta):
+        raise InputError(
+            f"the guide of {program.name} puts a point mass (Delta) at {site['name']!r}: its ELBO is no bound on the "
+            f"evidence; give the guide a density, such as a Normal"
+        )
 
 
 def _reject_subsampling(program: Program, site: Site, data_plate: str) -> None:
@@ -142,7 +198,7 @@ def _compare(program: Program, model: poutine.Trace, guide: poutine.Trace) -> No
         if not bool(site["fn"].support.check(given[name]["value"]).all()):
             raise InputError(
                 f"guide and model of {program.name} disagree at {name!r}: the guide draws values outside the support "
-                f"of the model's {type(_base(site['fn'])).__name__}; use a guide distribution on the same support"
+                f"of the model's {type(_base(site['fn'])[0]).__name__}; use a guide distribution on the same support"
             )
 
 
@@ -150,9 +206,10 @@ def _check_observation(structure: Structure, site: Site, first_row: int = 0) -> 
     """An observed value has its distribution's shape and lies in its support; masked entries may be anything."""
     if not site["is_observed"]:
         return
-    fn, value, base = site["fn"], site["value"], _base(site["fn"])
+    fn, value = site["fn"], site["value"]
+    base, masks = _base(fn)
     family = type(base).__name__
-    if family in ("Unit", "MaskedDistribution"):  # pyro.factor; and what is masked may be anything
+    if family == "Unit":  # pyro.factor
         return
     try:
         value = value.expand(fn.shape())
@@ -164,9 +221,12 @@ def _check_observation(structure: Structure, site: Site, first_row: int = 0) -> 
         ) from None
     valid = base.support.check(value)
     valid = valid.reshape(valid.shape + (1,) * (value.dim() - valid.dim())).expand(value.shape)
-    if site["mask"] is not None:
-        mask = torch.as_tensor(site["mask"], device=value.device)
-        valid = valid | ~mask.reshape(mask.shape + (1,) * fn.event_dim).expand(value.shape)
+    for mask in (site["mask"], *masks):
+        if mask is not None:
+            mask = torch.as_tensor(mask, device=value.device)
+            while mask.dim() < value.dim() and mask.shape != value.shape[value.dim() - mask.dim() :]:
+                mask = mask[..., None]
+            valid = valid | ~mask.expand(value.shape)
     if bool(valid.all()):
         return
     where = (~valid).nonzero()[0]
@@ -216,8 +276,11 @@ def _check_gradients(program: Program, batch: Batch) -> None:
             )
 
 
-def _base(fn: Any) -> Any:
-    """The distribution of one number or one event, without the wrappers that only give it a shape."""
-    while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution):
+def _base(fn: Any) -> tuple[Any, list[Any]]:
+    """The distribution of one number or one event, without the wrappers that give it a shape, and their masks."""
+    masks = []
+    while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+        if isinstance(fn, dist.MaskedDistribution):
+            masks.append(fn._mask)
         fn = fn.base_dist
-    return fn
+    return fn, masks

@@ -18,7 +18,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.program.traces import Structure, read_structure, sample_sites
+from ppl_vae.program.traces import Generate, Structure, read_structure, sample_sites
 
 Batch = tuple[Tensor, ...]
 
@@ -86,6 +86,8 @@ class Program:
     """
 
     def __init__(self, model: Any, guide: Callable[..., Any] | None = None, *, data_plate: str | None = None) -> None:
+        if inspect.isclass(model):
+            raise InputError(f"{model.__name__} is a class: make a program of it, {model.__name__}(...)")
         if guide is None and hasattr(model, "model"):
             self.name = type(model).__name__
             self.model: Callable[..., Any] = model.model
@@ -140,7 +142,8 @@ class Program:
 
     def _model_parameters(self) -> list[inspect.Parameter]:
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return [p for p in inspect.signature(self.model).parameters.values() if p.kind in positional]
+        fn = self.model.forward if isinstance(self.model, nn.Module) else self.model
+        return [p for p in inspect.signature(fn).parameters.values() if p.kind in positional]
 
     @contextmanager
     def scope(self, *, training: bool | None = None) -> Iterator[None]:
@@ -210,9 +213,8 @@ class Program:
             InputError: no plate, or more than one, can be the data plate.
         """
         if self._structure is None:
-            with torch.no_grad(), seeded(0), self.scope():
-                trace = poutine.trace(self.model).get_trace(*batch)
-                self._structure = read_structure(self.name, trace, len(batch[0]), self.wanted_plate)
+            with torch.no_grad(), seeded(0), self.scope(training=False):
+                self._structure = read_structure(self.name, self.model, batch, self.wanted_plate)
                 if self.guide is not None:
                     poutine.trace(self.guide).get_trace(*batch)  # so that its parameters exist
                     if not self._broadcasts(batch):
@@ -300,7 +302,7 @@ class Program:
         """Draws from p(z) p(x | z). Of the batch its size counts, and conditions such as labels."""
         with self.scope():
             outer, repeated = self._outer(batch, num_samples)
-            trace = poutine.trace(outer(poutine.uncondition(self.model))).get_trace(*repeated)
+            trace = poutine.trace(outer(Generate()(self.model))).get_trace(*repeated)
             return self._draws(batch, trace, num_samples)
 
     @torch.no_grad()
@@ -309,7 +311,7 @@ class Program:
         with self.scope():
             outer, repeated = self._outer(batch, num_samples)
             guide, _ = self._traces(batch, num_samples)
-            generator = poutine.replay(outer(poutine.uncondition(self.model)), trace=guide)
+            generator = poutine.replay(outer(Generate()(self.model)), trace=guide)
             return self._draws(batch, poutine.trace(generator).get_trace(*repeated), num_samples)
 
     @torch.no_grad()

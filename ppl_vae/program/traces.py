@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -62,7 +63,14 @@ class Structure(NamedTuple):
     def to_front(self, site: Site, tensor: Tensor, num_samples: int, event_dim: int = 0) -> Tensor:
         """From ``(draws, plates..., event...)`` as Pyro lays it out to ``(K, B, the other plates..., event...)``."""
         nesting = self.plate_nesting
-        tensor = tensor.reshape((1,) * (nesting + 1 + event_dim - tensor.dim()) + tensor.shape)
+        draws = num_samples if self.draws_by == "plate" else 1
+        missing = nesting + 1 + event_dim - tensor.dim()
+        if missing < 0 or (missing == 0 and tensor.shape[0] != draws):
+            raise InputError(
+                f"site {site['name']!r} of {self.program} has dimensions that are no plate's: its batch shape is "
+                f"{tuple(site['fn'].batch_shape)}; close those of one datum with .to_event(1), or mend the data's shape"
+            )
+        tensor = tensor.reshape((1,) * missing + tensor.shape)
         data = nesting + 1 + self.data_frame(site).dim
         used = {nesting + 1 + f.dim for f in site["cond_indep_stack"] if f.vectorized}
         idle = [d + (d < data) for d in range(1, nesting + 1) if d not in used]
@@ -82,9 +90,10 @@ class Structure(NamedTuple):
         try:
             mean = site["fn"].mean
         except (NotImplementedError, AttributeError):
-            return self.value(site, num_samples)
-        if torch.isnan(mean).all():  # torch's answer for a distribution without one, such as a Categorical
-            return self.value(site, num_samples)
+            mean = None
+        if mean is None or torch.isnan(mean).all():  # torch's answer for a Categorical, say
+            value = self.value(site, num_samples)
+            return value if value.is_floating_point() else value.to(torch.get_default_dtype())
         return self.to_front(site, mean, num_samples, event_dim=site["fn"].event_dim)
 
     def folded(self, site: Site) -> Tensor:
@@ -93,16 +102,24 @@ class Structure(NamedTuple):
         return site["value"].movedim(0, data - 1).flatten(data - 1, data)
 
 
-def read_structure(program: str, trace: poutine.Trace, num_data: int, data_plate: str | None = None) -> Structure:
-    """The structure of a program from the trace of its model on ``num_data`` data.
+def read_structure(
+    program: str, model: Callable[..., Any], batch: tuple[Tensor, ...], data_plate: str | None = None
+) -> Structure:
+    """The structure of a program, from traces of its model on a batch and on one datum less.
 
     Raises:
         InputError: nothing is observed, or no plate or more than one can be the data plate.
     """
-    sites = dict(sample_sites(trace))
+    sites, num_data = dict(sample_sites(poutine.trace(model).get_trace(*batch))), len(batch[0])
+    try:
+        less = poutine.trace(model).get_trace(*(tensor[:-1] for tensor in batch)) if num_data > 1 else None
+    except Exception:  # a plate of a fixed size, say; what is wrong with it is told of the first trace
+        less = None
+    frames = [f for _, site in sample_sites(less) for f in site["cond_indep_stack"]] if less is not None else []
+    fewer = {f.name for f in frames if f.vectorized and f.size == num_data - 1}
     return Structure(
         program=program,
-        data_plate=find_data_plate(program, sites, num_data, data_plate),
+        data_plate=find_data_plate(program, sites, num_data, data_plate, fewer),
         plate_nesting=max(-f.dim for s in sites.values() for f in s["cond_indep_stack"] if f.vectorized),
         latents=tuple(name for name, site in sites.items() if not site["is_observed"]),
         observed=tuple(name for name, site in sites.items() if site["is_observed"]),
@@ -110,14 +127,36 @@ def read_structure(program: str, trace: poutine.Trace, num_data: int, data_plate
 
 
 def sample_sites(trace: poutine.Trace) -> Iterator[tuple[str, Any]]:
-    """The sample statements of a trace, without those that a plate makes for its indices."""
+    """The sample statements of a trace, without plates' indices and ``pyro.deterministic``."""
     for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not site_is_subsample(site):
+        if site["type"] == "sample" and not site_is_subsample(site) and not is_deterministic(site):
             yield name, site
 
 
-def find_data_plate(program: str, sites: Mapping[str, Site], num_data: int, wanted: str | None = None) -> str:
+def is_deterministic(site: Any) -> bool:
+    """Whether a site is a value that ``pyro.deterministic`` recorded, which Pyro writes as an observation."""
+    return bool(site["infer"] and site["infer"].get("_deterministic"))
+
+
+class Generate(UnconditionMessenger):
+    """``poutine.uncondition`` that leaves ``pyro.deterministic`` as it is."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not is_deterministic(msg):
+            super()._pyro_sample(msg)
+
+
+def find_data_plate(
+    program: str, sites: Mapping[str, Site], num_data: int, wanted: str | None = None, fewer: Collection[str] = ()
+) -> str:
     """The vectorized plate of the batch's size that holds every observed site; one called "data" wins a tie.
+
+    Args:
+        program: its name, for the message.
+        sites: those of a trace on ``num_data`` data.
+        num_data: the batch's size.
+        wanted: the plate that the user named.
+        fewer: plates whose size followed the batch's when it was smaller; if any fits, no other does.
 
     Raises:
         InputError: nothing is observed, or no plate or more than one fits.
@@ -128,6 +167,7 @@ def find_data_plate(program: str, sites: Mapping[str, Site], num_data: int, want
     plates = [{f.name: f for f in site["cond_indep_stack"]} for site in observed.values()]
     common = [f for name, f in plates[0].items() if all(name in p for p in plates)]
     fitting = [f.name for f in common if f.vectorized and f.size == num_data]
+    fitting = [name for name in fitting if name in fewer] or fitting
     if wanted is not None:
         if wanted in fitting:
             return wanted

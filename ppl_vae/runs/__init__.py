@@ -1,13 +1,14 @@
 """A run's folder: configuration, checkpoint, metrics, posterior draws, figures."""
 
 from ppl_vae.runs.checkpoint import read_checkpoint, write_checkpoint
-from ppl_vae.runs.config import build_program, known_models, program_class, read_config
+from ppl_vae.runs.config import build_program, file_and_class, known_models, program_class, read_config
 from ppl_vae.runs.folder import Run
 from ppl_vae.runs.posterior import write_posterior
 
 __all__ = [
     "Run",
     "build_program",
+    "file_and_class",
     "known_models",
     "program_class",
     "read_checkpoint",

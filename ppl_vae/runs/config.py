@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,15 +40,15 @@ def program_class(spec: str) -> type:
         >>> program_class("vae")
         <class 'ppl_vae.models.vae.VAE'>
     """
-    if ".py" in spec:
-        file, _, name = spec.partition(".py")
-        path = Path(f"{file}.py").expanduser().resolve()
+    path, name = file_and_class(spec)
+    if path is not None:
         if not path.is_file():
             raise InputError(f"no file {path} for --model {spec}")
         module, where = _import_file(path), str(path)
-        name = name.removeprefix(":")
     elif "." in spec:
         where, _, name = spec.rpartition(".")
+        if not where or not name:
+            raise InputError(f"--model {spec!r} is no name, no package.module.Class and no path/to/file.py:Class")
         module = _import(where, spec)
     elif spec in known_models():
         where, name = f"{GALLERY}.{spec}", ""
@@ -65,11 +66,26 @@ def program_class(spec: str) -> type:
         return next(iter(programs.values()))
     if name in programs or callable(getattr(getattr(module, name, None), "model", None)):
         return getattr(module, name)
-    if not name:
+    if not name and programs:
         raise InputError(f"{where} has {len(programs)} programs; name one: {spec}:Class ({', '.join(programs)})")
+    if not name:
+        raise InputError(f"{where} has no program: put model(self, x) and guide(self, x) into a class")
     if inspect.isclass(getattr(module, name, None)):
         raise InputError(f"the class {name!r} in {where} is no program: it needs a method model(self, x)")
     raise InputError(f"no class {name!r} in {where}; {nearest(name, programs) if programs else 'it has no program'}")
+
+
+def file_and_class(spec: str) -> tuple[Path | None, str]:
+    """``path/to/file.py:Class`` as an absolute path and a name, which may be empty; no path for any other spec.
+
+    Example:
+        >>> path, name = file_and_class("models.py/mine.py:Mine")
+        >>> path.name, name, file_and_class("vae")
+        ('mine.py', 'Mine', (None, ''))
+    """
+    if found := re.fullmatch(r"(.+\.py)(?::(\w+))?", spec):
+        return Path(found.group(1)).expanduser().resolve(), found.group(2) or ""
+    return None, ""
 
 
 def build_program(cls: type, init_args: Mapping[str, Any]) -> Any:
@@ -108,9 +124,11 @@ def _import(module: str, spec: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name and not module.startswith(error.name):
-            raise  # the module is there; something that it imports is not
-        raise InputError(f"no module {module!r} for --model {spec}; {nearest(spec, known_models())}") from error
+        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
+            raise InputError(f"no module {module!r} for --model {spec}; {nearest(spec, known_models())}") from error
+        raise _cannot_import(module, error) from error
+    except Exception as error:
+        raise _cannot_import(module, error) from error
 
 
 def _import_file(path: Path) -> Any:
@@ -120,12 +138,16 @@ def _import_file(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # what lies beside it can be imported, as when it is run as a script
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        line = getattr(error, "lineno", None)
-        raise InputError(
-            f"{path}{f':{line}' if line else ''} cannot be imported: {type(error).__name__}: {reason}"
-        ) from error
+        raise _cannot_import(str(path), error) from error
     return module
+
+
+def _cannot_import(where: str, error: Exception) -> InputError:
+    line = getattr(error, "lineno", None)
+    reason = " ".join(str(error).split())
+    return InputError(f"{where}{f':{line}' if line else ''} cannot be imported: {type(error).__name__}: {reason}")

@@ -52,6 +52,9 @@ class Run:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output {self.path} is a file: name a folder")
         if not self.path.is_dir() or not any(self.path.iterdir()):
+            above = next(folder for folder in (self.path.resolve(), *self.path.resolve().parents) if folder.exists())
+            if not above.is_dir() or not os.access(above, os.W_OK):
+                raise InputError(f"--output {self.path} cannot be made: {above} is no folder that may be written to")
             return
         if not (self.path / "config.yaml").is_file():
             raise InputError(f"{self.path} is not empty and no run folder: choose another --output")
@@ -77,6 +80,17 @@ class Run:
         """The options of the run, as given to ``--config``."""
         return read_config(self.path / "config.yaml")
 
+    def option(self, name: str) -> Any:
+        """One of the options.
+
+        Raises:
+            InputError: the configuration lacks it.
+        """
+        try:
+            return self.config()[name]
+        except KeyError:
+            raise InputError(f"{self.path / 'config.yaml'} lacks {name!r}: restore it or fit the run anew") from None
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write ``config.yaml``."""
         write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -90,7 +104,10 @@ class Run:
         """The rows of ``metrics.jsonl``; a last line that was cut short is left out."""
         path = self.path / "metrics.jsonl"
         lines = path.read_text().split("\n") if path.is_file() else []
-        return [json.loads(line) for line in lines[:-1]]
+        try:
+            return [json.loads(line) for line in lines[:-1]]
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} is damaged ({error}): remove the broken line or fit the run anew") from error
 
     def rewind(self, epoch: int) -> None:
         """Forget the metrics of later epochs, which a resumed run does again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import pyro
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.models.vae import VAE
-from ppl_vae.program import Program, check, check_observations
+from ppl_vae.program import Program, check, check_batch, check_observations
 
 
 class Faulty(nn.Module):
@@ -102,6 +103,32 @@ class OtherEvent(Faulty):
             pyro.sample("z", dist.Normal(self.encoder(x), 1.0))
 
 
+class ForgottenEvent(Faulty):
+    """One column without to_event: (7, 1) in a plate of 7 becomes (7, 7), without a word from Pyro."""
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with self.plate(x):
+            z = pyro.sample("z", self.prior(x))
+            pyro.sample("x", dist.Normal(self.decoder(z)[..., :1], 1.0), obs=x[..., :1])
+
+
+class PointMass(Faulty):
+    def posterior(self, x: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Delta(self.encoder(x)).to_event(1)
+
+
+class NoLatentDimension(Faulty):
+    def __init__(self) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about initialising nothing
+            self.decoder, self.encoder = nn.Linear(0, 3), nn.Linear(3, 0)
+
+    def prior(self, x: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Normal(x.new_zeros(0), 1.0).to_event(1)
+
+
 class OtherSupport(Faulty):
     def prior(self, x: Tensor) -> pyro.distributions.TorchDistribution:
         return dist.LogNormal(x.new_zeros(2), 1.0).to_event(1)
@@ -153,7 +180,10 @@ FAULTS = {
     OtherName: "the guide samples 'w', the model does not (its latents: z)",
     MissingSite: "the model's latent 'z' is missing in the guide (it samples: nothing)",
     OtherWidth: "disagree at 'z': shape (7, 2) in the model, (7, 1) in the guide",
-    OtherEvent: "disagree at 'z': 1 event dimensions in the model, 0 in the guide",
+    OtherEvent: "site 'z' of OtherEvent has dimensions that are no plate's: its batch shape is (7, 2)",
+    ForgottenEvent: "site 'x' of ForgottenEvent has dimensions that are no plate's: its batch shape is (7, 7)",
+    PointMass: "the guide of PointMass puts a point mass (Delta) at 'z'",
+    NoLatentDimension: "the latent 'z' of NoLatentDimension has size 0",
     OtherSupport: "the guide draws values outside the support of the model's LogNormal",
     ForgottenModule: "'encoder.weight' of ForgottenModule would never be trained: register its module, "
     "pyro.module('encoder', self.encoder)",
@@ -209,6 +239,30 @@ def test_masked_values_may_be_anything() -> None:
                 pyro.sample("x", dist.Exponential(z.exp()), obs=x)
 
     check_observations(Program(Masked().double()), (normal(9),))
+
+    class MaskedBits(Faulty):
+        def likelihood(self, z: Tensor) -> pyro.distributions.TorchDistribution:
+            return dist.Bernoulli(logits=self.decoder(z)).mask(seen).to_event(1)
+
+    x, seen = bits(7, 3), normal(7, 3) < 0
+    check(Program(MaskedBits().double()), (torch.where(seen, x, -1.0),))
+    with pytest.raises(InputError, match="observes -1 "):
+        check(Program(MaskedBits().double()), (torch.where(seen, -1.0, x),))
+
+
+def test_a_trial_run_leaves_running_statistics_alone_and_a_batch_of_one_is_told() -> None:
+    class Normalised(Faulty):
+        def __init__(self) -> None:
+            super().__init__()
+            self.decoder = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+    program = Program(Normalised().double())
+    before = {name: buffer.clone() for name, buffer in program.module.named_buffers()}
+    check(program, (normal(9, 3),))
+    check_batch(program, (normal(9, 3),))
+    with pytest.raises(InputError, match=r"fails on a batch of 1 data .*: mend the program or choose another batch"):
+        check_batch(program, (normal(1, 3),))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in program.module.named_buffers())
 
 
 def test_validation_is_restored() -> None:

@@ -218,6 +218,38 @@ def test_load_state_refuses_another_program_and_changes_nothing() -> None:
     assert all(torch.equal(v, before[k]) for k, v in program.state((x,)).items())
 
 
+def test_deterministic_values_are_no_observations() -> None:
+    class Recorded(scenarios.Conjugate):
+        def model(self, x: Tensor) -> None:
+            pyro.deterministic("half", torch.tensor(0.5))
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+                mean = pyro.deterministic("mean", torch.stack([z, z], -1))  # wider than the plate
+                pyro.sample("x", dist.Normal(mean[..., 0], 0.5**0.5), obs=x)
+
+    program, x = Program(Recorded().double()), normal(6)
+    check(program, (x,))
+    assert program.structure((x,)).observed == ("x",)
+    assert set(program.prior((x,)).observed) == {"x"}
+    assert program.posterior((x,), 3).observed["x"].shape == (3, 6)
+
+
+def test_modules_as_model_and_guide() -> None:
+    class Forward(nn.Module):
+        def __init__(self, owner: nn.Module, name: str) -> None:
+            super().__init__()
+            self.owner, self.name = owner, name
+
+        def forward(self, x: Tensor) -> None:
+            getattr(self.owner, self.name)(x)
+
+    half = scenarios.Conjugate().double()
+    program, x = Program(Forward(half, "model"), Forward(half, "guide")), normal(6)
+    assert program.arguments({"x"}) == ("x",)
+    check(program, (x,))
+    assert program.log_weights((x,), 2).shape == (2, 6)
+
+
 class TestArguments:
     def test_names_are_those_of_the_arrays(self) -> None:
         program = Program(scenarios.Sequences())
@@ -234,27 +266,29 @@ class TestArguments:
 
 class TestDataPlate:
     @staticmethod
-    def model(*names: str, loop: bool = False) -> Program:
+    def model(*names: str, loop: bool = False, square: bool = False) -> Program:
         def model(x: Tensor) -> None:
             if loop:
                 for i in pyro.plate(names[0], len(x)):
                     pyro.sample(f"x_{i}", dist.Normal(0.0, 1.0), obs=x[i, 0])
                 return
-            with pyro.plate(names[0], len(x), dim=-2), pyro.plate(names[1], x.shape[1], dim=-1):
-                pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+            columns = len(x) if square else x.shape[1]
+            with pyro.plate(names[0], len(x), dim=-2), pyro.plate(names[1], columns, dim=-1):
+                pyro.sample("x", dist.Normal(0.0, 1.0), obs=x[:, :columns])
 
         return Program(model)
 
     def test_is_the_one_of_the_batch_size(self) -> None:
         assert self.model("rows", "columns").structure((normal(5, 3),)).data_plate == "rows"
+        assert self.model("rows", "columns").structure((normal(4, 4),)).data_plate == "rows"  # and follows it
 
     def test_called_data_wins_a_tie(self) -> None:
-        assert self.model("columns", "data").structure((normal(4, 4),)).data_plate == "data"
+        assert self.model("columns", "data", square=True).structure((normal(4, 4),)).data_plate == "data"
 
     def test_that_is_ambiguous_has_to_be_named(self) -> None:
         with pytest.raises(InputError, match=r"2 plates of the batch's size 4 \(rows, columns\): name the one"):
-            self.model("rows", "columns").structure((normal(4, 4),))
-        program = Program(self.model("rows", "columns").model, data_plate="rows")
+            self.model("rows", "columns", square=True).structure((normal(4, 4),))
+        program = Program(self.model("rows", "columns", square=True).model, data_plate="rows")
         assert program.structure((normal(4, 4),)).data_plate == "rows"
         with pytest.raises(InputError, match=r"data_plate='row' .* did you mean 'rows'"):
             Program(self.model("rows", "columns").model, data_plate="row").structure((normal(4, 4),))

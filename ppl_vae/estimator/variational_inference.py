@@ -1,59 +1,36 @@
-"""The estimator: a program fitted to arrays, with scikit-learn's habits."""
+"""``VariationalInference``: fit, transform, score_samples, sample."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ppl_vae.data import Batches, check_arrays
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, nearest
+from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
+from ppl_vae.estimator.results import PosteriorDraws, Score, join, mean_and_error, single
 from ppl_vae.evidence import Evidence, importance_sampling
-from ppl_vae.inference import Epoch, Training, amortized_steps
-from ppl_vae.inference.training import Schedule
-from ppl_vae.program import Batch, Draws, Program, check, check_observations, seeded
-from ppl_vae.runs import Run, build_program, program_class, read_checkpoint, write_checkpoint
+from ppl_vae.inference import Epoch, Schedule, Training, amortized_steps
+from ppl_vae.program import Batch, Draws, Program, check, check_batch, check_observations, seeded
+from ppl_vae.runs import read_checkpoint, write_checkpoint
 
-Accelerator = Literal["auto", "cpu", "cuda"]
 Arrays = Mapping[str, np.ndarray]
 
+_NOTHING = object()
 ROWS_PER_PASS = 512
 VALIDATION_DRAWS = 5000
 """Draws in a validation ELBO, over all data: its noise is the same every epoch, and few draws would be fitted to it."""
 NUMBERS_PER_PASS = 2**22
 """Size of the largest tensor of an evaluation: draws times data times numbers a datum."""
-
-
-class Score(NamedTuple):
-    """ELBO and log evidence of a part of the data, nats per datum, each with its standard error over data."""
-
-    elbo: float
-    elbo_se: float
-    log_evidence: float
-    log_evidence_se: float
-    estimator: str
-    num_samples: int
-    num_data: int
-
-
-class PosteriorDraws(NamedTuple):
-    """Draws for every datum, by site: arrays ``(num_samples, N, ...)``."""
-
-    latents: dict[str, np.ndarray]
-    observed: dict[str, np.ndarray]
-    """Draws of the observed sites given the latents: the posterior predictive."""
-    means: dict[str, np.ndarray]
-    """Means of the observed sites given the latents."""
-    data: dict[str, np.ndarray]
-    """What the observed sites observe, ``(N, ...)``."""
 
 
 class VariationalInference(BaseEstimator):
@@ -89,7 +66,7 @@ class VariationalInference(BaseEstimator):
     def __init__(
         self,
         program: Any,
-        guide: Literal["amortized"] = "amortized",
+        guide: Guide = "amortized",
         *,
         num_particles: int = 1,
         max_epochs: int = 500,
@@ -152,16 +129,17 @@ class VariationalInference(BaseEstimator):
             dynamic: names of arrays of probabilities, to draw anew as bits every epoch.
             resume: a checkpoint to go on from.
         """
-        self._check_options()
-        self._attach(train)
+        check_options(self)
+        self._attach(train, dynamic)
         self._train_batches = self._batches(train, self.batch_size, dynamic)
         check(self.program_, self.template_)
-        for part in (train, valid or {}):
-            if part:
-                row = 0
-                for batch in self._batches(part, ROWS_PER_PASS, dynamic if part is train else ()).in_order():
-                    check_observations(self.program_, batch, row)
-                    row += len(batch[0])
+        self.check_data(train, dynamic)
+        if valid:
+            self.check_data(valid)
+        sizes = {min(self.batch_size, self._train_batches.num_data), self._train_batches.num_data % self.batch_size}
+        for size in sizes - {0}:
+            first = {name: array[:size] for name, array in train.items()}
+            check_batch(self.program_, next(self._batches(first, size, dynamic).in_order()))
         self._valid_batches = self._batches(valid, ROWS_PER_PASS) if valid else None
         self.training_ = Training(
             self.program_,
@@ -178,6 +156,13 @@ class VariationalInference(BaseEstimator):
             tensors, numbers = read_checkpoint(resume)
             self.training_.load_state(tensors, numbers)
             self.train_seconds_ = numbers["train_seconds"]
+
+    def check_data(self, arrays: Arrays, dynamic: Collection[str] = ()) -> None:
+        """Raise ``InputError`` where a datum has no density under the program: grey values under a Bernoulli."""
+        row = 0
+        for batch in self._batches(arrays, ROWS_PER_PASS, dynamic).in_order():
+            check_observations(self.program_, batch, row)
+            row += len(batch[0])
 
     def epochs(self) -> Iterator[Epoch]:
         """Train what was prepared; yields after every epoch. The caller prints, saves and stops.
@@ -214,7 +199,11 @@ class VariationalInference(BaseEstimator):
 
     def evidence(self, *arrays: Any, num_samples: int | None = None) -> Evidence:
         """Log evidence of every datum with Monte Carlo error, effective sample size and ELBO, each ``(N,)``, nats."""
-        draws = num_samples or self.num_samples
+        draws = self.num_samples if num_samples is None else num_samples
+        if draws < 1:
+            raise InputError(f"num_samples is {draws}: expected 1 or more")
+
+        self.check_data(self._for_fitted(arrays))
 
         def estimate(batch: Batch) -> dict[str, Tensor]:
             per_draw = sum(tensor.numel() for tensor in batch) + 256 * len(batch[0])
@@ -227,10 +216,10 @@ class VariationalInference(BaseEstimator):
         """ELBO and importance-weighted log evidence of data, with standard errors over the data."""
         evidence = self.evidence(*arrays, num_samples=num_samples)
         return Score(
-            *_mean_and_error(evidence.elbo),
-            *_mean_and_error(evidence.log_evidence),
+            *mean_and_error(evidence.elbo),
+            *mean_and_error(evidence.log_evidence),
             estimator="iwae",
-            num_samples=num_samples or self.num_samples,
+            num_samples=self.num_samples if num_samples is None else num_samples,
             num_data=len(evidence.elbo),
         )
 
@@ -242,15 +231,31 @@ class VariationalInference(BaseEstimator):
             mean: the mean of x given z in place of a draw of x.
             conditions: arrays that the model is conditioned on, such as labels; else those of the first datum seen.
         """
+        check_is_fitted(self, "program_")
+        if num_data < 1:
+            raise InputError(f"num_data is {num_data}: expected 1 or more")
+        for name in conditions.keys() - set(self.arguments_):
+            raise InputError(f"the model takes no condition {name!r}; {nearest(name, self.arguments_)}")
         batch = tuple(
-            torch.as_tensor(conditions[name], device=self.device_).expand(num_data, *row.shape[1:])
+            self._condition(name, conditions[name], row, num_data)
             if name in conditions
             else row[:1].expand(num_data, *row.shape[1:])
             for name, row in zip(self.arguments_, self.template_, strict=True)
         )
         with seeded(self.seed), self.program_.scope(training=False):
             draws = self.program_.prior(batch)
-        return _single({k: v[0].cpu().numpy() for k, v in (draws.means if mean else draws.observed).items()})
+        return single({k: v[0].cpu().numpy() for k, v in (draws.means if mean else draws.observed).items()})
+
+    def _condition(self, name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
+        """A condition for ``num_data`` draws, of the kind that the model was fitted with."""
+        value = torch.as_tensor(given).to(like)
+        try:
+            return value.expand(num_data, *like.shape[1:])
+        except RuntimeError:
+            raise InputError(
+                f"the condition {name!r} has shape {tuple(value.shape)}: expected {(num_data, *like.shape[1:])}, or "
+                f"one value for all"
+            ) from None
 
     def reconstruct(self, *arrays: Any) -> Any:
         """Posterior-predictive mean of data, ``(N, ...)``; a dictionary where several sites are observed."""
@@ -260,27 +265,27 @@ class VariationalInference(BaseEstimator):
             num_draws = int(min(64, max(1, NUMBERS_PER_PASS // per_draw)))
             return {name: mean.mean(0) for name, mean in self.program_.posterior(batch, num_draws).means.items()}
 
-        return _single(self._map(arrays, means))
+        return single(self._map(arrays, means))
 
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
         """Draws of the latents from the guide, and of the data given them."""
+        named = self._for_fitted(arrays)
         parts: list[Draws] = []
         with seeded(self.seed), self.program_.scope(training=False):
-            for batch in self._batches(self._named(arrays, "posterior"), ROWS_PER_PASS).in_order():
+            for batch in self._batches(named, ROWS_PER_PASS).in_order():
                 parts.append(self.program_.posterior(batch, num_samples))
 
-        def joined(field: str, axis: int) -> dict[str, Any]:
-            named = [getattr(part, field) for part in parts]
-            return {k: torch.cat([part[k] for part in named], axis).cpu().numpy() for k in named[0]}
+        def joined(field: str, axis: int) -> dict[str, np.ndarray]:
+            return join([getattr(part, field) for part in parts], axis)
 
         return PosteriorDraws(joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0))
 
     def _map(self, arrays: tuple[Any, ...], function: Any) -> dict[str, np.ndarray]:
         """A function of a batch that gives named tensors with a row per datum, over all data."""
-        named = self._named(arrays, "the data")
+        named = self._for_fitted(arrays)
         with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
             parts = [function(batch) for batch in self._batches(named, ROWS_PER_PASS).in_order()]
-        return {k: torch.cat([part[k] for part in parts]).cpu().numpy() for k in parts[0]}
+        return join(parts)
 
     def _inner_draws(self) -> int:
         return 1 if len(self.program_.structure(self.template_).latents) == 1 else 64
@@ -291,7 +296,7 @@ class VariationalInference(BaseEstimator):
         """Write a checkpoint: the best parameters, and what training needs to go on."""
         tensors, numbers = self.training_.state()
         for name, rows in zip(self.arguments_, self.template_, strict=True):
-            tensors[f"template.{name}"] = rows[:1]
+            tensors[f"template.{name}"] = rows
         extra = {"program": self.program_.name, "train_seconds": self.train_seconds_}
         write_checkpoint(path, tensors, numbers | extra)
 
@@ -303,9 +308,11 @@ class VariationalInference(BaseEstimator):
         """
         tensors, numbers = read_checkpoint(path)
         template = {k.removeprefix("template."): v.numpy() for k, v in tensors.items() if k.startswith("template.")}
-        self._check_options()
+        check_options(self)
         self._attach(template)
         best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        if not best:
+            raise InputError(f"{path} has no finished epoch: go on with it, --resume, or fit anew, --overwrite")
         try:
             self.program_.load_state(self.template_, best)
         except InputError as error:
@@ -315,16 +322,16 @@ class VariationalInference(BaseEstimator):
 
     # ------------------------------------------------------------------------------------------------- data
 
-    def _attach(self, arrays: Arrays) -> None:
+    def _attach(self, arrays: Arrays, dynamic: Collection[str] = ()) -> None:
         """Bring the program to the device, and keep a few rows of data, from which its structure can be traced."""
-        self.device_ = _device(self.accelerator)
+        self.device_ = device(self.accelerator)
         self.program_ = self._make_program()
         self.program_.module.to(self.device_)
         floats = [p.dtype for p in self.program_.module.parameters() if p.is_floating_point()]
         self.dtype_ = floats[0] if floats else torch.get_default_dtype()
         self.arguments_ = self.program_.arguments(arrays.keys())
         few = {name: array[:8] for name, array in arrays.items()}
-        self.template_ = next(self._batches(few, 8).in_order())
+        self.template_ = next(self._batches(few, 8, dynamic).in_order())
 
     def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
         return Batches(
@@ -349,15 +356,30 @@ class VariationalInference(BaseEstimator):
                 )
             named = {name: np.asarray(array) for name, array in zip(names, given, strict=False)}
         check_arrays(type(self).__name__, where, named)
+        if "x" in named and named["x"].dtype.kind in "biu":
+            named["x"] = named["x"].astype(np.float32)  # bits and counts are real numbers to a likelihood
+        return named
+
+    def _for_fitted(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
+        """Data for a fitted program, each datum of the shape that it was fitted to."""
+        check_is_fitted(self, "program_")
+        named = self._named(arrays, "the data")
+        for name, row in zip(self.arguments_, self.template_, strict=True):
+            if name in named and named[name].shape[1:] != row.shape[1:]:
+                raise InputError(
+                    f"a datum of {name!r} has shape {named[name].shape[1:]}: expected {tuple(row.shape[1:])}, as in "
+                    f"the fit; the first dimension counts the data"
+                )
         return named
 
     def _make_program(self) -> Program:
         """The program, made once, so that a second fit goes on from the first."""
         if isinstance(self.program, Program):
             return self.program
-        if getattr(self, "_made_from", None) is not self.program:
+        if getattr(self, "_made_from", _NOTHING) is not self.program:
             parts = self.program if isinstance(self.program, tuple) else (self.program,)
-            self._made, self._made_from = Program(*parts, data_plate=self.data_plate), self.program
+            self._made = Program(*parts, data_plate=self.data_plate)
+            self._made_from: Any = self.program
         return self._made
 
     def _hold_out(self, arrays: Arrays) -> tuple[Arrays, Arrays | None]:
@@ -367,56 +389,3 @@ class VariationalInference(BaseEstimator):
             return arrays, None
         order = np.random.default_rng(self.seed).permutation(total)
         return {k: v[order[held:]] for k, v in arrays.items()}, {k: v[order[:held]] for k, v in arrays.items()}
-
-    def _check_options(self) -> None:
-        if self.guide != "amortized":
-            raise InputError(f"guide={self.guide!r} is unknown; known: amortized")
-        for name in ("num_particles", "max_epochs", "batch_size", "num_samples"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate is {self.learning_rate}: expected a positive number")
-        if self.patience is not None and self.patience < 1:
-            raise InputError(f"patience is {self.patience}: expected 1 or more, or none to train to the end")
-        if not 0 <= self.validation_fraction < 1:
-            raise InputError(f"validation_fraction is {self.validation_fraction}: expected 0 or more and less than 1")
-
-
-def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator = "auto") -> VariationalInference:
-    """The fitted object of a run folder.
-
-    Args:
-        folder: what ``python -m ppl_vae.fit`` wrote.
-        program: the program, if it is not to be built as the folder's ``config.yaml`` says.
-        accelerator: where to put it.
-
-    Raises:
-        InputError: no run folder, or a checkpoint that is cut short or belongs to another program.
-    """
-    run = Run.open(folder)
-    config = run.config()
-    if program is None:
-        model = config["model"]
-        program = build_program(program_class(model["class_path"]), model["init_args"])
-    options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
-    vi = VariationalInference(program, **options | {"accelerator": accelerator})
-    return vi.load_parameters(run.checkpoint)
-
-
-def _device(accelerator: str) -> torch.device:
-    available = torch.cuda.is_available()
-    if accelerator not in ("auto", "cpu", "cuda"):
-        raise InputError(f"accelerator={accelerator!r} is unknown; known: auto, cpu, cuda")
-    if accelerator == "cuda" and not available:
-        raise InputError("--accelerator cuda: this machine has no GPU that PyTorch can use; take auto or cpu")
-    return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
-
-
-def _mean_and_error(per_datum: Tensor) -> tuple[float, float]:
-    """Mean and standard error over data; infinite for a single datum, which cannot tell."""
-    error = per_datum.std().item() / math.sqrt(len(per_datum)) if len(per_datum) > 1 else math.inf
-    return per_datum.mean().item(), error
-
-
-def _single(named: dict[str, np.ndarray]) -> Any:
-    return next(iter(named.values())) if len(named) == 1 else named

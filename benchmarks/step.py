@@ -1,0 +1,126 @@
+"""Training epochs of ``vae``, 784-400-20 at batch 128, in this project and through ``pyro.infer.SVI``.
+
+The same network, data, batches and learning rate in one process; the repetitions are interleaved, and the ratio of
+neighbours is reported by its median, so that a noisy machine disturbs both sides alike.
+
+    python benchmarks/step.py [--data-root FOLDER_WITH_MNIST] [--repetitions 9] [--batches 150]
+"""
+
+from __future__ import annotations
+
+import ppl_vae.openmp  # noqa: F401
+
+# isort: split
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyro
+import torch
+from pyro.infer import SVI, Trace_ELBO
+
+from ppl_vae.data import Batches, load_dataset
+from ppl_vae.inference import amortized_steps
+from ppl_vae.models.vae import VAE
+from ppl_vae.program import Program
+
+BATCH_SIZE, LEARNING_RATE = 128, 1e-3
+
+
+def make_vae() -> VAE:
+    torch.manual_seed(0)
+    return VAE(data_dim=784, latent_dim=20, hidden=(400,), dropout=0.0)
+
+
+def ours(batches: Batches, num_batches: int) -> Callable[[int], float]:
+    """A function of a seed that trains on some batches and gives seconds a step."""
+    program = Program(make_vae())
+    parameters = program.parameters(next(batches.in_order())).values()
+    adam = torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)
+
+    def run(seed: int) -> float:
+        some = (batch for batch, _ in zip(batches.shuffled(seed), range(num_batches), strict=False))
+        start = time.perf_counter()
+        steps = list(amortized_steps(program, some, adam))
+        float(steps[-1].elbo)
+        return (time.perf_counter() - start) / len(steps)
+
+    return run
+
+
+def through_pyro(batches: Batches, num_batches: int, *, validation: bool) -> Callable[[int], float]:
+    """The same through ``pyro.infer.SVI``."""
+    vae, state = make_vae(), {"params": {}, "constraints": {}}
+    svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": LEARNING_RATE}), Trace_ELBO())
+
+    def run(seed: int) -> float:
+        with pyro.get_param_store().scope(state), pyro.validation_enabled(validation):
+            some = (batch for batch, _ in zip(batches.shuffled(seed), range(num_batches), strict=False))
+            start = time.perf_counter()
+            steps = [svi.step(*batch) for batch in some]
+            return (time.perf_counter() - start) / len(steps)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-root", help="folder with MNIST in torchvision's layout; random bits without it")
+    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--batches", type=int, default=150, help="batches in a repetition; an epoch of MNIST has 391")
+    parser.add_argument("--output", default=Path(__file__).parent / "results.json", type=Path)
+    options = parser.parse_args()
+    torch.set_float32_matmul_precision("medium")  # as the commands do; for both sides
+    if options.data_root:
+        x = load_dataset("mnist", data_root=options.data_root).train["x"]
+    else:
+        x = np.random.default_rng(0).integers(0, 2, size=(50_000, 784)).astype("float32")
+    batches = Batches({"x": x}, ["x"], BATCH_SIZE)
+    mine = ours(batches, options.batches)
+    peers = {
+        "pyro.infer.SVI, default settings": through_pyro(batches, options.batches, validation=True),
+        "pyro.infer.SVI, validation off": through_pyro(batches, options.batches, validation=False),
+    }
+    for run in (mine, *peers.values()):  # warm up
+        run(0)
+    own: dict[str, list[float]] = {name: [] for name in peers}
+    theirs: dict[str, list[float]] = {name: [] for name in peers}
+    for repetition in range(1, options.repetitions + 1):
+        for name, run in peers.items():
+            first, second = (mine, run) if repetition % 2 else (run, mine)
+            a, b = first(repetition), second(repetition)
+            own[name].append(a if repetition % 2 else b)
+            theirs[name].append(b if repetition % 2 else a)
+
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"pyro {pyro.__version__}; {options.repetitions} repetitions of {options.batches} batches, "
+        f"{'MNIST' if options.data_root else 'random bits of its size'}\n"
+    )
+    print("| peer | ours, ms a step | peer, ms a step | ratio, median | range |\n|---|---|---|---|---|")
+    results = []
+    for name in peers:
+        ratios = [a / b for a, b in zip(own[name], theirs[name], strict=True)]
+        row = {
+            "work": "training step, vae 784-400-20, batch 128",
+            "ours_seconds": statistics.median(own[name]),
+            "peer": name,
+            "peer_seconds": statistics.median(theirs[name]),
+            "ratio": statistics.median(ratios),
+            "ratio_range": [min(ratios), max(ratios)],
+        }
+        results.append(row)
+        print(
+            f"| {name} | {1e3 * row['ours_seconds']:.2f} | {1e3 * row['peer_seconds']:.2f} | {row['ratio']:.2f} "
+            f"| {min(ratios):.2f} to {max(ratios):.2f} |"
+        )
+    options.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""From a run folder to the fitted object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ppl_vae.estimator.options import Accelerator
+from ppl_vae.estimator.variational_inference import VariationalInference
+from ppl_vae.runs import Run, build_program, program_class
+
+
+def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator = "auto") -> VariationalInference:
+    """The fitted object of a run folder.
+
+    Args:
+        folder: what ``python -m ppl_vae.fit`` wrote.
+        program: the program, if it is not to be built as the folder's ``config.yaml`` says.
+        accelerator: where to put it.
+
+    Raises:
+        InputError: no run folder, or a checkpoint that is cut short or belongs to another program.
+    """
+    run = Run.open(folder)
+    config = run.config()
+    if program is None:
+        model = run.option("model")
+        program = build_program(program_class(model["class_path"]), model["init_args"])
+    options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
+    vi = VariationalInference(program, **options | {"accelerator": accelerator})
+    return vi.load_parameters(run.checkpoint)
