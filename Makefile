@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # As the commands do: see ppl_vae/openmp.py.
-export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: fit test lint slow bench clean
 

@@ -234,7 +234,7 @@ def test_the_commands_as_a_newcomer_calls_them(here: Path) -> None:
 def test_the_commands_leave_the_precision_setting_to_the_process() -> None:
     """Importing the library changes no setting of the process; the commands do."""
     code = "import torch; before = torch.get_float32_matmul_precision(); import ppl_vae.estimator, os; "
-    code += "assert torch.get_float32_matmul_precision() == before; assert 'OMP_WAIT_POLICY' not in os.environ"
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    code += "assert torch.get_float32_matmul_precision() == before; assert 'GOMP_SPINCOUNT' not in os.environ"
+    environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
     assert torch.get_float32_matmul_precision() in ("highest", "medium")
