@@ -102,12 +102,33 @@ def _plane(fig: Figure, ax: Axes, points: np.ndarray, tags: np.ndarray | None, n
         colours = np.array(CLASS_COLOURS)[np.searchsorted(names, tags)]
         ax.scatter(points[order, 0], points[order, 1], c=colours[order], **style)
         halo = [withStroke(linewidth=3, foreground="white")]
-        for name in names:
-            x, y = np.median(points[tags == name], 0)
+        centres = np.array([np.median(points[tags == name], 0) for name in names])
+        for name, (x, y) in zip(names, apart(centres, 0.05 * float(np.ptp(points, 0).max())), strict=True):
             ax.text(x, y, str(name), ha="center", va="center", weight="bold", path_effects=halo)
         dot: dict[str, Any] = {"marker": "o", "linestyle": "none"}
         handles = [Line2D([], [], color=c, label=str(n), **dot) for c, n in zip(CLASS_COLOURS, names, strict=False)]
         fig.legend(handles=handles, title="label", frameon=False, loc="outside right center")
+
+
+def apart(places: np.ndarray, distance: float) -> np.ndarray:
+    """Places ``(N, 2)`` pushed from each other until they are ``distance`` apart, so that no label hides another.
+
+    Example:
+        >>> places = apart(np.array([[0.0, 0.0], [0.0, 0.5], [9.0, 9.0]]), 1.0)
+        >>> float(np.hypot(*(places[1] - places[0])).round(3)), places[2].tolist()
+        (1.0, [9.0, 9.0])
+    """
+    order = np.arange(len(places))
+    other = 1 - np.eye(len(places))
+    for _ in range(100):
+        between = places[:, None] - places[None]
+        between = between + 1e-9 * (order[:, None] - order)[..., None]  # two at one place have a direction too
+        length = np.linalg.norm(between, axis=-1) + np.eye(len(places))
+        lacking = np.clip(distance - length, 0, None) * other
+        if not (lacking > 1e-6 * distance).any():
+            break
+        places = places + (between / length[..., None] * lacking[..., None] / 2).sum(1)
+    return places
 
 
 def _one_dimension(ax: Axes, z: np.ndarray, tags: np.ndarray | None, names: np.ndarray | None) -> None:

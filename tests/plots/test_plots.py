@@ -270,7 +270,16 @@ class TestLatentSpace:
         assert ax.get_aspect() == 1
         assert [text.get_text() for text in figure.legends[0].get_texts()] == ["3", "8"]
         at = {text.get_text(): text.get_position() for text in ax.texts}
-        assert at["8"] == tuple(np.median(WIDE[150:, :2], 0))
+        medians = {"3": np.median(WIDE[:150, :2], 0), "8": np.median(WIDE[150:, :2], 0)}
+        step = 0.05 * np.ptp(WIDE[:, :2], 0).max()
+        assert np.linalg.norm(medians["3"] - medians["8"]) < step  # here one name would lie on the other
+        assert np.linalg.norm(np.subtract(at["3"], at["8"])) == pytest.approx(step)
+        assert all(np.linalg.norm(at[name] - medians[name]) < step for name in at)
+
+    def test_names_that_have_room_are_at_the_medians(self):
+        z = WIDE[:, :2] + np.repeat([[0.0, 0.0], [9.0, 9.0]], 150, axis=0)
+        at = {text.get_text(): text.get_position() for text in latent_space(z, np.repeat([3, 8], 150)).axes[0].texts}
+        assert at == {"3": tuple(np.median(z[:150], 0)), "8": tuple(np.median(z[150:], 0))}
 
     def test_more_dimensions_are_the_principal_components_of_scikit_learn(self):
         z = RNG.normal(size=(400, 5)) * [4, 2, 1, 1, 0.5] + 3
