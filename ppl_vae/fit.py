@@ -11,8 +11,10 @@ import platform
 import re
 import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +98,7 @@ def fit(args: Sequence[str]) -> None:
             "best_epoch": training.best_epoch,
             "valid_elbo": training.best_elbo,
             "train_seconds": vi.train_seconds_,
-            "num_train": len(data.train["x"]),
+            "num_train": len(next(iter(data.train.values()))),
             "device": str(vi.device_),
             "versions": {
                 "ppl_vae": ppl_vae.__version__,
@@ -116,12 +118,11 @@ def fit(args: Sequence[str]) -> None:
 
 def train(vi: VariationalInference, run: Run) -> None:
     """Train with a progress bar on a terminal; a line of metrics an epoch, checkpoints on the way and at any end."""
-    signal.signal(signal.SIGTERM, _interrupt)  # as a cluster's scheduler sends before it kills
     vi.save(run.checkpoint)
     saved, last = vi.training_.epoch, time.perf_counter()
     bar = tqdm(total=vi.max_epochs, initial=saved, unit="epoch", disable=not sys.stderr.isatty(), leave=False)
     try:
-        with bar:
+        with bar, sigterm_interrupts():
             for epoch in vi.epochs():
                 run.log(epoch._asdict() | {"train_seconds": vi.train_seconds_})
                 bar.update()
@@ -145,6 +146,8 @@ def parse(args: Sequence[str]) -> Options:
         run_options, rest = first.parse_known_args(underscored(args))
     except argparse.ArgumentError as error:
         raise InputError(str(error)) from error
+    if run_options.resume and (run_options.overwrite or run_options.config):
+        raise InputError("--resume goes on with a run and its options: leave out --overwrite and --config")
     config = read_config(Path(run_options.config)) if run_options.config else {}
     options = _parse(run_options, rest, config)
     if options.resume:
@@ -254,8 +257,21 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | dict | type(None)) else str(value)
 
 
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM, which a cluster's scheduler sends before it kills, stops a run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -123,6 +123,7 @@ FAULTS = {
     "--config strange.yaml": ["class_path"],
     "--config typo.yaml": ["unknown option --max-epoch;", "--max-epochs"],
     "--resume": ["is no run folder"],
+    "--resume --overwrite": ["--resume", "leave out --overwrite"],
     "--output afile": ["afile is a file"],
     "--output afile/run": ["afile", "no folder"],
     "--output .": ["not empty and no run folder"],

@@ -43,7 +43,7 @@ def check(program: Program, batch: Batch) -> None:
     with seeded(0), program.scope(training=True), _buffers_restored(program):
         with torch.no_grad(), pyro.validation_enabled(True):
             model = _run(program, "model", program.model, batch)
-            structure = read_structure(program.name, program.model, batch, program.wanted_plate)
+            structure = read_structure(program.name, program.model, batch, program.data_plate)
             for _, site in sample_sites(model):
                 _check_shape(structure, site)
                 _reject_subsampling(program, site, structure.data_plate)

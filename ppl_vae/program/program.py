@@ -100,8 +100,8 @@ class Program:
                 f"a program is an object with model(x) and guide(x), or two functions; "
                 f"got {type(model).__name__}, which has no 'model'"
             )
-        self.module = _owned_modules(model, self.model, self.guide)
-        self.wanted_plate = data_plate
+        self.module = _owned_modules(self.model, self.guide)
+        self.data_plate = data_plate
         self._structure: Structure | None = None
         self._store: dict[str, Any] = {"params": {}, "constraints": {}}
         self._entered = False
@@ -214,11 +214,12 @@ class Program:
         """
         if self._structure is None:
             with torch.no_grad(), seeded(0), self.scope(training=False):
-                self._structure = read_structure(self.name, self.model, batch, self.wanted_plate)
+                structure = read_structure(self.name, self.model, batch, self.data_plate)
                 if self.guide is not None:
                     poutine.trace(self.guide).get_trace(*batch)  # so that its parameters exist
-                    if not self._broadcasts(batch):
-                        self._structure = self._structure._replace(draws_by="repeat")
+                self._structure = structure
+                if self.guide is not None and not self._broadcasts(batch):
+                    self._structure = structure._replace(draws_by="repeat")
         return self._structure
 
     @torch.no_grad()
@@ -237,11 +238,8 @@ class Program:
                 latents = {name: structure.folded(site) for name, site in sample_sites(traces[0])}
                 for trace, fn in zip(traces, (self.guide, self.model), strict=True):
                     folded = poutine.trace(poutine.condition(fn, data=latents)).get_trace(*twice)
-                    by_plate, by_repeat = (
-                        structure.log_density(trace, 2).flatten(),
-                        structure.log_density(folded, 1).flatten(),
-                    )
-                    if not torch.allclose(by_plate, by_repeat, rtol=1e-4, atol=1e-4):
+                    by_plate, by_repeat = structure.log_density(trace, 2), structure.log_density(folded, 1)
+                    if not torch.allclose(by_plate.flatten(), by_repeat.flatten(), rtol=1e-4, atol=1e-4):
                         return False
             except Exception:  # whatever a network says of a dimension that it did not expect
                 return False
@@ -343,21 +341,22 @@ def _empty_guide(*batch: Tensor) -> None:
     """The guide of a model without latents."""
 
 
-def _owned_modules(*parts: Any) -> nn.Module:
+def _owned_modules(model: Callable[..., Any], guide: Callable[..., Any] | None) -> nn.Module:
     """The modules that a program's model and guide use: their mode, device and buffers follow the program.
 
-    They are the object itself, the modules it holds, or those that a function refers to by name.
+    They are the object whose methods model and guide are, or the modules that it holds, or those that a function refers
+    to by name.
     """
+    owners = {id(owner): owner for owner in (getattr(part, "__self__", part) for part in (model, guide) if part)}
     found: dict[str, nn.Module] = {}
-    for part in parts:
-        owner = getattr(part, "__self__", part)
+    for role, owner in zip(("model", "guide"), owners.values(), strict=False):
         if isinstance(owner, nn.Module):
-            found.setdefault("", owner) if not found or found.get("") is owner else found.update({"guide": owner})
+            if len(owners) == 1:
+                return owner
+            found[role] = owner
         elif inspect.isfunction(owner):
             names = inspect.getclosurevars(owner)
-            found.update({k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, nn.Module)})
+            found |= {k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, nn.Module)}
         else:
-            found.update({k: v for k, v in getattr(owner, "__dict__", {}).items() if isinstance(v, nn.Module)})
-    if set(found) == {""}:
-        return found[""]
-    return nn.ModuleDict({name or "model": module for name, module in found.items()})
+            found |= {k: v for k, v in getattr(owner, "__dict__", {}).items() if isinstance(v, nn.Module)}
+    return nn.ModuleDict(found)
