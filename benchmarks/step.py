@@ -34,7 +34,7 @@ BATCH_SIZE, LEARNING_RATE = 128, 1e-3
 
 def make_vae() -> VAE:
     torch.manual_seed(0)
-    return VAE(data_dim=784, latent_dim=20, hidden=(400,), dropout=0.0)
+    return VAE(data_dim=784, latent_dim=20, hidden=(400,))
 
 
 def ours(batches: Batches, num_batches: int) -> Callable[[int], float]:

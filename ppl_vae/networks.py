@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU, *, dropout: float = 0.0) -> nn.Sequential:
+def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
     """A multilayer perceptron with these widths, from input to output, linear at its end.
 
     Args:
         sizes: widths of the input, the hidden layers and the output.
         activation: makes the nonlinearity after each hidden layer.
-        dropout: probability to drop a hidden unit, after each nonlinearity; 0 leaves dropout out.
 
     Example:
         >>> mlp([64, 256, 10])(torch.zeros(5, 3, 64)).shape
@@ -25,10 +24,7 @@ def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU, *, 
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), activation()]
-        if dropout:
-            layers.append(nn.Dropout(dropout))
-    del layers[-2 if dropout else -1 :]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers[:-1])
 
 
 class GaussianEncoder(nn.Module):
@@ -41,7 +37,6 @@ class GaussianEncoder(nn.Module):
         latent_dim: size of the latent.
         hidden: widths of the hidden layers.
         activation: makes the nonlinearity after each hidden layer.
-        dropout: probability to drop a hidden unit while training.
 
     Example:
         >>> loc, scale = GaussianEncoder(64, 10)(torch.zeros(3, 64))
@@ -56,10 +51,9 @@ class GaussianEncoder(nn.Module):
         hidden: Sequence[int] = (256,),
         *,
         activation: Callable[[], nn.Module] = nn.ReLU,
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.net = mlp([data_dim, *hidden, 2 * latent_dim], activation, dropout=dropout)
+        self.net = mlp([data_dim, *hidden, 2 * latent_dim], activation)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each ``(..., latent_dim)``, of data ``(..., data_dim)``."""

@@ -144,7 +144,7 @@ def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
     assert fit.main(["--config", "first/config.yaml", "--output", "third", "--seed", "4", "--model.latent-dim=3"]) == 0
     config = yaml.safe_load(Path("third/config.yaml").read_text())
     assert (config["seed"], config["max_epochs"]) == (4, 2)
-    assert config["model"]["init_args"] == {"data_dim": 64, "latent_dim": 3, "hidden": [8], "dropout": 0.1}
+    assert config["model"]["init_args"] == {"data_dim": 64, "latent_dim": 3, "hidden": [8]}
 
 
 def test_data_dim_is_that_of_the_data(here: Path) -> None:

@@ -71,7 +71,7 @@ class VariationalInference(BaseEstimator):
         num_particles: int = 1,
         max_epochs: int = 500,
         batch_size: int = 64,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 2e-3,
         schedule: Schedule = "cosine",
         patience: int | None = 50,
         validation_fraction: float = 0.1,

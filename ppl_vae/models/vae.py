@@ -25,8 +25,6 @@ class VAE(nn.Module):
         data_dim: number of pixels of a datum; a datum of any shape is flattened.
         latent_dim: size of the latent z.
         hidden: widths of the hidden layers, from x to z; the decoder has them in reverse.
-        dropout: probability to drop a hidden unit of the encoder while training: with few data the encoder overfits
-            long before the decoder does.
 
     Example:
         >>> import torch
@@ -36,12 +34,10 @@ class VAE(nn.Module):
         torch.Size([3, 5])
     """
 
-    def __init__(
-        self, data_dim: int = 64, latent_dim: int = 10, hidden: Sequence[int] = (256,), dropout: float = 0.1
-    ) -> None:
+    def __init__(self, data_dim: int = 64, latent_dim: int = 10, hidden: Sequence[int] = (256,)) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.encoder = GaussianEncoder(data_dim, latent_dim, hidden, dropout=dropout)
+        self.encoder = GaussianEncoder(data_dim, latent_dim, hidden)
         self.decoder = mlp([latent_dim, *reversed(hidden), data_dim])
 
     def model(self, x: Tensor) -> None:

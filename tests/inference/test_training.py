@@ -27,7 +27,7 @@ def batches(seed: int) -> Iterator[Batch]:
 
 def training(max_epochs: int = 6, **options: object) -> Training:
     with seeded(0):
-        program = Program(VAE(data_dim=8, latent_dim=2, hidden=(6,), dropout=0.5).double())
+        program = Program(VAE(data_dim=8, latent_dim=2, hidden=(6,)).double())
     options = {"learning_rate": 0.05, **options}
     return Training(program, (X,), amortized_steps, max_epochs=max_epochs, **options)  # type: ignore[arg-type]
 
