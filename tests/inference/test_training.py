@@ -27,7 +27,7 @@ def batches(seed: int) -> Iterator[Batch]:
 
 def training(max_epochs: int = 6, **options: object) -> Training:
     with seeded(0):
-        program = Program(VAE(data_dim=8, latent_dim=2, hidden=(6,)).double())
+        program = Program(VAE(data_dim=8, latent_dim=2, hidden=(16,)).double())
     options = {"learning_rate": 0.05, **options}
     return Training(program, (X,), amortized_steps, max_epochs=max_epochs, **options)  # type: ignore[arg-type]
 
@@ -41,7 +41,7 @@ def validate(run: Training) -> Callable[[], float]:
 
 
 def test_the_elbo_rises() -> None:
-    run = training(150)
+    run = training(150, learning_rate=0.02)
     epochs = list(run.epochs(batches, validate(run)))
     assert [e.epoch for e in epochs] == list(range(1, 151))
     assert epochs[-1].elbo_train > epochs[0].elbo_train + 1
