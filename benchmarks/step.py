@@ -46,7 +46,8 @@ def ours(batches: Batches, num_batches: int) -> Callable[[int], float]:
     def run(seed: int) -> float:
         some = (batch for batch, _ in zip(batches.shuffled(seed), range(num_batches), strict=False))
         start = time.perf_counter()
-        steps = list(amortized_steps(program, some, adam))
+        with program.scope(training=True):
+            steps = list(amortized_steps(program, some, adam))
         float(steps[-1].elbo)
         return (time.perf_counter() - start) / len(steps)
 

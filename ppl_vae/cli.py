@@ -77,10 +77,12 @@ def underscored(args: Sequence[str]) -> list[str]:
 def command(verb: Callable[[Sequence[str]], None], args: Sequence[str] | None = None) -> int:
     """Run a verb as a command: 0 is success; 2 is bad input, one line on standard error.
 
-    Sets the precision of fp32 matrix products to "medium", which is faster where the processor has bf16 units; a
-    library must not, so it is done here.
+    On a CPU it lets fp32 matrix products run at the precision "medium", which is up to twice as fast on AVX-512 and
+    as accurate; on a GPU that would round to ten bits, which an estimate of the evidence cannot afford.
     """
-    torch.set_float32_matmul_precision("medium")
+    precision = torch.get_float32_matmul_precision()
+    if not torch.cuda.is_available():
+        torch.set_float32_matmul_precision("medium")
     try:
         verb(sys.argv[1:] if args is None else args)
     except (InputError, Diverged) as error:
@@ -90,11 +92,14 @@ def command(verb: Callable[[Sequence[str]], None], args: Sequence[str] | None = 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}: look at the disk and its permissions", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    finally:
+        torch.set_float32_matmul_precision(precision)
     return 0
 
 

@@ -34,7 +34,7 @@ def evaluate(
     part: Literal["train", "valid", "test"] = "test",
     num_samples: int | None = None,
     num_data: int | None = None,
-    accelerator: Accelerator = "auto",
+    accelerator: Accelerator | None = None,
 ) -> Score:
     """ELBO and importance-weighted log evidence of a run's data, nats per datum.
 
@@ -43,7 +43,7 @@ def evaluate(
         part: the part of its data.
         num_samples: draws per datum; as in the fit by default.
         num_data: so many data, drawn at random with the run's seed; all by default.
-        accelerator: auto takes a GPU if there is one.
+        accelerator: auto takes a GPU if there is one; as in the fit by default.
 
     Returns:
         Score: the same numbers as after the fit, with the defaults on the same machine.
@@ -56,7 +56,10 @@ def evaluate(
 def run_data(folder: str) -> Dataset:
     """The data set of a run, split and binarised as it was for the fit."""
     run = Run.open(folder)
-    return load_dataset(**{k: run.option(k) for k in ("data", "data_root", "binarize", "image_shape", "seed")})
+    options = {k: run.option(k) for k in ("data", "data_root", "binarize", "image_shape", "seed")}
+    if options["binarize"] == "dynamic":  # the same draws for valid and test; those of train are drawn once
+        options["binarize"] = "static"
+    return load_dataset(**options)
 
 
 def score_table(part: str, score: Score) -> str:

@@ -41,8 +41,12 @@ def write_figures(run: Run, vi: VariationalInference, data: Dataset) -> None:
     samples = samples[site] if isinstance(samples, dict) else samples
     run.write_figure("prior", prior_samples(as_drawn(samples, shape), image_shape=shape))
 
-    chosen = some_test_data(vi, data, LATENT_DATA)
-    run.write_figure("latents", latent_space(vi.transform(chosen), chosen.get("y")))
+    if draws.latents:
+        chosen = some_test_data(vi, data, LATENT_DATA)
+        labels = chosen.get("y")
+        run.write_figure(
+            "latents", latent_space(vi.transform(chosen), labels if labels is not None and labels.ndim == 1 else None)
+        )
 
 
 def some_test_data(vi: VariationalInference, data: Dataset, num_data: int) -> dict[str, np.ndarray]:

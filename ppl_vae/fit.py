@@ -15,10 +15,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyro
 import torch
 from tqdm import tqdm
 
@@ -82,7 +82,8 @@ def fit(args: Sequence[str]) -> None:
     vi.check_data(data.test)
     if options.resume:
         run.write_config(config)
-        run.rewind(vi.training_.epoch)
+        row = vi.training_.last_row
+        run.rewind(row._asdict() if row else None)
     else:
         run.create(config, overwrite=options.overwrite)
     print(f"data   {data.describe()}")
@@ -104,7 +105,7 @@ def fit(args: Sequence[str]) -> None:
                 "ppl_vae": ppl_vae.__version__,
                 "python": platform.python_version(),
                 "torch": torch.__version__,
-                "pyro": pyro.__version__,
+                "pyro": version("pyro-ppl"),
             },
         }
     )

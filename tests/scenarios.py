@@ -150,6 +150,23 @@ class SoftmaxDecoder(nn.Module):
             pyro.sample("z", dist.Normal(self.encoder(x), 0.7).to_event(1))
 
 
+class ZeroSoftmaxDecoder(SoftmaxDecoder):
+    """The same from zero weights: at first, every axis that it might normalise over gives one third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.zeros_(self.decoder[0].weight)
+        nn.init.zeros_(self.decoder[0].bias)
+
+
+class BatchNormDecoder(SoftmaxDecoder):
+    """Running statistics of width 3, as many as the rows of the trial, hide at first which axis they belong to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
 class Images(nn.Module):
     """Convolutions, which take four dimensions and no fifth."""
 

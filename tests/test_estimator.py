@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,52 @@ def test_save_and_load_with_a_program_of_ones_own(tmp_path: Path) -> None:
     other = VariationalInference((model, guide), num_samples=50).load_parameters(tmp_path / "checkpoint.safetensors")
     assert other.evaluate(x) == vi.evaluate(x)
     assert VariationalInference((model, guide), max_epochs=1, num_samples=50).fit(x).evaluate(x) != vi.evaluate(x)
+
+
+def test_whole_numbers_are_data_too_whatever_the_argument_is_called() -> None:
+    def model(images: Tensor) -> None:
+        with pyro.plate("data", len(images)):
+            z = pyro.sample("z", dist.Normal(images.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Bernoulli(logits=z[..., None].expand(*z.shape, 4)).to_event(1), obs=images)
+
+    def guide(images: Tensor) -> None:
+        slope = pyro.param("slope", torch.tensor(0.5))
+        with pyro.plate("data", len(images)):
+            pyro.sample("z", dist.Normal(slope * images.mean(-1), 1.0))
+
+    x = bits(30, 4).numpy().astype(int)
+    assert VariationalInference((model, guide), **OPTIONS).fit(x).transform(x).shape == (30, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda vi: vi.sample(2.5), "num_data is 2.5"),
+        (lambda vi: vi.sample(0), "num_data is 0"),
+        (lambda vi: vi.sample(4, label=1), "no condition 'label'"),
+        (lambda vi: vi.sample(4, y="a"), "the condition 'y' is 'a': expected finite numbers"),
+        (lambda vi: vi.sample(4, y=None), "the condition 'y' is None"),
+        (lambda vi: vi.sample(4, y=1.5), "the condition 'y' is 1.5: expected whole numbers"),
+        (lambda vi: vi.sample(4, y=np.ones(3)), r"'y' has shape \(3,\): expected \(4,\)"),
+        (lambda vi: vi.evidence(bits(4, 8).numpy(), np.ones(4), num_samples=0), "num_samples is 0"),
+        (lambda vi: vi.transform(bits(4, 7).numpy(), np.ones(4)), r"a datum of 'x' has shape \(7,\): expected \(8,\)"),
+    ],
+)
+def test_bad_use_of_a_fitted_object(call: Callable[[VariationalInference], object], match: str) -> None:
+    x, y = bits(20, 8).numpy(), np.arange(20) % 2
+    vi = VariationalInference(Conditional(data_dim=8), **OPTIONS).fit(x, y)
+    with pytest.raises(InputError, match=match):
+        call(vi)
+
+
+def test_load_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    from ppl_vae import fit
+
+    with seeded(0):
+        assert fit.main(["--max-epochs", "1", "--num-samples", "2", "--output", str(tmp_path / "run")]) == 0
+    state = torch.get_rng_state()
+    load(tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,26 @@ class Mine(nn.Module):
 """
 
 
+# Without latents there is no guide, no posterior, and nothing to embed.
+PLAIN = """\
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+
+class Plain(nn.Module):
+    def __init__(self, data_dim: int = 5):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(data_dim))
+
+    def model(self, x):
+        pyro.module("plain", self)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(self.mean, 1.0).to_event(1), obs=x)
+"""
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -113,7 +133,8 @@ def test_load_gives_the_fitted_object(here: Path) -> None:
     assert vi.program.latent_dim == 2
     x = load_dataset("digits").test["x"]
     test = json.loads(Path("run/summary.json").read_text())["test"]
-    assert vi.score(x) == pytest.approx(test["log_evidence"], abs=1e-9)
+    # The command multiplies matrices at another precision setting, which moves the last bits of single precision.
+    assert vi.score(x) == pytest.approx(test["log_evidence"], rel=1e-6)
     assert vi.transform(x).shape == (360, 2)
     assert vi.sample(4).shape == (4, 64)
 
@@ -193,6 +214,27 @@ def test_dynamic_bits_are_drawn_anew_every_epoch_from_the_seed(here: Path) -> No
     assert numbers(here / "a")["metrics"] != numbers(here / "c")["metrics"]
 
 
+def test_evaluate_of_every_part_of_a_dynamic_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit.main([*QUICK, "--binarize", "dynamic", "--output", "run"]) == 0
+    table = capsys.readouterr().out.split("\n\n")[1]
+    assert evaluate.main(["run"]) == 0
+    assert capsys.readouterr().out.strip() == table.strip()
+    assert evaluate.evaluate("run", part="train", num_data=20).num_data == 20
+
+
+def test_conditions_that_are_no_labels_and_models_without_latents(here: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez("pairs.npz", x=rng.normal(size=(60, 5)), y=rng.normal(size=(60, 3)))
+    (here / "plain.py").write_text(PLAIN)
+    options = ["--data", "pairs.npz", "--max-epochs", "2", "--num-samples", "5"]
+    assert fit.main([*options, "--model", "mine.py", "--output", "labelled"]) == 0
+    assert (here / "labelled" / "figures" / "latents.png").exists()
+    assert fit.main([*options, "--model", "plain.py", "--output", "plain"]) == 0
+    assert not (here / "plain" / "figures" / "latents.png").exists()
+    test = json.loads(Path("plain/summary.json").read_text())["test"]
+    assert test["elbo"] == pytest.approx(test["log_evidence"])  # nothing to integrate out
+
+
 def test_grey_values_for_a_model_of_real_numbers(here: Path) -> None:
     options = ["--model", "factor_analysis", "--binarize", "none", "--max-epochs", "2", "--num-samples", "10"]
     assert fit.main([*options, "--output", "run"]) == 0
@@ -238,4 +280,6 @@ def test_the_commands_leave_the_precision_setting_to_the_process() -> None:
     code += "assert torch.get_float32_matmul_precision() == before; assert 'GOMP_SPINCOUNT' not in os.environ"
     environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
-    assert torch.get_float32_matmul_precision() in ("highest", "medium")
+    before = torch.get_float32_matmul_precision()
+    assert fit.main(["--data", "nothing.npz"]) == 2
+    assert torch.get_float32_matmul_precision() == before

@@ -36,15 +36,15 @@ def load_dataset(
     has one row a datum, with or without a line of names; a column called y or label, of whole numbers, is y.
 
     Args:
-        data: one of ``DATASETS`` or the path of an .npz, .npy or .csv file.
-        data_root: where torchvision's image sets are or are downloaded to; None is ``~/.cache/ppl_vae``.
-        binarize: "none", "threshold" (1 from half the range up), "static" (one Bernoulli draw, by seed) or
-            "dynamic" (train stays grey, and ``Batches`` draws it anew every epoch). None is "threshold"
-            for a named image set, whose grey values a Bernoulli likelihood cannot observe, and "none" for a
-            file. Images of bytes in a file are divided by 255 if they are made bits, and kept if not.
-        image_shape: how a datum of x is drawn, ``(H, W)`` or ``(H, W, 3)``. Data stored as images,
-            ``(H, W)``, ``(1, H, W)``, ``(3, H, W)`` or ``(H, W, 3)`` each, have it by themselves; a vector
-            of pixels is reshaped, so its channels come last. See :func:`ppl_vae.data.as_images`.
+        data: digits, mnist, fashion-mnist, kmnist, emnist, omniglot, or the path of an .npz, .npy or .csv file.
+        data_root: where torchvision's image sets are or are downloaded to; by default ~/.cache/ppl_vae.
+        binarize: none, threshold (1 from half the range up), static (one Bernoulli draw, by seed) or dynamic
+            (train is drawn anew every epoch). By default threshold for a named image set, whose grey values a
+            Bernoulli likelihood cannot observe, and none for a file. Images of bytes in a file are divided by
+            255 if they are made bits, and kept if not.
+        image_shape: how a datum of x is drawn, (H, W) or (H, W, 3). Data stored as images, (H, W), (1, H, W),
+            (3, H, W) or (H, W, 3) each, have it by themselves; a vector of pixels is reshaped, so its channels
+            come last.
         seed: decides the split and the draws.
 
     Returns:

@@ -7,16 +7,17 @@ from typing import Any
 
 from ppl_vae.estimator.options import Accelerator
 from ppl_vae.estimator.variational_inference import VariationalInference
+from ppl_vae.program import seeded
 from ppl_vae.runs import Run, build_program, program_class
 
 
-def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator = "auto") -> VariationalInference:
+def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator | None = None) -> VariationalInference:
     """The fitted object of a run folder.
 
     Args:
         folder: what ``python -m ppl_vae.fit`` wrote.
         program: the program, if it is not to be built as the folder's ``config.yaml`` says.
-        accelerator: where to put it.
+        accelerator: where to put it; as in the fit by default.
 
     Raises:
         InputError: no run folder, or a checkpoint that is cut short or belongs to another program.
@@ -25,7 +26,9 @@ def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator = 
     config = run.config()
     if program is None:
         model = run.option("model")
-        program = build_program(program_class(model["class_path"]), model["init_args"])
+        with seeded(None):  # what the constructor draws is replaced, and the caller's generator stays where it is
+            program = build_program(program_class(model["class_path"]), model["init_args"])
     options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
-    vi = VariationalInference(program, **options | {"accelerator": accelerator})
-    return vi.load_parameters(run.checkpoint)
+    if accelerator is not None:
+        options["accelerator"] = accelerator
+    return VariationalInference(program, **options).load_parameters(run.checkpoint)

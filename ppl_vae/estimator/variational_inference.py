@@ -40,17 +40,17 @@ class VariationalInference(BaseEstimator):
 
     Args:
         program: an object with ``model`` and ``guide``, a ``Program``, or a pair of functions.
-        guide: the method; ``"amortized"`` trains the program's own guide by SVI with ``Trace_ELBO``.
+        guide: the method; "amortized" trains the program's own guide by SVI with Trace_ELBO.
         num_particles: draws per datum in the training objective.
         max_epochs: most passes over the training data.
         batch_size: data per gradient step.
         learning_rate: Adam's, at the start.
-        schedule: ``"cosine"`` lets it fall to zero over ``max_epochs``; ``"constant"`` does not.
-        patience: stop after this many epochs without a better validation ELBO; None trains to the end.
-        validation_fraction: share of the data that ``fit`` holds out where it is given no validation data.
+        schedule: "cosine" lets it fall to zero over max_epochs; "constant" does not.
+        patience: stop after this many epochs without a better validation ELBO; null (None in Python) trains to the end.
+        validation_fraction: share of the data that fit holds out where it is given no validation data.
         num_samples: draws per datum in estimates of the evidence.
         seed: decides every random number; the same seed gives the same numbers on the same machine.
-        accelerator: ``"auto"`` takes a GPU if there is one.
+        accelerator: "auto" takes a GPU if there is one.
         data_plate: name of the program's data plate, where it cannot be told from the trace.
 
     Example:
@@ -130,17 +130,18 @@ class VariationalInference(BaseEstimator):
             resume: a checkpoint to go on from.
         """
         check_options(self)
-        self._attach(train, dynamic)
+        with seeded(self.seed):  # initial values of pyro.param
+            self._attach(train, dynamic)
+            check(self.program_, self.template_)
         self._train_batches = self._batches(train, self.batch_size, dynamic)
-        check(self.program_, self.template_)
-        self.check_data(train, dynamic)
-        if valid:
-            self.check_data(valid)
+        self._valid_batches = self._batches(valid, ROWS_PER_PASS) if valid else None
+        self._check_batches(self._train_batches)
+        if self._valid_batches:
+            self._check_batches(self._valid_batches)
         sizes = {min(self.batch_size, self._train_batches.num_data), self._train_batches.num_data % self.batch_size}
         for size in sizes - {0}:
             first = {name: array[:size] for name, array in train.items()}
             check_batch(self.program_, next(self._batches(first, size, dynamic).in_order()))
-        self._valid_batches = self._batches(valid, ROWS_PER_PASS) if valid else None
         self.training_ = Training(
             self.program_,
             self.template_,
@@ -157,10 +158,13 @@ class VariationalInference(BaseEstimator):
             self.training_.load_state(tensors, numbers)
             self.train_seconds_ = numbers["train_seconds"]
 
-    def check_data(self, arrays: Arrays, dynamic: Collection[str] = ()) -> None:
+    def check_data(self, *arrays: Any) -> None:
         """Raise ``InputError`` where a datum has no density under the program: grey values under a Bernoulli."""
+        self._check_batches(self._batches(self._for_fitted(arrays), ROWS_PER_PASS))
+
+    def _check_batches(self, batches: Batches) -> None:
         row = 0
-        for batch in self._batches(arrays, ROWS_PER_PASS, dynamic).in_order():
+        for batch in batches.in_order():
             check_observations(self.program_, batch, row)
             row += len(batch[0])
 
@@ -186,7 +190,10 @@ class VariationalInference(BaseEstimator):
 
     def transform(self, *arrays: Any) -> np.ndarray:
         """Posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
-        means = self._map(arrays, lambda batch: self.program_.posterior_mean(batch, self._inner_draws()))
+        check_is_fitted(self, "program_")
+        if not self.program_.structure(self.template_).latents:
+            raise InputError(f"{self.program_.name} has no latents to transform to")
+        means = self._map(arrays, self.program_.posterior_mean)
         return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
 
     def score_samples(self, *arrays: Any) -> np.ndarray:
@@ -203,9 +210,8 @@ class VariationalInference(BaseEstimator):
         if draws < 1:
             raise InputError(f"num_samples is {draws}: expected 1 or more")
 
-        self.check_data(self._for_fitted(arrays))
-
         def estimate(batch: Batch) -> dict[str, Tensor]:
+            check_observations(self.program_, batch)
             per_draw = sum(tensor.numel() for tensor in batch) + 256 * len(batch[0])
             at_once = max(1, NUMBERS_PER_PASS // per_draw)
             return importance_sampling(partial(self.program_.log_weights, batch), draws, at_once)._asdict()
@@ -232,8 +238,8 @@ class VariationalInference(BaseEstimator):
             conditions: arrays that the model is conditioned on, such as labels; else those of the first datum seen.
         """
         check_is_fitted(self, "program_")
-        if num_data < 1:
-            raise InputError(f"num_data is {num_data}: expected 1 or more")
+        if not isinstance(num_data, int | np.integer) or num_data < 1:
+            raise InputError(f"num_data is {num_data!r}: expected a whole number, 1 or more")
         for name in conditions.keys() - set(self.arguments_):
             raise InputError(f"the model takes no condition {name!r}; {nearest(name, self.arguments_)}")
         batch = tuple(
@@ -248,7 +254,12 @@ class VariationalInference(BaseEstimator):
 
     def _condition(self, name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
         """A condition for ``num_data`` draws, of the kind that the model was fitted with."""
-        value = torch.as_tensor(given).to(like)
+        array = np.asarray(given)
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise InputError(f"the condition {name!r} is {given!r}: expected finite numbers")
+        if not like.is_floating_point() and (array != np.round(array)).any():
+            raise InputError(f"the condition {name!r} is {given!r}: expected whole numbers, as in the fit")
+        value = torch.as_tensor(array).to(like)
         try:
             return value.expand(num_data, *like.shape[1:])
         except RuntimeError:
@@ -286,9 +297,6 @@ class VariationalInference(BaseEstimator):
         with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
             parts = [function(batch) for batch in self._batches(named, ROWS_PER_PASS).in_order()]
         return join(parts)
-
-    def _inner_draws(self) -> int:
-        return 1 if len(self.program_.structure(self.template_).latents) == 1 else 64
 
     # ------------------------------------------------------------------------------------------- saving, loading
 
@@ -356,8 +364,9 @@ class VariationalInference(BaseEstimator):
                 )
             named = {name: np.asarray(array) for name, array in zip(names, given, strict=False)}
         check_arrays(type(self).__name__, where, named)
-        if "x" in named and named["x"].dtype.kind in "biu":
-            named["x"] = named["x"].astype(np.float32)  # bits and counts are real numbers to a likelihood
+        for name in {"x", *self._make_program().argument_names()[:1]} & named.keys():
+            if named[name].dtype.kind in "biu":  # bits and counts are real numbers to a likelihood
+                named[name] = named[name].astype(np.float32)
         return named
 
     def _for_fitted(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
@@ -387,5 +396,5 @@ class VariationalInference(BaseEstimator):
         held = round(self.validation_fraction * total)
         if held == 0:
             return arrays, None
-        order = np.random.default_rng(self.seed).permutation(total)
+        order = np.random.default_rng([self.seed, total]).permutation(total)
         return {k: v[order[held:]] for k, v in arrays.items()}, {k: v[order[:held]] for k, v in arrays.items()}

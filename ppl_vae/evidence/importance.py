@@ -49,7 +49,9 @@ def importance_sampling(log_weights: Callable[[int], Tensor], num_samples: int, 
         >>> estimate.log_evidence, estimate.ess.round()
         (tensor([-1.5000, -1.5000, -1.5000], dtype=torch.float64), tensor([100., 100., 100.], dtype=torch.float64))
     """
-    done, log_sum, log_sum_squares, total = 0, torch.tensor(-math.inf), torch.tensor(-math.inf), torch.zeros(())
+    log_weight = log_weights(min(draws_per_pass, num_samples)).double()
+    done, total = len(log_weight), log_weight.sum(0)
+    log_sum, log_sum_squares = log_weight.logsumexp(0), (2 * log_weight).logsumexp(0)
     while done < num_samples:
         log_weight = log_weights(min(draws_per_pass, num_samples - done)).double()
         log_sum = torch.logaddexp(log_sum, log_weight.logsumexp(0))

@@ -25,6 +25,8 @@ def amortized_steps(
 ) -> Iterator[Step]:
     """Ascend the ELBO in theta and phi together, one step a batch.
 
+    Modules are in the mode, and Pyro validates, as the caller has set it: ``program.scope(training=True)``.
+
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), algorithm 1.
 
     Args:
@@ -45,8 +47,7 @@ def amortized_steps(
         True
     """
     for batch in batches:
-        with program.scope(training=True):
-            objective = elbo(program.weighted_draws(batch, num_particles, tempered=True)).mean()
+        objective = elbo(program.weighted_draws(batch, num_particles, tempered=True)).mean()
         optimizer.zero_grad()
         (-objective).backward()
         optimizer.step()

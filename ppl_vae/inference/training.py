@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,18 @@ class Epoch(NamedTuple):
     learning_rate: float
     best_epoch: int
     """The epoch whose parameters are kept."""
+
+
+class _Reached(NamedTuple):
+    """Where a training stands after its last whole epoch; replaced as one, so that a stop finds it whole."""
+
+    row: Epoch | None
+    best_epoch: int
+    best_elbo: float
+    best: dict[str, Tensor]
+    """The program's state after the best epoch."""
+    last: dict[str, Tensor]
+    """The program's and the optimiser's state, from which the next epoch starts."""
 
 
 class Method(Protocol):
@@ -75,10 +87,27 @@ class Training:
         self.patience, self.seed = patience, seed
         self.parameters = program.parameters(batch)
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate, fused=True)
-        self.epoch = self.best_epoch = 0
-        self.best_elbo = -math.inf
-        self._best: dict[str, Tensor] = {}
-        self._last = self._snapshot()
+        self._reached = _Reached(None, 0, -math.inf, {}, self._snapshot())
+
+    @property
+    def last_row(self) -> Epoch | None:
+        """What the last whole epoch yielded."""
+        return self._reached.row
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that are done."""
+        return self._reached.row.epoch if self._reached.row else 0
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose parameters are kept; 0 before the first."""
+        return self._reached.best_epoch
+
+    @property
+    def best_elbo(self) -> float:
+        """The validation ELBO of that epoch, nats per datum."""
+        return self._reached.best_elbo
 
     def epochs(
         self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None = None
@@ -94,18 +123,21 @@ class Training:
         Raises:
             Diverged: the ELBO is not finite: names the epoch and the batch.
         """
+        self._restore(self._reached.last)
         try:
             while self.epoch < self.max_epochs and not self._impatient():
-                yield self._run_epoch(batches, validate)
+                self._reached = self._run_epoch(batches, validate)
+                assert self._reached.row is not None
+                yield self._reached.row
         finally:
-            self.program.load_state(self.batch, self._best or _part(self._last, "last"))
+            self.program.load_state(self.batch, self._reached.best or _part(self._reached.last, "last"))
 
-    def _run_epoch(self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None) -> Epoch:
+    def _run_epoch(self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None) -> _Reached:
         epoch, rate = self.epoch + 1, self._rate(self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         seed = epoch_seed(self.seed, epoch)
-        with seeded(seed):
+        with seeded(seed), self.program.scope(training=True):
             steps = list(self.method(self.program, batches(seed), self.optimizer))
         elbos = torch.stack([step.elbo for step in steps]).double().cpu()
         sizes = torch.tensor([step.num_data for step in steps], dtype=torch.double)
@@ -114,15 +146,17 @@ class Training:
             raise self._diverged(
                 f"the loss is {-elbos[number].item()} at epoch {epoch}, batch {number + 1} of {len(steps)}"
             )
+        if not all(bool(parameter.detach().isfinite().all()) for parameter in self.parameters.values()):
+            raise self._diverged(f"a parameter is not finite after epoch {epoch}, batch {len(steps)} of {len(steps)}")
         elbo_valid = validate() if validate else math.nan
         if validate and not math.isfinite(elbo_valid):
             raise self._diverged(f"the validation ELBO is {elbo_valid} after epoch {epoch}")
-        self.epoch = epoch
-        if validate is None or elbo_valid > self.best_elbo:
-            self.best_epoch, self.best_elbo = epoch, elbo_valid
-            self._best = {k: v.clone() for k, v in self.program.state(self.batch).items()}
-        self._last = self._snapshot()
-        return Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, self.best_epoch)
+        _, best_epoch, best_elbo, best, _ = self._reached
+        if validate is None or elbo_valid > best_elbo:
+            best_epoch, best_elbo = epoch, elbo_valid
+            best = {k: v.clone() for k, v in self.program.state(self.batch).items()}
+        row = Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, best_epoch)
+        return _Reached(row, best_epoch, best_elbo, best, self._snapshot())
 
     def _diverged(self, what: str) -> Diverged:
         kept = f"the parameters of epoch {self.best_epoch} are kept" if self.best_epoch else "no epoch was completed"
@@ -147,31 +181,39 @@ class Training:
                 tensors[f"optimizer.{name}.{key}"] = value
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and numbers, as they were after the last whole epoch, from which ``load_state`` goes on.
 
         The tensors are ``best.*``, the answer so far, ``last.*`` and ``optimizer.*``.
         """
-        tensors = {f"best.{name}": tensor for name, tensor in self._best.items()} | self._last
-        return tensors, {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_elbo": self.best_elbo}
+        row, best_epoch, best_elbo, best, last = self._reached
+        tensors = {f"best.{name}": tensor for name, tensor in best.items()} | last
+        numbers = {"row": row._asdict() if row else None, "best_epoch": best_epoch, "best_elbo": best_elbo}
+        return tensors, numbers
 
-    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
+    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Take up a ``state``.
 
         Raises:
             InputError: the tensors are those of another program.
         """
-        self.program.load_state(self.batch, _part(tensors, "last"))
-        self._best = {k: v.to(self.batch[0].device) for k, v in _part(tensors, "best").items()}
-        moments = _part(tensors, "optimizer")
+        last = {k: v for k, v in tensors.items() if k.startswith(("last.", "optimizer."))}
+        self._restore(last)
+        best = {k: v.to(self.batch[0].device) for k, v in _part(tensors, "best").items()}
+        row = Epoch(**numbers["row"]) if numbers["row"] else None
+        self._reached = _Reached(row, int(numbers["best_epoch"]), numbers["best_elbo"], best, self._snapshot())
+
+    def _restore(self, last: Mapping[str, Tensor]) -> None:
+        """Give the program and the optimiser the state of a snapshot."""
+        self.program.load_state(self.batch, _part(last, "last"))
+        moments = _part(last, "optimizer")
         for name, parameter in self.parameters.items() if moments else ():
             own = {k: moments.get(f"{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
             if any(v is None for v in own.values()):
                 raise InputError(f"the checkpoint has no optimiser state of {name!r}: train anew with --overwrite")
-            self.optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in own.items() if v is not None}
-        self.epoch, self.best_epoch = int(numbers["epoch"]), int(numbers["best_epoch"])
-        self.best_elbo = float(numbers["best_elbo"])
-        self._last = self._snapshot()
+            self.optimizer.state[parameter] = {
+                k: v.to(parameter.device, copy=True) for k, v in own.items() if v is not None
+            }
 
 
 def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

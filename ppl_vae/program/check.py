@@ -40,14 +40,14 @@ def check(program: Program, batch: Batch) -> None:
         ppl_vae.errors.InputError: site 'z' of model lies outside the data plate 'data': move it inside, ...
     """
     batch = tuple(tensor[:7] for tensor in batch)
-    with seeded(0), program.scope(training=True), _buffers_restored(program):
+    with seeded(None), program.scope(training=True), _buffers_restored(program):
         with torch.no_grad(), pyro.validation_enabled(True):
             model = _run(program, "model", program.model, batch)
             structure = read_structure(program.name, program.model, batch, program.data_plate)
             for _, site in sample_sites(model):
                 _check_shape(structure, site)
                 _reject_subsampling(program, site, structure.data_plate)
-                _check_observation(structure, site)
+                _check_observed_shape(structure, site)
             if program.guide is None and structure.latents:
                 raise InputError(
                     f"{program.name} has no guide, which guide='amortized' needs: write guide(self, x), which samples "
@@ -59,6 +59,9 @@ def check(program: Program, batch: Batch) -> None:
                     _check_shape(structure, site)
                     _reject_point_mass(program, site)
                 _compare(program, model, guide)
+        for site in _replayed(program, batch):
+            _check_support(program, site)
+            _check_observation(structure, site)
         _check_gradients(program, batch)
 
 
@@ -96,8 +99,15 @@ def check_observations(program: Program, batch: Batch, first_row: int = 0) -> No
     """
     with torch.no_grad(), seeded(0), program.scope(training=False):
         structure = program.structure(batch)
-        for _, site in sample_sites(poutine.trace(program.model).get_trace(*batch)):
+        for site in _replayed(program, batch):
             _check_observation(structure, site, first_row)
+
+
+@torch.no_grad()
+def _replayed(program: Program, batch: Batch) -> list[Site]:
+    """The sites of the model, given the latents that the guide draws."""
+    with pyro.validation_enabled(False):
+        return [site for _, site in sample_sites(program.traces(batch, 1)[1])]
 
 
 @contextmanager
@@ -172,7 +182,7 @@ def _compare(program: Program, model: poutine.Trace, guide: poutine.Trace) -> No
     """Guide and model have the same latent sites, of the same shapes and on the same support."""
     wanted = {name: site for name, site in sample_sites(model) if not site["is_observed"]}
     given = dict(sample_sites(guide))
-    for name in given.keys() - wanted.keys():
+    for name in sorted(given.keys() - wanted.keys()):
         raise InputError(
             f"guide and model of {program.name} disagree: the guide samples {name!r}, the model does not (its latents: "
             f"{', '.join(wanted) or 'none'}); give the sites the same names"
@@ -195,30 +205,38 @@ def _compare(program: Program, model: poutine.Trace, guide: poutine.Trace) -> No
                 f"guide and model of {program.name} disagree at {name!r}: {site['fn'].event_dim} event dimensions in "
                 f"the model, {given[name]['fn'].event_dim} in the guide; use the same to_event in both"
             )
-        if not bool(site["fn"].support.check(given[name]["value"]).all()):
-            raise InputError(
-                f"guide and model of {program.name} disagree at {name!r}: the guide draws values outside the support "
-                f"of the model's {type(_base(site['fn'])[0]).__name__}; use a guide distribution on the same support"
-            )
+
+
+def _check_support(program: Program, site: Site) -> None:
+    """The guide draws a latent where the model, given the latents before it, has a density."""
+    if not site["is_observed"] and not bool(site["fn"].support.check(site["value"]).all()):
+        raise InputError(
+            f"guide and model of {program.name} disagree at {site['name']!r}: the guide draws values outside the "
+            f"support of the model's {type(_base(site['fn'])[0]).__name__}; use a distribution on the same support"
+        )
+
+
+def _check_observed_shape(structure: Structure, site: Site) -> None:
+    """The data have the shape of the distribution that they are observed under."""
+    if not site["is_observed"]:
+        return
+    try:
+        site["value"].expand(site["fn"].shape())
+    except RuntimeError:
+        raise InputError(
+            f"site {site['name']!r} of {structure.program} observes data of shape {tuple(site['value'].shape)} under a "
+            f"distribution of shape {tuple(site['fn'].shape())} (the first is the batch): the data's width and the "
+            f"model's differ; change one of them"
+        ) from None
 
 
 def _check_observation(structure: Structure, site: Site, first_row: int = 0) -> None:
-    """An observed value has its distribution's shape and lies in its support; masked entries may be anything."""
-    if not site["is_observed"]:
-        return
-    fn, value = site["fn"], site["value"]
-    base, masks = _base(fn)
+    """An observed value lies in the support of its distribution; masked entries may be anything."""
+    base, masks = _base(site["fn"])
     family = type(base).__name__
-    if family == "Unit":  # pyro.factor
+    if not site["is_observed"] or family == "Unit":  # pyro.factor
         return
-    try:
-        value = value.expand(fn.shape())
-    except RuntimeError:
-        raise InputError(
-            f"site {site['name']!r} of {structure.program} observes data of shape {tuple(value.shape)} under a "
-            f"distribution of shape {tuple(fn.shape())} (the first is the batch): the data's width and the model's "
-            f"differ; change one of them"
-        ) from None
+    fn, value = site["fn"], site["value"].expand(site["fn"].shape())
     valid = base.support.check(value)
     valid = valid.reshape(valid.shape + (1,) * (value.dim() - valid.dim())).expand(value.shape)
     for mask in (site["mask"], *masks):

@@ -18,7 +18,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.program.traces import Generate, Structure, read_structure, sample_sites
+from ppl_vae.program.traces import Generate, Structure, known_mean, read_structure, sample_sites
 
 Batch = tuple[Tensor, ...]
 
@@ -45,8 +45,10 @@ class Draws(NamedTuple):
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int | None) -> Iterator[None]:
     """Pyro draws from torch's global generator: seed it inside the block, and leave it as it was.
+
+    With None it goes on from where it is, and is set back all the same.
 
     Example:
         >>> with seeded(3):
@@ -55,8 +57,10 @@ def seeded(seed: int) -> Iterator[None]:
         ...     bool(a == torch.rand(()))
         True
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        if seed is not None:
+            torch.manual_seed(seed)
         yield
 
 
@@ -207,13 +211,15 @@ class Program:
     # ------------------------------------------------------------------------------------------ structure
 
     def structure(self, batch: Batch) -> Structure:
-        """The program's data plate and sites, found from one trace and kept.
+        """The program's data plate and sites, found when it first runs, and kept.
+
+        That run draws the initial values of ``pyro.param``, if they are random, from torch's generator as it is.
 
         Raises:
             InputError: no plate, or more than one, can be the data plate.
         """
         if self._structure is None:
-            with torch.no_grad(), seeded(0), self.scope(training=False):
+            with torch.no_grad(), seeded(None), self.scope(training=False):
                 structure = read_structure(self.name, self.model, batch, self.data_plate)
                 if self.guide is not None:
                     poutine.trace(self.guide).get_trace(*batch)  # so that its parameters exist
@@ -227,14 +233,15 @@ class Program:
         """Whether an extra dimension in front leaves log p and log q of given latents as they are.
 
         A network that reshapes or normalises over a fixed dimension may fail, or give another number without a word.
+        Other parameters than the initial ones are tried: where these are zero, say, much is the same by chance.
         """
         structure = self.structure(batch)
         assert self.guide is not None
         few = tuple(tensor[:3] for tensor in batch)
         twice = tuple(torch.cat([tensor, tensor]) for tensor in few)
-        with seeded(0), self.scope(training=False):
+        with seeded(0), self.scope(training=False), self._perturbed(batch):
             try:
-                traces = self._traces(few, 2)
+                traces = self.traces(few, 2)
                 latents = {name: structure.folded(site) for name, site in sample_sites(traces[0])}
                 for trace, fn in zip(traces, (self.guide, self.model), strict=True):
                     folded = poutine.trace(poutine.condition(fn, data=latents)).get_trace(*twice)
@@ -244,6 +251,20 @@ class Program:
             except Exception:  # whatever a network says of a dimension that it did not expect
                 return False
             return True
+
+    @contextmanager
+    def _perturbed(self, batch: Batch) -> Iterator[None]:
+        """Parameters and running statistics moved by a little noise, and back."""
+        statistics = [b for n, b in self.module.named_buffers() if n.endswith(("running_mean", "running_var"))]
+        moved = [tensor.detach() for tensor in (*self.parameters(batch).values(), *statistics)]
+        before = [tensor.clone() for tensor in moved]
+        for tensor in moved:
+            tensor.add_(0.2 * torch.rand_like(tensor))
+        try:
+            yield
+        finally:
+            for tensor, value in zip(moved, before, strict=True):
+                tensor.copy_(value)
 
     # ------------------------------------------------------------------------------------------ densities
 
@@ -261,7 +282,7 @@ class Program:
         """
         with self.scope():
             structure = self.structure(batch)
-            guide, model = self._traces(batch, num_samples)
+            guide, model = self.traces(batch, num_samples)
             scored = [n for n, s in sample_sites(guide) if not s["is_observed"] and not s["fn"].has_rsample]
             log_p = structure.log_density(model, num_samples, tempered=tempered)
             log_q = structure.log_density(guide, num_samples, tempered=tempered, leave_out=scored)
@@ -275,14 +296,17 @@ class Program:
         """log p(x, z) - log q(z | x) of ``K`` draws from the guide, plate scales undone: ``(K, B)``, nats."""
         return self.weighted_draws(batch, num_samples).log_weight
 
-    def _traces(self, batch: Batch, num_samples: int) -> tuple[poutine.Trace, poutine.Trace]:
+    def traces(self, batch: Batch, num_samples: int) -> tuple[poutine.Trace, poutine.Trace]:
         """Traces of the guide, and of the model replayed on the guide's draws."""
+        guide = self._guide_trace(batch, num_samples)
+        outer, batch = self._outer(batch, num_samples)
+        return guide, poutine.trace(poutine.replay(outer(self.model), trace=guide)).get_trace(*batch)
+
+    def _guide_trace(self, batch: Batch, num_samples: int) -> poutine.Trace:
         outer, batch = self._outer(batch, num_samples)
         if self.guide is None and self.structure(batch).latents:
             raise InputError(f"{self.name} has no guide: write guide(self, x), which samples the model's latent sites")
-        guide = poutine.trace(outer(self.guide or _empty_guide)).get_trace(*batch)
-        model = poutine.trace(poutine.replay(outer(self.model), trace=guide)).get_trace(*batch)
-        return guide, model
+        return poutine.trace(outer(self.guide or _empty_guide)).get_trace(*batch)
 
     def _outer(self, batch: Batch, num_samples: int) -> tuple[Callable[..., Any], Batch]:
         """How ``K`` draws at once are taken: a handler that adds the outer plate, or a batch repeated ``K`` times."""
@@ -308,20 +332,24 @@ class Program:
         """Draws from the guide q(z | x), with the posterior predictive p(x' | z) of every observed site."""
         with self.scope():
             outer, repeated = self._outer(batch, num_samples)
-            guide, _ = self._traces(batch, num_samples)
+            guide = self._guide_trace(batch, num_samples)
             generator = poutine.replay(outer(Generate()(self.model)), trace=guide)
             return self._draws(batch, poutine.trace(generator).get_trace(*repeated), num_samples)
 
     @torch.no_grad()
-    def posterior_mean(self, batch: Batch, num_samples: int = 1) -> dict[str, Tensor]:
+    def posterior_mean(self, batch: Batch, num_samples: int = 64) -> dict[str, Tensor]:
         """Mean of every latent site under the guide, ``(B, ...)``.
 
-        The average over draws of the sites' conditional means; with a single latent site one draw is exact.
+        Exact where the guide has a single latent site whose mean is known. Else the average over ``num_samples``
+        draws, of the sites' conditional means where they are known and of the draws where not.
         """
         with self.scope():
             structure = self.structure(batch)
-            guide, _ = self._traces(batch, num_samples)
-            return {name: structure.mean(site, num_samples).mean(0) for name, site in sample_sites(guide)}
+            sites = dict(sample_sites(self._guide_trace(batch, 1)))
+            if len(sites) == 1 and all(known_mean(site) is not None for site in sites.values()):
+                return {name: structure.mean(site, 1)[0].detach() for name, site in sites.items()}
+            guide = self._guide_trace(batch, num_samples)
+            return {name: structure.mean(site, num_samples).mean(0).detach() for name, site in sample_sites(guide)}
 
     def _draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
         structure, draws = self.structure(batch), Draws({}, {}, {}, {})
@@ -331,7 +359,7 @@ class Program:
                 draws.latents[name] = value
             elif value.numel():  # pyro.factor has nothing to draw
                 draws.observed[name] = value
-                draws.means[name] = structure.mean(site, num_samples)
+                draws.means[name] = structure.mean(site, num_samples).detach()  # it may be a parameter itself
                 given = site["infer"]["obs"].expand(site["fn"].shape())
                 draws.data[name] = structure.value(site | {"value": given}, num_samples)[0]
         return draws

@@ -87,11 +87,8 @@ class Structure(NamedTuple):
 
     def mean(self, site: Site, num_samples: int) -> Tensor:
         """The mean of a site's distribution, ``(K, B, ...)``; its draw, unbiased for it, where the mean is unknown."""
-        try:
-            mean = site["fn"].mean
-        except (NotImplementedError, AttributeError):
-            mean = None
-        if mean is None or torch.isnan(mean).all():  # torch's answer for a Categorical, say
+        mean = known_mean(site)
+        if mean is None:
             value = self.value(site, num_samples)
             return value if value.is_floating_point() else value.to(torch.get_default_dtype())
         return self.to_front(site, mean, num_samples, event_dim=site["fn"].event_dim)
@@ -131,6 +128,15 @@ def sample_sites(trace: poutine.Trace) -> Iterator[tuple[str, Any]]:
     for name, site in trace.nodes.items():
         if site["type"] == "sample" and not site_is_subsample(site) and not is_deterministic(site):
             yield name, site
+
+
+def known_mean(site: Site) -> Tensor | None:
+    """The mean of a site's distribution; None where it is not known in closed form."""
+    try:
+        mean = site["fn"].mean
+    except (NotImplementedError, AttributeError):
+        return None
+    return None if torch.isnan(mean).all() else mean  # torch's answer for a Categorical, say
 
 
 def is_deterministic(site: Any) -> bool:

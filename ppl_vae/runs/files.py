@@ -19,5 +19,5 @@ def write_whole(path: Path, content: bytes | str) -> None:
         Path(beside).chmod(0o644)
         os.replace(beside, path)
     except BaseException:
-        Path(beside).unlink()
+        Path(beside).unlink(missing_ok=True)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -67,14 +68,16 @@ class Run:
     def create(self, config: Mapping[str, Any], *, overwrite: bool = False) -> None:
         """Start a new run here; an old one is removed first if ``overwrite``."""
         self.free(overwrite=overwrite)
-        for name in self.OWN:
-            old = self.path / name
-            if old.is_dir():
-                shutil.rmtree(old)
-            else:
-                old.unlink(missing_ok=True)
+        self._remove(*self.OWN)
         self.path.mkdir(parents=True, exist_ok=True)
         self.write_config(config)
+
+    def _remove(self, *names: str) -> None:
+        for path in (self.path / name for name in names):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def config(self) -> dict[str, Any]:
         """The options of the run, as given to ``--config``."""
@@ -109,14 +112,18 @@ class Run:
         except json.JSONDecodeError as error:
             raise InputError(f"{path} is damaged ({error}): remove the broken line or fit the run anew") from error
 
-    def rewind(self, epoch: int) -> None:
-        """Forget the metrics of later epochs, which a resumed run does again."""
+    def rewind(self, last: Mapping[str, Any] | None) -> None:
+        """Back to where a checkpoint was written, for a run that is resumed: its metrics up to this row, no results."""
+        epoch = last["epoch"] if last else 0
         rows = [row for row in self.metrics() if row["epoch"] <= epoch]
+        if last and (not rows or rows[-1]["epoch"] < epoch):  # it was stopped before the row was written
+            rows.append(dict(last))
+        self._remove("summary.json", "posterior.nc", "figures")
         write_whole(self.path / "metrics.jsonl", "".join(_json(row) + "\n" for row in rows))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""
-        write_whole(self.path / "summary.json", json.dumps(dict(summary), indent=2) + "\n")
+        write_whole(self.path / "summary.json", _json(summary, indent=2) + "\n")
 
     def write_figure(self, name: str, figure: Figure) -> Path:
         """Write ``figures/NAME.png``."""
@@ -128,7 +135,12 @@ class Run:
         return path
 
 
-def _json(row: Mapping[str, Any]) -> str:
-    """One line of JSON; what is not finite is null, as JSON has no name for it."""
-    finite = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in row.items()}
-    return json.dumps(finite)
+def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
+    """JSON; a number that is not finite is null, as JSON has no name for it."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: finite(v) for k, v in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(content), indent=indent, allow_nan=False)

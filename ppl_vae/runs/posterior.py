@@ -42,7 +42,7 @@ def write_posterior(
         for name, array in {**{k: v[0] for k, v in posterior.items()}, **observed_data}.items()
     }
     data = arviz.from_dict(
-        posterior={name: array[None] for name, array in posterior.items()},
+        posterior={name: array[None] for name, array in posterior.items()} or None,
         posterior_predictive={name: array[None] for name, array in posterior_predictive.items()},
         observed_data=dict(observed_data),
         coords={"datum": rows},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import pyro
@@ -13,7 +13,7 @@ from scenarios import Conjugate, bits, normal
 from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.inference import Training, amortized_steps
+from ppl_vae.inference import Step, Training, amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Batch, Program, seeded
 
@@ -113,6 +113,63 @@ def test_a_loss_that_turns_nan_names_the_batch_and_keeps_the_last_good_parameter
         next(run.epochs(poisoned, validate(run)))
     assert all(torch.equal(tensor, good[name]) for name, tensor in run.program.state((X,)).items())
     assert run.epoch == 2
+
+
+def test_parameters_that_turn_nan_in_the_last_step_are_not_kept() -> None:
+    run = training()
+
+    def spoil(program: Program, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
+        yield from amortized_steps(program, batches, optimizer)
+        with torch.no_grad():
+            next(iter(run.parameters.values())).fill_(math.nan)
+
+    next(run.epochs(batches))
+    run.method = spoil
+    with pytest.raises(
+        Diverged, match=r"a parameter is not finite after epoch 2, .* the parameters of epoch 1 are kept"
+    ):
+        next(run.epochs(batches))
+    assert all(torch.isfinite(tensor).all() for tensor in run.program.state((X,)).values())
+
+
+@pytest.mark.parametrize("moment", ["_snapshot", "_run_epoch"])
+def test_a_stop_at_any_moment_leaves_a_whole_epoch(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = training()
+    expected = list(whole.epochs(batches, validate(whole)))
+    run, rows = training(), []
+    original = getattr(run, moment)
+
+    def stopped(*args: object) -> object:
+        result = original(*args)
+        if len(rows) == 3:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(run, moment, stopped)
+    stream = run.epochs(batches, validate(run))
+    rows.extend(next(stream) for _ in range(3))
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    tensors, numbers = run.state()
+    second = training()
+    second.load_state(tensors, numbers)
+    assert second.last_row == rows[-1]
+    assert rows + list(second.epochs(batches, validate(second))) == expected
+
+
+def test_called_again_it_goes_on_from_the_last_epoch_not_from_the_best() -> None:
+    whole = training()
+    elbos = [3.0, 2.0, 1.0, 4.0, 5.0, 6.0]
+    values = iter(elbos)
+    expected = list(whole.epochs(batches, lambda: next(values)))
+    run, again = training(), iter(elbos)
+    rows = []
+    for row in run.epochs(batches, lambda: next(again)):
+        rows.append(row)
+        if len(rows) == 3:
+            break
+    rows += run.epochs(batches, lambda: next(again))
+    assert rows == expected
 
 
 def test_a_validation_elbo_that_is_nan_stops_the_run() -> None:

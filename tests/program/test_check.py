@@ -210,6 +210,26 @@ def test_the_program_without_a_fault_passes() -> None:
     check(Program(Faulty().double()), (normal(9, 3),))
 
 
+def test_a_support_that_depends_on_another_latent_is_that_of_the_guides_draws() -> None:
+    class Bounded(Faulty):
+        def model(self, x: Tensor) -> None:
+            with self.plate(x):
+                a = pyro.sample("a", dist.LogNormal(x.new_zeros(()), 1.0))
+                z = pyro.sample("z", dist.Uniform(x.new_zeros(()), a))
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+        def guide(self, x: Tensor) -> None:
+            pyro.module("encoder", self.encoder)
+            loc, raw = self.encoder(x).unbind(-1)
+            with self.plate(x):
+                a = pyro.sample("a", dist.LogNormal(loc, 1.0))
+                pyro.sample("z", dist.Uniform(x.new_zeros(()), a * torch.sigmoid(raw)))
+
+    program = Bounded().double()
+    del program.decoder
+    check(Program(program), (normal(9, 3),))
+
+
 def test_no_guide() -> None:
     with pytest.raises(InputError, match=r"model has no guide, .*: write guide\(self, x\), which samples 'z'"):
         check(Program(Faulty().double().model), (normal(9, 3),))

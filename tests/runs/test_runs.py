@@ -88,9 +88,22 @@ class TestRun:
         with (run.path / "metrics.jsonl").open("a") as file:
             file.write('{"epoch": 4, "elb')
         assert run.metrics() == [{"epoch": e, "elbo_valid": None, "elbo_train": -float(e)} for e in (1, 2, 3)]
-        run.rewind(2)
+        run.write_summary({"epochs": 3})
+        run.write_figure("f", Figure())
+        run.rewind({"epoch": 2})
         run.log({"epoch": 3})
         assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
+        assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "metrics.jsonl"]  # no results of before
+        run.rewind({"epoch": 4, "elbo_train": -4.0})  # the checkpoint was written, its row was not
+        assert run.metrics()[-1] == {"epoch": 4, "elbo_train": -4.0}
+        run.rewind(None)
+        assert run.metrics() == []
+
+    def test_a_summary_is_json_whatever_the_numbers(self, tmp_path: Path) -> None:
+        run = Run(tmp_path / "run")
+        run.create({})
+        run.write_summary({"test": {"elbo": -1.5, "elbo_se": math.inf}})
+        assert json.loads((run.path / "summary.json").read_text()) == {"test": {"elbo": -1.5, "elbo_se": None}}
 
     def test_is_never_silently_overwritten(self, tmp_path: Path) -> None:
         run = Run(tmp_path / "run")
