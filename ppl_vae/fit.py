@@ -197,11 +197,11 @@ def make_parser(cls: type, spec: str) -> Parser:
     parser = Parser(
         prog="python -m ppl_vae.fit",
         description="Fit a Pyro program to data, learn how good it is, and write a run folder.",
-        model_help=f"the program: {known}, path/to/file.py:Class or package.module.Class; --model.help for its options",
+        model_help=f"the program: {known}, path/to/file.py:Class or package.module.Class (default: vae); --model.help",
     )
     run = parser.add_argument_group("Run")
     run.add_argument("--config", help="options from this file, such as a run's config.yaml")
-    run.add_argument("--output", help="the run folder (default: runs/<data>-<model>-<guide>)")
+    run.add_argument("--output", help="the run folder; runs/<data>-<model>-<guide> by default")
     run.add_argument("--overwrite", action="store_true", help="replace a run that is there")
     run.add_argument("--resume", action="store_true", help="go on from the last epoch of the run that is there")
     parser.add_function_arguments(load_dataset, skip={"seed"})
@@ -210,7 +210,10 @@ def make_parser(cls: type, spec: str) -> Parser:
         parser.add_class_arguments(cls, "model")
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"--model {spec}: its constructor's arguments cannot become options: {reason}") from error
+        raise InputError(
+            f"--model {spec}: the arguments of {cls.__name__}.__init__ cannot become options ({reason}): give each a "
+            f"type, such as latent_dim: int = 10"
+        ) from error
     return parser
 
 

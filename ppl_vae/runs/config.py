@@ -99,7 +99,8 @@ def build_program(cls: type, init_args: Mapping[str, Any]) -> Any:
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"{cls.__name__} cannot be made with {dict(init_args)}: {type(error).__name__}: {reason}"
+            f"{cls.__name__} cannot be made with {dict(init_args)}, {type(error).__name__}: {reason}; --model.help "
+            f"tells its options"
         ) from error
 
 

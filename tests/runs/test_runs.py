@@ -167,7 +167,9 @@ class TestProgramClass:
             assert "\n" not in str(caught.value)
 
     def test_a_constructor_that_refuses(self, file: Path) -> None:
-        with pytest.raises(InputError, match=r"Mine cannot be made with {'width': -1}: ValueError: width is negative"):
+        with pytest.raises(
+            InputError, match=r"Mine cannot be made with {.width.: -1}, ValueError: width is negative; --model.help"
+        ):
             build_program(program_class(f"{file}:Mine"), {"width": -1})
 
 
