@@ -207,6 +207,13 @@ class TestARunThatIsThere:
         )
         assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
+    def test_resumed_on_data_that_have_changed(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert fit.main([*QUICK, "--data", "good.npz", "--output", "mine"]) == 0
+        arrays = dict(np.load("good.npz"))
+        np.savez("good.npz", **{**arrays, "x_train": 1 - arrays["x_train"]})
+        err = self.fails(fit.main, ["--resume", "--output", "mine"], capsys)
+        assert "the data have changed since" in err
+
     def test_evaluate(self, run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for asked, part in {
             "nowhere": "nowhere is no run folder",

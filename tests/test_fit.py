@@ -241,6 +241,18 @@ def test_grey_values_for_a_model_of_real_numbers(here: Path) -> None:
     assert json.loads(Path("run/summary.json").read_text())["test"]["num_data"] == 360
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu_a_run_is_fitted_evaluated_resumed_and_loaded(here: Path) -> None:
+    """The same verbs; the evidence agrees with that of the same parameters on the CPU within single precision."""
+    assert fit.main([*QUICK, "--accelerator", "cuda", "--binarize", "dynamic", "--output", "run"]) == 0
+    assert fit.main(["--resume", "--output", "run", "--max-epochs", "3"]) == 0
+    scores = [evaluate.evaluate("run", num_samples=200, accelerator=name) for name in ("cuda", "cpu")]
+    assert scores[0].log_evidence == pytest.approx(scores[1].log_evidence, abs=0.05)  # other draws, 360 data by 200
+    vi = ppl_vae.load("run")
+    assert vi.device_.type == "cuda"
+    assert vi.sample(3).shape == (3, 64)
+
+
 def test_help_tells_the_models_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for args in (["--help"], ["--model", "mine.py:Mine", "--model.help"]):
         with pytest.raises(SystemExit) as stop:

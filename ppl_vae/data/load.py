@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ppl_vae.data.binarize import binarize_parts, check_binarize
+from ppl_vae.data.binarize import Binarize, binarize_parts, check_binarize
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.digits import load_digits
 from ppl_vae.data.files import SUFFIXES, read_file
@@ -25,7 +25,7 @@ def load_dataset(
     data: str | Path = "digits",
     *,
     data_root: str | Path | None = None,
-    binarize: str | None = None,
+    binarize: Binarize | None = None,
     image_shape: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Dataset:

@@ -156,6 +156,11 @@ class VariationalInference(BaseEstimator):
         if resume is not None:
             tensors, numbers = read_checkpoint(resume)
             self.training_.load_state(tensors, numbers)
+            for name, rows in zip(self.arguments_, self.template_, strict=True):
+                if not torch.equal(tensors[f"template.{name}"], rows.cpu()):
+                    raise InputError(
+                        f"the data have changed since {resume} was written: its first rows of {name!r} differ"
+                    )
             self.train_seconds_ = numbers["train_seconds"]
 
     def check_data(self, *arrays: Any) -> None:

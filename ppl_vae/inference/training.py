@@ -207,6 +207,7 @@ class Training:
         """Give the program and the optimiser the state of a snapshot."""
         self.program.load_state(self.batch, _part(last, "last"))
         moments = _part(last, "optimizer")
+        self.optimizer.state.clear()
         for name, parameter in self.parameters.items() if moments else ():
             own = {k: moments.get(f"{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
             if any(v is None for v in own.values()):

@@ -132,6 +132,19 @@ def test_parameters_that_turn_nan_in_the_last_step_are_not_kept() -> None:
     assert all(torch.isfinite(tensor).all() for tensor in run.program.state((X,)).values())
 
 
+def test_a_stop_in_the_first_epoch_leaves_no_trace() -> None:
+    run, expected = training(), list(training().epochs(batches))
+
+    def stopped(seed: int) -> Iterator[Batch]:
+        yield next(batches(seed))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(run.epochs(stopped))
+    rows = list(run.epochs(batches))
+    assert [row[:2] for row in rows] == [row[:2] for row in expected]
+
+
 @pytest.mark.parametrize("moment", ["_snapshot", "_run_epoch"])
 def test_a_stop_at_any_moment_leaves_a_whole_epoch(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = training()
