@@ -17,7 +17,7 @@ from ppl_vae.data.checks import check_arrays
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.images import as_images
 from ppl_vae.data.load import DATASETS, load_dataset
-from ppl_vae.data.split import PARTS
+from ppl_vae.data.split import PARTS, hold_out
 from ppl_vae.data.torchvision_import import import_torchvision
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Dataset",
     "as_images",
     "check_arrays",
+    "hold_out",
     "import_torchvision",
     "load_dataset",
     "subset",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ PARTS = ("train", "valid", "test")
 # Streams 0, 1 and 2 are those of the parts (one Bernoulli draw each), by their position in PARTS.
 SPLIT_STREAM = 3
 SUBSET_STREAM = 4
+HOLD_OUT_STREAM = 5
 
 # SeedSequence([seed, 0]) is SeedSequence(seed). Without a word of its own, the draws of train would be the
 # numbers of default_rng(seed), and grey values simulated with the same seed would give bits that are all 0.
@@ -59,3 +60,29 @@ def split_rows(num_rows: int, shares: Sequence[int], seed: int, where: str) -> l
     cuts = np.cumsum(shares)[:-1] * num_rows // sum(shares)
     order = generator(seed, SPLIT_STREAM).permutation(num_rows)
     return [np.sort(rows) for rows in np.split(order, cuts)]
+
+
+def hold_out(
+    arrays: Mapping[str, np.ndarray], fraction: float, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+    """Some rows, drawn at random, kept from training to validate on.
+
+    Args:
+        arrays: arrays of shape ``(N, ...)`` by name.
+        fraction: share of the rows, 0 or more and less than 1.
+        seed: decides which.
+
+    Returns:
+        The rows to train on and those held out; None where the share is less than half a row.
+
+    Example:
+        >>> train, valid = hold_out({"y": np.arange(10)}, 0.2, seed=0)
+        >>> len(train["y"]), len(valid["y"]), sorted([*train["y"].tolist(), *valid["y"].tolist()]) == list(range(10))
+        (8, 2, True)
+    """
+    total = len(next(iter(arrays.values())))
+    held = round(fraction * total)
+    if held == 0:
+        return dict(arrays), None
+    order = generator(seed, HOLD_OUT_STREAM).permutation(total)
+    return {k: v[order[held:]] for k, v in arrays.items()}, {k: v[order[:held]] for k, v in arrays.items()}

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ppl_vae.data import Batches, check_arrays
+from ppl_vae.data import Batches, check_arrays, hold_out
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
 from ppl_vae.estimator.results import PosteriorDraws, Score, join, mean_and_error, single
@@ -112,7 +112,7 @@ class VariationalInference(BaseEstimator):
             given = validation if isinstance(validation, tuple) else (validation,)
             valid: Arrays | None = self._named(given, "validation")
         else:
-            train, valid = self._hold_out(train)
+            train, valid = hold_out(train, self.validation_fraction, self.seed)
         self.prepare(train, valid)
         for _ in self.epochs():
             pass
@@ -230,7 +230,7 @@ class VariationalInference(BaseEstimator):
             *mean_and_error(evidence.elbo),
             *mean_and_error(evidence.log_evidence),
             estimator="iwae",
-            num_samples=self.num_samples if num_samples is None else num_samples,
+            num_samples=num_samples or self.num_samples,
             num_data=len(evidence.elbo),
         )
 
@@ -395,11 +395,3 @@ class VariationalInference(BaseEstimator):
             self._made = Program(*parts, data_plate=self.data_plate)
             self._made_from: Any = self.program
         return self._made
-
-    def _hold_out(self, arrays: Arrays) -> tuple[Arrays, Arrays | None]:
-        total = len(next(iter(arrays.values())))
-        held = round(self.validation_fraction * total)
-        if held == 0:
-            return arrays, None
-        order = np.random.default_rng([self.seed, total]).permutation(total)
-        return {k: v[order[held:]] for k, v in arrays.items()}, {k: v[order[:held]] for k, v in arrays.items()}

@@ -111,7 +111,7 @@ def test_targets_that_are_no_labels_have_no_range() -> None:
     parts = toy_parts()
     for part, arrays in parts.items():
         arrays["y"] = np.full(len(arrays["x"]), -1.5 if part == "train" else 99.0)
-    toy_of(parts)
+    assert toy_of(parts).test["y"].max() == 99.0
 
 
 @pytest.mark.parametrize("values", [np.array([None] * 6), np.array(["a"] * 6), np.zeros(6, dtype=complex)])
