@@ -17,6 +17,17 @@ class Diverged(ArithmeticError):
     """A training run whose loss is no longer finite: names the epoch and the batch."""
 
 
+def reason(error: BaseException) -> str:
+    """What somebody else's error says, in the one line that a message of ours has room for.
+
+    Example:
+        >>> reason(ValueError("bad shape\\nand much more"))
+        'ValueError: bad shape'
+    """
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the nearest known one, then all of them.
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ppl_vae.cli import Parser, command, underscored
 from ppl_vae.data import Dataset, load_dataset
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.evaluate import score_table
 from ppl_vae.figures import write_figures, write_posterior_draws
@@ -209,10 +209,9 @@ def make_parser(cls: type, spec: str) -> Parser:
     try:
         parser.add_class_arguments(cls, "model")
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"--model {spec}: the arguments of {cls.__name__}.__init__ cannot become options ({reason}): give each a "
-            f"type, such as latent_dim: int = 10"
+            f"--model {spec}: the arguments of {cls.__name__}.__init__ cannot become options ({reason(error)}): give "
+            f"each a type, such as latent_dim: int = 10"
         ) from error
     return parser
 

@@ -246,7 +246,7 @@ def test_a_loss_that_turns_nan_keeps_the_last_good_epoch(here: Path, capsys: pyt
     assert "the parameters of epoch 3 are kept" in err
     assert err.count("\n") == 1
     tensors, numbers = read_checkpoint(here / "run" / "checkpoint.safetensors")
-    assert (numbers["row"]["epoch"], numbers["best_epoch"]) == (3, 3)
+    assert (numbers["row"]["epoch"], numbers["row"]["best_epoch"]) == (3, 3)
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     assert [json.loads(line)["epoch"] for line in Path("run/metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
     assert evaluate.main(["run"]) == 0

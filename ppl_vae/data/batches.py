@@ -87,14 +87,20 @@ class Batches:
         for rows in order.split(self.batch_size):
             yield self._batch((tensor.index_select(0, rows) for tensor in self._tensors), draws)
 
-    def in_order(self, seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
+    def in_order(self, seed: int = 0, *, batch_size: int | None = None) -> Iterator[tuple[Tensor, ...]]:
         """Every datum once, in the order of its row; the seed decides the draws of dynamic arrays.
 
-        The other tensors are views: do not write to them.
+        Args:
+            seed: of the draws.
+            batch_size: of these batches, if other than that of the shuffled ones.
+
+        Yields:
+            Tensors; those that are not dynamic are views: do not write to them.
         """
         draws = self._draws(torch.Generator().manual_seed(seed))
-        for start in range(0, self.num_data, self.batch_size):
-            rows = slice(start, start + self.batch_size)
+        size = batch_size or self.batch_size
+        for start in range(0, self.num_data, size):
+            rows = slice(start, start + size)
             yield self._batch((tensor[rows] for tensor in self._tensors), draws)
 
     def _draws(self, parent: torch.Generator) -> torch.Generator:

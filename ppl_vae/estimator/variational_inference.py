@@ -19,7 +19,7 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
 from ppl_vae.estimator.results import PosteriorDraws, Score, join, mean_and_error, single
 from ppl_vae.evidence import Evidence, importance_sampling
-from ppl_vae.inference import Epoch, Schedule, Training, amortized_steps
+from ppl_vae.inference import Epoch, Schedule, Training, amortized_steps, group
 from ppl_vae.program import Batch, Draws, Program, check, check_batch, check_observations, seeded
 from ppl_vae.runs import read_checkpoint, write_checkpoint
 
@@ -169,7 +169,7 @@ class VariationalInference(BaseEstimator):
 
     def _check_batches(self, batches: Batches) -> None:
         row = 0
-        for batch in batches.in_order():
+        for batch in batches.in_order(batch_size=ROWS_PER_PASS):
             check_observations(self.program_, batch, row)
             row += len(batch[0])
 
@@ -285,11 +285,7 @@ class VariationalInference(BaseEstimator):
 
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
         """Draws of the latents from the guide, and of the data given them."""
-        named = self._for_fitted(arrays)
-        parts: list[Draws] = []
-        with seeded(self.seed), self.program_.scope(training=False):
-            for batch in self._batches(named, ROWS_PER_PASS).in_order():
-                parts.append(self.program_.posterior(batch, num_samples))
+        parts: list[Draws] = self._each_batch(arrays, partial(self.program_.posterior, num_samples=num_samples))
 
         def joined(field: str, axis: int) -> dict[str, np.ndarray]:
             return join([getattr(part, field) for part in parts], axis)
@@ -298,10 +294,13 @@ class VariationalInference(BaseEstimator):
 
     def _map(self, arrays: tuple[Any, ...], function: Any) -> dict[str, np.ndarray]:
         """A function of a batch that gives named tensors with a row per datum, over all data."""
+        return join(self._each_batch(arrays, function))
+
+    def _each_batch(self, arrays: tuple[Any, ...], function: Any) -> list[Any]:
+        """A function of every batch of the data, with the seed's random numbers and the program as it evaluates."""
         named = self._for_fitted(arrays)
         with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
-            parts = [function(batch) for batch in self._batches(named, ROWS_PER_PASS).in_order()]
-        return join(parts)
+            return [function(batch) for batch in self._batches(named, ROWS_PER_PASS).in_order()]
 
     # ------------------------------------------------------------------------------------------- saving, loading
 
@@ -320,10 +319,10 @@ class VariationalInference(BaseEstimator):
             InputError: cut short, or of another program.
         """
         tensors, numbers = read_checkpoint(path)
-        template = {k.removeprefix("template."): v.numpy() for k, v in tensors.items() if k.startswith("template.")}
+        template = {name: rows.numpy() for name, rows in group(tensors, "template").items()}
         check_options(self)
         self._attach(template)
-        best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        best = group(tensors, "best")
         if not best:
             raise InputError(f"{path} has no finished epoch: go on with it, --resume, or fit anew, --overwrite")
         try:

@@ -2,6 +2,6 @@
 
 from ppl_vae.inference.amortized import Step, amortized_steps
 from ppl_vae.inference.objectives import elbo
-from ppl_vae.inference.training import Epoch, Schedule, Training
+from ppl_vae.inference.training import Epoch, Schedule, Training, group
 
-__all__ = ["Epoch", "Schedule", "Step", "Training", "amortized_steps", "elbo"]
+__all__ = ["Epoch", "Schedule", "Step", "Training", "amortized_steps", "elbo", "group"]

@@ -35,7 +35,6 @@ class _Reached(NamedTuple):
     """Where a training stands after its last whole epoch; replaced as one, so that a stop finds it whole."""
 
     row: Epoch | None
-    best_epoch: int
     best_elbo: float
     best: dict[str, Tensor]
     """The program's state after the best epoch."""
@@ -87,7 +86,7 @@ class Training:
         self.patience, self.seed = patience, seed
         self.parameters = program.parameters(batch)
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate, fused=True)
-        self._reached = _Reached(None, 0, -math.inf, {}, self._snapshot())
+        self._reached = _Reached(None, -math.inf, {}, self._snapshot())
 
     @property
     def last_row(self) -> Epoch | None:
@@ -102,7 +101,7 @@ class Training:
     @property
     def best_epoch(self) -> int:
         """The epoch whose parameters are kept; 0 before the first."""
-        return self._reached.best_epoch
+        return self._reached.row.best_epoch if self._reached.row else 0
 
     @property
     def best_elbo(self) -> float:
@@ -130,7 +129,7 @@ class Training:
                 assert self._reached.row is not None
                 yield self._reached.row
         finally:
-            self.program.load_state(self.batch, self._reached.best or _part(self._reached.last, "last"))
+            self.program.load_state(self.batch, self._reached.best or group(self._reached.last, "last"))
 
     def _run_epoch(self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None) -> _Reached:
         epoch, rate = self.epoch + 1, self._rate(self.epoch)
@@ -151,12 +150,13 @@ class Training:
         elbo_valid = validate() if validate else math.nan
         if validate and not math.isfinite(elbo_valid):
             raise self._diverged(f"the validation ELBO is {elbo_valid} after epoch {epoch}")
-        _, best_epoch, best_elbo, best, _ = self._reached
+        _, best_elbo, best, _ = self._reached
+        best_epoch = self.best_epoch
         if validate is None or elbo_valid > best_elbo:
             best_epoch, best_elbo = epoch, elbo_valid
             best = {k: v.clone() for k, v in self.program.state(self.batch).items()}
         row = Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, best_epoch)
-        return _Reached(row, best_epoch, best_elbo, best, self._snapshot())
+        return _Reached(row, best_elbo, best, self._snapshot())
 
     def _diverged(self, what: str) -> Diverged:
         kept = f"the parameters of epoch {self.best_epoch} are kept" if self.best_epoch else "no epoch was completed"
@@ -186,10 +186,9 @@ class Training:
 
         The tensors are ``best.*``, the answer so far, ``last.*`` and ``optimizer.*``.
         """
-        row, best_epoch, best_elbo, best, last = self._reached
+        row, best_elbo, best, last = self._reached
         tensors = {f"best.{name}": tensor for name, tensor in best.items()} | last
-        numbers = {"row": row._asdict() if row else None, "best_epoch": best_epoch, "best_elbo": best_elbo}
-        return tensors, numbers
+        return tensors, {"row": row._asdict() if row else None, "best_elbo": best_elbo}
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Take up a ``state``.
@@ -199,14 +198,14 @@ class Training:
         """
         last = {k: v for k, v in tensors.items() if k.startswith(("last.", "optimizer."))}
         self._restore(last)
-        best = {k: v.to(self.batch[0].device) for k, v in _part(tensors, "best").items()}
+        best = {k: v.to(self.batch[0].device) for k, v in group(tensors, "best").items()}
         row = Epoch(**numbers["row"]) if numbers["row"] else None
-        self._reached = _Reached(row, int(numbers["best_epoch"]), numbers["best_elbo"], best, self._snapshot())
+        self._reached = _Reached(row, numbers["best_elbo"], best, self._snapshot())
 
     def _restore(self, last: Mapping[str, Tensor]) -> None:
         """Give the program and the optimiser the state of a snapshot."""
-        self.program.load_state(self.batch, _part(last, "last"))
-        moments = _part(last, "optimizer")
+        self.program.load_state(self.batch, group(last, "last"))
+        moments = group(last, "optimizer")
         self.optimizer.state.clear()
         for name, parameter in self.parameters.items() if moments else ():
             own = {k: moments.get(f"{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
@@ -217,7 +216,8 @@ class Training:
             }
 
 
-def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint whose names begin with ``name`` and a dot, without it."""
     return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 

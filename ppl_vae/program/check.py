@@ -12,7 +12,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, reason
 from ppl_vae.program.program import Batch, Program, seeded
 from ppl_vae.program.traces import Site, Structure, read_structure, sample_sites
 
@@ -79,10 +79,9 @@ def check_batch(program: Program, batch: Batch) -> None:
                 except InputError:
                     raise
                 except Exception as error:
-                    reason = (str(error).strip().splitlines() or [""])[0]
                     raise InputError(
                         f"{program.name} fails on a batch of {len(batch[0])} data with {draws} draws each "
-                        f"({type(error).__name__}: {reason}): mend the program or choose another batch size"
+                        f"({reason(error)}): mend the program or choose another batch size"
                     ) from error
 
 
@@ -133,13 +132,10 @@ def _run(program: Program, part: str, fn: Callable[..., Any], batch: Batch) -> p
         raise
     except Exception as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch)
-        reason = (str(error).strip().splitlines() or [""])[0]
-        if reason.endswith("but found invalid values:"):
-            reason += " look for NaN or for a scale that is not positive"
-        raise InputError(
-            f"{program.name}.{part} fails on data of shape {shapes}{_where(error, fn)}: "
-            f"{type(error).__name__}: {reason}"
-        ) from error
+        why = reason(error)
+        if why.endswith("but found invalid values:"):
+            why += " look for NaN or for a scale that is not positive"
+        raise InputError(f"{program.name}.{part} fails on data of shape {shapes}{_where(error, fn)}: {why}") from error
 
 
 def _where(error: Exception, fn: Callable[..., Any]) -> str:

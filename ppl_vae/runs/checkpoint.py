@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, reason
 from ppl_vae.runs.files import write_whole
 
 FORMAT = 1
@@ -43,5 +43,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             )
         return tensors, json.loads(metadata["numbers"])
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is cut short or no checkpoint ({reason}): restore it or fit the run anew") from error
+        raise InputError(
+            f"{path} is cut short or no checkpoint ({reason(error)}): restore it or fit the run anew"
+        ) from error

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ppl_vae.errors import InputError, nearest
+from ppl_vae.errors import InputError, nearest, reason
 
 GALLERY = "ppl_vae.models"
 
@@ -97,10 +97,8 @@ def build_program(cls: type, init_args: Mapping[str, Any]) -> Any:
     try:
         return cls(**init_args)
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"{cls.__name__} cannot be made with {dict(init_args)}, {type(error).__name__}: {reason}; --model.help "
-            f"tells its options"
+            f"{cls.__name__} cannot be made with {dict(init_args)}, {reason(error)}; --model.help tells its options"
         ) from error
 
 
