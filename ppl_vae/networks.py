@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ppl_vae.errors import InputError, nearest
 
-def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+Activation = Literal["relu", "tanh", "softplus"]
+_NONLINEARITY: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
+
+
+def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
     """A multilayer perceptron with these widths, from input to output, linear at its end.
 
     Args:
         sizes: widths of the input, the hidden layers and the output.
-        activation: makes the nonlinearity after each hidden layer.
+        activation: the nonlinearity after each hidden layer.
 
     Example:
         >>> mlp([64, 256, 10])(torch.zeros(5, 3, 64)).shape
         torch.Size([5, 3, 10])
     """
+    if activation not in _NONLINEARITY:
+        raise InputError(f"activation={activation!r} is unknown; {nearest(str(activation), _NONLINEARITY)}")
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), activation()]
+        layers += [nn.Linear(n_in, n_out), _NONLINEARITY[activation]()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -36,7 +44,7 @@ class GaussianEncoder(nn.Module):
         data_dim: size of a datum.
         latent_dim: size of the latent.
         hidden: widths of the hidden layers.
-        activation: makes the nonlinearity after each hidden layer.
+        activation: the nonlinearity after each hidden layer.
 
     Example:
         >>> loc, scale = GaussianEncoder(64, 10)(torch.zeros(3, 64))
@@ -50,7 +58,7 @@ class GaussianEncoder(nn.Module):
         latent_dim: int,
         hidden: Sequence[int] = (256,),
         *,
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         self.net = mlp([data_dim, *hidden, 2 * latent_dim], activation)

@@ -8,7 +8,7 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.networks import GaussianEncoder, mlp
+from ppl_vae.networks import Activation, GaussianEncoder, mlp
 
 
 class VAE(nn.Module):
@@ -25,6 +25,7 @@ class VAE(nn.Module):
         data_dim: number of pixels of a datum; a datum of any shape is flattened.
         latent_dim: size of the latent z.
         hidden: widths of the hidden layers, from x to z; the decoder has them in reverse.
+        activation: the nonlinearity after each hidden layer.
 
     Example:
         >>> import torch
@@ -34,11 +35,17 @@ class VAE(nn.Module):
         torch.Size([3, 5])
     """
 
-    def __init__(self, data_dim: int = 64, latent_dim: int = 10, hidden: Sequence[int] = (256,)) -> None:
+    def __init__(
+        self,
+        data_dim: int = 64,
+        latent_dim: int = 10,
+        hidden: Sequence[int] = (256,),
+        activation: Activation = "relu",
+    ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.encoder = GaussianEncoder(data_dim, latent_dim, hidden)
-        self.decoder = mlp([latent_dim, *reversed(hidden), data_dim])
+        self.encoder = GaussianEncoder(data_dim, latent_dim, hidden, activation=activation)
+        self.decoder = mlp([latent_dim, *reversed(hidden), data_dim], activation)
 
     def model(self, x: Tensor) -> None:
         pyro.module("decoder", self.decoder)
