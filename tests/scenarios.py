@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -225,6 +228,160 @@ class Switch(nn.Module):
         with pyro.plate("data", len(x)):
             c = pyro.sample("c", dist.Bernoulli(logits=logit))
             pyro.sample("z", dist.Normal(loc + c, log_scale.exp()))
+
+
+class SummedSwitch(Switch):
+    """The same, with a guide that leaves the discrete latent out: p(x) is a mixture of two Gaussians."""
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        _, loc, log_scale = self.encoder(x[..., None]).unbind(-1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()))
+
+
+class Mixture(nn.Module):
+    """A Gaussian mixture of three components in the plane, without a guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means = nn.Parameter(torch.tensor([[-2.0, 0.0], [1.0, 1.0], [0.5, -1.5]]))
+        self.register_buffer("weights", torch.tensor([0.5, 0.3, 0.2]))
+        self.register_buffer("scales", torch.tensor([0.6, 1.1, 0.8]))
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("mixture", self)
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(self.weights))
+            pyro.sample("x", dist.Normal(self.means[c], self.scales[c][..., None]).to_event(1), obs=x)
+
+    def closed_form(self, x: Tensor) -> Tensor:
+        components = dist.Normal(self.means, self.scales[:, None]).to_event(1)
+        return (components.log_prob(x[:, None]) + (self.weights / self.weights.sum()).log()).logsumexp(-1)
+
+
+class HMM(nn.Module):
+    """Three hidden states, Gaussian emissions, sequences of up to six steps; no guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means = nn.Parameter(torch.tensor([-1.5, 0.0, 2.0]))
+        self.register_buffer("first", torch.tensor([0.6, 0.3, 0.1]))
+        self.register_buffer("step", torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4]]))
+
+    def model(self, x: Tensor, lengths: Tensor) -> None:
+        pyro.module("hmm", self)
+        with pyro.plate("data", len(x)):
+            state = None
+            for t in pyro.markov(range(x.shape[1])):
+                with pyro.poutine.mask(mask=t < lengths):
+                    weights = self.first if state is None else self.step[state]
+                    state = pyro.sample(f"state_{t}", dist.Categorical(weights))
+                    pyro.sample(f"x_{t}", dist.Normal(self.means[state], 0.7), obs=x[:, t])
+
+    def closed_form(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The forward algorithm, a sequence at a time."""
+        first, step = self.first / self.first.sum(), self.step / self.step.sum(-1, keepdim=True)
+        answers = []
+        for sequence, length in zip(x, lengths, strict=True):
+            alpha = first.log() + dist.Normal(self.means, 0.7).log_prob(sequence[0])
+            for value in sequence[1 : int(length)]:
+                alpha = (alpha[:, None] + step.log()).logsumexp(0)
+                alpha = alpha + dist.Normal(self.means, 0.7).log_prob(value)
+            answers.append(alpha.logsumexp(0))
+        return torch.stack(answers)
+
+
+class PPCA(nn.Module):
+    """Probabilistic PCA, two latents, five variables; the guide is the posterior's mean, its scales and no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        loading = torch.tensor([[1.0, 0.2], [0.5, -0.8], [-0.3, 0.9], [0.1, 0.4], [0.7, 0.0]])
+        self.loading, self.noise = nn.Parameter(loading), 0.6
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("program", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ self.loading.T, self.noise).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        precision = torch.eye(2).to(x) + self.loading.T @ self.loading / self.noise**2
+        covariance = torch.linalg.inv(precision)
+        loc = x @ self.loading @ covariance / self.noise**2
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, covariance.diagonal().sqrt()).to_event(1))
+
+    def log_evidence(self, x: Tensor) -> Tensor:
+        return dist.LowRankMultivariateNormal(x.new_zeros(5), self.loading, x.new_full((5,), self.noise**2)).log_prob(x)
+
+
+class Counts(nn.Module):
+    """Poisson counts whose log rates are a nonlinear function of one or two Gaussian latents."""
+
+    def __init__(self, latent_dim: int = 1) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.loading = nn.Parameter(torch.tensor([[0.9, -0.4], [-0.5, 0.7], [0.3, 0.8]])[:, :latent_dim])
+        self.encoder = nn.Linear(3, latent_dim)
+        with torch.no_grad():
+            self.encoder.weight.copy_(0.25 * self.loading.T)
+            self.encoder.bias.fill_(-0.2)
+
+    def rate(self, z: Tensor) -> Tensor:
+        return (torch.tanh(z @ self.loading.T) + 0.5).exp()
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("program", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))
+            pyro.sample("x", dist.Poisson(self.rate(z)).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(self.encoder(x), 0.85).to_event(1))
+
+    def log_evidence(self, x: Tensor) -> Tensor:
+        """Gauss-Hermite quadrature, 80 nodes a latent."""
+        nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(80))
+        grid = torch.cartesian_prod(*[nodes] * self.latent_dim).reshape(-1, self.latent_dim)
+        log_weights = torch.cartesian_prod(*[weights.log()] * self.latent_dim).reshape(-1, self.latent_dim).sum(-1)
+        log_weights = log_weights - 0.5 * self.latent_dim * math.log(2 * math.pi)
+        log_likelihood = dist.Poisson(self.rate(grid)).to_event(1).log_prob(x[:, None])
+        return (log_likelihood + log_weights).logsumexp(-1)
+
+
+class Proportions(nn.Module):
+    """Constrained latents: Dirichlet proportions of a multinomial, a Gamma rate of a Poisson; both conjugate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("prior", torch.tensor([1.5, 2.0, 3.0]))
+        self.widen = nn.Parameter(torch.tensor(1.2))
+
+    def model(self, x: Tensor, n: Tensor) -> None:
+        pyro.module("program", self)
+        with pyro.plate("data", len(x)):
+            p = pyro.sample("p", dist.Dirichlet(self.prior))
+            rate = pyro.sample("rate", dist.Gamma(x.new_tensor(2.0), x.new_tensor(0.5)))
+            pyro.sample("x", dist.Multinomial(total_count=8, probs=p, validate_args=False), obs=x)
+            pyro.sample("n", dist.Poisson(rate), obs=n)
+
+    def guide(self, x: Tensor, n: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("p", dist.Dirichlet((self.prior + x) / self.widen))
+            pyro.sample("rate", dist.Gamma((2.0 + n) / self.widen, 1.5 / self.widen))
+
+    def log_evidence(self, x: Tensor, n: Tensor) -> Tensor:
+        counts = dist.DirichletMultinomial(self.prior, total_count=8, validate_args=False).log_prob(x)
+        return counts + dist.NegativeBinomial(2.0, probs=x.new_tensor(1 / 1.5)).log_prob(n)
+
+
+def switch_evidence(program: Switch, x: Tensor) -> Tensor:
+    """log p(x) of the two switches."""
+    weights = torch.tensor([0.6, 0.4]).to(x)
+    return (dist.Normal(program.means, 1.25**0.5).log_prob(x[:, None]) + weights.log()).logsumexp(-1)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

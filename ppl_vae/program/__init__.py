@@ -1,6 +1,28 @@
 """What a program is: the only room that knows Pyro's handlers and its parameter store."""
 
+from ppl_vae.program.annealing import Path, Start, annealing_path
 from ppl_vae.program.check import check, check_batch, check_observations
-from ppl_vae.program.program import Batch, Draws, Program, WeightedDraws, seeded
+from ppl_vae.program.divergence import ElboTerms, elbo_terms
+from ppl_vae.program.program import Batch, Draws, Program, WeightedDraws
+from ppl_vae.program.proposal import widened
+from ppl_vae.program.seeds import seeded
+from ppl_vae.program.simulation import Simulation, simulate
 
-__all__ = ["Batch", "Draws", "Program", "WeightedDraws", "check", "check_batch", "check_observations", "seeded"]
+__all__ = [
+    "Batch",
+    "Draws",
+    "ElboTerms",
+    "Path",
+    "Program",
+    "Simulation",
+    "Start",
+    "WeightedDraws",
+    "annealing_path",
+    "check",
+    "check_batch",
+    "check_observations",
+    "elbo_terms",
+    "seeded",
+    "simulate",
+    "widened",
+]

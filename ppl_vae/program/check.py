@@ -13,8 +13,9 @@ import torch
 from pyro import poutine
 
 from ppl_vae.errors import InputError, reason
-from ppl_vae.program.program import Batch, Program, seeded
-from ppl_vae.program.traces import Site, Structure, read_structure, sample_sites
+from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.seeds import seeded
+from ppl_vae.program.traces import Site, Structure, can_enumerate, read_structure, sample_sites, support
 
 
 def check(program: Program, batch: Batch) -> None:
@@ -48,7 +49,8 @@ def check(program: Program, batch: Batch) -> None:
                 _check_shape(structure, site)
                 _reject_subsampling(program, site, structure.data_plate)
                 _check_observed_shape(structure, site)
-            if program.guide is None and structure.latents:
+            discrete = can_enumerate(model)
+            if program.guide is None and set(structure.latents) - set(discrete):
                 raise InputError(
                     f"{program.name} has no guide, which guide='amortized' needs: write guide(self, x), which samples "
                     f"{', '.join(map(repr, structure.latents))} given x"
@@ -184,8 +186,10 @@ def _compare(program: Program, model: poutine.Trace, guide: poutine.Trace) -> No
             f"{', '.join(wanted) or 'none'}); give the sites the same names"
         )
     for name, site in wanted.items():
+        if name not in given and support(site) is not None:
+            continue  # it is summed out
         if name not in given:
-            kind = "discrete " if site["fn"].has_enumerate_support else ""
+            kind = "discrete " if site["fn"].support.is_discrete else ""
             raise InputError(
                 f"guide and model of {program.name} disagree: the model's {kind}latent {name!r} is missing in the "
                 f"guide (it samples: {', '.join(given) or 'nothing'}); sample {name!r} there too"

@@ -18,7 +18,11 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.program.traces import Generate, Structure, known_mean, read_structure, sample_sites
+from ppl_vae.program.handlers import Generate, Given, enumerated, posterior_of_discrete
+from ppl_vae.program.modules import owned_modules
+from ppl_vae.program.seeds import seeded
+from ppl_vae.program.traces import Structure, can_enumerate, known_mean, read_structure, sample_sites
+from ppl_vae.program.trial import draws_agree, sums_agree
 
 Batch = tuple[Tensor, ...]
 
@@ -42,26 +46,6 @@ class Draws(NamedTuple):
     """Means of the observed sites given the latents; the draw itself where a distribution has no mean."""
     data: dict[str, Tensor]
     """What the observed sites observe, ``(B, ...)``."""
-
-
-@contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Pyro draws from torch's global generator: seed it inside the block, and leave it as it was.
-
-    With None it goes on from where it is, and is set back all the same.
-
-    Example:
-        >>> with seeded(3):
-        ...     a = torch.rand(())
-        >>> with seeded(3):
-        ...     bool(a == torch.rand(()))
-        True
-    """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        if seed is not None:
-            torch.manual_seed(seed)
-        yield
 
 
 class Program:
@@ -104,11 +88,11 @@ class Program:
                 f"a program is an object with model(x) and guide(x), or two functions; "
                 f"got {type(model).__name__}, which has no 'model'"
             )
-        self.module = _owned_modules(self.model, self.guide)
+        self._closed_form: Callable[..., Tensor] | None = getattr(model, "log_evidence", None)
+        self.module = owned_modules(self.model, self.guide)
         self.data_plate = data_plate
         self._structure: Structure | None = None
-        self._store: dict[str, Any] = {"params": {}, "constraints": {}}
-        self._entered = False
+        self._store = _Store()
 
     # ------------------------------------------------------------------------------------------ arguments, state
 
@@ -157,10 +141,10 @@ class Program:
             training: if given, the modules are in this mode (dropout, batch norm) and Pyro's validation is off.
         """
         with ExitStack() as stack:
-            if not self._entered:
-                stack.enter_context(pyro.get_param_store().scope(self._store))  # type: ignore[arg-type]
-                stack.callback(setattr, self, "_entered", False)
-                self._entered = True
+            if not self._store.entered:
+                stack.enter_context(pyro.get_param_store().scope(self._store.state))  # type: ignore[arg-type]
+                stack.callback(setattr, self._store, "entered", False)
+                self._store.entered = True
             if training is not None:
                 for module in self.module.modules():
                     stack.callback(setattr, module, "training", module.training)
@@ -221,50 +205,25 @@ class Program:
         if self._structure is None:
             with torch.no_grad(), seeded(None), self.scope(training=False):
                 structure = read_structure(self.name, self.model, batch, self.data_plate)
-                if self.guide is not None:
-                    poutine.trace(self.guide).get_trace(*batch)  # so that its parameters exist
-                self._structure = structure
-                if self.guide is not None and not self._broadcasts(batch):
-                    self._structure = structure._replace(draws_by="repeat")
+                discrete = can_enumerate(poutine.trace(self.model).get_trace(*batch))
+                guided: set[str] = set()
+                if self.guide is not None:  # run, so that its parameters exist
+                    guided = {name for name, _ in sample_sites(poutine.trace(self.guide).get_trace(*batch))}
+                summed = tuple(name for name in discrete if name not in guided)
+                self._structure = structure._replace(summed=summed)
+                if (self.guide is not None or summed) and not draws_agree(self, batch):
+                    self._structure = self._structure._replace(draws_by="repeat")
+                if summed and not sums_agree(self, batch, summed):
+                    self._structure = None
+                    raise InputError(
+                        f"{self.name}: the discrete latent {summed[0]!r} cannot be summed out, for its values lie in "
+                        f"a dimension in front that a network or an index does not expect: let leading dimensions be "
+                        f"free (dim=-1, x[..., i]), or sample {summed[0]!r} in the guide"
+                    )
+                collapsed = tuple(name for name in discrete if name in guided)
+                if collapsed and sums_agree(self, batch, collapsed):  # else they are sampled, with more variance
+                    self._structure = self._structure._replace(collapsed=collapsed)
         return self._structure
-
-    @torch.no_grad()
-    def _broadcasts(self, batch: Batch) -> bool:
-        """Whether an extra dimension in front leaves log p and log q of given latents as they are.
-
-        A network that reshapes or normalises over a fixed dimension may fail, or give another number without a word.
-        Other parameters than the initial ones are tried: where these are zero, say, much is the same by chance.
-        """
-        structure = self.structure(batch)
-        assert self.guide is not None
-        few = tuple(tensor[:3] for tensor in batch)
-        twice = tuple(torch.cat([tensor, tensor]) for tensor in few)
-        with seeded(0), self.scope(training=False), self._perturbed(batch):
-            try:
-                traces = self.traces(few, 2)
-                latents = {name: structure.folded(site) for name, site in sample_sites(traces[0])}
-                for trace, fn in zip(traces, (self.guide, self.model), strict=True):
-                    folded = poutine.trace(poutine.condition(fn, data=latents)).get_trace(*twice)
-                    by_plate, by_repeat = structure.log_density(trace, 2), structure.log_density(folded, 1)
-                    if not torch.allclose(by_plate.flatten(), by_repeat.flatten(), rtol=1e-4, atol=1e-4):
-                        return False
-            except Exception:  # whatever a network says of a dimension that it did not expect
-                return False
-            return True
-
-    @contextmanager
-    def _perturbed(self, batch: Batch) -> Iterator[None]:
-        """Parameters and running statistics moved by a little noise, and back."""
-        statistics = [b for n, b in self.module.named_buffers() if n.endswith(("running_mean", "running_var"))]
-        moved = [tensor.detach() for tensor in (*self.parameters(batch).values(), *statistics)]
-        before = [tensor.clone() for tensor in moved]
-        for tensor in moved:
-            tensor.add_(0.2 * torch.rand_like(tensor))
-        try:
-            yield
-        finally:
-            for tensor, value in zip(moved, before, strict=True):
-                tensor.copy_(value)
 
     # ------------------------------------------------------------------------------------------ densities
 
@@ -293,20 +252,70 @@ class Program:
             return WeightedDraws(log_p - log_q - score.detach(), score)
 
     def log_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
-        """log p(x, z) - log q(z | x) of ``K`` draws from the guide, plate scales undone: ``(K, B)``, nats."""
-        return self.weighted_draws(batch, num_samples).log_weight
+        """log p(x, z) - log q(z | x) of ``K`` draws from the guide, plate scales undone: ``(K, B)``, nats.
+
+        Discrete latents are summed out where they can be, in q as well as in p, so that only the others are random.
+        """
+        with self.scope():
+            structure = self.structure(batch)
+            if not structure.collapsed:
+                return self.weighted_draws(batch, num_samples).log_weight
+            drawn = dict(sample_sites(self._guide_trace(batch, num_samples)))
+            values = {name: site["value"] for name, site in drawn.items() if name not in structure.collapsed}
+            model = self.run(self.model, batch, num_samples, values, summed=structure.discrete)
+            guide = self.run(self.guide or empty_guide, batch, num_samples, values, summed=structure.collapsed)
+            return structure.log_density(model, num_samples) - structure.log_density(guide, num_samples)
+
+    def log_prior_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
+        """log p(x | z) of ``K`` draws z from the prior: ``(K, B)``, nats; discrete latents are summed out."""
+        with self.scope():
+            structure = self.structure(batch)
+            model = self.run(self.model, batch, num_samples, summed=structure.discrete)
+            log_joint = structure.log_density(model, num_samples)
+            return log_joint - structure.log_density(model, num_samples, leave_out=structure.observed)
+
+    def log_evidence(self, batch: Batch) -> Tensor:
+        """The exact log p(x), ``(B,)``, nats: the program's own ``log_evidence``, or the sum over discrete latents.
+
+        Raises:
+            InputError: neither is there.
+        """
+        with self.scope():
+            if self._closed_form is not None:
+                return self._closed_form(*batch)
+            structure = self.structure(batch)
+            if others := [name for name in structure.latents if name not in structure.discrete]:
+                raise InputError(
+                    f"the exact evidence of {self.name} is not known: its latent {others[0]!r} cannot be enumerated; "
+                    f"write log_evidence(self, x), or estimate it (iwae, ais)"
+                )
+            return structure.log_density(self.run(self.model, batch, 1, summed=structure.discrete), 1)[0]
 
     def traces(self, batch: Batch, num_samples: int) -> tuple[poutine.Trace, poutine.Trace]:
-        """Traces of the guide, and of the model replayed on the guide's draws."""
+        """Traces of the guide, and of the model on the guide's draws; latents that it leaves out are enumerated."""
         guide = self._guide_trace(batch, num_samples)
-        outer, batch = self._outer(batch, num_samples)
-        return guide, poutine.trace(poutine.replay(outer(self.model), trace=guide)).get_trace(*batch)
+        values = {name: site["value"] for name, site in sample_sites(guide)}
+        return guide, self.run(self.model, batch, num_samples, values, summed=self.structure(batch).summed)
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        batch: Batch,
+        num_samples: int = 1,
+        values: Mapping[str, Tensor] | None = None,
+        *,
+        summed: Collection[str] = (),
+    ) -> poutine.Trace:
+        """A trace of the model or the guide with ``K`` draws: some latents given, some discrete ones enumerated."""
+        outer, repeated = self._outer(batch, num_samples)
+        fn = enumerated(Given(values or {})(outer(fn)), summed, -2 - self.structure(batch).plate_nesting)
+        return poutine.trace(fn).get_trace(*repeated)
 
     def _guide_trace(self, batch: Batch, num_samples: int) -> poutine.Trace:
-        outer, batch = self._outer(batch, num_samples)
-        if self.guide is None and self.structure(batch).latents:
+        structure = self.structure(batch)
+        if self.guide is None and set(structure.latents) - set(structure.summed):
             raise InputError(f"{self.name} has no guide: write guide(self, x), which samples the model's latent sites")
-        return poutine.trace(outer(self.guide or _empty_guide)).get_trace(*batch)
+        return self.run(self.guide or empty_guide, batch, num_samples)
 
     def _outer(self, batch: Batch, num_samples: int) -> tuple[Callable[..., Any], Batch]:
         """How ``K`` draws at once are taken: a handler that adds the outer plate, or a batch repeated ``K`` times."""
@@ -323,18 +332,20 @@ class Program:
     def prior(self, batch: Batch, num_samples: int = 1) -> Draws:
         """Draws from p(z) p(x | z). Of the batch its size counts, and conditions such as labels."""
         with self.scope():
-            outer, repeated = self._outer(batch, num_samples)
-            trace = poutine.trace(outer(Generate()(self.model))).get_trace(*repeated)
-            return self._draws(batch, trace, num_samples)
+            return self._draws(batch, self.run(Generate()(self.model), batch, num_samples), num_samples)
 
     @torch.no_grad()
     def posterior(self, batch: Batch, num_samples: int = 1) -> Draws:
         """Draws from the guide q(z | x), with the posterior predictive p(x' | z) of every observed site."""
         with self.scope():
-            outer, repeated = self._outer(batch, num_samples)
+            structure = self.structure(batch)
             guide = self._guide_trace(batch, num_samples)
-            generator = poutine.replay(outer(Generate()(self.model)), trace=guide)
-            return self._draws(batch, poutine.trace(generator).get_trace(*repeated), num_samples)
+            values = {name: site["value"] for name, site in sample_sites(guide)}
+            if structure.summed:
+                outer, repeated = self._outer(batch, num_samples)
+                model = Given(values)(outer(self.model))
+                values |= posterior_of_discrete(model, structure.summed, -2 - structure.plate_nesting, repeated)
+            return self._draws(batch, self.run(Generate()(self.model), batch, num_samples, values), num_samples)
 
     @torch.no_grad()
     def posterior_mean(self, batch: Batch, num_samples: int = 64) -> dict[str, Tensor]:
@@ -365,26 +376,13 @@ class Program:
         return draws
 
 
-def _empty_guide(*batch: Tensor) -> None:
+class _Store:
+    """A parameter store, and whether it is in use; shared by a program and its copies."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {"params": {}, "constraints": {}}
+        self.entered = False
+
+
+def empty_guide(*batch: Tensor) -> None:
     """The guide of a model without latents."""
-
-
-def _owned_modules(model: Callable[..., Any], guide: Callable[..., Any] | None) -> nn.Module:
-    """The modules that a program's model and guide use: their mode, device and buffers follow the program.
-
-    They are the object whose methods model and guide are, or the modules that it holds, or those that a function refers
-    to by name.
-    """
-    owners = {id(owner): owner for owner in (getattr(part, "__self__", part) for part in (model, guide) if part)}
-    found: dict[str, nn.Module] = {}
-    for role, owner in zip(("model", "guide"), owners.values(), strict=False):
-        if isinstance(owner, nn.Module):
-            if len(owners) == 1:
-                return owner
-            found[role] = owner
-        elif inspect.isfunction(owner):
-            names = inspect.getclosurevars(owner)
-            found |= {k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, nn.Module)}
-        else:
-            found |= {k: v for k, v in getattr(owner, "__dict__", {}).items() if isinstance(v, nn.Module)}
-    return nn.ModuleDict(found)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.poutine.uncondition_messenger import UnconditionMessenger
+from pyro.ops.contract import contract_tensor_tree
+from pyro.ops.packed import pack, unpack
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -26,9 +28,18 @@ class Structure(NamedTuple):
     """How many dimensions, counted from the right, plates take."""
     latents: tuple[str, ...]
     observed: tuple[str, ...]
+    summed: tuple[str, ...] = ()
+    """Discrete latents that the guide leaves out: their sum is part of every density."""
+    collapsed: tuple[str, ...] = ()
+    """Discrete latents that the guide samples and that can be summed out too, when the evidence is estimated."""
     draws_by: str = "plate"
     """``"plate"``: draws are an outer plate. ``"repeat"``: the networks mix leading dimensions, so that every datum
     is repeated ``K`` times instead; the same numbers, but slower."""
+
+    @property
+    def discrete(self) -> tuple[str, ...]:
+        """All latents that are summed out when the evidence is estimated."""
+        return self.summed + self.collapsed
 
     def data_frame(self, site: Site) -> Any:
         """The data plate's frame at a site."""
@@ -47,18 +58,46 @@ class Structure(NamedTuple):
 
         Masks count. Scales count only if ``tempered``, and the data plate's own never does.
         """
+        sites = [site for name, site in sample_sites(trace) if name not in leave_out]
+        if any("_enumerate_dim" in site["infer"] for site in sites):
+            terms = self._summed_out(trace, sites)
+        else:
+            terms = [(site, self.site_log_prob(site, tempered)) for site in sites]
         total = torch.zeros(())
-        for name, site in sample_sites(trace):
-            if name in leave_out:
-                continue
-            log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-            log_prob = scale_and_mask(log_prob, mask=site["mask"])
-            if tempered:
-                frame = self.data_frame(site)
-                log_prob = log_prob * (site["scale"] * frame.size / (frame.full_size or frame.size))
+        for site, log_prob in terms:
             log_prob = self.to_front(site, log_prob, num_samples)
             total = total + (log_prob.flatten(2).sum(-1) if log_prob.dim() > 2 else log_prob)
         return total
+
+    def site_log_prob(self, site: Site, tempered: bool = False) -> Tensor:
+        """A site's log density as Pyro lays it out; in unconstrained space where a handler has put it there."""
+        log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+        log_prob = log_prob + site["infer"].get("_log_det", 0.0)
+        if "_enumerate_dim" not in site["infer"]:  # a discrete latent that is masked sums to one by itself
+            log_prob = scale_and_mask(log_prob, mask=site["mask"])
+        if tempered:
+            frame = self.data_frame(site)
+            log_prob = log_prob * (site["scale"] * frame.size / (frame.full_size or frame.size))
+        return log_prob
+
+    def _summed_out(self, trace: poutine.Trace, sites: list[Site]) -> list[tuple[Site, Tensor]]:
+        """Log densities with the enumerated sites summed out, by variable elimination; each with its plates.
+
+        Scales are left out: they have no one meaning inside and outside a sum.
+        """
+        trace.symbolize_dims()
+        symbols = trace.plate_to_symbol
+        frames = {symbols[f.name]: f for site in sites for f in site["cond_indep_stack"] if f.vectorized}
+        factors: OrderedDict[frozenset[str], list[Tensor]] = OrderedDict()
+        for site in sites:
+            plates = frozenset(symbols[f.name] for f in site["cond_indep_stack"] if f.vectorized)
+            factors.setdefault(plates, []).append(pack(self.site_log_prob(site), site["infer"]["_dim_to_symbol"]))
+        summed = {site["infer"]["_enumerate_symbol"] for site in sites if "_enumerate_dim" in site["infer"]}
+        terms = []
+        for plates, contracted in contract_tensor_tree(factors, summed).items():
+            site = {"name": " and ".join(self.latents), "cond_indep_stack": tuple(frames[p] for p in plates)}
+            terms += [(site, unpack(term, {p: frames[p].dim for p in plates})) for term in contracted]
+        return terms
 
     def to_front(self, site: Site, tensor: Tensor, num_samples: int, event_dim: int = 0) -> Tensor:
         """From ``(draws, plates..., event...)`` as Pyro lays it out to ``(K, B, the other plates..., event...)``."""
@@ -72,14 +111,29 @@ class Structure(NamedTuple):
             )
         tensor = tensor.reshape((1,) * missing + tensor.shape)
         data = nesting + 1 + self.data_frame(site).dim
-        used = {nesting + 1 + f.dim for f in site["cond_indep_stack"] if f.vectorized}
-        idle = [d + (d < data) for d in range(1, nesting + 1) if d not in used]
         tensor = tensor.movedim(data, 1)
-        if idle:
+        if idle := self._idle(site):
             tensor = tensor.squeeze(idle)
         if self.draws_by == "repeat" and num_samples > 1:
             tensor = tensor[0].unflatten(0, (num_samples, -1))
         return tensor
+
+    def from_front(self, site: Site, tensor: Tensor, num_samples: int) -> Tensor:
+        """The inverse of ``to_front``: from ``(K, B, the other plates..., event...)`` to Pyro's layout."""
+        nesting = self.plate_nesting
+        if self.draws_by == "repeat" and num_samples > 1:
+            tensor = tensor.flatten(0, 1)[None]
+        data = nesting + 1 + self.data_frame(site).dim
+        for dim in self._idle(site):
+            tensor = tensor.unsqueeze(dim)
+        return tensor.movedim(1, data)
+
+    def _idle(self, site: Site) -> list[int]:
+        """Dimensions of plates that do not hold a site, ascending, once the data plate's has been moved to 1."""
+        nesting = self.plate_nesting
+        data = nesting + 1 + self.data_frame(site).dim
+        used = {nesting + 1 + f.dim for f in site["cond_indep_stack"] if f.vectorized}
+        return [d + (d < data) for d in range(1, nesting + 1) if d not in used]
 
     def value(self, site: Site, num_samples: int) -> Tensor:
         """A site's draws, ``(K, B, ...)``."""
@@ -130,6 +184,19 @@ def sample_sites(trace: poutine.Trace) -> Iterator[tuple[str, Any]]:
             yield name, site
 
 
+def can_enumerate(trace: poutine.Trace) -> tuple[str, ...]:
+    """The discrete latents of a trace whose values can be listed."""
+    return tuple(name for name, site in sample_sites(trace) if not site["is_observed"] and support(site) is not None)
+
+
+def support(site: Site) -> Tensor | None:
+    """The values of a discrete site, ``(how many, 1, ..., event...)``; None where they cannot be listed."""
+    try:
+        return site["fn"].enumerate_support(expand=False) if site["fn"].has_enumerate_support else None
+    except NotImplementedError:  # several discrete values in one event
+        return None
+
+
 def known_mean(site: Site) -> Tensor | None:
     """The mean of a site's distribution; None where it is not known in closed form."""
     try:
@@ -142,14 +209,6 @@ def known_mean(site: Site) -> Tensor | None:
 def is_deterministic(site: Any) -> bool:
     """Whether a site is a value that ``pyro.deterministic`` recorded, which Pyro writes as an observation."""
     return bool(site["infer"] and site["infer"].get("_deterministic"))
-
-
-class Generate(UnconditionMessenger):
-    """``poutine.uncondition`` that leaves ``pyro.deterministic`` as it is."""
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if not is_deterministic(msg):
-            super()._pyro_sample(msg)
 
 
 def find_data_plate(

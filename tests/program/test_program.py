@@ -60,7 +60,7 @@ def log_density(fn: object, batch: Batch, values: dict[str, Tensor]) -> Tensor:
 def test_log_weights_are_those_of_plain_pyro_one_datum_at_a_time(case: tuple[Program, Batch, str]) -> None:
     program, batch, draws_by = case
     with seeded(2):
-        weights = program.log_weights(batch, 3)
+        weights = program.weighted_draws(batch, 3).log_weight
     with seeded(2):  # the guide is run first, so these are the same draws
         latents = program.posterior(batch, 3).latents
     assert weights.shape == (3, 6)

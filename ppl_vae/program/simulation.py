@@ -1,0 +1,67 @@
+"""Data drawn from a program, with the latents that they were drawn from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.program.handlers import Generate
+from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.traces import sample_sites
+
+
+class Simulation(NamedTuple):
+    """Data drawn from p(x, z); the latents of each datum are an exact draw from its posterior."""
+
+    batch: Batch
+    latents: dict[str, Tensor]
+    """By name, ``(1, B, ...)``, as in ``Draws``."""
+
+
+@torch.no_grad()
+def simulate(program: Program, batch: Batch) -> Simulation:
+    """Draw z from the prior and x given z, and put x in the place of the data.
+
+    Arguments that are not observed, such as labels that the model is conditioned on, stay as they are.
+
+    Args:
+        program: the program.
+        batch: arguments of ``model``; as many data are drawn.
+
+    Raises:
+        InputError: what a site observes is not simply a part of an argument, or the model's other sites depend on
+            the data that it observes, so that new data cannot be put in the place of the old ones.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> simulation = simulate(Program(VAE(data_dim=6, latent_dim=2)), (torch.zeros(3, 6),))
+        >>> simulation.batch[0].shape, simulation.latents["z"].shape
+        (torch.Size([3, 6]), torch.Size([1, 3, 2]))
+    """
+    structure = program.structure(batch)
+    simulated = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in batch)
+    storages = {tensor.untyped_storage().data_ptr() for tensor in simulated}
+    with program.scope():
+        trace = program.run(Generate()(program.model), simulated)
+        sites = dict(sample_sites(trace))
+        for name in structure.observed:
+            place, value = sites[name]["infer"]["obs"], sites[name]["value"]
+            if not value.numel():  # pyro.factor observes nothing
+                continue
+            if place.untyped_storage().data_ptr() not in storages or place.shape != value.shape:
+                raise InputError(
+                    f"data cannot be simulated from {program.name}: what the site {name!r} observes is computed from "
+                    f"the model's arguments; let it observe an argument, obs=x, or a part of one"
+                )
+            place.copy_(value)
+        latents = {name: sites[name]["value"] for name in structure.latents}
+        again = program.run(program.model, simulated, 1, latents)
+        if not torch.allclose(structure.log_density(trace, 1), structure.log_density(again, 1), rtol=1e-4, atol=1e-4):
+            raise InputError(
+                f"data cannot be simulated from {program.name}: its model computes with the data that it observes, so "
+                f"that x is not drawn from p(x | z) alone; leave out bdmc"
+            )
+        return Simulation(simulated, {name: structure.value(sites[name], 1) for name in structure.latents})
