@@ -1,4 +1,4 @@
-"""``python -m ppl_vae.evaluate``: how good a fitted model is, on a part of its data."""
+"""``python -m ppl_vae.evaluate``: how good a fitted model is, in nats, with errors and what to doubt."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import ppl_vae.openmp  # noqa: F401
 
 # isort: split
 import sys
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
 
 from ppl_vae.cli import Parser, command
-from ppl_vae.data import Dataset, load_dataset, subset
-from ppl_vae.estimator import Accelerator, Score, load
-from ppl_vae.runs import Run
+from ppl_vae.data import Dataset, load_dataset
+from ppl_vae.estimator import Accelerator, Evaluation, Settings, load
+from ppl_vae.figures import numbered, write_evidence_figures
+from ppl_vae.runs import Run, write_evidence
+
+Part = Literal["train", "valid", "test"]
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -20,37 +25,60 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def verb(args: Sequence[str]) -> None:
         parser = Parser(
-            prog="python -m ppl_vae.evaluate", description="Repeat the test figures of a run, or make others."
+            prog="python -m ppl_vae.evaluate",
+            description="Estimate the evidence of a run's data, say what to believe, and write it into the run folder.",
         )
-        parser.add_function_arguments(evaluate, as_positional=True)
+        parser.add_function_arguments(evaluate, as_positional=True, skip={"settings"})
+        parser.add_class_arguments(Settings)
         options = parser.parse_args(args).as_dict()
-        print(score_table(options["part"], evaluate(**options)))
+        evaluation = evaluate(**options)
+        print("\n".join([evaluation.table(options["part"]), *evaluation.warnings()]))
+        print(f"\nwritten to {Run(options['folder']).path}: evidence.json, evidence.nc, figures")
 
     return command(verb, args)
 
 
 def evaluate(
     folder: str,
-    part: Literal["train", "valid", "test"] = "test",
-    num_samples: int | None = None,
+    estimators: str | None = None,
+    part: Part = "test",
     num_data: int | None = None,
     accelerator: Accelerator | None = None,
-) -> Score:
-    """ELBO and importance-weighted log evidence of a run's data, nats per datum.
+    **settings: Any,
+) -> Evaluation:
+    """Estimate the evidence of a run's data; write ``evidence.json``, ``evidence.nc`` and figures.
 
     Args:
         folder: what ``fit`` wrote.
-        part: the part of its data.
-        num_samples: draws per datum; as in the fit by default.
+        estimators: some of prior, iwae, cubo, ais, bdmc and exact, such as iwae,ais; by default iwae, and exact where
+            it is known.
+        part: the part of the run's data.
         num_data: so many data, drawn at random with the run's seed; all by default.
         accelerator: auto takes a GPU if there is one; as in the fit by default.
+        settings: fields of ``Settings``.
 
     Returns:
-        Score: the same numbers as after the fit, with the defaults on the same machine.
+        Evaluation: nats per datum; the seed is the run's, so that the same command gives the same numbers.
     """
+    run, data = Run.open(folder), run_data(folder)
     vi = load(folder, accelerator=accelerator)
-    arrays = subset(run_data(folder).part(part), num_data, vi.seed)
-    return vi.evaluate(arrays, num_samples=num_samples)
+    arrays = numbered(data, part, num_data, vi.seed)
+    names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]
+    defaults = {"num_samples": Settings.num_samples}
+    evaluation = vi.evaluate(arrays, estimators=names, diagnostics=True, **(defaults | settings))
+    run.write_json("evidence.json", {"part": part, **evaluation.numbers()})
+    write_evidence(
+        run.path / "evidence.nc",
+        {name: _arrays(each.table()) for name, each in evaluation.evidence.items()},
+        {name: _arrays(each.curve) for name, each in evaluation.evidence.items() if each.curve},
+        rows=arrays["_row"],
+    )
+    write_evidence_figures(run, vi, data, arrays, evaluation)
+    return evaluation
+
+
+def _arrays(tensors: Mapping[Any, Any]) -> dict[Any, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def run_data(folder: str) -> Dataset:
@@ -60,27 +88,6 @@ def run_data(folder: str) -> Dataset:
     if options["binarize"] == "dynamic":  # the same draws for valid and test; those of train are drawn once
         options["binarize"] = "static"
     return load_dataset(**options)
-
-
-def score_table(part: str, score: Score) -> str:
-    """A short table of a score.
-
-    Example:
-        >>> print(score_table("test", Score(-18.04, 0.21, -17.23, 0.2, "iwae", 1000, 360)))
-        test, 360 data              nats per datum    standard error over data
-        ELBO                                -18.04                        0.21
-        log evidence (iwae, 1000)           -17.23                        0.20
-    """
-    rows = [
-        (f"{part}, {score.num_data} data", "nats per datum", "standard error over data"),
-        ("ELBO", f"{score.elbo:.2f}", f"{score.elbo_se:.2f}"),
-        (
-            f"log evidence ({score.estimator}, {score.num_samples})",
-            f"{score.log_evidence:.2f}",
-            f"{score.log_evidence_se:.2f}",
-        ),
-    ]
-    return "\n".join(f"{label:<26}{value:>16}{error:>28}" for label, value, error in rows)
 
 
 if __name__ == "__main__":

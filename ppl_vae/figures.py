@@ -1,21 +1,35 @@
-"""What a fit leaves to look at: posterior draws of some test data, and the figures."""
+"""What a fit and an evaluation leave to look at: posterior draws of some test data, and the figures."""
 
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from ppl_vae.data import Dataset, as_images, subset
-from ppl_vae.estimator import VariationalInference
-from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
+from ppl_vae.estimator import Evaluation, PosteriorDraws, VariationalInference
+from ppl_vae.plots import (
+    aggregated_posterior,
+    bound_over_samples,
+    divergence_per_dimension,
+    elbo_over_epochs,
+    latent_space,
+    pareto_k_histogram,
+    prior_samples,
+    reconstructions,
+    sandwich,
+    worst_explained,
+)
 from ppl_vae.runs import Run, write_posterior
 
 POSTERIOR_DATA, POSTERIOR_DRAWS = 256, 32
 RECONSTRUCTIONS, PRIOR_DRAWS, LATENT_DATA = 20, 64, 5000
+WORST_DATA = 20
+EVIDENCE_FIGURES = ("bound", "pareto_k", "sandwich", "worst", "divergence", "aggregated")
 
 
 def write_posterior_draws(run: Run, vi: VariationalInference, data: Dataset) -> None:
     """``posterior.nc``: posterior and posterior-predictive draws of some test data, drawn at random."""
-    chosen = some_test_data(vi, data, POSTERIOR_DATA)
+    chosen = numbered(data, "test", POSTERIOR_DATA, vi.seed)
     draws = vi.posterior(chosen, num_samples=POSTERIOR_DRAWS)
     write_posterior(
         run.path / "posterior.nc",
@@ -30,11 +44,8 @@ def write_figures(run: Run, vi: VariationalInference, data: Dataset) -> None:
     """``figures/``: the ELBO over epochs, reconstructions, draws from the prior, the latent space."""
     run.write_figure("elbo", elbo_over_epochs(run.metrics()))
 
-    draws = vi.posterior(some_test_data(vi, data, RECONSTRUCTIONS), num_samples=32)
-    site = max(draws.data, key=lambda name: int(draws.data[name][0].size))  # where several are observed, the picture
-    shape = data.image_shape
-    if shape is not None and draws.data[site][0].size != np.prod(shape):
-        shape = None
+    draws = vi.posterior(numbered(data, "test", RECONSTRUCTIONS, vi.seed), num_samples=32)
+    site, shape = picture(draws, data)
     pairs = [as_drawn(draws.data[site], shape), as_drawn(draws.means[site].mean(0), shape)]
     run.write_figure("reconstructions", reconstructions(*pairs, image_shape=shape))
     samples = vi.sample(PRIOR_DRAWS, mean=True)
@@ -42,17 +53,71 @@ def write_figures(run: Run, vi: VariationalInference, data: Dataset) -> None:
     run.write_figure("prior", prior_samples(as_drawn(samples, shape), image_shape=shape))
 
     if draws.latents:
-        chosen = some_test_data(vi, data, LATENT_DATA)
+        chosen = numbered(data, "test", LATENT_DATA, vi.seed)
         labels = chosen.get("y")
         run.write_figure(
             "latents", latent_space(vi.transform(chosen), labels if labels is not None and labels.ndim == 1 else None)
         )
 
 
-def some_test_data(vi: VariationalInference, data: Dataset, num_data: int) -> dict[str, np.ndarray]:
-    """Test data drawn at random, for their part may be sorted; ``_row`` is the row of each."""
-    rows = np.arange(len(next(iter(data.test.values()))))
-    return subset({**data.test, "_row": rows}, num_data, vi.seed)
+def write_evidence_figures(
+    run: Run, vi: VariationalInference, data: Dataset, arrays: dict[str, np.ndarray], evaluation: Evaluation
+) -> None:
+    """``figures/``: what an evaluation says of the evidence and of the latents; those of an earlier one are removed.
+
+    Args:
+        run: where to.
+        vi: the fitted program.
+        data: where the data are from.
+        arrays: the data that were evaluated, with ``_row``.
+        evaluation: of these data.
+    """
+    evidence, rows = evaluation.evidence, evaluation.rows
+    figures: dict[str, Figure] = {}
+    curves = {name: {k: v.numpy() for k, v in each.curve.items()} for name, each in evidence.items() if each.curve}
+    if curves:
+        exact = rows["exact"].log_evidence if "exact" in rows else None
+        references = {"ais": rows["ais"].log_evidence} if "ais" in rows else {}
+        ordered = {name: curves[name] for name in sorted(curves)}  # iwae, whose first point is the ELBO, then prior
+        figures["bound"] = bound_over_samples(ordered, exact=exact, references=references)
+    if "iwae" in evidence:
+        k = evidence["iwae"].columns["pareto_k"].numpy()
+        figures["pareto_k"] = pareto_k_histogram(k, evaluation.highest_pareto_k)
+    if "bdmc" in evidence:
+        figures["sandwich"] = sandwich(*(evidence["bdmc"].columns[side].numpy() for side in ("lower", "upper")))
+    if best := next((name for name in ("exact", "ais", "iwae", "prior") if name in evidence), None):
+        log_evidence = evidence[best].log_evidence.numpy()
+        worst = np.argsort(log_evidence)[:WORST_DATA]
+        draws = vi.posterior({name: array[worst] for name, array in arrays.items()}, num_samples=32)
+        site, shape = picture(draws, data)
+        figures["worst"] = worst_explained(
+            as_drawn(draws.data[site], shape),
+            as_drawn(draws.means[site].mean(0), shape),
+            log_evidence[worst],
+            image_shape=shape,
+            rows=arrays["_row"][worst],
+        )
+    if (used := evaluation.diagnostics) is not None:
+        by_dimension = used.divergence_by_dimension.numpy()
+        if np.isfinite(by_dimension).all():
+            figures["divergence"] = divergence_per_dimension(by_dimension, used.active.numpy())
+        columns = (used.draws.numpy(), used.prior_draws.numpy(), used.aggregated_divergence.numpy())
+        figures["aggregated"] = aggregated_posterior(*columns)
+    run.write_figures(figures, among=EVIDENCE_FIGURES)
+
+
+def picture(draws: PosteriorDraws, data: Dataset) -> tuple[str, tuple[int, ...] | None]:
+    """The observed site to draw, the largest where there are several, and its shape if it is an image."""
+    site = max(draws.data, key=lambda name: int(draws.data[name][0].size))
+    shape = data.image_shape
+    return site, shape if shape is not None and draws.data[site][0].size == np.prod(shape) else None
+
+
+def numbered(data: Dataset, part: str, num_data: int | None, seed: int) -> dict[str, np.ndarray]:
+    """Some data of a part drawn at random, for they may be sorted, or all; ``_row`` is the row of each."""
+    arrays = data.part(part)
+    rows = np.arange(len(next(iter(arrays.values()))))
+    return subset({**arrays, "_row": rows}, num_data, seed)
 
 
 def as_drawn(x: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray:

@@ -26,7 +26,6 @@ from ppl_vae.cli import Parser, command, underscored
 from ppl_vae.data import Dataset, load_dataset
 from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator import VariationalInference, check_options
-from ppl_vae.evaluate import score_table
 from ppl_vae.figures import write_figures, write_posterior_draws
 from ppl_vae.runs import Run, build_program, file_and_class, known_models, program_class, read_config
 
@@ -90,11 +89,11 @@ def fit(args: Sequence[str]) -> None:
     print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.device_}")
     train(vi, run)
 
-    score = vi.evaluate(data.test)
+    evaluation = vi.evaluate(data.test)
     training = vi.training_
     run.write_summary(
         {
-            "test": score._asdict(),
+            "test": evaluation.score(),
             "epochs": training.epoch,
             "best_epoch": training.best_epoch,
             "valid_elbo": training.best_elbo,
@@ -113,7 +112,7 @@ def fit(args: Sequence[str]) -> None:
     write_figures(run, vi, data)
     print(
         f"trained {training.epoch} epochs in {vi.train_seconds_:.1f} s, best epoch {training.best_epoch}; "
-        f"{time.perf_counter() - started:.1f} s in all\n\n{score_table('test', score)}\n\nwritten to {run.path}"
+        f"{time.perf_counter() - started:.1f} s in all\n\n{evaluation.table('test')}\n\nwritten to {run.path}"
     )
 
 

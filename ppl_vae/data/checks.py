@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
@@ -117,3 +119,34 @@ def _check_label_range(name: str, part: str, labels: np.ndarray, train: np.ndarr
             f"{name}: label out of range: '{LABELS}' of {part} has {labels[row]} in row {row}, "
             f"the largest in train is {largest}: remove the row or add its class to train"
         )
+
+
+def as_condition(name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
+    """A condition for ``num_data`` draws, of the kind that the model was fitted with.
+
+    Args:
+        name: of the array.
+        given: a number for all draws, or an array with a row for each.
+        like: rows of the array as the model has seen it.
+        num_data: how many draws.
+
+    Raises:
+        InputError: what is given is no number, not whole where the array was, or of another shape.
+
+    Example:
+        >>> as_condition("y", 3, torch.tensor([0, 1]), num_data=4)
+        tensor([3, 3, 3, 3])
+    """
+    array = np.asarray(given)
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise InputError(f"the condition {name!r} is {given!r}: expected finite numbers")
+    if not like.is_floating_point() and (array != np.round(array)).any():
+        raise InputError(f"the condition {name!r} is {given!r}: expected whole numbers, as in the fit")
+    value = torch.as_tensor(array).to(like)
+    try:
+        return value.expand(num_data, *like.shape[1:])
+    except RuntimeError:
+        raise InputError(
+            f"the condition {name!r} has shape {tuple(value.shape)}: expected {(num_data, *like.shape[1:])}, or "
+            f"one value for all"
+        ) from None

@@ -12,18 +12,6 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 
 
-class Score(NamedTuple):
-    """ELBO and log evidence of a part of the data, nats per datum, each with its standard error over data."""
-
-    elbo: float
-    elbo_se: float
-    log_evidence: float
-    log_evidence_se: float
-    estimator: str
-    num_samples: int
-    num_data: int
-
-
 class PosteriorDraws(NamedTuple):
     """Draws for every datum, by site: arrays ``(num_samples, N, ...)``."""
 
@@ -37,9 +25,16 @@ class PosteriorDraws(NamedTuple):
 
 
 def mean_and_error(per_datum: Tensor) -> tuple[float, float]:
-    """Mean and standard error over data; infinite for a single datum, which cannot tell."""
-    error = per_datum.std().item() / math.sqrt(len(per_datum)) if len(per_datum) > 1 else math.inf
-    return per_datum.mean().item(), error
+    """Mean and standard error over data; infinite where it cannot be told, of a single datum or with a minus infinity.
+
+    Example:
+        >>> mean_and_error(torch.tensor([1.0, 2.0, 2.0, 1.0, 4.0])), mean_and_error(torch.tensor([-math.inf, 3.0]))
+        ((2.0, 0.5477...), (-inf, inf))
+    """
+    values = per_datum.double()
+    mean = values.mean().item()
+    known = len(values) > 1 and math.isfinite(mean)
+    return mean, values.std().item() / math.sqrt(len(values)) if known else math.inf
 
 
 def join(parts: list[dict[str, Tensor]], axis: int = 0) -> dict[str, np.ndarray]:

@@ -14,11 +14,15 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ppl_vae.data import Batches, check_arrays, hold_out
+from ppl_vae.data import Batches, as_condition, check_arrays, hold_out
 from ppl_vae.errors import InputError, nearest
+from ppl_vae.estimator.estimators import make_settings
+from ppl_vae.estimator.evaluate import evaluate_program
+from ppl_vae.estimator.evaluation import Evaluation
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
-from ppl_vae.estimator.results import PosteriorDraws, Score, join, mean_and_error, single
-from ppl_vae.evidence import Evidence, importance_sampling
+from ppl_vae.estimator.passes import NUMBERS_PER_PASS, ROWS_PER_PASS
+from ppl_vae.estimator.results import PosteriorDraws, join, single
+from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Epoch, Schedule, Training, amortized_steps, group
 from ppl_vae.program import Batch, Draws, Program, check, check_batch, check_observations, seeded
 from ppl_vae.runs import read_checkpoint, write_checkpoint
@@ -26,11 +30,8 @@ from ppl_vae.runs import read_checkpoint, write_checkpoint
 Arrays = Mapping[str, np.ndarray]
 
 _NOTHING = object()
-ROWS_PER_PASS = 512
 VALIDATION_DRAWS = 5000
 """Draws in a validation ELBO, over all data: its noise is the same every epoch, and few draws would be fitted to it."""
-NUMBERS_PER_PASS = 2**22
-"""Size of the largest tensor of an evaluation: draws times data times numbers a datum."""
 
 
 class VariationalInference(BaseEstimator):
@@ -196,9 +197,9 @@ class VariationalInference(BaseEstimator):
     def transform(self, *arrays: Any) -> np.ndarray:
         """Posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
         check_is_fitted(self, "program_")
-        if not self.program_.structure(self.template_).latents:
-            raise InputError(f"{self.program_.name} has no latents to transform to")
         means = self._map(arrays, self.program_.posterior_mean)
+        if not means:
+            raise InputError(f"{self.program_.name} has no latents to transform to that a guide samples")
         return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
 
     def score_samples(self, *arrays: Any) -> np.ndarray:
@@ -209,29 +210,39 @@ class VariationalInference(BaseEstimator):
         """Mean of ``score_samples``, nats per datum; higher is better."""
         return float(self.score_samples(*arrays).mean())
 
-    def evidence(self, *arrays: Any, num_samples: int | None = None) -> Evidence:
-        """Log evidence of every datum with Monte Carlo error, effective sample size and ELBO, each ``(N,)``, nats."""
-        draws = self.num_samples if num_samples is None else num_samples
-        if draws < 1:
-            raise InputError(f"num_samples is {draws}: expected 1 or more")
+    def evidence(self, *arrays: Any, estimator: str = "iwae", **settings: Any) -> Evidence:
+        """Log evidence of every datum with Monte Carlo error, effective sample size and doubts, each ``(N,)``, nats.
 
-        def estimate(batch: Batch) -> dict[str, Tensor]:
-            check_observations(self.program_, batch)
-            per_draw = sum(tensor.numel() for tensor in batch) + 256 * len(batch[0])
-            at_once = max(1, NUMBERS_PER_PASS // per_draw)
-            return importance_sampling(partial(self.program_.log_weights, batch), draws, at_once)._asdict()
+        Args:
+            arrays: the data.
+            estimator: "prior", "iwae", "cubo", "ais", "bdmc" (of simulated data) or "exact".
+            settings: fields of ``Settings``: num_samples, proposal_scale, num_temperatures and so on.
+        """
+        return self.evaluate(*arrays, estimators=(estimator,), diagnostics=False, **settings).evidence[estimator]
 
-        return Evidence(**{k: torch.from_numpy(v) for k, v in self._map(arrays, estimate).items()})
+    def evaluate(
+        self,
+        *arrays: Any,
+        estimators: Collection[str] | None = None,
+        diagnostics: bool = False,
+        **settings: Any,
+    ) -> Evaluation:
+        """How well the data are explained: log evidence by several estimators, ELBO, errors, and what to doubt.
 
-    def evaluate(self, *arrays: Any, num_samples: int | None = None) -> Score:
-        """ELBO and importance-weighted log evidence of data, with standard errors over the data."""
-        evidence = self.evidence(*arrays, num_samples=num_samples)
-        return Score(
-            *mean_and_error(evidence.elbo),
-            *mean_and_error(evidence.log_evidence),
-            estimator="iwae",
-            num_samples=num_samples or self.num_samples,
-            num_data=len(evidence.elbo),
+        Args:
+            arrays: the data.
+            estimators: as in ``evidence``; by default iwae, and exact where it is known.
+            diagnostics: tell too how the latents are used.
+            settings: fields of ``Settings``.
+        """
+        return evaluate_program(
+            self.program_,
+            self.template_,
+            self._batches(self._for_fitted(arrays), ROWS_PER_PASS),
+            estimators,
+            make_settings({"num_samples": self.num_samples} | settings),
+            diagnostics=diagnostics,
+            seed=self.seed,
         )
 
     def sample(self, num_data: int, *, mean: bool = False, **conditions: Any) -> Any:
@@ -248,7 +259,7 @@ class VariationalInference(BaseEstimator):
         for name in conditions.keys() - set(self.arguments_):
             raise InputError(f"the model takes no condition {name!r}; {nearest(name, self.arguments_)}")
         batch = tuple(
-            self._condition(name, conditions[name], row, num_data)
+            as_condition(name, conditions[name], row, num_data)
             if name in conditions
             else row[:1].expand(num_data, *row.shape[1:])
             for name, row in zip(self.arguments_, self.template_, strict=True)
@@ -256,22 +267,6 @@ class VariationalInference(BaseEstimator):
         with seeded(self.seed), self.program_.scope(training=False):
             draws = self.program_.prior(batch)
         return single({k: v[0].cpu().numpy() for k, v in (draws.means if mean else draws.observed).items()})
-
-    def _condition(self, name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
-        """A condition for ``num_data`` draws, of the kind that the model was fitted with."""
-        array = np.asarray(given)
-        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise InputError(f"the condition {name!r} is {given!r}: expected finite numbers")
-        if not like.is_floating_point() and (array != np.round(array)).any():
-            raise InputError(f"the condition {name!r} is {given!r}: expected whole numbers, as in the fit")
-        value = torch.as_tensor(array).to(like)
-        try:
-            return value.expand(num_data, *like.shape[1:])
-        except RuntimeError:
-            raise InputError(
-                f"the condition {name!r} has shape {tuple(value.shape)}: expected {(num_data, *like.shape[1:])}, or "
-                f"one value for all"
-            ) from None
 
     def reconstruct(self, *arrays: Any) -> Any:
         """Posterior-predictive mean of data, ``(N, ...)``; a dictionary where several sites are observed."""

@@ -39,6 +39,16 @@ class Evidence(NamedTuple):
     curve: Mapping[int, Tensor] = MappingProxyType({})
     """The bound ``(B,)`` of every number of draws, from one to all."""
 
+    def table(self) -> dict[str, Tensor]:
+        """All but the curve by name, ``(B,)`` each.
+
+        Example:
+            >>> one = torch.ones(3)
+            >>> sorted(Evidence(one, one, one, one > 0, "lower", {"elbo": one}).table())
+            ['doubtful', 'elbo', 'ess', 'log_evidence', 'mcse']
+        """
+        return {name: getattr(self, name) for name in ("log_evidence", "mcse", "ess", "doubtful")} | dict(self.columns)
+
 
 def log_mean(log_sum: Tensor, log_sum_squares: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     r"""The logarithm of a mean of ``count`` weights, its standard error, and their effective number, ``(B,)`` each.

@@ -6,8 +6,21 @@ Nothing here uses pyplot or changes ``rcParams``: a figure belongs to its caller
 
 from __future__ import annotations
 
+from ppl_vae.plots.evidence import bound_over_samples, pareto_k_histogram, sandwich, worst_explained
 from ppl_vae.plots.latents import latent_space
 from ppl_vae.plots.samples import prior_samples, reconstructions
 from ppl_vae.plots.training import elbo_over_epochs
+from ppl_vae.plots.usage import aggregated_posterior, divergence_per_dimension
 
-__all__ = ["elbo_over_epochs", "latent_space", "prior_samples", "reconstructions"]
+__all__ = [
+    "aggregated_posterior",
+    "bound_over_samples",
+    "divergence_per_dimension",
+    "elbo_over_epochs",
+    "latent_space",
+    "pareto_k_histogram",
+    "prior_samples",
+    "reconstructions",
+    "sandwich",
+    "worst_explained",
+]

@@ -2,7 +2,7 @@
 
 from ppl_vae.program.annealing import Path, Start, annealing_path
 from ppl_vae.program.check import check, check_batch, check_observations
-from ppl_vae.program.divergence import ElboTerms, elbo_terms
+from ppl_vae.program.divergence import ElboTerms, elbo_terms, observed_numbers
 from ppl_vae.program.program import Batch, Draws, Program, WeightedDraws
 from ppl_vae.program.proposal import widened
 from ppl_vae.program.seeds import seeded
@@ -22,6 +22,7 @@ __all__ = [
     "check_batch",
     "check_observations",
     "elbo_terms",
+    "observed_numbers",
     "seeded",
     "simulate",
     "widened",

@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from ppl_vae.errors import InputError, nearest
-from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained
+from ppl_vae.errors import InputError, nearest, reason
+from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijection
 from ppl_vae.program.program import Batch, Program, empty_guide
+from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import Site, Structure, sample_sites
 
 Start = Literal["prior", "guide"]
@@ -44,7 +45,8 @@ def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Pa
         start: :math:`q_0`, the prior p(z) or the guide q(z | x).
 
     Raises:
-        InputError: a discrete latent cannot be summed out; nothing is left to move; no guide to start from.
+        InputError: a discrete latent cannot be summed out; nothing is left to move; no guide to start from; no map
+            from unconstrained space to a latent's support; a guide whose density is known at its own draws only.
 
     Example:
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
@@ -68,9 +70,11 @@ def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Pa
         for name, site in sample_sites(program.run(program.model, batch)):
             if name in names and site["fn"].support.is_discrete:
                 raise InputError(
-                    f"the latent {name!r} of {program.name} is discrete and its values cannot be listed, so that it "
-                    f"can be neither moved nor summed out: estimate its evidence by iwae"
+                    f"the latent {name!r} of {program.name} is discrete and cannot be summed out, and annealing moves "
+                    f"continuous latents only: estimate the evidence by iwae"
                 )
+            if name in names:
+                _require_bijection(program, site)
     layouts: dict[int, list[_Layout]] = {}
 
     def layout(num_samples: int) -> list[_Layout]:
@@ -122,6 +126,15 @@ def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Pa
                 values[name] = structure.from_front(where.site, latents[name], num_samples).reshape(shape)
             return points(values, num_samples)
 
+    if start == "guide":
+        try:
+            with torch.no_grad(), seeded(None):
+                log_densities(draw(1))
+        except (KeyError, NotImplementedError) as error:  # a normalizing flow without an inverse
+            raise InputError(
+                f"the guide of {program.name} has no density but at its own draws ({reason(error)}): anneal from the "
+                f"prior"
+            ) from error
     return Path(draw, log_densities, flat)
 
 
@@ -132,6 +145,16 @@ class _Layout(NamedTuple):
     shape: torch.Size
     event_dim: int
     per_datum: torch.Size
+
+
+def _require_bijection(program: Program, site: Site) -> None:
+    try:
+        bijection(site["fn"].support)
+    except NotImplementedError as error:
+        raise InputError(
+            f"the latent {site['name']!r} of {program.name} cannot be annealed: nothing maps unconstrained space to "
+            f"the support of its {type(site['fn']).__name__}; estimate the evidence by iwae"
+        ) from error
 
 
 def _layout(structure: Structure, site: Site, point: Tensor, num_samples: int) -> _Layout:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ppl_vae.program.program import Batch, Program
@@ -62,9 +63,22 @@ def elbo_terms(program: Program, batch: Batch, num_samples: int = 1) -> ElboTerm
         return ElboTerms(reconstruction.expand(draws).mean(0), divergence.expand(draws).mean(0), by_site)
 
 
+@torch.no_grad()
+def observed_numbers(program: Program, batch: Batch) -> Tensor:
+    """How many numbers of each datum are observed, ``(B,)``; masked ones are not, nor is a factor."""
+    with program.scope():
+        structure = program.structure(batch)
+        total = torch.zeros(len(batch[0]), device=batch[0].device)
+        for name, site in sample_sites(program.run(program.model, batch)):
+            if name in structure.observed and site["value"].numel():
+                size = float(site["fn"].event_shape.numel())
+                count = scale_and_mask(torch.full(site["fn"].batch_shape, size, device=total.device), mask=site["mask"])
+                total = total + structure.to_front(site, count, 1).reshape(len(total), -1).sum(-1)
+        return total
+
+
 def _divergence(q: Site, p: Any) -> tuple[Tensor, int]:
     """KL(q || p) at one site, as Pyro lays it out, and how many of its dimensions are the event's."""
-    mask = 1.0 if q["mask"] is None else q["mask"]
     q_base, p_base, event_dim = q["fn"], p["fn"], 0
     dims = [fn.reinterpreted_batch_ndims for fn in (q_base, p_base) if isinstance(fn, dist.Independent)]
     if len(dims) == 2 and dims[0] == dims[1]:
@@ -74,5 +88,7 @@ def _divergence(q: Site, p: Any) -> tuple[Tensor, int]:
     except NotImplementedError:
         divergence = q_base.log_prob(q["value"]) - p_base.log_prob(q["value"])
     divergence = divergence.expand(q["fn"].batch_shape + q["fn"].event_shape[:event_dim])
-    mask = torch.as_tensor(mask, dtype=divergence.dtype)
-    return divergence * mask.reshape(mask.shape + (1,) * event_dim), event_dim
+    mask = q["mask"]
+    if isinstance(mask, Tensor):
+        mask = mask.reshape(mask.shape + (1,) * event_dim)
+    return scale_and_mask(divergence, mask=mask), event_dim

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import pyro.distributions as dist
+import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.infer import infer_discrete
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import biject_to, constraints
+from torch.distributions.transforms import IndependentTransform, Transform
 
+from ppl_vae.errors import InputError
 from ppl_vae.program.traces import is_deterministic
+
+
+class RaisedInTrace(InputError):
+    """Bad input that a handler finds: the message stays one line when Pyro adds the shapes of the trace to it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.partition("\n")[0])
 
 
 class Generate(UnconditionMessenger):
@@ -42,11 +54,26 @@ class Given(Messenger):
                 msg["infer"]["_log_det"] = self.log_det[msg["name"]]
 
 
+def bijection(support: Any) -> Transform:
+    """From unconstrained space to a support: ``biject_to``, which does not know the support of a mixture.
+
+    Raises:
+        NotImplementedError: there is none.
+    """
+    if isinstance(support, constraints.independent):
+        return IndependentTransform(bijection(support.base_constraint), support.reinterpreted_batch_ndims)
+    if type(support).__name__ == "MixtureSameFamilyConstraint":
+        components = support.base_constraint
+        if any(isinstance(bound, Tensor) and bound.dim() for bound in vars(components).values()):
+            raise NotImplementedError("the components' supports may differ")
+        return bijection(components)
+    return biject_to(support)
+
+
 class Unconstrained(Messenger):
     """Latent sites take values given in unconstrained space, whose log Jacobian joins the site's density.
 
-    The map is ``torch.distributions.biject_to`` of the support that the site has in this run: it may depend on the
-    latents before it.
+    The map is the ``bijection`` to the support that the site has in this run: it may depend on the latents before it.
 
     Args:
         points: of some of the latent sites, as Pyro lays them out.
@@ -65,14 +92,25 @@ class Unconstrained(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
         if name in self.points and not msg["is_observed"]:
-            transform, point = biject_to(msg["fn"].support), self.points[name]
-            value = transform(point)
-            log_det = transform.log_abs_det_jacobian(point, value)
-            surplus = log_det.dim() - (value.dim() - msg["fn"].event_dim)
-            self.log_det[name] = log_det.flatten(-surplus).sum(-1) if surplus > 0 else log_det
-            self.values[name] = value
-            msg["value"] = value
-            msg["infer"]["_log_det"] = self.log_det[name]
+            transform, point = bijection(msg["fn"].support), self.points[name]
+            self.values[name] = msg["value"] = transform(point)
+            event_dims = transform.codomain.event_dim - transform.domain.event_dim
+            if msg["value"].dim() != point.dim() + event_dims:
+                raise RaisedInTrace(
+                    f"the support of the latent {name!r} depends on a discrete latent that is summed out, so that it "
+                    f"cannot be annealed: estimate the evidence by iwae"
+                )
+            self.log_det[name] = msg["infer"]["_log_det"] = _log_det(msg["fn"], point, msg["value"])
+
+
+def _log_det(fn: Any, point: Tensor, value: Tensor) -> Tensor:
+    """The log Jacobian at a site, of its batch shape; none where a mask within the distribution hides its density."""
+    if isinstance(fn, torch.distributions.Independent):
+        return sum_rightmost(_log_det(fn.base_dist, point, value), fn.reinterpreted_batch_ndims)
+    if isinstance(fn, dist.MaskedDistribution):
+        return scale_and_mask(_log_det(fn.base_dist, point, value), mask=fn._mask)
+    log_det = bijection(fn.support).log_abs_det_jacobian(point, value)
+    return sum_rightmost(log_det, max(0, log_det.dim() - (value.dim() - fn.event_dim)))
 
 
 class Unconstrain(Messenger):
@@ -92,7 +130,7 @@ class Unconstrain(Messenger):
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["name"] in self.names:
-            self.points[msg["name"]] = biject_to(msg["fn"].support).inv(msg["value"])
+            self.points[msg["name"]] = bijection(msg["fn"].support).inv(msg["value"])
 
 
 def enumerated(fn: Callable[..., Any], names: Collection[str], first_available_dim: int) -> Callable[..., Any]:

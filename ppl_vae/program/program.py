@@ -270,9 +270,18 @@ class Program:
         """log p(x | z) of ``K`` draws z from the prior: ``(K, B)``, nats; discrete latents are summed out."""
         with self.scope():
             structure = self.structure(batch)
-            model = self.run(self.model, batch, num_samples, summed=structure.discrete)
+            model = self.run(self.model, batch, num_samples)
+            if structure.discrete:  # drawn first: beside an enumerated latent, every value of it would draw another z
+                known = structure.discrete + structure.observed
+                values = {name: site["value"] for name, site in sample_sites(model) if name not in known}
+                model = self.run(self.model, batch, num_samples, values, summed=structure.discrete)
             log_joint = structure.log_density(model, num_samples)
             return log_joint - structure.log_density(model, num_samples, leave_out=structure.observed)
+
+    def has_log_evidence(self, batch: Batch) -> bool:
+        """Whether the exact evidence is known: ``log_evidence`` will answer."""
+        structure = self.structure(batch)
+        return self._closed_form is not None or set(structure.latents) <= set(structure.discrete)
 
     def log_evidence(self, batch: Batch) -> Tensor:
         """The exact log p(x), ``(B,)``, nats: the program's own ``log_evidence``, or the sum over discrete latents.

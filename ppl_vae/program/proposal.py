@@ -12,6 +12,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.handlers import RaisedInTrace
 from ppl_vae.program.program import Program
 from ppl_vae.program.traces import is_deterministic
 
@@ -65,18 +66,21 @@ class _Widen(Messenger):
         if not is_deterministic(msg) and not site_is_subsample(msg) and not msg["fn"].support.is_discrete:
             wider = self._wider(msg["fn"])
             if wider is None:
-                raise InputError(
-                    f"the guide of {self.program} draws {msg['name']!r} from a {type(msg['fn']).__name__}, which has "
-                    f"no Gaussian to widen: leave out --proposal-scale and --proposal-df"
+                base = msg["fn"]
+                while isinstance(base, torch.distributions.Independent | dist.MaskedDistribution):
+                    base = base.base_dist
+                raise RaisedInTrace(
+                    f"the guide of {self.program} draws {msg['name']!r} from a {type(base).__name__}, which has no "
+                    f"Gaussian to widen: leave out --proposal-scale and --proposal-df"
                 )
             msg["fn"] = wider
 
     def _wider(self, fn: Any) -> Any:
         """The distribution with every Gaussian in it widened; None where there is none."""
         scale, df = self.scale, self.df
-        if isinstance(fn, dist.Normal):
+        if isinstance(fn, torch.distributions.Normal):
             return dist.Normal(fn.loc, fn.scale * scale) if df is None else dist.StudentT(df, fn.loc, fn.scale * scale)
-        if isinstance(fn, dist.MultivariateNormal | dist.LowRankMultivariateNormal):
+        if isinstance(fn, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal):
             tril = fn.scale_tril * scale
             if df is None:
                 return dist.MultivariateNormal(fn.loc, scale_tril=tril)
@@ -90,4 +94,6 @@ class _Widen(Messenger):
             return base.expand(fn.batch_shape)
         if isinstance(fn, dist.MaskedDistribution):
             return base.mask(fn._mask)
+        if not all(transform.bijective for transform in fn.transforms):  # a HalfNormal folds its Gaussian
+            return None
         return dist.TransformedDistribution(base, list(fn.transforms))

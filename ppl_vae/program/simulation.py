@@ -25,7 +25,8 @@ class Simulation(NamedTuple):
 def simulate(program: Program, batch: Batch) -> Simulation:
     """Draw z from the prior and x given z, and put x in the place of the data.
 
-    Arguments that are not observed, such as labels that the model is conditioned on, stay as they are.
+    Arguments that are not observed, such as labels that the model is conditioned on, stay as they are, and so do
+    observations that are masked, such as what pads a sequence.
 
     Args:
         program: the program.
@@ -33,7 +34,8 @@ def simulate(program: Program, batch: Batch) -> Simulation:
 
     Raises:
         InputError: what a site observes is not simply a part of an argument, or the model's other sites depend on
-            the data that it observes, so that new data cannot be put in the place of the old ones.
+            the data that it observes, so that new data cannot be put in the place of the old ones; a factor
+            weighs what is drawn, so that draws are not from p(x, z).
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -47,21 +49,32 @@ def simulate(program: Program, batch: Batch) -> Simulation:
     with program.scope():
         trace = program.run(Generate()(program.model), simulated)
         sites = dict(sample_sites(trace))
+        drawn = structure.log_density(trace, 1).double()  # before the data change that its distributions may look at
         for name in structure.observed:
             place, value = sites[name]["infer"]["obs"], sites[name]["value"]
             if not value.numel():  # pyro.factor observes nothing
-                continue
-            if place.untyped_storage().data_ptr() not in storages or place.shape != value.shape:
+                raise InputError(
+                    f"data cannot be simulated from {program.name}: its factor {name!r} weighs what is drawn, so that "
+                    f"draws are not from p(x, z); leave out bdmc"
+                )
+            if (
+                place.untyped_storage().data_ptr() not in storages
+                or place.shape != value.shape
+                or any(size > 1 and step == 0 for size, step in zip(place.shape, place.stride(), strict=True))
+            ):
                 raise InputError(
                     f"data cannot be simulated from {program.name}: what the site {name!r} observes is computed from "
                     f"the model's arguments; let it observe an argument, obs=x, or a part of one"
                 )
+            if (mask := sites[name]["mask"]) is not None:
+                mask = torch.as_tensor(mask, device=value.device)
+                value = torch.where(mask.reshape(mask.shape + (1,) * sites[name]["fn"].event_dim), value, place)
             place.copy_(value)
         latents = {name: sites[name]["value"] for name in structure.latents}
         again = program.run(program.model, simulated, 1, latents)
-        if not torch.allclose(structure.log_density(trace, 1), structure.log_density(again, 1), rtol=1e-4, atol=1e-4):
+        if not torch.allclose(drawn, structure.log_density(again, 1).double(), rtol=1e-4, atol=1e-4):
             raise InputError(
-                f"data cannot be simulated from {program.name}: its model computes with the data that it observes, so "
-                f"that x is not drawn from p(x | z) alone; leave out bdmc"
+                f"data cannot be simulated from {program.name}: its model computes with the data that it observes; let "
+                f"it go on with what pyro.sample(..., obs=x) returns, or leave out bdmc"
             )
         return Simulation(simulated, {name: structure.value(sites[name], 1) for name in structure.latents})

@@ -1,7 +1,8 @@
-"""A run's folder: configuration, checkpoint, metrics, posterior draws, figures."""
+"""A run's folder: configuration, checkpoint, metrics, posterior draws, evidence, figures."""
 
 from ppl_vae.runs.checkpoint import read_checkpoint, write_checkpoint
 from ppl_vae.runs.config import build_program, file_and_class, known_models, program_class, read_config
+from ppl_vae.runs.evidence import write_evidence
 from ppl_vae.runs.folder import Run
 from ppl_vae.runs.posterior import write_posterior
 
@@ -14,5 +15,6 @@ __all__ = [
     "read_checkpoint",
     "read_config",
     "write_checkpoint",
+    "write_evidence",
     "write_posterior",
 ]

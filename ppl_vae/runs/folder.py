@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from ppl_vae.runs.files import write_whole
 
 class Run:
     """A folder with ``config.yaml``, ``checkpoint.safetensors``, ``metrics.jsonl``, ``summary.json``,
-    ``posterior.nc`` and ``figures/``.
+    ``posterior.nc``, ``evidence.json``, ``evidence.nc`` and ``figures/``.
 
     Args:
         path: the folder; ``create`` makes it, ``open`` expects it.
     """
 
-    OWN = ("config.yaml", "checkpoint.safetensors", "metrics.jsonl", "summary.json", "posterior.nc", "figures")
+    RESULTS = ("summary.json", "posterior.nc", "evidence.json", "evidence.nc", "figures")
+    OWN = ("config.yaml", "checkpoint.safetensors", "metrics.jsonl", *RESULTS)
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
@@ -118,12 +119,22 @@ class Run:
         rows = [row for row in self.metrics() if row["epoch"] <= epoch]
         if last and (not rows or rows[-1]["epoch"] < epoch):  # it was stopped before the row was written
             rows.append(dict(last))
-        self._remove("summary.json", "posterior.nc", "figures")
+        self._remove(*self.RESULTS)
         write_whole(self.path / "metrics.jsonl", "".join(_json(row) + "\n" for row in rows))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""
-        write_whole(self.path / "summary.json", _json(summary, indent=2) + "\n")
+        self.write_json("summary.json", summary)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a file of numbers and texts; a number that is not finite is null."""
+        write_whole(self.path / name, _json(content, indent=2) + "\n")
+
+    def write_figures(self, figures: Mapping[str, Figure], among: Collection[str]) -> None:
+        """Write these figures, and remove the others among those that belong together."""
+        self._remove(*(f"figures/{name}.png" for name in among))
+        for name, figure in figures.items():
+            self.write_figure(name, figure)
 
     def write_figure(self, name: str, figure: Figure) -> Path:
         """Write ``figures/NAME.png``."""

@@ -1,4 +1,4 @@
-"""Posterior draws as netCDF in ArviZ's schema. The only contact with ArviZ, whose API changes with version 1."""
+"""Posterior draws as netCDF in ArviZ's schema, and the contact with ArviZ, whose API changes with version 1."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,20 +35,30 @@ def write_posterior(
         >>> dict(arviz.from_netcdf(path).posterior.sizes)
         {'chain': 1, 'draw': 5, 'datum': 3, 'z_dim_0': 2}
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # announces the API of version 1
-        import arviz
     dims = {
         name: ["datum", *(f"{name}_dim_{i}" for i in range(array.ndim - 1))]
         for name, array in {**{k: v[0] for k, v in posterior.items()}, **observed_data}.items()
     }
-    data = arviz.from_dict(
+    data = import_arviz().from_dict(
         posterior={name: array[None] for name, array in posterior.items()} or None,
         posterior_predictive={name: array[None] for name, array in posterior_predictive.items()},
         observed_data=dict(observed_data),
         coords={"datum": rows},
         dims=dims,
     )
+    write_netcdf(data, path)
+
+
+def import_arviz() -> Any:
+    """ArviZ, without its announcement of version 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz
+
+
+def write_netcdf(data: Any, path: Path) -> None:
+    """Write ArviZ's inference data, whole or not at all."""
     beside = path.with_name(f".{path.name}")
     data.to_netcdf(str(beside), engine="h5netcdf")
     os.replace(beside, path)

@@ -13,7 +13,7 @@ from sklearn.decomposition import FactorAnalysis as SklearnFactorAnalysis
 from torch import nn
 
 from ppl_vae import VariationalInference
-from ppl_vae.evidence import importance_sampling
+from ppl_vae.evidence import iwae, weigh
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Batch, Program, check, seeded
@@ -90,7 +90,7 @@ def test_the_elbo_rises_and_a_saved_fit_gives_the_same_numbers(
     with seeded(99):
         other = type(module)(**_arguments(module)).double()
     loaded = VariationalInference(other, **options).load_parameters(path)
-    assert loaded.evaluate(arrays) == vi.evaluate(arrays)
+    assert loaded.evaluate(arrays).score() == vi.evaluate(arrays).score()
 
 
 def _arguments(module: nn.Module) -> dict[str, object]:
@@ -141,7 +141,7 @@ class TestFactorAnalysis:
         program, x, expected = fitted
         run, batch = Program(program), (torch.from_numpy(x),)
         with seeded(0):
-            estimate = importance_sampling(lambda k: run.log_weights(batch, k), 5000, 500)
+            estimate = iwae(weigh(lambda k: run.log_weights(batch, k), 5000, 500))
         error = estimate.log_evidence.numpy() - expected
         standardised = np.abs(error) / estimate.mcse.numpy()
         assert (standardised < 3).mean() >= 0.98  # 0.9973 is expected of 200 data

@@ -1,0 +1,88 @@
+"""How a fit uses its latents: from a program and its data to numbers for each latent dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.estimator.evaluation import Diagnostics
+from ppl_vae.estimator.passes import NUMBERS_PER_PASS, ROWS_PER_PASS, numbers_per_draw
+from ppl_vae.estimator.results import mean_and_error
+from ppl_vae.evidence import active_units, marginal_divergence
+from ppl_vae.program import Batch, Program, elbo_terms, seeded
+
+DRAWS = 16
+"""Draws per datum of the ELBO's two terms."""
+PRIOR_DRAWS = 2000
+"""Draws from the prior, at least, over all data."""
+
+
+@torch.no_grad()
+def diagnose(
+    program: Program, template: Batch, batches: Callable[[int], Iterator[Batch]], num_data: int, seed: int
+) -> Diagnostics | None:
+    """The ELBO's terms, divergences and active units; None where the guide samples nothing.
+
+    Args:
+        program: in evaluation mode and in its scope.
+        template: a few data.
+        batches: all data in order, in batches of a given size.
+        num_data: how many there are.
+        seed: of the draws.
+    """
+    with seeded(seed):
+        sizes = {name: mean.shape[1:] for name, mean in program.posterior_mean(template, 1).items()}
+        if not sizes:
+            return None
+        num_prior = math.ceil(PRIOR_DRAWS / num_data)
+        per_datum = numbers_per_draw(partial(program.log_weights, template)) / len(template[0])
+        rows = int(NUMBERS_PER_PASS / (max(DRAWS, num_prior) * per_datum))
+        parts = []
+        for batch in batches(max(1, min(ROWS_PER_PASS, rows))):
+            terms = elbo_terms(program, batch, DRAWS)
+            means = _columns(program.posterior_mean(batch), sizes)
+            draws = _columns({name: z[0] for name, z in program.posterior(batch).latents.items()}, sizes)
+            prior = program.prior(batch, num_prior).latents
+            prior_draws = _columns({name: z.flatten(0, 1) for name, z in prior.items()}, sizes)
+            by_dimension = torch.cat([_per_dimension(terms.by_site.get(n), len(means), s) for n, s in sizes.items()], 1)
+            parts.append((terms.reconstruction, terms.divergence, by_dimension.to(means), means, draws, prior_draws))
+    reconstruction, divergence, by_dimension, means, draws, prior_draws = (
+        torch.cat(part).double().cpu() for part in zip(*parts, strict=True)
+    )
+    return Diagnostics(
+        *mean_and_error(reconstruction),
+        *mean_and_error(divergence),
+        dimensions=tuple(name for site, size in sizes.items() for name in _names(site, size)),
+        divergence_by_dimension=by_dimension.mean(0),
+        active=active_units(means) if num_data > 1 else torch.zeros(means.shape[1], dtype=torch.bool),
+        aggregated_divergence=marginal_divergence(draws, prior_draws),
+        draws=draws,
+        prior_draws=prior_draws,
+    )
+
+
+def _columns(latents: Mapping[str, Tensor], sizes: Mapping[str, torch.Size]) -> Tensor:
+    """Latents ``(N, ...)`` by site as columns ``(N, D)``."""
+    return torch.cat([latents[name].reshape(len(latents[name]), -1).double() for name in sizes], 1)
+
+
+def _per_dimension(divergence: Tensor | None, num_data: int, size: torch.Size) -> Tensor:
+    """A latent's divergence ``(N, its dimensions)``; NaN where it is known for the latent as a whole only."""
+    if divergence is None or divergence.shape[1:] != size:
+        return torch.full((num_data, size.numel()), math.nan)
+    return divergence.reshape(num_data, -1)
+
+
+def _names(site: str, size: torch.Size) -> list[str]:
+    """Names of a latent's dimensions.
+
+    Example:
+        >>> _names("z", torch.Size([2])), _names("s", torch.Size([]))
+        (['z[0]', 'z[1]'], ['s'])
+    """
+    return [f"{site}[{', '.join(map(str, index))}]" if index else site for index in np.ndindex(*size)]

@@ -1,0 +1,263 @@
+"""The estimators of the evidence, applied to a program and its data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ppl_vae.errors import InputError, nearest
+from ppl_vae.estimator.passes import NUMBERS_PER_PASS, ROWS_PER_PASS, numbers_per_draw
+from ppl_vae.evidence import (
+    Annealing,
+    Evidence,
+    Progress,
+    Schedule,
+    Weights,
+    ais,
+    bdmc,
+    cubo,
+    exact,
+    iwae,
+    num_steps,
+    prior,
+    weigh,
+)
+from ppl_vae.program import Batch, Program, Start, annealing_path, check_observations, seeded, simulate, widened
+
+ESTIMATORS = ("prior", "iwae", "cubo", "ais", "bdmc", "exact")
+_FROM_WEIGHTS: dict[str, Callable[[Weights], Evidence]] = {"iwae": iwae, "cubo": cubo, "prior": prior}
+BAR_AFTER_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the evidence is estimated.
+
+    Args:
+        num_samples: draws per datum, of prior, iwae and cubo.
+        proposal_scale: factor of the scales of the guide's Gaussians, as a proposal of iwae and cubo; above 1 is safer.
+        proposal_df: degrees of freedom of a Student-t in the place of each Gaussian of the guide; null leaves them.
+        start: where the chains of ais and bdmc start.
+        num_temperatures: steps of ais and bdmc from there to the posterior.
+        num_chains: chains per datum of ais and bdmc.
+        schedule: how the temperatures lie; sigmoidal has more of them at both ends.
+        num_leapfrog: leapfrog steps of a Hamiltonian transition.
+        num_simulated: data that bdmc simulates.
+    """
+
+    num_samples: int = 5000
+    proposal_scale: float = 1.0
+    proposal_df: float | None = None
+    start: Start = "prior"
+    num_temperatures: int = Annealing().num_temperatures
+    num_chains: int = Annealing().num_chains
+    schedule: Schedule = Annealing().schedule
+    num_leapfrog: int = Annealing().num_leapfrog
+    num_simulated: int = 100
+
+    @property
+    def annealing(self) -> Annealing:
+        """Those of ais and bdmc."""
+        return Annealing(self.num_temperatures, self.num_chains, self.schedule, self.num_leapfrog)
+
+
+class Estimate(NamedTuple):
+    """What an estimator found, and how long it took."""
+
+    evidence: Evidence
+    seconds: float
+
+
+def estimators_for(program: Program, template: Batch) -> tuple[str, ...]:
+    """Those that are taken where none are asked for: ``iwae``, unless nothing is random; ``exact`` if it is known."""
+    structure = program.structure(template)
+    random = set(structure.latents) - set(structure.summed)
+    return (("iwae",) if random else ()) + (("exact",) if program.has_log_evidence(template) else ())
+
+
+def make_settings(given: Mapping[str, Any]) -> Settings:
+    """Settings from what was given by name; raises ``InputError`` for a name that is none."""
+    known = [field.name for field in fields(Settings)]
+    for name in given:
+        if name not in known:
+            raise InputError(f"an evaluation has no setting {name!r}; {nearest(name, known)}")
+    return Settings(**given)
+
+
+def check_estimators(names: Collection[str], settings: Settings) -> None:
+    """Raise ``InputError`` for an estimator or a number that cannot be, before anything is computed."""
+    for name in names:
+        if name not in ESTIMATORS:
+            raise InputError(f"--estimators: {name!r} is unknown; {nearest(name, ESTIMATORS)}")
+    if not names:
+        raise InputError(f"--estimators is empty: known are {', '.join(ESTIMATORS)}")
+    for option in ("num_samples", "num_simulated"):
+        if (value := getattr(settings, option)) < 1:
+            raise InputError(f"{option} is {value}: expected 1 or more")
+
+
+@torch.no_grad()
+def estimate(
+    program: Program,
+    template: Batch,
+    batches: Callable[[int], Iterator[Batch]],
+    num_data: int,
+    names: Collection[str],
+    settings: Settings,
+    seed: int,
+) -> dict[str, Estimate]:
+    """Estimate the evidence of every datum in several ways.
+
+    Each estimator begins with the seed, so that its numbers do not depend on which others are asked for.
+
+    Args:
+        program: in evaluation mode and in its scope.
+        template: a few data.
+        batches: all data in order, in batches of a given size.
+        num_data: how many there are.
+        names: of the estimators.
+        settings: how.
+        seed: of the draws.
+    """
+    found: dict[str, Estimate] = {}
+    for together in _groups(names):
+        started = time.perf_counter()
+        with seeded(seed):
+            if together == ["bdmc"]:
+                parts = [_bdmc(program, template, batches, min(num_data, settings.num_simulated), settings)]
+            else:
+                parts = list(_each_batch(program, template, batches, num_data, together, settings))
+        seconds = time.perf_counter() - started
+        for name in together:
+            found[name] = Estimate(_join([part[name] for part in parts]), seconds)
+    return {name: found[name] for name in names}
+
+
+def _groups(names: Collection[str]) -> list[list[str]]:
+    """Estimators that read the same draws are computed together."""
+    from_guide = [name for name in names if name in ("iwae", "cubo")]
+    others = [[name] for name in names if name not in from_guide]
+    return ([from_guide] if from_guide else []) + others
+
+
+def _each_batch(
+    program: Program,
+    template: Batch,
+    batches: Callable[[int], Iterator[Batch]],
+    num_data: int,
+    names: list[str],
+    settings: Settings,
+) -> Iterator[dict[str, Evidence]]:
+    """Evidence of one batch of data after the other, with a bar where it takes long."""
+    rows, steps, one_batch = _plan(program, template, names, settings)
+    row = 0
+    with _bar("+".join(names), steps * num_data) as bar:
+        for batch in batches(rows):
+            check_observations(program, batch, row)
+            size = len(batch[0])
+
+            def progress(done: int, size: int = size) -> None:
+                bar.update(done * size)
+
+            yield one_batch(batch, row, progress)
+            row += size
+
+
+OneBatch = Callable[[Batch, int, Progress], dict[str, Evidence]]
+
+
+def _plan(program: Program, template: Batch, names: list[str], settings: Settings) -> tuple[int, int, OneBatch]:
+    """How many data at once, how many steps each, and the function that estimates the evidence of a batch."""
+    few = len(template[0])
+    if names == ["exact"]:
+        return ROWS_PER_PASS, 1, lambda batch, row, progress: {"exact": exact(program.log_evidence(batch), row)}
+    if names == ["ais"]:
+        rows = _rows_to_anneal(program, template, settings)
+
+        def annealed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
+            path = annealing_path(program, batch, settings.start)
+            return {"ais": ais(path.draw, path.log_densities, settings.annealing, first_datum=row, progress=progress)}
+
+        return rows, num_steps(settings.annealing), annealed
+    if names == ["prior"]:
+        source = program.log_prior_weights
+    else:
+        source = widened(program, settings.proposal_scale, settings.proposal_df).log_weights
+    per_datum = numbers_per_draw(partial(source, template)) / few
+
+    def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
+        at_once = max(1, int(NUMBERS_PER_PASS / (per_datum * len(batch[0]))))
+        log_weights = partial(source, batch)
+        weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
+        return {name: _FROM_WEIGHTS[name](weights) for name in names}
+
+    rows = max(1, min(ROWS_PER_PASS, int(NUMBERS_PER_PASS / per_datum)))
+    return rows, settings.num_samples, weighed
+
+
+def _rows_to_anneal(program: Program, template: Batch, settings: Settings) -> int:
+    path = annealing_path(program, template, settings.start)
+    per_datum = numbers_per_draw(lambda k: path.log_densities(path.draw(k))) / len(template[0])
+    return max(1, int(NUMBERS_PER_PASS / (per_datum * max(1, settings.num_chains))))
+
+
+def _bdmc(
+    program: Program,
+    template: Batch,
+    batches: Callable[[int], Iterator[Batch]],
+    num_simulated: int,
+    settings: Settings,
+) -> dict[str, Evidence]:
+    """Bounds for data that are simulated under the conditions of the first data."""
+    conditions = next(batches(num_simulated))
+    rows = _rows_to_anneal(program, template, settings)
+    parts = []
+    with _bar("bdmc", num_steps(settings.annealing, sandwich=True) * num_simulated) as bar:
+        for row in range(0, num_simulated, rows):
+            simulation = simulate(program, tuple(tensor[row : row + rows] for tensor in conditions))
+            path = annealing_path(program, simulation.batch, settings.start)
+            size = len(simulation.batch[0])
+
+            def progress(done: int, size: int = size) -> None:
+                bar.update(done * size)
+
+            parts.append(
+                bdmc(
+                    path.draw,
+                    path.log_densities,
+                    path.flat(simulation.latents)[0],
+                    settings.annealing,
+                    first_datum=row,
+                    progress=progress,
+                )
+            )
+    return {"bdmc": _join(parts)}
+
+
+def _bar(name: str, total: int) -> tqdm:
+    """A progress bar in terms of data and steps, on a terminal, where it takes longer than a moment."""
+    return tqdm(
+        desc=name, total=total, disable=None, delay=BAR_AFTER_SECONDS, leave=False, unit_scale=True, unit="draw"
+    )
+
+
+def _join(parts: list[Evidence]) -> Evidence:
+    """Evidence of several batches, one behind the other, on the CPU."""
+
+    def joined(tensors: list[Tensor]) -> Tensor:
+        return torch.cat(tensors).cpu()
+
+    def joined_by_key(maps: list[Mapping]) -> dict:
+        return {key: joined([m[key] for m in maps]) for key in maps[0]}
+
+    log_evidence, mcse, ess, doubtful = (joined(list(each)) for each in zip(*(part[:4] for part in parts), strict=True))
+    columns = joined_by_key([part.columns for part in parts])
+    curve = joined_by_key([part.curve for part in parts])
+    return Evidence(log_evidence, mcse, ess, doubtful, parts[0].bound, columns, curve)

@@ -1,0 +1,60 @@
+"""From a program and data to an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import torch
+
+from ppl_vae.data import Batches
+from ppl_vae.estimator.diagnose import diagnose
+from ppl_vae.estimator.estimators import Settings, check_estimators, estimate, estimators_for
+from ppl_vae.estimator.evaluation import Evaluation, summarise
+from ppl_vae.estimator.passes import ROWS_PER_PASS
+from ppl_vae.program import Batch, Program, observed_numbers, seeded
+
+
+def evaluate_program(
+    program: Program,
+    template: Batch,
+    batches: Batches,
+    estimators: Collection[str] | None,
+    settings: Settings,
+    *,
+    diagnostics: bool,
+    seed: int,
+) -> Evaluation:
+    """How well a program explains data.
+
+    Args:
+        program: the program.
+        template: a few data.
+        batches: all data.
+        estimators: names; None takes iwae, and exact where it is known.
+        settings: how the evidence is estimated.
+        diagnostics: whether to tell how the latents are used.
+        seed: of the draws.
+
+    Raises:
+        InputError: an estimator that is unknown or not for this program, a setting that cannot be, bad data.
+        Diverged: a density is not finite.
+    """
+
+    def in_order(size: int) -> Iterator[Batch]:
+        return batches.in_order(batch_size=size)
+
+    with torch.no_grad(), seeded(seed), program.scope(training=False):
+        names = estimators_for(program, template) if estimators is None else tuple(dict.fromkeys(estimators))
+        check_estimators(names, settings)
+        common = (program, template, in_order, batches.num_data)
+        found = estimate(*common, names=names, settings=settings, seed=seed)
+        used = diagnose(*common, seed=seed) if diagnostics else None
+        numbers = sum(observed_numbers(program, batch).sum().item() for batch in in_order(ROWS_PER_PASS))
+    return Evaluation(
+        num_data=batches.num_data,
+        numbers_per_datum=numbers / batches.num_data,
+        rows=summarise(found),
+        evidence={name: each.evidence for name, each in found.items()},
+        settings=settings,
+        diagnostics=used,
+    )

@@ -1,0 +1,251 @@
+"""How good a fitted program is: a row for each estimator, what to think of it, and how the fit uses its latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppl_vae.estimator.estimators import Estimate, Settings
+from ppl_vae.estimator.results import mean_and_error
+from ppl_vae.evidence import Evidence, threshold
+
+
+class Row(NamedTuple):
+    """One estimator's answer for a part of the data, nats per datum."""
+
+    log_evidence: float
+    mcse: float
+    """Monte Carlo error of the mean: what other draws would change."""
+    se: float
+    """Error over data of the mean: what other data would change; infinite for a single datum."""
+    bound: str
+    doubtful: float
+    """Share of the data whose estimate should not be believed."""
+    seconds: float
+    num_data: int
+    lower: float | None = None
+    upper: float | None = None
+
+
+class Diagnostics(NamedTuple):
+    """How a fit uses its latents."""
+
+    reconstruction: float
+    """E log p(x | z), nats per datum."""
+    reconstruction_se: float
+    divergence: float
+    """KL(q(z | x) || p(z)), nats per datum; the ELBO is reconstruction - divergence."""
+    divergence_se: float
+    dimensions: tuple[str, ...]
+    """Names of the latent dimensions, such as ``z[3]``."""
+    divergence_by_dimension: Tensor
+    """KL of each dimension, averaged over data, ``(D,)``; NaN where the dimensions of a latent depend on each other."""
+    active: Tensor
+    """Whether a dimension's posterior mean varies over the data, ``(D,)``."""
+    aggregated_divergence: Tensor
+    """Estimated KL(aggregated posterior || prior) of each dimension, ``(D,)``."""
+    draws: Tensor
+    """A draw from each datum's posterior, ``(N, D)``."""
+    prior_draws: Tensor
+    """As many from the prior, ``(N, D)``."""
+
+
+class Evaluation(NamedTuple):
+    """What is known of how well a program explains a part of the data."""
+
+    num_data: int
+    numbers_per_datum: float
+    """Observed numbers in a datum, for bits per dimension."""
+    rows: dict[str, Row]
+    """By estimator; ``"elbo"`` too where it comes with ``"iwae"``."""
+    evidence: dict[str, Evidence]
+    """By estimator, of every datum."""
+    settings: Settings
+    diagnostics: Diagnostics | None = None
+
+    @property
+    def highest_pareto_k(self) -> float:
+        """Above it, importance weights of so many draws should not be believed."""
+        return threshold(self.settings.num_samples)
+
+    def bits_per_dimension(self, log_evidence: float) -> float:
+        """Nats per datum as bits per observed number, lower is better."""
+        return -log_evidence / (self.numbers_per_datum * math.log(2))
+
+    def table(self, part: str) -> str:
+        """The rows as text, under it BDMC's bounds and the ELBO's terms."""
+        errors = ("Monte Carlo error", "error over data")
+        lines = [["estimator", "nats per datum", *errors, "doubtful", "bits/dim", "seconds"]]
+        for name, row in self.rows.items():
+            known = row.bound == "exact"
+            lines.append(
+                [
+                    self.label(name),
+                    f"{row.log_evidence:.2f}",
+                    "none" if known else f"{row.mcse:.3f}",
+                    f"{row.se:.2f}",
+                    "" if known or name == "elbo" else f"{row.doubtful:.1%}",
+                    f"{self.bits_per_dimension(row.log_evidence):.4f}",
+                    f"{row.seconds:.1f}",
+                ]
+            )
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        text = [f"{part}, {self.num_data} data"]
+        for label, *cells in lines:
+            padded = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+            text.append("  ".join((f"{label:<{widths[0]}}", *padded)).rstrip())
+        if (bdmc := self.rows.get("bdmc")) is not None and bdmc.lower is not None and bdmc.upper is not None:
+            text.append(
+                f"bdmc: for data simulated from the model the evidence lies between {bdmc.lower:.2f} and "
+                f"{bdmc.upper:.2f}, {bdmc.upper - bdmc.lower:.3f} nats apart"
+            )
+        if (used := self.diagnostics) is not None:
+            text.append(
+                f"ELBO = reconstruction {used.reconstruction:.2f} - KL {used.divergence:.2f}; {int(used.active.sum())} "
+                f"of {len(used.active)} latent dimensions active"
+            )
+        return "\n".join(text)
+
+    def label(self, name: str) -> str:
+        """An estimator with the effort that it took."""
+        s = self.settings
+        if name in ("prior", "iwae", "cubo"):
+            return f"{name}, {s.num_samples} draws"
+        if name in ("ais", "bdmc"):
+            simulated = f", {self.rows[name].num_data} simulated data" if name == "bdmc" else ""
+            return f"{name}, {s.num_chains} chains of {s.num_temperatures}{simulated}"
+        return name
+
+    def warnings(self) -> list[str]:
+        """Plain sentences about what should not be believed, and why."""
+        sentences = []
+        for name, evidence in self.evidence.items():
+            sentences += _doubts(name, evidence, self.settings)
+        for name in ("iwae", "prior"):
+            better = self.rows.get("ais")
+            if better and (row := self.rows.get(name)) and row.mcse < math.inf:
+                gap = better.log_evidence - row.log_evidence
+                if gap > max(0.01, 3 * math.hypot(row.mcse, better.mcse)):
+                    sentences.append(
+                        f"{name} lies {gap:.2f} nats below ais: both are lower bounds on average, so that {name} "
+                        f"understates the evidence by that much at least"
+                    )
+        return sentences
+
+    def score(self) -> dict[str, Any]:
+        """The one number with its error, and the ELBO, for a summary."""
+        name = "iwae" if "iwae" in self.rows else next(iter(self.rows))
+        row, elbo = self.rows[name], self.rows.get("elbo", self.rows[name])
+        return {
+            "elbo": elbo.log_evidence,
+            "elbo_se": elbo.se,
+            "log_evidence": row.log_evidence,
+            "log_evidence_se": row.se,
+            "estimator": name,
+            "num_samples": self.settings.num_samples,
+            "num_data": self.num_data,
+        }
+
+    def numbers(self) -> dict[str, Any]:
+        """What ``evidence.json`` holds."""
+        rows = {name: {k: v for k, v in row._asdict().items() if v is not None} for name, row in self.rows.items()}
+        for name, row in self.rows.items():
+            rows[name]["bits_per_dimension"] = self.bits_per_dimension(row.log_evidence)
+        answer: dict[str, Any] = {"num_data": self.num_data, "estimators": rows, "warnings": self.warnings()}
+        if (d := self.diagnostics) is not None:
+            answer["diagnostics"] = {
+                "reconstruction": d.reconstruction,
+                "reconstruction_se": d.reconstruction_se,
+                "divergence": d.divergence,
+                "divergence_se": d.divergence_se,
+                "active_units": int(d.active.sum()),
+                "dimensions": {
+                    name: {"divergence": kl, "active": active, "aggregated_divergence": aggregated}
+                    for name, kl, active, aggregated in zip(
+                        d.dimensions,
+                        d.divergence_by_dimension.tolist(),
+                        d.active.tolist(),
+                        d.aggregated_divergence.tolist(),
+                        strict=True,
+                    )
+                },
+            }
+        answer["settings"] = asdict(self.settings)
+        return answer
+
+
+def summarise(estimates: Mapping[str, Estimate]) -> dict[str, Row]:
+    """A row for each estimator, and one for the ELBO where ``iwae`` has it."""
+    rows = {}
+    for name, (evidence, seconds) in estimates.items():
+        if "elbo" in evidence.columns:
+            rows["elbo"] = _row(evidence.columns["elbo"], evidence.columns["elbo_mcse"], seconds, biased=False)
+        biased = evidence.bound != "exact"
+        row = _row(evidence.log_evidence, evidence.mcse, seconds, bound=evidence.bound, biased=biased)
+        row = row._replace(doubtful=evidence.doubtful.double().mean().item())
+        if evidence.bound == "sandwich":
+            lower, upper = (evidence.columns[side].mean().item() for side in ("lower", "upper"))
+            row = row._replace(lower=lower, upper=upper)
+        rows[name] = row
+    return rows
+
+
+def _row(values: Tensor, mcse: Tensor, seconds: float, *, bound: str = "lower", biased: bool) -> Row:
+    mean, se = mean_and_error(values)
+    return Row(mean, _error_of_mean(mcse, biased), se, bound, 0.0, seconds, len(values))
+
+
+def _error_of_mean(mcse: Tensor, biased: bool) -> float:
+    r"""Monte Carlo error of a mean over data.
+
+    .. math::
+        \mathrm{mcse}^2 = \frac1{N^2} \sum_i \mathrm{mcse}_i^2
+        + \Bigl(\frac1N \sum_i \frac{\mathrm{mcse}_i^2}2\Bigr)^2
+
+    The second term is there for the logarithm of a mean, whose bias is half its variance to second order: the bias is
+    of one sign, so that averaging over data does not remove it.
+    """
+    variance = mcse.square()
+    bias = variance.mean() / 2 if biased else torch.zeros(())
+    return math.sqrt(variance.sum().item() / len(mcse) ** 2 + bias.item() ** 2)
+
+
+def _doubts(name: str, evidence: Evidence, settings: Settings) -> list[str]:
+    """What is doubtful about an estimator's answers, in plain sentences."""
+    sentences = []
+    if nothing := int((evidence.log_evidence == -math.inf).sum()):
+        sentences.append(f"{name}: log evidence -inf for {nothing} data: no draw of the latents explains them")
+    share = evidence.doubtful.double().mean().item()
+    if share == 0:
+        return sentences
+    whose = f"{share:.1%} of the data"
+    if name in ("prior", "iwae", "cubo"):
+        if settings.num_samples <= 20:
+            return [*sentences, f"{name}: {settings.num_samples} draws are too few to tell how far off they are"]
+        limit = threshold(settings.num_samples)
+        verdict = "should not be trusted" if share > 0.5 else "is unreliable there"
+        remedy = {
+            "prior": "take iwae",
+            "iwae": "try --proposal-scale 1.2 or --proposal-df 5, or check it by ais",
+            "cubo": "take more --num-samples, and do not call it a bound",
+        }[name]
+        sentences.append(
+            f"{name}: Pareto k above {limit:.2f} for {whose}: the proposal misses a part of their posterior, and the "
+            f"estimate {verdict}; {remedy}"
+        )
+    elif name == "ais":
+        sentences.append(
+            f"ais: Monte Carlo error above 0.5 nats, or unknown, for {whose}: the chains disagree; take more "
+            f"--num-temperatures or --num-chains"
+        )
+    elif name == "bdmc":
+        sentences.append(
+            f"bdmc: the bounds are more than 1 nat apart, or the chains disagree, for {whose}: this annealing is too "
+            f"fast; take more --num-temperatures"
+        )
+    return sentences

@@ -1,0 +1,303 @@
+"""Annealed importance sampling: the log evidence of every datum, from chains that go from a start to the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Integral
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError, nearest
+from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress, log_mean, refuse_nan
+from ppl_vae.evidence.hmc import LogDensities, Point, evaluate, move
+
+Draw = Callable[[int], Tensor]
+"""``C`` independent draws of the start density for each datum, ``(C, B, D)``, in unconstrained space."""
+
+Schedule = Literal["linear", "sigmoidal"]
+"""How the temperatures lie between 0 and 1: evenly, or closer together at both ends."""
+
+TARGET_ACCEPTANCE = 0.65
+"""Where Hamiltonian Monte Carlo goes farthest for its work: Neal, MCMC using Hamiltonian dynamics (2011), 4.4."""
+
+WARM_UP_MOVES = 20
+"""Transitions of the pilot run before the first temperature."""
+
+MIN_PILOT_MOVES = 100
+"""Transitions of the pilot run over all temperatures, at least: a short path gets several at each."""
+
+GAIN = 0.5
+"""Change of the pilot's log step size, per unit by which the acceptance is off."""
+
+
+class Annealing(NamedTuple):
+    """How to anneal."""
+
+    num_temperatures: int = 300
+    """``T``, steps from the start density to the target, with one transition between a step and the next."""
+    num_chains: int = 16
+    """``C``, independent chains for each datum."""
+    schedule: Schedule = "sigmoidal"
+    """How the temperatures are spaced."""
+    num_leapfrog: int = 2
+    """``L``, leapfrog steps of a transition."""
+
+
+def temperatures(num: int, schedule: Schedule = "sigmoidal") -> Tensor:
+    r"""The inverse temperatures of the path, from 0 to 1.
+
+    .. math::
+        \beta_t = \frac tT \qquad\text{or}\qquad
+        \beta_t = \frac{\tilde\beta_t - \tilde\beta_0}{\tilde\beta_T - \tilde\beta_0}, \quad
+        \tilde\beta_t = \mathrm{sigmoid}\Bigl(\delta\bigl(\tfrac{2t}T - 1\bigr)\Bigr), \quad \delta = 4
+
+    Source: Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015),
+    section 6.2.
+
+    Args:
+        num: ``T``.
+        schedule: ``"linear"`` or ``"sigmoidal"``.
+
+    Returns:
+        Tensor: ``(T + 1,)``, in double precision.
+
+    Example:
+        >>> temperatures(4, "linear").tolist()
+        [0.0, 0.25, 0.5, 0.75, 1.0]
+        >>> [round(beta, 3) for beta in temperatures(4, "sigmoidal").tolist()]
+        [0.0, 0.105, 0.5, 0.895, 1.0]
+    """
+    even = torch.linspace(0, 1, num + 1, dtype=torch.double)
+    if schedule == "linear":
+        return even
+    curve = torch.sigmoid(4 * (2 * even - 1))
+    return (curve - curve[0]) / (curve[-1] - curve[0])
+
+
+def num_steps(settings: Annealing, *, sandwich: bool = False) -> int:
+    """The temperatures that a run goes through, those of its pilot included: how often ``progress`` is called.
+
+    Args:
+        settings: how to anneal.
+        sandwich: whether chains run in both directions, as in :func:`~ppl_vae.evidence.bdmc.bdmc`.
+
+    Example:
+        >>> num_steps(Annealing(num_temperatures=100)), num_steps(Annealing(num_temperatures=100), sandwich=True)
+        (200, 300)
+    """
+    return settings.num_temperatures * (3 if sandwich else 2)
+
+
+@torch.no_grad()
+def ais(
+    draw: Draw,
+    log_densities: LogDensities,
+    settings: Annealing = Annealing(),  # noqa: B008  (immutable)
+    *,
+    first_datum: int = 0,
+    progress: Progress | None = None,
+) -> Evidence:
+    r"""Carry draws of the start density to the target through tempered densities, and average their weights.
+
+    .. math::
+        \log w_c = \sum_{t=1}^T (\beta_t - \beta_{t-1}) \log \frac{f_1(u_{c,t-1})}{f_0(u_{c,t-1})}, \qquad
+        \log \hat p(x) = \log \frac1C \sum_{c=1}^C w_c, \qquad
+        f_\beta = f_0^{1-\beta} f_1^\beta
+
+    :math:`u_{c,0}` is a draw of the start density :math:`f_0`, and :math:`u_{c,t}` comes from :math:`u_{c,t-1}` by a
+    transition of Hamiltonian Monte Carlo at :math:`\beta_t`. The weights are unbiased for the evidence with any
+    transitions; with good ones they vary little. So the estimate is on average a lower bound. A single temperature is
+    importance sampling from the start density.
+
+    Source: Neal, Annealed importance sampling (2001), section 2.
+
+    Args:
+        draw: of the start density, the prior or the guide.
+        log_densities: log start, normalised, and log target, log p(x, z) with the log Jacobian of z's transform.
+        settings: how to anneal.
+        first_datum: the row of the batch's first datum, for a message.
+        progress: called with 1 for every temperature done, :func:`num_steps` times.
+
+    Returns:
+        Evidence: nats per datum, ``(B,)``. Standard error and effective number are those of the chains' weights.
+        Doubtful where the error is above 0.5 nats or cannot be told. Columns: ``"acceptance"``, the mean acceptance
+        of the transitions, NaN for a single temperature, which has none.
+
+    Raises:
+        InputError: a setting that cannot be.
+        Diverged: a chain's weight is NaN or plus infinity.
+
+    Example:
+        >>> log_start = lambda u: torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1)
+        >>> log_densities = lambda u: (log_start(u), log_start(u) - 1.5)  # starts at the posterior
+        >>> estimate = ais(lambda num_chains: torch.randn(num_chains, 3, 2), log_densities, Annealing(10, 4))
+        >>> estimate.log_evidence.round(decimals=4)
+        tensor([-1.5000, -1.5000, -1.5000], dtype=torch.float64)
+    """
+    steps = adapt(draw, log_densities, settings, first_datum=first_datum, progress=progress)
+    log_weight, acceptance = forward(draw, log_densities, settings, steps, first_datum=first_datum, progress=progress)
+    log_evidence, mcse, ess = mean_of_chains(log_weight)
+    doubtful = ~(mcse <= MOST_BELIEVABLE_ERROR)
+    return Evidence(log_evidence, mcse, ess, doubtful, "lower", columns={"acceptance": acceptance})
+
+
+@torch.no_grad()
+def adapt(
+    draw: Draw,
+    log_densities: LogDensities,
+    settings: Annealing,
+    *,
+    first_datum: int = 0,
+    progress: Progress | None = None,
+) -> Tensor:
+    r"""Find step sizes for every temperature and datum, in a pilot run with a quarter of the chains.
+
+    After each transition the step size learns from the acceptance of the pilot's chains, :math:`\bar a`:
+
+    .. math::
+        \log \epsilon \leftarrow \log \epsilon + \gamma (\bar a - 0.65)
+
+    The run that follows has fresh chains and these step sizes: had it learnt them from its own chains, its transitions
+    would depend on where its chains had been, and its weights would be biased.
+
+    Args:
+        draw: of the start density.
+        log_densities: the start and the target.
+        settings: how to anneal.
+        first_datum: the row of the batch's first datum, for a message.
+        progress: called with 1 for every temperature done.
+
+    Returns:
+        Tensor: ``(T, B)``; row ``t`` is for the ``t + 1``-st temperature after 0, so that the last is for the target.
+
+    Raises:
+        InputError: a setting that cannot be.
+        Diverged: a density is NaN at a draw of the start density.
+
+    Example:
+        >>> normal = lambda u: torch.distributions.Normal(0.0, torch.tensor([[1.0], [100.0]])).log_prob(u).sum(-1)
+        >>> draw = lambda num_chains: torch.randn(num_chains, 2, 1) * torch.tensor([[1.0], [100.0]])
+        >>> steps = adapt(draw, lambda u: (normal(u), normal(u)), Annealing(num_temperatures=5))
+        >>> steps.shape, bool((steps[:, 1] > 10 * steps[:, 0]).all())
+        (torch.Size([5, 2]), True)
+    """
+    _check(settings)
+    point = _begin(draw, log_densities, max(2, settings.num_chains // 4), first_datum)
+    log_step = -point.grad_start.square().mean((0, 2)).log() / 2  # of a Gaussian, the standard deviation
+    num_moves = math.ceil(MIN_PILOT_MOVES / settings.num_temperatures)
+
+    def learn(beta: float, gain: float) -> None:
+        nonlocal point, log_step
+        point, acceptance = move(log_densities, point, beta, log_step.exp(), settings.num_leapfrog)
+        log_step = log_step + gain * (acceptance.mean(0) - TARGET_ACCEPTANCE)
+
+    for n in range(1, WARM_UP_MOVES + 1):
+        learn(0.0, n**-0.5)
+    steps = []
+    for beta in temperatures(settings.num_temperatures, settings.schedule)[1:].tolist():
+        for _ in range(num_moves):
+            learn(beta, GAIN)
+        steps.append(log_step.exp())
+        if progress is not None:
+            progress(1)
+    return torch.stack(steps)
+
+
+def forward(
+    draw: Draw,
+    log_densities: LogDensities,
+    settings: Annealing,
+    steps: Tensor,
+    *,
+    first_datum: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Fresh chains from the start density to the target: their log weights ``(C, B)``, and mean acceptances ``(B,)``.
+
+    Args:
+        draw: of the start density.
+        log_densities: the start and the target.
+        settings: how to anneal.
+        steps: step sizes, ``(T, B)``, by :func:`adapt`.
+        first_datum: the row of the batch's first datum, for a message.
+        progress: called with 1 for every temperature done.
+
+    Raises:
+        Diverged: a chain's weight is NaN or plus infinity.
+    """
+    point = _begin(draw, log_densities, settings.num_chains, first_datum)
+    betas = temperatures(settings.num_temperatures, settings.schedule)
+    log_weight, acceptance = anneal(log_densities, point, betas, steps[:-1], settings.num_leapfrog, progress)
+    refuse_nan(log_weight, first_datum)
+    return log_weight, acceptance
+
+
+@torch.no_grad()
+def anneal(
+    log_densities: LogDensities,
+    point: Point,
+    betas: Tensor,
+    steps: Tensor,
+    num_leapfrog: int,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Carry chains along a path of temperatures, in either direction, and weigh them.
+
+    .. math::
+        \log w = \sum_{t=1}^T (\beta_t - \beta_{t-1}) \log \frac{f_1(u_{t-1})}{f_0(u_{t-1})}, \qquad
+        u_t \sim \text{a transition from } u_{t-1} \text{ at } \beta_t, \quad t = 1, \dots, T - 1
+
+    With the temperatures and the step sizes turned round it is the same chain backwards, because each transition is
+    reversible: what went :math:`u_0, \dots, u_{T-1}` then goes :math:`u_{T-1}, \dots, u_0`, and weighs
+    :math:`1 / w`.
+
+    Args:
+        log_densities: the start and the target.
+        point: where the chains begin.
+        betas: the path, ``(T + 1,)``; the chains begin with the first, and the last has no transition.
+        steps: step sizes ``(T - 1, B)`` of the transitions, in the path's order.
+        num_leapfrog: ``L``.
+        progress: called with 1 for every temperature done.
+
+    Returns:
+        tuple[Tensor, Tensor]: log weights ``(C, B)`` and mean acceptances ``(B,)``, in double precision.
+    """
+    path = betas.tolist()
+    log_weight = torch.zeros_like(point.log_start, dtype=torch.double)
+    accepted = torch.zeros_like(log_weight[0])
+    for n in range(1, len(path)):
+        log_weight = log_weight + (path[n] - path[n - 1]) * _log_ratio(point)
+        if n < len(path) - 1:
+            point, acceptance = move(log_densities, point, path[n], steps[n - 1], num_leapfrog)
+            accepted += acceptance.mean(0)
+        if progress is not None:
+            progress(1)
+    return log_weight, accepted / (len(path) - 2)
+
+
+def mean_of_chains(log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`~ppl_vae.evidence.estimate.log_mean` of log weights ``(C, B)``."""
+    return log_mean(log_weight.logsumexp(0), (2 * log_weight).logsumexp(0), len(log_weight))
+
+
+def _begin(draw: Draw, log_densities: LogDensities, num_chains: int, first_datum: int) -> Point:
+    point = evaluate(log_densities, draw(num_chains))
+    refuse_nan(_log_ratio(point), first_datum)
+    return point
+
+
+def _log_ratio(point: Point) -> Tensor:
+    return point.log_target.double() - point.log_start.double()
+
+
+def _check(settings: Annealing) -> None:
+    for name in ("num_temperatures", "num_chains", "num_leapfrog"):
+        value = getattr(settings, name)
+        if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {value!r}: expected a whole number, 1 or more")
+    if settings.schedule not in get_args(Schedule):
+        known = nearest(str(settings.schedule), get_args(Schedule))
+        raise InputError(f"--schedule {settings.schedule!r} is unknown; {known}")

@@ -1,0 +1,132 @@
+"""How a fit uses its latent dimensions: which carry data, and how far their aggregate is from the prior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+
+ACTIVE_VARIANCE = 0.01
+"""A latent dimension is active where its posterior mean varies by more than this over the data."""
+
+MOST_BINS = 50
+
+
+def active_units(posterior_means: Tensor) -> Tensor:
+    r"""Which latent dimensions tell the data apart.
+
+    .. math::
+        A_d = \operatorname{Var}_x\bigl(\operatorname{E}_{q(z \mid x)}[z_d]\bigr) > 0.01
+
+    The statistic and the threshold are those of Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders
+    (2016). They suit a prior of unit scale: rescale the means where the prior has another.
+
+    Args:
+        posterior_means: ``(N, ...)``, a datum a row, N at least 2.
+
+    Returns:
+        Boolean, ``(...)``.
+
+    Raises:
+        InputError: fewer than two data, or a mean that is not finite.
+
+    Example:
+        >>> active_units(torch.tensor([[0.0, 1.0], [2.0, 1.1], [4.0, 1.1]]))
+        tensor([ True, False])
+    """
+    means = _draws(posterior_means, "posterior_means")
+    if len(means) < 2:
+        raise InputError("posterior_means: expected at least 2 data, got 1: one datum has no variance; give more")
+    return means.var(0) > ACTIVE_VARIANCE
+
+
+def marginal_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
+    r"""An estimate of KL(aggregated posterior || prior) for each latent dimension, in nats.
+
+    The aggregated posterior is the average of q(z | x) over the data. Where a dimension's divergence is large, draws
+    from the prior decode to what the decoder was seldom trained on. With ``n_b`` and ``m_b`` of the draws in bin b:
+
+    .. math::
+        \widehat{\mathrm{KL}} = \sum_b \frac{n_b}{N} \log \frac{n_b}{N} - \frac{B^+ - 1}{2N}
+            - \sum_b \frac{n_b}{N} \log \frac{m_b + 1/2}{M + 1/2}
+
+    The bins hold equal shares of the prior's draws, about :math:`2 N^{1/3}` of them and at most 50. Values that
+    repeat (a discrete latent) are never split; where there are no more values than bins, each is a bin.
+    :math:`B^+` bins hold any of the ``draws``: Miller (1955), Note on the bias of information estimates, Madow's
+    correction of the plug-in entropy. On the prior's side, the same expansion gives
+    :math:`\operatorname{E}[\log(m_b / M)] \approx \log \pi_b - (1 - \pi_b) / (2 M \pi_b)`, which the two halves
+    cancel; they also keep the estimate finite where the prior has no draw. What is left of the bias is small where
+    the bins that matter hold a few draws of each.
+
+    It is an estimate, so it is not clipped at zero: about zero, half of the estimates are negative. It also is of the
+    binned distributions, so it falls short where they differ within a bin, such as in the prior's tails; about
+    :math:`\log B` nats is the most that B bins can show.
+
+    Args:
+        draws: from the aggregated posterior, ``(N, ...)``, one draw a datum. Several draws of one datum depend on
+            each other, and the correction would be too small.
+        prior_draws: from the prior, ``(M, ...)``, independent.
+
+    Returns:
+        ``(...)``, nats, in double precision.
+
+    Raises:
+        InputError: the shapes do not agree, or a draw is not finite.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> prior_draws = torch.randn(4000, 2, generator=generator)
+        >>> draws = torch.randn(4000, 2, generator=generator) + torch.tensor([0.0, 1.0])  # KL 0 and 0.5
+        >>> marginal_divergence(draws, prior_draws).round(decimals=1).abs()
+        tensor([0.0000, 0.5000], dtype=torch.float64)
+    """
+    z, prior = _draws(draws, "draws"), _draws(prior_draws, "prior_draws")
+    if z.shape[1:] != prior.shape[1:]:
+        raise InputError(
+            f"prior_draws: expected (M, ...) of the latent shape {tuple(z.shape[1:])} that draws have, "
+            f"got {tuple(prior.shape)}"
+        )
+    columns = zip(z.flatten(1).T, prior.flatten(1).T, strict=True) if z.dim() > 1 else [(z, prior)]
+    estimates = [_divergence(one.contiguous(), other.contiguous()) for one, other in columns]
+    return torch.stack(estimates).reshape(z.shape[1:]) if estimates else z.new_zeros(z.shape[1:])
+
+
+def _divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
+    """The estimate of one dimension, from ``(N,)`` and ``(M,)``."""
+    size, prior_size = len(draws), len(prior_draws)
+    edges = _upper_ends(draws, prior_draws, min(MOST_BINS, max(2, round(2 * size ** (1 / 3)))))
+    count = torch.bincount(torch.searchsorted(edges, draws), minlength=len(edges) + 1)
+    prior_count = torch.bincount(torch.searchsorted(edges, prior_draws), minlength=len(edges) + 1)
+    share = count.double() / size
+    prior_log_share = ((prior_count.double() + 0.5) / (prior_size + 0.5)).log()
+    occupied = (count > 0).sum()
+    return torch.xlogy(share, share).sum() - (share * prior_log_share).sum() - (occupied - 1) / (2 * size)
+
+
+def _upper_ends(draws: Tensor, prior_draws: Tensor, bins: int) -> Tensor:
+    """The largest value of every bin but the last; a value at an end belongs to the bin below it.
+
+    Example:
+        >>> _upper_ends(torch.tensor([1.0, 2.0]), torch.arange(12.0), bins=4)
+        tensor([2., 5., 8.])
+        >>> _upper_ends(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1.0, 2.0, 2.0]), bins=4)
+        tensor([0., 1.])
+    """
+    values = torch.cat([draws, prior_draws]).unique()
+    if len(values) <= bins:
+        return values[:-1]
+    ordered = prior_draws.sort().values
+    last_of_bin = torch.arange(1, bins, device=draws.device) * len(ordered) // bins - 1
+    return ordered[last_of_bin.clamp(min=0)].unique()
+
+
+def _draws(values: Tensor, name: str) -> Tensor:
+    """``(N, ...)`` of finite values, in double precision."""
+    if values.dim() == 0 or len(values) == 0:
+        raise InputError(f"{name}: expected (N, ...) of at least one row, got shape {tuple(values.shape)}")
+    bad = ~values.isfinite()
+    if bad.any():
+        row = int(bad.reshape(len(values), -1).any(1).nonzero()[0])
+        raise InputError(f"{name}: row {row} is not finite ({values[bad][0].item()}); did the fit diverge?")
+    return values.detach().double()

@@ -1,0 +1,56 @@
+"""The importance-weighted bound: the log evidence from draws of a proposal such as the guide."""
+
+from __future__ import annotations
+
+import math
+
+from ppl_vae.evidence.estimate import Evidence, log_mean
+from ppl_vae.evidence.pareto import believable, pareto_k
+from ppl_vae.evidence.weights import Weights
+
+
+def iwae(weights: Weights) -> Evidence:
+    r"""The logarithm of the average importance weight.
+
+    .. math::
+        \log \hat p(x) = \log \frac1K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q(z \mid x)
+
+    Its expectation is the bound :math:`\mathcal L_K \le \log p(x)` of Burda, Grosse and Salakhutdinov, Importance
+    Weighted Autoencoders (2016), equation 8; it rises with ``K``. Standard error and effective number of draws are
+    those of :func:`~ppl_vae.evidence.estimate.log_mean`. They are of the weights that were drawn: a guide that misses
+    a part of the posterior gives small ones. So the tail is looked at too.
+
+    Args:
+        weights: of draws from the proposal, by :func:`~ppl_vae.evidence.weights.weigh`.
+
+    Returns:
+        Evidence: a lower bound, nats per datum, ``(B,)``. Doubtful where the Pareto k of the weights is unknown or
+        above its threshold. Columns: ``"elbo"``, of the same draws, with its standard error ``"elbo_mcse"``, and
+        ``"pareto_k"``. The curve has the bound of 1,
+        10, 100, ... and ``K`` draws.
+
+    Example:
+        >>> import torch
+        >>> from ppl_vae.evidence.weights import weigh
+        >>> log_weights = lambda k: torch.full((k, 2), -1.5)  # a proposal that is the posterior
+        >>> estimate = iwae(weigh(log_weights, num_samples=100, draws_per_pass=30))
+        >>> estimate.log_evidence, estimate.ess.round()
+        (tensor([-1.5000, -1.5000], dtype=torch.float64), tensor([100., 100.], dtype=torch.float64))
+        >>> estimate.doubtful.tolist()
+        [False, False]
+    """
+    k = pareto_k(weights.tail, weights.num_samples)
+    log_evidence, mcse, ess = log_mean(weights.log_sum, weights.log_sum_squares, weights.num_samples)
+    return Evidence(
+        log_evidence,
+        mcse,
+        ess,
+        doubtful=~believable(k, weights.num_samples),
+        bound="lower",
+        columns={
+            "elbo": weights.curve[1],
+            "elbo_mcse": weights.spread / math.sqrt(weights.num_samples),
+            "pareto_k": k,
+        },
+        curve=weights.curve,
+    )

@@ -1,0 +1,152 @@
+"""Importance weights, drawn pass by pass: the sums and the tail that every estimator from weights is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.evidence.estimate import Progress, refuse_nan
+from ppl_vae.evidence.pareto import tail_length
+
+
+class Weights(NamedTuple):
+    """What is kept of ``K`` importance weights for each of ``B`` data, nats, in double precision."""
+
+    num_samples: int
+    """``K``."""
+    log_sum: Tensor
+    r""":math:`\log \sum_k w_k`, ``(B,)``; minus infinity where every weight is zero."""
+    log_sum_squares: Tensor
+    r""":math:`\log \sum_k w_k^2`, ``(B,)``."""
+    log_sum_fourths: Tensor
+    r""":math:`\log \sum_k w_k^4`, ``(B,)``."""
+    spread: Tensor
+    """Standard deviation of log w, ``(B,)``; infinite where it cannot be told."""
+    curve: dict[int, Tensor]
+    """The bound of 1, 10, 100, ... draws and of all ``K``, ``(B,)`` each; that of one draw is the ELBO."""
+    tail: Tensor
+    """The largest log weights, ``(M + 1, B)`` (``M`` is :func:`tail_length`) or ``(1, B)``; the largest first."""
+
+
+@torch.no_grad()
+def weigh(
+    log_weights: Callable[[int], Tensor],
+    num_samples: int,
+    draws_per_pass: int,
+    *,
+    first_datum: int = 0,
+    progress: Progress | None = None,
+) -> Weights:
+    r"""Draw ``K`` importance weights of every datum, and keep their sums, their tail, and the bounds of fewer draws.
+
+    The bound of ``K'`` draws is an average over disjoint blocks of them, all of the same draws:
+
+    .. math::
+        \hat{\mathcal L}_{K'} = \frac1J \sum_{j=1}^J \log \frac1{K'} \sum_{k \in \text{block } j} w_k,
+        \qquad J = \lfloor K / K' \rfloor
+
+    Ten blocks of one length make one of the next, as they are drawn. Memory is that of a pass and of the tail,
+    :math:`O(\sqrt K)`, for every datum.
+
+    Args:
+        log_weights: gives ``(k, B)`` log weights of ``k`` fresh draws: log p(x, z) - log q(z | x) of z ~ q, or
+            log p(x | z) of z ~ p(z).
+        num_samples: ``K``, draws per datum.
+        draws_per_pass: at most this many at once.
+        first_datum: the row of the batch's first datum, for a message.
+        progress: called after every pass, with its number of draws.
+
+    Raises:
+        InputError: ``num_samples`` or ``draws_per_pass`` is below 1.
+        Diverged: a log weight is NaN or plus infinity.
+
+    Example:
+        >>> log_weights = lambda k: torch.full((k, 3), -1.5)  # a proposal that is the posterior
+        >>> weights = weigh(log_weights, num_samples=200, draws_per_pass=30)
+        >>> list(weights.curve), weights.curve[100]
+        ([1, 10, 100, 200], tensor([-1.5000, -1.5000, -1.5000], dtype=torch.float64))
+        >>> weights.tail.shape
+        torch.Size([41, 3])
+    """
+    for name, number in (("num_samples", num_samples), ("draws_per_pass", draws_per_pass)):
+        if number < 1:
+            raise InputError(f"{name} is {number}: expected 1 or more")
+    keep = tail_length(num_samples) + 1
+    sums: list[Tensor] = []
+    tail: Tensor | None = None
+    spread = _Spread()
+    blocks = _Blocks(num_samples)
+    done = 0
+    while done < num_samples:
+        draws = min(draws_per_pass, num_samples - done)
+        log_weight = log_weights(draws).double()
+        refuse_nan(log_weight, first_datum)
+        new = [(power * log_weight).logsumexp(0) for power in (1, 2, 4)]
+        sums = [torch.logaddexp(a, b) for a, b in zip(sums, new, strict=True)] if sums else new
+        blocks.add(log_weight)
+        spread.add(log_weight)
+        candidates = log_weight if tail is None else torch.cat([tail, log_weight])
+        tail = candidates.topk(min(keep, len(candidates)), dim=0).values
+        done += draws
+        if progress is not None:
+            progress(draws)
+    assert tail is not None
+    log_sum, log_sum_squares, log_sum_fourths = sums
+    curve = {**blocks.bounds(), num_samples: log_sum - math.log(num_samples)}
+    return Weights(num_samples, log_sum, log_sum_squares, log_sum_fourths, spread.deviation(), curve, tail)
+
+
+class _Spread:
+    """The standard deviation of numbers that come pass by pass.
+
+    Source: Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances (1979).
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = self.squares = torch.zeros((), dtype=torch.double)
+
+    def add(self, values: Tensor) -> None:
+        count, mean = len(values), values.mean(0)
+        total = self.count + count
+        between = (mean - self.mean).square() * (self.count * count / total) if self.count else 0.0
+        self.squares = self.squares + (values - mean).square().sum(0) + between
+        self.mean = self.mean + (mean - self.mean) * (count / total) if self.count else mean
+        self.count = total
+
+    def deviation(self) -> Tensor:
+        variance = self.squares / (self.count - 1) if self.count > 1 else torch.full_like(self.squares, math.inf)
+        return variance.sqrt().nan_to_num(nan=math.inf)  # where a weight is zero
+
+
+class _Blocks:
+    """The average log mean weight of blocks of 1, 10, 100, ... draws, fewer than ``K``, from draws as they come."""
+
+    def __init__(self, num_samples: int) -> None:
+        self.num_samples = num_samples
+        self.lengths = [10**level for level in range(len(str(num_samples))) if 10**level < num_samples]
+        self.totals: list[Tensor] = []
+        self.waiting: list[Tensor] = []
+
+    def add(self, log_weight: Tensor) -> None:
+        if not self.totals:
+            self.totals = [log_weight.new_zeros(log_weight.shape[1:]) for _ in self.lengths]
+            self.waiting = [log_weight[:0] for _ in self.lengths]
+        for level, length in enumerate(self.lengths):
+            if level > 0:
+                shorter = torch.cat([self.waiting[level], log_weight])
+                whole = len(shorter) // 10
+                self.waiting[level] = shorter[10 * whole :]
+                log_weight = shorter[: 10 * whole].unflatten(0, (whole, 10)).logsumexp(1)
+            self.totals[level] += (log_weight - math.log(length)).sum(0)
+
+    def bounds(self) -> dict[int, Tensor]:
+        return {
+            length: total / (self.num_samples // length)
+            for length, total in zip(self.lengths, self.totals, strict=True)
+        }

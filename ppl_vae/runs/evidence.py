@@ -1,0 +1,62 @@
+"""The evidence of every datum as netCDF in ArviZ's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ppl_vae.runs.posterior import import_arviz, write_netcdf
+
+
+def write_evidence(
+    path: Path,
+    columns: Mapping[str, Mapping[str, np.ndarray]],
+    curves: Mapping[str, Mapping[int, np.ndarray]],
+    rows: np.ndarray,
+) -> None:
+    """Write what estimators found for every datum, nats; ``arviz.from_netcdf`` opens it.
+
+    The log evidence of a datum is its log likelihood under the one value that the model's parameters have, its latents
+    integrated out: group ``log_likelihood``, a variable for each estimator, with one chain and one draw. What else is
+    known, such as ``iwae_mcse`` and ``iwae_pareto_k``, is in ``sample_stats``.
+
+    Args:
+        path: the file.
+        columns: by estimator, by name, ``(data,)`` each; ``"log_evidence"`` is among them. Those of an estimator that
+            simulates its own data may have another length.
+        curves: by estimator, the bound ``(data,)`` of every number of draws.
+        rows: numbers of the data in their part, ``(data,)``: the coordinate ``datum``.
+
+    Example:
+        >>> import arviz, tempfile
+        >>> path, one = Path(tempfile.mkdtemp()) / "evidence.nc", np.ones(3)
+        >>> columns = {"iwae": {"log_evidence": -one, "mcse": one}}
+        >>> write_evidence(path, columns, {"iwae": {1: -2 * one, 10: -one}}, rows=np.array([2, 5, 7]))
+        >>> saved = arviz.from_netcdf(path)
+        >>> saved.log_likelihood["iwae"].sel(datum=5).item(), saved.sample_stats["iwae_bound"].sel(num_samples=1).shape
+        (-1.0, (1, 1, 3))
+    """
+    log_likelihood: dict[str, np.ndarray] = {}
+    stats: dict[str, np.ndarray] = {}
+    dims: dict[str, list[str]] = {}
+    coords: dict[str, np.ndarray] = {"datum": rows}
+    for estimator, found in columns.items():
+        own = "datum" if len(found["log_evidence"]) == len(rows) and "lower" not in found else f"{estimator}_datum"
+        for name, values in found.items():
+            variable = estimator if name == "log_evidence" else f"{estimator}_{name}"
+            (log_likelihood if name == "log_evidence" else stats)[variable] = values[None, None]
+            dims[variable] = [own]
+    for estimator, curve in curves.items():
+        stats[f"{estimator}_bound"] = np.stack(list(curve.values()))[None, None]
+        dims[f"{estimator}_bound"] = ["num_samples", "datum"]
+        coords["num_samples"] = np.array(list(curve))
+    data = import_arviz().from_dict(
+        log_likelihood=log_likelihood,
+        sample_stats=stats,
+        coords=coords,
+        dims=dims,
+        attrs={"units": "nats per datum"},
+    )
+    write_netcdf(data, path)

@@ -1,0 +1,146 @@
+"""The sandwich holds what it should: bounds in expectation, exact time reversal, and its signs of doubt."""
+
+from __future__ import annotations
+
+import math
+import sys
+from itertools import pairwise
+
+import pytest
+import torch
+from densities import Bimodal, Counts, LinearGaussian, standard_error
+from torch import Tensor
+
+from ppl_vae.errors import Diverged
+from ppl_vae.evidence.ais import Annealing, adapt, anneal, num_steps, temperatures
+from ppl_vae.evidence.bdmc import NUM_MOVES, bdmc
+from ppl_vae.evidence.hmc import evaluate, move
+from ppl_vae.program import seeded
+
+
+@pytest.mark.parametrize(
+    "case",
+    [LinearGaussian(300, 3, loading=0.5), LinearGaussian(300, 5, start="guide"), Bimodal(300), Counts(300)],
+    ids=["prior", "guide", "bimodal", "counts"],
+)
+@pytest.mark.parametrize("num_temperatures", [5, 100])
+def test_the_bounds_are_bounds(case: LinearGaussian | Bimodal | Counts, num_temperatures: int) -> None:
+    with seeded(0):
+        estimate = bdmc(case.draw, case.log_densities, case.latents, Annealing(num_temperatures, 8))
+    below, above = case.log_evidence - estimate.columns["lower"], estimate.columns["upper"] - case.log_evidence
+    assert below.mean() > -3 * standard_error(below)
+    assert above.mean() > -3 * standard_error(above)
+    if num_temperatures == 100:
+        assert (below + above).mean() < 0.12
+        middle = estimate.log_evidence - case.log_evidence
+        assert abs(middle.mean()) < 4 * standard_error(middle) + 0.02
+
+
+@pytest.mark.parametrize(("num_temperatures", "start"), [(1, "guide"), (2, "prior"), (3, "guide"), (8, "prior")])
+def test_both_directions_weigh_without_bias(num_temperatures: int, start: str) -> None:
+    """The mean of w is Z, that of 1 / w' is 1 / Z, and what the weights know of each other is Crooks' identity.
+
+    With the reverse chain the time reversal of the forward one, the log weights obey
+    E[w h(log w)] / Z = E[h(log w')] for any function h, here a bounded one.
+    """
+    case = LinearGaussian(10000, 2, loading=0.4, start=start)
+    with seeded(1):
+        estimate = bdmc(case.draw, case.log_densities, case.latents, Annealing(num_temperatures, 1))
+    forward, reverse = (estimate.columns[side] - case.log_evidence for side in ("lower", "upper"))
+    for ratio in (forward.exp(), (-reverse).exp()):
+        assert abs(ratio.mean() - 1) < 4 * standard_error(ratio)
+    for h in (torch.tanh, lambda a: (3 * a).cos()):
+        left, right = forward.exp() * h(forward), h(reverse)
+        assert abs(left.mean() - right.mean()) < 4 * (standard_error(left) ** 2 + standard_error(right) ** 2) ** 0.5
+    assert standard_error(forward) > 1e-4  # there is something to weigh
+
+
+def test_a_chain_that_stays_weighs_the_same_both_ways() -> None:
+    case, betas = LinearGaussian(4, 2), temperatures(6)
+    with seeded(2):
+        point = evaluate(case.log_densities, case.draw(3))
+        forward, _ = anneal(case.log_densities, point, betas, torch.zeros(5, 4).double(), 2)
+        reverse, _ = anneal(case.log_densities, point, betas.flip(0), torch.zeros(5, 4).double(), 2)
+    torch.testing.assert_close(forward, point.log_target - point.log_start)
+    torch.testing.assert_close(reverse, -forward)
+
+
+def test_both_directions_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reverse chains meet every temperature with the step size that the forward chains had there."""
+    taken: list[tuple[float, Tensor]] = []
+
+    def spy(log_densities, point, beta, step_size, num_leapfrog):
+        taken.append((beta, step_size))
+        return move(log_densities, point, beta, step_size, num_leapfrog)
+
+    case = LinearGaussian(3, 2)
+    with seeded(3):
+        steps = adapt(case.draw, case.log_densities, Annealing(6, 4))
+    for name in ("ais", "bdmc"):  # the package's attributes of these names are the functions
+        monkeypatch.setattr(sys.modules[f"ppl_vae.evidence.{name}"], "move", spy)
+    with seeded(3):
+        bdmc(case.draw, case.log_densities, case.latents, Annealing(6, 4))
+    forward, at_target, reverse = taken[-10 - NUM_MOVES : -5 - NUM_MOVES], taken[-5 - NUM_MOVES : -5], taken[-5:]
+    assert all(beta == 1 and torch.equal(step, steps[-1]) for beta, step in at_target)
+    assert [beta for beta, _ in forward] == temperatures(6)[1:-1].tolist()
+    for (beta, step), (beta_back, step_back), adapted in zip(forward, reversed(reverse), steps, strict=False):
+        assert beta == beta_back
+        assert torch.equal(step, step_back)
+        assert torch.equal(step, adapted)
+
+
+def test_more_temperatures_close_the_sandwich() -> None:
+    case, widths = LinearGaussian(200, 5, loading=0.5), []
+    with seeded(4):
+        for num_temperatures in (5, 20, 80):
+            estimate = bdmc(case.draw, case.log_densities, case.latents, Annealing(num_temperatures, 8))
+            widths.append(estimate.columns["upper"] - estimate.columns["lower"])
+    for wide, narrow in pairwise(widths):
+        assert wide.mean() > narrow.mean() + 3 * standard_error(wide - narrow)
+
+
+def test_a_wide_sandwich_is_doubtful() -> None:
+    case = LinearGaussian(50, 5)
+    with seeded(5):
+        short = bdmc(case.draw, case.log_densities, case.latents, Annealing(3, 8))
+        long = bdmc(case.draw, case.log_densities, case.latents, Annealing(200, 16))
+        single = bdmc(case.draw, case.log_densities, case.latents, Annealing(200, 1))
+    assert short.doubtful.double().mean() > 0.9
+    wide = short.columns["upper"] - short.columns["lower"] > 1
+    assert short.doubtful[wide].all()
+    assert long.doubtful.double().mean() < 0.1
+    assert single.doubtful.all()
+    assert (single.mcse == math.inf).all()
+
+
+def test_what_is_reported_fits_together() -> None:
+    case = LinearGaussian(1, 2)
+    with seeded(6):
+        estimate = bdmc(case.draw, case.log_densities, case.latents, Annealing(50, 8))
+    assert estimate.bound == "sandwich"
+    assert set(estimate.columns) == {"lower", "upper", "acceptance"}
+    torch.testing.assert_close(estimate.log_evidence, (estimate.columns["lower"] + estimate.columns["upper"]) / 2)
+    fields = (estimate.log_evidence, estimate.mcse, estimate.ess, *estimate.columns.values())
+    assert all(field.shape == (1,) and field.dtype == torch.double for field in fields)
+    assert 0 < estimate.mcse < 0.5
+    assert 1 <= estimate.ess <= 8
+    assert 0.4 < estimate.columns["acceptance"] < 0.9
+
+
+def test_progress_is_told_for_every_temperature() -> None:
+    case, steps, settings = LinearGaussian(2, 2), [], Annealing(7, 3)
+    bdmc(case.draw, case.log_densities, case.latents, settings, progress=steps.append)
+    assert steps == [1] * num_steps(settings, sandwich=True)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_latent_that_cannot_be_is_named(value: float) -> None:
+    case = LinearGaussian(3, 2)
+
+    def log_densities(u: Tensor) -> tuple[Tensor, Tensor]:
+        log_start, log_target = case.log_densities(u)
+        return log_start, torch.where(u.sum(-1) > 90, value, log_target)
+
+    exact = torch.cat([case.latents[:2], torch.full((1, 2), 50.0, dtype=torch.double)])
+    with pytest.raises(Diverged, match="datum 7 "):
+        bdmc(case.draw, log_densities, exact, Annealing(5, 4), first_datum=5)
