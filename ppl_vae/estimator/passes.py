@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_leaves
 
 ROWS_PER_PASS = 512
 """Data at once, where every datum has few draws."""
-NUMBERS_PER_PASS = 2**22
-"""Size of the largest tensor of a pass."""
+NUMBERS_PER_PASS = 2**21
+"""Size of the largest tensor of a pass: what a processor's cache holds, or nearly."""
 
 
 def numbers_per_draw(function: Callable[[int], Any]) -> float:

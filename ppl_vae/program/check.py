@@ -64,6 +64,7 @@ def check(program: Program, batch: Batch) -> None:
         for site in _replayed(program, batch):
             _check_support(program, site)
             _check_observation(structure, site)
+        _check_masks(program, batch)
         _check_gradients(program, batch)
 
 
@@ -204,6 +205,19 @@ def _compare(program: Program, model: poutine.Trace, guide: poutine.Trace) -> No
             raise InputError(
                 f"guide and model of {program.name} disagree at {name!r}: {site['fn'].event_dim} event dimensions in "
                 f"the model, {given[name]['fn'].event_dim} in the guide; use the same to_event in both"
+            )
+
+
+@torch.no_grad()
+def _check_masks(program: Program, batch: Batch) -> None:
+    """What the model masks, the guide masks too: else one density counts a latent that the other leaves out."""
+    guide, model = (dict(sample_sites(trace)) for trace in program.traces(batch, 1))
+    for name, site in guide.items():
+        masks = [torch.as_tensor(True if s["mask"] is None else s["mask"]) for s in (site, model[name])]
+        if not torch.equal(*(mask.expand(site["fn"].batch_shape) for mask in masks)):
+            raise InputError(
+                f"guide and model of {program.name} disagree at {name!r}: it is masked in the one and counts in the "
+                f"other; use the same poutine.mask in both"
             )
 
 

@@ -46,10 +46,10 @@ def widened(program: Program, scale: float = 1.0, df: float | None = None) -> Pr
         raise InputError(f"proposal_scale is {scale}: expected a positive number; 1 leaves the guide as it is")
     if df is not None and not 0 < df < math.inf:
         raise InputError(f"proposal_df is {df}: expected a positive number of degrees of freedom, or null for none")
-    if program.guide is None:
-        raise InputError(f"{program.name} has no guide to widen: leave out --proposal-scale and --proposal-df")
     if scale == 1.0 and df is None:
         return program
+    if program.guide is None:
+        raise InputError(f"{program.name} has no guide to widen: leave out --proposal-scale and --proposal-df")
     other = copy.copy(program)  # the store and the structure too
     other.guide = _Widen(program.name, scale, df)(program.guide)
     return other

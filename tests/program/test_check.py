@@ -9,7 +9,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from scenarios import Conjugate, bits, normal
+from scenarios import Conjugate, Sequences, bits, normal
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
@@ -268,6 +268,17 @@ def test_masked_values_may_be_anything() -> None:
     check(Program(MaskedBits().double()), (torch.where(seen, x, -1.0),))
     with pytest.raises(InputError, match="observes -1 "):
         check(Program(MaskedBits().double()), (torch.where(seen, -1.0, x),))
+
+
+def test_what_the_model_masks_the_guide_masks_too() -> None:
+    class Unmasked(Sequences):
+        def guide(self, x: Tensor, lengths: Tensor) -> None:
+            super().guide(x, torch.full_like(lengths, 5))
+
+    batch = (normal(7, 5), torch.tensor([5, 3, 1, 2, 5, 4, 5]))
+    check(Program(Sequences().double()), batch)
+    with pytest.raises(InputError, match="disagree at 'z_1': it is masked in the one"):
+        check(Program(Unmasked().double()), batch)
 
 
 def test_a_trial_run_leaves_running_statistics_alone_and_a_batch_of_one_is_told() -> None:
