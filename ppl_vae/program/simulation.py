@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, reason
 from ppl_vae.program.handlers import Generate
 from ppl_vae.program.program import Batch, Program
 from ppl_vae.program.traces import sample_sites
@@ -47,7 +47,15 @@ def simulate(program: Program, batch: Batch) -> Simulation:
     simulated = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in batch)
     storages = {tensor.untyped_storage().data_ptr() for tensor in simulated}
     with program.scope():
-        trace = program.run(Generate()(program.model), simulated)
+        try:
+            trace = program.run(Generate()(program.model), simulated)
+        except InputError:
+            raise
+        except Exception as error:  # a distribution that cannot draw, such as one whose parameters are NaN
+            raise InputError(
+                f"data cannot be simulated from {program.name} ({reason(error)}): see that every distribution can be "
+                f"drawn from and that no network's output is NaN, or leave out bdmc"
+            ) from error
         sites = dict(sample_sites(trace))
         drawn = structure.log_density(trace, 1).double()  # before the data change that its distributions may look at
         for name in structure.observed:
