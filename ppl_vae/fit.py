@@ -9,6 +9,7 @@ import argparse
 import json
 import platform
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -114,6 +115,9 @@ def fit(args: Sequence[str]) -> None:
         f"trained {training.epoch} epochs in {vi.train_seconds_:.1f} s, best epoch {training.best_epoch}; "
         f"{time.perf_counter() - started:.1f} s in all\n\n{evaluation.table('test')}\n\nwritten to {run.path}"
     )
+    if "iwae" in evaluation.rows:
+        command = f"python -m ppl_vae.evaluate {shlex.quote(str(run.path))} --estimators iwae,ais,bdmc"
+        print(f"how far to believe it: {command}")
 
 
 def train(vi: VariationalInference, run: Run) -> None:

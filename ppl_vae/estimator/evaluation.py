@@ -24,6 +24,8 @@ class Row(NamedTuple):
     se: float
     """Error over data of the mean: what other data would change; infinite for a single datum."""
     bound: str
+    ess: float | None
+    """Effective number of draws or chains, the median over data; None for the ELBO, which weighs none."""
     doubtful: float
     """Share of the data whose estimate should not be believed."""
     seconds: float
@@ -80,7 +82,7 @@ class Evaluation(NamedTuple):
     def table(self, part: str) -> str:
         """The rows as text, under it BDMC's bounds and the ELBO's terms."""
         errors = ("Monte Carlo error", "error over data")
-        lines = [["estimator", "nats per datum", *errors, "doubtful", "bits/dim", "seconds"]]
+        lines = [["estimator", "nats per datum", *errors, "effective", "doubtful", "bits/dim", "seconds"]]
         for name, row in self.rows.items():
             known = row.bound == "exact"
             lines.append(
@@ -89,6 +91,7 @@ class Evaluation(NamedTuple):
                     f"{row.log_evidence:.2f}",
                     "none" if known else f"{row.mcse:.3f}",
                     f"{row.se:.2f}",
+                    "" if known or row.ess is None else f"{row.ess:.1f}",
                     "" if known or name == "elbo" else f"{row.doubtful:.1%}",
                     f"{self.bits_per_dimension(row.log_evidence):.4f}",
                     f"{row.seconds:.1f}",
@@ -187,7 +190,7 @@ def summarise(estimates: Mapping[str, Estimate]) -> dict[str, Row]:
             rows["elbo"] = _row(evidence.columns["elbo"], evidence.columns["elbo_mcse"], seconds, biased=False)
         biased = evidence.bound != "exact"
         row = _row(evidence.log_evidence, evidence.mcse, seconds, bound=evidence.bound, biased=biased)
-        row = row._replace(doubtful=evidence.doubtful.double().mean().item())
+        row = row._replace(ess=evidence.ess.median().item(), doubtful=evidence.doubtful.double().mean().item())
         if evidence.bound == "sandwich":
             lower, upper = (evidence.columns[side].mean().item() for side in ("lower", "upper"))
             row = row._replace(lower=lower, upper=upper)
@@ -197,7 +200,7 @@ def summarise(estimates: Mapping[str, Estimate]) -> dict[str, Row]:
 
 def _row(values: Tensor, mcse: Tensor, seconds: float, *, bound: str = "lower", biased: bool) -> Row:
     mean, se = mean_and_error(values)
-    return Row(mean, _error_of_mean(mcse, biased), se, bound, 0.0, seconds, len(values))
+    return Row(mean, _error_of_mean(mcse, biased), se, bound, None, 0.0, seconds, len(values))
 
 
 def _error_of_mean(mcse: Tensor, biased: bool) -> float:
@@ -229,14 +232,16 @@ def _doubts(name: str, evidence: Evidence, settings: Settings) -> list[str]:
             return [*sentences, f"{name}: {settings.num_samples} draws are too few to tell how far off they are"]
         limit = threshold(settings.num_samples)
         verdict = "should not be trusted" if share > 0.5 else "is unreliable there"
+        cause = "too few draws of the prior come near their posterior"
+        if name != "prior":
+            cause = "the proposal misses a part of their posterior"
         remedy = {
             "prior": "take iwae",
             "iwae": "try --proposal-scale 1.2 or --proposal-df 5, or check it by ais",
             "cubo": "take more --num-samples, and do not call it a bound",
         }[name]
         sentences.append(
-            f"{name}: Pareto k above {limit:.2f} for {whose}: the proposal misses a part of their posterior, and the "
-            f"estimate {verdict}; {remedy}"
+            f"{name}: Pareto k above {limit:.2f} for {whose}: {cause}, and the estimate {verdict}; {remedy}"
         )
     elif name == "ais":
         sentences.append(
