@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ppl_vae.cli import Parser, command
-from ppl_vae.data import Dataset, load_dataset
-from ppl_vae.estimator import Accelerator, Evaluation, Settings, load
+from ppl_vae.estimator import Accelerator, Evaluation, Settings, load, load_data
 from ppl_vae.figures import numbered, write_evidence_figures
 from ppl_vae.runs import Run, write_evidence
 
@@ -60,7 +59,7 @@ def evaluate(
     Returns:
         Evaluation: nats per datum; the seed is the run's, so that the same command gives the same numbers.
     """
-    run, data = Run.open(folder), run_data(folder)
+    run, data = Run.open(folder), load_data(folder)
     vi = load(folder, accelerator=accelerator)
     arrays = numbered(data, part, num_data, vi.seed)
     names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]
@@ -79,15 +78,6 @@ def evaluate(
 
 def _arrays(tensors: Mapping[Any, Any]) -> dict[Any, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
-
-
-def run_data(folder: str) -> Dataset:
-    """The data set of a run, split and binarised as it was for the fit."""
-    run = Run.open(folder)
-    options = {k: run.option(k) for k in ("data", "data_root", "binarize", "image_shape", "seed")}
-    if options["binarize"] == "dynamic":  # the same draws for valid and test; those of train are drawn once
-        options["binarize"] = "static"
-    return load_dataset(**options)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from ppl_vae import evaluate, fit
+from ppl_vae import compare, evaluate, fit
 from ppl_vae.runs import read_checkpoint, write_checkpoint
 
 QUICK = ["--max-epochs", "2", "--num-samples", "5", "--model.hidden", "[4]", "--model.latent_dim", "2"]
@@ -222,11 +222,56 @@ class TestARunThatIsThere:
             "run --num-data 0": "num_data is 0",
             "run --part tset": "one of train, valid, test",
             "run --foo 3": "unknown option --foo",
+            "run --estimators iwea": "--estimators: 'iwea' is unknown; did you mean 'iwae'?",
+            "run --estimators ,": "--estimators is empty: name one or more of prior, iwae",
+            "run --estimators exact": "the exact evidence of VAE is not known: its latent 'z' cannot be enumerated",
+            "run --proposal-scale 0": "proposal_scale is 0.0: expected a positive number; 1 leaves the guide as it is",
+            "run --proposal-df 0": "proposal_df is 0.0: expected a positive number",
+            "run --start nowhere": "option --start: expected one of prior, guide, got nowhere",
+            "run --schedule cubic": "option --schedule: expected one of linear, sigmoidal, got cubic",
+            "run --num-temperatures 0": "num_temperatures is 0: expected 1 or more",  # whether or not it is needed
+            "run --estimators ais --num-temperatures 0": "num_temperatures is 0: expected 1 or more",
+            "run --num-chains 0": "num_chains is 0",
+            "run --num-leapfrog 0": "num_leapfrog is 0",
+            "run --num-simulated 0": "num_simulated is 0",
         }.items():
             assert part in self.fails(evaluate.main, asked.split(), capsys)
         config = run / "config.yaml"
         config.write_text(config.read_text().replace("model:", "modle:"))
         assert "config.yaml lacks 'model'" in self.fails(evaluate.main, ["run"], capsys)
+
+    def test_compare(self, run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for name, options in {
+            "other": [],
+            "seed": ["--seed", "1"],
+            "grey": ["--binarize", "none", "--model", "factor_analysis"],
+            "density": ["--model", "factor_analysis"],
+            "narrow": ["--data", "good.npz"],
+        }.items():
+            quick = QUICK[:4] if "factor_analysis" in options else QUICK
+            assert fit.main([*quick, *options, "--output", name]) == 0
+        before = {p: p.read_bytes() for p in here.rglob("*") if p.is_file()}
+        for asked, part in {
+            "": "a comparison needs two run folders or more, none is given: python -m ppl_vae.compare RUN RUN",
+            "run": "two run folders or more, only run is given",
+            "run ./run": "the run ./run is given twice",
+            "run nowhere": "nowhere is no run folder",
+            "run seed": "seed and run are on different data, for their 'x' of test differs (--seed 1 and 0): fit the",
+            "run grey": "grey and run are on different data, for their 'x' of test differs (--binarize none and thresh",
+            "run other narrow": "narrow and run are on different data",
+            "run density": "density has a density of 64 real numbers for each datum, run has a probability of 64 whole",
+            "run other --estimator bdmc": "--estimator: expected one of prior, iwae, cubo, ais, exact, got bdmc",
+            "run other --estimator exact": "run: the exact evidence of VAE is not known",
+            "run other --part tset": "one of train, valid, test",
+            "run other --num-data 0": "num_data is 0",
+            "run other --num-samples 0": "num_samples is 0: expected 1 or more",
+            "run other --proposal-scale -1": "proposal_scale is -1.0: expected a positive number",
+            "run other --num-simulated 3": "unknown option --num-simulated",
+            "run other --output seed": "--output seed is a folder: name a file, such as seed/compare.json",
+            "run other --output none/out.json": "--output none/out.json cannot be written: there is no folder none",
+        }.items():
+            assert part in self.fails(compare.main, asked.split(), capsys)
+        assert {p: p.read_bytes() for p in here.rglob("*") if p.is_file()} == before
 
     def test_a_run_without_an_epoch(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = run / "checkpoint.safetensors"

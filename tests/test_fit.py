@@ -277,8 +277,9 @@ def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "fit" in out
     assert "evaluate" in out
+    assert "compare" in out
     assert dispatch(["ft"]) == 2
-    assert capsys.readouterr().err == "error: unknown verb 'ft'; did you mean 'fit'? (known: evaluate, fit)\n"
+    assert capsys.readouterr().err == "error: unknown verb 'ft'; did you mean 'fit'? (known: compare, evaluate, fit)\n"
 
 
 def test_the_commands_as_a_newcomer_calls_them(here: Path) -> None:

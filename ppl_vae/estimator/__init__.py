@@ -1,8 +1,17 @@
 """The estimator: a program fitted to arrays, with scikit-learn's habits, and how good the fit is."""
 
+from ppl_vae.estimator.comparison import (
+    Compared,
+    Measured,
+    PerDatum,
+    check_comparable,
+    compare_fits,
+    comparison_table,
+    measure,
+)
 from ppl_vae.estimator.estimators import ESTIMATORS, Settings, make_settings
 from ppl_vae.estimator.evaluation import Diagnostics, Evaluation, Row
-from ppl_vae.estimator.load import load
+from ppl_vae.estimator.load import load, load_data
 from ppl_vae.estimator.options import Accelerator, check_options
 from ppl_vae.estimator.results import PosteriorDraws
 from ppl_vae.estimator.variational_inference import VariationalInference
@@ -10,13 +19,21 @@ from ppl_vae.estimator.variational_inference import VariationalInference
 __all__ = [
     "ESTIMATORS",
     "Accelerator",
+    "Compared",
     "Diagnostics",
     "Evaluation",
+    "Measured",
+    "PerDatum",
     "PosteriorDraws",
     "Row",
     "Settings",
     "VariationalInference",
+    "check_comparable",
     "check_options",
+    "compare_fits",
+    "comparison_table",
     "load",
+    "load_data",
     "make_settings",
+    "measure",
 ]

@@ -97,8 +97,8 @@ def check_estimators(names: Collection[str], settings: Settings) -> None:
         if name not in ESTIMATORS:
             raise InputError(f"--estimators: {name!r} is unknown; {nearest(name, ESTIMATORS)}")
     if not names:
-        raise InputError(f"--estimators is empty: known are {', '.join(ESTIMATORS)}")
-    for option in ("num_samples", "num_simulated"):
+        raise InputError(f"--estimators is empty: name one or more of {', '.join(ESTIMATORS)}")
+    for option in ("num_samples", "num_simulated", "num_temperatures", "num_chains", "num_leapfrog"):
         if (value := getattr(settings, option)) < 1:
             raise InputError(f"{option} is {value}: expected 1 or more")
 

@@ -1,10 +1,11 @@
-"""From a run folder to the fitted object."""
+"""From a run folder to the fitted object, and to its data."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from ppl_vae.data import Dataset, load_dataset
 from ppl_vae.estimator.options import Accelerator
 from ppl_vae.estimator.variational_inference import VariationalInference
 from ppl_vae.program import seeded
@@ -32,3 +33,16 @@ def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator | 
     if accelerator is not None:
         options["accelerator"] = accelerator
     return VariationalInference(program, **options).load_parameters(run.checkpoint)
+
+
+def load_data(folder: str | Path) -> Dataset:
+    """The data set of a run folder, split and binarised as it was for the fit.
+
+    Raises:
+        InputError: no run folder, or data that are no longer there.
+    """
+    run = Run.open(folder)
+    options = {name: run.option(name) for name in ("data", "data_root", "binarize", "image_shape", "seed")}
+    if options["binarize"] == "dynamic":  # the same draws for valid and test; those of train are drawn once
+        options["binarize"] = "static"
+    return load_dataset(**options)

@@ -3,7 +3,7 @@
 from ppl_vae.runs.checkpoint import read_checkpoint, write_checkpoint
 from ppl_vae.runs.config import build_program, file_and_class, known_models, program_class, read_config
 from ppl_vae.runs.evidence import write_evidence
-from ppl_vae.runs.folder import Run
+from ppl_vae.runs.folder import Run, write_json
 from ppl_vae.runs.posterior import write_posterior
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "read_config",
     "write_checkpoint",
     "write_evidence",
+    "write_json",
     "write_posterior",
 ]

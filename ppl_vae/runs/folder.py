@@ -128,7 +128,7 @@ class Run:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a file of numbers and texts; a number that is not finite is null."""
-        write_whole(self.path / name, _json(content, indent=2) + "\n")
+        write_json(self.path / name, content)
 
     def write_figures(self, figures: Mapping[str, Figure], among: Collection[str]) -> None:
         """Write these figures, and remove the others among those that belong together."""
@@ -144,6 +144,11 @@ class Run:
         figure.savefig(beside, dpi=150, format="png")
         os.replace(beside, path)
         return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of numbers and texts, whole or not at all; a number that is not finite is null."""
+    write_whole(path, _json(content, indent=2) + "\n")
 
 
 def _json(content: Mapping[str, Any], indent: int | None = None) -> str:

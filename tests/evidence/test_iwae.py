@@ -116,7 +116,11 @@ def test_they_are_what_they_say_of_the_weights() -> None:
         torch.testing.assert_close(estimate.ess, w.sum(0) ** 2 / (w**2).sum(0))
         torch.testing.assert_close(estimate.mcse, w.std(0) / w.mean(0) / 10 / power)
     torch.testing.assert_close(iwae(weights).columns["elbo"], fixed.mean(0))
-    assert set(iwae(weights).columns) == {"elbo", "pareto_k"}
+    stream = iter(fixed)
+    by_seven = weigh(lambda k: torch.stack([next(stream) for _ in range(k)]), 100, 7)
+    for passes in (weights, by_seven):
+        torch.testing.assert_close(iwae(passes).columns["elbo_mcse"], fixed.std(0) / 10)
+    assert set(iwae(weights).columns) == {"elbo", "elbo_mcse", "pareto_k"}
     torch.testing.assert_close(iwae(weights).curve[100], iwae(weights).log_evidence)
 
 
