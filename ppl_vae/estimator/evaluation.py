@@ -103,9 +103,13 @@ class Evaluation(NamedTuple):
             padded = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
             text.append("  ".join((f"{label:<{widths[0]}}", *padded)).rstrip())
         if (bdmc := self.rows.get("bdmc")) is not None and bdmc.lower is not None and bdmc.upper is not None:
+            width = bdmc.upper - bdmc.lower
+            apart = (
+                f"{width:.3f} nats apart" if width >= 0 else f"which cross by {-width:.3f} nats of Monte Carlo error"
+            )
             text.append(
-                f"bdmc: for data simulated from the model the evidence lies between {bdmc.lower:.2f} and "
-                f"{bdmc.upper:.2f}, {bdmc.upper - bdmc.lower:.3f} nats apart"
+                f"bdmc: for data simulated from the model the evidence lies between the bounds {bdmc.lower:.2f} and "
+                f"{bdmc.upper:.2f}, {apart}"
             )
         if (used := self.diagnostics) is not None:
             text.append(
