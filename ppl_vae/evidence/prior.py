@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ppl_vae.evidence.estimate import Evidence, log_mean
-from ppl_vae.evidence.pareto import believable, pareto_k
+from ppl_vae.evidence.estimate import Evidence
+from ppl_vae.evidence.iwae import iwae
 from ppl_vae.evidence.weights import Weights
 
 
@@ -45,14 +45,5 @@ def prior(weights: Weights) -> Evidence:
         >>> effective[1] > 2 * effective[5] > 20 * effective[20]
         True
     """
-    k = pareto_k(weights.tail, weights.num_samples)
-    log_evidence, mcse, ess = log_mean(weights.log_sum, weights.log_sum_squares, weights.num_samples)
-    return Evidence(
-        log_evidence,
-        mcse,
-        ess,
-        doubtful=~believable(k, weights.num_samples),
-        bound="lower",
-        columns={"pareto_k": k},
-        curve=weights.curve,
-    )
+    average = iwae(weights)
+    return average._replace(columns={"pareto_k": average.columns["pareto_k"]})  # the mean log weight is no ELBO

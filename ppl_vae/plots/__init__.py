@@ -6,7 +6,8 @@ Nothing here uses pyplot or changes ``rcParams``: a figure belongs to its caller
 
 from __future__ import annotations
 
-from ppl_vae.plots.evidence import bound_over_samples, pareto_k_histogram, sandwich, worst_explained
+from ppl_vae.plots.bound import bound_over_samples
+from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
 from ppl_vae.plots.latents import latent_space
 from ppl_vae.plots.samples import prior_samples, reconstructions
 from ppl_vae.plots.training import elbo_over_epochs

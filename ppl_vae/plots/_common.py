@@ -93,3 +93,7 @@ def bins(values: np.ndarray) -> list[float]:
 def fullest(count: int, most: int) -> int:
     """As many columns as leave the last row fullest, without another row."""
     return -(-count // -(-count // most))
+
+
+def count_of_data(count: int) -> str:
+    return f"{count} data" if count > 1 else "1 datum"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import BLUE, INK, ORANGE, PALE, blank, number, tidy
+from ppl_vae.plots._common import BLUE, INK, ORANGE, PALE, blank, count_of_data, number, tidy
 from ppl_vae.plots._common import rows as as_rows
 from ppl_vae.plots._images import GAP, cell_size, checked_shape
 from ppl_vae.plots._lines import small_multiples
@@ -21,192 +20,6 @@ from ppl_vae.plots.samples import reconstructions
 
 WORST_IMAGES, WORST_VECTORS = 20, 12  # more are not drawn, and the title says so
 LOWEST_K, HIGHEST_K = -1.0, 2.0  # Pareto shapes beyond these are in one bar
-HALO = [withStroke(linewidth=3, foreground="white")]
-STYLES: tuple[dict[str, Any], ...] = (
-    {"color": ORANGE, "linestyle": "-", "marker": "o"},
-    {"color": BLUE, "linestyle": "--", "marker": "^"},
-    {"color": "0.45", "linestyle": "-.", "marker": "s"},
-    {"color": INK, "linestyle": (0, (1, 1.5)), "marker": "D"},
-)
-
-
-def bound_over_samples(
-    curves: Mapping[str, Mapping[int, ArrayLike]],
-    *,
-    exact: float | None = None,
-    references: Mapping[str, float] | None = None,
-) -> Figure:
-    r"""The bound of K draws on the log evidence, averaged over the data, against K: has it levelled off?
-
-    Every point is an average over the same data. A datum whose bound is not finite at the last K of a curve is left
-    out of all of them, and a note says so. Where another estimator starts or stays far below the best one, the axis
-    leaves that part out, and a note says how low it is.
-
-    Args:
-        curves: by the name of an estimator, by the number of draws K, the bound of every datum, ``(N,)``, nats. The
-            ELBO is the first curve's bound at K = 1.
-        exact: the exact log evidence where it is known, nats per datum.
-        references: other estimates by name, nats per datum, such as ``{"ais": -17.0}``.
-
-    Returns:
-        A figure with one axes; the name and the last value of every line are at its right end.
-
-    Raises:
-        InputError: no curve, a K below 1, curves of different numbers of data, or no datum with a finite bound.
-
-    Example:
-        >>> curves = {"iwae": {1: np.array([-19.0, -18.0]), 10: np.array([-17.5, -16.5])}}
-        >>> labels = [text.get_text() for text in bound_over_samples(curves, exact=-16.75).axes[0].texts]
-        >>> [label.replace("\N{MINUS SIGN}", "-") for label in labels]
-        ['ELBO -18.50', 'iwae -17.00', 'exact -16.75']
-    """
-    means, count, left_out = _mean_curves(curves)
-    levels = dict(references or {}) | ({} if exact is None else {"exact": exact})
-    fig = blank(6.8, 4.2)
-    ax = tidy(fig.add_subplot())
-    notes = [f"{left_out} of {count} data left out: their bound is not finite"] if left_out else []
-    ends: list[tuple[str, float, str]] = []
-    for i, (name, points) in enumerate(means.items()):
-        style = STYLES[i % len(STYLES)]
-        finite = points[np.isfinite(points[:, 1])]
-        ax.plot(*finite.T, linewidth=1.6, markersize=4.5, label=name, **style)
-        ends.append((name, float(points[-1, 1]), style["color"]))
-        if len(finite) < len(points):
-            lost = points[~np.isfinite(points[:, 1]), 0]
-            notes.append(f"{name}: not finite below K = {_draws(finite[finite[:, 0] > lost.max(), 0].min())}")
-    shown = {name: value for name, value in levels.items() if np.isfinite(value)}
-    notes += [f"{name}: {number(value)}" for name, value in levels.items() if name not in shown]
-    for name, value in shown.items():
-        colour, line = (INK, "-") if name == "exact" and exact is not None else ("0.4", ":")
-        ax.axhline(value, color=colour, linestyle=line, linewidth=1.1, zorder=1.5, label=name)
-        ends.append((name, value, colour))
-
-    ks = np.unique(np.concatenate([points[:, 0] for points in means.values()]))
-    ax.set_xscale("log")
-    beside = 1.15 if len(ks) > 1 else 3
-    ax.set_xlim(ks[0] / beside, ks[-1] * beside)
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    if ks[-1] < 10 * ks[0]:
-        ax.set_xticks(ks)
-        ax.minorticks_off()
-    else:
-        ax.xaxis.set_major_locator(LogLocator(numticks=8))
-    notes += _crop(ax, means, list(shown.values()))
-    first = next(iter(means.values()))
-    if first[0, 0] == 1 and np.isfinite(first[0, 1]):
-        ax.annotate(
-            f"ELBO {number(first[0, 1], '.2f')}",
-            (1, first[0, 1]),
-            (8, -5),
-            textcoords="offset points",
-            va="top",
-            fontsize="small",
-            color=INK,
-            path_effects=HALO,
-        )
-    _name_ends(ax, [end for end in ends if end[1] >= ax.get_ylim()[0]])
-    kept = count - left_out
-    fig.suptitle(f"Bound of K draws on the log evidence, mean of {_data(kept)}")
-    ax.set(xlabel="number of draws K", ylabel="log evidence (nats per datum)")
-    if notes:
-        fig.supxlabel("\n".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
-    return fig
-
-
-def _mean_curves(curves: Mapping[str, Mapping[int, ArrayLike]]) -> tuple[dict[str, np.ndarray], int, int]:
-    """``(K, mean)`` of every curve, the number of data, and how many of them no curve's mean has."""
-    stacks = {}
-    for name, curve in curves.items():
-        ks = sorted(curve)
-        if not ks or ks[0] < 1:
-            raise InputError(f"curves: expected numbers of draws from 1 in {name!r}, got {ks[:1]}")
-        stacks[name] = (np.array(ks, float), np.stack([as_rows(curve[k], f"curves[{name!r}][{k}]")[:, 0] for k in ks]))
-    counts = {name: bounds.shape[1] for name, (_, bounds) in stacks.items()}
-    if len(set(counts.values())) != 1:
-        raise InputError(f"curves: expected one or more, all of the same data, got numbers of data {counts}")
-    kept = np.all([np.isfinite(bounds[-1]) for _, bounds in stacks.values()], axis=0)
-    if not kept.any():
-        raise InputError("curves: no datum has a finite bound at the last K of every curve (did the fit diverge?)")
-    # A lower bound of minus infinity is one; NaN and plus infinity are not, but are not drawn either.
-    with np.errstate(invalid="ignore"):
-        means = {name: np.stack([ks, bounds[:, kept].mean(1)], 1) for name, (ks, bounds) in stacks.items()}
-    return means, len(kept), int((~kept).sum())
-
-
-def _crop(ax: Axes, means: Mapping[str, np.ndarray], levels: Sequence[float]) -> list[str]:
-    """Leave out what lies far below the best curve; say so."""
-    finite = {name: points[np.isfinite(points[:, 1])] for name, points in means.items()}
-    best = max(finite.values(), key=lambda points: float(points[-1, 1]))
-    everything = np.concatenate([*(points[:, 1] for points in finite.values()), levels])
-    top = float(everything.max())
-    reach = max(top - float(best[:, 1].min()), 1e-3 * abs(top), 1e-6)
-    low = top - 1.3 * reach
-    low = float(everything[everything >= low].min())
-    margin = 0.08 * (top - low) or 0.5
-    ax.set_ylim(low - 2 * margin, top + margin)
-    notes = []
-    for name, points in finite.items():
-        below = points[points[:, 1] < low]
-        if len(below) == len(points):
-            notes.append(f"{name} lies below the axis, {number(points[-1, 1], '.2f')} at K = {_draws(points[-1, 0])}")
-        elif len(below):
-            what = f"up to K = {_draws(below[-1, 0])}" if len(below) > 1 else f"at K = {_draws(below[0, 0])}"
-            notes.append(f"{name} lies below the axis {what}, lowest {number(below[:, 1].min(), '.2f')}")
-    return notes + [f"a reference lies below the axis: {number(v, '.2f')}" for v in levels if v < low]
-
-
-def _name_ends(ax: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Each line's name and last value in the right margin, pushed apart so that none hides another."""
-    low, high = ax.get_ylim()
-    heights = spread(np.array([(value - low) / (high - low) for _, value, _ in ends]), 0.055)
-    leader: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.9, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0}
-    for (name, value, colour), height in zip(ends, heights, strict=True):
-        ax.annotate(
-            f"{name} {number(value, '.2f')}",
-            (1, value),
-            (1.035, height),
-            xycoords=ax.get_yaxis_transform(),
-            textcoords="axes fraction",
-            va="center",
-            fontsize="small",
-            color=INK,
-            arrowprops=leader | {"color": colour},
-            annotation_clip=False,
-        )
-
-
-def spread(heights: np.ndarray, gap: float) -> np.ndarray:
-    """Heights in order, at least ``gap`` apart, each group of crowded ones about its middle.
-
-    Example:
-        >>> spread(np.array([0.5, 0.0, 0.5]), 0.25).tolist()
-        [0.375, 0.0, 0.625]
-    """
-    order = np.argsort(heights, kind="stable")
-    groups = [[float(heights[i])] for i in order]
-
-    def placed(group: list[float]) -> np.ndarray:
-        return np.mean(group) + gap * (np.arange(len(group)) - (len(group) - 1) / 2)
-
-    i = 0
-    while i + 1 < len(groups):
-        if placed(groups[i + 1])[0] - placed(groups[i])[-1] < gap - 1e-12:
-            groups[i : i + 2] = [groups[i] + groups[i + 1]]
-            i = max(i - 1, 0)
-        else:
-            i += 1
-    result = np.empty(len(heights))
-    result[order] = np.concatenate([placed(group) for group in groups]) if groups else []
-    return result
-
-
-def _draws(k: float) -> str:
-    return f"{k:.0f}"
-
-
-def _data(count: int) -> str:
-    return f"{count} data" if count > 1 else "1 datum"
 
 
 def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
@@ -290,7 +103,7 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
 
     bad = int((known > threshold).sum())
     share = f" ({100 * bad / len(shapes):.0f} %)" if bad else ""
-    told = f"{bad or 'none'} of {_data(len(shapes))}{share} above {number(threshold)}"
+    told = f"{bad or 'none'} of {count_of_data(len(shapes))}{share} above {number(threshold)}"
     fig.suptitle(f"Pareto shape of the weights: {told}")
     notes = ["above the threshold, an estimate is doubtful"] if bad else []
     if unknown:

@@ -22,7 +22,7 @@ from ppl_vae.plots import (
     worst_explained,
 )
 from ppl_vae.plots._common import BLUE, ORANGE, PALE
-from ppl_vae.plots.evidence import spread
+from ppl_vae.plots.bound import spread
 
 RNG = np.random.default_rng(11)
 INF, NAN = np.inf, np.nan

@@ -161,13 +161,13 @@ def made(name: str) -> tuple[Any, Program, Batch, Tensor]:
         return module, Program(module), batch, log_evidence(module, *batch)
 
 
-def close(log_values: Tensor, expected: Tensor | float, most: float = 0.08) -> None:
+def close(log_values: Tensor, expected: Tensor | float, most: float = 0.08) -> bool:
     """Log of the mean over the first dimension, within its Monte Carlo error, which is at most so large."""
     estimate = log_values.logsumexp(0) - math.log(len(log_values))
     error = (log_values - estimate).exp().std(0) / len(log_values) ** 0.5
     assert (error < most).all(), f"no test: standard errors {error.tolist()}"
     # 14 programs of 3 data, two starts, four averages: 4.5 standard errors hold for all with probability 0.998
-    assert ((estimate - expected).abs() < 4.5 * error + 1e-9).all(), (estimate, expected, error)
+    return bool(((estimate - expected).abs() < 4.5 * error + 1e-9).all())
 
 
 def fitted(u: Tensor, scale: float, df: float) -> dist.MultivariateStudentT:
@@ -190,17 +190,17 @@ def test_both_are_densities_over_unconstrained_space(name: str, start: Start) ->
         assert log_start.shape == log_target.shape == (20000, 3)
         log_weight = log_target - log_start
         if (name, start) != ("inner_plate", "guide"):  # whose tails are too light for importance sampling
-            close(log_weight, evidence, most=0.25)
-        close(fitted(u, 0.3, 50.0).log_prob(u) - log_start, 0.0)
+            assert close(log_weight, evidence, most=0.25)
+        assert close(fitted(u, 0.3, 50.0).log_prob(u) - log_start, 0.0)
         proposal = fitted(u, 1.2, 5.0)
         v = proposal.sample((10000,))
-        close(path.log_densities(v)[0] - proposal.log_prob(v), 0.0)
+        assert close(path.log_densities(v)[0] - proposal.log_prob(v), 0.0)
         posterior = (
             torch.multinomial(log_weight.softmax(0).T, 2000, replacement=True).T[..., None].expand(-1, -1, u.shape[2])
         )
         proposal = fitted(u.gather(0, posterior), 1.5, 5.0)
         v = proposal.sample((10000,))
-        close(path.log_densities(v)[1] - proposal.log_prob(v), evidence)
+        assert close(path.log_densities(v)[1] - proposal.log_prob(v), evidence)
 
 
 def plain(fn: Any, batch: Batch, values: dict[str, Tensor], *, latents_only: bool) -> tuple[Tensor, Tensor]:
@@ -289,7 +289,7 @@ def test_a_masked_latent_has_no_part(start: Start) -> None:
         torch.testing.assert_close(path.log_densities(elsewhere), (log_start, log_target))
         assert not torch.equal(elsewhere, u)
         if start == "prior":
-            close(log_target - log_start, random_walk(module, x, lengths), most=0.3)
+            assert close(log_target - log_start, random_walk(module, x, lengths), most=0.3)
 
 
 class MaskedInside(nn.Module):
@@ -337,7 +337,7 @@ def test_simulated_latents_are_a_draw_from_the_posterior() -> None:
         _, log_target = path.log_densities(u)
         narrow = dist.Normal(simulation.batch[0], 0.3).log_prob(u[0, :, 0])
         evidence = switch_evidence(program.module, simulation.batch[0])
-    close(narrow + evidence - log_target[0], 0.0)  # averaged over x ~ p(x) as well
+    assert close(narrow + evidence - log_target[0], 0.0)  # averaged over x ~ p(x) as well
 
 
 class Poissons(nn.Module):
