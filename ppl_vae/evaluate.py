@@ -60,6 +60,7 @@ def evaluate(
         Evaluation: nats per datum; the seed is the run's, so that the same command gives the same numbers.
     """
     run, data = Run.open(folder), load_data(folder)
+    run.check_writable()
     vi = load(folder, accelerator=accelerator)
     arrays = numbered(data, part, num_data, vi.seed)
     names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]

@@ -45,14 +45,16 @@ def write_figures(run: Run, vi: VariationalInference, data: Dataset) -> None:
     run.write_figure("elbo", elbo_over_epochs(run.metrics()))
 
     draws = vi.posterior(numbered(data, "test", RECONSTRUCTIONS, vi.seed), num_samples=32)
-    site, shape = picture(draws, data)
-    pairs = [as_drawn(draws.data[site], shape), as_drawn(draws.means[site].mean(0), shape)]
-    run.write_figure("reconstructions", reconstructions(*pairs, image_shape=shape))
+    *pair, shape = pictures(draws, data)
+    run.write_figure("reconstructions", reconstructions(*pair, image_shape=shape))
     samples = vi.sample(PRIOR_DRAWS, mean=True)
-    samples = samples[site] if isinstance(samples, dict) else samples
+    if isinstance(samples, dict):
+        image = next((x for x in samples.values() if shape is not None and x[0].size == np.prod(shape)), None)
+        joined = [x.reshape(len(x), -1) for x in samples.values()]
+        samples = np.concatenate(joined, 1) if image is None else image
     run.write_figure("prior", prior_samples(as_drawn(samples, shape), image_shape=shape))
 
-    if draws.latents:
+    if vi.has_latents:
         chosen = numbered(data, "test", LATENT_DATA, vi.seed)
         labels = chosen.get("y")
         run.write_figure(
@@ -89,28 +91,32 @@ def write_evidence_figures(
         log_evidence = evidence[best].log_evidence.numpy()
         worst = np.argsort(log_evidence)[:WORST_DATA]
         draws = vi.posterior({name: array[worst] for name, array in arrays.items()}, num_samples=32)
-        site, shape = picture(draws, data)
-        figures["worst"] = worst_explained(
-            as_drawn(draws.data[site], shape),
-            as_drawn(draws.means[site].mean(0), shape),
-            log_evidence[worst],
-            image_shape=shape,
-            rows=arrays["_row"][worst],
-        )
+        seen, means, shape = pictures(draws, data)
+        labels = arrays["_row"][worst]
+        figures["worst"] = worst_explained(seen, means, log_evidence[worst], image_shape=shape, rows=labels)
     if (used := evaluation.diagnostics) is not None:
-        by_dimension = used.divergence_by_dimension.numpy()
-        if np.isfinite(by_dimension).all():
-            figures["divergence"] = divergence_per_dimension(by_dimension, used.active.numpy())
+        by_dimension, names = used.divergence_by_dimension.numpy(), used.dimensions
+        if np.isfinite(by_dimension).all() and used.active is not None:
+            figures["divergence"] = divergence_per_dimension(by_dimension, used.active.numpy(), names=names)
         columns = (used.draws.numpy(), used.prior_draws.numpy(), used.aggregated_divergence.numpy())
-        figures["aggregated"] = aggregated_posterior(*columns)
+        figures["aggregated"] = aggregated_posterior(*columns, names=names)
     run.write_figures(figures, among=EVIDENCE_FIGURES)
 
 
-def picture(draws: PosteriorDraws, data: Dataset) -> tuple[str, tuple[int, ...] | None]:
-    """The observed site to draw, the largest where there are several, and its shape if it is an image."""
-    site = max(draws.data, key=lambda name: int(draws.data[name][0].size))
+def pictures(draws: PosteriorDraws, data: Dataset) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:
+    """Data ``(N, ...)``, their posterior-predictive means, and their shape where they are images.
+
+    Where several sites are observed, the one that is an image is drawn, or else all of them as one vector.
+    """
+    means = {name: mean.mean(0) for name, mean in draws.means.items()}
     shape = data.image_shape
-    return site, shape if shape is not None and draws.data[site][0].size == np.prod(shape) else None
+    images = [name for name, x in draws.data.items() if shape is not None and x[0].size == np.prod(shape)]
+    if shape is not None and images:
+        return as_images(draws.data[images[0]], shape), as_images(means[images[0]], shape), shape
+    if len(means) == 1:
+        return next(iter(draws.data.values())), next(iter(means.values())), None
+    joined = (np.concatenate([x.reshape(len(x), -1) for x in part.values()], 1) for part in (draws.data, means))
+    return next(joined), next(joined), None
 
 
 def numbered(data: Dataset, part: str, num_data: int | None, seed: int) -> dict[str, np.ndarray]:

@@ -128,8 +128,8 @@ def test_evaluation_in_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatc
     with seeded(0):
         vi = VariationalInference(FactorAnalysis(6, 2).double(), max_epochs=30, num_samples=3000).fit(x)
     whole = vi.evidence(x)
-    monkeypatch.setattr("ppl_vae.estimator.estimators.ROWS_PER_PASS", 7)
-    monkeypatch.setattr("ppl_vae.estimator.estimators.NUMBERS_PER_PASS", 40_000)
+    monkeypatch.setattr("ppl_vae.estimator.passes.ROWS_PER_PASS", 7)
+    monkeypatch.setattr("ppl_vae.estimator.passes.NUMBERS_PER_PASS", 40_000)
     parts = vi.evidence(x)
     error = (whole.mcse**2 + parts.mcse**2).sqrt()
     assert ((whole.log_evidence - parts.log_evidence).abs() < 4 * error).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import arviz
 import numpy as np
@@ -18,11 +19,12 @@ from torch import Tensor, nn
 
 from ppl_vae import VariationalInference, evaluate, fit
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.estimator import ESTIMATORS
-from ppl_vae.estimator.passes import numbers_per_draw
+from ppl_vae.estimator import ESTIMATORS, diagnose, estimators
+from ppl_vae.estimator.evaluation import Diagnostics
+from ppl_vae.estimator.passes import _Sizes, numbers_per_draw
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
-from ppl_vae.program import seeded
+from ppl_vae.program import Program, seeded
 
 QUICK = ["--max-epochs", "2", "--num-samples", "10", "--model.hidden", "[8]", "--model.latent_dim", "2"]
 FAST = ["--num-samples", "100", "--num-temperatures", "5", "--num-chains", "4", "--num-simulated", "20"]
@@ -101,7 +103,9 @@ def test_numbers_do_not_depend_on_what_else_is_asked_for() -> None:
 
 def test_exact_where_it_is_known_is_taken_by_default() -> None:
     x = normal(30, 6).numpy()
-    vi = fitted(FactorAnalysis(6, 2).double(), x, num_samples=500)
+    with seeded(0):
+        module = FactorAnalysis(6, 2).double()
+    vi = VariationalInference(module, max_epochs=100, learning_rate=0.02, validation_fraction=0, num_samples=500).fit(x)
     rows = vi.evaluate(x).rows
     assert list(rows) == ["elbo", "iwae", "exact"]
     assert (rows["exact"].mcse, rows["exact"].bound, rows["exact"].doubtful) == (0, "exact", 0)
@@ -149,7 +153,7 @@ def test_few_draws_and_one_datum_give_a_clear_answer(num_samples: int, num_data:
             assert row.mcse == math.inf
             assert row.doubtful == (name != "elbo")
     if num_samples <= 20:
-        assert any("too few to tell" in sentence for sentence in evaluation.warnings())
+        assert any("nobody can tell" in sentence for sentence in evaluation.warnings())
 
 
 class Impossible(nn.Module):
@@ -183,7 +187,7 @@ def test_weights_that_are_all_zero() -> None:
         assert evidence.ess[1] == 0
         assert bool(evidence.doubtful[1])
         assert evaluation.rows[name].log_evidence == -math.inf
-        assert f"{name}: log evidence -inf for 1 data" in " ".join(evaluation.warnings())
+        assert f"{name}: log evidence -inf of 1 datum" in " ".join(evaluation.warnings())
     assert "nan" not in (evaluation.table("test") + json.dumps(evaluation.numbers(), default=str)).lower()
 
 
@@ -213,7 +217,8 @@ def test_a_guide_that_is_too_narrow_is_reported_and_a_wider_proposal_mends_it() 
         wide.rows["exact"].log_evidence, abs=4 * wide.rows["iwae"].mcse
     )
     annealed = vi.evaluate(x, estimators=("iwae", "ais"), num_samples=30, num_temperatures=50)
-    assert any("nats below ais" in sentence for sentence in annealed.warnings())
+    assert any("nats below ais, also a lower bound" in sentence for sentence in annealed.warnings())
+    assert any("nats below exact, the evidence itself" in sentence for sentence in narrow.warnings())
 
 
 def test_the_error_of_a_mean_has_its_bias() -> None:
@@ -235,3 +240,64 @@ def test_the_widest_tensor_is_measured() -> None:
     vi = VariationalInference(program, max_epochs=1, validation_fraction=0).fit(x.numpy())
     with torch.no_grad():
         assert numbers_per_draw(lambda k: vi.program_.log_weights((x,), k)) == 8 * 300  # the hidden layer
+
+
+def test_diagnostics_of_few_data_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single datum has all the draws from the prior, in several passes, and the average of several is the average."""
+    x = bits(1, 6).float().numpy()
+    vi = VariationalInference(VAE(data_dim=6, latent_dim=2, hidden=[32]), max_epochs=1, validation_fraction=0).fit(x)
+    template, program = (torch.as_tensor(x),), vi.program_
+
+    def diagnosed(numbers: int) -> tuple[Diagnostics, int]:
+        monkeypatch.setattr("ppl_vae.estimator.passes.NUMBERS_PER_PASS", numbers)
+        with program.scope(training=False), _Sizes() as mode:
+            found = diagnose.diagnose(program, template, lambda size: iter([template]), 1, seed=0)
+        assert found is not None
+        return found, max(mode.sizes)
+
+    (many, size), (few, _) = diagnosed(2**14), diagnosed(2**21)
+    assert size <= 2**14
+    assert many.prior_draws.shape == few.prior_draws.shape == (diagnose.PRIOR_DRAWS, 2)
+    assert many.reconstruction == pytest.approx(few.reconstruction, abs=0.1)
+    torch.testing.assert_close(many.divergence_by_dimension, few.divergence_by_dimension)  # a closed form
+
+
+class Scaled(nn.Module):
+    """A latent of this scale, half of whose variance an observation tells, and another that nothing looks at."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale), requires_grad=False)
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), self.scale).to_event(1))
+            pyro.sample("x", dist.Normal(z[..., :1], self.scale).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            spread = torch.stack([self.scale / 2**0.5, self.scale])
+            pyro.sample("z", dist.Normal(torch.cat([x / 2, 0 * x], -1), spread).to_event(1))
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
+def test_whether_a_dimension_is_active_does_not_depend_on_the_scale_of_its_prior(scale: float) -> None:
+    x = scale * 2**0.5 * normal(200, 1).float()
+    program = Program(Scaled(scale))
+    with program.scope(training=False):
+        found = diagnose.diagnose(program, (x,), lambda size: iter([(x,)]), len(x), seed=0)
+    assert found is not None
+    assert found.active.tolist() == [True, False]
+
+
+def test_bdmc_simulates_the_same_data_whatever_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are annealed at once: else the bounds of two settings are of different data."""
+    x = normal(40, 3).float().numpy()
+    vi = VariationalInference(FactorAnalysis(data_dim=3, latent_dim=1), max_epochs=1, validation_fraction=0).fit(x)
+    together = vi.evidence(x, estimator="bdmc", num_temperatures=20)
+    monkeypatch.setattr("ppl_vae.estimator.passes.NUMBERS_PER_PASS", 2**10)
+    monkeypatch.setattr(estimators, "bdmc", count := Mock(wraps=estimators.bdmc))
+    apart = vi.evidence(x, estimator="bdmc", num_temperatures=20, num_chains=32)
+    assert count.call_count > 1
+    difference = (apart.log_evidence - together.log_evidence).abs()
+    assert (difference < 6 * torch.hypot(apart.mcse, together.mcse) + 0.01).all()

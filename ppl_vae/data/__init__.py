@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ppl_vae.data.batches import Batches, subset
 from ppl_vae.data.binarize import BINARIZE, Binarize
-from ppl_vae.data.checks import as_condition, check_arrays
+from ppl_vae.data.checks import as_condition, name_arrays
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.images import as_images
 from ppl_vae.data.load import DATASETS, load_dataset
@@ -29,9 +29,9 @@ __all__ = [
     "Dataset",
     "as_condition",
     "as_images",
-    "check_arrays",
     "hold_out",
     "import_torchvision",
     "load_dataset",
+    "name_arrays",
     "subset",
 ]

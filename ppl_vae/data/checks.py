@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -150,3 +150,35 @@ def as_condition(name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
             f"the condition {name!r} has shape {tuple(value.shape)}: expected {(num_data, *like.shape[1:])}, or "
             f"one value for all"
         ) from None
+
+
+def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> dict[str, np.ndarray]:
+    """What a caller passed to a fit or to a fitted object, as named arrays that have been checked.
+
+    Args:
+        owner: whose, for a message.
+        where: and in which call.
+        arrays: in the order of the model's arguments, None for those that are left out; or one mapping.
+        arguments: names of the model's arguments; whole numbers of the first become real ones.
+
+    Raises:
+        InputError: more arrays than arguments, or arrays that do not pass ``check_arrays``.
+
+    Example:
+        >>> name_arrays("VAE", "fit", [[[0, 1], [1, 1]]], ["x", "y"])["x"].dtype
+        dtype('float32')
+    """
+    given = [array for array in arrays if array is not None]
+    if len(given) == 1 and isinstance(given[0], Mapping):
+        named = {name: np.asarray(array) for name, array in given[0].items()}
+    else:
+        if len(given) > len(arguments):
+            raise InputError(
+                f"{where}: {len(given)} arrays given, the model takes {len(arguments)}: {', '.join(arguments)}"
+            )
+        named = {name: np.asarray(array) for name, array in zip(arguments, given, strict=False)}
+    check_arrays(owner, where, named)
+    for name in {"x", *arguments[:1]} & named.keys():
+        if named[name].dtype.kind in "biu":  # bits and counts are real numbers to a likelihood
+            named[name] = named[name].astype(np.float32)
+    return named

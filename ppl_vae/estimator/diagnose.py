@@ -11,15 +11,19 @@ import torch
 from torch import Tensor
 
 from ppl_vae.estimator.evaluation import Diagnostics
-from ppl_vae.estimator.passes import NUMBERS_PER_PASS, ROWS_PER_PASS, numbers_per_draw
+from ppl_vae.estimator.passes import measure, passes
 from ppl_vae.estimator.results import mean_and_error
 from ppl_vae.evidence import active_units, marginal_divergence
-from ppl_vae.program import Batch, Program, elbo_terms, seeded
+from ppl_vae.program import Batch, ElboTerms, Program, elbo_terms, seeded
 
 DRAWS = 16
-"""Draws per datum of the ELBO's two terms."""
+"""Draws per datum of the ELBO's two terms, at least."""
+ELBO_DRAWS = 5000
+"""Draws of the ELBO's two terms, at least, over all data: their sum stands beside an ELBO of many more."""
 PRIOR_DRAWS = 2000
 """Draws from the prior, at least, over all data."""
+UNIT_SCALE = 0.1
+"""A prior whose draws' standard deviation is nearer to one than this counts as of unit scale: six of its errors."""
 
 
 @torch.no_grad()
@@ -39,16 +43,16 @@ def diagnose(
         sizes = {name: mean.shape[1:] for name, mean in program.posterior_mean(template, 1).items()}
         if not sizes:
             return None
-        num_prior = math.ceil(PRIOR_DRAWS / num_data)
-        per_datum = numbers_per_draw(partial(program.log_weights, template)) / len(template[0])
-        rows = int(NUMBERS_PER_PASS / (max(DRAWS, num_prior) * per_datum))
+        num_draws, num_prior = max(DRAWS, math.ceil(ELBO_DRAWS / num_data)), math.ceil(PRIOR_DRAWS / num_data)
+        room = measure(partial(program.log_weights, template), len(template[0]))
         parts = []
-        for batch in batches(max(1, min(ROWS_PER_PASS, rows))):
-            terms = elbo_terms(program, batch, DRAWS)
+        for batch in batches(room.rows(DRAWS)):
+            at_once = room.draws(len(batch[0]))
+            terms = _averaged([(elbo_terms(program, batch, k), k) for k in passes(num_draws, at_once)])
             means = _columns(program.posterior_mean(batch), sizes)
             draws = _columns({name: z[0] for name, z in program.posterior(batch).latents.items()}, sizes)
-            prior = program.prior(batch, num_prior).latents
-            prior_draws = _columns({name: z.flatten(0, 1) for name, z in prior.items()}, sizes)
+            priors = [program.prior(batch, k).latents for k in passes(num_prior, at_once)]
+            prior_draws = torch.cat([_columns({n: z.flatten(0, 1) for n, z in p.items()}, sizes) for p in priors])
             by_dimension = torch.cat([_per_dimension(terms.by_site.get(n), len(means), s) for n, s in sizes.items()], 1)
             parts.append((terms.reconstruction, terms.divergence, by_dimension.to(means), means, draws, prior_draws))
     reconstruction, divergence, by_dimension, means, draws, prior_draws = (
@@ -59,10 +63,31 @@ def diagnose(
         *mean_and_error(divergence),
         dimensions=tuple(name for site, size in sizes.items() for name in _names(site, size)),
         divergence_by_dimension=by_dimension.mean(0),
-        active=active_units(means) if num_data > 1 else torch.zeros(means.shape[1], dtype=torch.bool),
+        active=active_units(means / _scales(prior_draws)) if num_data > 1 else None,
         aggregated_divergence=marginal_divergence(draws, prior_draws),
         draws=draws,
         prior_draws=prior_draws,
+    )
+
+
+def _scales(prior_draws: Tensor) -> Tensor:
+    """Standard deviations of draws from the prior ``(M, D)``; one where they are one up to their error, or zero."""
+    scales = prior_draws.std(0)
+    return scales.masked_fill(((scales - 1).abs() < UNIT_SCALE) | (scales == 0), 1.0)
+
+
+def _averaged(found: list[tuple[ElboTerms, int]]) -> ElboTerms:
+    """The average over all draws, of averages over some of them each."""
+    total = sum(k for _, k in found)
+
+    def mean(terms: list[Tensor]) -> Tensor:
+        return torch.stack([term * (k / total) for term, (_, k) in zip(terms, found, strict=True)]).sum(0)
+
+    parts = [part for part, _ in found]
+    return ElboTerms(
+        mean([part.reconstruction for part in parts]),
+        mean([part.divergence for part in parts]),
+        {name: mean([part.by_site[name] for part in parts]) for name in parts[0].by_site},
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator.passes import NUMBERS_PER_PASS, ROWS_PER_PASS, numbers_per_draw
+from ppl_vae.estimator.passes import ROWS_PER_PASS, measure
 from ppl_vae.evidence import (
     Annealing,
     Evidence,
@@ -190,22 +190,19 @@ def _plan(program: Program, template: Batch, names: list[str], settings: Setting
         source = program.log_prior_weights
     else:
         source = widened(program, settings.proposal_scale, settings.proposal_df).log_weights
-    per_datum = numbers_per_draw(partial(source, template)) / few
+    room = measure(partial(source, template), few)
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
-        at_once = max(1, int(NUMBERS_PER_PASS / (per_datum * len(batch[0]))))
-        log_weights = partial(source, batch)
+        log_weights, at_once = partial(source, batch), room.draws(len(batch[0]))
         weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
         return {name: _FROM_WEIGHTS[name](weights) for name in names}
 
-    rows = max(1, min(ROWS_PER_PASS, int(NUMBERS_PER_PASS / per_datum)))
-    return rows, settings.num_samples, weighed
+    return room.rows(), settings.num_samples, weighed
 
 
 def _rows_to_anneal(program: Program, template: Batch, settings: Settings) -> int:
     path = annealing_path(program, template, settings.start)
-    per_datum = numbers_per_draw(lambda k: path.log_densities(path.draw(k))) / len(template[0])
-    return max(1, int(NUMBERS_PER_PASS / (per_datum * max(1, settings.num_chains))))
+    return measure(lambda k: path.log_densities(path.draw(k)), len(template[0])).rows(settings.num_chains)
 
 
 def _bdmc(
@@ -215,29 +212,37 @@ def _bdmc(
     num_simulated: int,
     settings: Settings,
 ) -> dict[str, Evidence]:
-    """Bounds for data that are simulated under the conditions of the first data."""
+    """Bounds for data that are simulated under the conditions of the first data.
+
+    They are simulated before any is annealed: they are the same whatever the settings, which so can be compared.
+    """
     conditions = next(batches(num_simulated))
+    starts = range(0, num_simulated, ROWS_PER_PASS)
+    simulations = [simulate(program, tuple(x[at : at + ROWS_PER_PASS] for x in conditions)) for at in starts]
     rows = _rows_to_anneal(program, template, settings)
     parts = []
     with _bar("bdmc", num_steps(settings.annealing, sandwich=True) * num_simulated) as bar:
-        for row in range(0, num_simulated, rows):
-            simulation = simulate(program, tuple(tensor[row : row + rows] for tensor in conditions))
-            path = annealing_path(program, simulation.batch, settings.start)
-            size = len(simulation.batch[0])
+        for start, simulation in zip(starts, simulations, strict=True):
+            for row in range(0, len(simulation.batch[0]), rows):
+                batch = tuple(tensor[row : row + rows] for tensor in simulation.batch)
+                latents = {name: z[:, row : row + rows] for name, z in simulation.latents.items()}
+                path = annealing_path(program, batch, settings.start)
+                size = len(batch[0])
 
-            def progress(done: int, size: int = size) -> None:
-                bar.update(done * size)
+                def progress(done: int, size: int = size) -> None:
+                    bar.update(done * size)
 
-            parts.append(
-                bdmc(
-                    path.draw,
-                    path.log_densities,
-                    path.flat(simulation.latents)[0],
-                    settings.annealing,
-                    first_datum=row,
-                    progress=progress,
+                exact_draw, first = path.flat(latents)[0], start + row
+                parts.append(
+                    bdmc(
+                        path.draw,
+                        path.log_densities,
+                        exact_draw,
+                        settings.annealing,
+                        first_datum=first,
+                        progress=progress,
+                    )
                 )
-            )
     return {"bdmc": _join(parts)}
 
 

@@ -47,8 +47,8 @@ class Diagnostics(NamedTuple):
     """Names of the latent dimensions, such as ``z[3]``."""
     divergence_by_dimension: Tensor
     """KL of each dimension, averaged over data, ``(D,)``; NaN where the dimensions of a latent depend on each other."""
-    active: Tensor
-    """Whether a dimension's posterior mean varies over the data, ``(D,)``."""
+    active: Tensor | None
+    """Whether a dimension's posterior mean varies over the data, ``(D,)``; a single datum cannot tell, None."""
     aggregated_divergence: Tensor
     """Estimated KL(aggregated posterior || prior) of each dimension, ``(D,)``."""
     draws: Tensor
@@ -112,20 +112,18 @@ class Evaluation(NamedTuple):
                 f"{bdmc.upper:.2f}, {apart}"
             )
         if (used := self.diagnostics) is not None:
-            text.append(
-                f"ELBO = reconstruction {used.reconstruction:.2f} - KL {used.divergence:.2f}; {int(used.active.sum())} "
-                f"of {len(used.active)} latent dimensions active"
-            )
+            text.append(f"ELBO = reconstruction {used.reconstruction:.2f} - KL {used.divergence:.2f}{_activity(used)}")
         return "\n".join(text)
 
     def label(self, name: str) -> str:
         """An estimator with the effort that it took."""
         s = self.settings
         if name in ("prior", "iwae", "cubo"):
-            return f"{name}, {s.num_samples} draws"
+            return f"{name}, {_counted(s.num_samples, 'draw')}"
         if name in ("ais", "bdmc"):
-            simulated = f", {self.rows[name].num_data} simulated data" if name == "bdmc" else ""
-            return f"{name}, {s.num_chains} chains of {s.num_temperatures}{simulated}"
+            data = "datum" if self.rows[name].num_data == 1 else "data"
+            simulated = f", {self.rows[name].num_data} simulated {data}" if name == "bdmc" else ""
+            return f"{name}, {_counted(s.num_chains, 'chain')} of {s.num_temperatures}{simulated}"
         return name
 
     def warnings(self) -> list[str]:
@@ -133,15 +131,16 @@ class Evaluation(NamedTuple):
         sentences = []
         for name, evidence in self.evidence.items():
             sentences += _doubts(name, evidence, self.settings)
-        for name in ("iwae", "prior"):
-            better = self.rows.get("ais")
-            if better and (row := self.rows.get(name)) and row.mcse < math.inf:
-                gap = better.log_evidence - row.log_evidence
-                if gap > max(0.01, 3 * math.hypot(row.mcse, better.mcse)):
-                    sentences.append(
-                        f"{name} lies {gap:.2f} nats below ais: both are lower bounds on average, so that {name} "
-                        f"understates the evidence by that much at least"
-                    )
+        lower = {name: self.rows[name] for name in ("exact", "ais", "iwae", "prior") if name in self.rows}
+        lower = {name: row for name, row in lower.items() if math.isfinite(row.log_evidence + row.mcse)}
+        best = max(lower, key=lambda name: lower[name].log_evidence, default=None)
+        for name, row in lower.items():
+            gap = lower[best].log_evidence - row.log_evidence if best else 0.0
+            if best and gap > max(0.01, 3 * math.hypot(row.mcse, lower[best].mcse)):
+                why = "the evidence itself" if best == "exact" else "also a lower bound on average"
+                sentences.append(
+                    f"{name} lies {gap:.2f} nats below {best}, {why}: it understates the evidence by about that"
+                )
         return sentences
 
     def score(self) -> dict[str, Any]:
@@ -165,25 +164,27 @@ class Evaluation(NamedTuple):
             rows[name]["bits_per_dimension"] = self.bits_per_dimension(row.log_evidence)
         answer: dict[str, Any] = {"num_data": self.num_data, "estimators": rows, "warnings": self.warnings()}
         if (d := self.diagnostics) is not None:
+            active = [None] * len(d.dimensions) if d.active is None else d.active.tolist()
+            numbers = (d.divergence_by_dimension.tolist(), active, d.aggregated_divergence.tolist())
             answer["diagnostics"] = {
                 "reconstruction": d.reconstruction,
                 "reconstruction_se": d.reconstruction_se,
                 "divergence": d.divergence,
                 "divergence_se": d.divergence_se,
-                "active_units": int(d.active.sum()),
+                "active_units": None if d.active is None else int(d.active.sum()),
                 "dimensions": {
-                    name: {"divergence": kl, "active": active, "aggregated_divergence": aggregated}
-                    for name, kl, active, aggregated in zip(
-                        d.dimensions,
-                        d.divergence_by_dimension.tolist(),
-                        d.active.tolist(),
-                        d.aggregated_divergence.tolist(),
-                        strict=True,
-                    )
+                    name: dict(zip(("divergence", "active", "aggregated_divergence"), row, strict=True))
+                    for name, row in zip(d.dimensions, zip(*numbers, strict=True), strict=True)
                 },
             }
         answer["settings"] = asdict(self.settings)
         return answer
+
+
+def _activity(used: Diagnostics) -> str:
+    if used.active is None:
+        return ""
+    return f"; {int(used.active.sum())} of {len(used.active)} latent dimensions active"
 
 
 def summarise(estimates: Mapping[str, Estimate]) -> dict[str, Row]:
@@ -222,23 +223,31 @@ def _error_of_mean(mcse: Tensor, biased: bool) -> float:
     return math.sqrt(variance.sum().item() / len(mcse) ** 2 + bias.item() ** 2)
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _doubts(name: str, evidence: Evidence, settings: Settings) -> list[str]:
     """What is doubtful about an estimator's answers, in plain sentences."""
     sentences = []
     if nothing := int((evidence.log_evidence == -math.inf).sum()):
-        sentences.append(f"{name}: log evidence -inf for {nothing} data: no draw of the latents explains them")
+        data = "1 datum" if nothing == 1 else f"{nothing} data"
+        sentences.append(f"{name}: log evidence -inf of {data}: no draw of the latents explains them")
     share = evidence.doubtful.double().mean().item()
     if share == 0:
         return sentences
     whose = f"{share:.1%} of the data"
     if name in ("prior", "iwae", "cubo"):
         if settings.num_samples <= 20:
-            return [*sentences, f"{name}: {settings.num_samples} draws are too few to tell how far off they are"]
+            draws = _counted(settings.num_samples, "draw")
+            return [*sentences, f"{name}: of {draws} nobody can tell how far off they are; take more --num-samples"]
         limit = threshold(settings.num_samples)
         verdict = "should not be trusted" if share > 0.5 else "is unreliable there"
-        cause = "too few draws of the prior come near their posterior"
-        if name != "prior":
-            cause = "the proposal misses a part of their posterior"
+        cause = {
+            "prior": "too few draws of the prior come near their posterior",
+            "iwae": "the proposal misses a part of their posterior",
+            "cubo": "the squares of their weights have too heavy a tail",
+        }[name]
         remedy = {
             "prior": "take iwae",
             "iwae": "try --proposal-scale 1.2 or --proposal-df 5, or check it by ais",
@@ -247,10 +256,12 @@ def _doubts(name: str, evidence: Evidence, settings: Settings) -> list[str]:
         sentences.append(
             f"{name}: Pareto k above {limit:.2f} for {whose}: {cause}, and the estimate {verdict}; {remedy}"
         )
+    elif settings.num_chains == 1:
+        sentences.append(f"{name}: one chain cannot tell its error; take more --num-chains")
     elif name == "ais":
         sentences.append(
-            f"ais: Monte Carlo error above 0.5 nats, or unknown, for {whose}: the chains disagree; take more "
-            f"--num-temperatures or --num-chains"
+            f"ais: Monte Carlo error above 0.5 nats for {whose}: the chains disagree; take more --num-temperatures or "
+            f"--num-chains"
         )
     elif name == "bdmc":
         sentences.append(

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ppl_vae.program import seeded
+
 ROWS_PER_PASS = 512
 """Data at once, where every datum has few draws."""
 NUMBERS_PER_PASS = 2**21
 """Size of the largest tensor of a pass: what a processor's cache holds, or nearly."""
+
+
+class Room(NamedTuple):
+    """How much fits into a pass.
+
+    Example:
+        >>> Room(numbers=784).draws(num_data=512), Room(numbers=784).rows(num_draws=16)
+        (5, 167)
+    """
+
+    numbers: float
+    """Numbers of the largest tensor, per draw and datum."""
+
+    def draws(self, num_data: int) -> int:
+        """Draws at once, for each of so many data."""
+        return max(1, int(NUMBERS_PER_PASS / (self.numbers * num_data)))
+
+    def rows(self, num_draws: int = 1) -> int:
+        """Data at once, with so many draws each."""
+        return max(1, min(ROWS_PER_PASS, int(NUMBERS_PER_PASS / (self.numbers * max(1, num_draws)))))
+
+
+@torch.no_grad()
+def measure(function: Callable[[int], Any], num_data: int) -> Room:
+    """The room that a function of a number of draws takes, of so many data; random generators stay as they are."""
+    with seeded(None):
+        return Room(numbers_per_draw(function) / num_data)
 
 
 def numbers_per_draw(function: Callable[[int], Any]) -> float:
@@ -31,6 +60,16 @@ def numbers_per_draw(function: Callable[[int], Any]) -> float:
     if len(few) != len(more):
         return max(more) / 4
     return max(1.0, *((b - a) / 2 for a, b in zip(few, more, strict=True)))
+
+
+def passes(num_draws: int, at_once: int) -> list[int]:
+    """So many draws, at most so many at once.
+
+    Example:
+        >>> passes(7, 3)
+        [3, 3, 1]
+    """
+    return [min(at_once, num_draws - done) for done in range(0, num_draws, at_once)]
 
 
 def _sizes(function: Callable[[int], Any], num_draws: int) -> list[int]:

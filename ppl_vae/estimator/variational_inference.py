@@ -14,13 +14,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ppl_vae.data import Batches, as_condition, check_arrays, hold_out
+from ppl_vae.data import Batches, as_condition, hold_out, name_arrays
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator.estimators import make_settings
 from ppl_vae.estimator.evaluate import evaluate_program
 from ppl_vae.estimator.evaluation import Evaluation
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
-from ppl_vae.estimator.passes import NUMBERS_PER_PASS, ROWS_PER_PASS
+from ppl_vae.estimator.passes import ROWS_PER_PASS, Room, measure, passes
 from ppl_vae.estimator.results import PosteriorDraws, join, single
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Epoch, Schedule, Training, amortized_steps, group
@@ -189,17 +189,28 @@ class VariationalInference(BaseEstimator):
         assert self._valid_batches is not None
         draws = max(self.num_particles, -(-VALIDATION_DRAWS // self._valid_batches.num_data))
         with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
-            elbos = [self.program_.log_weights(batch, draws).mean(0) for batch in self._valid_batches.in_order()]
-        return torch.cat(elbos).double().mean().item()
+            total = sum(
+                self.program_.log_weights(batch, k).double().sum().item()
+                for batch in self._valid_batches.in_order()
+                for k in passes(draws, self._room.draws(len(batch[0])))
+            )
+        return total / (draws * self._valid_batches.num_data)
 
     # ------------------------------------------------------------------------------------- using a fitted program
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether there is a posterior to look at: latents that a guide samples."""
+        check_is_fitted(self, "program_")
+        structure = self.program_.structure(self.template_)
+        return set(structure.latents) > set(structure.summed)
 
     def transform(self, *arrays: Any) -> np.ndarray:
         """Posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
         check_is_fitted(self, "program_")
-        means = self._map(arrays, self.program_.posterior_mean)
-        if not means:
+        if not self.has_latents:
             raise InputError(f"{self.program_.name} has no latents to transform to that a guide samples")
+        means = self._map(arrays, self.program_.posterior_mean)
         return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
 
     def score_samples(self, *arrays: Any) -> np.ndarray:
@@ -272,15 +283,15 @@ class VariationalInference(BaseEstimator):
         """Posterior-predictive mean of data, ``(N, ...)``; a dictionary where several sites are observed."""
 
         def means(batch: Batch) -> dict[str, Tensor]:
-            per_draw = max(1, sum(tensor.numel() for tensor in batch))
-            num_draws = int(min(64, max(1, NUMBERS_PER_PASS // per_draw)))
+            num_draws = min(64, self._room.draws(len(batch[0])))
             return {name: mean.mean(0) for name, mean in self.program_.posterior(batch, num_draws).means.items()}
 
         return single(self._map(arrays, means))
 
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
         """Draws of the latents from the guide, and of the data given them."""
-        parts: list[Draws] = self._each_batch(arrays, partial(self.program_.posterior, num_samples=num_samples))
+        draw = partial(self.program_.posterior, num_samples=num_samples)
+        parts: list[Draws] = self._each_batch(arrays, draw, num_samples)
 
         def joined(field: str, axis: int) -> dict[str, np.ndarray]:
             return join([getattr(part, field) for part in parts], axis)
@@ -291,11 +302,11 @@ class VariationalInference(BaseEstimator):
         """A function of a batch that gives named tensors with a row per datum, over all data."""
         return join(self._each_batch(arrays, function))
 
-    def _each_batch(self, arrays: tuple[Any, ...], function: Any) -> list[Any]:
+    def _each_batch(self, arrays: tuple[Any, ...], function: Any, num_draws: int = 1) -> list[Any]:
         """A function of every batch of the data, with the seed's random numbers and the program as it evaluates."""
         named = self._for_fitted(arrays)
         with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
-            return [function(batch) for batch in self._batches(named, ROWS_PER_PASS).in_order()]
+            return [function(batch) for batch in self._batches(named, self._room.rows(num_draws)).in_order()]
 
     # ------------------------------------------------------------------------------------------- saving, loading
 
@@ -339,6 +350,15 @@ class VariationalInference(BaseEstimator):
         self.arguments_ = self.program_.arguments(arrays.keys())
         few = {name: array[:8] for name, array in arrays.items()}
         self.template_ = next(self._batches(few, 8, dynamic).in_order())
+        self.__dict__.pop("_measured", None)
+
+    @property
+    def _room(self) -> Room:
+        """How many draws from the guide fit into a pass; measured once for a program and its data."""
+        if not hasattr(self, "_measured"):
+            with self.program_.scope(training=False):
+                self._measured = measure(partial(self.program_.log_weights, self.template_), len(self.template_[0]))
+        return self._measured
 
     def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
         return Batches(
@@ -352,21 +372,7 @@ class VariationalInference(BaseEstimator):
 
     def _named(self, arrays: tuple[Any, ...], where: str) -> dict[str, np.ndarray]:
         """What a caller passed, as named arrays that have been checked."""
-        given = [array for array in arrays if array is not None]
-        if len(given) == 1 and isinstance(given[0], Mapping):
-            named = {name: np.asarray(array) for name, array in given[0].items()}
-        else:
-            names = self._make_program().argument_names()
-            if len(given) > len(names):
-                raise InputError(
-                    f"{where}: {len(given)} arrays given, the model takes {len(names)}: {', '.join(names)}"
-                )
-            named = {name: np.asarray(array) for name, array in zip(names, given, strict=False)}
-        check_arrays(type(self).__name__, where, named)
-        for name in {"x", *self._make_program().argument_names()[:1]} & named.keys():
-            if named[name].dtype.kind in "biu":  # bits and counts are real numbers to a likelihood
-                named[name] = named[name].astype(np.float32)
-        return named
+        return name_arrays(type(self).__name__, where, arrays, self._make_program().argument_names())
 
     def _for_fitted(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
         """Data for a fitted program, each datum of the shape that it was fitted to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ PANELS = 16
 NAMED_BARS, BARS = 25, 60  # up to 25 bars have their dimension's number; past 60, an inactive tail is left out
 
 
-def divergence_per_dimension(kl: ArrayLike, active: ArrayLike) -> Figure:
+def divergence_per_dimension(kl: ArrayLike, active: ArrayLike, *, names: Sequence[str] | None = None) -> Figure:
     """How much each latent dimension says about a datum, the most talkative first.
 
     Args:
         kl: KL(q(z_d | x) || p(z_d)) averaged over the data, ``(D,)``, nats per datum. One that is not finite has no
             bar, and a note counts it.
         active: whether the dimension is active, ``(D,)``, Boolean; see ``ppl_vae.evidence.active_units``.
+        names: of the dimensions; their numbers by default.
 
     Returns:
         A figure with one axes, a bar a dimension, inactive ones pale. Of more than 60 dimensions, an inactive tail is
@@ -63,7 +65,10 @@ def divergence_per_dimension(kl: ArrayLike, active: ArrayLike) -> Figure:
     if len(shown) == 1:
         ax.set_xlim(-0.5, 2.5)
     if few:
-        ax.set_xticks(ranks, [str(d) for d in shown], fontsize="small")
+        labels = [names[d] if names else str(d) for d in shown]
+        ax.set_xticks(
+            ranks, labels, fontsize="small", rotation=90 if max(map(len, labels)) > 3 and len(labels) > 8 else 0
+        )
         ax.set_xlabel("latent dimension, by its divergence")
     else:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -82,7 +87,9 @@ def divergence_per_dimension(kl: ArrayLike, active: ArrayLike) -> Figure:
     return fig
 
 
-def aggregated_posterior(draws: ArrayLike, prior_draws: ArrayLike, divergence: ArrayLike) -> Figure:
+def aggregated_posterior(
+    draws: ArrayLike, prior_draws: ArrayLike, divergence: ArrayLike, *, names: Sequence[str] | None = None
+) -> Figure:
     """The aggregated posterior beside the prior, for the latent dimensions where they differ most.
 
     Args:
@@ -90,6 +97,7 @@ def aggregated_posterior(draws: ArrayLike, prior_draws: ArrayLike, divergence: A
         prior_draws: ``(M, D)``.
         divergence: an estimate of KL(aggregated posterior || prior) for each dimension, ``(D,)``, nats; see
             ``ppl_vae.evidence.marginal_divergence``. One that is not finite counts as the smallest.
+        names: of the dimensions; ``z[0]``, ``z[1]`` and so on by default.
 
     Returns:
         At most 16 axes, the largest divergence first. A histogram leaves out the outermost draws.
@@ -127,7 +135,7 @@ def aggregated_posterior(draws: ArrayLike, prior_draws: ArrayLike, divergence: A
         ax.stairs(share, edges, fill=True, color=BLUE, alpha=0.55)
         ax.stairs(prior_share, edges, color=INK, linewidth=1.3)
         estimate = f"KL {number(values[d], '.2f')} nats" if np.isfinite(values[d]) else "KL unknown"
-        ax.set_title(f"z[{d}]: {estimate}", fontsize="small", color="0.25", pad=2)
+        ax.set_title(f"{names[d] if names else f'z[{d}]'}: {estimate}", fontsize="small", color="0.25", pad=2)
         ax.set_yticks([])
         ax.set_ylim(0, 1.06 * max(share.max(), prior_share.max()))
         ax.tick_params(labelsize="small")

@@ -144,9 +144,17 @@ def posterior_of_discrete(
     fn: Callable[..., Any], names: Collection[str], first_available_dim: int, batch: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
     """Draws of discrete latents from their posterior, given everything else in a run of ``fn``."""
-    sampled = infer_discrete(_marked(fn, names), first_available_dim=first_available_dim)
+    sampled = infer_discrete(_AsObserved()(_marked(fn, names)), first_available_dim=first_available_dim)
     trace = poutine.trace(sampled).get_trace(*batch)
     return {name: trace.nodes[name]["value"] for name in names}
+
+
+class _AsObserved(Messenger):
+    """Latents that are given count as observed: ``infer_discrete`` would look for the enumeration in their values."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["value"] is not None:
+            msg["is_observed"] = True
 
 
 def _marked(fn: Callable[..., Any], names: Collection[str]) -> Callable[..., Any]:

@@ -45,6 +45,11 @@ class Run:
             raise InputError(f"{run.path} is no run folder (it has no config.yaml): fit one with --output {run.path}")
         return run
 
+    def check_writable(self) -> None:
+        """Raise ``InputError`` where nothing can be written into the folder."""
+        if not os.access(self.path, os.W_OK):
+            raise InputError(f"{self.path} may not be written to: copy the run to a folder of your own")
+
     def free(self, *, overwrite: bool) -> None:
         """Make sure that a new run may be written here, and change nothing.
 

@@ -162,6 +162,38 @@ def test_draws_of_a_summed_latent_are_from_its_posterior() -> None:
     assert ((seen - expected).abs() < 4.5 * error).all()
 
 
+class Clusters(nn.Module):
+    """A vector z around the mean of its cluster c, which the guide leaves out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means = nn.Parameter(torch.tensor([[2.0, 0.0], [-2.0, 0.5], [0.0, -1.0]]))
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("clusters", self)
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(x.new_tensor([0.5, 0.2, 0.3])))
+            z = pyro.sample("z", dist.Normal(self.means[c], 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("num_data", [2, 6])  # 2: as many as z has dimensions
+def test_draws_of_a_summed_latent_that_a_vector_depends_on(num_data: int) -> None:
+    module, x = made(Clusters), normal(num_data, 2)
+    draws = Program(module).posterior((x,), 4000)
+    c, z = draws.latents["c"], draws.latents["z"]
+    assert (c.shape, z.shape) == ((4000, num_data), (4000, num_data, 2))
+    prior = torch.tensor([0.5, 0.2, 0.3], dtype=torch.double)
+    components = dist.Normal(module.means, 1.0).to_event(1).log_prob(z[..., None, :])
+    expected = (components + prior.log()).softmax(-1).mean(0)
+    seen = torch.stack([(c == k).double().mean(0) for k in range(3)], -1)
+    torch.testing.assert_close(seen, expected.detach(), atol=4.5 * 0.5 / 4000**0.5, rtol=0)
+
+
 def test_exact_is_refused_where_it_is_not_known() -> None:
     with pytest.raises(InputError, match="'z' cannot be enumerated"):
         Program(made(SummedSwitch)).log_evidence((normal(3),))
