@@ -133,14 +133,17 @@ class Evaluation(NamedTuple):
             sentences += _doubts(name, evidence, self.settings)
         lower = {name: self.rows[name] for name in ("exact", "ais", "iwae", "prior") if name in self.rows}
         lower = {name: row for name, row in lower.items() if math.isfinite(row.log_evidence + row.mcse)}
-        best = max(lower, key=lambda name: lower[name].log_evidence, default=None)
         for name, row in lower.items():
-            gap = lower[best].log_evidence - row.log_evidence if best else 0.0
-            if best and gap > max(0.01, 3 * math.hypot(row.mcse, lower[best].mcse)):
+            above = {
+                other: better.log_evidence - row.log_evidence
+                for other, better in lower.items()
+                if better.log_evidence - row.log_evidence > max(0.01, 3 * math.hypot(row.mcse, better.mcse))
+            }
+            if above:
+                best = max(above, key=lambda other: above[other])
                 why = "the evidence itself" if best == "exact" else "also a lower bound on average"
-                sentences.append(
-                    f"{name} lies {gap:.2f} nats below {best}, {why}: it understates the evidence by about that"
-                )
+                short = f"{name} lies {above[best]:.2f} nats below {best}, {why}"
+                sentences.append(f"{short}: it understates the evidence by about that")
         return sentences
 
     def score(self) -> dict[str, Any]:
