@@ -96,7 +96,7 @@ def write_evidence_figures(
         figures["worst"] = worst_explained(seen, means, log_evidence[worst], image_shape=shape, rows=labels)
     if (used := evaluation.diagnostics) is not None:
         by_dimension, names = used.divergence_by_dimension.numpy(), used.dimensions
-        if np.isfinite(by_dimension).any() and used.active is not None:
+        if np.isfinite(by_dimension).all() and used.active is not None:
             figures["divergence"] = divergence_per_dimension(by_dimension, used.active.numpy(), names=names)
         columns = (used.draws.numpy(), used.prior_draws.numpy(), used.aggregated_divergence.numpy())
         figures["aggregated"] = aggregated_posterior(*columns, names=names)

@@ -142,7 +142,7 @@ class Evaluation(NamedTuple):
             if above:
                 best = max(above, key=lambda other: above[other])
                 why = "the evidence itself" if best == "exact" else "also a lower bound on average"
-                short = f"{name} lies {above[best]:.2f} nats below {best}, {why}"
+                short = f"{name} lies {above[best]:.3f} nats below {best}, {why}"
                 sentences.append(f"{short}: it understates the evidence by about that")
         return sentences
 
