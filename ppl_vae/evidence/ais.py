@@ -54,8 +54,7 @@ def temperatures(num: int, schedule: Schedule = "sigmoidal") -> Tensor:
         \beta_t = \frac{\tilde\beta_t - \tilde\beta_0}{\tilde\beta_T - \tilde\beta_0}, \quad
         \tilde\beta_t = \mathrm{sigmoid}\Bigl(\delta\bigl(\tfrac{2t}T - 1\bigr)\Bigr), \quad \delta = 4
 
-    Source: Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015),
-    section 6.2.
+    Source: Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015).
 
     Args:
         num: ``T``.

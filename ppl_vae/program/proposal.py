@@ -23,7 +23,7 @@ def widened(program: Program, scale: float = 1.0, df: float | None = None) -> Pr
     .. math:: \mathcal N(\mu, \sigma) \to t_\nu(\mu, s\,\sigma)
 
     A proposal with lighter tails than the posterior gives importance weights of infinite variance; a wider one costs
-    some efficiency and bounds the weights (Owen, Monte Carlo theory, methods and examples, 2013, section 9.3).
+    some efficiency and bounds the weights (Owen, Monte Carlo theory, methods and examples, 2013, chapter 9).
     Gaussians inside a transformed distribution, such as a LogNormal's, are widened too. Model and parameters are
     shared.
 
