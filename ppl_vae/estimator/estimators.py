@@ -49,7 +49,7 @@ class Settings:
         num_chains: chains per datum of ais and bdmc.
         schedule: how the temperatures lie; sigmoidal has more of them at both ends.
         num_leapfrog: leapfrog steps of a Hamiltonian transition.
-        num_simulated: data that bdmc simulates.
+        num_simulated: data that bdmc simulates, at most as many as are evaluated.
     """
 
     num_samples: int = 5000
