@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ppl_vae.cli import Parser, command
-from ppl_vae.data import subset
+from ppl_vae.data import Part, subset
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import (
+    DATA_OPTIONS,
     Accelerator,
     Compared,
     Measured,
@@ -34,11 +35,9 @@ from ppl_vae.estimator import (
 )
 from ppl_vae.runs import Run, write_json
 
-Part = Literal["train", "valid", "test"]
 Arrays = Mapping[str, np.ndarray]
 TRIAL = {"num_samples": 2, "num_temperatures": 1, "num_chains": 1}
 """Of one datum, before any run is measured: a fault of the last is told at once, and no run pays for the first call."""
-DATA_OPTIONS = ("data", "data_root", "binarize", "image_shape", "seed")
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -9,12 +9,20 @@ from difflib import get_close_matches
 class InputError(ValueError):
     """Bad input: its message is one line with what is wrong, where, the value, and the remedy.
 
-    The commands print the message and exit with status 2; in Python it is a ``ValueError``.
+    The commands print the message and exit with status 2; in Python it is a ``ValueError``. Only the first line is
+    kept: Pyro adds the shapes of a trace to what is raised within it.
+
+    Example:
+        >>> InputError("no array 'x'\\n Trace Shapes: ...").args
+        ("no array 'x'",)
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.partition("\n")[0])
 
 
 class Diverged(ArithmeticError):
-    """A training run whose loss is no longer finite: names the epoch and the batch."""
+    """A number is no longer finite: the loss of a training run, or a datum's weights. Says where."""
 
 
 def reason(error: BaseException) -> str:

@@ -7,16 +7,15 @@ import ppl_vae.openmp  # noqa: F401
 # isort: split
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ppl_vae.cli import Parser, command
+from ppl_vae.data import Part
 from ppl_vae.estimator import Accelerator, Evaluation, Settings, load, load_data
 from ppl_vae.figures import numbered, write_evidence_figures
 from ppl_vae.runs import Run, write_evidence
-
-Part = Literal["train", "valid", "test"]
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -48,11 +48,8 @@ def write_figures(run: Run, vi: VariationalInference, data: Dataset) -> None:
     *pair, shape = pictures(draws, data)
     run.write_figure("reconstructions", reconstructions(*pair, image_shape=shape))
     samples = vi.sample(PRIOR_DRAWS, mean=True)
-    if isinstance(samples, dict):
-        image = next((x for x in samples.values() if shape is not None and x[0].size == np.prod(shape)), None)
-        joined = [x.reshape(len(x), -1) for x in samples.values()]
-        samples = np.concatenate(joined, 1) if image is None else image
-    run.write_figure("prior", prior_samples(as_drawn(samples, shape), image_shape=shape))
+    drawn = picture(samples if isinstance(samples, dict) else {"": samples}, data.image_shape)
+    run.write_figure("prior", prior_samples(drawn, image_shape=shape))
 
     if vi.has_latents:
         chosen = numbered(data, "test", LATENT_DATA, vi.seed)
@@ -104,19 +101,24 @@ def write_evidence_figures(
 
 
 def pictures(draws: PosteriorDraws, data: Dataset) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:
-    """Data ``(N, ...)``, their posterior-predictive means, and their shape where they are images.
-
-    Where several sites are observed, the one that is an image is drawn, or else all of them as one vector.
-    """
-    means = {name: mean.mean(0) for name, mean in draws.means.items()}
+    """Data ``(N, ...)``, their posterior-predictive means, and their shape where they are images."""
     shape = data.image_shape
-    images = [name for name, x in draws.data.items() if shape is not None and x[0].size == np.prod(shape)]
-    if shape is not None and images:
-        return as_images(draws.data[images[0]], shape), as_images(means[images[0]], shape), shape
-    if len(means) == 1:
-        return next(iter(draws.data.values())), next(iter(means.values())), None
-    joined = (np.concatenate([x.reshape(len(x), -1) for x in part.values()], 1) for part in (draws.data, means))
-    return next(joined), next(joined), None
+    means = {name: mean.mean(0) for name, mean in draws.means.items()}
+    is_image = shape is not None and any(_is_image(x, shape) for x in draws.data.values())
+    return picture(draws.data, shape), picture(means, shape), shape if is_image else None
+
+
+def picture(sites: dict[str, np.ndarray], image_shape: tuple[int, ...] | None) -> np.ndarray:
+    """What is drawn of observed sites ``(N, ...)``: the one that is an image, or else all of them as one vector."""
+    for x in sites.values():
+        if image_shape is not None and _is_image(x, image_shape):
+            return as_images(x, image_shape)
+    arrays = list(sites.values())
+    return arrays[0] if len(arrays) == 1 else np.concatenate([x.reshape(len(x), -1) for x in arrays], 1)
+
+
+def _is_image(x: np.ndarray, shape: tuple[int, ...]) -> bool:
+    return x[0].size == np.prod(shape)
 
 
 def numbered(data: Dataset, part: str, num_data: int | None, seed: int) -> dict[str, np.ndarray]:
@@ -124,11 +126,6 @@ def numbered(data: Dataset, part: str, num_data: int | None, seed: int) -> dict[
     arrays = data.part(part)
     rows = np.arange(len(next(iter(arrays.values()))))
     return subset({**arrays, "_row": rows}, num_data, seed)
-
-
-def as_drawn(x: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray:
-    """Data as images, or as they are where they are none."""
-    return x if image_shape is None else as_images(x, image_shape)
 
 
 def _compact(array: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ppl_vae.data.checks import as_condition, name_arrays
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.images import as_images
 from ppl_vae.data.load import DATASETS, load_dataset
-from ppl_vae.data.split import PARTS, hold_out
+from ppl_vae.data.split import PARTS, Part, hold_out
 from ppl_vae.data.torchvision_import import import_torchvision
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Batches",
     "Binarize",
     "Dataset",
+    "Part",
     "as_condition",
     "as_images",
     "hold_out",

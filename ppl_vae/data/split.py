@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
 from ppl_vae.errors import InputError
 
-PARTS = ("train", "valid", "test")
+Part = Literal["train", "valid", "test"]
+PARTS: tuple[str, ...] = get_args(Part)
 
 # Streams 0, 1 and 2 are those of the parts (one Bernoulli draw each), by their position in PARTS.
 SPLIT_STREAM = 3

@@ -11,12 +11,13 @@ from ppl_vae.estimator.comparison import (
 )
 from ppl_vae.estimator.estimators import ESTIMATORS, Settings, make_settings
 from ppl_vae.estimator.evaluation import Diagnostics, Evaluation, Row
-from ppl_vae.estimator.load import load, load_data
+from ppl_vae.estimator.load import DATA_OPTIONS, load, load_data
 from ppl_vae.estimator.options import Accelerator, check_options
 from ppl_vae.estimator.results import PosteriorDraws
 from ppl_vae.estimator.variational_inference import VariationalInference
 
 __all__ = [
+    "DATA_OPTIONS",
     "ESTIMATORS",
     "Accelerator",
     "Compared",

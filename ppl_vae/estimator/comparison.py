@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator.estimators import Estimate, estimators_for
 from ppl_vae.estimator.evaluation import summarise
-from ppl_vae.estimator.results import mean_and_error
+from ppl_vae.estimator.results import aligned, mean_and_error
 from ppl_vae.estimator.variational_inference import Arrays, VariationalInference
 from ppl_vae.evidence import Evidence
 
@@ -187,12 +187,8 @@ def comparison_table(rows: list[Compared], part: str) -> str:
                 f"{row.evidence_seconds:.1f}",
             ]
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = [f"{part}, {rows[0].num_data} data; log evidence by {'; '.join(dict.fromkeys(r.effort for r in rows))}"]
-    for line in lines:
-        named = [f"{cell:<{width}}" for cell, width in zip(line[:2], widths[:2], strict=True)]
-        padded = [f"{cell:>{width}}" for cell, width in zip(line[2:], widths[2:], strict=True)]
-        text.append("  ".join(named + padded).rstrip())
+    text += aligned(lines, left=2)
     text.append("difference: nats per datum below the best; its error is over data, of the paired differences;")
     text.append("Monte Carlo: what other draws would change it by; inference: of one datum, all data together")
     bounds = {row.bound: row.estimator for row in rows}

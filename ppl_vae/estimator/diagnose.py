@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.estimator.evaluation import Diagnostics
-from ppl_vae.estimator.passes import measure, passes
+from ppl_vae.estimator.passes import passes, room_for
 from ppl_vae.estimator.results import mean_and_error
 from ppl_vae.evidence import active_units, marginal_divergence
 from ppl_vae.program import Batch, ElboTerms, Program, elbo_terms, seeded
@@ -44,7 +44,7 @@ def diagnose(
         if not sizes:
             return None
         num_draws, num_prior = max(DRAWS, math.ceil(ELBO_DRAWS / num_data)), math.ceil(PRIOR_DRAWS / num_data)
-        room = measure(partial(program.log_weights, template), len(template[0]))
+        room = room_for(partial(program.log_weights, template), len(template[0]))
         parts = []
         for batch in batches(room.rows(DRAWS)):
             at_once = room.draws(len(batch[0]))

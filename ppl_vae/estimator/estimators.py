@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator.passes import ROWS_PER_PASS, measure
+from ppl_vae.estimator.passes import ROWS_PER_PASS, room_for
 from ppl_vae.evidence import (
     Annealing,
     Evidence,
@@ -161,13 +161,8 @@ def _each_batch(
     with _bar("+".join(names), steps * num_data) as bar:
         for batch in batches(rows):
             check_observations(program, batch, row)
-            size = len(batch[0])
-
-            def progress(done: int, size: int = size) -> None:
-                bar.update(done * size)
-
-            yield one_batch(batch, row, progress)
-            row += size
+            yield one_batch(batch, row, _counting(bar, batch))
+            row += len(batch[0])
 
 
 OneBatch = Callable[[Batch, int, Progress], dict[str, Evidence]]
@@ -190,7 +185,7 @@ def _plan(program: Program, template: Batch, names: list[str], settings: Setting
         source = program.log_prior_weights
     else:
         source = widened(program, settings.proposal_scale, settings.proposal_df).log_weights
-    room = measure(partial(source, template), few)
+    room = room_for(partial(source, template), few)
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
         log_weights, at_once = partial(source, batch), room.draws(len(batch[0]))
@@ -202,7 +197,7 @@ def _plan(program: Program, template: Batch, names: list[str], settings: Setting
 
 def _rows_to_anneal(program: Program, template: Batch, settings: Settings) -> int:
     path = annealing_path(program, template, settings.start)
-    return measure(lambda k: path.log_densities(path.draw(k)), len(template[0])).rows(settings.num_chains)
+    return room_for(lambda k: path.log_densities(path.draw(k)), len(template[0])).rows(settings.num_chains)
 
 
 def _bdmc(
@@ -227,12 +222,8 @@ def _bdmc(
                 batch = tuple(tensor[row : row + rows] for tensor in simulation.batch)
                 latents = {name: z[:, row : row + rows] for name, z in simulation.latents.items()}
                 path = annealing_path(program, batch, settings.start)
-                size = len(batch[0])
-
-                def progress(done: int, size: int = size) -> None:
-                    bar.update(done * size)
-
                 exact_draw, first = path.flat(latents)[0], start + row
+                progress = _counting(bar, batch)
                 parts.append(
                     bdmc(
                         path.draw,
@@ -251,6 +242,11 @@ def _bar(name: str, total: int) -> tqdm:
     return tqdm(
         desc=name, total=total, disable=None, delay=BAR_AFTER_SECONDS, leave=False, unit_scale=True, unit="draw"
     )
+
+
+def _counting(bar: tqdm, batch: Batch) -> Progress:
+    """A step of an estimator counts for every datum of its batch."""
+    return lambda done: bar.update(done * len(batch[0]))
 
 
 def _join(parts: list[Evidence]) -> Evidence:

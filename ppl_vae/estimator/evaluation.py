@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ppl_vae.estimator.estimators import Estimate, Settings
-from ppl_vae.estimator.results import mean_and_error
-from ppl_vae.evidence import Evidence, threshold
+from ppl_vae.estimator.results import aligned, mean_and_error
+from ppl_vae.evidence import Evidence, can_tell, threshold
 
 
 class Row(NamedTuple):
@@ -54,7 +53,7 @@ class Diagnostics(NamedTuple):
     draws: Tensor
     """A draw from each datum's posterior, ``(N, D)``."""
     prior_draws: Tensor
-    """As many from the prior, ``(N, D)``."""
+    """Draws from the prior, ``(M, D)``."""
 
 
 class Evaluation(NamedTuple):
@@ -97,11 +96,7 @@ class Evaluation(NamedTuple):
                     f"{row.seconds:.1f}",
                 ]
             )
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        text = [f"{part}, {self.num_data} data"]
-        for label, *cells in lines:
-            padded = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-            text.append("  ".join((f"{label:<{widths[0]}}", *padded)).rstrip())
+        text = [f"{part}, {self.num_data} data", *aligned(lines)]
         if (bdmc := self.rows.get("bdmc")) is not None and bdmc.lower is not None and bdmc.upper is not None:
             width = bdmc.upper - bdmc.lower
             apart = (
@@ -222,8 +217,8 @@ def _error_of_mean(mcse: Tensor, biased: bool) -> float:
     of one sign, so that averaging over data does not remove it.
     """
     variance = mcse.square()
-    bias = variance.mean() / 2 if biased else torch.zeros(())
-    return math.sqrt(variance.sum().item() / len(mcse) ** 2 + bias.item() ** 2)
+    bias = variance.mean().item() / 2 if biased else 0.0
+    return math.sqrt(variance.sum().item() / len(mcse) ** 2 + bias**2)
 
 
 def _counted(count: int, what: str) -> str:
@@ -241,7 +236,7 @@ def _doubts(name: str, evidence: Evidence, settings: Settings) -> list[str]:
         return sentences
     whose = f"{share:.1%} of the data"
     if name in ("prior", "iwae", "cubo"):
-        if settings.num_samples <= 20:
+        if not can_tell(settings.num_samples):
             draws = _counted(settings.num_samples, "draw")
             return [*sentences, f"{name}: of {draws} nobody can tell how far off they are; take more --num-samples"]
         limit = threshold(settings.num_samples)

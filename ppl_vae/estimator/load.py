@@ -11,6 +11,9 @@ from ppl_vae.estimator.variational_inference import VariationalInference
 from ppl_vae.program import seeded
 from ppl_vae.runs import Run, build_program, program_class
 
+DATA_OPTIONS = ("data", "data_root", "binarize", "image_shape", "seed")
+"""Options of a run that decide its data."""
+
 
 def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator | None = None) -> VariationalInference:
     """The fitted object of a run folder.
@@ -42,7 +45,7 @@ def load_data(folder: str | Path) -> Dataset:
         InputError: no run folder, or data that are no longer there.
     """
     run = Run.open(folder)
-    options = {name: run.option(name) for name in ("data", "data_root", "binarize", "image_shape", "seed")}
+    options = {name: run.option(name) for name in DATA_OPTIONS}
     if options["binarize"] == "dynamic":  # the same draws for valid and test; those of train are drawn once
         options["binarize"] = "static"
     return load_dataset(**options)

@@ -38,7 +38,7 @@ class Room(NamedTuple):
 
 
 @torch.no_grad()
-def measure(function: Callable[[int], Any], num_data: int) -> Room:
+def room_for(function: Callable[[int], Any], num_data: int) -> Room:
     """The room that a function of a number of draws takes, of so many data; random generators stay as they are."""
     with seeded(None):
         return Room(numbers_per_draw(function) / num_data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,21 @@ def mean_and_error(per_datum: Tensor) -> tuple[float, float]:
     mean = values.mean().item()
     known = len(values) > 1 and math.isfinite(mean)
     return mean, values.std().item() / math.sqrt(len(values)) if known else math.inf
+
+
+def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Cells as lines of a table: the first ``left`` columns to the left, the others to the right.
+
+    Example:
+        >>> aligned([["run", "nats"], ["a", "-17.05"]])
+        ['run    nats', 'a    -17.05']
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    signs = ["<" if i < left else ">" for i in range(len(widths))]
+    return [
+        "  ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True)).rstrip()
+        for line in lines
+    ]
 
 
 def join(parts: list[dict[str, Tensor]], axis: int = 0) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from ppl_vae.estimator.estimators import make_settings
 from ppl_vae.estimator.evaluate import evaluate_program
 from ppl_vae.estimator.evaluation import Evaluation
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
-from ppl_vae.estimator.passes import ROWS_PER_PASS, Room, measure, passes
+from ppl_vae.estimator.passes import ROWS_PER_PASS, Room, passes, room_for
 from ppl_vae.estimator.results import PosteriorDraws, join, single
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Epoch, Schedule, Training, amortized_steps, group
@@ -357,7 +357,7 @@ class VariationalInference(BaseEstimator):
         """How many draws from the guide fit into a pass; measured once for a program and its data."""
         if not hasattr(self, "_measured"):
             with self.program_.scope(training=False):
-                self._measured = measure(partial(self.program_.log_weights, self.template_), len(self.template_[0]))
+                self._measured = room_for(partial(self.program_.log_weights, self.template_), len(self.template_[0]))
         return self._measured
 
     def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:

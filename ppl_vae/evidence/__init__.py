@@ -20,7 +20,7 @@ from ppl_vae.evidence.diagnostics import active_units, marginal_divergence
 from ppl_vae.evidence.estimate import Evidence, Progress
 from ppl_vae.evidence.exact import exact
 from ppl_vae.evidence.iwae import iwae
-from ppl_vae.evidence.pareto import threshold
+from ppl_vae.evidence.pareto import can_tell, threshold
 from ppl_vae.evidence.prior import prior
 from ppl_vae.evidence.weights import Weights, weigh
 
@@ -33,6 +33,7 @@ __all__ = [
     "active_units",
     "ais",
     "bdmc",
+    "can_tell",
     "cubo",
     "exact",
     "iwae",

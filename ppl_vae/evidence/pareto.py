@@ -46,6 +46,16 @@ def tail_length(num_samples: int) -> int:
     return math.ceil(min(num_samples / 5, 3 * num_samples**0.5))
 
 
+def can_tell(num_samples: int) -> bool:
+    """Whether ``K`` weights are enough for a Pareto k.
+
+    Example:
+        >>> can_tell(20), can_tell(21)
+        (False, True)
+    """
+    return tail_length(num_samples) >= FEWEST_IN_A_TAIL
+
+
 def pareto_k(tail: Tensor, num_samples: int) -> Tensor:
     r"""The shape ``k`` of the generalised Pareto distribution that is fitted to the largest of ``K`` weights.
 
@@ -72,9 +82,8 @@ def pareto_k(tail: Tensor, num_samples: int) -> Tensor:
         >>> [round(k, 1) for k in pareto_k(tail, 5000).tolist()]
         [0.3, 0.8, -inf]
     """
-    length, num_data = tail_length(num_samples), tail.shape[1]
-    shape = torch.full((num_data,), math.nan, dtype=torch.double, device=tail.device)
-    if length < FEWEST_IN_A_TAIL:
+    shape = torch.full((tail.shape[1],), math.nan, dtype=torch.double, device=tail.device)
+    if not can_tell(num_samples):
         return shape
     top, cutoff = tail[0], tail[-1]
     equal = top - cutoff <= 1e-6 * (1 + top.abs())

@@ -20,13 +20,6 @@ from ppl_vae.errors import InputError
 from ppl_vae.program.traces import is_deterministic
 
 
-class RaisedInTrace(InputError):
-    """Bad input that a handler finds: the message stays one line when Pyro adds the shapes of the trace to it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.partition("\n")[0])
-
-
 class Generate(UnconditionMessenger):
     """``poutine.uncondition`` that leaves ``pyro.deterministic`` as it is."""
 
@@ -96,7 +89,7 @@ class Unconstrained(Messenger):
             self.values[name] = msg["value"] = transform(point)
             event_dims = transform.codomain.event_dim - transform.domain.event_dim
             if msg["value"].dim() != point.dim() + event_dims:
-                raise RaisedInTrace(
+                raise InputError(
                     f"the support of the latent {name!r} depends on a discrete latent that is summed out, so that it "
                     f"cannot be annealed: estimate the evidence by iwae"
                 )

@@ -12,7 +12,6 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.handlers import RaisedInTrace
 from ppl_vae.program.program import Program
 from ppl_vae.program.traces import is_deterministic
 
@@ -69,7 +68,7 @@ class _Widen(Messenger):
                 base = msg["fn"]
                 while isinstance(base, torch.distributions.Independent | dist.MaskedDistribution):
                     base = base.base_dist
-                raise RaisedInTrace(
+                raise InputError(
                     f"the guide of {self.program} draws {msg['name']!r} from a {type(base).__name__}, which has no "
                     f"Gaussian to widen: leave out --proposal-scale and --proposal-df"
                 )
