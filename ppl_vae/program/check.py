@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from pyro import poutine
 
 from ppl_vae.errors import InputError, reason
+from ppl_vae.program.derived_guide import DerivedGuide, is_auxiliary, is_derived
 from ppl_vae.program.program import Batch, Program
 from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import Site, Structure, can_enumerate, read_structure, sample_sites, support
@@ -43,12 +45,7 @@ def check(program: Program, batch: Batch) -> None:
     batch = tuple(tensor[:7] for tensor in batch)
     with seeded(None), program.scope(training=True), _buffers_restored(program):
         with torch.no_grad(), pyro.validation_enabled(True):
-            model = _run(program, "model", program.model, batch)
-            structure = read_structure(program.name, program.model, batch, program.data_plate)
-            for _, site in sample_sites(model):
-                _check_shape(structure, site)
-                _reject_subsampling(program, site, structure.data_plate)
-                _check_observed_shape(structure, site)
+            model, structure = _check_model(program, batch)
             discrete = can_enumerate(model)
             if program.guide is None and set(structure.latents) - set(discrete):
                 raise InputError(
@@ -66,6 +63,27 @@ def check(program: Program, batch: Batch) -> None:
             _check_observation(structure, site)
         _check_masks(program, batch)
         _check_gradients(program, batch)
+
+
+def check_model(program: Program, batch: Batch) -> None:
+    """The part of the check that needs no guide: before one is derived.
+
+    Raises:
+        InputError: as ``check`` does, of the model alone.
+    """
+    few, scope = tuple(tensor[:7] for tensor in batch), program.scope(training=True)
+    with seeded(None), torch.no_grad(), scope, _buffers_restored(program), pyro.validation_enabled(True):
+        _check_model(program, few)
+
+
+def _check_model(program: Program, batch: Batch) -> tuple[poutine.Trace, Structure]:
+    model = _run(program, "model", program.model, batch)
+    structure = read_structure(program.name, program.model, batch, program.data_plate)
+    for _, site in sample_sites(model):
+        _check_shape(structure, site)
+        _reject_subsampling(program, site, structure.data_plate)
+        _check_observed_shape(structure, site)
+    return model, structure
 
 
 def check_batch(program: Program, batch: Batch) -> None:
@@ -143,7 +161,7 @@ def _run(program: Program, part: str, fn: Callable[..., Any], batch: Batch) -> p
 
 def _where(error: Exception, fn: Callable[..., Any]) -> str:
     """The innermost line that lies in the file of the user's function."""
-    code = getattr(getattr(fn, "forward", fn), "__code__", None)
+    code = getattr(getattr(inspect.unwrap(fn), "forward", fn), "__code__", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
     return f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
 
@@ -161,7 +179,7 @@ def _check_shape(structure: Structure, site: Site) -> None:
 
 
 def _reject_point_mass(program: Program, site: Site) -> None:
-    if isinstance(_base(site["fn"])[0], dist.Delta):
+    if not is_derived(site) and isinstance(_base(site["fn"])[0], dist.Delta):
         raise InputError(
             f"the guide of {program.name} puts a point mass (Delta) at {site['name']!r}: its ELBO is no bound on the "
             f"evidence; give the guide a density, such as a Normal"
@@ -180,7 +198,7 @@ def _reject_subsampling(program: Program, site: Site, data_plate: str) -> None:
 def _compare(program: Program, model: poutine.Trace, guide: poutine.Trace) -> None:
     """Guide and model have the same latent sites, of the same shapes and on the same support."""
     wanted = {name: site for name, site in sample_sites(model) if not site["is_observed"]}
-    given = dict(sample_sites(guide))
+    given = {name: site for name, site in sample_sites(guide) if not is_auxiliary(site)}
     for name in sorted(given.keys() - wanted.keys()):
         raise InputError(
             f"guide and model of {program.name} disagree: the guide samples {name!r}, the model does not (its latents: "
@@ -213,6 +231,8 @@ def _check_masks(program: Program, batch: Batch) -> None:
     """What the model masks, the guide masks too: else one density counts a latent that the other leaves out."""
     guide, model = (dict(sample_sites(trace)) for trace in program.traces(batch, 1))
     for name, site in guide.items():
+        if is_derived(site):
+            continue
         masks = [torch.as_tensor(True if s["mask"] is None else s["mask"]) for s in (site, model[name])]
         if not torch.equal(*(mask.expand(site["fn"].batch_shape) for mask in masks)):
             raise InputError(
@@ -287,25 +307,53 @@ def _check_gradients(program: Program, batch: Batch) -> None:
             f"training: look for a scale of zero, a log of zero or an overflow in model or guide"
         )
     parameters = program.parameters(batch)
-    registered = {id(tensor) for tensor in parameters.values()}
+    registered, idle = {id(tensor) for tensor in parameters.values()}, _parameters_left_out(program, batch)
+    surrogate = draws.log_weight.sum() + (0 if draws.score is None else draws.score.sum())
+    unmoved = _without_gradient(surrogate, [*parameters.values(), *program.module.parameters()])
     for name, tensor in program.module.named_parameters():
-        if tensor.requires_grad and id(tensor) not in registered:
+        if tensor.requires_grad and id(tensor) not in registered and id(tensor) not in idle & unmoved:
             owner, has_module, _ = name.partition(".")
             remedy = f"pyro.module({owner!r}, self.{owner})" if has_module else 'pyro.module("program", self)'
             raise InputError(
                 f"the parameter {name!r} of {program.name} would never be trained: register its module, "
                 f"{remedy}, in the model (decoder) or the guide (encoder)"
             )
-    if not parameters:
+    if not parameters and not isinstance(program.guide, DerivedGuide):  # whose lambda is all that moves, then
         raise InputError(f"{program.name} has no parameters to train: use pyro.module or pyro.param in model or guide")
-    surrogate = draws.log_weight.sum() + (0 if draws.score is None else draws.score.sum())
-    gradients = torch.autograd.grad(surrogate, list(parameters.values()), allow_unused=True)
-    for name, gradient in zip(parameters, gradients, strict=True):
-        if gradient is None:
+    for name, parameter in parameters.items():
+        if id(parameter) in unmoved - idle:
             raise InputError(
                 f"the parameter {name!r} of {program.name} gets no gradient: nothing that is computed from it reaches "
                 f"a density; use it, remove it, or freeze it with requires_grad_(False)"
             )
+
+
+def _without_gradient(surrogate: torch.Tensor, parameters: Sequence[torch.Tensor]) -> set[int]:
+    """Identities of the parameters that a number does not depend on."""
+    trained = [tensor for tensor in parameters if tensor.requires_grad]
+    if not surrogate.requires_grad:
+        return {id(tensor) for tensor in trained}
+    gradients = torch.autograd.grad(surrogate, trained, allow_unused=True)
+    return {id(tensor) for tensor, gradient in zip(trained, gradients, strict=True) if gradient is None}
+
+
+def _parameters_left_out(program: Program, batch: Batch) -> set[int]:
+    """Identities of the parameters of the user's own guide, where it has no part: registered there, or used."""
+    if program.left_out is None:
+        return set()
+    store, modules = pyro.get_param_store(), list(program.module.parameters())
+    if isinstance(program.guide, DerivedGuide):
+        batch, _ = program.guide.parameters(*batch)
+    with store.scope(store.get_state()):  # a copy
+        try:
+            trace = poutine.trace(program.left_out).get_trace(*batch)
+            terms = [site["fn"].log_prob(site["value"]).sum() for _, site in sample_sites(trace)]
+            unmoved = _without_gradient(torch.stack(terms).sum(), modules) if terms else {id(p) for p in modules}
+        except Exception:  # it need not be a good guide
+            return {id(tensor) for tensor in modules}
+        own = dict(store.named_parameters())
+        registered = {id(own[name]) for name in trace.param_nodes if name in own}
+        return registered | {id(tensor) for tensor in modules} - unmoved
 
 
 def _base(fn: Any) -> tuple[Any, list[Any]]:

@@ -9,6 +9,7 @@ import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from ppl_vae.program.derived_guide import is_derived
 from ppl_vae.program.program import Batch, Program
 from ppl_vae.program.traces import Site, sample_sites
 
@@ -34,7 +35,8 @@ def elbo_terms(program: Program, batch: Batch, num_samples: int = 1) -> ElboTerm
         \mathrm{KL}\bigl(q(z_d \mid z_<, x)\,\|\,p(z_d \mid z_<)\bigr)
 
     Each :math:`\mathrm{KL}_d` is a closed form where there is one, given draws of the latents :math:`z_<` before it.
-    Discrete latents that the guide leaves out are summed out, and a latent that depends on one has no entry by site.
+    Discrete latents that the guide leaves out are summed out, and a latent that depends on one has no entry by site;
+    nor have latents that a derived guide draws together.
 
     Args:
         program: with a guide.
@@ -55,6 +57,8 @@ def elbo_terms(program: Program, batch: Batch, num_samples: int = 1) -> ElboTerm
         divergence = structure.log_density(guide, num_samples) - log_prior
         by_site, prior = {}, dict(sample_sites(model))
         for name, q in sample_sites(guide):
+            if is_derived(q):
+                continue
             p = prior[name]
             if p["fn"].batch_shape.numel() == q["fn"].batch_shape.numel():
                 per_dimension, event_dim = _divergence(q, p)

@@ -47,6 +47,30 @@ class Given(Messenger):
                 msg["infer"]["_log_det"] = self.log_det[msg["name"]]
 
 
+class Detached(Messenger):
+    """Draws of latent sites are constants, without a gradient by the path: their sites are marked as scored.
+
+    A point mass stays as it is. It is not random, so that there is no score function of it: it is a function of what
+    was drawn before, such as the latents of a derived guide of its one auxiliary site.
+    """
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and not _is_point_mass(msg["fn"]):
+            msg["value"] = msg["value"].detach()
+            msg["infer"]["_scored"] = True
+
+
+def is_scored(site: Any) -> bool:
+    """Whether a site's gradient is that of the score function: its draws are not reparameterised, or detached."""
+    return not site["is_observed"] and (not site["fn"].has_rsample or "_scored" in site["infer"])
+
+
+def _is_point_mass(fn: Any) -> bool:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, dist.Delta)
+
+
 def bijection(support: Any) -> Transform:
     """From unconstrained space to a support: ``biject_to``, which does not know the support of a mixture.
 

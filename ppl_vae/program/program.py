@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import pyro
 import torch
@@ -18,34 +18,14 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.program.handlers import Generate, Given, enumerated, posterior_of_discrete
+from ppl_vae.program.draws import Draws, WeightedDraws
+from ppl_vae.program.handlers import Detached, Generate, Given, enumerated, is_scored, posterior_of_discrete
 from ppl_vae.program.modules import owned_modules
 from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import Structure, can_enumerate, known_mean, read_structure, sample_sites
 from ppl_vae.program.trial import draws_agree, sums_agree
 
 Batch = tuple[Tensor, ...]
-
-
-class WeightedDraws(NamedTuple):
-    """Log weights of draws from the guide, and what the score-function gradient needs."""
-
-    log_weight: Tensor
-    """log p(x, z) - log q(z | x), shape ``(K, B)``, nats."""
-    score: Tensor | None
-    """Sum of log q over the sites that are not reparameterised, ``(K, B)``; None where every site is."""
-
-
-class Draws(NamedTuple):
-    """Draws of every site: a name to a tensor ``(K, B, ...)``."""
-
-    latents: dict[str, Tensor]
-    observed: dict[str, Tensor]
-    """Draws of the observed sites given the latents."""
-    means: dict[str, Tensor]
-    """Means of the observed sites given the latents; the draw itself where a distribution has no mean."""
-    data: dict[str, Tensor]
-    """What the observed sites observe, ``(B, ...)``."""
 
 
 class Program:
@@ -93,6 +73,8 @@ class Program:
         self.data_plate = data_plate
         self._structure: Structure | None = None
         self._store = _Store()
+        self.global_posterior: Any = None
+        self.left_out: Callable[..., Any] | None = None  # a guide of the user's that has no part, where there is one
 
     # ------------------------------------------------------------------------------------------ arguments, state
 
@@ -211,7 +193,7 @@ class Program:
                     guided = {name for name, _ in sample_sites(poutine.trace(self.guide).get_trace(*batch))}
                 summed = tuple(name for name in discrete if name not in guided)
                 self._structure = structure._replace(summed=summed)
-                if (self.guide is not None or summed) and not draws_agree(self, batch):
+                if structure.latents and not draws_agree(self, batch):
                     self._structure = self._structure._replace(draws_by="repeat")
                 if summed and not sums_agree(self, batch, summed):
                     self._structure = None
@@ -227,7 +209,9 @@ class Program:
 
     # ------------------------------------------------------------------------------------------ densities
 
-    def weighted_draws(self, batch: Batch, num_samples: int = 1, *, tempered: bool = False) -> WeightedDraws:
+    def weighted_draws(
+        self, batch: Batch, num_samples: int = 1, *, tempered: bool = False, reparameterised: bool = True
+    ) -> WeightedDraws:
         """Draw ``K`` times from the guide and weigh: log p(x, z) - log q(z | x) for every draw and datum.
 
         Differentiable: through reparameterised draws by the path, and for other sites by the score function, whose
@@ -238,11 +222,13 @@ class Program:
             num_samples: ``K``.
             tempered: keep the scales of ``poutine.scale``, as a training objective does; without, the density is
                 the program's own, as evidence needs. The scale of the data plate is undone in both.
+            reparameterised: False takes no gradient by the path: every site of the guide has the score function, but
+                for point masses, which are functions of the sites before them.
         """
         with self.scope():
             structure = self.structure(batch)
-            guide, model = self.traces(batch, num_samples)
-            scored = [n for n, s in sample_sites(guide) if not s["is_observed"] and not s["fn"].has_rsample]
+            guide, model = self.traces(batch, num_samples, reparameterised=reparameterised)
+            scored = [name for name, site in sample_sites(guide) if is_scored(site)]
             log_p = structure.log_density(model, num_samples, tempered=tempered)
             log_q = structure.log_density(guide, num_samples, tempered=tempered, leave_out=scored)
             if not scored:
@@ -281,7 +267,8 @@ class Program:
     def has_log_evidence(self, batch: Batch) -> bool:
         """Whether the exact evidence is known: ``log_evidence`` will answer."""
         structure = self.structure(batch)
-        return self._closed_form is not None or set(structure.latents) <= set(structure.discrete)
+        known = self._closed_form is not None or set(structure.latents) <= set(structure.discrete)
+        return known and self.global_posterior is None
 
     def log_evidence(self, batch: Batch) -> Tensor:
         """The exact log p(x), ``(B,)``, nats: the program's own ``log_evidence``, or the sum over discrete latents.
@@ -300,9 +287,12 @@ class Program:
                 )
             return structure.log_density(self.run(self.model, batch, 1, summed=structure.discrete), 1)[0]
 
-    def traces(self, batch: Batch, num_samples: int) -> tuple[poutine.Trace, poutine.Trace]:
+    def traces(
+        self, batch: Batch, num_samples: int, *, reparameterised: bool = True
+    ) -> tuple[poutine.Trace, poutine.Trace]:
         """Traces of the guide, and of the model on the guide's draws; latents that it leaves out are enumerated."""
-        guide = self._guide_trace(batch, num_samples)
+        with nullcontext() if reparameterised else Detached():
+            guide = self._guide_trace(batch, num_samples)
         values = {name: site["value"] for name, site in sample_sites(guide)}
         return guide, self.run(self.model, batch, num_samples, values, summed=self.structure(batch).summed)
 
@@ -369,7 +359,8 @@ class Program:
             if len(sites) == 1 and all(known_mean(site) is not None for site in sites.values()):
                 return {name: structure.mean(site, 1)[0].detach() for name, site in sites.items()}
             guide = self._guide_trace(batch, num_samples)
-            return {name: structure.mean(site, num_samples).mean(0).detach() for name, site in sample_sites(guide)}
+            latents = [(name, site) for name, site in sample_sites(guide) if name in structure.latents]
+            return {name: structure.mean(site, num_samples).mean(0).detach() for name, site in latents}
 
     def _draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
         structure, draws = self.structure(batch), Draws({}, {}, {}, {})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError, reason
+from ppl_vae.program.global_latents import refuse_globals
 from ppl_vae.program.handlers import Generate
 from ppl_vae.program.program import Batch, Program
 from ppl_vae.program.traces import sample_sites
@@ -43,6 +44,7 @@ def simulate(program: Program, batch: Batch) -> Simulation:
         >>> simulation.batch[0].shape, simulation.latents["z"].shape
         (torch.Size([3, 6]), torch.Size([1, 3, 2]))
     """
+    refuse_globals(program, "data are simulated from a model whose parameters are known")
     structure = program.structure(batch)
     simulated = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in batch)
     storages = {tensor.untyped_storage().data_ptr() for tensor in simulated}

@@ -7,7 +7,7 @@ Other parameters than the initial ones are tried: where these are zero, say, muc
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,10 +28,17 @@ def draws_agree(program: Program, batch: Batch) -> bool:
     twice = tuple(torch.cat([tensor, tensor]) for tensor in few)
     with _elsewhere(program, batch):
         try:
-            guide, model = program.traces(few, 2)
-            values = {name: structure.folded(site) for name, site in sample_sites(guide)}
+            if program.guide is None:
+                sites = dict(sample_sites(program.run(program.model, few, 2)))
+                sites = {name: sites[name] for name in structure.latents if name not in structure.summed}
+                drawn = {name: site["value"] for name, site in sites.items()}
+                guide, model = None, program.run(program.model, few, 2, drawn, summed=structure.summed)
+            else:
+                guide, model = program.traces(few, 2)
+                sites = dict(sample_sites(guide))
+            values = {name: structure.folded(site) for name, site in sites.items()}
             pairs = [(model, program.run(program.model, twice, 1, values, summed=structure.summed))]
-            if program.guide is not None:
+            if guide is not None and program.guide is not None:
                 pairs.append((guide, program.run(program.guide, twice, 1, values)))
             return all(
                 _close(structure.log_density(by_plate, 2).flatten(), structure.log_density(folded, 1).flatten())
@@ -94,7 +101,8 @@ def _few(batch: Batch) -> Batch:
 @contextmanager
 def _elsewhere(program: Program, batch: Batch) -> Iterator[None]:
     """Parameters and running statistics moved by a little noise, and back."""
-    with seeded(0), program.scope(training=False):
+    fixed = nullcontext() if program.global_posterior is None else program.global_posterior.at_mean()
+    with seeded(0), program.scope(training=False), fixed:
         statistics = [b for n, b in program.module.named_buffers() if n.endswith(("running_mean", "running_var"))]
         moved = [tensor.detach() for tensor in (*program.parameters(batch).values(), *statistics)]
         before = [tensor.clone() for tensor in moved]

@@ -182,7 +182,7 @@ def fitted(u: Tensor, scale: float, df: float) -> dist.MultivariateStudentT:
 def test_both_are_densities_over_unconstrained_space(name: str, start: Start) -> None:
     """The start integrates to one and the target to the evidence, so both have the Jacobian; draws are the start's."""
     _, program, batch, evidence = made(name)
-    with torch.no_grad(), seeded(5):
+    with torch.no_grad(), seeded(11):
         path = annealing_path(program, batch, start)
         u = path.draw(20000)
         assert u.shape == (20000, 3, PROGRAMS[name][3])
@@ -277,7 +277,8 @@ def test_gradients_are_finite_differences(name: str) -> None:
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_a_masked_latent_has_no_part(start: Start) -> None:
+def test_a_masked_latent_is_a_standard_gaussian(start: Start) -> None:
+    """In both densities, and in the draws: the weights do not depend on it, and both have their integrals."""
     x, lengths = normal(4, 5), torch.tensor([5, 1, 3, 2])
     with seeded(1):
         module = scenarios.Sequences().double()
@@ -285,11 +286,17 @@ def test_a_masked_latent_has_no_part(start: Start) -> None:
         path = annealing_path(Program(module), (x, lengths), start)
         u = path.draw(20000)
         log_start, log_target = path.log_densities(u)
-        elsewhere = torch.where(torch.arange(5) < lengths[:, None], u, 7.0 - u)
-        torch.testing.assert_close(path.log_densities(elsewhere), (log_start, log_target))
-        assert not torch.equal(elsewhere, u)
+        hidden = torch.arange(5) >= lengths[:, None]
+        elsewhere = torch.where(hidden, 7.0 - u, u)
+        change = torch.where(hidden, (u.square() - elsewhere.square()) / 2, 0.0).sum(-1)
+        expected = (log_start + change, log_target + change)
+        torch.testing.assert_close(path.log_densities(elsewhere), expected, rtol=1e-9, atol=1e-9)
+        assert close(fitted(u, 0.3, 50.0).log_prob(u) - log_start, 0.0)
         if start == "prior":
             assert close(log_target - log_start, random_walk(module, x, lengths), most=0.3)
+        others = u[..., hidden]
+        assert (others.mean(0).abs() < 5 / 20000**0.5).all()
+        assert ((others.square().mean(0) - 1).abs() < 5 * (2 / 20000) ** 0.5).all()
 
 
 class MaskedInside(nn.Module):
@@ -317,14 +324,15 @@ class MaskedInside(nn.Module):
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("start", STARTS)
 def test_a_mask_within_a_distribution_hides_the_jacobian_too(whole: bool, start: Start) -> None:
-    """Else what is masked would drift to infinity under exp(u)."""
+    """What is masked has the gradient of a standard Gaussian, and nothing of exp(u)."""
     there = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 1, 1]] if whole else [[1, 0, 1], [0, 0, 0], [0, 1, 1]]).bool()
     program = Program(MaskedInside(whole).double())
     path = annealing_path(program, (normal(3), there), start)
     u = path.draw(2).requires_grad_()
     for log_density in path.log_densities(u):
         (gradient,) = torch.autograd.grad(log_density.sum(), u, retain_graph=True)
-        assert torch.equal(gradient != 0, there.expand(2, 3, 3))
+        torch.testing.assert_close(gradient[:, ~there], -u[:, ~there], rtol=1e-9, atol=1e-9)
+        assert ((gradient + u)[:, there].abs() > 1e-6).all()
 
 
 def test_simulated_latents_are_a_draw_from_the_posterior() -> None:

@@ -1,0 +1,263 @@
+"""A guide derived from a model: it draws the latents of a datum in unconstrained space, whatever the model is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from ppl_vae.program.handlers import Unconstrained, bijection
+from ppl_vae.program.latent_space import LatentSpace, fill, hides
+from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.traces import Site
+
+Distribution = Callable[[Tensor], Any]
+"""From variational parameters ``(..., P)`` to a distribution of points ``(..., D)``."""
+
+JOINT = "_u"
+"""The guide's site of all latents together, where they do not factorise; it is auxiliary: the model has none."""
+
+
+def with_lambda(space: LatentSpace, distribution: Distribution) -> Program:
+    """The program whose guide takes the variational parameters of every datum as data.
+
+    Model, parameters and store are those of ``space.program``. Batches have lambda ``(B, P)`` as their last tensor;
+    everything that can be done to a program can be done to this one.
+
+    Args:
+        space: of a program without a guide.
+        distribution: of points, given lambda.
+
+    Example:
+        >>> from ppl_vae.models.factor_analysis import FactorAnalysis
+        >>> x = torch.zeros(3, 4)
+        >>> space = LatentSpace(without_guide(Program(FactorAnalysis(data_dim=4, latent_dim=2))), (x,))
+        >>> def gaussian(lam):
+        ...     return dist.Normal(lam[..., :2], lam[..., 2:].exp()).to_event(1)
+        >>> with_lambda(space, gaussian).log_weights((x, torch.zeros(3, 4)), num_samples=5).shape
+        torch.Size([5, 3])
+    """
+    model, closed_form = space.program.model, space.program._closed_form
+    program = copy.copy(space.program)
+    program._structure = None
+    program.model = _named(lambda *rows: model(*rows[:-1]), model)
+    program.guide = DerivedGuide(space, distribution, lambda *rows: (rows[:-1], rows[-1]))
+    program._closed_form = None if closed_form is None else lambda *rows: closed_form(*rows[:-1])
+    return program
+
+
+def with_encoder(space: LatentSpace, distribution: Distribution, encoder: nn.Module) -> Program:
+    """The program whose guide has its variational parameters from a network, ``encoder(*batch)``, ``(B, P)``."""
+    program = copy.copy(space.program)
+    program._structure = None
+    program.module = nn.ModuleDict({"model": space.program.module, "encoder": encoder})
+
+    def parameters(*rows: Tensor) -> tuple[Batch, Tensor]:
+        return rows, pyro.module("encoder", encoder)(*rows)
+
+    program.guide = DerivedGuide(space, distribution, parameters)
+    return program
+
+
+def without_guide(program: Program) -> Program:
+    """The same model with the same parameters, without its guide."""
+    if program.guide is None:
+        return program
+    bare = copy.copy(program)
+    bare._structure, bare.guide, bare.left_out = None, None, program.guide
+    return bare
+
+
+class DerivedGuide:
+    r"""Draws :math:`u \sim q_\lambda` for every datum, and gives each latent site its part of :math:`T(u)`.
+
+    Where :math:`q_\lambda` is a Gaussian with a diagonal covariance, each latent site is a distribution of its own.
+    Otherwise one auxiliary site has them all, and the latent sites are point masses given it, whose log density is
+    minus the log Jacobian of :math:`T`.
+
+    Args:
+        space: of the model.
+        distribution: of points, given lambda.
+        parameters: from the guide's arguments to those of the model, and lambda ``(B, P)``.
+    """
+
+    def __init__(
+        self,
+        space: LatentSpace,
+        distribution: Distribution,
+        parameters: Callable[..., tuple[Batch, Tensor]],
+    ) -> None:
+        self.space, self.distribution, self.parameters = space, distribution, parameters
+        self._depends = _support_depends(space)
+
+    def __call__(self, *rows: Tensor) -> None:
+        """Sample the latent sites of the model."""
+        batch, lam = self.parameters(*rows)
+        q = self.distribution(lam)
+        if isinstance(q, torch.distributions.Independent) and not self._depends:
+            self._each_site(batch, q.base_dist)  # a Normal: there is no other family that factorises
+        else:
+            self._together(batch, lam)
+
+    def points(self, *rows: Tensor) -> Any:
+        """The distribution of the points of a batch, ``(B,)`` of events ``(D,)``."""
+        return self.distribution(self.parameters(*rows)[1])
+
+    def _each_site(self, batch: Batch, q: Any) -> None:
+        locs, scales = (self.space.laid_out(batch, tensor[None]) for tensor in (q.loc, q.scale))
+        plates = _Plates(self.space, batch)
+        for where in self.space.layout:
+            fn, prior = dist.Normal(locs[where.name], scales[where.name]), where.site["fn"]
+            transform = bijection(prior.support)
+            if not _is_identity(transform):
+                fn = dist.TransformedDistribution(fn, [transform])
+            with plates.of(where.site):
+                pyro.sample(where.name, fn.to_event(prior.event_dim - fn.event_dim))
+
+    def _together(self, batch: Batch, lam: Tensor) -> None:
+        space, plates, num_data = self.space, _Plates(self.space, batch), len(batch[0])
+        frame = space.program.structure(batch).data_frame(space.layout[0].site)
+        q = as_pyro(self.distribution(lam.reshape(num_data, *[1] * (-frame.dim - 1), lam.shape[-1])))
+        with plates.one(frame):
+            u = pyro.sample(JOINT, q, infer=_marked(is_auxiliary=True))
+        points, means = space.laid_out(batch, u.reshape(-1, num_data, u.shape[-1])), {}
+        if isinstance(q, torch.distributions.MultivariateNormal | torch.distributions.Independent):
+            means = space.laid_out(batch, q.mean.reshape(1, num_data, -1))
+        if self._depends:
+            with poutine.block(), Unconstrained(points) as moved:
+                sites: dict[str, Any] = dict(poutine.trace(space.program.model).get_trace(*batch).nodes)
+            values = moved.values
+            log_det = {name: scale_and_mask(moved.log_det[name], mask=sites[name]["mask"]) for name in points}
+        else:
+            sites = {where.name: where.site for where in space.layout}
+            transforms = {name: bijection(sites[name]["fn"].support) for name in points}
+            values = {name: transforms[name](point) for name, point in points.items()}
+            log_det = {name: transforms[name].log_abs_det_jacobian(points[name], values[name]) for name in points}
+        for where in space.layout:
+            site, value = sites[where.name], values[where.name]
+            event_dim = site["fn"].event_dim
+            batch_shape = value.shape[: value.dim() - event_dim]
+            density = -log_det[where.name].reshape(*batch_shape, -1).sum(-1)
+            if (filled := fill(site, points[where.name], where.event_dim)) is not None:
+                density = density - filled
+            mean = means.get(where.name) if _is_identity(bijection(site["fn"].support)) else None
+            with plates.of(where.site):
+                pyro.sample(where.name, _PointMass(value, density, event_dim, mean), infer=_marked())
+
+
+def _support_depends(space: LatentSpace) -> bool:
+    """Whether the map from unconstrained space, or what is masked, may differ between runs of the model."""
+    return any(
+        isinstance(where.site["mask"], Tensor)
+        or where.site["mask"] is False
+        or hides(where.site["fn"])
+        or _varies(where.site["fn"].support)
+        for where in space.layout
+    )
+
+
+def _varies(support: Any) -> bool:
+    """Whether a support has bounds that are computed."""
+    held = vars(support).values()
+    return any(isinstance(v, Tensor) or (isinstance(v, constraints.Constraint) and _varies(v)) for v in held)
+
+
+def _is_identity(transform: Any) -> bool:
+    while isinstance(transform, torch.distributions.transforms.IndependentTransform):
+        transform = transform.base_transform
+    return transform == torch.distributions.transforms.identity_transform
+
+
+def _named(fn: Callable[..., Any], like: Any) -> Callable[..., Any]:
+    fn.__name__ = getattr(like, "__name__", type(like).__name__)
+    return fn
+
+
+class _Plates:
+    """The plates of one run of the guide, each made once."""
+
+    def __init__(self, space: LatentSpace, batch: Batch) -> None:
+        self.data_plate, self.num_data = space.program.structure(batch).data_plate, len(batch[0])
+        self.made: dict[str, Any] = {}
+
+    def one(self, frame: Any) -> Any:
+        """The plate of a frame of the model."""
+        if frame.name not in self.made:
+            size = self.num_data if frame.name == self.data_plate else frame.size
+            self.made[frame.name] = pyro.plate(frame.name, size, dim=frame.dim)
+        return self.made[frame.name]
+
+    def of(self, site: Site) -> ExitStack:
+        """All plates of a site of the model, but for that of the draws, which whoever runs the guide has opened."""
+        stack = ExitStack()
+        for frame in sorted(site["cond_indep_stack"], key=lambda frame: frame.dim or 0):
+            if frame.vectorized and frame.name != "_draws":
+                stack.enter_context(self.one(frame))
+        return stack
+
+
+class _PointMass(dist.Delta):
+    """A latent, given the site of all latents together; its mean, where it is known, is that over this site, too.
+
+    It counts as discrete, so that nobody widens it.
+    """
+
+    def __init__(self, value: Tensor, log_density: Tensor, event_dim: int, mean: Tensor | None) -> None:
+        super().__init__(value, log_density, event_dim)
+        self.known = mean
+
+    @property
+    def mean(self) -> Tensor:
+        return super().mean if self.known is None else self.known
+
+    @property
+    def support(self) -> Any:
+        return _ONE_POINT
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> _PointMass:
+        value, log_density = self.v.expand((*batch_shape, *self.event_shape)), self.log_density.expand(batch_shape)
+        return _PointMass(value, log_density, self.event_dim, self.known)
+
+
+class _OnePoint(constraints.Constraint):
+    is_discrete = True
+
+    def check(self, value: Tensor) -> Tensor:
+        return torch.ones((), dtype=torch.bool, device=value.device)
+
+
+_ONE_POINT = _OnePoint()
+
+
+def _marked(**infer: bool) -> Any:
+    return {"_derived": True, **infer}
+
+
+def is_derived(site: Site) -> bool:
+    """Whether a site is a derived guide's, of latents that do not factorise: they have the model's masks already."""
+    return bool(site["infer"].get("_derived"))
+
+
+def is_auxiliary(site: Site) -> bool:
+    """Whether a site is that of all latents together."""
+    return is_derived(site) and bool(site["infer"].get("is_auxiliary"))
+
+
+def as_pyro(q: Any) -> Any:
+    """A distribution of PyTorch as one of Pyro."""
+    if isinstance(q, torch.distributions.Independent):
+        return as_pyro(q.base_dist).to_event(q.reinterpreted_batch_ndims)
+    if isinstance(q, torch.distributions.Normal):
+        return dist.Normal(q.loc, q.scale)
+    if isinstance(q, torch.distributions.MultivariateNormal):
+        return dist.MultivariateNormal(q.loc, scale_tril=q.scale_tril)
+    return dist.TransformedDistribution(as_pyro(q.base_dist), list(q.transforms))

@@ -1,0 +1,310 @@
+"""A datum's continuous latents as one vector of unconstrained numbers, and the program's density of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any, NamedTuple
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.util import sum_rightmost
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijection
+from ppl_vae.program.program import Batch, Program, empty_guide
+from ppl_vae.program.seeds import seeded
+from ppl_vae.program.traces import Site, Structure, sample_sites
+
+Origin = str
+"""``"prior"`` or ``"guide"``."""
+
+
+class LatentSpace:
+    r"""The latents of a datum as :math:`u \in \mathbb R^D`, where :math:`z = T(u)`.
+
+    .. math:: \log p(x, u) = \log p(x, T(u)) + \log |\det T'(u)|
+
+    :math:`T` maps unconstrained space to the support of each latent (``torch.distributions.biject_to``). Discrete
+    latents are summed out. What is masked, such as the latents past the end of a sequence, has a standard Gaussian in
+    the place of its density, so that :math:`\int p(x, u)\,du = p(x)`. Scales do not count.
+
+    Args:
+        program: the program.
+        batch: some data.
+        otherwise: what to do where there is no such space, for the message.
+
+    Attributes:
+        names: of the latent sites, in the order of the vector.
+        size: ``D``.
+
+    Raises:
+        InputError: there is no continuous latent; a discrete one cannot be summed out; nothing maps unconstrained space
+            to a latent's support.
+
+    Example:
+        >>> from ppl_vae.models.factor_analysis import FactorAnalysis
+        >>> program, x = Program(FactorAnalysis(data_dim=4, latent_dim=2)), torch.zeros(3, 4)
+        >>> space = LatentSpace(program, (x,))
+        >>> space.size, space.log_joint((x,), torch.zeros(5, 3, 2)).shape
+        (2, torch.Size([5, 3]))
+        >>> loc, scale = space.start((x,))
+        >>> loc.shape, scale[0].tolist()
+        (torch.Size([3, 2]), [1.0, 1.0])
+    """
+
+    def __init__(
+        self, program: Program, batch: Batch, *, otherwise: str = "sample it in a guide, and fit with --guide amortized"
+    ) -> None:
+        self.program = program
+        self.otherwise = otherwise
+        structure = program.structure(batch)
+        self.names = tuple(name for name in structure.latents if name not in structure.discrete)
+        if not self.names:
+            raise InputError(f"{program.name} has no continuous latent: {otherwise}")
+        with program.scope(), torch.no_grad(), seeded(None):
+            sites = dict(sample_sites(program.run(program.model, batch)))
+            for name in self.names:
+                self._check(name, sites[name])
+            self.layout = tuple(_layout(structure, sites[name]) for name in self.names)
+        self.size = sum(prod(where.per_datum) for where in self.layout)
+
+    def _check(self, name: str, site: Site) -> None:
+        if site["fn"].support.is_discrete:
+            raise InputError(
+                f"the latent {name!r} of {self.program.name} is discrete and cannot be summed out, and only continuous "
+                f"latents can be moved: {self.otherwise}"
+            )
+        try:
+            bijection(site["fn"].support)
+        except NotImplementedError as error:
+            raise InputError(
+                f"the latent {name!r} of {self.program.name} cannot be moved: nothing maps unconstrained space to the "
+                f"support of its {type(site['fn']).__name__}; {self.otherwise}"
+            ) from error
+
+    # ------------------------------------------------------------------------------------------ densities
+
+    def log_joint(self, batch: Batch, u: Tensor) -> Tensor:
+        """log p(x, u) at points ``(K, B, D)``: ``(K, B)``, nats; differentiable in u and in the parameters."""
+        with self.program.scope():
+            return self._densities(batch, u)[0]
+
+    def log_densities(self, batch: Batch, u: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
+        """Log densities of prior or guide, and of p(x, u), at points ``(K, B, D)``: each ``(K, B)``, nats."""
+        with self.program.scope():
+            structure, num_samples = self.program.structure(batch), len(u)
+            log_target, trace, moved, filled = self._densities(batch, u)
+            if origin == "prior":
+                return structure.log_density(trace, num_samples, leave_out=structure.observed) + filled, log_target
+            guide = self.program.guide or empty_guide
+            with Given(moved.values, moved.log_det):
+                trace = self.program.run(guide, batch, num_samples, summed=structure.collapsed)
+            return structure.log_density(trace, num_samples) + filled, log_target
+
+    def _densities(self, batch: Batch, u: Tensor) -> tuple[Tensor, Any, Unconstrained, Tensor]:
+        structure, num_samples = self.program.structure(batch), len(u)
+        points = self.laid_out(batch, u)
+        with Unconstrained(points) as moved:
+            trace = self.program.run(self.program.model, batch, num_samples, summed=structure.discrete)
+        sites: dict[str, Any] = dict(trace.nodes)
+        if missing := [name for name in self.names if name not in sites]:
+            raise InputError(
+                f"the latent {missing[0]!r} of {self.program.name} is in some batches and not in others: loop over a "
+                f"fixed range, and mask what lies past the end of a sequence"
+            )
+        filled = torch.zeros((), dtype=u.dtype, device=u.device)
+        for where in self.layout:
+            if (term := fill(sites[where.name], points[where.name], where.event_dim)) is not None:
+                term = structure.to_front(where.site, term, num_samples)
+                filled = filled + term.reshape(*term.shape[:2], -1).sum(-1)
+        return structure.log_density(trace, num_samples) + filled, trace, moved, filled
+
+    # ------------------------------------------------------------------------------------------ points and values
+
+    def laid_out(self, batch: Batch, u: Tensor) -> dict[str, Tensor]:
+        """Points ``(K, B, D)`` by site, still unconstrained, as Pyro lays them out."""
+        points = {}
+        for where, part in zip(self.layout, u.split([prod(where.per_datum) for where in self.layout], -1), strict=True):
+            part = part.reshape(*part.shape[:2], *where.per_datum)
+            points[where.name] = self._as_pyro_does(batch, where, part, where.point_dim)
+        return points
+
+    @torch.no_grad()
+    def points(self, batch: Batch, values: Mapping[str, Tensor], num_samples: int) -> Tensor:
+        """Where latents lie, ``(K, B, D)``, of values as Pyro lays them out; those that are not given are drawn.
+
+        So is what is masked, whose value is nobody's: from its standard Gaussian.
+        """
+        with self.program.scope(), Unconstrain(self.names) as there:
+            sites: dict[str, Any] = dict(self.program.run(self.program.model, batch, num_samples, values).nodes)
+            for where in self.layout:
+                point = there.points[where.name]
+                if (hidden := hidden_part(sites[where.name], point, where.event_dim)) is not None:
+                    there.points[where.name] = torch.where(hidden, torch.randn_like(point), point)
+            return self._joined(batch, there.points, num_samples)
+
+    @torch.no_grad()
+    def flat(self, batch: Batch, latents: Mapping[str, Tensor]) -> Tensor:
+        """Latents by name, ``(K, B, ...)`` as in ``Draws``, as points ``(K, B, D)``."""
+        values = {w.name: self._as_pyro_does(batch, w, latents[w.name], w.site["value"].dim()) for w in self.layout}
+        return self.points(batch, values, len(latents[self.names[0]]))
+
+    def _as_pyro_does(self, batch: Batch, where: _Layout, tensor: Tensor, one_draw_dim: int) -> Tensor:
+        """``(K, B, ...)`` in Pyro's layout, where one draw has so many dimensions, and no dimension of the draws."""
+        structure, num_samples = self.program.structure(batch), len(tensor)
+        tensor = structure.from_front(where.site, tensor, num_samples)
+        if num_samples == 1 or structure.draws_by == "repeat":
+            tensor = tensor.reshape(tensor.shape[tensor.dim() - one_draw_dim :])
+        return tensor
+
+    def start(self, batch: Batch, guide: Callable[..., Any] | None = None) -> tuple[Tensor, Tensor]:
+        """Where the prior, or a guide, lies in unconstrained space: mean and standard deviation, each ``(B, D)``.
+
+        They are exact for Gaussians, and for a LogNormal and its like. Otherwise the mean is where that of the
+        distribution lies, and the standard deviation follows by the delta method, or is one where nothing is known.
+        Latents that depend on others are taken at these means; nothing is random. Differentiable in the parameters.
+        """
+        program, structure = self.program, self.program.structure(batch)
+        with program.scope():
+            with _Around(self.names, structure.plate_nesting) as there:
+                program.run(guide or program.model, batch, summed=structure.discrete)
+            if missing := [name for name in self.names if name not in there.loc]:
+                raise InputError(f"the guide of {program.name} does not sample {missing[0]!r}: sample it there too")
+            loc, scale = (self._joined(batch, points, 1)[0] for points in (there.loc, there.scale))
+            return loc, scale
+
+    def _joined(self, batch: Batch, points: Mapping[str, Tensor], num_samples: int) -> Tensor:
+        structure, parts = self.program.structure(batch), []
+        for where in self.layout:
+            part = structure.to_front(where.site, points[where.name], num_samples, where.event_dim)
+            parts.append(part.reshape(*part.shape[:2], -1))
+        return torch.cat(parts, -1)
+
+
+class _Layout(NamedTuple):
+    """Where a latent's point lies in Pyro's layout, and which numbers of a datum's vector it has."""
+
+    name: str
+    site: Site
+    """In one run of the model with a single draw."""
+    point_dim: int
+    """Dimensions of the point there."""
+    event_dim: int
+    """Of the point."""
+    per_datum: torch.Size
+
+
+def _layout(structure: Structure, site: Site) -> _Layout:
+    point = bijection(site["fn"].support).inv(site["value"])
+    event_dim = point.dim() - len(site["fn"].batch_shape)
+    per_datum = structure.to_front(site, point, 1, event_dim).shape[2:]
+    return _Layout(site["name"], site, point.dim(), event_dim, per_datum)
+
+
+def fill(site: Site, point: Tensor, event_dim: int) -> Tensor | None:
+    """A standard Gaussian's log density of what a mask hides of a latent, of its batch shape; None without a mask."""
+    if (hidden := hidden_part(site, point, event_dim)) is None:
+        return None
+    return sum_rightmost(torch.where(hidden, -0.5 * point.square() - 0.5 * math.log(2 * math.pi), 0.0), event_dim)
+
+
+def hidden_part(site: Site, point: Tensor, event_dim: int) -> Tensor | None:
+    """Which numbers of a latent's point a mask hides, to broadcast with the point; None without a mask."""
+    fn, mask, hidden = site["fn"], site["mask"], None
+    if mask is not None and mask is not True:
+        hidden = _no_event(mask, point, event_dim)
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, torch.distributions.Independent):
+            event_dim -= fn.reinterpreted_batch_ndims
+        elif isinstance(fn, dist.MaskedDistribution):
+            own = _no_event(fn._mask, point, event_dim)
+            hidden = own if hidden is None else hidden | own
+        fn = fn.base_dist
+    return hidden
+
+
+def hides(fn: Any) -> bool:
+    """Whether a mask is part of a distribution."""
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, dist.MaskedDistribution):
+            return True
+        fn = fn.base_dist
+    return False
+
+
+def _no_event(mask: Any, point: Tensor, event_dim: int) -> Tensor:
+    hidden = ~torch.as_tensor(mask, device=point.device)
+    return hidden.reshape(hidden.shape + (1,) * event_dim)
+
+
+class _Around(Messenger):
+    """Latent sites take their mean in unconstrained space; ``loc`` and ``scale`` tell what it is, and how wide."""
+
+    def __init__(self, names: tuple[str, ...], plate_nesting: int) -> None:
+        super().__init__()
+        self.names, self.plate_nesting = names, plate_nesting
+        self.loc: dict[str, Tensor] = {}
+        self.scale: dict[str, Tensor] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name in self.names and not msg["is_observed"]:
+            loc, scale = moments(msg["fn"])
+            for _ in range(len(msg["fn"].batch_shape) - self.plate_nesting):  # a discrete latent's values: any of them
+                between = (loc - loc.mean(0)).square()
+                loc, scale = loc.mean(0), (scale.square() + between).mean(0).sqrt()
+            self.loc[name], self.scale[name] = loc, scale
+            msg["value"] = bijection(msg["fn"].support)(loc)
+
+
+def moments(fn: Any) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a distribution in unconstrained space, each of a point's shape."""
+    transform = bijection(fn.support)
+    base = fn
+    while isinstance(base, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+        base = base.base_dist
+    if isinstance(base, torch.distributions.TransformedDistribution) and _same(base.transforms, base.support):
+        base = base.base_dist
+        while isinstance(base, torch.distributions.Independent):
+            base = base.base_dist
+        if isinstance(base, torch.distributions.Normal):
+            return base.loc.expand(fn.shape()), base.scale.expand(fn.shape())
+    if isinstance(base, torch.distributions.Normal | torch.distributions.MultivariateNormal):
+        return fn.mean, fn.variance.sqrt()
+    try:
+        mean, variance = fn.mean, fn.variance
+    except (NotImplementedError, AttributeError):
+        mean = variance = torch.full(fn.shape(), math.nan)
+    shape = transform.inverse_shape(fn.shape())
+    like = mean if mean.is_floating_point() else torch.empty(())
+    loc, one = like.new_zeros(shape), like.new_ones(shape)
+    if not bool(torch.isfinite(mean).all() & fn.support.check(mean).all()):
+        return loc, one
+    at = transform.inv(mean)
+    if not bool(torch.isfinite(at).all()):
+        return loc, one
+    while isinstance(transform, torch.distributions.transforms.IndependentTransform):
+        transform = transform.base_transform
+    if transform.domain.event_dim or not bool(torch.isfinite(variance).all()):
+        return at, one
+    scale = variance.sqrt() * (-transform.log_abs_det_jacobian(at, mean)).exp()  # of each number by itself
+    return at, torch.where(torch.isfinite(scale) & (scale > 0), scale, one)
+
+
+def _same(transforms: list[Any], support: Any) -> bool:
+    """Whether a distribution is made from its base by the very map from unconstrained space."""
+    return _parts(transforms) == _parts([bijection(support)])
+
+
+def _parts(transforms: list[Any]) -> list[Any]:
+    """What transforms are composed of, without what changes nothing."""
+    parts = []
+    for transform in transforms:
+        while isinstance(transform, torch.distributions.transforms.IndependentTransform):
+            transform = transform.base_transform
+        parts += _parts(transform.parts) if hasattr(transform, "parts") else [transform]
+    return [part for part in parts if part != torch.distributions.AffineTransform(0.0, 1.0)]

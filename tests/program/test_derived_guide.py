@@ -1,0 +1,364 @@
+"""Guides that are derived from a model: their densities, their draws, and everything that is done to a guide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import scenarios
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from scenarios import normal
+from test_annealing import close
+from test_latent_space import CASES, made
+from torch import Tensor, nn
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimator.diagnose import diagnose
+from ppl_vae.inference.families import Family, FamilyName, make_family
+from ppl_vae.program import (
+    Batch,
+    LatentSpace,
+    Program,
+    annealing_path,
+    check,
+    elbo_terms,
+    seeded,
+    widened,
+    with_encoder,
+    with_lambda,
+    without_guide,
+)
+from ppl_vae.program.traces import sample_sites
+
+FAMILIES: tuple[FamilyName, ...] = ("diagonal", "full", "flow")
+REPEATED = ("images", "softmax")
+
+
+def derived(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, Batch]:
+    """The space of a model, a family, the program with lambda, and its batch: near the prior, and nothing is zero."""
+    _, space, batch, _ = made(name)
+    family = make_family(kind, space.size)
+    with torch.no_grad():
+        lam = family.start(*space.start(batch))
+        lam = lam + 0.2 * normal(*lam.shape, seed=3)
+    return space, family, with_lambda(space, family.distribution), (*batch, lam)
+
+
+def fitted(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, Batch, Tensor]:
+    """The same with lambda a little wider than the posterior's moments, and the exact evidence."""
+    _, space, batch, evidence = made(name)
+    family = make_family(kind, space.size)
+    with torch.no_grad(), seeded(4):
+        loc, scale = space.start(batch)
+        wide = dist.StudentT(5.0, loc, 1.5 * scale).to_event(1)
+        u = wide.sample((10000,))
+        weight = (space.log_joint(batch, u) - wide.log_prob(u)).softmax(0)[..., None]
+        mean = (weight * u).sum(0)
+        lam = family.start(mean, 1.3 * (weight * (u - mean).square()).sum(0).sqrt())
+        if kind != "diagonal":
+            lam[:, 2 * space.size :] += 0.1 * normal(*lam.shape, seed=5)[:, 2 * space.size :]
+    return space, family, with_lambda(space, family.distribution), (*batch, lam), evidence
+
+
+class Encoder(nn.Module):
+    """From the first array of a batch to lambda, linear."""
+
+    def __init__(self, size: int, family: Family) -> None:
+        super().__init__()
+        self.linear = nn.Linear(size, family.width)
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        return 0.3 * self.linear(batch[0].double().reshape(len(batch[0]), -1))
+
+
+def encoded(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, Batch]:
+    _, space, batch, _ = made(name)
+    family = make_family(kind, space.size)
+    with seeded(6):
+        encoder = Encoder(batch[0][0].numel(), family).double()
+    return space, family, with_encoder(space, family.distribution, encoder), batch
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("name", CASES)
+def test_weights_are_those_of_the_points(name: str, kind: FamilyName) -> None:
+    """log p(x, z) - log q(z) at the draws is log p(x, u) - log q(u): the Jacobians cancel, and masks too."""
+    space, family, program, everything = derived(name, kind)
+    for num_samples, num_data in ((1, 3), (3, 3), (2, 1)):
+        batch = tuple(tensor[:num_data] for tensor in everything)
+        with torch.no_grad(), program.scope(), seeded(0):
+            structure = program.structure(batch)
+            guide, _ = program.traces(batch, num_samples)
+            sites = dict(sample_sites(guide))
+            latents = {n: structure.value(sites[n], num_samples) for n in space.names}
+            u = space.flat(batch[:-1], latents)
+            if "_u" in sites:  # what is masked cannot be told from the latents
+                u = structure.value(sites["_u"], num_samples).reshape(num_samples, num_data, -1)
+        with torch.no_grad(), seeded(0):
+            found = program.log_weights(batch, num_samples)
+            expected = space.log_joint(batch[:-1], u) - family.distribution(batch[-1]).log_prob(u)
+        assert found.shape == (num_samples, num_data)
+        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)  # a spline's inverse loses digits
+        assert set(sites) - {"_u"} == set(space.names)
+        assert structure.draws_by == ("repeat" if name in REPEATED else "plate")
+
+
+@pytest.mark.parametrize("name", ["ppca", "two_latents", "proportions"])
+def test_a_diagonal_guide_has_sites_that_one_would_write(name: str) -> None:
+    """A distribution for each latent, and no site beside them."""
+    _, _, program, batch = derived(name, "diagonal")
+    with program.scope():
+        sites = dict(sample_sites(program.traces(batch, 1)[0]))
+    loc, log_scale = batch[-1].chunk(2, -1)
+    if name == "ppca":
+        base = sites["z"]["fn"].base_dist
+        assert isinstance(base, dist.Normal)
+        assert torch.equal(base.loc, loc)
+        assert torch.equal(base.scale, log_scale.exp())
+    if name == "two_latents":
+        s, expected = torch.tensor([0.3, 1.0, 4.0]).double(), dist.LogNormal(loc[:, 3], log_scale[:, 3].exp())
+        torch.testing.assert_close(sites["s"]["fn"].log_prob(s), expected.log_prob(s))
+    assert all(torch.isfinite(site["fn"].log_prob(site["value"])).all() for site in sites.values())
+    assert "_u" not in sites
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize(
+    "name", ["proportions", "two_latents", "masked rates", "ragged sequences", "images", "switch", "moving support"]
+)
+def test_weights_average_to_the_evidence(name: str, kind: FamilyName) -> None:
+    _, _, program, batch, evidence = fitted(name, kind)
+    with torch.no_grad(), seeded(7):
+        assert close(program.log_weights(batch, 5000), evidence, most=0.1)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("name", CASES)
+def test_the_check_passes(name: str, kind: FamilyName) -> None:
+    """The user's own guide has no part: that its encoder is not trained is no fault."""
+    _, _, program, batch = derived(name, kind)
+    check(program, batch)
+    _, _, program, batch = encoded(name, kind)
+    check(program, batch)
+    trained = program.parameters(batch)
+    assert {"encoder.linear.weight", "encoder.linear.bias"} <= trained.keys()
+
+
+class OwnDecoder(nn.Module):
+    """What is wrong with it is wrong without its guide, too."""
+
+    def __init__(self, where: str, registered: bool = True) -> None:
+        super().__init__()
+        self.where, self.decoder, self.encoder = where, nn.Linear(2, 3), nn.Linear(3, 2)
+        self.idle = nn.Linear(2, 2)
+        self.registered = registered
+
+    def model(self, x: Tensor) -> None:
+        if self.where == "model":
+            pyro.module("decoder", self.decoder)
+        if self.where == "all":
+            pyro.module("program", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        if self.where == "guide":
+            pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(self.encoder(x), 1.0).to_event(1))
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("model", "the parameter 'idle.weight' of OwnDecoder would never be trained"),
+        ("guide", "the parameter 'decoder.weight' of OwnDecoder would never be trained"),
+        ("all", "the parameter 'program.idle.weight' of OwnDecoder gets no gradient"),
+    ],
+)
+def test_other_faults_are_told_as_ever(where: str, message: str) -> None:
+    """The parameters that the guide alone has are left out; a decoder that nobody would train is not."""
+    with seeded(0):
+        program = Program(OwnDecoder(where).double())
+    space = LatentSpace(without_guide(program), (normal(3, 3),))
+    family = make_family("full", 2)
+    with pytest.raises(InputError, match=message):
+        check(with_lambda(space, family.distribution), (normal(3, 3), torch.zeros(3, 5).double()))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("name", ["ppca", "proportions", "ragged sequences", "images", "summed switch", "inner_plate"])
+def test_what_is_done_to_a_guide_can_be_done_to_it(name: str, kind: FamilyName) -> None:
+    space, _, program, batch = derived(name, kind)
+    latents = set(program.structure(batch).latents)
+    draws, means = program.posterior(batch, 3), program.posterior_mean(batch)
+    assert draws.latents.keys() == latents
+    assert means.keys() == set(space.names)
+    for site in space.names:
+        assert draws.latents[site].shape[:2] == (3, 3)
+        assert means[site].shape == draws.latents[site].shape[1:]
+    with seeded(8):
+        terms = elbo_terms(program, batch, 2000)
+    with torch.no_grad(), seeded(8):
+        elbo = program.log_weights(batch, 2000).mean(0)
+    torch.testing.assert_close(terms.reconstruction - terms.divergence, elbo)
+    assert (terms.divergence > 0).all()
+    assert terms.by_site.keys() <= latents
+    if kind == "diagonal" and name in ("ppca", "images", "inner_plate"):
+        by_site = sum(part.reshape(3, -1).sum(-1) for part in terms.by_site.values())
+        assert ((by_site - terms.divergence).abs() < 0.05 * terms.divergence + 0.1).all()
+    found = diagnose(program, batch, lambda size: iter([batch]), 3, seed=0)
+    assert found is not None
+    assert found.draws.shape[1] == found.prior_draws.shape[1] == found.divergence_by_dimension.numel()
+    assert torch.isfinite(found.draws).all()
+
+
+def test_a_divergence_is_known_by_site_where_latents_factorise() -> None:
+    for kind in FAMILIES:
+        _, _, program, batch = derived("ppca", kind)
+        assert elbo_terms(program, batch, 2).by_site.keys() == ({"z"} if kind == "diagonal" else set())
+    loc, log_scale = derived("ppca", "diagonal")[3][-1].chunk(2, -1)
+    q, p = dist.Normal(loc, log_scale.exp()), dist.Normal(0.0, 1.0)
+    found = elbo_terms(*derived("ppca", "diagonal")[2:], 2).by_site["z"]
+    torch.testing.assert_close(found, torch.distributions.kl_divergence(q, p))
+
+
+@pytest.mark.parametrize("name", ["ppca", "inner_plate", "ragged sequences", "images"])
+@pytest.mark.parametrize("kind", ["diagonal", "full"])
+def test_the_mean_of_an_unconstrained_gaussian_is_exact(name: str, kind: FamilyName) -> None:
+    space, _, program, batch = derived(name, kind)
+    means = program.posterior_mean(batch, 7)
+    found = torch.cat([means[site].reshape(3, -1) for site in space.names], -1)
+    torch.testing.assert_close(found, batch[-1][:, : space.size])
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_other_means_are_averages(kind: FamilyName) -> None:
+    _, family, program, batch = derived("proportions", kind)
+    with seeded(9):
+        means = program.posterior_mean(batch, 20000)
+        u = family.distribution(batch[-1]).sample((20000,))
+    rate = u[..., -1].exp()
+    assert ((means["rate"] - rate.mean(0)).abs() < 4 * (2 / 20000) ** 0.5 * rate.std(0)).all()
+    torch.testing.assert_close(means["p"].sum(-1), torch.ones(3).double())
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("name", ["proportions", "ragged sequences", "moving support", "images"])
+@pytest.mark.parametrize(("scale", "df"), [(1.4, None), (1.1, 6.0)])
+def test_a_wider_one_has_the_evidence_too(name: str, kind: FamilyName, scale: float, df: float | None) -> None:
+    _, _, program, batch, evidence = fitted(name, kind)
+    wider = widened(program, scale, df)
+    with torch.no_grad(), seeded(10):
+        log_weights = wider.log_weights(batch, 5000)
+        assert close(log_weights, evidence, most=0.15)
+    with torch.no_grad(), seeded(10):
+        assert not torch.allclose(log_weights, program.log_weights(batch, 5000))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("name", ["ppca", "proportions", "ragged sequences", "masked rates", "images", "summed switch"])
+def test_annealing_starts_from_it(name: str, kind: FamilyName) -> None:
+    space, family, program, batch, evidence = fitted(name, kind)
+    path = annealing_path(program, batch, "guide")
+    with torch.no_grad(), seeded(11):
+        u = path.draw(5000)
+        log_start, log_target = path.log_densities(u)
+        assert close(log_target - log_start, evidence, most=0.1)
+    torch.testing.assert_close(log_start, family.distribution(batch[-1]).log_prob(u))
+    torch.testing.assert_close(log_target, space.log_joint(batch[:-1], u).detach())
+    if kind == "diagonal" and name in ("ppca", "proportions", "images"):  # with Pyro, site by site, it is the same
+        by_site, _ = LatentSpace(program, batch).log_densities(batch, u[:3], "guide")
+        torch.testing.assert_close(log_start[:3], by_site)
+
+
+def test_annealing_from_one_that_is_widened_is_refused_unless_it_factorises() -> None:
+    _, _, program, batch, evidence = fitted("ppca", "diagonal")
+    path = annealing_path(widened(program, 1.2), batch, "guide")
+    with torch.no_grad(), seeded(12):
+        log_start, log_target = path.log_densities(path.draw(5000))
+        assert close(log_target - log_start, evidence)
+    _, _, program, batch, _ = fitted("ppca", "full")
+    with pytest.raises(
+        InputError, match=r"the guide of PPCA draws its latents by way of '_u', .* anneal from the prior"
+    ):
+        annealing_path(widened(program, 1.2), batch, "guide")
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("name", ["ppca", "proportions", "ragged sequences", "moving support", "images", "subsampled"])
+def test_it_runs_under_plain_pyro(name: str, kind: FamilyName) -> None:
+    """Its loss there is that of the program's own weights, and a step moves the encoder."""
+    _, _, program, batch = encoded(name, kind)
+    with seeded(13):
+        expected = -program.weighted_draws(batch, tempered=True).log_weight.sum()
+    with program.scope():
+        with seeded(13):
+            loss = Trace_ELBO().differentiable_loss(program.model, program.guide, *batch)
+        size = 1000 / 3 if name == "subsampled" else 1.0
+        if name != "subsampled":  # whose plate has 1000 data there
+            torch.testing.assert_close(torch.as_tensor(loss).detach(), expected.detach() * size)
+        before = program.module["encoder"].linear.weight.detach().clone()
+        svi = SVI(program.model, program.guide, pyro.optim.Adam({"lr": 1e-2}), Trace_ELBO(num_particles=2))
+        svi.step(*batch)
+    assert not torch.equal(before, program.module["encoder"].linear.weight)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_lambda_has_the_gradient_of_the_path(kind: FamilyName) -> None:
+    """Not only theta: what the objective moves is what the densities say, point by point."""
+    space, family, program, batch = derived("two_latents", kind)
+    *data, lam = batch
+    lam = lam.requires_grad_()
+    with seeded(14):
+        found = torch.autograd.grad(program.log_weights((*data, lam), 1).sum(), lam)[0]
+    with seeded(14):
+        u = family.distribution(lam).rsample((1,))
+    if kind == "diagonal":  # Pyro draws site by site: the noise is in the same order, the sites are columns
+        with seeded(14):
+            noise = torch.cat([torch.randn(3, 3).double(), torch.randn(3, 1).double()], -1)
+        loc, log_scale = lam.chunk(2, -1)
+        u = (loc + log_scale.exp() * noise)[None]
+    weight = space.log_joint(tuple(data), u) - family.distribution(lam).log_prob(u)
+    expected = torch.autograd.grad(weight.sum(), lam)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_program_is_left_as_it_was() -> None:
+    module = scenarios.Conjugate().double()
+    program, x = Program(module), normal(3)
+    program.structure((x,))
+    bare = without_guide(program)
+    assert without_guide(bare) is bare
+    space = LatentSpace(bare, (x,))
+    posterior = with_lambda(space, make_family("diagonal", 1).distribution)
+    posterior.log_weights((x, torch.zeros(3, 2).double()), 2)
+    assert program.guide == module.guide
+    assert program.log_weights((x,), 2).shape == (2, 3)
+    assert posterior.parameters((x, torch.zeros(3, 2).double())).keys() == program.parameters((x,)).keys()
+
+
+def test_a_closed_form_is_kept() -> None:
+    _, _, program, batch = derived("ppca", "full")
+    torch.testing.assert_close(program.log_evidence(batch), made("ppca")[3])
+
+
+def test_a_program_without_a_guide_and_without_parameters_can_be_inferred() -> None:
+    """All that moves is lambda."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    x, family = normal(3), make_family("diagonal", 1)
+    program = with_lambda(LatentSpace(Program(model), (x,)), family.distribution)
+    batch: tuple[Any, ...] = (x, family.start(x[:, None] / 2, torch.full((3, 1), 0.5**0.5).double()))
+    check(program, batch)
+    with torch.no_grad():  # it is the posterior
+        torch.testing.assert_close(program.log_weights(batch, 4), dist.Normal(0.0, 2**0.5).log_prob(x).expand(4, 3))
