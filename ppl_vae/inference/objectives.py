@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
+import torch
 from torch import Tensor
 
+from ppl_vae.errors import InputError, nearest
 from ppl_vae.program import WeightedDraws
 
+Gradient = Literal["reparam", "score-function"]
+"""By the path of the draws where they have one, or by the score function throughout."""
+Baseline = Literal["leave-one-out", "decaying-average", "none"]
 
-def elbo(draws: WeightedDraws) -> Tensor:
+
+"""What the score-function gradient subtracts from its learning signal, the log weight."""
+DECAY = 0.9
+"""Share of a decaying average that is kept from one step to the next."""
+
+
+def elbo(draws: WeightedDraws, baseline: Tensor | None = None) -> Tensor:
     r"""The evidence lower bound of every datum, with the gradient of ``pyro.infer.Trace_ELBO``.
 
     .. math::
@@ -15,21 +28,94 @@ def elbo(draws: WeightedDraws) -> Tensor:
         \approx \frac1K \sum_{k=1}^K \log w_k
 
     Reparameterised sites carry the gradient along the path (Kingma and Welling 2014, section 2.4). For the others the
-    score-function term :math:`\log w \, \nabla \log q` is added, whose value is zero here (Ranganath, Gerrish and
-    Blei, Black Box Variational Inference, 2014, equation 3).
+    score-function term :math:`(\log w - b) \, \nabla \log q` is added, whose value is zero here (Ranganath, Gerrish and
+    Blei, Black Box Variational Inference, 2014, equation 3). Its expectation is the same for every baseline b that does
+    not depend on the draw, since :math:`\mathbb E_q[\nabla \log q] = 0`; its variance is not.
 
     Args:
         draws: log weights ``(K, B)`` and the score of the sites that are not reparameterised.
+        baseline: b, nats, of a shape that broadcasts to ``(K, B)``; a constant to the gradient. None is zero.
 
     Returns:
         Tensor: ``(B,)``, nats per datum, higher is better. The value is the bound; its gradient is to be ascended.
 
     Example:
-        >>> import torch
         >>> elbo(WeightedDraws(torch.tensor([[-1.0, -4.0], [-3.0, -4.0]]), None))
         tensor([-2., -4.])
     """
     log_weight, score = draws
     if score is None:
         return log_weight.mean(0)
-    return (log_weight + log_weight.detach() * (score - score.detach())).mean(0)
+    signal = log_weight.detach() if baseline is None else log_weight.detach() - baseline.detach()
+    return (log_weight + signal * (score - score.detach())).mean(0)
+
+
+def leave_one_out(log_weight: Tensor) -> Tensor:
+    r"""The baseline of each draw of a datum: the mean of its other draws' log weights, on which it does not depend.
+
+    .. math:: b_k = \frac{1}{K - 1} \sum_{j \ne k} \log w_j
+
+    Source: Kool, van Hoof and Welling, Buy 4 REINFORCE Samples, Get a Baseline for Free! (2019); before it, for a
+    bound of several draws, Mnih and Rezende, Variational Inference for Monte Carlo Objectives (2016).
+
+    Args:
+        log_weight: ``(K, B)``, nats.
+
+    Returns:
+        Tensor: ``(K, B)``, nats, detached.
+
+    Raises:
+        InputError: there is one draw, and no other.
+
+    Example:
+        >>> leave_one_out(torch.tensor([[1.0], [2.0], [6.0]]))[:, 0].tolist()
+        [4.0, 3.5, 1.5]
+    """
+    num_draws, log_weight = len(log_weight), log_weight.detach()
+    if num_draws < 2:
+        raise InputError(
+            f"the leave-one-out baseline needs two draws or more of each datum, got {num_draws}: num_particles=2, "
+            "or baseline='decaying-average'"
+        )
+    return (log_weight.sum(0) - log_weight) / (num_draws - 1)
+
+
+class DecayingAverage:
+    r"""A baseline of the learning signals of the steps before.
+
+    .. math:: b_{t+1} = \beta\, b_t + (1 - \beta)\, \ell_t
+
+    A signal that is not finite is passed over.
+
+    Source: Mnih and Gregor, Neural Variational Inference and Learning in Belief Networks (2014);
+    ``pyro.infer.TraceGraph_ELBO`` has the same with ``use_decaying_avg_baseline``, from zero on.
+
+    Args:
+        start: the first, of any shape, from draws of its own: with zero, the first gradients would have a learning
+            signal of its full size, from which Adam takes many steps to recover.
+        decay: beta.
+
+    Example:
+        >>> average = DecayingAverage(torch.tensor(-100.0))
+        >>> average.update(torch.tensor(-90.0))
+        >>> average.update(torch.tensor(-torch.inf))
+        >>> round(average.value.item(), 4)
+        -99.0
+    """
+
+    def __init__(self, start: Tensor, decay: float = DECAY) -> None:
+        self.value, self.decay = torch.where(start.detach().isfinite(), start.detach(), 0.0), decay
+
+    def update(self, signal: Tensor) -> None:
+        """Take in the learning signal of a step, after its gradient."""
+        new = torch.lerp(signal.detach(), self.value, self.decay)
+        self.value = torch.where(new.isfinite(), new, self.value)
+
+
+def check_gradient(gradient: Gradient, baseline: Baseline, num_particles: int) -> None:
+    """Raise ``InputError`` for names that are unknown, and for leave-one-out where there is one draw and no other."""
+    for what, name, known in (("gradient", gradient, Gradient), ("baseline", baseline, Baseline)):
+        if name not in get_args(known):
+            raise InputError(f"{what}={name!r} is unknown; {nearest(str(name), get_args(known))}")
+    if gradient == "score-function" and baseline == "leave-one-out":
+        leave_one_out(torch.zeros(num_particles, 1))

@@ -1,0 +1,249 @@
+"""Local variational inference: every datum's lambda ascends the ELBO of that datum alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppl_vae.inference.families import Family
+from ppl_vae.inference.objectives import Baseline, DecayingAverage, Gradient, check_gradient, elbo, leave_one_out
+from ppl_vae.program import WeightedDraws
+
+BETAS = (0.5, 0.99)
+"""Of Adam. With its usual momentum of 0.9, twenty steps overshoot: a nat of ELBO on the digits."""
+EPSILON = 1e-8
+WINDOW = 25
+"""Steps after which each datum is asked whether it still moves its ELBO."""
+CALM = 2
+"""Windows without that, after which it has converged."""
+LAST = 0.01
+"""Share of the learning rate at which a schedule ends."""
+
+
+class Rows(NamedTuple):
+    """The variational parameters of some data and the state of their optimiser, a row per datum.
+
+    Attributes:
+        lam: lambda, ``(B, P)``.
+        mean: Adam's running mean of the gradient, ``(B, P)``.
+        square: and of its square, ``(B, P)``.
+        taken: steps that each datum has taken, ``(B, 1)``.
+    """
+
+    lam: Tensor
+    mean: Tensor
+    square: Tensor
+    taken: Tensor
+
+    @classmethod
+    def at(cls, lam: Tensor) -> Rows:
+        """Rows that have not taken a step."""
+        lam = lam.detach()
+        return cls(lam, torch.zeros_like(lam), torch.zeros_like(lam), lam.new_zeros(len(lam), 1))
+
+    def joined(self) -> Tensor:
+        """All of it as one row per datum, ``(B, 3 P + 1)``."""
+        return torch.cat(self, -1)
+
+    @classmethod
+    def split(cls, joined: Tensor) -> Rows:
+        """The inverse of ``joined``."""
+        width = (joined.shape[-1] - 1) // 3
+        return cls(*joined.split([width, width, width, 1], -1))
+
+
+LogJoint = Callable[[Tensor, Tensor | None], Tensor]
+"""log p(x, u) at points ``(K, B, D)``, of all data or of some rows of them: ``(K, B)``."""
+
+
+@torch.no_grad()
+def refine(
+    log_joint: LogJoint,
+    family: Family,
+    rows: Rows,
+    *,
+    num_steps: int,
+    learning_rate: float = 0.1,
+    num_particles: int = 1,
+    tolerance: float = 1e-3,
+    gradient: Gradient = "reparam",
+    baseline: Baseline = "leave-one-out",
+) -> Rows:
+    r"""Ascend the ELBO of every datum in its own lambda, theta fixed.
+
+    .. math::
+        \lambda_i \leftarrow \lambda_i + \rho_i\, \mathrm{Adam}(g_i), \qquad
+        g_i = \nabla_{\lambda_i} \frac1K \sum_k \log p(x_i, u_{ik}) - \log q_{\bar\lambda_i}(u_{ik}), \quad
+        u_{ik} = T(\epsilon_k; \lambda_i)
+
+    Adam is row-wise: each datum has its own moments and its own number of steps, and the learning rate falls with a
+    cosine over ``num_steps``. A datum has converged, and does not move any more, where in two windows of 25 steps
+    :math:`|\sum_t g_t \cdot (\lambda_t - \lambda_{t-1})|`, to first order what the steps have gained, is below the
+    tolerance; where the gradient is noisy, that needs a small learning rate too. The noise is the same for all data, so
+    that the answer for a datum does not depend on which others are in the batch.
+
+    Source: Ranganath, Gerrish and Blei, Black Box Variational Inference (2014), section 2; Kucukelbir et al., Automatic
+    Differentiation Variational Inference (2017), section 2.4.
+
+    Args:
+        log_joint: log p(x, u) of points ``(K, B', D)`` and the rows of the data that they belong to, None for all.
+        family: the variational family.
+        rows: where each datum starts.
+        num_steps: at most.
+        learning_rate: of Adam, at the start.
+        num_particles: draws per datum and step, ``K``.
+        tolerance: nats per 25 steps.
+        gradient: ``"reparam"``, as above; ``"score-function"`` holds u constant, and takes
+            :math:`\frac1K \sum_k (\log w_{ik} - b_{ik}) \nabla_{\lambda_i} \log q_{\lambda_i}(u_{ik})`.
+        baseline: b, in that: from the other draws of the datum, which needs two particles or more; the decaying average
+            of the datum's log weights since the call, which begins with draws of its own; or none.
+
+    Returns:
+        Rows: where each datum has come to. A datum whose gradient is not finite does not move.
+
+    Raises:
+        InputError: the score function is to have the leave-one-out baseline of one particle.
+
+    Example:
+        >>> from ppl_vae.inference.families import Diagonal
+        >>> def log_joint(u, rows):                        # a posterior N(3, 0.5^2) of each of two data
+        ...     return -0.5 * ((u - 3) / 0.5).square().sum(-1)
+        >>> _ = torch.manual_seed(0)
+        >>> loc, log_scale = refine(log_joint, Diagonal(1), Rows.at(torch.zeros(2, 2)), num_steps=500).lam[0]
+        >>> round(loc.item(), 2), round(log_scale.exp().item(), 2)
+        (3.0, 0.5)
+    """
+    check_gradient(gradient, baseline, num_particles)
+    shape, seed = (num_particles, 1, family.size), int(torch.randint(2**31, ()))
+    generator = torch.Generator(rows.lam.device).manual_seed(seed)  # the caller's has moved on by one draw, always
+    moving, answer = _Moving.of(rows), Rows(*(tensor.clone() for tensor in rows))
+    if gradient == "score-function" and baseline == "decaying-average":
+        noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
+        first = _scored(log_joint, family, moving, rows.lam, noise).log_weight.mean(0)
+        moving = moving._replace(average=DecayingAverage(first[:, None]).value)
+    for step in range(num_steps):
+        noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
+        if gradient == "reparam":
+            ascent = _gradient(log_joint, family, moving, noise)
+        else:
+            ascent, moving = _score_function(log_joint, family, moving, noise, baseline)
+        moving = moving.stepped(ascent, learning_rate * cosine(step, num_steps) * family.pace.to(ascent))
+        if (step + 1) % WINDOW == 0 and step + 1 < num_steps:
+            moving = moving.judged(tolerance)
+            going = moving.calm[:, 0] < CALM
+            if 2 * int(going.sum()) < len(going):  # computing all is as fast as copying some, until half are done
+                moving.write(answer)
+                moving = moving.only(going)
+                if moving.which is not None and not len(moving.which):
+                    break
+    moving.write(answer)
+    return answer
+
+
+def cosine(step: int, num_steps: int) -> float:
+    """Share of the learning rate at a step: from one down to ``LAST``.
+
+    Example:
+        >>> cosine(0, 100), round(cosine(50, 100), 2), cosine(100, 100)
+        (1.0, 0.5, 0.01)
+    """
+    return max(LAST, (1 + math.cos(math.pi * step / num_steps)) / 2)
+
+
+@torch.enable_grad()
+def _gradient(log_joint: LogJoint, family: Family, moving: _Moving, noise: Tensor) -> Tensor:
+    lam = moving.rows.lam.detach().requires_grad_()
+    u, log_q = family.draw(lam, noise)
+    elbo = (log_joint(u, moving.which) - log_q).mean(0)
+    (gradient,) = torch.autograd.grad(elbo.sum(), lam)
+    return gradient
+
+
+@torch.enable_grad()
+def _score_function(
+    log_joint: LogJoint, family: Family, moving: _Moving, noise: Tensor, baseline: Baseline
+) -> tuple[Tensor, _Moving]:
+    lam = moving.rows.lam.detach().requires_grad_()
+    draws, subtracted = _scored(log_joint, family, moving, lam, noise), None
+    if baseline == "leave-one-out":
+        subtracted = leave_one_out(draws.log_weight)
+    elif baseline == "decaying-average":
+        subtracted, average = moving.average[:, 0], DecayingAverage(moving.average)
+        average.update(draws.log_weight.mean(0)[:, None])
+        moving = moving._replace(average=average.value)
+    (gradient,) = torch.autograd.grad(elbo(draws, subtracted).sum(), lam)
+    return gradient, moving
+
+
+def _scored(log_joint: LogJoint, family: Family, moving: _Moving, lam: Tensor, noise: Tensor) -> WeightedDraws:
+    """Draws that are constants, with their score."""
+    with torch.no_grad():
+        u, _ = family.draw(lam, noise)
+        log_p = log_joint(u, moving.which)
+    score = family.distribution(lam).log_prob(u)
+    return WeightedDraws(log_p - score.detach(), score)
+
+
+class _Moving(NamedTuple):
+    """The data that still move."""
+
+    rows: Rows
+    which: Tensor | None
+    """Which they are; None for all."""
+    last: Tensor
+    """Their last step, ``(B', P)``."""
+    gain: Tensor
+    """What their steps have gained in this window, ``(B', 1)``."""
+    calm: Tensor
+    """Windows in which they have gained and lost nothing, ``(B', 1)``."""
+    average: Tensor
+    """A decaying average of their log weights, ``(B', 1)``."""
+
+    @classmethod
+    def of(cls, rows: Rows) -> _Moving:
+        """All of them."""
+        return cls(rows, None, torch.zeros_like(rows.lam), *[torch.zeros_like(rows.taken)] * 3)
+
+    def stepped(self, gradient: Tensor, rate: Tensor) -> _Moving:
+        """One step of Adam a row, at a rate ``(P,)``."""
+        lam, mean, square, taken = self.rows
+        finite = torch.isfinite(gradient).all(-1, keepdim=True)
+        moves = finite & (self.calm < CALM)
+        gain = self.gain + torch.where(moves, (gradient * self.last).sum(-1, keepdim=True), 0.0)
+        first, second = BETAS
+        steps_taken = taken + 1
+        new_mean, new_square = torch.lerp(mean, gradient, 1 - first), torch.lerp(square, gradient.square(), 1 - second)
+        scale = (new_square / (1 - second**steps_taken)).sqrt_().add_(EPSILON)
+        step = new_mean / (1 - first**steps_taken) / scale * rate
+        moves = moves & torch.isfinite(step).all(-1, keepdim=True)
+        step = torch.where(moves, step, 0.0)
+        rows = Rows(
+            lam + step,
+            torch.where(moves, new_mean, mean),
+            torch.where(moves, new_square, square),
+            torch.where(moves, steps_taken, taken),
+        )
+        return self._replace(rows=rows, last=step, gain=gain)
+
+    def judged(self, tolerance: float) -> _Moving:
+        """At the end of a window: which have moved their ELBO in it?"""
+        calm = torch.where(self.gain.abs() < tolerance, self.calm + 1, 0.0)
+        return self._replace(gain=torch.zeros_like(self.gain), calm=torch.where(self.calm < CALM, calm, self.calm))
+
+    def only(self, going: Tensor) -> _Moving:
+        """Those that go on."""
+        index = going.nonzero()[:, 0]
+        return _Moving(
+            Rows(*(tensor[index] for tensor in self.rows)),
+            index if self.which is None else self.which[index],
+            *(tensor[index] for tensor in self[2:]),
+        )
+
+    def write(self, answer: Rows) -> None:
+        """Put them where they belong."""
+        for whole, part in zip(answer, self.rows, strict=True):
+            whole[slice(None) if self.which is None else self.which] = part
