@@ -242,7 +242,7 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
 
 def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
     """A resumed run is the same experiment: how long and how fast it is trained may change, what is fitted may not."""
-    for name in ("data", "binarize", "image_shape", "seed", "model", "guide"):
+    for name in ("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start"):
         if (was := run.option(name)) != config[name]:
             raise InputError(
                 f"--resume with another {name}: the run in {run.path} has {was}, asked for is {config[name]}; fit "

@@ -11,6 +11,7 @@ from ppl_vae.estimator.comparison import (
 )
 from ppl_vae.estimator.estimators import ESTIMATORS, Settings, make_settings
 from ppl_vae.estimator.evaluation import Diagnostics, Evaluation, Row
+from ppl_vae.estimator.gap import Gap, GapSettings, check_gap_settings, measure_gap
 from ppl_vae.estimator.load import DATA_OPTIONS, load, load_data
 from ppl_vae.estimator.options import Accelerator, check_options
 from ppl_vae.estimator.results import PosteriorDraws
@@ -23,6 +24,8 @@ __all__ = [
     "Compared",
     "Diagnostics",
     "Evaluation",
+    "Gap",
+    "GapSettings",
     "Measured",
     "PerDatum",
     "PosteriorDraws",
@@ -30,6 +33,7 @@ __all__ = [
     "Settings",
     "VariationalInference",
     "check_comparable",
+    "check_gap_settings",
     "check_options",
     "compare_fits",
     "comparison_table",
@@ -37,4 +41,5 @@ __all__ = [
     "load_data",
     "make_settings",
     "measure",
+    "measure_gap",
 ]

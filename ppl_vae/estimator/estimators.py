@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -29,10 +29,13 @@ from ppl_vae.evidence import (
     prior,
     weigh,
 )
+from ppl_vae.inference import FamilyName
 from ppl_vae.program import Batch, Program, Start, annealing_path, check_observations, seeded, simulate, widened
+from ppl_vae.program.global_latents import refuse_globals
 
 ESTIMATORS = ("prior", "iwae", "cubo", "ais", "bdmc", "exact")
 _FROM_WEIGHTS: dict[str, Callable[[Weights], Evidence]] = {"iwae": iwae, "cubo": cubo, "prior": prior}
+Proposal = Literal["guide", "per-sample"]
 BAR_AFTER_SECONDS = 2.0
 
 
@@ -42,6 +45,8 @@ class Settings:
 
     Args:
         num_samples: draws per datum, of prior, iwae and cubo.
+        proposal: what iwae and cubo draw from: the guide, or per-sample, a posterior that is optimised for every datum.
+        proposal_family: of a per-sample proposal.
         proposal_scale: factor of the scales of the guide's Gaussians, as a proposal of iwae and cubo; above 1 is safer.
         proposal_df: degrees of freedom of a Student-t in the place of each Gaussian of the guide; null leaves them.
         start: where the chains of ais and bdmc start.
@@ -53,6 +58,8 @@ class Settings:
     """
 
     num_samples: int = 5000
+    proposal: Proposal = "guide"
+    proposal_family: FamilyName = "full"
     proposal_scale: float = 1.0
     proposal_df: float | None = None
     start: Start = "prior"
@@ -78,7 +85,7 @@ class Estimate(NamedTuple):
 def estimators_for(program: Program, template: Batch) -> tuple[str, ...]:
     """Those that are taken where none are asked for: ``iwae``, unless nothing is random; ``exact`` if it is known."""
     structure = program.structure(template)
-    random = set(structure.latents) - set(structure.summed)
+    random = bool(set(structure.latents) - set(structure.summed)) or program.global_posterior is not None
     return (("iwae",) if random else ()) + (("exact",) if program.has_log_evidence(template) else ())
 
 
@@ -98,6 +105,9 @@ def check_estimators(names: Collection[str], settings: Settings) -> None:
             raise InputError(f"--estimators: {name!r} is unknown; {nearest(name, ESTIMATORS)}")
     if not names:
         raise InputError(f"--estimators is empty: name one or more of {', '.join(ESTIMATORS)}")
+    for option, known in (("proposal", Proposal), ("proposal_family", FamilyName)):
+        if (choice := getattr(settings, option)) not in get_args(known):
+            raise InputError(f"{option}={choice!r} is unknown; {nearest(str(choice), get_args(known))}")
     for option in ("num_samples", "num_simulated", "num_temperatures", "num_chains", "num_leapfrog"):
         if (value := getattr(settings, option)) < 1:
             raise InputError(f"{option} is {value}: expected 1 or more")
@@ -172,6 +182,7 @@ def _plan(program: Program, template: Batch, names: list[str], settings: Setting
     """How many data at once, how many steps each, and the function that estimates the evidence of a batch."""
     few = len(template[0])
     if names == ["exact"]:
+        refuse_globals(program, "its exact evidence is not known")
         return ROWS_PER_PASS, 1, lambda batch, row, progress: {"exact": exact(program.log_evidence(batch), row)}
     if names == ["ais"]:
         rows = _rows_to_anneal(program, template, settings)
@@ -186,9 +197,11 @@ def _plan(program: Program, template: Batch, names: list[str], settings: Setting
     else:
         source = widened(program, settings.proposal_scale, settings.proposal_df).log_weights
     room = room_for(partial(source, template), few)
+    together = program.global_posterior is None or program.structure(template).draws_by == "plate"
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
         log_weights, at_once = partial(source, batch), room.draws(len(batch[0]))
+        at_once = at_once if together else 1  # data that are repeated share the draw of a global latent
         weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
         return {name: _FROM_WEIGHTS[name](weights) for name in names}
 

@@ -68,6 +68,8 @@ class Evaluation(NamedTuple):
     """By estimator, of every datum."""
     settings: Settings
     diagnostics: Diagnostics | None = None
+    inference_seconds: float | None = None
+    """That it took to find the lambda of all data, where each has its own; no estimator's seconds have them."""
 
     @property
     def highest_pareto_k(self) -> float:
@@ -106,6 +108,9 @@ class Evaluation(NamedTuple):
                 f"bdmc: for data simulated from the model the evidence lies between the bounds {bdmc.lower:.2f} and "
                 f"{bdmc.upper:.2f}, {apart}"
             )
+        if (seconds := self.inference_seconds) is not None:
+            each = 1000 * seconds / self.num_data
+            text.append(f"before that, the posterior of each datum was found in {each:.1f} ms, {seconds:.1f} s in all")
         if (used := self.diagnostics) is not None:
             text.append(f"ELBO = reconstruction {used.reconstruction:.2f} - KL {used.divergence:.2f}{_activity(used)}")
         return "\n".join(text)
@@ -114,7 +119,8 @@ class Evaluation(NamedTuple):
         """An estimator with the effort that it took."""
         s = self.settings
         if name in ("prior", "iwae", "cubo"):
-            return f"{name}, {_counted(s.num_samples, 'draw')}"
+            local = f", {s.proposal_family} per-sample" if s.proposal == "per-sample" and name != "prior" else ""
+            return f"{name}, {_counted(s.num_samples, 'draw')}{local}"
         if name in ("ais", "bdmc"):
             data = "datum" if self.rows[name].num_data == 1 else "data"
             simulated = f", {self.rows[name].num_data} simulated {data}" if name == "bdmc" else ""
@@ -175,6 +181,8 @@ class Evaluation(NamedTuple):
                     for name, row in zip(d.dimensions, zip(*numbers, strict=True), strict=True)
                 },
             }
+        if self.inference_seconds is not None:
+            answer["inference_seconds"] = self.inference_seconds
         answer["settings"] = asdict(self.settings)
         return answer
 

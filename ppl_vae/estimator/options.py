@@ -9,27 +9,55 @@ import numpy as np
 import torch
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.inference import Schedule
+from ppl_vae.inference import Baseline, EncoderObjective, FamilyName, Gradient, Schedule
 
-Guide = Literal["amortized"]
+Guide = Literal["amortized", "per-sample", "semi-amortized"]
 Accelerator = Literal["auto", "cpu", "cuda"]
 
 
 def check_options(estimator: Any) -> None:
     """Raise ``InputError`` for an option whose value cannot be."""
-    for name, known in (("guide", get_args(Guide)), ("schedule", get_args(Schedule))):
+    choices = {
+        "guide": Guide,
+        "schedule": Schedule,
+        "family": FamilyName,
+        "encoder_objective": EncoderObjective,
+        "gradient": Gradient,
+        "baseline": Baseline,
+    }
+    for name, known in ((name, get_args(choice)) for name, choice in choices.items()):
         if getattr(estimator, name) not in known:
             raise InputError(
                 f"{name}={getattr(estimator, name)!r} is unknown; {nearest(str(getattr(estimator, name)), known)}"
             )
-    for name in ("num_particles", "max_epochs", "batch_size", "num_samples", "patience"):
+    for name in (
+        "num_particles",
+        "max_epochs",
+        "batch_size",
+        "num_samples",
+        "patience",
+        "local_steps",
+        "inference_steps",
+    ):
         value = getattr(estimator, name)
         if not (isinstance(value, int | np.integer) and value >= 1) and not (name == "patience" and value is None):
             raise InputError(f"{name} is {value!r}: expected a whole number, 1 or more")
     if not (isinstance(estimator.seed, int | np.integer) and 0 <= estimator.seed < 2**63):
         raise InputError(f"seed is {estimator.seed!r}: expected a whole number from 0 to 2**63 - 1")
-    if not 0 < estimator.learning_rate < math.inf:
-        raise InputError(f"learning_rate is {estimator.learning_rate}: expected a positive number")
+    if (estimator.guide, estimator.encoder_objective, estimator.gradient) == (
+        "semi-amortized",
+        "refined",
+        "score-function",
+    ):
+        raise InputError("the refined objective is differentiated along the path: --gradient reparam, or initial")
+    for name in ("learning_rate", "local_learning_rate"):
+        rate = getattr(estimator, name)
+        if not (name == "local_learning_rate" and rate is None) and not 0 < rate < math.inf:
+            raise InputError(f"{name} is {getattr(estimator, name)}: expected a positive number")
+    if (estimator.gradient, estimator.baseline, estimator.num_particles) == ("score-function", "leave-one-out", 1):
+        raise InputError(
+            "the leave-one-out baseline needs two draws or more: --num-particles 2, or --baseline decaying-average"
+        )
     if not 0 <= estimator.validation_fraction < 1:
         raise InputError(f"validation_fraction is {estimator.validation_fraction}: expected 0 or more and less than 1")
     device(estimator.accelerator)

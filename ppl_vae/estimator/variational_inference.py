@@ -3,46 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
-from functools import partial
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from ppl_vae.data import Batches, as_condition, hold_out, name_arrays
-from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator.estimators import make_settings
-from ppl_vae.estimator.evaluate import evaluate_program
-from ppl_vae.estimator.evaluation import Evaluation
+from ppl_vae.data import Batches, hold_out
+from ppl_vae.errors import InputError
+from ppl_vae.estimator.fitted import Arrays, Fitted
+from ppl_vae.estimator.methods import NUMBER, make_inference
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
-from ppl_vae.estimator.passes import ROWS_PER_PASS, Room, passes, room_for
-from ppl_vae.estimator.results import PosteriorDraws, join, single
-from ppl_vae.evidence import Evidence
-from ppl_vae.inference import Epoch, Schedule, Training, amortized_steps, group
-from ppl_vae.program import Batch, Draws, Program, check, check_batch, check_observations, seeded
-from ppl_vae.runs import read_checkpoint, write_checkpoint
-
-Arrays = Mapping[str, np.ndarray]
+from ppl_vae.estimator.passes import ROWS_PER_PASS, passes
+from ppl_vae.inference import Baseline, EncoderObjective, Epoch, FamilyName, Gradient, Schedule, Training, group
+from ppl_vae.program import (
+    Program,
+    check,
+    check_batch,
+    check_model,
+    check_observations,
+    seeded,
+    with_globals,
+    without_guide,
+)
+from ppl_vae.runs import read_checkpoint, read_tables, write_checkpoint, write_tables
 
 _NOTHING = object()
 VALIDATION_DRAWS = 5000
 """Draws in a validation ELBO, over all data: its noise is the same every epoch, and few draws would be fitted to it."""
 
 
-class VariationalInference(BaseEstimator):
+class VariationalInference(Fitted):
     """Fit a Pyro program by variational inference.
 
     The program's modules are trained in place, as in PyTorch; what is fitted besides ends in an underscore.
 
     Args:
         program: an object with ``model`` and ``guide``, a ``Program``, or a pair of functions.
-        guide: the method; "amortized" trains the program's own guide by SVI with Trace_ELBO.
-        num_particles: draws per datum in the training objective.
+        guide: the method. "amortized" trains the program's own guide by SVI with Trace_ELBO, or an encoder that is
+            derived from the model where it has none; "per-sample" has no encoder, every datum's lambda is found by
+            gradient steps; "semi-amortized" starts these steps at the encoder's output.
+        family: the posterior of a datum, where it is derived: Gaussian with a diagonal or a full covariance, or a flow.
+        local_steps: gradient steps in lambda of a datum, each time it is visited in training.
+        local_learning_rate: of these steps, at the start; by default 0.3 from the prior, 0.05 from the last visit, 0.02
+            from an encoder.
+        warm_start: per-sample, lambda starts where the datum's last visit left it, and not at the prior.
+        inference_steps: per-sample, most steps in lambda of a datum that is evaluated; it stops where it has converged.
+        encoder_objective: semi-amortized, what the encoder ascends: the ELBO at its own output (initial), or after the
+            refinement, through which is then differentiated (refined).
+        gradient: "reparam" takes the gradient along the path of the draws where they have one; "score-function" does
+            not, for comparison.
+        baseline: what the score-function gradient subtracts: leave-one-out needs two particles or more.
+        num_particles: draws per datum in the training objective, and in the steps in lambda.
         max_epochs: most passes over the training data.
         batch_size: data per gradient step.
         learning_rate: Adam's, at the start.
@@ -69,6 +82,14 @@ class VariationalInference(BaseEstimator):
         program: Any,
         guide: Guide = "amortized",
         *,
+        family: FamilyName = "diagonal",
+        local_steps: int = 20,
+        local_learning_rate: float | None = None,
+        warm_start: bool = False,
+        inference_steps: int = 500,
+        encoder_objective: EncoderObjective = "initial",
+        gradient: Gradient = "reparam",
+        baseline: Baseline = "leave-one-out",
         num_particles: int = 1,
         max_epochs: int = 500,
         batch_size: int = 64,
@@ -83,6 +104,14 @@ class VariationalInference(BaseEstimator):
     ) -> None:
         self.program = program
         self.guide = guide
+        self.family = family
+        self.local_steps = local_steps
+        self.local_learning_rate = local_learning_rate
+        self.warm_start = warm_start
+        self.inference_steps = inference_steps
+        self.encoder_objective = encoder_objective
+        self.gradient = gradient
+        self.baseline = baseline
         self.num_particles = num_particles
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -131,22 +160,30 @@ class VariationalInference(BaseEstimator):
             resume: a checkpoint to go on from.
         """
         check_options(self)
-        with seeded(self.seed):  # initial values of pyro.param
+        with seeded(self.seed):  # initial values of pyro.param, and of an encoder that is derived
             self._attach(train, dynamic)
-            check(self.program_, self.template_)
-        self._train_batches = self._batches(train, self.batch_size, dynamic)
-        self._valid_batches = self._batches(valid, ROWS_PER_PASS) if valid else None
-        self._check_batches(self._train_batches)
-        if self._valid_batches:
-            self._check_batches(self._valid_batches)
+            self._infer_by(train)
+            check(self.inference_.posterior, self._begun)
+        if not self.program_.parameters(self.template_):
+            raise InputError(
+                f"{self.program_.name} has no parameters to train: guide={self.guide!r} trains those of the model alone; "
+                f"give it one with pyro.param, or fit its guide, --guide amortized, and evaluate --proposal per-sample"
+            )
+        method, num_valid = self.inference_, len(next(iter(valid.values()))) if valid else 0
+        self._train_batches = self._batches(self._numbered(train), self.batch_size, dynamic)
+        self._valid_batches = self._batches(self._numbered(valid), ROWS_PER_PASS) if valid else None
+        self._check_batches(self._batches(train, ROWS_PER_PASS, dynamic))
+        if valid:
+            self._check_batches(self._batches(valid, ROWS_PER_PASS))
         sizes = {min(self.batch_size, self._train_batches.num_data), self._train_batches.num_data % self.batch_size}
         for size in sizes - {0}:
             first = {name: array[:size] for name, array in train.items()}
-            check_batch(self.program_, next(self._batches(first, size, dynamic).in_order()))
-        self.training_ = Training(
+            check_batch(method.posterior, method.begin(next(self._batches(first, size, dynamic).in_order())))
+        method.remember(self._train_batches.num_data, num_valid)
+        self.training_: Training = Training(
             self.program_,
             self.template_,
-            partial(amortized_steps, num_particles=self.num_particles),
+            lambda _, batches, optimizer: method.steps(batches, optimizer, self.training_.epoch + 1),
             max_epochs=self.max_epochs,
             learning_rate=self.learning_rate,
             schedule=self.schedule,
@@ -163,6 +200,9 @@ class VariationalInference(BaseEstimator):
                         f"the data have changed since {resume} was written: its first rows of {name!r} differ"
                     )
             self.train_seconds_ = numbers["train_seconds"]
+            epoch = self.training_.epoch
+            for part, left in read_tables(resume, epoch, tuple(method.tables)).items():
+                method.tables[part].restore(epoch, left)
 
     def check_data(self, *arrays: Any) -> None:
         """Raise ``InputError`` where a datum has no density under the program: grey values under a Bernoulli."""
@@ -171,8 +211,14 @@ class VariationalInference(BaseEstimator):
     def _check_batches(self, batches: Batches) -> None:
         row = 0
         for batch in batches.in_order(batch_size=ROWS_PER_PASS):
-            check_observations(self.program_, batch, row)
+            check_observations(self.inference_.posterior, self.inference_.begin(batch), row)
             row += len(batch[0])
+
+    def _numbered(self, arrays: Arrays) -> Arrays:
+        """Data, with the number of each row where the method remembers it."""
+        if not self.inference_.numbered:
+            return arrays
+        return {**arrays, NUMBER: np.arange(len(next(iter(arrays.values()))))}
 
     def epochs(self) -> Iterator[Epoch]:
         """Train what was prepared; yields after every epoch. The caller prints, saves and stops.
@@ -187,126 +233,14 @@ class VariationalInference(BaseEstimator):
 
     def _validate(self) -> float:
         assert self._valid_batches is not None
-        draws = max(self.num_particles, -(-VALIDATION_DRAWS // self._valid_batches.num_data))
-        with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
-            total = sum(
-                self.program_.log_weights(batch, k).double().sum().item()
-                for batch in self._valid_batches.in_order()
-                for k in passes(draws, self._room.draws(len(batch[0])))
-            )
-        return total / (draws * self._valid_batches.num_data)
-
-    # ------------------------------------------------------------------------------------- using a fitted program
-
-    @property
-    def has_latents(self) -> bool:
-        """Whether there is a posterior to look at: latents that a guide samples."""
-        check_is_fitted(self, "program_")
-        structure = self.program_.structure(self.template_)
-        return set(structure.latents) > set(structure.summed)
-
-    def transform(self, *arrays: Any) -> np.ndarray:
-        """Posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
-        check_is_fitted(self, "program_")
-        if not self.has_latents:
-            raise InputError(f"{self.program_.name} has no latents to transform to that a guide samples")
-        means = self._map(arrays, self.program_.posterior_mean)
-        return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
-
-    def score_samples(self, *arrays: Any) -> np.ndarray:
-        """Importance-sampled log evidence of every datum, ``(N,)``, nats."""
-        return self.evidence(*arrays).log_evidence.numpy()
-
-    def score(self, *arrays: Any) -> float:
-        """Mean of ``score_samples``, nats per datum; higher is better."""
-        return float(self.score_samples(*arrays).mean())
-
-    def evidence(self, *arrays: Any, estimator: str = "iwae", **settings: Any) -> Evidence:
-        """Log evidence of every datum with Monte Carlo error, effective sample size and doubts, each ``(N,)``, nats.
-
-        Args:
-            arrays: the data.
-            estimator: "prior", "iwae", "cubo", "ais", "bdmc" (of simulated data) or "exact".
-            settings: fields of ``Settings``: num_samples, proposal_scale, num_temperatures and so on.
-        """
-        return self.evaluate(*arrays, estimators=(estimator,), diagnostics=False, **settings).evidence[estimator]
-
-    def evaluate(
-        self,
-        *arrays: Any,
-        estimators: Collection[str] | None = None,
-        diagnostics: bool = False,
-        **settings: Any,
-    ) -> Evaluation:
-        """How well the data are explained: log evidence by several estimators, ELBO, errors, and what to doubt.
-
-        Args:
-            arrays: the data.
-            estimators: as in ``evidence``; by default iwae, and exact where it is known.
-            diagnostics: tell too how the latents are used.
-            settings: fields of ``Settings``.
-        """
-        return evaluate_program(
-            self.program_,
-            self.template_,
-            self._batches(self._for_fitted(arrays), ROWS_PER_PASS),
-            estimators,
-            make_settings({"num_samples": self.num_samples} | settings),
-            diagnostics=diagnostics,
-            seed=self.seed,
-        )
-
-    def sample(self, num_data: int, *, mean: bool = False, **conditions: Any) -> Any:
-        """Draws from the prior predictive, ``(num_data, ...)``; a dictionary where several sites are observed.
-
-        Args:
-            num_data: how many.
-            mean: the mean of x given z in place of a draw of x.
-            conditions: arrays that the model is conditioned on, such as labels; else those of the first datum seen.
-        """
-        check_is_fitted(self, "program_")
-        if not isinstance(num_data, int | np.integer) or num_data < 1:
-            raise InputError(f"num_data is {num_data!r}: expected a whole number, 1 or more")
-        for name in conditions.keys() - set(self.arguments_):
-            raise InputError(f"the model takes no condition {name!r}; {nearest(name, self.arguments_)}")
-        batch = tuple(
-            as_condition(name, conditions[name], row, num_data)
-            if name in conditions
-            else row[:1].expand(num_data, *row.shape[1:])
-            for name, row in zip(self.arguments_, self.template_, strict=True)
-        )
-        with seeded(self.seed), self.program_.scope(training=False):
-            draws = self.program_.prior(batch)
-        return single({k: v[0].cpu().numpy() for k, v in (draws.means if mean else draws.observed).items()})
-
-    def reconstruct(self, *arrays: Any) -> Any:
-        """Posterior-predictive mean of data, ``(N, ...)``; a dictionary where several sites are observed."""
-
-        def means(batch: Batch) -> dict[str, Tensor]:
-            num_draws = min(64, self._room.draws(len(batch[0])))
-            return {name: mean.mean(0) for name, mean in self.program_.posterior(batch, num_draws).means.items()}
-
-        return single(self._map(arrays, means))
-
-    def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
-        """Draws of the latents from the guide, and of the data given them."""
-        draw = partial(self.program_.posterior, num_samples=num_samples)
-        parts: list[Draws] = self._each_batch(arrays, draw, num_samples)
-
-        def joined(field: str, axis: int) -> dict[str, np.ndarray]:
-            return join([getattr(part, field) for part in parts], axis)
-
-        return PosteriorDraws(joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0))
-
-    def _map(self, arrays: tuple[Any, ...], function: Any) -> dict[str, np.ndarray]:
-        """A function of a batch that gives named tensors with a row per datum, over all data."""
-        return join(self._each_batch(arrays, function))
-
-    def _each_batch(self, arrays: tuple[Any, ...], function: Any, num_draws: int = 1) -> list[Any]:
-        """A function of every batch of the data, with the seed's random numbers and the program as it evaluates."""
-        named = self._for_fitted(arrays)
-        with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
-            return [function(batch) for batch in self._batches(named, self._room.rows(num_draws)).in_order()]
+        method, num_data, total = self.inference_, self._valid_batches.num_data, 0.0
+        draws = max(self.num_particles, -(-VALIDATION_DRAWS // num_data))
+        with torch.no_grad(), seeded(self.seed), method.posterior.scope(training=False):
+            for batch in self._valid_batches.in_order():
+                data = method.validate(batch, self.training_.epoch + 1)
+                for k in passes(draws, self._room.draws(len(batch[0]))):
+                    total += method.posterior.log_weights(data, k).double().sum().item()
+        return total / (draws * num_data)
 
     # ------------------------------------------------------------------------------------------- saving, loading
 
@@ -315,8 +249,10 @@ class VariationalInference(BaseEstimator):
         tensors, numbers = self.training_.state()
         for name, rows in zip(self.arguments_, self.template_, strict=True):
             tensors[f"template.{name}"] = rows
-        extra = {"program": self.program_.name, "train_seconds": self.train_seconds_}
-        write_checkpoint(path, tensors, numbers | extra)
+        epoch, tables = self.training_.epoch, self.inference_.tables
+        extra = {"program": self.program_.name, "train_seconds": self.train_seconds_, "epochs": epoch}
+        with write_tables(path, epoch, {part: table.after(epoch) for part, table in tables.items()}):
+            write_checkpoint(path, tensors, numbers | extra)
 
     def load_parameters(self, path: Path) -> VariationalInference:
         """Take the best parameters of a checkpoint.
@@ -328,6 +264,7 @@ class VariationalInference(BaseEstimator):
         template = {name: rows.numpy() for name, rows in group(tensors, "template").items()}
         check_options(self)
         self._attach(template)
+        self._infer_by(None)
         best = group(tensors, "best")
         if not best:
             raise InputError(f"{path} has no finished epoch: go on with it, --resume, or fit anew, --overwrite")
@@ -343,48 +280,32 @@ class VariationalInference(BaseEstimator):
     def _attach(self, arrays: Arrays, dynamic: Collection[str] = ()) -> None:
         """Bring the program to the device, and keep a few rows of data, from which its structure can be traced."""
         self.device_ = device(self.accelerator)
-        self.program_ = self._make_program()
-        self.program_.module.to(self.device_)
-        floats = [p.dtype for p in self.program_.module.parameters() if p.is_floating_point()]
+        program = self._make_program()
+        program.module.to(self.device_)
+        floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
         self.dtype_ = floats[0] if floats else torch.get_default_dtype()
-        self.arguments_ = self.program_.arguments(arrays.keys())
+        self.arguments_ = program.arguments(arrays.keys())
         few = {name: array[:8] for name, array in arrays.items()}
         self.template_ = next(self._batches(few, 8, dynamic).in_order())
+
+    def _infer_by(self, arrays: Arrays | None) -> None:
+        """Make the method; one that was made before, with the same options, goes on."""
+        options = self._local_options()
+        made = (self._make_program(), self.guide, options)
+        if getattr(self, "_inferred_by", None) != made:
+            program = self._make_program()
+            if self.guide == "per-sample":
+                program = without_guide(program)
+            columns = None if arrays is None else [arrays[name] for name in self.arguments_]
+            program = with_globals(program, self.template_, 1 if columns is None else len(columns[0]))
+            if columns is not None:
+                check_model(program, self.template_)
+            self.inference_ = make_inference(self.guide, program, self.template_, options, columns)
+            self._inferred_by = made
+        self.program_ = self.inference_.program
+        if arrays is not None and (shared := self.program_.global_posterior) is not None:
+            shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data
         self.__dict__.pop("_measured", None)
-
-    @property
-    def _room(self) -> Room:
-        """How many draws from the guide fit into a pass; measured once for a program and its data."""
-        if not hasattr(self, "_measured"):
-            with self.program_.scope(training=False):
-                self._measured = room_for(partial(self.program_.log_weights, self.template_), len(self.template_[0]))
-        return self._measured
-
-    def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
-        return Batches(
-            arrays,
-            self.arguments_,
-            batch_size,
-            device=self.device_,
-            dtype=self.dtype_,
-            dynamic=[name for name in dynamic if name in self.arguments_],
-        )
-
-    def _named(self, arrays: tuple[Any, ...], where: str) -> dict[str, np.ndarray]:
-        """What a caller passed, as named arrays that have been checked."""
-        return name_arrays(type(self).__name__, where, arrays, self._make_program().argument_names())
-
-    def _for_fitted(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
-        """Data for a fitted program, each datum of the shape that it was fitted to."""
-        check_is_fitted(self, "program_")
-        named = self._named(arrays, "the data")
-        for name, row in zip(self.arguments_, self.template_, strict=True):
-            if name in named and named[name].shape[1:] != row.shape[1:]:
-                raise InputError(
-                    f"a datum of {name!r} has shape {named[name].shape[1:]}: expected {tuple(row.shape[1:])}, as in "
-                    f"the fit; the first dimension counts the data"
-                )
-        return named
 
     def _make_program(self) -> Program:
         """The program, made once, so that a second fit goes on from the first."""

@@ -5,6 +5,7 @@ from ppl_vae.runs.config import build_program, file_and_class, known_models, pro
 from ppl_vae.runs.evidence import write_evidence
 from ppl_vae.runs.folder import Run, write_json
 from ppl_vae.runs.posterior import write_posterior
+from ppl_vae.runs.tables import read_tables, write_tables
 
 __all__ = [
     "Run",
@@ -14,8 +15,10 @@ __all__ = [
     "program_class",
     "read_checkpoint",
     "read_config",
+    "read_tables",
     "write_checkpoint",
     "write_evidence",
     "write_json",
     "write_posterior",
+    "write_tables",
 ]

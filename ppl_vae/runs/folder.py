@@ -20,13 +20,13 @@ from ppl_vae.runs.files import write_whole
 
 class Run:
     """A folder with ``config.yaml``, ``checkpoint.safetensors``, ``metrics.jsonl``, ``summary.json``,
-    ``posterior.nc``, ``evidence.json``, ``evidence.nc`` and ``figures/``.
+    ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json`` and ``figures/``.
 
     Args:
         path: the folder; ``create`` makes it, ``open`` expects it.
     """
 
-    RESULTS = ("summary.json", "posterior.nc", "evidence.json", "evidence.nc", "figures")
+    RESULTS = ("summary.json", "posterior.nc", "evidence.json", "evidence.nc", "gap.json", "figures")
     OWN = ("config.yaml", "checkpoint.safetensors", "metrics.jsonl", *RESULTS)
 
     def __init__(self, path: str | Path) -> None:
@@ -74,7 +74,7 @@ class Run:
     def create(self, config: Mapping[str, Any], *, overwrite: bool = False) -> None:
         """Start a new run here; an old one is removed first if ``overwrite``."""
         self.free(overwrite=overwrite)
-        self._remove(*self.OWN)
+        self._remove(*self.OWN, *(path.name for path in self.path.glob(f"{self.checkpoint.stem}.lambda-*.npy")))
         self.path.mkdir(parents=True, exist_ok=True)
         self.write_config(config)
 

@@ -1,0 +1,224 @@
+"""What one does with a fitted program: posterior means, evidence, draws, reconstructions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from ppl_vae.data import Batches, as_condition, name_arrays
+from ppl_vae.errors import InputError, nearest
+from ppl_vae.estimator.estimators import check_estimators, estimators_for, make_settings
+from ppl_vae.estimator.evaluate import evaluate_program
+from ppl_vae.estimator.evaluation import Evaluation
+from ppl_vae.estimator.methods import LAMBDA, NUMBER, Inference, Local, proposal, random_latents
+from ppl_vae.estimator.passes import ROWS_PER_PASS, Room, room_for
+from ppl_vae.estimator.results import PosteriorDraws, join, single
+from ppl_vae.evidence import Evidence
+from ppl_vae.program import Batch, Draws, Program, seeded
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Fitted(BaseEstimator):
+    """A program whose parameters are there; ``VariationalInference`` finds them.
+
+    Attributes:
+        program_: what was trained.
+        inference_: how lambda is found for data.
+        arguments_: names of the arrays that the model takes.
+        template_: a few data.
+        device_: where they are.
+        dtype_: of real numbers.
+    """
+
+    num_samples: int
+    seed: int
+    program_: Program
+    inference_: Inference
+    arguments_: tuple[str, ...]
+    template_: Batch
+    device_: torch.device
+    dtype_: torch.dtype
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether there is a posterior to look at: latents that a guide samples."""
+        check_is_fitted(self, "program_")
+        return bool(random_latents(self.program_, self.template_))
+
+    def transform(self, *arrays: Any) -> np.ndarray:
+        """Posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
+        check_is_fitted(self, "program_")
+        if not self.has_latents:
+            raise InputError(f"{self.program_.name} has no latents to transform to that a guide samples")
+        means = self._map(arrays, Program.posterior_mean)
+        return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
+
+    def score_samples(self, *arrays: Any) -> np.ndarray:
+        """Importance-sampled log evidence of every datum, ``(N,)``, nats."""
+        return self.evidence(*arrays).log_evidence.numpy()
+
+    def score(self, *arrays: Any) -> float:
+        """Mean of ``score_samples``, nats per datum; higher is better."""
+        return float(self.score_samples(*arrays).mean())
+
+    def evidence(self, *arrays: Any, estimator: str = "iwae", **settings: Any) -> Evidence:
+        """Log evidence of every datum with Monte Carlo error, effective sample size and doubts, each ``(N,)``, nats.
+
+        Args:
+            arrays: the data.
+            estimator: "prior", "iwae", "cubo", "ais", "bdmc" (of simulated data) or "exact".
+            settings: fields of ``Settings``: num_samples, proposal_scale, num_temperatures and so on.
+        """
+        return self.evaluate(*arrays, estimators=(estimator,), diagnostics=False, **settings).evidence[estimator]
+
+    def evaluate(
+        self,
+        *arrays: Any,
+        estimators: Collection[str] | None = None,
+        diagnostics: bool = False,
+        **settings: Any,
+    ) -> Evaluation:
+        """How well the data are explained: log evidence by several estimators, ELBO, errors, and what to doubt.
+
+        Args:
+            arrays: the data.
+            estimators: as in ``evidence``; by default iwae, and exact where it is known.
+            diagnostics: tell too how the latents are used.
+            settings: fields of ``Settings``.
+        """
+        chosen, method = make_settings({"num_samples": self.num_samples} | settings), self.inference_
+        named = self._for_fitted(arrays)
+        check_estimators(estimators_for(self.program_, self.template_) if estimators is None else estimators, chosen)
+        if chosen.proposal == "per-sample":
+            method = proposal(self.program_, self.template_, self._local_options(), chosen.proposal_family)
+        started = time.perf_counter()
+        program, data = self._localised(named, method)
+        seconds = time.perf_counter() - started if method.local else None
+        evaluation = evaluate_program(
+            program,
+            method.begin(self.template_),
+            self._batches(data, ROWS_PER_PASS),
+            estimators,
+            chosen,
+            diagnostics=diagnostics,
+            seed=self.seed,
+        )
+        return evaluation._replace(inference_seconds=seconds)
+
+    def sample(self, num_data: int, *, mean: bool = False, **conditions: Any) -> Any:
+        """Draws from the prior predictive, ``(num_data, ...)``; a dictionary where several sites are observed.
+
+        Args:
+            num_data: how many.
+            mean: the mean of x given z in place of a draw of x.
+            conditions: arrays that the model is conditioned on, such as labels; else those of the first datum seen.
+        """
+        check_is_fitted(self, "program_")
+        if not isinstance(num_data, int | np.integer) or num_data < 1:
+            raise InputError(f"num_data is {num_data!r}: expected a whole number, 1 or more")
+        for name in conditions.keys() - set(self.arguments_):
+            raise InputError(f"the model takes no condition {name!r}; {nearest(name, self.arguments_)}")
+        batch = tuple(
+            as_condition(name, conditions[name], row, num_data)
+            if name in conditions
+            else row[:1].expand(num_data, *row.shape[1:])
+            for name, row in zip(self.arguments_, self.template_, strict=True)
+        )
+        with seeded(self.seed), self.program_.scope(training=False):
+            draws = self.program_.prior(batch)
+        return single({k: v[0].cpu().numpy() for k, v in (draws.means if mean else draws.observed).items()})
+
+    def reconstruct(self, *arrays: Any) -> Any:
+        """Posterior-predictive mean of data, ``(N, ...)``; a dictionary where several sites are observed."""
+
+        def means(program: Program, batch: Batch) -> dict[str, Tensor]:
+            num_draws = min(64, self._room.draws(len(batch[0])))
+            return {name: mean.mean(0) for name, mean in program.posterior(batch, num_draws).means.items()}
+
+        return single(self._map(arrays, means))
+
+    def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
+        """Draws of the latents from the guide, and of the data given them."""
+        draw = partial(Program.posterior, num_samples=num_samples)
+        parts: list[Draws] = self._each_batch(arrays, draw, num_samples)
+
+        def joined(field: str, axis: int) -> dict[str, np.ndarray]:
+            return join([getattr(part, field) for part in parts], axis)
+
+        return PosteriorDraws(joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0))
+
+    def _map(self, arrays: tuple[Any, ...], function: Any) -> dict[str, np.ndarray]:
+        """A function of a program and a batch that gives named tensors with a row per datum, over all data."""
+        return join(self._each_batch(arrays, function))
+
+    def _each_batch(self, arrays: tuple[Any, ...], function: Any, num_draws: int = 1) -> list[Any]:
+        """A function of every batch of the data, with the seed's random numbers and the program as it evaluates."""
+        program, data = self._localised(self._for_fitted(arrays))
+        with torch.no_grad(), seeded(self.seed), program.scope(training=False):
+            return [function(program, batch) for batch in self._batches(data, self._room.rows(num_draws)).in_order()]
+
+    def batches(self, arrays: Arrays) -> Batches:
+        """Data as the model takes them, on the device."""
+        return self._batches(arrays, ROWS_PER_PASS)
+
+    def _localised(self, arrays: Arrays, method: Inference | None = None) -> tuple[Program, Arrays]:
+        """The program to look at data with, and the data; where lambda is local, it is found, and is one of them."""
+        method = method or self.inference_
+        if not method.local:
+            return method.posterior, arrays
+        with seeded(self.seed):
+            found = [method.infer(batch)[-1].cpu() for batch in self.batches(arrays).in_order()]
+        return method.posterior, {**arrays, LAMBDA: torch.cat(found).numpy()}
+
+    def _local_options(self) -> Local:
+        return Local(**{name: getattr(self, name) for name in Local.__dataclass_fields__})
+
+    @property
+    def _begun(self) -> Batch:
+        """The template as ``inference_.posterior`` takes it."""
+        return self.inference_.begin(self.template_)
+
+    @property
+    def _room(self) -> Room:
+        """How many draws from the guide fit into a pass; measured once for a program and its data."""
+        if not hasattr(self, "_measured"):
+            program, batch = self.inference_.posterior, self._begun
+            with program.scope(training=False):
+                self._measured = room_for(partial(program.log_weights, batch), len(batch[0]))
+        return self._measured
+
+    def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
+        """Batches of the model's arguments, and behind them lambda or the rows' numbers where they are given."""
+        return Batches(
+            arrays,
+            (*self.arguments_, *(name for name in (LAMBDA, NUMBER) if name in arrays)),
+            batch_size,
+            device=self.device_,
+            dtype=self.dtype_,
+            dynamic=[name for name in dynamic if name in self.arguments_],
+        )
+
+    def _named(self, arrays: tuple[Any, ...], where: str) -> dict[str, np.ndarray]:
+        """What a caller passed, as named arrays that have been checked."""
+        return name_arrays(type(self).__name__, where, arrays, self._make_program().argument_names())
+
+    def _for_fitted(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
+        """Data for a fitted program, each datum of the shape that it was fitted to."""
+        check_is_fitted(self, "program_")
+        named = self._named(arrays, "the data")
+        for name, row in zip(self.arguments_, self.template_, strict=True):
+            if name in named and named[name].shape[1:] != row.shape[1:]:
+                raise InputError(
+                    f"a datum of {name!r} has shape {named[name].shape[1:]}: expected {tuple(row.shape[1:])}, as in "
+                    f"the fit; the first dimension counts the data"
+                )
+        return named

@@ -1,0 +1,301 @@
+"""What ``guide=`` chooses: how lambda is found, in training and for data that are looked at afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.inference import (
+    Baseline,
+    EncoderObjective,
+    Family,
+    FamilyName,
+    Gradient,
+    LocalSteps,
+    Rows,
+    Step,
+    Table,
+    amortized_steps,
+    at_prior,
+    derive_encoder,
+    infer,
+    make_family,
+    per_sample_steps,
+    semi_amortized_steps,
+)
+from ppl_vae.program import Batch, DerivedGuide, LatentSpace, Program, with_lambda, without_guide
+
+LAMBDA = "_lambda"
+"""The array of variational parameters, where they are data."""
+NUMBER = "_number"
+"""The array of the rows' numbers, where a method remembers them."""
+FROM_PRIOR, FROM_TABLE, FROM_ENCODER = 0.3, 0.05, 0.02
+"""Learning rates of the steps in lambda: the nearer it starts to its optimum, the smaller."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """How lambda is found; see ``VariationalInference``."""
+
+    num_particles: int
+    family: FamilyName
+    local_steps: int
+    local_learning_rate: float | None
+    inference_steps: int
+    warm_start: bool
+    encoder_objective: EncoderObjective
+    gradient: Gradient
+    baseline: Baseline
+
+    def steps(self, num_steps: int, learning_rate: float) -> LocalSteps:
+        """So many of them, at this rate unless another was asked for."""
+        rate = learning_rate if self.local_learning_rate is None else self.local_learning_rate
+        return LocalSteps(num_steps, rate, self.num_particles, self.gradient, self.baseline)
+
+
+GUIDES = ("amortized", "per-sample", "semi-amortized")
+
+
+def make_inference(
+    guide: str, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
+) -> Inference:
+    """The method of a name, for a program.
+
+    Args:
+        guide: its name.
+        program: the program, with or without a guide.
+        template: a few data.
+        local: how lambda is found.
+        arrays: the training data, to standardise what a derived encoder sees.
+
+    Raises:
+        InputError: the latents cannot be moved, or there are none to move.
+    """
+    kinds: dict[str, Callable[..., Inference]] = {
+        "amortized": Amortized,
+        "per-sample": PerSample,
+        "semi-amortized": SemiAmortized,
+    }
+    return kinds[guide](program, template, local, arrays)
+
+
+class Inference(Protocol):
+    """A method of inference for one program and one shape of data."""
+
+    program: Program
+    """What is trained, saved and loaded."""
+    tables: dict[str, Table]
+    """Where every datum's lambda has been left, by part of the data: ``train`` and ``valid``."""
+    posterior: Program
+    """The program with the guide that data are looked at with."""
+    local: bool
+    """Whether that guide takes lambda as data, the last tensor of a batch."""
+    numbered: bool
+    """Whether training batches have the number of each row as their last tensor."""
+
+    def remember(self, num_train: int, num_valid: int) -> None:
+        """Before training: make the tables that a method needs, for so many data."""
+        ...
+
+    def begin(self, batch: Batch) -> Batch:
+        """A batch for ``posterior`` where lambda has not been optimised yet."""
+        ...
+
+    def infer(self, batch: Batch) -> Batch:
+        """A batch for ``posterior``."""
+        ...
+
+    def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """One epoch of training."""
+        ...
+
+    def validate(self, batch: Batch, epoch: int) -> Batch:
+        """A batch of validation data, numbered where training batches are, for ``posterior``."""
+        ...
+
+
+class Amortized:
+    """lambda = f(x; phi): the program's own guide, or one that is derived from the model."""
+
+    local = numbered = False
+
+    def __init__(
+        self, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
+    ) -> None:
+        self.options = local
+        self.tables: dict[str, Table] = {}
+        self.program = self.posterior = with_guide(program, template, local, arrays)
+
+    def begin(self, batch: Batch) -> Batch:
+        """See ``Inference``."""
+        return batch
+
+    infer = begin
+
+    def remember(self, num_train: int, num_valid: int) -> None:
+        """See ``Inference``."""
+
+    def validate(self, batch: Batch, epoch: int) -> Batch:
+        """See ``Inference``."""
+        return batch
+
+    def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """See ``Inference``."""
+        o = self.options
+        return amortized_steps(
+            self.program,
+            batches,
+            optimizer,
+            num_particles=o.num_particles,
+            gradient=o.gradient,
+            baseline=o.baseline,
+        )
+
+
+class _Local:
+    """What per-sample and semi-amortized inference share: a posterior whose lambda is data."""
+
+    local = True
+
+    def __init__(self, program: Program, template: Batch, local: Local) -> None:
+        self.options, self.program = local, program
+        self.tables: dict[str, Table] = {}
+        if not random_latents(without_guide(program), template):
+            raise InputError(
+                f"no latent of {program.name} is continuous and a datum's own, so that there is no lambda to optimise: "
+                f"discrete latents are summed out; fit it with --guide amortized"
+            )
+        self.space = LatentSpace(without_guide(program), template)
+        self.family: Family = make_family(local.family, self.space.size)
+        self.posterior = with_lambda(self.space, self.family.distribution)
+
+    def begin(self, batch: Batch) -> Batch:
+        """See ``Inference``."""
+        return (*batch, at_prior(self.space, self.family, batch).lam)
+
+    def remember(self, num_train: int, num_valid: int) -> None:
+        """See ``Inference``."""
+
+
+class PerSample(_Local):
+    """Every datum has its own lambda; a guide that the program has is not used."""
+
+    numbered = True
+
+    def __init__(
+        self, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
+    ) -> None:
+        super().__init__(without_guide(program), template, local)
+
+    def remember(self, num_train: int, num_valid: int) -> None:
+        """See ``Inference``."""
+        sizes = {"train": num_train if self.options.warm_start else 0, "valid": num_valid}
+        dtype = next((p.dtype for p in self.program.module.parameters()), torch.get_default_dtype())
+        self.tables = {part: Table(size, self.family.width, dtype) for part, size in sizes.items() if size}
+
+    def infer(self, batch: Batch) -> Batch:
+        """See ``Inference``."""
+        local = self.options.steps(self.options.inference_steps, FROM_PRIOR)
+        rows = infer(self.space, self.family, batch, at_prior(self.space, self.family, batch), local)
+        return (*batch, rows.lam)
+
+    def validate(self, batch: Batch, epoch: int) -> Batch:
+        """See ``Inference``."""
+        *data, numbers = batch
+        table, start = self.tables["valid"].epoch(epoch), at_prior(self.space, self.family, tuple(data))
+        local = self.options.steps(self.options.local_steps, FROM_TABLE)
+        found = infer(self.space, self.family, tuple(data), table.read(numbers, start), local)
+        table.write(numbers, found)
+        return (*data, found.lam)
+
+    def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """See ``Inference``."""
+        return per_sample_steps(
+            self.program,
+            batches,
+            optimizer,
+            space=self.space,
+            family=self.family,
+            local=self.options.steps(self.options.local_steps, FROM_TABLE if "train" in self.tables else FROM_PRIOR),
+            table=self.tables["train"].epoch(epoch) if "train" in self.tables else None,
+        )
+
+
+class SemiAmortized(_Local):
+    """lambda starts at f(x; phi) and takes some steps of its own."""
+
+    numbered = False
+
+    def __init__(
+        self, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
+    ) -> None:
+        super().__init__(with_guide(program, template, local, arrays), template, local)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Lambda at the encoder's output, ``(B, P)``."""
+        return encoded(self.program, self.space, self.family, batch)
+
+    def infer(self, batch: Batch) -> Batch:
+        """See ``Inference``."""
+        with torch.no_grad(), self.program.scope(training=False):
+            start = Rows.at(self.encode(batch))
+        local = self.options.steps(self.options.local_steps, FROM_ENCODER)
+        return (*batch, infer(self.space, self.family, batch, start, local).lam)
+
+    def validate(self, batch: Batch, epoch: int) -> Batch:
+        """See ``Inference``."""
+        return self.infer(batch)
+
+    def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """See ``Inference``."""
+        return semi_amortized_steps(
+            self.program,
+            batches,
+            optimizer,
+            space=self.space,
+            family=self.family,
+            encode=self.encode,
+            local=self.options.steps(self.options.local_steps, FROM_ENCODER),
+            encoder_objective=self.options.encoder_objective,
+        )
+
+
+def encoded(program: Program, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
+    """Lambda ``(B, P)`` at a guide's output: its own where it is of the family, else the Gaussian with its moments."""
+    guide = program.guide
+    if not isinstance(guide, DerivedGuide):
+        return family.start(*space.start(batch, guide))
+    _, lam = guide.parameters(*batch)
+    own: Family = guide.distribution.__self__  # type: ignore[attr-defined]
+    if type(own) is type(family):
+        return lam
+    draws = own.draw(lam, torch.randn(256, 1, family.size).to(lam))[0]
+    return family.start(draws.mean(0), draws.std(0))
+
+
+def with_guide(program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None) -> Program:
+    """The program, with a guide derived from its model where it has none and needs one."""
+    if program.guide is not None or not random_latents(program, template):
+        return program
+    return derive_encoder(program, template, local.family, arrays)
+
+
+def random_latents(program: Program, template: Batch) -> set[str]:
+    """Names of the latents that are not summed out in training."""
+    structure = program.structure(template)
+    return set(structure.latents) - set(structure.summed)
+
+
+def proposal(program: Program, template: Batch, local: Local, family: FamilyName) -> Inference:
+    """Lambda of every datum for importance sampling, from the guide's posterior on where there is a guide."""
+    local = replace(local, family=family, local_steps=local.inference_steps, local_learning_rate=FROM_PRIOR)
+    local = replace(local, gradient="reparam")
+    if program.guide is None:
+        return PerSample(program, template, local)
+    return SemiAmortized(program, template, local)

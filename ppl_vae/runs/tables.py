@@ -1,0 +1,71 @@
+"""Tables of local parameters beside a checkpoint: one ``.npy`` file each, read from in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ppl_vae.errors import InputError, reason
+
+
+@contextmanager
+def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Write tables that belong to the checkpoint which is written inside the block; those of earlier ones go then.
+
+    Their names have the epoch, so that a checkpoint is never beside the tables of another epoch, whenever the process
+    is killed.
+
+    Args:
+        checkpoint: where the checkpoint is written.
+        epoch: that it is of.
+        tables: by part of the data.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "checkpoint.safetensors"
+        >>> with write_tables(path, 3, {"train": np.ones((4, 2))}):
+        ...     _ = path.write_bytes(b"")
+        >>> read_tables(path, 3, ["train"])["train"].shape
+        (4, 2)
+    """
+    written = {_path(checkpoint, epoch, part) for part in tables}
+    for part, rows in tables.items():
+        path = _path(checkpoint, epoch, part)
+        beside = path.with_name(f".{path.name}")
+        with beside.open("wb") as file:
+            np.save(file, rows, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    yield
+    for hidden in ("", "."):  # one that a kill has cut short is hidden
+        for path in checkpoint.parent.glob(f"{hidden}{checkpoint.stem}.lambda-*.npy"):
+            if path not in written:
+                path.unlink()
+
+
+def read_tables(checkpoint: Path, epoch: int, parts: Collection[str]) -> dict[str, np.ndarray]:
+    """The tables that were written with a checkpoint, mapped to their files.
+
+    Raises:
+        InputError: one is missing or cut short.
+    """
+    tables = {}
+    for part in parts:
+        path = _path(checkpoint, epoch, part)
+        try:
+            tables[part] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:  # of an empty file, the last
+            raise InputError(
+                f"{path}, the local parameters that {checkpoint.name} goes on from, cannot be read ({reason(error)}): "
+                f"restore it or fit the run anew"
+            ) from error
+    return tables
+
+
+def _path(checkpoint: Path, epoch: int, part: str) -> Path:
+    return checkpoint.with_name(f"{checkpoint.stem}.lambda-{part}-{epoch}.npy")
