@@ -9,6 +9,7 @@ from collections.abc import Sequence
 VERBS = {
     "fit": "fit a program to data and write a run folder",
     "evaluate": "repeat the test figures of a run, or make others",
+    "gap": "tell what amortization costs, and what the posterior's family does",
     "compare": "put runs on the same data side by side, with paired errors",
 }
 

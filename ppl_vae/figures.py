@@ -6,12 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppl_vae.data import Dataset, as_images, subset
-from ppl_vae.estimator import Evaluation, PosteriorDraws, VariationalInference
+from ppl_vae.estimator import Evaluation, Gap, PosteriorDraws, VariationalInference
 from ppl_vae.plots import (
     aggregated_posterior,
     bound_over_samples,
     divergence_per_dimension,
     elbo_over_epochs,
+    gaps,
     latent_space,
     pareto_k_histogram,
     prior_samples,
@@ -98,6 +99,13 @@ def write_evidence_figures(
         columns = (used.draws.numpy(), used.prior_draws.numpy(), used.aggregated_divergence.numpy())
         figures["aggregated"] = aggregated_posterior(*columns, names=names)
     run.write_figures(figures, among=EVIDENCE_FIGURES)
+
+
+def write_gap_figure(run: Run, gap: Gap) -> None:
+    """``figures/gap.png``: the gaps over data."""
+    families = {name: fit.elbo.numpy() for name, fit in gap.families.items()}
+    amortized = None if gap.amortized is None else gap.amortized.numpy()
+    run.write_figure("gap", gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=gap.by))
 
 
 def pictures(draws: PosteriorDraws, data: Dataset) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:

@@ -278,8 +278,9 @@ def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fit" in out
     assert "evaluate" in out
     assert "compare" in out
+    assert "gap" in out
     assert dispatch(["ft"]) == 2
-    assert capsys.readouterr().err == "error: unknown verb 'ft'; did you mean 'fit'? (known: compare, evaluate, fit)\n"
+    assert capsys.readouterr().err == "error: unknown verb 'ft'; did you mean 'fit'? (known: compare, evaluate, fit, gap)\n"
 
 
 def test_the_commands_as_a_newcomer_calls_them(here: Path) -> None:

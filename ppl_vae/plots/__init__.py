@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from ppl_vae.plots.bound import bound_over_samples
 from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
+from ppl_vae.plots.gap import gaps
+from ppl_vae.plots.gradients import variance_over_particles
 from ppl_vae.plots.latents import latent_space
 from ppl_vae.plots.samples import prior_samples, reconstructions
 from ppl_vae.plots.training import elbo_over_epochs
@@ -18,10 +20,12 @@ __all__ = [
     "bound_over_samples",
     "divergence_per_dimension",
     "elbo_over_epochs",
+    "gaps",
     "latent_space",
     "pareto_k_histogram",
     "prior_samples",
     "reconstructions",
     "sandwich",
+    "variance_over_particles",
     "worst_explained",
 ]

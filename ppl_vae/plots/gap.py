@@ -1,0 +1,279 @@
+"""What inference costs, datum by datum: from the encoder's ELBO to the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from textwrap import fill, wrap
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+from numpy.typing import ArrayLike
+
+from ppl_vae.errors import InputError
+from ppl_vae.plots._common import BLUE, INK, ORANGE, blank, count_of_data, number, tidy
+from ppl_vae.plots._common import rows as as_rows
+from ppl_vae.plots.bound import HALO
+
+AMORTIZED: dict[str, Any] = {"color": ORANGE, "linestyle": "-", "marker": "o"}
+FAMILIES: tuple[dict[str, Any], ...] = (  # from light to dark, the larger the family
+    {"color": "#79aedb", "linestyle": (0, (5, 1.2)), "marker": "^"},
+    {"color": BLUE, "linestyle": (0, (4, 1, 1, 1)), "marker": "s"},
+    {"color": INK, "linestyle": (0, (1, 0.8)), "marker": "D"},
+)
+REACH = 30.0  # times the 95 per cent quantile of the largest gap: what is beyond is off the axis
+SMALLEST = 1e-6  # nats: differences below are rounding
+
+
+def gaps(
+    log_evidence: ArrayLike,
+    families: Mapping[str, ArrayLike],
+    *,
+    amortized: ArrayLike | None = None,
+    by: str = "",
+) -> Figure:
+    r"""What inference costs: the steps from the amortized ELBO to the log evidence, and the gaps over the data.
+
+    .. math::
+        \underbrace{\log p(x) - \mathcal L(q_\phi)}_{\text{inference gap}} =
+        \underbrace{\log p(x) - \mathcal L(q^*)}_{\text{approximation gap}} +
+        \underbrace{\mathcal L(q^*) - \mathcal L(q_\phi)}_{\text{amortization gap}}
+
+    with the q* of the first family. All means are over the same data: a datum of which a number is not finite is left
+    out everywhere, and a note says so. Errors are over data, paired: the standard deviation of the differences over the
+    square root of their number. A gap can be below zero, by Monte Carlo error; it is drawn as it is, and counted.
+
+    Source: Cremer, Li and Duvenaud, Inference Suboptimality in Variational Autoencoders (2018), section 3.
+
+    Args:
+        log_evidence: the best estimate of log p(x) of every datum, ``(N,)``, nats.
+        families: by the name of a variational family, one to three of them from the smallest to the largest, the ELBO
+            of every datum with its own optimised posterior in it, ``(N,)``, nats.
+        amortized: the ELBO with the encoder's posterior, ``(N,)``, nats; without it there is no amortization gap.
+        by: what gave the log evidence, such as ``"exact"`` or ``"ais"``.
+
+    Returns:
+        A figure with two axes. Left, a rung for each mean, nats per datum, and the height of each step with its error.
+        Right, for each gap, the share of the data where it is larger; the axis is linear about zero and logarithmic far
+        from it, and a note says what is beyond its ends.
+
+    Raises:
+        InputError: no family or more than three, numbers of data that differ, or no datum with finite numbers only.
+
+    Example:
+        >>> families = {"diagonal": np.array([-21.0, -32.0]), "full": np.array([-20.5, -31.0])}
+        >>> figure = gaps([-20.0, -31.0], families, amortized=[-22.0, -36.0], by="exact")
+        >>> figure.get_suptitle()
+        'Inference gap: 3.5 ± 1.5 nats per datum, mean of 2 data'
+        >>> [text.get_text().replace("\n", " ") for text in figure.axes[0].texts]    # amortization gap first
+        ['+2.5 ± 1.5', '+0.75 ± 0.25', '+0.25 ± 0.25']
+    """
+    elbos, count, notes = _kept(log_evidence, families, amortized)
+    evidence = elbos.pop("log_evidence")
+    styles: dict[str, dict[str, Any]] = dict(zip(families, FAMILIES, strict=False))
+    curves = {name: evidence - elbos[name] for name in families}
+    named = {name: f"approximation ({name})" for name in families}
+    first = next(iter(families))
+    what, total = f"Approximation gap ({first})", curves[first]
+    if amortized is not None:
+        styles, named = {"amortized": AMORTIZED} | styles, {"amortized": "amortization"} | named
+        what, total = "Inference gap", evidence - elbos["amortized"]
+        curves = {"amortized": elbos[first] - elbos["amortized"]} | curves
+
+    fig = blank(10.4, 4.7)
+    left, right = (tidy(ax) for ax in fig.subplots(1, 2))
+    _ladder(left, elbos, evidence, styles, by)
+    notes += _shares(right, {named[key]: (values, styles[key]) for key, values in curves.items()})
+    notes = [line for note in notes for line in wrap(note, 165)]
+    whose = f"per datum, mean of {count_of_data(count)}" if count > 1 else "at the one datum"
+    fig.suptitle(f"{what}: {_with_error(total)} nats {whose}")
+    _explain(fig, "Gap: mean (marked) ± its error over data" if count > 1 else None, len(curves), len(notes))
+    if notes:
+        fig.supxlabel("\n".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
+    return fig
+
+
+def _kept(
+    log_evidence: ArrayLike, families: Mapping[str, ArrayLike], amortized: ArrayLike | None
+) -> tuple[dict[str, np.ndarray], int, list[str]]:
+    """The ELBOs in order and the log evidence, of the data with finite numbers only; how many; what was left out."""
+    if not 0 < len(families) <= len(FAMILIES):
+        raise InputError(f"families: expected one to {len(FAMILIES)}, got {len(families)}: {list(families)}")
+    if "amortized" in families or "log_evidence" in families:
+        raise InputError(f"families: 'amortized' and 'log_evidence' are not names of a family, got {list(families)}")
+    given = {} if amortized is None else {"amortized": amortized}
+    arrays = {name: as_rows(values, name) for name, values in {**given, "log_evidence": log_evidence}.items()}
+    arrays |= {name: as_rows(values, f"families[{name!r}]") for name, values in families.items()}
+    n = len(arrays["log_evidence"])
+    for name, values in arrays.items():
+        if values.shape != (n, 1):
+            where = f"families[{name!r}]" if name in families else name
+            got = f"{len(values)}" if values.shape[1] == 1 else f"shape {values.shape}"
+            raise InputError(f"{where}: expected one number for each of the {n} data of log_evidence, got {got}")
+    flat = {name: arrays[name][:, 0] for name in [*given, *families, "log_evidence"]}
+    finite = {name: np.isfinite(values) for name, values in flat.items()}
+    kept = np.all(list(finite.values()), axis=0)
+    if not kept.any():
+        raise InputError("log_evidence, families: no datum has finite numbers only (did the fit diverge?)")
+    lost = {name: int((~ok).sum()) for name, ok in finite.items() if not ok.all()}
+    names = {"amortized": "amortized ELBO", "log_evidence": "log evidence"}
+    told = ", ".join(f"{names.get(name, f'ELBO of {name}')} at {times}" for name, times in lost.items())
+    notes = [f"{(~kept).sum()} of {n} data left out, not finite: {told}"] if lost else []
+    return {name: values[kept] for name, values in flat.items()}, int(kept.sum()), notes
+
+
+def _ladder(
+    ax: Axes,
+    elbos: Mapping[str, np.ndarray],
+    evidence: np.ndarray,
+    styles: Mapping[str, dict[str, Any]],
+    by: str,
+) -> None:
+    """A rung for each mean, risers between them, and under each rung what it gains over the one before."""
+    steps = [*elbos.values(), evidence]
+    means = [float(values.mean()) for values in steps]
+    low, top = min(means), max(means)
+    span = top - low if top - low > SMALLEST else 1.0
+    bottom = min(low - 0.1 * span, min(means[1:]) - 0.24 * span)
+    above = top + 0.1 * span
+    ax.set_ylim(bottom, above)
+    ticks = MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, above)
+    # Fixed now: the layout counts on their labels' width, and a smaller axes would choose others.
+    ax.set_yticks([tick for tick in ticks if bottom <= tick <= above])
+    ax.set_xlim(-0.6, len(means) - 0.4)
+    ax.axhline(means[-1], color=INK, linewidth=0.9, linestyle=":", zorder=1.5)
+    for i, (one, other) in enumerate(pairwise(steps)):
+        ax.plot([i + 0.5, i + 0.5], means[i : i + 2], color="0.6", linewidth=1.2, zorder=1.8)
+        ax.annotate(
+            _with_error(other - one, "\n", sign="+"),
+            (i + 1, means[i + 1]),
+            (0, -7),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize="small",
+            color=INK,
+            linespacing=1.15,
+            path_effects=HALO,
+        )
+    for i, (style, mean) in enumerate(zip([*styles.values(), {"color": INK}], means, strict=True)):
+        ax.plot([i - 0.5, i + 0.5], [mean, mean], color=style["color"], linewidth=2.4, solid_capstyle="butt")
+        ax.plot([i], [mean], color=style["color"], marker=style.get("marker", ""), markersize=6.5, linestyle="none")
+    decimals = int(np.clip(2 - np.floor(np.log10(span)), 2, 5))
+    names = [*elbos, "log p(x)"]
+    labels = [f"{fill(name, 12)}\n{number(mean, f'.{decimals}f')}" for name, mean in zip(names, means, strict=True)]
+    labels[-1] += f"\n({fill(by, 13)})" if by else ""
+    ax.set_xticks(range(len(means)), labels, fontsize="small", linespacing=1.25)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(axis="x", visible=False)
+    ax.ticklabel_format(axis="y", useOffset=False)
+    ax.set_ylabel("mean (nats per datum)" if len(evidence) > 1 else "nats")
+    ax.set_title("ELBO with each posterior, log evidence, and the steps", fontsize="medium", pad=8)
+
+
+def _shares(ax: Axes, curves: Mapping[str, tuple[np.ndarray, dict[str, Any]]]) -> list[str]:
+    """The share of the data where each gap is larger than x; what the axis leaves out, and what is below zero."""
+    low, high, width = _range([values for values, _ in curves.values()])
+    n = len(next(iter(curves.values()))[0])
+    data = count_of_data(n)
+    ax.set_xscale("asinh", linear_width=width)
+    beyond, below = [], []
+    for name, (values, style) in curves.items():
+        mean = float(values.mean())
+        x = np.sort(values)
+        shares = np.r_[1, 1 - np.arange(1, n + 1) / n]
+        ax.plot(np.r_[x[0], x], shares, drawstyle="steps-post", linewidth=1.8, **style | {"marker": ""})
+        at_mean: dict[str, Any] = style | {"linestyle": "none", "markeredgecolor": "white", "zorder": 3}
+        ax.plot([mean], [float((values > mean).mean())], markersize=8.5, **at_mean)
+        ax.plot([], [], linewidth=1.8, markersize=6.5, label=f"{name}: {_with_error(values)}", **style)
+        off = (values < low) | (values > high)
+        if off.any():
+            furthest = values[np.abs(values).argmax()]
+            beyond.append(f"{name} {off.sum()}, furthest {_short(furthest)}")
+        if (values < -SMALLEST).any():
+            below.append(f"{name} {(values < -SMALLEST).sum()}")
+    ax.axvline(0, color=INK, linewidth=0.9, zorder=1.5)
+    ax.set(xlim=_padded(low, high, width), ylim=(-0.02, 1.04))
+    ticks = _ticks(*ax.get_xlim(), width)
+    ax.set_xticks(ticks, [number(tick, "g") for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set(xlabel="gap (nats)", ylabel="share of the data with a larger gap")
+    ax.set_title("Gap of each datum", fontsize="medium", pad=8)
+    notes = []
+    if beyond:
+        notes.append(f"beyond the axis, but in the means: {'; '.join(beyond)} (of {data})")
+    if below:
+        why = "Monte Carlo error, or an optimum or the evidence understated"
+        notes.append(f"below zero ({why}): {', '.join(below)} of {data}")
+    return notes
+
+
+def _explain(fig: Figure, title: str | None, curves: int, notes: int) -> None:
+    """The legend of both axes, above the notes; matplotlib's layout would put it over them, so it has a room here."""
+    notes_end, height = 0.06 + 0.12 * notes, 0.14 + 0.18 * (-(-curves // 2) + (title is not None))  # inches
+    low, room = notes_end / fig.get_figheight(), height / fig.get_figheight()
+    look: dict[str, Any] = {"frameon": False, "fontsize": "small", "title_fontsize": "small", "columnspacing": 3}
+    fig.legend(title=title, loc="lower center", bbox_to_anchor=(0.5, low), ncols=2, borderaxespad=0, **look)
+    fig.set_layout_engine("constrained", rect=(0, room, 1, 1 - room))
+
+
+def _range(curves: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """From where to where all gaps are drawn, and where their axis turns from linear to logarithmic."""
+    sizes = [np.abs(values) for values in curves]
+    values = np.concatenate(curves)
+    most = REACH * max(float(np.quantile(size, 0.95, method="higher")) for size in sizes) or np.inf
+    shown = values[np.abs(values) <= most]
+    medians = [float(np.median(size)) for size in sizes]
+    largest = max(medians) or float(np.abs(values).max()) or 1.0
+    width = max(float(np.clip(min(medians), largest / 20, largest / 3)), SMALLEST)
+    return min(float(shown.min()), 0.0), max(float(shown.max()), 0.0), width
+
+
+def _padded(low: float, high: float, width: float) -> tuple[float, float]:
+    ends = np.arcsinh(np.array([low, high]) / width)
+    pad = 0.04 * (ends[1] - ends[0]) if ends[1] - ends[0] > 0.01 else 1.0
+    start, end = width * np.sinh(np.array([ends[0] - pad, ends[1] + pad]))
+    return float(start), float(end)
+
+
+def _ticks(low: float, high: float, width: float) -> list[float]:
+    """Zero and round numbers, as many as have room, on an axis linear below ``width`` and logarithmic above.
+
+    Example:
+        >>> _ticks(-0.1, 50, 1)
+        [0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
+    """
+    ends = np.arcsinh(np.array([low, high]) / width)
+    decades = 10.0 ** np.arange(np.floor(np.log10(width)) - 1, np.ceil(np.log10(max(-low, high))) + 1)[::-1]
+    placed: dict[float, tuple[float, int]] = {}
+    for value in [0.0, *(sign * lead * decade for lead in (1, 5, 2) for decade in decades for sign in (1, -1))]:
+        place = (float(np.arcsinh(value / width)) - ends[0]) / (ends[1] - ends[0])
+        size = len(number(value, "g"))
+        room = all(abs(place - other) > 0.02 + 0.01 * (size + taken) for other, taken in placed.values())
+        if low <= value <= high and room:
+            placed[value] = (place, size)
+    return sorted(float(value) for value in placed)
+
+
+def _with_error(values: np.ndarray, between: str = " ", sign: str = "") -> str:
+    """Mean and standard error over data, to two digits of the error, three decimals, or one digit of it.
+
+    Example:
+        >>> _with_error(np.array([5.0, 7.0, 6.5, 7.5])), _with_error(np.array([2.0]), sign="+")
+        ('6.50 ± 0.54', '+2')
+    """
+    mean = float(values.mean())
+    error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+    if error < SMALLEST:
+        return _short(round(mean, 6) + 0.0, sign)
+    first = int(max(-np.floor(np.log10(error)), 0))
+    decimals = max(first, min(first + (error < 10), 3))
+    return f"{number(mean, f'{sign}.{decimals}f')}{between}± {error:.{decimals}f}"
+
+
+def _short(value: float, sign: str = "") -> str:
+    return number(value, sign + (".3g" if abs(value) < 100 else ".1f" if abs(value) < 1000 else ".0f"))

@@ -1,0 +1,105 @@
+"""The variance of the gradient's estimators against the number of particles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from ppl_vae.errors import InputError
+from ppl_vae.plots._common import BLUE, INK, ORANGE, blank, tidy
+from ppl_vae.plots.bound import spread
+
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": INK, "linestyle": "-", "marker": "o"},
+    {"color": BLUE, "linestyle": "--", "marker": "^"},
+    {"color": INK, "linestyle": (0, (1, 1.5)), "marker": "v"},
+    {"color": ORANGE, "linestyle": "-", "marker": "D"},
+    {"color": "0.55", "linestyle": "-.", "marker": "s"},
+)
+
+
+def variance_over_particles(curves: Mapping[str, Mapping[int, float]]) -> Figure:
+    """The variance of each estimator of a gradient against the number of particles, on logarithmic axes.
+
+    A variance that is not a positive number cannot be drawn there, and a note says of which estimator.
+
+    Args:
+        curves: by the name of an estimator, by the number of particles, the variance, nats squared.
+
+    Returns:
+        A figure with one axes; the name of every line is at its right end.
+
+    Raises:
+        InputError: no curve, a number of particles below 1, or nothing to draw.
+
+    Example:
+        >>> curves = {"path derivative": {1: 2.0, 4: 0.5}, "score function": {1: 90.0, 4: 22.5}}
+        >>> figure = variance_over_particles(curves)
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['path derivative', 'score function']
+    """
+    for name, curve in curves.items():
+        if not curve or min(curve) < 1:
+            raise InputError(f"curves: expected numbers of particles from 1 in {name!r}, got {sorted(curve)[:1]}")
+    drawn: dict[str, np.ndarray] = {}
+    notes = []
+    for name, curve in curves.items():
+        points = np.array(sorted(curve.items()), float)
+        positive = np.isfinite(points[:, 1]) & (points[:, 1] > 0)
+        if not positive.all():
+            which = ", ".join(f"{k:.0f}" for k in points[~positive, 0])
+            notes.append(f"{name}: not positive, or not finite, at K = {which}")
+        if positive.any():
+            drawn[name] = points[positive]
+    if not drawn:
+        raise InputError(f"curves: expected one or more with a positive variance, got {list(curves)}")
+    fig = blank(7.2, 4.4)
+    ax = tidy(fig.add_subplot())
+    for i, (name, points) in enumerate(drawn.items()):
+        ax.plot(*points.T, linewidth=1.6, markersize=4.5, label=name, **STYLES[i % len(STYLES)])
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ks = np.unique(np.concatenate([points[:, 0] for points in drawn.values()]))
+    beside = 1.15 if len(ks) > 1 else 3
+    ax.set_xlim(ks[0] / beside, ks[-1] * beside)
+    ax.xaxis.set_major_locator(FixedLocator(ks[:: -(-len(ks) // 10)].tolist()))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    everything = np.concatenate([points[:, 1] for points in drawn.values()])
+    ax.set_ylim(everything.min() / 1.6, everything.max() * 1.6)
+    _name_ends(ax, drawn)
+    fig.suptitle("Variance of the estimators of the ELBO's gradient")
+    ax.set(xlabel="number of particles K", ylabel="variance, sum over \N{GREEK SMALL LETTER LAMDA} (nats squared)")
+    if notes:
+        fig.supxlabel("\n".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
+    return fig
+
+
+def _name_ends(ax: Axes, curves: Mapping[str, np.ndarray]) -> None:
+    """Each line's name in the right margin, pushed apart so that none hides another."""
+    low, high = np.log(ax.get_ylim())
+    heights = spread(np.array([(np.log(points[-1, 1]) - low) / (high - low) for points in curves.values()]), 0.055)
+    for i, ((name, points), height) in enumerate(zip(curves.items(), heights, strict=True)):
+        ax.annotate(
+            name,
+            (points[-1, 0], points[-1, 1]),
+            (1.035, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize="small",
+            color=INK,
+            arrowprops={
+                "arrowstyle": "-",
+                "linewidth": 0.9,
+                "relpos": (0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 3,
+                "color": STYLES[i % len(STYLES)]["color"],
+            },
+            annotation_clip=False,
+        )
