@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# As the commands do: see ppl_vae/openmp.py.
+# As the commands do: see ppl_vae/process.py.
 export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: fit test lint slow bench clean

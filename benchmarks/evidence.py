@@ -5,7 +5,7 @@ python benchmarks/evidence.py [--num-data 10000] [--num-samples 5000]
 
 from __future__ import annotations
 
-import ppl_vae.openmp  # noqa: F401
+import ppl_vae.process  # noqa: F401
 
 # isort: split
 import argparse

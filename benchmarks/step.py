@@ -8,11 +8,10 @@ neighbours is reported by its median, so that a noisy machine disturbs both side
 
 from __future__ import annotations
 
-import ppl_vae.openmp  # noqa: F401
+import ppl_vae.process  # noqa: F401
 
 # isort: split
 import argparse
-import json
 import platform
 import statistics
 import time
@@ -23,6 +22,7 @@ import numpy as np
 import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
+from results import keep
 
 from ppl_vae.data import Batches, load_dataset
 from ppl_vae.inference import amortized_steps
@@ -120,7 +120,7 @@ def main() -> None:
             f"| {name} | {1e3 * row['ours_seconds']:.2f} | {1e3 * row['peer_seconds']:.2f} | {row['ratio']:.2f} "
             f"| {min(ratios):.2f} to {max(ratios):.2f} |"
         )
-    options.output.write_text(json.dumps(results, indent=2) + "\n")
+    keep(options.output, results)
 
 
 if __name__ == "__main__":

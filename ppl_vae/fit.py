@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ppl_vae.openmp
+import ppl_vae.process
 
 # isort: split
 import argparse

@@ -392,3 +392,147 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 def bits(*shape: int, seed: int = 0) -> Tensor:
     """Fair bits in double precision."""
     return (normal(*shape, seed=seed) > 0).double()
+
+
+def two_latents_evidence(program: TwoLatents, x: Tensor) -> Tensor:
+    """log p(x): given x, the sum of a is Gaussian, and s depends on a through it; an integral over two numbers."""
+    nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(100))
+    log_weights = weights.log() - 0.5 * math.log(2 * math.pi)
+    noise, shrunk = program.noise, 1 / (1 + program.noise**2)
+    total = shrunk * x[:, :3].sum(-1, keepdim=True) + (3 * noise**2 * shrunk).sqrt() * nodes
+    s = (total[..., None] + 0.3 * nodes).exp()
+    log_s = (dist.Normal(s, noise).log_prob(x[:, 3, None, None]) + log_weights).logsumexp(-1)
+    log_a = dist.Normal(0.0, (1 + noise**2).sqrt()).log_prob(x[:, :3]).sum(-1)
+    return log_a + (log_s + log_weights).logsumexp(-1)
+
+
+class Rates(nn.Module):
+    """Counts, each with a LogNormal rate of its own; no guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(0.2))
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("program", self)
+        with pyro.plate("data", len(x)):
+            rate = pyro.sample("rate", dist.LogNormal(self.level, 0.8))
+            pyro.sample("x", dist.Poisson(rate), obs=x)
+
+    def closed_form(self, x: Tensor) -> Tensor:
+        """Gauss-Hermite quadrature, 80 nodes."""
+        nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(80))
+        log_likelihood = dist.Poisson((self.level + 0.8 * nodes).exp()).log_prob(x[:, None])
+        return (log_likelihood + weights.log() - 0.5 * math.log(2 * math.pi)).logsumexp(-1)
+
+
+class Shares(nn.Module):
+    """Dirichlet shares of eight counts, with a prior that is learned; no guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_prior = nn.Parameter(torch.tensor([0.0, 1.0, 0.5]))
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("program", self)
+        with pyro.plate("data", len(x)):
+            p = pyro.sample("p", dist.Dirichlet(self.log_prior.exp()))
+            pyro.sample("x", dist.Multinomial(total_count=8, probs=p, validate_args=False), obs=x)
+
+    def closed_form(self, x: Tensor) -> Tensor:
+        return dist.DirichletMultinomial(self.log_prior.exp(), total_count=8, validate_args=False).log_prob(x)
+
+
+class Walks(nn.Module):
+    """A random walk of variable length, as ``Sequences``, whose steps have a length that is learned; no guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_step = nn.Parameter(torch.tensor(-1.0))
+
+    def model(self, x: Tensor, lengths: Tensor) -> None:
+        pyro.module("program", self)
+        with pyro.plate("data", len(x)):
+            z = x.new_zeros(())
+            for t in pyro.markov(range(4)):
+                with pyro.poutine.mask(mask=t < lengths):
+                    z = pyro.sample(f"z_{t}", dist.Normal(z, self.log_step.exp()))
+                    pyro.sample(f"x_{t}", dist.Normal(z, 0.5), obs=x[:, t])
+
+    def closed_form(self, x: Tensor, lengths: Tensor) -> Tensor:
+        time = torch.arange(1.0, 5.0).to(x)
+        covariance = (2 * self.log_step).exp() * torch.minimum(time, time[:, None]) + 0.25 * torch.eye(4).to(x)
+        rows = zip(x, lengths.tolist(), strict=True)
+        return torch.stack([_centred(row[:n], covariance[:n, :n]) for row, n in rows])
+
+
+class Sets(nn.Module):
+    """A datum is a set of values, each with a latent of its own, about a level of the datum; no guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.tensor(-1.0))
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("program", self)
+        with pyro.plate("data", len(x), dim=-2):
+            level = pyro.sample("level", dist.Normal(self.mean, 1.0))
+            with pyro.plate("values", 3, dim=-1):
+                z = pyro.sample("z", dist.Normal(level, 0.5))
+                pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+    def closed_form(self, x: Tensor) -> Tensor:
+        return _centred(x - self.mean, torch.ones(3, 3).to(x) + 0.5 * torch.eye(3).to(x))
+
+
+class Pictures(nn.Module):
+    """Images large enough for convolutions to look at, and a decoder that takes four dimensions alone; no guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = (nn.Linear(2, 64), nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 1, 3, padding=1))
+        self.decoder = nn.Sequential(*layers)
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 0.7).to_event(3), obs=x)
+
+    def closed_form(self, x: Tensor) -> Tensor:
+        """The decoder has no nonlinearity."""
+        mean, *columns = self.decoder(torch.cat([x.new_zeros(1, 2), torch.eye(2).to(x)])).flatten(1)
+        loading = torch.stack([column - mean for column in columns], -1)
+        return _centred(x.flatten(1) - mean, loading @ loading.T + 0.49 * torch.eye(64).to(x))
+
+
+class SharedMean(nn.Module):
+    """w ~ N(0, 3^2) is shared by all data: z ~ N(w, 1), x | z ~ N(z, 0.7^2); no guide.
+
+    Args:
+        local: without, there is no z, and x ~ N(w, 1.49).
+    """
+
+    def __init__(self, local: bool = True) -> None:
+        super().__init__()
+        self.local = local
+
+    def model(self, x: Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(x.new_zeros(()), 3.0))
+        with pyro.plate("data", len(x)):
+            mean, scale = w, 1.49**0.5
+            if self.local:
+                mean, scale = pyro.sample("z", dist.Normal(w, 1.0)), 0.7
+            pyro.sample("x", dist.Normal(mean, scale), obs=x)
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """A program without its guide, and without the encoder that only the guide has."""
+    module.guide = None  # type: ignore[assignment]
+    if hasattr(module, "encoder"):
+        del module.encoder
+    return module
+
+
+def _centred(x: Tensor, covariance: Tensor) -> Tensor:
+    return dist.MultivariateNormal(torch.zeros_like(x), covariance).log_prob(x)

@@ -280,7 +280,10 @@ def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "compare" in out
     assert "gap" in out
     assert dispatch(["ft"]) == 2
-    assert capsys.readouterr().err == "error: unknown verb 'ft'; did you mean 'fit'? (known: compare, evaluate, fit, gap)\n"
+    assert (
+        capsys.readouterr().err
+        == "error: unknown verb 'ft'; did you mean 'fit'? (known: compare, evaluate, fit, gap)\n"
+    )
 
 
 def test_the_commands_as_a_newcomer_calls_them(here: Path) -> None:

@@ -33,6 +33,8 @@ class Measured(NamedTuple):
     """Of every datum, ``(N,)``, nats."""
     elbo: float = math.nan
     """Nats per datum."""
+    elbos: Tensor | None = None
+    """Of every datum, ``(N,)``; None where nothing is random."""
     estimator: str = ""
     """Of the evidence."""
     effort: str = ""
@@ -62,6 +64,10 @@ class Compared(NamedTuple):
     difference_mcse: float
     """Monte Carlo error of the difference: what other draws would change."""
     elbo: float
+    elbo_difference: float | None
+    """How far the ELBO lies below that of the fit with the best evidence; None where either has none by datum."""
+    elbo_difference_se: float | None
+    """Error over data of the mean of paired differences."""
     doubtful: float
     """Share of the data whose estimate should not be believed."""
     train_seconds: float
@@ -124,6 +130,9 @@ def compare_fits(fits: Mapping[str, Measured]) -> list[Compared]:
         fit, row, best = fits[name], rows[name], ordered[0]
         values = (fits[best].evidence.log_evidence.double(), fit.evidence.log_evidence.double())
         difference, se = (0.0, 0.0) if name == best else _difference(*values)
+        below = None
+        if fit.elbos is not None and (other := fits[best].elbos) is not None:
+            below = (0.0, 0.0) if name == best else _difference(other.double(), fit.elbos.double())
         compared.append(
             Compared(
                 name=name,
@@ -137,6 +146,8 @@ def compare_fits(fits: Mapping[str, Measured]) -> list[Compared]:
                 difference_se=se,
                 difference_mcse=0.0 if name == best else math.hypot(row.mcse, rows[best].mcse),
                 elbo=fit.elbo,
+                elbo_difference=None if below is None else below[0],
+                elbo_difference_se=None if below is None else below[1],
                 doubtful=row.doubtful,
                 train_seconds=fit.train_seconds,
                 infer_milliseconds=fit.infer_milliseconds,
@@ -168,7 +179,17 @@ def comparison_table(rows: list[Compared], part: str) -> str:
         rows: of :func:`compare_fits`.
         part: of the data.
     """
-    head = ["run", "by", "nats per datum", "difference", "its error", "Monte Carlo", "ELBO", "doubtful"]
+    head = [
+        "run",
+        "by",
+        "nats per datum",
+        "difference",
+        "its error",
+        "Monte Carlo",
+        "ELBO",
+        "below the best's",
+        "doubtful",
+    ]
     lines = [[*head, "training s", "inference ms", "evidence s"]]
     for row in rows:
         known, best = row.bound == "exact", row is rows[0]
@@ -181,6 +202,9 @@ def comparison_table(rows: list[Compared], part: str) -> str:
                 "" if best else f"{row.difference_se:.3f}",
                 "" if best else f"{row.difference_mcse:.3f}",
                 f"{row.elbo:.2f}",
+                ""
+                if best or row.elbo_difference is None
+                else f"{row.elbo_difference:.3f} ± {row.elbo_difference_se:.3f}",
                 "" if known else f"{row.doubtful:.1%}",
                 f"{row.train_seconds:.1f}",
                 "none" if row.infer_milliseconds is None else _milliseconds(row.infer_milliseconds),
@@ -241,6 +265,7 @@ def measure(vi: VariationalInference, arrays: Arrays, estimator: PerDatum | None
     return Measured(
         evidence=found.evidence[chosen],
         elbo=found.rows["elbo"].log_evidence if is_random else row.log_evidence,
+        elbos=found.evidence["iwae"].columns["elbo"] if is_random else None,
         estimator=chosen,
         effort=found.label(chosen),
         train_seconds=vi.train_seconds_,

@@ -17,7 +17,7 @@ from ppl_vae.data import Batches
 from ppl_vae.errors import Diverged, InputError, nearest
 from ppl_vae.estimator.estimators import Settings, estimate
 from ppl_vae.estimator.fitted import Fitted
-from ppl_vae.estimator.methods import LAMBDA, encoded, random_latents
+from ppl_vae.estimator.methods import LAMBDA, encoded
 from ppl_vae.estimator.passes import room_for
 from ppl_vae.estimator.results import aligned, mean_and_error
 from ppl_vae.evidence import Evidence
@@ -117,8 +117,8 @@ class Gap(NamedTuple):
         lines.append(["evidence", *_mean(self.log_evidence), "", "", "", "", ""])
         text = [f"{part}, {self.num_data} data; evidence by {self.by}", *aligned(lines)]
         if self.amortized is not None:
-            text.append("inference gap of the encoder = amortization gap (above the encoder) + approximation gap (below")
-            text.append("the evidence), for the family of its posterior")
+            text.append("the encoder's inference gap = amortization gap (above the encoder) + approximation gap")
+            text.append("(below the evidence), for the family of its posterior")
         text.append("differences: nats per datum, ± their paired error over data")
         return "\n".join(text)
 
@@ -219,7 +219,7 @@ def measure_gap(vi: Fitted, arrays: Mapping[str, Any], settings: GapSettings) ->
     """
     names = check_gap_settings(settings)
     program = vi.program_
-    if not (vi.has_latents or program.guide is None and random_latents(program, vi.template_)):
+    if not vi.has_latents:
         raise InputError(f"{program.name} has no latents that a guide samples: its ELBO is the evidence, without a gap")
     space = LatentSpace(without_guide(program), vi.template_)
     batches, common = vi.batches(arrays), Settings(num_samples=settings.num_samples)

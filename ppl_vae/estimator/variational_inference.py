@@ -166,8 +166,9 @@ class VariationalInference(Fitted):
             check(self.inference_.posterior, self._begun)
         if not self.program_.parameters(self.template_):
             raise InputError(
-                f"{self.program_.name} has no parameters to train: guide={self.guide!r} trains those of the model alone; "
-                f"give it one with pyro.param, or fit its guide, --guide amortized, and evaluate --proposal per-sample"
+                f"{self.program_.name} has no parameters to train: guide={self.guide!r} trains those of the model "
+                f"alone; give it one with pyro.param, or fit its guide, --guide amortized, and evaluate "
+                f"--proposal per-sample"
             )
         method, num_valid = self.inference_, len(next(iter(valid.values()))) if valid else 0
         self._train_batches = self._batches(self._numbered(train), self.batch_size, dynamic)

@@ -205,29 +205,25 @@ class _Moving(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows) -> _Moving:
-        """All of them."""
-        return cls(rows, None, torch.zeros_like(rows.lam), *[torch.zeros_like(rows.taken)] * 3)
+        """All of them, as copies."""
+        own = Rows(*(tensor.clone() for tensor in rows))
+        return cls(own, None, torch.zeros_like(rows.lam), *(torch.zeros_like(rows.taken) for _ in range(3)))
 
     def stepped(self, gradient: Tensor, rate: Tensor) -> _Moving:
-        """One step of Adam a row, at a rate ``(P,)``."""
+        """One step of Adam a row, in place, at a rate ``(P,)``."""
         lam, mean, square, taken = self.rows
-        finite = torch.isfinite(gradient).all(-1, keepdim=True)
-        moves = finite & (self.calm < CALM)
-        gain = self.gain + torch.where(moves, (gradient * self.last).sum(-1, keepdim=True), 0.0)
+        moves = torch.isfinite(gradient).all(-1, keepdim=True).logical_and_(self.calm < CALM)
+        gradient, share = torch.where(moves, gradient, 0.0), moves.to(lam.dtype)
+        self.gain.add_((gradient * self.last).sum(-1, keepdim=True))
         first, second = BETAS
-        steps_taken = taken + 1
-        new_mean, new_square = torch.lerp(mean, gradient, 1 - first), torch.lerp(square, gradient.square(), 1 - second)
-        scale = (new_square / (1 - second**steps_taken)).sqrt_().add_(EPSILON)
-        step = new_mean / (1 - first**steps_taken) / scale * rate
-        moves = moves & torch.isfinite(step).all(-1, keepdim=True)
-        step = torch.where(moves, step, 0.0)
-        rows = Rows(
-            lam + step,
-            torch.where(moves, new_mean, mean),
-            torch.where(moves, new_square, square),
-            torch.where(moves, steps_taken, taken),
-        )
-        return self._replace(rows=rows, last=step, gain=gain)
+        taken.add_(share)
+        mean.lerp_(gradient, (1 - first) * share)
+        square.lerp_(gradient.square(), (1 - second) * share)
+        steps = taken.clamp(min=1)  # of a row that has not been able to take one
+        scale = square.div(1 - second**steps).sqrt_().add_(EPSILON)
+        step = mean.mul(share / (1 - first**steps)).div_(scale).mul_(rate)
+        lam.add_(step)
+        return self._replace(last=step)
 
     def judged(self, tolerance: float) -> _Moving:
         """At the end of a window: which have moved their ELBO in it?"""

@@ -46,7 +46,8 @@ def infer(space: LatentSpace, family: Family, batch: Batch, rows: Rows, local: L
     """
 
     def log_joint(u: Tensor, some: Tensor | None) -> Tensor:
-        return space.log_joint(batch if some is None else tuple(tensor[some] for tensor in batch), u)
+        rows = batch if some is None else tuple(tensor[some] for tensor in batch)
+        return space.log_joint(rows, u, slope=local.gradient == "reparam")
 
     with space.program.scope(training=False):
         return refine(log_joint, family, rows, **local._asdict())

@@ -106,7 +106,7 @@ def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor,
         local: how many steps, how long, how many draws.
     """
     mean, square = torch.zeros_like(lam), torch.zeros_like(lam)
-    for step in range(local.num_steps):
+    for number in range(local.num_steps):
         noise = torch.randn(local.num_particles, 1, family.size).to(lam)
         at = lam if lam.requires_grad else lam.detach().requires_grad_()
         u, _ = family.draw(at, noise)
@@ -115,9 +115,9 @@ def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor,
         (gradient,) = torch.autograd.grad(u, at, force, create_graph=True)
         mean = BETAS[0] * mean + (1 - BETAS[0]) * gradient
         square = BETAS[1] * square + (1 - BETAS[1]) * gradient.detach().square()
-        scale = (square / (1 - BETAS[1] ** (step + 1))).sqrt() + EPSILON
-        rate = local.learning_rate * cosine(step, local.num_steps) * family.pace.to(lam)
-        lam = at + rate * mean / (1 - BETAS[0] ** (step + 1)) / scale
+        scale = (square / (1 - BETAS[1] ** (number + 1))).sqrt() + EPSILON
+        rate = local.learning_rate * cosine(number, local.num_steps) * family.pace.to(lam)
+        lam = at + rate * mean / (1 - BETAS[0] ** (number + 1)) / scale
     return lam
 
 

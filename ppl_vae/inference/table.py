@@ -86,5 +86,5 @@ class Epoch(NamedTuple):
 def _zeros(shape: tuple[int, int], kind: np.dtype) -> np.ndarray:
     if shape[0] * shape[1] * kind.itemsize <= IN_MEMORY:
         return np.zeros(shape, kind)
-    file = tempfile.TemporaryFile(prefix="ppl_vae_")  # noqa: SIM115  (it goes with the array)
-    return np.memmap(file, dtype=kind, mode="w+", shape=shape)
+    with tempfile.TemporaryFile(prefix="ppl_vae_") as file:  # the map keeps it, and it goes with the array
+        return np.memmap(file, dtype=kind, mode="w+", shape=shape)

@@ -34,7 +34,8 @@ def with_globals(program: Program, batch: Batch, num_data: int) -> Program:
 
     .. math::
         q(w) = \mathcal N(\mu, \mathrm{diag}\,\sigma^2) \text{ in unconstrained space}, \qquad
-        \mathcal L = \frac1N \sum_i \mathbb E_{q(w)} \bigl[\mathcal L(x_i; w)\bigr] - \frac1N \mathrm{KL}(q(w)\,\|\,p(w))
+        \mathcal L = \frac1N \sum_i \mathbb E_{q(w)} \bigl[\mathcal L(x_i; w)\bigr]
+        - \frac1N \mathrm{KL}(q(w)\,\|\,p(w))
 
     The posterior's parameters are trained with theta; ``global_term`` gives an objective the second term. For
     everything else that is done with the program, w is drawn from q(w): its evidence is that of the posterior
@@ -83,8 +84,8 @@ def with_globals(program: Program, batch: Batch, num_data: int) -> Program:
         for name, site in outside.items():
             if site["fn"].support.is_discrete:
                 raise InputError(
-                    f"the latent {name!r} of {program.name} lies outside the data plate {plate!r} and is discrete: only "
-                    f"continuous latents can be shared by all data; move it inside, or make it a parameter"
+                    f"the latent {name!r} of {program.name} lies outside the data plate {plate!r} and is discrete: "
+                    f"only continuous latents can be shared by all data; move it inside, or make it a parameter"
                 )
         posterior = GlobalPosterior(outside, num_data).to(batch[0].device)
     made = copy.copy(program)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.densities import slope_only
 from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijection
 from ppl_vae.program.program import Batch, Program, empty_guide
 from ppl_vae.program.seeds import seeded
@@ -88,9 +90,12 @@ class LatentSpace:
 
     # ------------------------------------------------------------------------------------------ densities
 
-    def log_joint(self, batch: Batch, u: Tensor) -> Tensor:
-        """log p(x, u) at points ``(K, B, D)``: ``(K, B)``, nats; differentiable in u and in the parameters."""
-        with self.program.scope():
+    def log_joint(self, batch: Batch, u: Tensor, *, slope: bool = False) -> Tensor:
+        """log p(x, u) at points ``(K, B, D)``: ``(K, B)``, nats; differentiable in u and in the parameters.
+
+        Where it is wanted for its ``slope`` only, its gradient is right and its value need not be, which is faster.
+        """
+        with self.program.scope(), slope_only() if slope else nullcontext():
             return self._densities(batch, u)[0]
 
     def log_densities(self, batch: Batch, u: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
+from ppl_vae.program import densities
 
 Site = dict[str, Any]
 
@@ -71,7 +72,7 @@ class Structure(NamedTuple):
 
     def site_log_prob(self, site: Site, tempered: bool = False) -> Tensor:
         """A site's log density as Pyro lays it out; in unconstrained space where a handler has put it there."""
-        log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+        log_prob = densities.log_prob(site["fn"], site["value"], *site["args"], **site["kwargs"])
         log_prob = log_prob + site["infer"].get("_log_det", 0.0)
         if "_enumerate_dim" not in site["infer"]:  # a discrete latent that is masked sums to one by itself
             log_prob = scale_and_mask(log_prob, mask=site["mask"])

@@ -1,0 +1,70 @@
+"""Log densities of a site, with one computed in fewer passes over memory than its distribution would take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Independent
+from torch.nn import functional
+
+_SLOPE_ONLY: ContextVar[bool] = ContextVar("slope_only", default=False)
+
+
+@contextmanager
+def slope_only() -> Iterator[None]:
+    """Inside, log densities are wanted for their gradient: a value that costs more than that may be anything."""
+    token = _SLOPE_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _SLOPE_ONLY.reset(token)
+
+
+def log_prob(fn: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """``fn.log_prob(value)``; of Bernoullis given by logits, whose images are most of the work, in one function."""
+    if isinstance(fn, Independent) and isinstance(fn.base_dist, Bernoulli) and not fn.base_dist._validate_args:
+        logits = fn.base_dist.__dict__.get("logits")
+        if logits is not None and not value.requires_grad and value.dtype == logits.dtype:
+            shape = torch.broadcast_shapes(logits.shape, value.shape)
+            return _Bernoulli.apply(logits.expand(shape), value, fn.reinterpreted_batch_ndims, _SLOPE_ONLY.get())
+    return fn.log_prob(value, *args, **kwargs)
+
+
+def bernoulli_log_prob(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
+    r"""Log probability of Bernoulli variables, summed over the last dimensions.
+
+    .. math:: \sum_d x_d l_d - \log(1 + e^{l_d}), \qquad \frac{\partial}{\partial l_d} = x_d - \mathrm{sigmoid}(l_d)
+
+    Args:
+        logits: :math:`l`, of any shape.
+        x: zeros and ones, or what lies between; its shape broadcasts to that of the logits.
+        event_dim: how many dimensions are summed over, one or more.
+
+    Example:
+        >>> bernoulli_log_prob(torch.zeros(5, 3, 2), torch.ones(3, 2), 1)[0].tolist()  # three times 2 log(1/2)
+        [-1.386..., -1.386..., -1.386...]
+    """
+    return _Bernoulli.apply(logits, x, event_dim, False)
+
+
+class _Bernoulli(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor, event_dim: int, slope_only: bool) -> Tensor:
+        ctx.save_for_backward(logits, x)
+        if slope_only:
+            return logits.new_zeros(logits.shape[: logits.dim() - event_dim])
+        dims = tuple(range(logits.dim() - event_dim, logits.dim()))
+        return torch.addcmul(functional.softplus(logits).neg_(), logits, x).sum(dims)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        logits, x = ctx.saved_tensors
+        above = gradients[0].reshape(gradients[0].shape + (1,) * (logits.dim() - gradients[0].dim()))
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            return (x - torch.sigmoid(logits)) * above, None, None, None
+        return torch.sigmoid(logits).sub_(x).mul_(-above), None, None, None

@@ -1,0 +1,289 @@
+"""The methods that ``guide=`` chooses, from end to end: what they reach, for any program, and that they go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scenarios
+import torch
+from scenarios import bare, normal, switch_evidence, two_latents_evidence
+from sklearn.decomposition import FactorAnalysis as ByEM
+from torch import Tensor, nn
+
+from ppl_vae import InputError, VariationalInference, compare, evaluate, fit, load
+from ppl_vae.inference import FamilyName
+from ppl_vae.models.factor_analysis import FactorAnalysis
+from ppl_vae.program import seeded
+
+# ------------------------------------------------------------------------------------- a model whose fit is known
+
+
+@pytest.fixture(scope="module")
+def drawn() -> np.ndarray:
+    """From a factor analysis of two factors."""
+    loading = torch.tensor([[1.5, 0.3], [-1.0, 0.8], [0.4, -1.2], [0.2, 1.0], [1.0, 0.0]]).double()
+    return (normal(300, 2) @ loading.T + 0.5 * normal(300, 5, seed=1) + 1).numpy()
+
+
+def factor_analysis() -> FactorAnalysis:
+    with seeded(2):
+        return FactorAnalysis(5, 2).double()
+
+
+@pytest.fixture(scope="module")
+def per_sample(drawn: np.ndarray) -> dict[str, VariationalInference]:
+    options = {"warm_start": True, "local_steps": 3, "num_particles": 4, "max_epochs": 300, "batch_size": 300}
+    options |= {"learning_rate": 0.1, "validation_fraction": 0}
+    families: tuple[FamilyName, ...] = ("diagonal", "full")
+    return {
+        family: VariationalInference(factor_analysis(), "per-sample", family=family, **options).fit(drawn)
+        for family in families
+    }
+
+
+def posterior(program: FactorAnalysis, x: np.ndarray) -> tuple[np.ndarray, Tensor]:
+    """Mean and precision."""
+    with torch.no_grad():
+        weight, (origin, noise) = program.decoder.linear.weight, program.decoder(torch.zeros(2).double())
+        precision = torch.eye(2).double() + weight.T @ (weight / noise[:, None] ** 2)
+        mean = (torch.from_numpy(x) - origin) / noise**2 @ weight @ torch.linalg.inv(precision)
+        return mean.numpy(), precision
+
+
+def test_a_full_posterior_reaches_the_highest_likelihood(
+    per_sample: dict[str, VariationalInference], drawn: np.ndarray
+) -> None:
+    """That of scikit-learn's EM; the diagonal one trains theta on a bound that is not tight."""
+    best = ByEM(2, tol=1e-9, max_iter=5000, svd_method="lapack").fit(drawn).score(drawn)
+    exact = {name: vi.evidence(drawn, estimator="exact").log_evidence.mean() for name, vi in per_sample.items()}
+    assert best - 0.003 < exact["full"] < best
+    assert best - 0.05 < exact["diagonal"] < best
+
+
+@pytest.mark.parametrize("family", ["diagonal", "full"])
+def test_what_is_found_for_new_data_is_the_posterior(
+    family: str, per_sample: dict[str, VariationalInference], drawn: np.ndarray
+) -> None:
+    """Means and ELBO in closed form; the best diagonal Gaussian has the mean too, and the precision's diagonal."""
+    vi, x = per_sample[family], drawn[:40] + 0.3
+    mean, precision = posterior(vi.program, x)
+    vi.set_params(inference_steps=600)
+    np.testing.assert_allclose(vi.transform(x), mean, atol=0.02)
+    rows = vi.evaluate(x, num_samples=500).rows
+    short = rows["exact"].log_evidence - rows["elbo"].log_evidence
+    best = 0 if family == "full" else 0.5 * (precision.diagonal().log().sum() - precision.logdet()).item()
+    assert short == pytest.approx(best, abs=4 * rows["elbo"].mcse + 2e-3)
+    assert rows["iwae"].log_evidence == pytest.approx(rows["exact"].log_evidence, abs=4 * rows["iwae"].mcse + 1e-3)
+    draws = vi.posterior(x, num_samples=1000).latents["z"]
+    covariance = np.cov((draws - draws.mean(0)).reshape(-1, 2).T)
+    expected = torch.linalg.inv(precision if family == "full" else precision.diagonal().diag()).numpy()
+    np.testing.assert_allclose(covariance, expected, atol=0.02)
+    assert set(vi.inference_.tables) == {"train"}
+
+
+# ------------------------------------------------------------------------------------------ programs of every shape
+
+N = 60
+_rng = np.random.default_rng(0)
+
+
+def own(program: Any, *batch: Tensor) -> Tensor:
+    return program.closed_form(*batch)
+
+
+def predictive(program: Any, x: Tensor, posterior: Any) -> Tensor:
+    loc, scale = posterior.loc["w"], posterior.log_scale["w"].exp()
+    return torch.distributions.Normal(loc, (scale**2 + 1.49).sqrt()).log_prob(x)
+
+
+Case = tuple[Callable[[], nn.Module], tuple[np.ndarray, ...], Callable[..., Tensor], int]
+# The program, data that lie where the program does not expect them yet, log p(x), and how many numbers transform gives.
+PROGRAMS: dict[str, Case] = {
+    "log-normal": (scenarios.Rates, (_rng.poisson(9.0, size=N).astype(float),), own, 1),
+    "dirichlet": (scenarios.Shares, (_rng.multinomial(8, [0.8, 0.1, 0.1], size=N).astype(float),), own, 3),
+    "two latents": (scenarios.TwoLatents, (np.abs(_rng.normal(size=(N, 4))),), two_latents_evidence, 4),
+    "mask": (
+        scenarios.Walks,
+        (2 * _rng.normal(size=(N, 4)).cumsum(1), _rng.integers(1, 5, size=N)),
+        own,
+        4,
+    ),
+    "inner plate": (scenarios.Sets, (_rng.normal(size=(N, 3)) + 2,), own, 4),
+    "discrete beside": (scenarios.SummedSwitch, (_rng.normal(size=N) + 4,), switch_evidence, 1),
+    "images": (scenarios.Pictures, (_rng.normal(size=(N, 1, 8, 8)),), own, 2),
+    "global latent": (scenarios.SharedMean, (_rng.normal(size=N) + 3,), predictive, 1),
+}
+GUIDES: dict[str, dict[str, Any]] = {
+    "amortized": {"guide": "amortized", "family": "full"},
+    "per-sample": {"guide": "per-sample"},
+    "initial": {"guide": "semi-amortized"},
+    "refined": {"guide": "semi-amortized", "encoder_objective": "refined"},
+}
+OWN_GUIDE = ("two latents", "discrete beside")
+
+
+def made(name: str, own_guide: bool = False) -> nn.Module:
+    with seeded(0):
+        module = PROGRAMS[name][0]().double()
+    return module if own_guide else bare(module)
+
+
+CASES = [(name, guide, False) for name in PROGRAMS for guide in GUIDES if guide != "refined"]
+CASES += [(name, guide, True) for name in OWN_GUIDE for guide in ("per-sample", "initial", "refined")]
+CASES += [("mask", "refined", False), ("images", "refined", False), ("global latent", "refined", False)]
+
+
+@pytest.mark.parametrize(("name", "guide", "own_guide"), CASES)
+def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> None:
+    """The ELBO rises, the evidence is that of the closed form, and everything else that a fit can do, it does."""
+    module, (_, arrays, closed_form, size) = made(name, own_guide), PROGRAMS[name]
+    options = GUIDES[guide] | {"max_epochs": 8, "batch_size": 10, "learning_rate": 0.005, "num_particles": 4}
+    options |= {"local_steps": 4, "inference_steps": 40, "num_samples": 400, "patience": None}
+    vi = VariationalInference(module, **options)
+    data = dict(zip(vi._make_program().argument_names(), arrays, strict=True))
+    train, few = ({k: v[rows] for k, v in data.items()} for rows in (slice(40), slice(40, 46)))
+    vi.prepare(train, {k: v[40:] for k, v in data.items()})
+    elbos = [epoch.elbo_valid for epoch in vi.epochs()]
+    assert elbos[-1] > elbos[0] + 0.1
+    assert vi.training_.best_elbo == max(elbos)
+
+    extra = () if (shared := vi.program_.global_posterior) is None else (shared,)
+    with torch.no_grad():
+        exact = closed_form(module, *(torch.from_numpy(array) for array in few.values()), *extra)
+    found = vi.evaluate(few, diagnostics=True)
+    above = found.evidence["iwae"].log_evidence - exact
+    assert (above < 5 * found.evidence["iwae"].mcse + 1e-3).all()
+    if guide != "refined":  # and not far below, once every datum has a posterior of its own
+        best = vi.evidence(few, proposal="per-sample", proposal_family="full")
+        near = (best.log_evidence - exact).abs() < 5 * best.mcse + 1e-3
+        assert near[~best.doubtful].all()
+        assert near.sum() >= 4
+    assert found.rows["elbo"].log_evidence < exact.mean() + 4 * found.rows["elbo"].mcse
+
+    means, scores = vi.transform(few), vi.score_samples(few)
+    assert means.shape == (6, size)
+    draws = vi.posterior(few, num_samples=3)
+    assert {z.shape[:2] for z in draws.latents.values()} == {(3, 6)}
+    rebuilt, samples = vi.reconstruct(few), vi.sample(7)
+    for array in (means, *draws.latents.values(), *draws.means.values()):
+        assert np.isfinite(array).all()
+    if not isinstance(samples, dict):
+        assert samples.shape == (7, *arrays[0].shape[1:])
+        assert rebuilt.shape == (6, *arrays[0].shape[1:])
+
+    vi.save(tmp_path / "it.safetensors")
+    with seeded(9):
+        other = PROGRAMS[name][0]().double()
+    again = VariationalInference(other if own_guide else bare(other), **options)
+    again.load_parameters(tmp_path / "it.safetensors")
+    np.testing.assert_array_equal(again.transform(few), means)
+    np.testing.assert_array_equal(again.score_samples(few), scores)
+
+
+@pytest.mark.parametrize("guide", ["per-sample", "semi-amortized"])
+def test_a_program_without_continuous_latents_is_told_why_not(guide: Any) -> None:
+    with pytest.raises(InputError, match=r"no latent of Mixture is continuous .* fit it with --guide amortized"):
+        VariationalInference(scenarios.Mixture().double(), guide).fit(normal(30, 2).numpy())
+
+
+def test_a_model_without_parameters_is_told_what_would_be_trained() -> None:
+    with pytest.raises(InputError, match="Sequences has no parameters to train: guide='per-sample' trains those of"):
+        VariationalInference(scenarios.Sequences(), "per-sample").fit(np.ones((30, 5)), np.full(30, 3))
+
+
+def test_the_posterior_of_a_datum_does_not_depend_on_the_others() -> None:
+    x = normal(5, 5).numpy()
+    vi = VariationalInference(factor_analysis(), "per-sample", max_epochs=1, inference_steps=30).fit(
+        normal(30, 5).numpy()
+    )
+    np.testing.assert_allclose(vi.transform(x[2:4]), vi.transform(x)[2:4], atol=1e-12)
+
+
+class Narrow(scenarios.Conjugate):
+    """Whose guide is far too sure of itself."""
+
+    log_evidence = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.encoder.bias[1] = -4.0
+
+
+def test_a_proposal_for_every_datum_repairs_a_bad_guide() -> None:
+    """N(0.6 x + 0.1, 0.02^2) in the place of N(2 x / 3, 1 / 3): its IWAE of few draws falls short by nats."""
+    x = normal(60).numpy()
+    vi = VariationalInference(Narrow().double(), max_epochs=1, learning_rate=1e-9, validation_fraction=0).fit(x)
+    exact = scenarios.Conjugate.log_evidence(vi.program, torch.from_numpy(x)).mean().item()
+    bad, good = (vi.evaluate(x, proposal=proposal, num_samples=200) for proposal in ("guide", "per-sample"))
+    assert bad.rows["iwae"].log_evidence < exact - 0.5
+    assert good.rows["iwae"].log_evidence == pytest.approx(exact, abs=4 * good.rows["iwae"].mcse + 1e-3)
+    assert good.rows["elbo"].log_evidence == pytest.approx(exact, abs=1e-2)
+    assert (bad.label("iwae"), good.label("iwae")) == ("iwae, 200 draws", "iwae, 200 draws, full per-sample")
+    assert bad.inference_seconds is None
+    assert good.inference_seconds > 0
+    with pytest.raises(InputError, match=r"proposal='guid' is unknown; did you mean 'guide'"):
+        vi.evaluate(x, proposal="guid")
+
+
+# ----------------------------------------------------------------------------------------------- the command line
+
+MINE = """\
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+
+class Mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.decoder = nn.Linear(2, 5)
+
+    def model(self, x):
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 0.5).to_event(1), obs=x)
+"""
+QUICK = ["--data", "my.npz", "--model", "mine.py", "--num-samples", "10", "--local-steps", "3"]
+PER_SAMPLE = [*QUICK, "--guide", "per-sample", "--inference-steps", "20", "--warm-start", "true"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    np.savez("my.npz", x=normal(80, 5).numpy())
+    Path("mine.py").write_text(MINE)
+    return tmp_path
+
+
+def test_every_verb_of_runs_without_a_guide_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each method fits the model alone; the runs are evaluated, compared and loaded."""
+    asked = ["--num-samples", "10", "--estimators", "iwae,ais,bdmc", "--num-chains", "2", "--num-temperatures", "3"]
+    for guide, options in {"amortized": QUICK, "per-sample": PER_SAMPLE, "semi-amortized": QUICK}.items():
+        assert fit.main([*options, "--guide", guide, "--max-epochs", "2", "--output", guide]) == 0
+        table = capsys.readouterr().out.split("\n\n")[1]
+        assert ("the posterior of each datum was found in" in table) == (guide != "amortized")
+        assert evaluate.main([guide, *asked]) == 0
+        assert f"written to {guide}: evidence.json" in capsys.readouterr().out
+        vi = load(guide)
+        assert vi.guide == guide
+        assert vi.transform(np.load("my.npz")["x"].astype("float32")).shape == (80, 2)
+    assert compare.main(["amortized", "per-sample", "semi-amortized", "--num-samples", "10"]) == 0
+    assert evaluate.main(["amortized", "--num-samples", "10", "--proposal", "per-sample"]) == 0
+    assert "iwae, 10 draws, full per-sample" in capsys.readouterr().out
+    assert json.loads(Path("amortized/evidence.json").read_text())["settings"]["proposal"] == "per-sample"
+    for asked, part in {
+        "--proposal persample": "--proposal: expected one of guide, per-sample, got persample",
+        "--proposal per-sample --proposal-family ful": "--proposal-family: expected one of diagonal, full, flow, got",
+    }.items():
+        assert evaluate.main(["amortized", *asked.split()]) == 2
+        err = capsys.readouterr().err
+        assert part in err
+        assert err.count("\n") == 1
