@@ -30,9 +30,8 @@ from results import keep
 from torch import Tensor
 
 from ppl_vae.data import Batches, load_dataset
-from ppl_vae.inference import amortized_steps
+from ppl_vae.inference import LocalSteps, Rows, amortized_steps, infer
 from ppl_vae.inference.families import Diagonal
-from ppl_vae.inference.local import Rows, refine
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program
 from ppl_vae.program.latent_space import LatentSpace
@@ -66,15 +65,12 @@ def ours(vae: VAE, x: Tensor, num_steps: int) -> Callable[[int], Run]:
     space = LatentSpace(program, (x,))
     family = Diagonal(space.size)
 
-    def log_joint(u: Tensor, rows: Tensor | None) -> Tensor:
-        return space.log_joint((x if rows is None else x[rows],), u)
-
     def run(seed: int) -> Run:
         torch.manual_seed(seed)
         start = time.perf_counter()
         with program.scope(training=False):
             rows = Rows.at(family.start(*space.start((x,))))
-            rows = refine(log_joint, family, rows, num_steps=num_steps, learning_rate=LEARNING_RATE, tolerance=0.0)
+            rows = infer(space, family, (x,), rows, LocalSteps(num_steps, LEARNING_RATE))
         return Run((time.perf_counter() - start) / num_steps, rows.lam)
 
     return run

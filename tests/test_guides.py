@@ -37,12 +37,13 @@ def factor_analysis() -> FactorAnalysis:
 
 @pytest.fixture(scope="module")
 def per_sample(drawn: np.ndarray) -> dict[str, VariationalInference]:
-    options = {"warm_start": True, "local_steps": 3, "num_particles": 4, "max_epochs": 300, "batch_size": 300}
-    options |= {"learning_rate": 0.1, "validation_fraction": 0}
-    families: tuple[FamilyName, ...] = ("diagonal", "full")
+    options = {"warm_start": True, "local_steps": 3, "num_particles": 4, "learning_rate": 0.1, "batch_size": 300}
+    epochs: dict[FamilyName, int] = {"diagonal": 20, "full": 300}
     return {
-        family: VariationalInference(factor_analysis(), "per-sample", family=family, **options).fit(drawn)
-        for family in families
+        family: VariationalInference(
+            factor_analysis(), "per-sample", family=family, max_epochs=number, validation_fraction=0, **options
+        ).fit(drawn)
+        for family, number in epochs.items()
     }
 
 
@@ -58,11 +59,10 @@ def posterior(program: FactorAnalysis, x: np.ndarray) -> tuple[np.ndarray, Tenso
 def test_a_full_posterior_reaches_the_highest_likelihood(
     per_sample: dict[str, VariationalInference], drawn: np.ndarray
 ) -> None:
-    """That of scikit-learn's EM; the diagonal one trains theta on a bound that is not tight."""
+    """That of scikit-learn's EM."""
     best = ByEM(2, tol=1e-9, max_iter=5000, svd_method="lapack").fit(drawn).score(drawn)
-    exact = {name: vi.evidence(drawn, estimator="exact").log_evidence.mean() for name, vi in per_sample.items()}
-    assert best - 0.003 < exact["full"] < best
-    assert best - 0.05 < exact["diagonal"] < best
+    exact = per_sample["full"].evidence(drawn, estimator="exact").log_evidence.mean()
+    assert best - 0.003 < exact < best
 
 
 @pytest.mark.parametrize("family", ["diagonal", "full"])
@@ -72,7 +72,6 @@ def test_what_is_found_for_new_data_is_the_posterior(
     """Means and ELBO in closed form; the best diagonal Gaussian has the mean too, and the precision's diagonal."""
     vi, x = per_sample[family], drawn[:40] + 0.3
     mean, precision = posterior(vi.program, x)
-    vi.set_params(inference_steps=600)
     np.testing.assert_allclose(vi.transform(x), mean, atol=0.02)
     rows = vi.evaluate(x, num_samples=500).rows
     short = rows["exact"].log_evidence - rows["elbo"].log_evidence
@@ -133,8 +132,9 @@ def made(name: str, own_guide: bool = False) -> nn.Module:
     return module if own_guide else bare(module)
 
 
-CASES = [(name, guide, False) for name in PROGRAMS for guide in GUIDES if guide != "refined"]
-CASES += [(name, guide, True) for name in OWN_GUIDE for guide in ("per-sample", "initial", "refined")]
+CASES = [(name, guide, False) for name in PROGRAMS for guide in ("amortized", "per-sample")]
+CASES += [(name, guide, True) for name in OWN_GUIDE for guide in ("initial", "refined")]
+CASES += [("dirichlet", "initial", False), ("mask", "initial", False), ("global latent", "initial", False)]
 CASES += [("mask", "refined", False), ("images", "refined", False), ("global latent", "refined", False)]
 
 
@@ -143,7 +143,7 @@ def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> 
     """The ELBO rises, the evidence is that of the closed form, and everything else that a fit can do, it does."""
     module, (_, arrays, closed_form, size) = made(name, own_guide), PROGRAMS[name]
     options = GUIDES[guide] | {"max_epochs": 8, "batch_size": 10, "learning_rate": 0.005, "num_particles": 4}
-    options |= {"local_steps": 4, "inference_steps": 40, "num_samples": 400, "patience": None}
+    options |= {"local_steps": 3, "inference_steps": 30, "num_samples": 300, "patience": None}
     vi = VariationalInference(module, **options)
     data = dict(zip(vi._make_program().argument_names(), arrays, strict=True))
     train, few = ({k: v[rows] for k, v in data.items()} for rows in (slice(40), slice(40, 46)))
@@ -155,17 +155,17 @@ def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> 
     extra = () if (shared := vi.program_.global_posterior) is None else (shared,)
     with torch.no_grad():
         exact = closed_form(module, *(torch.from_numpy(array) for array in few.values()), *extra)
-    found = vi.evaluate(few, diagnostics=True)
+    found = vi.evaluate(few, diagnostics=guide == "per-sample")
     above = found.evidence["iwae"].log_evidence - exact
     assert (above < 5 * found.evidence["iwae"].mcse + 1e-3).all()
-    if guide != "refined":  # and not far below, once every datum has a posterior of its own
-        best = vi.evidence(few, proposal="per-sample", proposal_family="full")
+    if guide in ("amortized", "per-sample"):  # and not far below, once every datum has a posterior of its own
+        best = vi.set_params(inference_steps=100).evidence(few, proposal="per-sample", proposal_family="full")
         near = (best.log_evidence - exact).abs() < 5 * best.mcse + 1e-3
         assert near[~best.doubtful].all()
         assert near.sum() >= 4
     assert found.rows["elbo"].log_evidence < exact.mean() + 4 * found.rows["elbo"].mcse
 
-    means, scores = vi.transform(few), vi.score_samples(few)
+    means, score = vi.transform(few), vi.evidence(few, num_samples=5).log_evidence
     assert means.shape == (6, size)
     draws = vi.posterior(few, num_samples=3)
     assert {z.shape[:2] for z in draws.latents.values()} == {(3, 6)}
@@ -182,7 +182,7 @@ def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> 
     again = VariationalInference(other if own_guide else bare(other), **options)
     again.load_parameters(tmp_path / "it.safetensors")
     np.testing.assert_array_equal(again.transform(few), means)
-    np.testing.assert_array_equal(again.score_samples(few), scores)
+    assert torch.equal(again.evidence(few, num_samples=5).log_evidence, score)
 
 
 @pytest.mark.parametrize("guide", ["per-sample", "semi-amortized"])
@@ -266,7 +266,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_verb_of_runs_without_a_guide_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each method fits the model alone; the runs are evaluated, compared and loaded."""
     asked = ["--num-samples", "10", "--estimators", "iwae,ais,bdmc", "--num-chains", "2", "--num-temperatures", "3"]
-    for guide, options in {"amortized": QUICK, "per-sample": PER_SAMPLE, "semi-amortized": QUICK}.items():
+    for guide, options in {"amortized": QUICK, "per-sample": PER_SAMPLE}.items():
         assert fit.main([*options, "--guide", guide, "--max-epochs", "2", "--output", guide]) == 0
         table = capsys.readouterr().out.split("\n\n")[1]
         assert ("the posterior of each datum was found in" in table) == (guide != "amortized")
@@ -275,7 +275,7 @@ def test_every_verb_of_runs_without_a_guide_of_ones_own(here: Path, capsys: pyte
         vi = load(guide)
         assert vi.guide == guide
         assert vi.transform(np.load("my.npz")["x"].astype("float32")).shape == (80, 2)
-    assert compare.main(["amortized", "per-sample", "semi-amortized", "--num-samples", "10"]) == 0
+    assert compare.main(["amortized", "per-sample", "--num-samples", "10"]) == 0
     assert evaluate.main(["amortized", "--num-samples", "10", "--proposal", "per-sample"]) == 0
     assert "iwae, 10 draws, full per-sample" in capsys.readouterr().out
     assert json.loads(Path("amortized/evidence.json").read_text())["settings"]["proposal"] == "per-sample"

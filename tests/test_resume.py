@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scenarios import TwoLatents, normal
-from test_guides import MINE, PER_SAMPLE, QUICK
+from test_guides import MINE, PER_SAMPLE
 
 from ppl_vae import InputError, VariationalInference, fit
 from ppl_vae.inference import table as table_module
@@ -157,7 +157,7 @@ def test_a_killed_run_goes_on(
     for name in tables:
         np.testing.assert_array_equal(np.load(tmp_path / "killed" / name), np.load(tmp_path / "whole" / name))
 
-    # A table that is missing or cut short, in one line; one fit anew has no other's.
+    # A table that is missing or cut short, in one line.
     capsys.readouterr()
     path = tmp_path / "killed" / tables[0]
     path.write_bytes(path.read_bytes()[:300])
@@ -167,6 +167,3 @@ def test_a_killed_run_goes_on(
         assert (out, err.count("\n")) == ("", 1)
         assert "checkpoint.lambda-train-60.npy, the local parameters" in err
         path.unlink(missing_ok=True)
-    options = [*QUICK, "--max-epochs", "2"]
-    assert fit.main([*options, "--output", "killed", "--overwrite"]) == 0
-    assert not list((tmp_path / "killed").glob("*lambda*"))
