@@ -45,6 +45,26 @@ class Late(nn.Module):
             pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
 """
 
+DISCRETE = """\
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+class Discrete(nn.Module):
+    '''A mixture of Bernoullis: its only latent is summed out.'''
+
+    def __init__(self, hidden: list[int], latent_dim: int = 2):
+        super().__init__()
+        self.logits = nn.Parameter(torch.randn(latent_dim, 64))
+
+    def model(self, x):
+        pyro.module("discrete", self)
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(logits=torch.zeros(len(self.logits))))
+            pyro.sample("x", dist.Bernoulli(logits=self.logits[c]).to_event(1), obs=x)
+"""
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -53,6 +73,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     x = rng.integers(0, 2, size=(60, 6)).astype("float32")
     y = rng.integers(0, 3, size=60)
     (tmp_path / "late.py").write_text(FAILS_LATE)
+    (tmp_path / "discrete.py").write_text(DISCRETE)
     (tmp_path / "afile").write_text("precious")
 
     def parts(**changes: np.ndarray) -> dict[str, np.ndarray]:
@@ -115,6 +136,21 @@ FAULTS = {
     "--learning-rate nan": ["--learning-rate", "a number", "nan"],
     "--seed 99999999999999999999": ["seed is 99999999999999999999"],
     "--guide amortised": ["--guide", "one of amortized", "amortised"],
+    "--guide per-sample --model discrete.py": ["no latent of Discrete is continuous", "--guide amortized"],
+    "--guide semi-amortized --model discrete.py": ["no latent of Discrete is continuous", "--guide amortized"],
+    "--family nonsense": ["--family", "one of diagonal, full, flow", "nonsense"],
+    "--local-steps 0": ["local_steps is 0", "1 or more"],
+    "--inference-steps -5": ["inference_steps is -5"],
+    "--local-learning-rate -1": ["local_learning_rate is -1.0: expected a positive number"],
+    "--warm-start maybe": ["--warm-start", "maybe"],
+    "--encoder-objective final": ["--encoder-objective", "one of initial, refined", "final"],
+    "--gradient score": ["--gradient", "one of reparam, score-function", "score"],
+    "--gradient score-function": ["leave-one-out baseline needs two draws or more", "--num-particles 2"],
+    "--guide per-sample --gradient score-function": ["leave-one-out baseline", "--baseline decaying-average"],
+    "--guide semi-amortized --encoder-objective refined --gradient score-function --num-particles 2": [
+        "the refined objective is differentiated along the path",
+        "--gradient reparam",
+    ],
     "--patience": ["--patience", "expected one argument"],
     "fast": ["unexpected argument 'fast'"],
     "--data-plate rows": ["data_plate='rows'", "VAE"],

@@ -72,7 +72,7 @@ def test_what_is_found_for_new_data_is_the_posterior(
     """Means and ELBO in closed form; the best diagonal Gaussian has the mean too, and the precision's diagonal."""
     vi, x = per_sample[family], drawn[:40] + 0.3
     mean, precision = posterior(vi.program, x)
-    np.testing.assert_allclose(vi.transform(x), mean, atol=0.02)
+    np.testing.assert_allclose(vi.transform(x), mean, atol=0.05)
     rows = vi.evaluate(x, num_samples=500).rows
     short = rows["exact"].log_evidence - rows["elbo"].log_evidence
     best = 0 if family == "full" else 0.5 * (precision.diagonal().log().sum() - precision.logdet()).item()
@@ -251,8 +251,8 @@ class Mine(nn.Module):
             z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
             pyro.sample("x", dist.Normal(self.decoder(z), 0.5).to_event(1), obs=x)
 """
-QUICK = ["--data", "my.npz", "--model", "mine.py", "--num-samples", "10", "--local-steps", "3"]
-PER_SAMPLE = [*QUICK, "--guide", "per-sample", "--inference-steps", "20", "--warm-start", "true"]
+QUICK = ["--data", "my.npz", "--model", "mine.py", "--num-samples", "10", "--inference-steps", "20"]
+PER_SAMPLE = [*QUICK, "--guide", "per-sample", "--local-steps", "3", "--warm-start", "true"]
 
 
 @pytest.fixture
@@ -264,26 +264,25 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_verb_of_runs_without_a_guide_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each method fits the model alone; the runs are evaluated, compared and loaded."""
-    asked = ["--num-samples", "10", "--estimators", "iwae,ais,bdmc", "--num-chains", "2", "--num-temperatures", "3"]
+    """The model alone is fitted; the runs are evaluated, compared and loaded."""
     for guide, options in {"amortized": QUICK, "per-sample": PER_SAMPLE}.items():
         assert fit.main([*options, "--guide", guide, "--max-epochs", "2", "--output", guide]) == 0
         table = capsys.readouterr().out.split("\n\n")[1]
-        assert ("the posterior of each datum was found in" in table) == (guide != "amortized")
-        assert evaluate.main([guide, *asked]) == 0
-        assert f"written to {guide}: evidence.json" in capsys.readouterr().out
+        assert ("the posterior of each datum was found in" in table) == (guide == "per-sample")
         vi = load(guide)
         assert vi.guide == guide
         assert vi.transform(np.load("my.npz")["x"].astype("float32")).shape == (80, 2)
-    assert compare.main(["amortized", "per-sample", "--num-samples", "10"]) == 0
-    assert evaluate.main(["amortized", "--num-samples", "10", "--proposal", "per-sample"]) == 0
-    assert "iwae, 10 draws, full per-sample" in capsys.readouterr().out
+    asked = ["--num-samples", "10", "--estimators", "iwae,ais,bdmc", "--num-chains", "2", "--num-temperatures", "3"]
+    assert evaluate.main(["per-sample", *asked]) == 0
+    assert "written to per-sample: evidence.json" in capsys.readouterr().out
+    assert evaluate.main(["amortized", *asked, "--proposal", "per-sample", "--proposal-family", "flow"]) == 0
+    assert "iwae, 10 draws, flow per-sample" in capsys.readouterr().out
     assert json.loads(Path("amortized/evidence.json").read_text())["settings"]["proposal"] == "per-sample"
-    for asked, part in {
-        "--proposal persample": "--proposal: expected one of guide, per-sample, got persample",
-        "--proposal per-sample --proposal-family ful": "--proposal-family: expected one of diagonal, full, flow, got",
+    assert compare.main(["amortized", "per-sample", "--num-samples", "10"]) == 0
+    for option, part in {
+        "--proposal": "expected one of guide, per-sample, got nonsense",
+        "--proposal-family": "expected one of diagonal, full, flow, got nonsense",
     }.items():
-        assert evaluate.main(["amortized", *asked.split()]) == 2
-        err = capsys.readouterr().err
-        assert part in err
-        assert err.count("\n") == 1
+        capsys.readouterr()
+        assert evaluate.main(["amortized", option, "nonsense"]) == 2
+        assert capsys.readouterr().err == f"error: option {option}: {part}\n"

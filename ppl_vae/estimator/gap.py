@@ -18,7 +18,7 @@ from ppl_vae.errors import Diverged, InputError, nearest
 from ppl_vae.estimator.estimators import Settings, estimate
 from ppl_vae.estimator.fitted import Fitted
 from ppl_vae.estimator.methods import LAMBDA, encoded
-from ppl_vae.estimator.passes import room_for
+from ppl_vae.estimator.passes import passes, room_for
 from ppl_vae.estimator.results import aligned, mean_and_error
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Family, FamilyName, LocalSteps, Rows, at_prior, infer, make_family
@@ -296,7 +296,7 @@ def _fit(
                     found.append(infer(space, family, batch, start_rows, how))
                 seconds += time.perf_counter() - began
                 bar.update(len(batch[0]))
-            lam.append(_better(posterior, batch, found, vi.seed).cpu())
+            lam.append(_better(posterior, batch, found, room.draws(len(batch[0])), vi.seed).cpu())
             steps += [each.taken.mean().item() * len(batch[0]) for each in found]
     best = torch.cat(lam)
     data = vi.batches({**arrays, LAMBDA: best.numpy()})
@@ -308,12 +308,13 @@ def _fit(
 
 
 @torch.no_grad()
-def _better(posterior: Program, batch: Batch, found: list[Rows], seed: int) -> Tensor:
-    """For every datum, the lambda with the higher ELBO, ``(B, P)``."""
+def _better(posterior: Program, batch: Batch, found: list[Rows], at_once: int, seed: int) -> Tensor:
+    """For every datum, the lambda with the higher ELBO, ``(B, P)``; so many draws are computed at once."""
     elbos = []
     for rows in found:
         with seeded(seed + 1), posterior.scope(training=False):
-            elbos.append(posterior.log_weights((*batch, rows.lam), CHOICE_DRAWS).mean(0))
+            parts = (posterior.log_weights((*batch, rows.lam), k).sum(0) for k in passes(CHOICE_DRAWS, at_once))
+            elbos.append(torch.stack(list(parts)).sum(0) / CHOICE_DRAWS)
     stacked = torch.stack(elbos).nan_to_num(nan=-math.inf)
     if not bool(torch.isfinite(stacked.max(0).values).all()):
         raise Diverged("the ELBO of a datum is not finite after its lambda was optimised: lower --local-learning-rate")

@@ -59,9 +59,6 @@ class Local:
         return LocalSteps(num_steps, rate, self.num_particles, self.gradient, self.baseline)
 
 
-GUIDES = ("amortized", "per-sample", "semi-amortized")
-
-
 def make_inference(
     guide: str, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
 ) -> Inference:

@@ -15,7 +15,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from ppl_vae.program.handlers import Unconstrained, bijection
+from ppl_vae.program.handlers import Unconstrained, bijection, is_identity
 from ppl_vae.program.latent_space import LatentSpace, fill, hides
 from ppl_vae.program.program import Batch, Program
 from ppl_vae.program.traces import Site
@@ -118,7 +118,7 @@ class DerivedGuide:
         for where in self.space.layout:
             fn, prior = dist.Normal(locs[where.name], scales[where.name]), where.site["fn"]
             transform = bijection(prior.support)
-            if not _is_identity(transform):
+            if not is_identity(transform):
                 fn = dist.TransformedDistribution(fn, [transform])
             with plates.of(where.site):
                 pyro.sample(where.name, fn.to_event(prior.event_dim - fn.event_dim))
@@ -149,7 +149,7 @@ class DerivedGuide:
             density = -log_det[where.name].reshape(*batch_shape, -1).sum(-1)
             if (filled := fill(site, points[where.name], where.event_dim)) is not None:
                 density = density - filled
-            mean = means.get(where.name) if _is_identity(bijection(site["fn"].support)) else None
+            mean = means.get(where.name) if is_identity(bijection(site["fn"].support)) else None
             with plates.of(where.site):
                 pyro.sample(where.name, _PointMass(value, density, event_dim, mean), infer=_marked())
 
@@ -169,12 +169,6 @@ def _varies(support: Any) -> bool:
     """Whether a support has bounds that are computed."""
     held = vars(support).values()
     return any(isinstance(v, Tensor) or (isinstance(v, constraints.Constraint) and _varies(v)) for v in held)
-
-
-def _is_identity(transform: Any) -> bool:
-    while isinstance(transform, torch.distributions.transforms.IndependentTransform):
-        transform = transform.base_transform
-    return transform == torch.distributions.transforms.identity_transform
 
 
 def _named(fn: Callable[..., Any], like: Any) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 from torch.distributions import biject_to, constraints
-from torch.distributions.transforms import IndependentTransform, Transform
+from torch.distributions.transforms import IndependentTransform, Transform, identity_transform
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.traces import is_deterministic
@@ -87,6 +87,13 @@ def bijection(support: Any) -> Transform:
     return biject_to(support)
 
 
+def is_identity(transform: Any) -> bool:
+    """Whether a map from unconstrained space leaves every number as it is."""
+    while isinstance(transform, IndependentTransform):
+        transform = transform.base_transform
+    return transform is identity_transform
+
+
 class Unconstrained(Messenger):
     """Latent sites take values given in unconstrained space, whose log Jacobian joins the site's density.
 
@@ -110,6 +117,10 @@ class Unconstrained(Messenger):
         name = msg["name"]
         if name in self.points and not msg["is_observed"]:
             transform, point = bijection(msg["fn"].support), self.points[name]
+            if is_identity(transform):
+                self.values[name] = msg["value"] = point
+                self.log_det[name] = point.new_zeros(point.shape[: point.dim() - msg["fn"].event_dim])
+                return
             self.values[name] = msg["value"] = transform(point)
             event_dims = transform.codomain.event_dim - transform.domain.event_dim
             if msg["value"].dim() != point.dim() + event_dims:

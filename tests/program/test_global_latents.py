@@ -1,0 +1,228 @@
+"""Latents that all data share: their posterior against conjugate closed forms, and what it is to everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from scenarios import SharedMean, normal
+from torch import Tensor, nn
+
+from ppl_vae import VariationalInference
+from ppl_vae.errors import InputError
+from ppl_vae.program import LatentSpace, Program, seeded, with_globals, without_guide
+
+X = normal(20) + 1.5
+VARIANCE = 1.49  # of x given w
+
+
+def fitted(program: Any, guide: Any = "amortized", **options: Any) -> VariationalInference:
+    common = {"max_epochs": 250, "batch_size": 20, "learning_rate": 0.05, "num_particles": 16}
+    common |= {"validation_fraction": 0, "local_steps": 3, "inference_steps": 60}
+    return VariationalInference(program, guide, **(common | options)).fit(X.numpy())
+
+
+def q_of(vi: VariationalInference) -> tuple[float, float]:
+    shared = vi.program_.global_posterior
+    return shared.loc["w"].item(), shared.log_scale["w"].exp().item()
+
+
+def predictive(vi: VariationalInference, x: Tensor) -> Tensor:
+    loc, scale = q_of(vi)
+    return dist.Normal(loc, (scale**2 + VARIANCE) ** 0.5).log_prob(x)
+
+
+def test_it_comes_to_the_exact_posterior() -> None:
+    """Without local latents: N(m, v), 1 / v = 1 / 9 + N / 1.49, m = v sum(x) / 1.49."""
+    vi = fitted(SharedMean(local=False).double())
+    variance = 1 / (1 / 9 + 20 / VARIANCE)
+    loc, scale = q_of(vi)
+    assert loc == pytest.approx(variance * X.sum().item() / VARIANCE, abs=0.1 * variance**0.5)
+    assert scale == pytest.approx(variance**0.5, rel=0.1)
+    evidence = vi.evidence(X.numpy(), num_samples=2000)
+    assert ((evidence.log_evidence - predictive(vi, X)).abs() < 5 * evidence.mcse + 1e-4).all()
+    assert vi.sample(4000).var() == pytest.approx(VARIANCE + scale**2, rel=5 * (2 / 4000) ** 0.5)
+    assert not vi.has_latents
+
+
+class Encoded(SharedMean):
+    """With a guide of its own, which leaves w out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(1, 2)
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)):
+            loc, log_scale = self.encoder(x[..., None]).unbind(-1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()))
+
+
+@pytest.mark.parametrize("guide", ["amortized", "per-sample", "semi-amortized"])
+def test_beside_local_latents_it_comes_to_the_best_that_does_not_depend_on_them(guide: str) -> None:
+    """The exact mean; with z and w independent, the variance is that of w given all z, 1 / v = 1 / 9 + N."""
+    with seeded(0):
+        program = (SharedMean if guide == "per-sample" else Encoded)().double()
+    vi = fitted(program, guide, warm_start=True, max_epochs=120 if guide == "per-sample" else 250)
+    exact, best = 1 / (1 / 9 + 20 / VARIANCE), 1 / (1 / 9 + 20)
+    loc, scale = q_of(vi)
+    assert loc == pytest.approx(exact * X.sum().item() / VARIANCE, abs=0.3 * exact**0.5)
+    assert scale == pytest.approx(best**0.5, rel=0.15)
+    evidence = vi.evidence(X.numpy(), num_samples=1000)
+    assert ((evidence.log_evidence - predictive(vi, X)).abs() < 5 * evidence.mcse + 1e-3)[~evidence.doubtful].all()
+    mean = loc + (X - loc) / VARIANCE
+    np.testing.assert_allclose(vi.transform(X.numpy())[:, 0], mean, atol=0.3)
+
+
+class Level(nn.Module):
+    """x ~ N(z + w, 0.5^2 I), two numbers a datum: w is a scalar beside an event, so that draws are repeated data."""
+
+    def __init__(self, event: bool) -> None:
+        super().__init__()
+        self.scale, self.event = nn.Parameter(torch.tensor(1.0)), event
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("program", self)
+        w = pyro.sample("w", dist.Normal(x.new_zeros(()), 3.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), self.scale).to_event(1))
+            pyro.sample("x", dist.Normal(z + (w[..., None] if self.event else w), 0.5).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.8 * x, 0.8).to_event(1))
+
+
+@pytest.mark.parametrize("event", [True, False])
+def test_every_draw_has_one_of_its_own(event: bool) -> None:
+    """However draws are taken: else the evidence would be that of a single w."""
+    x = normal(5, 2)
+    vi = VariationalInference(Level(event).double(), max_epochs=1, learning_rate=1e-9, validation_fraction=0).fit(
+        x.numpy()
+    )
+    shared = vi.program_.global_posterior
+    with torch.no_grad():
+        shared.loc["w"].fill_(0.5)
+        shared.log_scale["w"].fill_(-0.5)
+    assert vi.program_.structure(vi.template_).draws_by == ("plate" if event else "repeat")
+    covariance = torch.exp(torch.tensor(-1.0)) * torch.ones(2, 2).double() + 1.25 * torch.eye(2).double()
+    exact = dist.MultivariateNormal(torch.full((2,), 0.5).double(), covariance).log_prob(x)
+    evidence = vi.evidence(x.numpy(), num_samples=1000)
+    assert ((evidence.log_evidence - exact).abs() < 5 * evidence.mcse + 1e-3).all()
+
+
+def model(x: Tensor) -> None:
+    """Globals of every kind of support, one with a dot in its name, and one that the guide samples itself."""
+    scale = pyro.sample("scale", dist.LogNormal(x.new_zeros(()), 0.5))
+    shares = pyro.sample("all.shares", dist.Dirichlet(x.new_tensor([2.0, 3.0, 1.0])))
+    offset = pyro.sample("offset", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(offset[..., 0], scale))
+        pyro.sample("x", dist.Normal(z + shares[..., 1] + offset[..., 1], 0.5), obs=x)
+
+
+def globals_of(num_data: int) -> Program:
+    return with_globals(Program(model), (X,), num_data)
+
+
+def test_the_divergence_is_that_in_unconstrained_space() -> None:
+    """log p(w) - log q(w) of each draw, from the pieces, with torch's own transforms; the model sees the values."""
+    program = globals_of(20)
+    shared = program.global_posterior
+    assert shared.names == ("scale", "all.shares", "offset")
+    seen: dict[str, Tensor] = {}
+    with torch.no_grad(), seeded(0):
+        for parameter in shared.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    with torch.no_grad(), seeded(1):
+        points = {name: shared.draw(name, (7, 1)) for name in shared.names}
+    with torch.no_grad(), seeded(1), program.scope(), pyro.plate("_draws", 7, dim=-2), shared.drawn():
+        for name, fn in {
+            "scale": dist.LogNormal(torch.tensor(0.0).double(), 0.5),
+            "all.shares": dist.Dirichlet(torch.tensor([2.0, 3.0, 1.0]).double()),
+            "offset": dist.Normal(torch.zeros(2).double(), 1.0).to_event(1),
+        }.items():
+            seen[name] = pyro.sample(name, fn)
+    (s, q_s), (p, q_p), (o, q_o) = points.values()
+    assert torch.equal(seen["scale"], s.exp())
+    assert torch.equal(seen["offset"], o)
+    stick = torch.distributions.StickBreakingTransform()
+    torch.testing.assert_close(seen["all.shares"], stick(p))
+    expected = dist.Normal(0.0, 0.5).log_prob(s) - q_s
+    expected = expected + (dist.Normal(0.0, 1.0).log_prob(o) - q_o).sum(-1) - q_p.sum(-1)
+    prior = dist.Dirichlet(torch.tensor([2.0, 3.0, 1.0]).double()).log_prob(stick(p))
+    expected = expected + prior + stick.log_abs_det_jacobian(p, stick(p))
+    torch.testing.assert_close(shared.log_ratio, expected[:, 0])
+
+
+def test_the_program_is_one_without_them() -> None:
+    program = globals_of(20)
+    assert program.structure((X,)).latents == ("z",)
+    assert {name for name in program.parameters((X,)) if name.startswith("globals")} == {
+        f"globals.{part}.{name}" for part in ("loc", "log_scale") for name in ("scale", "all_shares", "offset")
+    }
+    space = LatentSpace(without_guide(program), (X,))
+    assert space.size == 1
+    with seeded(0):
+        draws = space.log_joint((X,), torch.zeros(4, 20, 1).double())
+    assert draws.shape == (4, 20)
+    assert len(draws[:, 0].unique()) == 4
+    with program.global_posterior.at_mean():
+        draws = space.log_joint((X,), torch.zeros(4, 20, 1).double())
+        assert len(draws[:, 0].unique()) == 1
+    assert len(space.log_joint((X,), torch.zeros(4, 20, 1).double())[:, 0].unique()) == 4
+
+
+def test_those_that_the_guide_samples_and_programs_without_any_stay() -> None:
+    def local(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    program = Program(local)
+    assert with_globals(program, (X,), 20) is program
+    program = Program(SharedMean().model, lambda x: pyro.sample("w", dist.Normal(0.0, 1.0)))
+    assert with_globals(program, (X,), 20) is program
+
+
+def test_a_second_fit_counts_its_own_data_and_a_checkpoint_keeps_them(tmp_path: Any) -> None:
+    vi = VariationalInference(SharedMean(), max_epochs=1, validation_fraction=0)
+    for size in (5, 20):
+        vi.fit(X[:size].numpy())
+        assert vi.program_.global_posterior.num_data == size
+    vi.save(tmp_path / "it.safetensors")
+    again = VariationalInference(SharedMean(), max_epochs=1).load_parameters(tmp_path / "it.safetensors")
+    assert again.program_.global_posterior.num_data == 20
+    assert q_of(again) == q_of(vi)
+
+
+def test_what_cannot_be_done_is_told_in_a_sentence() -> None:
+    vi = VariationalInference(SharedMean().double(), max_epochs=1, validation_fraction=0).fit(X.numpy())
+    for estimator in ("ais", "bdmc", "exact"):
+        with pytest.raises(InputError, match=r"the latent 'w' of SharedMean is shared by all data, and .* by iwae"):
+            vi.evaluate(X.numpy(), estimators=[estimator])
+
+    def discrete(x: Tensor) -> None:
+        c = pyro.sample("c", dist.Bernoulli(0.5))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(c, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def rotated(x: Tensor) -> None:
+        w = pyro.sample("w", dist.ProjectedNormal(torch.ones(2)))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(w[..., 0], 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    for guide in ("amortized", "per-sample", "semi-amortized"):
+        with pytest.raises(
+            InputError, match="the latent 'c' of discrete lies outside the data plate 'data' and is dis"
+        ):
+            VariationalInference((discrete,), guide).fit(X.numpy())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the latent 'w' lies outside the data plate, and nothing maps unconstrained"):
+        VariationalInference((rotated,)).fit(X.numpy())
