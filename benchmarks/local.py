@@ -26,7 +26,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
-from results import keep
+from results import interleaved, keep
 from torch import Tensor
 
 from ppl_vae.data import Batches, load_dataset
@@ -147,18 +147,8 @@ def main() -> None:
             ),
         }
 
-    mine, peers = sides(min(10, options.steps))
-    for run in (mine, *peers.values()):  # warm up
-        run(0)
     mine, peers = sides(options.steps)
-    own: dict[str, list[Run]] = {name: [] for name in peers}
-    theirs: dict[str, list[Run]] = {name: [] for name in peers}
-    for repetition in range(1, options.repetitions + 1):
-        for name, run in peers.items():
-            first, second = (mine, run) if repetition % 2 else (run, mine)
-            a, b = first(repetition), second(repetition)
-            own[name].append(a if repetition % 2 else b)
-            theirs[name].append(b if repetition % 2 else a)
+    pairs = interleaved(mine, peers, options.repetitions)
 
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
@@ -173,9 +163,9 @@ def main() -> None:
     )
     results = []
     for name in peers:
-        seconds = [[run.seconds for run in runs[name]] for runs in (own, theirs)]
+        seconds = [[run.seconds for run in runs] for runs in zip(*pairs[name], strict=True)]
         ratios = [a / b for a, b in zip(*seconds, strict=True)]
-        elbos = [mean_elbo(vae, x, runs[name][-1].lam) for runs in (own, theirs)]
+        elbos = [mean_elbo(vae, x, run.lam) for run in pairs[name][-1]]
         row = {
             "work": f"step in lambda of {NUM_DATA} data, vae 784-400-20, one particle",
             "ours_seconds": statistics.median(seconds[0]),

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 Row = dict[str, Any]
+T = TypeVar("T")
+
+
+def interleaved(
+    mine: Callable[[int], T], peers: Mapping[str, Callable[[int], T]], repetitions: int
+) -> dict[str, list[tuple[T, T]]]:
+    """Runs of this project and of each peer as neighbours, taking turns at who is first: pairs by peer."""
+    for run in (mine, *peers.values()):  # warm up
+        run(0)
+    pairs: dict[str, list[tuple[T, T]]] = {name: [] for name in peers}
+    for repetition in range(1, repetitions + 1):
+        for name, peer in peers.items():
+            if repetition % 2:
+                own, other = mine(repetition), peer(repetition)
+            else:
+                other, own = peer(repetition), mine(repetition)
+            pairs[name].append((own, other))
+    return pairs
 
 
 def keep(path: Path, rows: list[Row]) -> None:

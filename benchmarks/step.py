@@ -22,7 +22,7 @@ import numpy as np
 import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
-from results import keep
+from results import interleaved, keep
 
 from ppl_vae.data import Batches, load_dataset
 from ppl_vae.inference import amortized_steps
@@ -87,16 +87,7 @@ def main() -> None:
         "pyro.infer.SVI, default settings": through_pyro(batches, options.batches, validation=True),
         "pyro.infer.SVI, validation off": through_pyro(batches, options.batches, validation=False),
     }
-    for run in (mine, *peers.values()):  # warm up
-        run(0)
-    own: dict[str, list[float]] = {name: [] for name in peers}
-    theirs: dict[str, list[float]] = {name: [] for name in peers}
-    for repetition in range(1, options.repetitions + 1):
-        for name, run in peers.items():
-            first, second = (mine, run) if repetition % 2 else (run, mine)
-            a, b = first(repetition), second(repetition)
-            own[name].append(a if repetition % 2 else b)
-            theirs[name].append(b if repetition % 2 else a)
+    pairs = interleaved(mine, peers, options.repetitions)
 
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
@@ -106,12 +97,13 @@ def main() -> None:
     print("| peer | ours, ms a step | peer, ms a step | ratio, median | range |\n|---|---|---|---|---|")
     results = []
     for name in peers:
-        ratios = [a / b for a, b in zip(own[name], theirs[name], strict=True)]
+        own, theirs = zip(*pairs[name], strict=True)
+        ratios = [a / b for a, b in pairs[name]]
         row = {
             "work": "training step, vae 784-400-20, batch 128",
-            "ours_seconds": statistics.median(own[name]),
+            "ours_seconds": statistics.median(own),
             "peer": name,
-            "peer_seconds": statistics.median(theirs[name]),
+            "peer_seconds": statistics.median(theirs),
             "ratio": statistics.median(ratios),
             "ratio_range": [min(ratios), max(ratios)],
         }

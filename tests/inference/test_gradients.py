@@ -310,19 +310,19 @@ def test_a_datum_without_a_finite_signal_does_not_move(baseline: str) -> None:
 # ------------------------------------------------------------------------------------------ bad input
 
 
-def bad(call: Callable[[], object], match: str) -> None:
-    with pytest.raises(InputError, match=match) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-
-
 def test_bad_input() -> None:
     x, program, family = normal(3, 4), Program(factor_analysis()), Diagonal(2)
     adam = torch.optim.Adam(program.parameters((x,)).values())
     rows = Rows.at(torch.zeros(5, 4).double())
     one = {"num_particles": 1, "gradient": "score-function"}
-    bad(lambda: list(amortized_steps(program, [(x,)], adam, **one)), "two draws or more")
-    bad(lambda: refine(quadratic, family, rows, num_steps=1, **one), "two draws or more")
-    bad(lambda: leave_one_out(torch.zeros(1, 3)), "two draws or more")
-    bad(lambda: list(amortized_steps(program, [(x,)], adam, gradient="score")), "did you mean 'score-function'")
-    bad(lambda: refine(quadratic, family, rows, num_steps=1, baseline="zero"), "baseline='zero' is unknown")
+    faults: list[tuple[Callable[[], object], str]] = [
+        (lambda: list(amortized_steps(program, [(x,)], adam, **one)), "two draws or more"),
+        (lambda: refine(quadratic, family, rows, num_steps=1, **one), "two draws or more"),
+        (lambda: leave_one_out(torch.zeros(1, 3)), "two draws or more"),
+        (lambda: list(amortized_steps(program, [(x,)], adam, gradient="score")), "did you mean 'score-function'"),
+        (lambda: refine(quadratic, family, rows, num_steps=1, baseline="zero"), "baseline='zero' is unknown"),
+    ]
+    for call, match in faults:
+        with pytest.raises(InputError, match=match) as caught:
+            call()
+        assert "\n" not in str(caught.value)
