@@ -13,8 +13,6 @@ import ppl_vae.process  # noqa: F401
 
 # isort: split
 import argparse
-import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +24,10 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
-from results import interleaved, keep
+from results import cells, interleaved, keep, machine, mnist_or_bits, ratio
 from torch import Tensor
 
-from ppl_vae.data import Batches, load_dataset
+from ppl_vae.data import Batches
 from ppl_vae.inference import LocalSteps, Rows, amortized_steps, infer
 from ppl_vae.inference.families import Diagonal
 from ppl_vae.models.vae import VAE
@@ -132,10 +130,7 @@ def main() -> None:
     parser.add_argument("--output", default=Path(__file__).parent / "results.json", type=Path)
     options = parser.parse_args()
     torch.set_float32_matmul_precision("medium")  # as the commands do; for both sides
-    if options.data_root:
-        data = load_dataset("mnist", data_root=options.data_root).train["x"]
-    else:
-        data = np.random.default_rng(0).integers(0, 2, size=(50_000, 784)).astype("float32")
+    data = mnist_or_bits(options.data_root)
     vae, x = trained_vae(data), torch.as_tensor(data[:NUM_DATA])
 
     def sides(num_steps: int) -> tuple[Callable[[int], Run], dict[str, Callable[[int], Run]]]:
@@ -150,38 +145,20 @@ def main() -> None:
     mine, peers = sides(options.steps)
     pairs = interleaved(mine, peers, options.repetitions)
 
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"pyro {pyro.__version__}; {options.repetitions} repetitions of {options.steps} steps, "
-        f"{'MNIST' if options.data_root else 'random bits of its size'}\n"
-    )
+    print(machine(options.repetitions, f"{options.steps} steps", options.data_root))
     start = mean_elbo(vae, x, torch.zeros(NUM_DATA, 2 * LATENT_DIM))
     print(f"mean ELBO where both start: {start:.2f} nats per datum\n")
     print(
         "| peer | ours, ms a step | peer, ms a step | ratio, median | range | our ELBO | peer's ELBO |\n"
         "|---|---|---|---|---|---|---|"
     )
-    results = []
-    for name in peers:
-        seconds = [[run.seconds for run in runs] for runs in zip(*pairs[name], strict=True)]
-        ratios = [a / b for a, b in zip(*seconds, strict=True)]
-        elbos = [mean_elbo(vae, x, run.lam) for run in pairs[name][-1]]
-        row = {
-            "work": f"step in lambda of {NUM_DATA} data, vae 784-400-20, one particle",
-            "ours_seconds": statistics.median(seconds[0]),
-            "peer": name,
-            "peer_seconds": statistics.median(seconds[1]),
-            "ratio": statistics.median(ratios),
-            "ratio_range": [min(ratios), max(ratios)],
-            "ours_elbo": elbos[0],
-            "peer_elbo": elbos[1],
-        }
-        results.append(row)
-        print(
-            f"| {name} | {1e3 * row['ours_seconds']:.2f} | {1e3 * row['peer_seconds']:.2f} | {row['ratio']:.2f} "
-            f"| {min(ratios):.2f} to {max(ratios):.2f} | {elbos[0]:.2f} | {elbos[1]:.2f} |"
-        )
-    keep(options.output, results)
+    work, rows = f"step in lambda of {NUM_DATA} data, vae 784-400-20, one particle", []
+    for name, runs in pairs.items():
+        own, other = (mean_elbo(vae, x, run.lam) for run in runs[-1])
+        row = ratio(work, name, [(a.seconds, b.seconds) for a, b in runs])
+        rows.append(row | {"ours_elbo": own, "peer_elbo": other})
+        print(f"{cells(row)} {own:.2f} | {other:.2f} |")
+    keep(options.output, rows)
 
 
 if __name__ == "__main__":

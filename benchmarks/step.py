@@ -12,19 +12,16 @@ import ppl_vae.process  # noqa: F401
 
 # isort: split
 import argparse
-import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
-from results import interleaved, keep
+from results import cells, interleaved, keep, machine, mnist_or_bits, ratio
 
-from ppl_vae.data import Batches, load_dataset
+from ppl_vae.data import Batches
 from ppl_vae.inference import amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program
@@ -77,10 +74,7 @@ def main() -> None:
     parser.add_argument("--output", default=Path(__file__).parent / "results.json", type=Path)
     options = parser.parse_args()
     torch.set_float32_matmul_precision("medium")  # as the commands do; for both sides
-    if options.data_root:
-        x = load_dataset("mnist", data_root=options.data_root).train["x"]
-    else:
-        x = np.random.default_rng(0).integers(0, 2, size=(50_000, 784)).astype("float32")
+    x = mnist_or_bits(options.data_root)
     batches = Batches({"x": x}, ["x"], BATCH_SIZE)
     mine = ours(batches, options.batches)
     peers = {
@@ -89,30 +83,11 @@ def main() -> None:
     }
     pairs = interleaved(mine, peers, options.repetitions)
 
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"pyro {pyro.__version__}; {options.repetitions} repetitions of {options.batches} batches, "
-        f"{'MNIST' if options.data_root else 'random bits of its size'}\n"
-    )
+    print(machine(options.repetitions, f"{options.batches} batches", options.data_root))
     print("| peer | ours, ms a step | peer, ms a step | ratio, median | range |\n|---|---|---|---|---|")
-    results = []
-    for name in peers:
-        own, theirs = zip(*pairs[name], strict=True)
-        ratios = [a / b for a, b in pairs[name]]
-        row = {
-            "work": "training step, vae 784-400-20, batch 128",
-            "ours_seconds": statistics.median(own),
-            "peer": name,
-            "peer_seconds": statistics.median(theirs),
-            "ratio": statistics.median(ratios),
-            "ratio_range": [min(ratios), max(ratios)],
-        }
-        results.append(row)
-        print(
-            f"| {name} | {1e3 * row['ours_seconds']:.2f} | {1e3 * row['peer_seconds']:.2f} | {row['ratio']:.2f} "
-            f"| {min(ratios):.2f} to {max(ratios):.2f} |"
-        )
-    keep(options.output, results)
+    rows = [ratio("training step, vae 784-400-20, batch 128", name, seconds) for name, seconds in pairs.items()]
+    print("\n".join(map(cells, rows)))
+    keep(options.output, rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 
 from ppl_vae.data import Batches
 from ppl_vae.estimator.diagnose import diagnose
-from ppl_vae.estimator.estimators import Settings, check_estimators, estimate, estimators_for
+from ppl_vae.estimator.estimators import Settings, estimate
 from ppl_vae.estimator.evaluation import Evaluation, summarise
 from ppl_vae.estimator.passes import ROWS_PER_PASS
 from ppl_vae.program import Batch, Program, observed_numbers, seeded
@@ -18,7 +18,7 @@ def evaluate_program(
     program: Program,
     template: Batch,
     batches: Batches,
-    estimators: Collection[str] | None,
+    names: Collection[str],
     settings: Settings,
     *,
     diagnostics: bool,
@@ -30,13 +30,13 @@ def evaluate_program(
         program: the program.
         template: a few data.
         batches: all data.
-        estimators: names; None takes iwae, and exact where it is known.
+        names: of the estimators, which ``check_estimators`` has passed.
         settings: how the evidence is estimated.
         diagnostics: whether to tell how the latents are used.
         seed: of the draws.
 
     Raises:
-        InputError: an estimator that is unknown or not for this program, a setting that cannot be, bad data.
+        InputError: an estimator that is not for this program, a setting that cannot be, bad data.
         Diverged: a density is not finite.
     """
 
@@ -44,8 +44,6 @@ def evaluate_program(
         return batches.in_order(batch_size=size)
 
     with torch.no_grad(), seeded(seed), program.scope(training=False):
-        names = estimators_for(program, template) if estimators is None else tuple(dict.fromkeys(estimators))
-        check_estimators(names, settings)
         common = (program, template, in_order, batches.num_data)
         found = estimate(*common, names=names, settings=settings, seed=seed)
         used = diagnose(*common, seed=seed) if diagnostics else None

@@ -97,7 +97,10 @@ class Fitted(BaseEstimator):
         """
         chosen, method = make_settings({"num_samples": self.num_samples} | settings), self.inference_
         named = self._for_fitted(arrays)
-        check_estimators(estimators_for(self.program_, self.template_) if estimators is None else estimators, chosen)
+        names = (
+            estimators_for(self.program_, self.template_) if estimators is None else tuple(dict.fromkeys(estimators))
+        )
+        check_estimators(names, chosen)
         if chosen.proposal == "per-sample":
             method = proposal(self.program_, self.template_, self._local_options(), chosen.proposal_family)
         started = time.perf_counter()
@@ -107,7 +110,7 @@ class Fitted(BaseEstimator):
             program,
             method.begin(self.template_),
             self._batches(data, ROWS_PER_PASS),
-            estimators,
+            names,
             chosen,
             diagnostics=diagnostics,
             seed=self.seed,

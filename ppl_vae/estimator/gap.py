@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, get_args
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ppl_vae.data import Batches
 from ppl_vae.errors import Diverged, InputError, nearest
-from ppl_vae.estimator.estimators import Settings, estimate
+from ppl_vae.estimator.estimators import Settings
+from ppl_vae.estimator.evaluate import evaluate_program
 from ppl_vae.estimator.fitted import Fitted
 from ppl_vae.estimator.methods import LAMBDA, encoded
 from ppl_vae.estimator.passes import passes, room_for
@@ -227,7 +228,7 @@ def measure_gap(vi: Fitted, arrays: Mapping[str, Any], settings: GapSettings) ->
     fits: dict[str, LocalFit] = {}
     smaller: Tensor | None = None
     for name in names:
-        fits[name], smaller = _fit(vi, space, make_family(name, space.size), arrays, settings, common, smaller)
+        fits[name], smaller = _fit(vi, space, make_family(name, space.size), arrays, batches, settings, common, smaller)
     candidates = {} if encoder is None else {"iwae with the encoder": encoder}
     candidates |= {f"iwae with {name}": fit.evidence for name, fit in fits.items()}
     if program.has_log_evidence(vi.template_):
@@ -237,7 +238,7 @@ def measure_gap(vi: Fitted, arrays: Mapping[str, Any], settings: GapSettings) ->
     else:
         by = max(candidates, key=lambda name: candidates[name].log_evidence.mean().item())
         log_evidence = candidates[by].log_evidence.double()
-        mcse = candidates[by].mcse.double().square().sum().sqrt().item() / len(log_evidence)
+        mcse = _error_of_mean(candidates[by])
     amortized = None if encoder is None else encoder.columns["elbo"].double()
     return Gap(fits, amortized, encoder, log_evidence, by, mcse)
 
@@ -264,6 +265,7 @@ def _fit(
     space: LatentSpace,
     family: Family,
     arrays: Mapping[str, Any],
+    batches: Batches,
     settings: GapSettings,
     common: Settings,
     smaller: Tensor | None,
@@ -283,8 +285,8 @@ def _fit(
     count = len(starts) + (smaller is not None)
     room = room_for(lambda k: space.log_joint(vi.template_, _zeros(k, vi.template_, space)), len(vi.template_[0]))
     rows, lam, steps, seconds = room.rows(settings.num_particles), [], [], 0.0
-    with seeded(vi.seed), _bar(type(family).__name__.lower(), count * vi.batches(arrays).num_data) as bar:
-        for number, batch in enumerate(vi.batches(arrays).in_order(batch_size=rows)):
+    with seeded(vi.seed), _bar(type(family).__name__.lower(), count * batches.num_data) as bar:
+        for number, batch in enumerate(batches.in_order(batch_size=rows)):
             found, begun = [], [(start(batch), local) for start in starts]
             if smaller is not None:
                 grown = family.grown(smaller[number * rows : (number + 1) * rows].to(begun[0][0].lam))
@@ -299,11 +301,11 @@ def _fit(
             lam.append(_better(posterior, batch, found, room.draws(len(batch[0])), vi.seed).cpu())
             steps += [each.taken.mean().item() * len(batch[0]) for each in found]
     best = torch.cat(lam)
-    data = vi.batches({**arrays, LAMBDA: best.numpy()})
+    located = vi.batches({**arrays, LAMBDA: best.numpy()})
     template = (*vi.template_, at_prior(space, family, vi.template_).lam)
-    evidence = _importance(posterior, template, data, common, vi.seed)
+    evidence = _importance(posterior, template, located, common, vi.seed)
     elbo, mcse = (evidence.columns[name].double() for name in ("elbo", "elbo_mcse"))
-    runs = count * data.num_data
+    runs = count * batches.num_data
     return LocalFit(elbo, mcse, evidence, seconds / runs, sum(steps) / runs), best
 
 
@@ -323,12 +325,8 @@ def _better(posterior: Program, batch: Batch, found: list[Rows], at_once: int, s
 
 
 def _importance(program: Program, template: Batch, batches: Batches, settings: Settings, seed: int) -> Evidence:
-    def in_order(size: int) -> Iterator[Batch]:
-        return batches.in_order(batch_size=size)
-
-    with torch.no_grad(), seeded(seed), program.scope(training=False):
-        found = estimate(program, template, in_order, batches.num_data, ["iwae"], settings, seed)
-    return found["iwae"].evidence
+    found = evaluate_program(program, template, batches, ["iwae"], settings, diagnostics=False, seed=seed)
+    return found.evidence["iwae"]
 
 
 def _zeros(num_draws: int, batch: Batch, space: LatentSpace) -> Tensor:
@@ -354,4 +352,9 @@ def _difference(values: Tensor) -> str:
 def _paired(log_evidence: Tensor, other: Evidence) -> tuple[float, float]:
     """How far an estimate lies below the evidence, and its Monte Carlo error."""
     short = (log_evidence - other.log_evidence.double()).mean().item()
-    return short, other.mcse.double().square().sum().sqrt().item() / len(log_evidence)
+    return short, _error_of_mean(other)
+
+
+def _error_of_mean(evidence: Evidence) -> float:
+    """Monte Carlo error of the mean over data."""
+    return evidence.mcse.double().square().sum().sqrt().item() / len(evidence.mcse)

@@ -163,12 +163,13 @@ class _Local:
     def __init__(self, program: Program, template: Batch, local: Local) -> None:
         self.options, self.program = local, program
         self.tables: dict[str, Table] = {}
-        if not random_latents(without_guide(program), template):
+        bare = without_guide(program)
+        if not random_latents(bare, template):
             raise InputError(
                 f"no latent of {program.name} is continuous and a datum's own, so that there is no lambda to optimise: "
                 f"discrete latents are summed out; fit it with --guide amortized"
             )
-        self.space = LatentSpace(without_guide(program), template)
+        self.space = LatentSpace(bare, template)
         self.family: Family = make_family(local.family, self.space.size)
         self.posterior = with_lambda(self.space, self.family.distribution)
 

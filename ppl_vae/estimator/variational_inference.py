@@ -251,7 +251,7 @@ class VariationalInference(Fitted):
         for name, rows in zip(self.arguments_, self.template_, strict=True):
             tensors[f"template.{name}"] = rows
         epoch, tables = self.training_.epoch, self.inference_.tables
-        extra = {"program": self.program_.name, "train_seconds": self.train_seconds_, "epochs": epoch}
+        extra = {"program": self.program_.name, "train_seconds": self.train_seconds_}
         with write_tables(path, epoch, {part: table.after(epoch) for part, table in tables.items()}):
             write_checkpoint(path, tensors, numbers | extra)
 

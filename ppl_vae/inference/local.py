@@ -138,7 +138,7 @@ def refine(
             if 2 * int(going.sum()) < len(going):  # computing all is as fast as copying some, until half are done
                 moving.write(answer)
                 moving = moving.only(going)
-                if moving.which is not None and not len(moving.which):
+                if not len(moving.rows.lam):
                     break
     moving.write(answer)
     return answer

@@ -13,8 +13,6 @@ from ppl_vae.program import WeightedDraws
 Gradient = Literal["reparam", "score-function"]
 """By the path of the draws where they have one, or by the score function throughout."""
 Baseline = Literal["leave-one-out", "decaying-average", "none"]
-
-
 """What the score-function gradient subtracts from its learning signal, the log weight."""
 DECAY = 0.9
 """Share of a decaying average that is kept from one step to the next."""

@@ -112,14 +112,19 @@ def per_sample_steps(
         rows = infer(space, family, batch, rows, local)
         if table is not None:
             table.write(numbers, rows)
-        noise = torch.randn(local.num_particles, len(numbers), family.size).to(rows.lam)
-        u, log_q = family.draw(rows.lam, noise)
-        objective = (space.log_joint(batch, u) - log_q).mean() + global_term(program)
+        objective = elbo_at(space, family, batch, rows.lam, local.num_particles) + global_term(program)
         optimizer.zero_grad()
         if objective.requires_grad:
             (-objective).backward()
         step(optimizer)
         yield Step(objective.detach(), len(numbers))
+
+
+def elbo_at(space: LatentSpace, family: Family, batch: Batch, lam: Tensor, num_particles: int) -> Tensor:
+    """The ELBO of a batch at lambda ``(B, P)``, nats per datum: a scalar, differentiable in theta and in lambda."""
+    noise = torch.randn(num_particles, len(lam), family.size).to(lam)
+    u, log_q = family.draw(lam, noise)
+    return (space.log_joint(batch, u) - log_q).mean()
 
 
 def step(optimizer: torch.optim.Optimizer) -> None:

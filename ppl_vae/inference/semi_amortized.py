@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_vae.inference.amortized import Step
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, EPSILON, Rows, cosine
-from ppl_vae.inference.per_sample import LocalSteps, infer, step
+from ppl_vae.inference.per_sample import LocalSteps, elbo_at, infer, step
 from ppl_vae.program import Batch, LatentSpace, Program, global_term
 
 EncoderObjective = Literal["initial", "refined"]
@@ -79,9 +79,9 @@ def semi_amortized_steps(
         else:
             lam = infer(space, family, batch, Rows.at(first), local).lam
             at = first.detach().requires_grad_()
-            initial = _elbo(space, family, batch, at, local.num_particles)
+            initial = elbo_at(space, family, batch, at, local.num_particles)
             (gradient,) = torch.autograd.grad(initial, at)
-        objective = _elbo(space, family, batch, lam, local.num_particles) + global_term(program)
+        objective = elbo_at(space, family, batch, lam, local.num_particles) + global_term(program)
         optimizer.zero_grad()
         loss = -objective
         if gradient is not None and first.requires_grad:
@@ -119,9 +119,3 @@ def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor,
         rate = local.learning_rate * cosine(number, local.num_steps) * family.pace.to(lam)
         lam = at + rate * mean / (1 - BETAS[0] ** (number + 1)) / scale
     return lam
-
-
-def _elbo(space: LatentSpace, family: Family, batch: Batch, lam: Tensor, num_particles: int) -> Tensor:
-    noise = torch.randn(num_particles, len(lam), family.size).to(lam)
-    u, log_q = family.draw(lam, noise)
-    return (space.log_joint(batch, u) - log_q).mean()

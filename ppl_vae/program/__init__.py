@@ -1,11 +1,11 @@
 """What a program is: the only room that knows Pyro's handlers and its parameter store."""
 
-from ppl_vae.program.annealing import Path, Start, annealing_path
+from ppl_vae.program.annealing import Path, annealing_path
 from ppl_vae.program.check import check, check_batch, check_model, check_observations
 from ppl_vae.program.derived_guide import DerivedGuide, with_encoder, with_lambda, without_guide
 from ppl_vae.program.divergence import ElboTerms, elbo_terms, observed_numbers
 from ppl_vae.program.global_latents import global_term, with_globals
-from ppl_vae.program.latent_space import LatentSpace
+from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.program import Batch, Draws, Program, WeightedDraws
 from ppl_vae.program.proposal import widened
 from ppl_vae.program.seeds import seeded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -12,12 +12,10 @@ from torch import Tensor
 from ppl_vae.errors import InputError, nearest, reason
 from ppl_vae.program.derived_guide import DerivedGuide, is_auxiliary
 from ppl_vae.program.global_latents import refuse_globals
-from ppl_vae.program.latent_space import LatentSpace
+from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.program import Batch, Program, empty_guide
 from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import sample_sites
-
-Start = Literal["prior", "guide"]
 
 
 class Path(NamedTuple):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from ppl_vae.program.handlers import Unconstrained, bijection, is_identity
-from ppl_vae.program.latent_space import LatentSpace, fill, hides
+from ppl_vae.program.latent_space import LatentSpace, fill, hidden_part
 from ppl_vae.program.program import Batch, Program
 from ppl_vae.program.traces import Site
 
@@ -157,10 +157,7 @@ class DerivedGuide:
 def _support_depends(space: LatentSpace) -> bool:
     """Whether the map from unconstrained space, or what is masked, may differ between runs of the model."""
     return any(
-        isinstance(where.site["mask"], Tensor)
-        or where.site["mask"] is False
-        or hides(where.site["fn"])
-        or _varies(where.site["fn"].support)
+        hidden_part(where.site, where.site["value"], where.event_dim) is not None or _varies(where.site["fn"].support)
         for where in space.layout
     )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyro.distributions as dist
 import torch
@@ -21,8 +21,8 @@ from ppl_vae.program.program import Batch, Program, empty_guide
 from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import Site, Structure, sample_sites
 
-Origin = str
-"""``"prior"`` or ``"guide"``."""
+Start = Literal["prior", "guide"]
+"""Whose density, beside that of the program."""
 
 
 class LatentSpace:
@@ -98,7 +98,7 @@ class LatentSpace:
         with self.program.scope(), slope_only() if slope else nullcontext():
             return self._densities(batch, u)[0]
 
-    def log_densities(self, batch: Batch, u: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
+    def log_densities(self, batch: Batch, u: Tensor, origin: Start) -> tuple[Tensor, Tensor]:
         """Log densities of prior or guide, and of p(x, u), at points ``(K, B, D)``: each ``(K, B)``, nats."""
         with self.program.scope():
             structure, num_samples = self.program.structure(batch), len(u)
@@ -230,15 +230,6 @@ def hidden_part(site: Site, point: Tensor, event_dim: int) -> Tensor | None:
             hidden = own if hidden is None else hidden | own
         fn = fn.base_dist
     return hidden
-
-
-def hides(fn: Any) -> bool:
-    """Whether a mask is part of a distribution."""
-    while hasattr(fn, "base_dist"):
-        if isinstance(fn, dist.MaskedDistribution):
-            return True
-        fn = fn.base_dist
-    return False
 
 
 def _no_event(mask: Any, point: Tensor, event_dim: int) -> Tensor:

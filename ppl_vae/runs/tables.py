@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ppl_vae.errors import InputError, reason
+from ppl_vae.runs.files import writing_whole
 
 
 @contextmanager
@@ -34,16 +34,11 @@ def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray])
     """
     written = {_path(checkpoint, epoch, part) for part in tables}
     for part, rows in tables.items():
-        path = _path(checkpoint, epoch, part)
-        beside = path.with_name(f".{path.name}")
-        with beside.open("wb") as file:
+        with writing_whole(_path(checkpoint, epoch, part)) as file:
             np.save(file, rows, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     yield
     for hidden in ("", "."):  # one that a kill has cut short is hidden
-        for path in checkpoint.parent.glob(f"{hidden}{checkpoint.stem}.lambda-*.npy"):
+        for path in checkpoint.parent.glob(f"{hidden}{checkpoint.stem}.lambda-*.npy*"):
             if path not in written:
                 path.unlink()
 
