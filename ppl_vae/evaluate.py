@@ -13,7 +13,7 @@ import numpy as np
 
 from ppl_vae.cli import Parser, command
 from ppl_vae.data import Part
-from ppl_vae.estimator import Accelerator, Evaluation, Settings, load, load_data
+from ppl_vae.estimator import Accelerator, Compile, Evaluation, Settings, load, load_data
 from ppl_vae.figures import numbered, write_evidence_figures
 from ppl_vae.runs import Run, write_evidence
 
@@ -42,6 +42,7 @@ def evaluate(
     part: Part = "test",
     num_data: int | None = None,
     accelerator: Accelerator | None = None,
+    compile: Compile | None = None,
     **settings: Any,
 ) -> Evaluation:
     """Estimate the evidence of a run's data; write ``evidence.json``, ``evidence.nc`` and figures.
@@ -53,6 +54,7 @@ def evaluate(
         part: the part of the run's data.
         num_data: so many data, drawn at random with the run's seed; all by default.
         accelerator: auto takes a GPU if there is one; as in the fit by default.
+        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
         settings: fields of ``Settings``.
 
     Returns:
@@ -60,7 +62,7 @@ def evaluate(
     """
     run, data = Run.open(folder), load_data(folder)
     run.check_writable()
-    vi = load(folder, accelerator=accelerator)
+    vi = load(folder, accelerator=accelerator, compile=compile)
     arrays = numbered(data, part, num_data, vi.seed)
     names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]
     defaults = {"num_samples": Settings.num_samples}

@@ -87,7 +87,7 @@ def fit(args: Sequence[str]) -> None:
     else:
         run.create(config, overwrite=options.overwrite)
     print(f"data   {data.describe()}")
-    print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.device_}")
+    print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.device_}, {vi.compiles()}")
     train(vi, run)
 
     evaluation = vi.evaluate(data.test)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ppl_vae.cli import Parser, command
 from ppl_vae.data import Part
-from ppl_vae.estimator import Accelerator, Gap, GapSettings, check_gap_settings, load, load_data, measure_gap
+from ppl_vae.estimator import Accelerator, Compile, Gap, GapSettings, check_gap_settings, load, load_data, measure_gap
 from ppl_vae.figures import numbered, write_gap_figure
 from ppl_vae.runs import Run
 
@@ -39,6 +39,7 @@ def gap(
     part: Part = "test",
     num_data: int | None = 1000,
     accelerator: Accelerator | None = None,
+    compile: Compile | None = None,
     **settings: Any,
 ) -> Gap:
     """Find the gaps of a run; write ``gap.json`` and a figure.
@@ -48,6 +49,7 @@ def gap(
         part: the part of the run's data.
         num_data: so many data, drawn at random with the run's seed; null takes all.
         accelerator: auto takes a GPU if there is one; as in the fit by default.
+        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
         settings: fields of ``GapSettings``.
 
     Returns:
@@ -57,7 +59,7 @@ def gap(
     run.check_writable()
     check_gap_settings(options)
     data = load_data(folder)
-    vi = load(folder, accelerator=accelerator)
+    vi = load(folder, accelerator=accelerator, compile=compile)
     arrays = numbered(data, part, num_data, vi.seed)
     vi.check_data(arrays)
     found = measure_gap(vi, arrays, options)

@@ -11,7 +11,7 @@ Example:
 
 from __future__ import annotations
 
-from ppl_vae.data.batches import Batches, subset
+from ppl_vae.data.batches import Batches, sizes, subset
 from ppl_vae.data.binarize import BINARIZE, Binarize
 from ppl_vae.data.checks import as_condition, name_arrays
 from ppl_vae.data.dataset import Dataset
@@ -34,5 +34,6 @@ __all__ = [
     "import_torchvision",
     "load_dataset",
     "name_arrays",
+    "sizes",
     "subset",
 ]

@@ -76,6 +76,10 @@ class Batches:
         """The number of batches, the last, smaller one included."""
         return -(-self.num_data // self.batch_size)
 
+    def sizes(self, batch_size: int | None = None) -> dict[int, int]:
+        """How many batches have so many rows."""
+        return sizes(self.num_data, batch_size or self.batch_size)
+
     def shuffled(self, seed: int) -> Iterator[tuple[Tensor, ...]]:
         """Every datum once, in an order and with draws that depend on the seed alone.
 
@@ -112,6 +116,17 @@ class Batches:
             torch.bernoulli(tensor, generator=draws) if is_dynamic else tensor
             for tensor, is_dynamic in zip(tensors, self._is_dynamic, strict=True)
         )
+
+
+def sizes(num_data: int, batch_size: int) -> dict[int, int]:
+    """How many batches have so many rows.
+
+    Example:
+        >>> sizes(5, batch_size=2)
+        {2: 2, 1: 1}
+    """
+    counts = {batch_size: num_data // batch_size, num_data % batch_size: 1}
+    return {rows: count for rows, count in counts.items() if rows and count}
 
 
 def subset(arrays: Mapping[str, np.ndarray], num_data: int | None, seed: int) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from ppl_vae.estimator.estimators import ESTIMATORS, Settings, make_settings
 from ppl_vae.estimator.evaluation import Diagnostics, Evaluation, Row
 from ppl_vae.estimator.gap import Gap, GapSettings, check_gap_settings, measure_gap
 from ppl_vae.estimator.load import DATA_OPTIONS, load, load_data
-from ppl_vae.estimator.options import Accelerator, check_options
+from ppl_vae.estimator.options import Accelerator, Compile, check_options
 from ppl_vae.estimator.results import PosteriorDraws
 from ppl_vae.estimator.variational_inference import VariationalInference
 
@@ -22,6 +22,7 @@ __all__ = [
     "ESTIMATORS",
     "Accelerator",
     "Compared",
+    "Compile",
     "Diagnostics",
     "Evaluation",
     "Gap",

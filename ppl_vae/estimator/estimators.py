@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ppl_vae.data import sizes
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator.passes import ROWS_PER_PASS, room_for
+from ppl_vae.estimator.passes import ROWS_PER_PASS, passes, room_for
 from ppl_vae.evidence import (
     Annealing,
     Evidence,
@@ -29,14 +30,17 @@ from ppl_vae.evidence import (
     prior,
     weigh,
 )
-from ppl_vae.inference import FamilyName
-from ppl_vae.program import Batch, Program, Start, annealing_path, check_observations, seeded, simulate, widened
+from ppl_vae.evidence.hmc import Beta, LogDensities, Point, Propose, trajectory
+from ppl_vae.inference import Compiler, FamilyName
+from ppl_vae.program import Batch, Path, Program, Start, annealing_path, check_observations, seeded, simulate, widened
 from ppl_vae.program.global_latents import refuse_globals
 
 ESTIMATORS = ("prior", "iwae", "cubo", "ais", "bdmc", "exact")
 _FROM_WEIGHTS: dict[str, Callable[[Weights], Evidence]] = {"iwae": iwae, "cubo": cubo, "prior": prior}
 Proposal = Literal["guide", "per-sample"]
 BAR_AFTER_SECONDS = 2.0
+SAVED_A_PASS = 5e-3
+"""Seconds that a graph of log weights saves in each pass, about half of it."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def estimate(
     names: Collection[str],
     settings: Settings,
     seed: int,
+    compiler: Compiler,
 ) -> dict[str, Estimate]:
     """Estimate the evidence of every datum in several ways.
 
@@ -135,15 +140,16 @@ def estimate(
         names: of the estimators.
         settings: how.
         seed: of the draws.
+        compiler: runs log weights and transitions as graphs, where that repays.
     """
     found: dict[str, Estimate] = {}
     for together in _groups(names):
         started = time.perf_counter()
         with seeded(seed):
             if together == ["bdmc"]:
-                parts = [_bdmc(program, template, batches, min(num_data, settings.num_simulated), settings)]
+                parts = [_bdmc(program, template, batches, min(num_data, settings.num_simulated), settings, compiler)]
             else:
-                parts = list(_each_batch(program, template, batches, num_data, together, settings))
+                parts = list(_each_batch(program, template, batches, num_data, together, settings, compiler))
         seconds = time.perf_counter() - started
         for name in together:
             found[name] = Estimate(_join([part[name] for part in parts]), seconds)
@@ -164,9 +170,11 @@ def _each_batch(
     num_data: int,
     names: list[str],
     settings: Settings,
+    compiler: Compiler,
 ) -> Iterator[dict[str, Evidence]]:
     """Evidence of one batch of data after the other, with a bar where it takes long."""
-    rows, steps, one_batch = _plan(program, template, names, settings)
+    rows, steps, one_batch = _plan(program, template, names, settings, compiler)
+    compiler.plan(sizes(num_data, rows))
     row = 0
     with _bar("+".join(names), steps * num_data) as bar:
         for batch in batches(rows):
@@ -178,7 +186,9 @@ def _each_batch(
 OneBatch = Callable[[Batch, int, Progress], dict[str, Evidence]]
 
 
-def _plan(program: Program, template: Batch, names: list[str], settings: Settings) -> tuple[int, int, OneBatch]:
+def _plan(
+    program: Program, template: Batch, names: list[str], settings: Settings, compiler: Compiler
+) -> tuple[int, int, OneBatch]:
     """How many data at once, how many steps each, and the function that estimates the evidence of a batch."""
     few = len(template[0])
     if names == ["exact"]:
@@ -189,7 +199,17 @@ def _plan(program: Program, template: Batch, names: list[str], settings: Setting
 
         def annealed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
             path = annealing_path(program, batch, settings.start)
-            return {"ais": ais(path.draw, path.log_densities, settings.annealing, first_datum=row, progress=progress)}
+            propose = _proposing(compiler, path, batch, settings)
+            return {
+                "ais": ais(
+                    path.draw,
+                    path.log_densities,
+                    settings.annealing,
+                    first_datum=row,
+                    progress=progress,
+                    propose=propose,
+                )
+            }
 
         return rows, num_steps(settings.annealing), annealed
     if names == ["prior"]:
@@ -200,12 +220,54 @@ def _plan(program: Program, template: Batch, names: list[str], settings: Setting
     together = program.global_posterior is None or program.structure(template).draws_by == "plate"
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
-        log_weights, at_once = partial(source, batch), room.draws(len(batch[0]))
-        at_once = at_once if together else 1  # data that are repeated share the draw of a global latent
+        at_once = room.draws(len(batch[0])) if together else 1  # repeated data share the draw of a global latent
+        parts = passes(settings.num_samples, at_once)
+
+        def log_weights(num_draws: int) -> Tensor:
+            (found,) = compiler(
+                f"the log weights of {program.name}",
+                lambda *batch: (source(batch, num_draws),),
+                batch,
+                static=num_draws,
+                times=parts.count(num_draws),
+                saves=SAVED_A_PASS,
+            )
+            return found
+
         weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
         return {name: _FROM_WEIGHTS[name](weights) for name in names}
 
     return room.rows(), settings.num_samples, weighed
+
+
+def _proposing(compiler: Compiler, path: Path, batch: Batch, settings: Settings) -> Propose | None:
+    """Trajectories as a graph; None where the path cannot be one."""
+    if path.of_batch is None:
+        return None
+    of_batch = path.of_batch
+
+    def propose(
+        log_densities: LogDensities, point: Point, beta: Beta, step_size: Tensor, num_leapfrog: int
+    ) -> tuple[Point, Tensor]:
+        def function(beta: Tensor, step_size: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+            here, batch = Point(*rest[: len(point)]), rest[len(point) :]
+            end, acceptance = trajectory(lambda u: of_batch(u, batch), here, beta, step_size, num_leapfrog)
+            return *end, acceptance
+
+        *end, acceptance = compiler(
+            "a transition",
+            function,
+            (torch.as_tensor(beta).to(point.u), step_size, *point, *batch),
+            eager=lambda *_: _flattened(trajectory(log_densities, point, beta, step_size, num_leapfrog)),
+            times=settings.num_temperatures,
+        )
+        return Point(*end), acceptance
+
+    return propose
+
+
+def _flattened(found: tuple[Point, Tensor]) -> tuple[Tensor, ...]:
+    return *found[0], found[1]
 
 
 def _rows_to_anneal(program: Program, template: Batch, settings: Settings) -> int:
@@ -219,6 +281,7 @@ def _bdmc(
     batches: Callable[[int], Iterator[Batch]],
     num_simulated: int,
     settings: Settings,
+    compiler: Compiler,
 ) -> dict[str, Evidence]:
     """Bounds for data that are simulated under the conditions of the first data.
 
@@ -228,6 +291,7 @@ def _bdmc(
     starts = range(0, num_simulated, ROWS_PER_PASS)
     simulations = [simulate(program, tuple(x[at : at + ROWS_PER_PASS] for x in conditions)) for at in starts]
     rows = _rows_to_anneal(program, template, settings)
+    compiler.plan(sizes(num_simulated, rows))
     parts = []
     with _bar("bdmc", num_steps(settings.annealing, sandwich=True) * num_simulated) as bar:
         for start, simulation in zip(starts, simulations, strict=True):
@@ -245,6 +309,7 @@ def _bdmc(
                         settings.annealing,
                         first_datum=first,
                         progress=progress,
+                        propose=_proposing(compiler, path, batch, settings),
                     )
                 )
     return {"bdmc": _join(parts)}

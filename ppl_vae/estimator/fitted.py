@@ -22,6 +22,7 @@ from ppl_vae.estimator.methods import LAMBDA, NUMBER, Inference, Local, proposal
 from ppl_vae.estimator.passes import ROWS_PER_PASS, Room, room_for
 from ppl_vae.estimator.results import PosteriorDraws, join, single
 from ppl_vae.evidence import Evidence
+from ppl_vae.inference import Compile, Compiler
 from ppl_vae.program import Batch, Draws, Program, seeded
 
 Arrays = Mapping[str, np.ndarray]
@@ -41,6 +42,7 @@ class Fitted(BaseEstimator):
 
     num_samples: int
     seed: int
+    compile: Compile
     program_: Program
     inference_: Inference
     arguments_: tuple[str, ...]
@@ -103,6 +105,7 @@ class Fitted(BaseEstimator):
         check_estimators(names, chosen)
         if chosen.proposal == "per-sample":
             method = proposal(self.program_, self.template_, self._local_options(), chosen.proposal_family)
+            method.compiler = Compiler(self.compile)
         started = time.perf_counter()
         program, data = self._localised(named, method)
         seconds = time.perf_counter() - started if method.local else None
@@ -114,6 +117,7 @@ class Fitted(BaseEstimator):
             chosen,
             diagnostics=diagnostics,
             seed=self.seed,
+            compile=self.compile,
         )
         return evaluation._replace(inference_seconds=seconds)
 
@@ -178,8 +182,10 @@ class Fitted(BaseEstimator):
         method = method or self.inference_
         if not method.local:
             return method.posterior, arrays
+        batches = self.batches(arrays)
+        method.compiler.plan(batches.sizes())
         with seeded(self.seed):
-            found = [method.infer(batch)[-1].cpu() for batch in self.batches(arrays).in_order()]
+            found = [method.infer(batch)[-1].cpu() for batch in batches.in_order()]
         return method.posterior, {**arrays, LAMBDA: torch.cat(found).numpy()}
 
     def _local_options(self) -> Local:

@@ -22,7 +22,7 @@ from ppl_vae.estimator.methods import LAMBDA, encoded
 from ppl_vae.estimator.passes import passes, room_for
 from ppl_vae.estimator.results import aligned, mean_and_error
 from ppl_vae.evidence import Evidence
-from ppl_vae.inference import Family, FamilyName, LocalSteps, Rows, at_prior, infer, make_family
+from ppl_vae.inference import Compiler, Family, FamilyName, LocalSteps, Rows, at_prior, infer, make_family
 from ppl_vae.program import Batch, LatentSpace, Program, seeded, with_lambda, without_guide
 
 CHOICE_DRAWS = 100
@@ -224,7 +224,7 @@ def measure_gap(vi: Fitted, arrays: Mapping[str, Any], settings: GapSettings) ->
         raise InputError(f"{program.name} has no latents that a guide samples: its ELBO is the evidence, without a gap")
     space = LatentSpace(without_guide(program), vi.template_)
     batches, common = vi.batches(arrays), Settings(num_samples=settings.num_samples)
-    encoder = None if program.guide is None else _importance(program, vi.template_, batches, common, vi.seed)
+    encoder = None if program.guide is None else _importance(vi, program, vi.template_, batches, common)
     fits: dict[str, LocalFit] = {}
     smaller: Tensor | None = None
     for name in names:
@@ -285,6 +285,7 @@ def _fit(
     count = len(starts) + (smaller is not None)
     room = room_for(lambda k: space.log_joint(vi.template_, _zeros(k, vi.template_, space)), len(vi.template_[0]))
     rows, lam, steps, seconds = room.rows(settings.num_particles), [], [], 0.0
+    compiler = Compiler(vi.compile, batches.sizes(rows))
     with seeded(vi.seed), _bar(type(family).__name__.lower(), count * batches.num_data) as bar:
         for number, batch in enumerate(batches.in_order(batch_size=rows)):
             found, begun = [], [(start(batch), local) for start in starts]
@@ -295,7 +296,7 @@ def _fit(
             for start_rows, how in begun:
                 began = time.perf_counter()
                 with seeded(vi.seed):
-                    found.append(infer(space, family, batch, start_rows, how))
+                    found.append(infer(space, family, batch, start_rows, how, compiler))
                 seconds += time.perf_counter() - began
                 bar.update(len(batch[0]))
             lam.append(_better(posterior, batch, found, room.draws(len(batch[0])), vi.seed).cpu())
@@ -303,7 +304,7 @@ def _fit(
     best = torch.cat(lam)
     located = vi.batches({**arrays, LAMBDA: best.numpy()})
     template = (*vi.template_, at_prior(space, family, vi.template_).lam)
-    evidence = _importance(posterior, template, located, common, vi.seed)
+    evidence = _importance(vi, posterior, template, located, common)
     elbo, mcse = (evidence.columns[name].double() for name in ("elbo", "elbo_mcse"))
     runs = count * batches.num_data
     return LocalFit(elbo, mcse, evidence, seconds / runs, sum(steps) / runs), best
@@ -324,8 +325,10 @@ def _better(posterior: Program, batch: Batch, found: list[Rows], at_once: int, s
     return torch.stack([rows.lam for rows in found])[chosen, torch.arange(len(chosen), device=chosen.device)]
 
 
-def _importance(program: Program, template: Batch, batches: Batches, settings: Settings, seed: int) -> Evidence:
-    found = evaluate_program(program, template, batches, ["iwae"], settings, diagnostics=False, seed=seed)
+def _importance(vi: Fitted, program: Program, template: Batch, batches: Batches, settings: Settings) -> Evidence:
+    found = evaluate_program(
+        program, template, batches, ["iwae"], settings, diagnostics=False, seed=vi.seed, compile=vi.compile
+    )
     return found.evidence["iwae"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ppl_vae.data import Dataset, load_dataset
 from ppl_vae.estimator.options import Accelerator
 from ppl_vae.estimator.variational_inference import VariationalInference
+from ppl_vae.inference import Compile
 from ppl_vae.program import seeded
 from ppl_vae.runs import Run, build_program, program_class
 
@@ -15,13 +16,16 @@ DATA_OPTIONS = ("data", "data_root", "binarize", "image_shape", "seed")
 """Options of a run that decide its data."""
 
 
-def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator | None = None) -> VariationalInference:
+def load(
+    folder: str | Path, program: Any = None, *, accelerator: Accelerator | None = None, compile: Compile | None = None
+) -> VariationalInference:
     """The fitted object of a run folder.
 
     Args:
         folder: what ``python -m ppl_vae.fit`` wrote.
         program: the program, if it is not to be built as the folder's ``config.yaml`` says.
         accelerator: where to put it; as in the fit by default.
+        compile: what is run as compiled graphs; as in the fit by default.
 
     Raises:
         InputError: no run folder, or a checkpoint that is cut short or belongs to another program.
@@ -33,8 +37,8 @@ def load(folder: str | Path, program: Any = None, *, accelerator: Accelerator | 
         with seeded(None):  # what the constructor draws is replaced, and the caller's generator stays where it is
             program = build_program(program_class(model["class_path"]), model["init_args"])
     options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
-    if accelerator is not None:
-        options["accelerator"] = accelerator
+    given = {"accelerator": accelerator, "compile": compile}
+    options |= {name: value for name, value in given.items() if value is not None}
     return VariationalInference(program, **options).load_parameters(run.checkpoint)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.inference import (
     Baseline,
+    Compiler,
     EncoderObjective,
     Family,
     FamilyName,
@@ -52,6 +53,7 @@ class Local:
     encoder_objective: EncoderObjective
     gradient: Gradient
     baseline: Baseline
+    clip_norm: float | None
 
     def steps(self, num_steps: int, learning_rate: float) -> LocalSteps:
         """So many of them, at this rate unless another was asked for."""
@@ -95,6 +97,8 @@ class Inference(Protocol):
     """Whether that guide takes lambda as data, the last tensor of a batch."""
     numbered: bool
     """Whether training batches have the number of each row as their last tensor."""
+    compiler: Compiler
+    """Runs its steps, as graphs where that repays; whoever knows what is planned sets it."""
 
     def remember(self, num_train: int, num_valid: int) -> None:
         """Before training: make the tables that a method needs, for so many data."""
@@ -125,7 +129,7 @@ class Amortized:
     def __init__(
         self, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
     ) -> None:
-        self.options = local
+        self.options, self.compiler = local, Compiler()
         self.tables: dict[str, Table] = {}
         self.program = self.posterior = with_guide(program, template, local, arrays)
 
@@ -152,6 +156,8 @@ class Amortized:
             num_particles=o.num_particles,
             gradient=o.gradient,
             baseline=o.baseline,
+            compiler=self.compiler,
+            clip_norm=o.clip_norm,
         )
 
 
@@ -161,7 +167,7 @@ class _Local:
     local = True
 
     def __init__(self, program: Program, template: Batch, local: Local) -> None:
-        self.options, self.program = local, program
+        self.options, self.program, self.compiler = local, program, Compiler()
         self.tables: dict[str, Table] = {}
         bare = without_guide(program)
         if not random_latents(bare, template):
@@ -200,7 +206,7 @@ class PerSample(_Local):
     def infer(self, batch: Batch) -> Batch:
         """See ``Inference``."""
         local = self.options.steps(self.options.inference_steps, FROM_PRIOR)
-        rows = infer(self.space, self.family, batch, at_prior(self.space, self.family, batch), local)
+        rows = infer(self.space, self.family, batch, at_prior(self.space, self.family, batch), local, self.compiler)
         return (*batch, rows.lam)
 
     def validate(self, batch: Batch, epoch: int) -> Batch:
@@ -208,7 +214,7 @@ class PerSample(_Local):
         *data, numbers = batch
         table, start = self.tables["valid"].epoch(epoch), at_prior(self.space, self.family, tuple(data))
         local = self.options.steps(self.options.local_steps, FROM_TABLE)
-        found = infer(self.space, self.family, tuple(data), table.read(numbers, start), local)
+        found = infer(self.space, self.family, tuple(data), table.read(numbers, start), local, self.compiler)
         table.write(numbers, found)
         return (*data, found.lam)
 
@@ -222,6 +228,8 @@ class PerSample(_Local):
             family=self.family,
             local=self.options.steps(self.options.local_steps, FROM_TABLE if "train" in self.tables else FROM_PRIOR),
             table=self.tables["train"].epoch(epoch) if "train" in self.tables else None,
+            compiler=self.compiler,
+            clip_norm=self.options.clip_norm,
         )
 
 
@@ -244,7 +252,7 @@ class SemiAmortized(_Local):
         with torch.no_grad(), self.program.scope(training=False):
             start = Rows.at(self.encode(batch))
         local = self.options.steps(self.options.local_steps, FROM_ENCODER)
-        return (*batch, infer(self.space, self.family, batch, start, local).lam)
+        return (*batch, infer(self.space, self.family, batch, start, local, self.compiler).lam)
 
     def validate(self, batch: Batch, epoch: int) -> Batch:
         """See ``Inference``."""
@@ -261,6 +269,8 @@ class SemiAmortized(_Local):
             encode=self.encode,
             local=self.options.steps(self.options.local_steps, FROM_ENCODER),
             encoder_objective=self.options.encoder_objective,
+            compiler=self.compiler,
+            clip_norm=self.options.clip_norm,
         )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.inference import Baseline, EncoderObjective, FamilyName, Gradient, Schedule
+from ppl_vae.inference import Baseline, Compile, EncoderObjective, FamilyName, Gradient, Schedule
+from ppl_vae.program import MatmulPrecision, Precision
 
 Guide = Literal["amortized", "per-sample", "semi-amortized"]
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -24,6 +25,9 @@ def check_options(estimator: Any) -> None:
         "encoder_objective": EncoderObjective,
         "gradient": Gradient,
         "baseline": Baseline,
+        "compile": Compile,
+        "precision": Precision,
+        "matmul_precision": MatmulPrecision,
     }
     for name, known in ((name, get_args(choice)) for name, choice in choices.items()):
         if getattr(estimator, name) not in known:
@@ -54,6 +58,8 @@ def check_options(estimator: Any) -> None:
         rate = getattr(estimator, name)
         if not (name == "local_learning_rate" and rate is None) and not 0 < rate < math.inf:
             raise InputError(f"{name} is {getattr(estimator, name)}: expected a positive number")
+    if estimator.clip_norm is not None and not 0 < estimator.clip_norm < math.inf:
+        raise InputError(f"clip_norm is {estimator.clip_norm}: expected a positive number")
     if (estimator.gradient, estimator.baseline, estimator.num_particles) == ("score-function", "leave-one-out", 1):
         raise InputError(
             "the leave-one-out baseline needs two draws or more: --num-particles 2, or --baseline decaying-average"

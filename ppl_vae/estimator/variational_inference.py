@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,29 @@ from ppl_vae.estimator.fitted import Arrays, Fitted
 from ppl_vae.estimator.methods import NUMBER, make_inference
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
 from ppl_vae.estimator.passes import ROWS_PER_PASS, passes
-from ppl_vae.inference import Baseline, EncoderObjective, Epoch, FamilyName, Gradient, Schedule, Training, group
+from ppl_vae.inference import (
+    Baseline,
+    Compile,
+    Compiler,
+    EncoderObjective,
+    Epoch,
+    FamilyName,
+    Gradient,
+    Schedule,
+    Step,
+    Training,
+    group,
+)
 from ppl_vae.program import (
+    Batch,
+    MatmulPrecision,
+    Precision,
     Program,
     check,
     check_batch,
     check_model,
     check_observations,
+    fp32_products,
     seeded,
     with_globals,
     without_guide,
@@ -30,6 +46,8 @@ from ppl_vae.program import (
 from ppl_vae.runs import read_checkpoint, read_tables, write_checkpoint, write_tables
 
 _NOTHING = object()
+BF16_TOLERANCE = 0.1
+"""How far, relative to its size, a graph may be off where bfloat16 is rounded at other places."""
 VALIDATION_DRAWS = 5000
 """Draws in a validation ELBO, over all data: its noise is the same every epoch, and few draws would be fitted to it."""
 
@@ -64,7 +82,14 @@ class VariationalInference(Fitted):
         validation_fraction: share of the data that fit holds out where it is given no validation data.
         num_samples: draws per datum in estimates of the evidence.
         seed: decides every random number; the same seed gives the same numbers on the same machine.
+        clip_norm: gradients of a larger norm, over all parameters together, are scaled down to it; null never does.
         accelerator: "auto" takes a GPU if there is one.
+        compile: "auto" runs what is planned to be called often as compiled graphs, which give the same numbers but for
+            rounding; "on" everything that can be, "off" nothing.
+        precision: "32-true" leaves the program as it is made; "bf16-mixed" takes bfloat16 factors in the matrix
+            products of training, and only there; "64-true" makes all of it double.
+        matmul_precision: how exact fp32 matrix products are in training, as torch.set_float32_matmul_precision has it;
+            "auto" is high (TF32) on a GPU, and what is set on a CPU. Evaluation is never below fp32.
         data_plate: name of the program's data plate, where it cannot be told from the trace.
 
     Example:
@@ -99,7 +124,11 @@ class VariationalInference(Fitted):
         validation_fraction: float = 0.1,
         num_samples: int = 1000,
         seed: int = 0,
+        clip_norm: float | None = None,
         accelerator: Accelerator = "auto",
+        compile: Compile = "auto",
+        precision: Precision = "32-true",
+        matmul_precision: MatmulPrecision = "auto",
         data_plate: str | None = None,
     ) -> None:
         self.program = program
@@ -121,7 +150,11 @@ class VariationalInference(Fitted):
         self.validation_fraction = validation_fraction
         self.num_samples = num_samples
         self.seed = seed
+        self.clip_norm = clip_norm
         self.accelerator = accelerator
+        self.compile = compile
+        self.precision = precision
+        self.matmul_precision = matmul_precision
         self.data_plate = data_plate
 
     # ------------------------------------------------------------------------------------------------- fitting
@@ -181,10 +214,11 @@ class VariationalInference(Fitted):
             first = {name: array[:size] for name, array in train.items()}
             check_batch(method.posterior, method.begin(next(self._batches(first, size, dynamic).in_order())))
         method.remember(self._train_batches.num_data, num_valid)
+        method.compiler.plan(self._visits())
         self.training_: Training = Training(
             self.program_,
             self.template_,
-            lambda _, batches, optimizer: method.steps(batches, optimizer, self.training_.epoch + 1),
+            self._steps,
             max_epochs=self.max_epochs,
             learning_rate=self.learning_rate,
             schedule=self.schedule,
@@ -204,6 +238,24 @@ class VariationalInference(Fitted):
             epoch = self.training_.epoch
             for part, left in read_tables(resume, epoch, tuple(method.tables)).items():
                 method.tables[part].restore(epoch, left)
+
+    def _steps(self, _: Program, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
+        """An epoch of training."""
+        with fp32_products(self.matmul_precision, self.device_):
+            yield from self.inference_.steps(batches, optimizer, self.training_.epoch + 1)
+
+    def compiles(self) -> str:
+        """Whether the steps of training are compiled, and why, as the end of a sentence."""
+        sizes = self._train_batches.sizes()
+        return self.inference_.compiler.choice(max(sizes, key=lambda rows: sizes[rows]))
+
+    def _visits(self) -> dict[int, int]:
+        """How often a batch of so many rows is visited, if training goes on to its end."""
+        visits: dict[int, int] = {}
+        for batches in (self._train_batches, self._valid_batches):
+            for rows, times in batches.sizes().items() if batches else ():
+                visits[rows] = visits.get(rows, 0) + times * self.max_epochs
+        return visits
 
     def check_data(self, *arrays: Any) -> None:
         """Raise ``InputError`` where a datum has no density under the program: grey values under a Bernoulli."""
@@ -282,9 +334,11 @@ class VariationalInference(Fitted):
         """Bring the program to the device, and keep a few rows of data, from which its structure can be traced."""
         self.device_ = device(self.accelerator)
         program = self._make_program()
-        program.module.to(self.device_)
+        program.precision = self.precision
+        program.module.to(self.device_, torch.float64 if self.precision == "64-true" else None)
         floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
-        self.dtype_ = floats[0] if floats else torch.get_default_dtype()
+        fallback = torch.float64 if self.precision == "64-true" else torch.get_default_dtype()
+        self.dtype_ = floats[0] if floats else fallback
         self.arguments_ = program.arguments(arrays.keys())
         few = {name: array[:8] for name, array in arrays.items()}
         self.template_ = next(self._batches(few, 8, dynamic).in_order())
@@ -303,6 +357,9 @@ class VariationalInference(Fitted):
                 check_model(program, self.template_)
             self.inference_ = make_inference(self.guide, program, self.template_, options, columns)
             self._inferred_by = made
+        self.inference_.compiler = Compiler(
+            self.compile, tolerance=BF16_TOLERANCE if self.precision == "bf16-mixed" else None
+        )
         self.program_ = self.inference_.program
         if arrays is not None and (shared := self.program_.global_posterior) is not None:
             shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress, log_mean, refuse_nan
-from ppl_vae.evidence.hmc import LogDensities, Point, evaluate, move
+from ppl_vae.evidence.hmc import LogDensities, Point, Propose, evaluate, move
 
 Draw = Callable[[int], Tensor]
 """``C`` independent draws of the start density for each datum, ``(C, B, D)``, in unconstrained space."""
@@ -98,6 +98,7 @@ def ais(
     *,
     first_datum: int = 0,
     progress: Progress | None = None,
+    propose: Propose | None = None,
 ) -> Evidence:
     r"""Carry draws of the start density to the target through tempered densities, and average their weights.
 
@@ -119,6 +120,7 @@ def ais(
         settings: how to anneal.
         first_datum: the row of the batch's first datum, for a message.
         progress: called with 1 for every temperature done, :func:`num_steps` times.
+        propose: how the transitions are computed, if not by ``trajectory``.
 
     Returns:
         Evidence: nats per datum, ``(B,)``. Standard error and effective number are those of the chains' weights.
@@ -136,8 +138,10 @@ def ais(
         >>> estimate.log_evidence.round(decimals=4)
         tensor([-1.5000, -1.5000, -1.5000], dtype=torch.float64)
     """
-    steps = adapt(draw, log_densities, settings, first_datum=first_datum, progress=progress)
-    log_weight, acceptance = forward(draw, log_densities, settings, steps, first_datum=first_datum, progress=progress)
+    steps = adapt(draw, log_densities, settings, first_datum=first_datum, progress=progress, propose=propose)
+    log_weight, acceptance = forward(
+        draw, log_densities, settings, steps, first_datum=first_datum, progress=progress, propose=propose
+    )
     log_evidence, mcse, ess = mean_of_chains(log_weight)
     doubtful = ~(mcse <= MOST_BELIEVABLE_ERROR)
     return Evidence(log_evidence, mcse, ess, doubtful, "lower", columns={"acceptance": acceptance})
@@ -151,6 +155,7 @@ def adapt(
     *,
     first_datum: int = 0,
     progress: Progress | None = None,
+    propose: Propose | None = None,
 ) -> Tensor:
     r"""Find step sizes for every temperature and datum, in a pilot run with a quarter of the chains.
 
@@ -168,6 +173,7 @@ def adapt(
         settings: how to anneal.
         first_datum: the row of the batch's first datum, for a message.
         progress: called with 1 for every temperature done.
+        propose: how the transitions are computed, if not by ``trajectory``.
 
     Returns:
         Tensor: ``(T, B)``; row ``t`` is for the ``t + 1``-st temperature after 0, so that the last is for the target.
@@ -190,7 +196,7 @@ def adapt(
 
     def learn(beta: float, gain: float) -> None:
         nonlocal point, log_step
-        point, acceptance = move(log_densities, point, beta, log_step.exp(), settings.num_leapfrog)
+        point, acceptance = move(log_densities, point, beta, log_step.exp(), settings.num_leapfrog, propose)
         log_step = log_step + gain * (acceptance.mean(0) - TARGET_ACCEPTANCE)
 
     for n in range(1, WARM_UP_MOVES + 1):
@@ -213,6 +219,7 @@ def forward(
     *,
     first_datum: int = 0,
     progress: Progress | None = None,
+    propose: Propose | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Fresh chains from the start density to the target: their log weights ``(C, B)``, and mean acceptances ``(B,)``.
 
@@ -223,13 +230,14 @@ def forward(
         steps: step sizes, ``(T, B)``, by :func:`adapt`.
         first_datum: the row of the batch's first datum, for a message.
         progress: called with 1 for every temperature done.
+        propose: how the transitions are computed, if not by ``trajectory``.
 
     Raises:
         Diverged: a chain's weight is NaN or plus infinity.
     """
     point = _begin(draw, log_densities, settings.num_chains, first_datum)
     betas = temperatures(settings.num_temperatures, settings.schedule)
-    log_weight, acceptance = anneal(log_densities, point, betas, steps[:-1], settings.num_leapfrog, progress)
+    log_weight, acceptance = anneal(log_densities, point, betas, steps[:-1], settings.num_leapfrog, progress, propose)
     refuse_nan(log_weight, first_datum)
     return log_weight, acceptance
 
@@ -242,6 +250,7 @@ def anneal(
     steps: Tensor,
     num_leapfrog: int,
     progress: Progress | None = None,
+    propose: Propose | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Carry chains along a path of temperatures, in either direction, and weigh them.
 
@@ -260,6 +269,7 @@ def anneal(
         steps: step sizes ``(T - 1, B)`` of the transitions, in the path's order.
         num_leapfrog: ``L``.
         progress: called with 1 for every temperature done.
+        propose: how the transitions are computed, if not by ``trajectory``.
 
     Returns:
         tuple[Tensor, Tensor]: log weights ``(C, B)`` and mean acceptances ``(B,)``, in double precision.
@@ -270,7 +280,7 @@ def anneal(
     for n in range(1, len(path)):
         log_weight = log_weight + (path[n] - path[n - 1]) * _log_ratio(point)
         if n < len(path) - 1:
-            point, acceptance = move(log_densities, point, path[n], steps[n - 1], num_leapfrog)
+            point, acceptance = move(log_densities, point, path[n], steps[n - 1], num_leapfrog, propose)
             accepted += acceptance.mean(0)
         if progress is not None:
             progress(1)

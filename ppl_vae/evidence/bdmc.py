@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ppl_vae.evidence.ais import Annealing, Draw, adapt, anneal, forward, mean_of_chains, temperatures
 from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress, refuse_nan
-from ppl_vae.evidence.hmc import LogDensities, evaluate, move
+from ppl_vae.evidence.hmc import LogDensities, Propose, evaluate, move
 
 NUM_MOVES = 10
 """Transitions of the reverse chains at the target, before they are annealed: they part from their common start."""
@@ -25,6 +25,7 @@ def bdmc(
     *,
     first_datum: int = 0,
     progress: Progress | None = None,
+    propose: Propose | None = None,
 ) -> Evidence:
     r"""Anneal from the start density to the target, and from an exact draw of the target back.
 
@@ -49,6 +50,7 @@ def bdmc(
         settings: how to anneal.
         first_datum: the row of the batch's first datum, for a message.
         progress: called with 1 for every temperature done, ``num_steps(settings, sandwich=True)`` times.
+        propose: how the transitions are computed, if not by ``trajectory``.
 
     Returns:
         Evidence: the middle of both bounds, nats per datum, ``(B,)``. The standard error is half the root of the sum
@@ -70,17 +72,19 @@ def bdmc(
         >>> (estimate.columns["upper"] - estimate.columns["lower"]).abs().max() < 1e-5
         tensor(True)
     """
-    steps = adapt(draw, log_densities, settings, first_datum=first_datum, progress=progress)
-    log_weight, acceptance = forward(draw, log_densities, settings, steps, first_datum=first_datum, progress=progress)
+    steps = adapt(draw, log_densities, settings, first_datum=first_datum, progress=progress, propose=propose)
+    log_weight, acceptance = forward(
+        draw, log_densities, settings, steps, first_datum=first_datum, progress=progress, propose=propose
+    )
     lower, mcse_lower, ess_lower = mean_of_chains(log_weight)
 
     point = evaluate(log_densities, exact.to(steps).expand(settings.num_chains, -1, -1))
     refuse_nan(point.log_start - point.log_target, first_datum)
     for _ in range(NUM_MOVES):
-        point, _ = move(log_densities, point, 1.0, steps[-1], settings.num_leapfrog)
+        point, _ = move(log_densities, point, 1.0, steps[-1], settings.num_leapfrog, propose)
     betas = temperatures(settings.num_temperatures, settings.schedule).flip(0)
     log_weight, acceptance_back = anneal(
-        log_densities, point, betas, steps[:-1].flip(0), settings.num_leapfrog, progress
+        log_densities, point, betas, steps[:-1].flip(0), settings.num_leapfrog, progress, propose
     )
     refuse_nan(log_weight, first_datum)
     minus_upper, mcse_upper, ess_upper = mean_of_chains(log_weight)

@@ -11,6 +11,9 @@ from torch import Tensor
 LogDensities = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Of ``u`` ``(C, B, D)``: log start density and log target density, ``(C, B)`` each, differentiable in ``u``."""
 
+Beta = float | Tensor
+"""An inverse temperature; a scalar tensor is one that a graph reads anew in every run."""
+
 JITTER = 0.5
 """A trajectory's steps are longer or shorter by up to this fraction: two equal ones lead from u to about -u in a
 Gaussian, if they are as long as the acceptance lets them be, and that mixes badly."""
@@ -30,11 +33,11 @@ class Point(NamedTuple):
     grad_target: Tensor
     """``(C, B, D)``."""
 
-    def log_density(self, beta: float) -> Tensor:
+    def log_density(self, beta: Beta) -> Tensor:
         """The tempered log density, ``(C, B)``."""
         return _between(self.log_start, self.log_target, beta)
 
-    def grad(self, beta: float) -> Tensor:
+    def grad(self, beta: Beta) -> Tensor:
         """Its gradient, ``(C, B, D)``."""
         return _between(self.grad_start, self.grad_target, beta)
 
@@ -61,7 +64,7 @@ def evaluate(log_densities: LogDensities, u: Tensor) -> Point:
 
 @torch.no_grad()
 def leapfrog(
-    log_densities: LogDensities, point: Point, momentum: Tensor, beta: float, step_size: Tensor, num_leapfrog: int
+    log_densities: LogDensities, point: Point, momentum: Tensor, beta: Beta, step_size: Tensor, num_leapfrog: int
 ) -> tuple[Point, Tensor]:
     r"""Follow Hamilton's equations for ``L`` leapfrog steps; with the momentum turned round, they lead back.
 
@@ -101,9 +104,40 @@ def leapfrog(
     return here, momentum
 
 
+Propose = Callable[[LogDensities, Point, float, Tensor, int], tuple[Point, Tensor]]
+"""``trajectory``, or what gives the same."""
+
+
+@torch.no_grad()
+def trajectory(
+    log_densities: LogDensities, point: Point, beta: Beta, step_size: Tensor, num_leapfrog: int
+) -> tuple[Point, Tensor]:
+    """Where a transition would lead every chain, and the probability with which it is to go there, ``(C, B)``.
+
+    Args:
+        log_densities: the start and the target.
+        point: where the chains are.
+        beta: the temperature, from 0 (start) to 1 (target).
+        step_size: one for each datum, ``(B,)``.
+        num_leapfrog: ``L``, leapfrog steps.
+    """
+    jitter = 1 - JITTER + 2 * JITTER * torch.rand_like(point.log_start)
+    momentum = torch.randn_like(point.u)
+    energy = momentum.square().sum(-1) / 2 - point.log_density(beta)
+    end, momentum = leapfrog(log_densities, point, momentum, beta, step_size * jitter, num_leapfrog)
+    energy_there = momentum.square().sum(-1) / 2 - end.log_density(beta)
+    acceptance = (energy - energy_there).clamp(max=0).exp().masked_fill(~energy_there.isfinite(), 0)
+    return end, acceptance
+
+
 @torch.no_grad()
 def move(
-    log_densities: LogDensities, point: Point, beta: float, step_size: Tensor, num_leapfrog: int
+    log_densities: LogDensities,
+    point: Point,
+    beta: float,
+    step_size: Tensor,
+    num_leapfrog: int,
+    propose: Propose | None = None,
 ) -> tuple[Point, Tensor]:
     r"""One transition of Hamiltonian Monte Carlo of every chain: it leaves the tempered density invariant.
 
@@ -121,6 +155,7 @@ def move(
         beta: the temperature, from 0 (start) to 1 (target).
         step_size: one for each datum, ``(B,)``.
         num_leapfrog: ``L``, leapfrog steps of a trajectory.
+        propose: what is ``trajectory``, computed in another way.
 
     Returns:
         tuple[Point, Tensor]: where the chains are now, and the probability with which each was to move, ``(C, B)``.
@@ -132,12 +167,7 @@ def move(
         >>> acceptance.unique(), bool((end.u != begin.u).all())
         (tensor([1.]), True)
     """
-    jitter = 1 - JITTER + 2 * JITTER * torch.rand_like(point.log_start)
-    momentum = torch.randn_like(point.u)
-    energy = momentum.square().sum(-1) / 2 - point.log_density(beta)
-    end, momentum = leapfrog(log_densities, point, momentum, beta, step_size * jitter, num_leapfrog)
-    energy_there = momentum.square().sum(-1) / 2 - end.log_density(beta)
-    acceptance = (energy - energy_there).clamp(max=0).exp().masked_fill(~energy_there.isfinite(), 0)
+    end, acceptance = (propose or trajectory)(log_densities, point, beta, step_size, num_leapfrog)
     accepted = torch.rand_like(acceptance) < acceptance
     chosen = (
         torch.where(accepted if a.dim() == 2 else accepted[..., None], a, b) for a, b in zip(end, point, strict=True)
@@ -145,7 +175,10 @@ def move(
     return Point(*chosen), acceptance
 
 
-def _between(start: Tensor, target: Tensor, beta: float) -> Tensor:
+def _between(start: Tensor, target: Tensor, beta: Beta) -> Tensor:
+    if isinstance(beta, Tensor):
+        between = (1 - beta) * start + beta * target
+        return torch.where(beta == 0, start, torch.where(beta == 1, target, between))
     if beta in (0, 1):  # zero times infinity is not zero
         return target if beta else start
     return (1 - beta) * start + beta * target

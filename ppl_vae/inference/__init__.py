@@ -1,6 +1,7 @@
 """Inference: one method a file. A method is a generator of steps; the training loop is the same for all."""
 
 from ppl_vae.inference.amortized import Step, amortized_steps
+from ppl_vae.inference.compiler import Compile, Compiler
 from ppl_vae.inference.encoder import derive_encoder
 from ppl_vae.inference.families import Family, FamilyName, make_family
 from ppl_vae.inference.local import Rows, refine
@@ -12,6 +13,8 @@ from ppl_vae.inference.training import Epoch, Schedule, Training, group
 
 __all__ = [
     "Baseline",
+    "Compile",
+    "Compiler",
     "EncoderObjective",
     "Epoch",
     "Family",

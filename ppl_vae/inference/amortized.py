@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.inference.ascent import Ascent
+from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.objectives import Baseline, DecayingAverage, Gradient, check_gradient, elbo, leave_one_out
 from ppl_vae.program import Batch, Program, WeightedDraws, global_term
 
@@ -28,6 +30,8 @@ def amortized_steps(
     num_particles: int = 1,
     gradient: Gradient = "reparam",
     baseline: Baseline = "leave-one-out",
+    compiler: Compiler | None = None,
+    clip_norm: float | None = None,
 ) -> Iterator[Step]:
     """Ascend the ELBO in theta and phi together, one step a batch.
 
@@ -48,6 +52,9 @@ def amortized_steps(
             ``"decaying-average"``, one number, the average of the log weights of the steps before, which begins anew
             with each call, with draws of its own; or ``"none"``. With one particle and ``gradient="reparam"``,
             leave-one-out is none.
+        compiler: runs the step as a graph; one and the same for all epochs. A decaying average, which goes from step to
+            step, is left to Python.
+        clip_norm: gradients of a larger norm are scaled down to it.
 
     Yields:
         Step: the ELBO of the batch, nats per datum.
@@ -69,7 +76,8 @@ def amortized_steps(
     def draw(batch: Batch) -> WeightedDraws:
         return program.weighted_draws(batch, num_particles, tempered=True, reparameterised=gradient == "reparam")
 
-    for batch in batches:
+    def objective(*batch: Tensor) -> Tensor:
+        nonlocal average
         draws, subtracted = draw(batch), None
         if draws.score is not None and baseline == "leave-one-out" and num_particles > 1:
             subtracted = leave_one_out(draws.log_weight)
@@ -79,8 +87,12 @@ def amortized_steps(
                     average = DecayingAverage(draw(batch).log_weight.mean())
             subtracted = average.value
             average.update(draws.log_weight.mean())
-        objective = elbo(draws, subtracted).mean() + global_term(program)
-        optimizer.zero_grad()
-        (-objective).backward()
-        optimizer.step()
-        yield Step(objective.detach(), len(batch[0]))
+        return elbo(draws, subtracted).mean() + global_term(program)
+
+    name = f"the step of {program.name}"
+    if baseline == "decaying-average" and compiler is not None:
+        compiler.refuse(name, "its baseline goes from one step to the next")
+        compiler = None
+    ascend = Ascent(name, optimizer, compiler, clip_norm=clip_norm)
+    for batch in batches:
+        yield Step(ascend(objective, *batch), len(batch[0]))

@@ -9,9 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.families import Family
+from ppl_vae.inference.graph import Outputs
 from ppl_vae.inference.objectives import Baseline, DecayingAverage, Gradient, check_gradient, elbo, leave_one_out
-from ppl_vae.program import WeightedDraws
+from ppl_vae.program import Batch, WeightedDraws
 
 BETAS = (0.5, 0.99)
 """Of Adam. With its usual momentum of 0.9, twenty steps overshoot: a nat of ELBO on the digits."""
@@ -56,8 +58,8 @@ class Rows(NamedTuple):
         return cls(*joined.split([width, width, width, 1], -1))
 
 
-LogJoint = Callable[[Tensor, Tensor | None], Tensor]
-"""log p(x, u) at points ``(K, B, D)``, of all data or of some rows of them: ``(K, B)``."""
+LogJoint = Callable[[Tensor, Batch], Tensor]
+"""log p(x, u) at points ``(K, B, D)`` of ``B`` data: ``(K, B)``."""
 
 
 @torch.no_grad()
@@ -65,6 +67,7 @@ def refine(
     log_joint: LogJoint,
     family: Family,
     rows: Rows,
+    data: Batch = (),
     *,
     num_steps: int,
     learning_rate: float = 0.1,
@@ -72,6 +75,7 @@ def refine(
     tolerance: float = 1e-3,
     gradient: Gradient = "reparam",
     baseline: Baseline = "leave-one-out",
+    compiler: Compiler | None = None,
 ) -> Rows:
     r"""Ascend the ELBO of every datum in its own lambda, theta fixed.
 
@@ -90,9 +94,10 @@ def refine(
     Differentiation Variational Inference (2017), section 2.4.
 
     Args:
-        log_joint: log p(x, u) of points ``(K, B', D)`` and the rows of the data that they belong to, None for all.
+        log_joint: log p(x, u) of points ``(K, B', D)`` and the data that they belong to.
         family: the variational family.
         rows: where each datum starts.
+        data: the batch, a row per datum; ``log_joint`` has no other data.
         num_steps: at most.
         learning_rate: of Adam, at the start.
         num_particles: draws per datum and step, ``K``.
@@ -101,6 +106,9 @@ def refine(
             :math:`\frac1K \sum_k (\log w_{ik} - b_{ik}) \nabla_{\lambda_i} \log q_{\lambda_i}(u_{ik})`.
         baseline: b, in that: from the other draws of the datum, which needs two particles or more; the decaying average
             of the datum's log weights since the call, which begins with draws of its own; or none.
+        compiler: runs the steps of all data together as a graph, with the gradient along the path; for one compiler
+            ``log_joint`` and the family are always the same. When half of the data have converged, the steps of the
+            rest are Python's.
 
     Returns:
         Rows: where each datum has come to. A datum whose gradient is not finite does not move.
@@ -110,7 +118,7 @@ def refine(
 
     Example:
         >>> from ppl_vae.inference.families import Diagonal
-        >>> def log_joint(u, rows):                        # a posterior N(3, 0.5^2) of each of two data
+        >>> def log_joint(u, data):                        # a posterior N(3, 0.5^2) of each of two data
         ...     return -0.5 * ((u - 3) / 0.5).square().sum(-1)
         >>> _ = torch.manual_seed(0)
         >>> loc, log_scale = refine(log_joint, Diagonal(1), Rows.at(torch.zeros(2, 2)), num_steps=500).lam[0]
@@ -120,18 +128,22 @@ def refine(
     check_gradient(gradient, baseline, num_particles)
     shape, seed = (num_particles, 1, family.size), int(torch.randint(2**31, ()))
     generator = torch.Generator(rows.lam.device).manual_seed(seed)  # the caller's has moved on by one draw, always
-    moving, answer = _Moving.of(rows), Rows(*(tensor.clone() for tensor in rows))
+    moving, answer = _Moving.of(rows, data), Rows(*(tensor.clone() for tensor in rows))
     if gradient == "score-function" and baseline == "decaying-average":
         noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
         first = _scored(log_joint, family, moving, rows.lam, noise).log_weight.mean(0)
         moving = moving._replace(average=DecayingAverage(first[:, None]).value)
+    rates = learning_rate * torch.tensor([cosine(step, num_steps) for step in range(num_steps)], dtype=torch.double)
+    rates = (rates[:, None] * family.pace).to(rows.lam)
     for step in range(num_steps):
         noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
-        if gradient == "reparam":
-            ascent = _gradient(log_joint, family, moving, noise)
-        else:
+        if gradient == "score-function":
             ascent, moving = _score_function(log_joint, family, moving, noise, baseline)
-        moving = moving.stepped(ascent, learning_rate * cosine(step, num_steps) * family.pace.to(ascent))
+            moving = moving.stepped(ascent, rates[step])
+        elif compiler is None or moving.which is not None:
+            moving = moving.stepped(_gradient(log_joint, family, moving, noise), rates[step])
+        else:
+            moving = _as_graph(log_joint, family, moving, noise, rates[step], compiler, num_steps)
         if (step + 1) % WINDOW == 0 and step + 1 < num_steps:
             moving = moving.judged(tolerance)
             going = moving.calm[:, 0] < CALM
@@ -142,6 +154,30 @@ def refine(
                     break
     moving.write(answer)
     return answer
+
+
+def _as_graph(
+    log_joint: LogJoint,
+    family: Family,
+    moving: _Moving,
+    noise: Tensor,
+    rate: Tensor,
+    compiler: Compiler,
+    num_steps: int,
+) -> _Moving:
+    """A step of all data along the path; a graph's inputs stay as they are, so that it has copies of them."""
+    size = len(Rows._fields)
+
+    def stepped(rate: Tensor, noise: Tensor, last: Tensor, gain: Tensor, calm: Tensor, *rest: Tensor) -> Outputs:
+        rows = Rows(*(tensor.clone() for tensor in rest[:size]))
+        copied = _Moving(rows, rest[size:], None, last, gain.clone(), calm, gain)
+        copied = copied.stepped(_gradient(log_joint, family, copied, noise), rate)
+        return copied.last, copied.gain, *copied.rows
+
+    inputs = (rate, noise, moving.last, moving.gain, moving.calm, *moving.rows, *moving.data)
+    name = f"a step in lambda ({type(family).__name__.lower()})"
+    last, gain, *rows = compiler(name, stepped, inputs, times=num_steps)
+    return moving._replace(rows=Rows(*rows), last=last, gain=gain)
 
 
 def cosine(step: int, num_steps: int) -> float:
@@ -158,7 +194,7 @@ def cosine(step: int, num_steps: int) -> float:
 def _gradient(log_joint: LogJoint, family: Family, moving: _Moving, noise: Tensor) -> Tensor:
     lam = moving.rows.lam.detach().requires_grad_()
     u, log_q = family.draw(lam, noise)
-    elbo = (log_joint(u, moving.which) - log_q).mean(0)
+    elbo = (log_joint(u, moving.data) - log_q).mean(0)
     (gradient,) = torch.autograd.grad(elbo.sum(), lam)
     return gradient
 
@@ -183,7 +219,7 @@ def _scored(log_joint: LogJoint, family: Family, moving: _Moving, lam: Tensor, n
     """Draws that are constants, with their score."""
     with torch.no_grad():
         u, _ = family.draw(lam, noise)
-        log_p = log_joint(u, moving.which)
+        log_p = log_joint(u, moving.data)
     score = family.distribution(lam).log_prob(u)
     return WeightedDraws(log_p - score.detach(), score)
 
@@ -192,6 +228,7 @@ class _Moving(NamedTuple):
     """The data that still move."""
 
     rows: Rows
+    data: Batch
     which: Tensor | None
     """Which they are; None for all."""
     last: Tensor
@@ -204,10 +241,10 @@ class _Moving(NamedTuple):
     """A decaying average of their log weights, ``(B', 1)``."""
 
     @classmethod
-    def of(cls, rows: Rows) -> _Moving:
+    def of(cls, rows: Rows, data: Batch) -> _Moving:
         """All of them, as copies."""
         own = Rows(*(tensor.clone() for tensor in rows))
-        return cls(own, None, torch.zeros_like(rows.lam), *(torch.zeros_like(rows.taken) for _ in range(3)))
+        return cls(own, data, None, torch.zeros_like(rows.lam), *(torch.zeros_like(rows.taken) for _ in range(3)))
 
     def stepped(self, gradient: Tensor, rate: Tensor) -> _Moving:
         """One step of Adam a row, in place, at a rate ``(P,)``."""
@@ -235,8 +272,9 @@ class _Moving(NamedTuple):
         index = going.nonzero()[:, 0]
         return _Moving(
             Rows(*(tensor[index] for tensor in self.rows)),
+            tuple(tensor[index] for tensor in self.data),
             index if self.which is None else self.which[index],
-            *(tensor[index] for tensor in self[2:]),
+            *(tensor[index] for tensor in self[3:]),
         )
 
     def write(self, answer: Rows) -> None:

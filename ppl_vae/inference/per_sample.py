@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.inference.amortized import Step
+from ppl_vae.inference.ascent import Ascent
+from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import Rows, refine
 from ppl_vae.inference.objectives import Baseline, Gradient
@@ -26,7 +28,14 @@ class LocalSteps(NamedTuple):
     baseline: Baseline = "leave-one-out"
 
 
-def infer(space: LatentSpace, family: Family, batch: Batch, rows: Rows, local: LocalSteps) -> Rows:
+def infer(
+    space: LatentSpace,
+    family: Family,
+    batch: Batch,
+    rows: Rows,
+    local: LocalSteps,
+    compiler: Compiler | None = None,
+) -> Rows:
     """Optimise the lambda of every datum of a batch, theta fixed and the modules in evaluation mode.
 
     Args:
@@ -35,6 +44,7 @@ def infer(space: LatentSpace, family: Family, batch: Batch, rows: Rows, local: L
         batch: the data.
         rows: where each datum starts.
         local: how.
+        compiler: runs the steps as a graph; one and the same for all batches.
 
     Example:
         >>> from ppl_vae.inference.families import Full
@@ -45,12 +55,11 @@ def infer(space: LatentSpace, family: Family, batch: Batch, rows: Rows, local: L
         torch.Size([3, 5])
     """
 
-    def log_joint(u: Tensor, some: Tensor | None) -> Tensor:
-        rows = batch if some is None else tuple(tensor[some] for tensor in batch)
-        return space.log_joint(rows, u, slope=local.gradient == "reparam")
+    def log_joint(u: Tensor, data: Batch) -> Tensor:
+        return space.log_joint(data, u, slope=local.gradient == "reparam")
 
     with space.program.scope(training=False):
-        return refine(log_joint, family, rows, **local._asdict())
+        return refine(log_joint, family, rows, batch, **local._asdict(), compiler=compiler)
 
 
 def at_prior(space: LatentSpace, family: Family, batch: Batch) -> Rows:
@@ -68,6 +77,8 @@ def per_sample_steps(
     family: Family,
     local: LocalSteps = LocalSteps(),  # noqa: B008
     table: Epoch | None = None,
+    compiler: Compiler | None = None,
+    clip_norm: float | None = None,
 ) -> Iterator[Step]:
     r"""For each batch, optimise the lambda of every datum for some steps with theta fixed; then step in theta.
 
@@ -90,6 +101,8 @@ def per_sample_steps(
         family: the variational family.
         local: how lambda is optimised, and how many draws per datum the objective has.
         table: where lambda starts, and where it is left; None starts every time at the prior.
+        compiler: runs both steps as graphs; one and the same for all epochs.
+        clip_norm: gradients in theta of a larger norm are scaled down to it.
 
     Yields:
         Step: the ELBO of the batch at its lambda, nats per datum, before the step in theta.
@@ -104,20 +117,20 @@ def per_sample_steps(
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
     """
+
+    def objective(lam: Tensor, *batch: Tensor) -> Tensor:
+        return elbo_at(space, family, batch, lam, local.num_particles) + global_term(program)
+
+    ascend = Ascent(f"the step of {program.name} in theta", optimizer, compiler, clip_norm=clip_norm)
     for *data, numbers in batches:
         batch = tuple(data)
         rows = at_prior(space, family, batch)
         if table is not None:
             rows = table.read(numbers, rows)
-        rows = infer(space, family, batch, rows, local)
+        rows = infer(space, family, batch, rows, local, compiler)
         if table is not None:
             table.write(numbers, rows)
-        objective = elbo_at(space, family, batch, rows.lam, local.num_particles) + global_term(program)
-        optimizer.zero_grad()
-        if objective.requires_grad:
-            (-objective).backward()
-        step(optimizer)
-        yield Step(objective.detach(), len(numbers))
+        yield Step(ascend(objective, rows.lam, *batch), len(numbers))
 
 
 def elbo_at(space: LatentSpace, family: Family, batch: Batch, lam: Tensor, num_particles: int) -> Tensor:
@@ -125,15 +138,3 @@ def elbo_at(space: LatentSpace, family: Family, batch: Batch, lam: Tensor, num_p
     noise = torch.randn(num_particles, len(lam), family.size).to(lam)
     u, log_q = family.draw(lam, noise)
     return (space.log_joint(batch, u) - log_q).mean()
-
-
-def step(optimizer: torch.optim.Optimizer) -> None:
-    """A step in which parameters without a gradient have one of zero, so that the optimiser has a state of all.
-
-    A guide that has no part may own some, which a checkpoint holds like the others.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()

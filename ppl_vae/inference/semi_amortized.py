@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.inference.amortized import Step
+from ppl_vae.inference.ascent import Ascent
+from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, EPSILON, Rows, cosine
-from ppl_vae.inference.per_sample import LocalSteps, elbo_at, infer, step
+from ppl_vae.inference.per_sample import LocalSteps, elbo_at, infer
 from ppl_vae.program import Batch, LatentSpace, Program, global_term
 
 EncoderObjective = Literal["initial", "refined"]
@@ -28,6 +30,8 @@ def semi_amortized_steps(
     encode: Callable[[Batch], Tensor],
     local: LocalSteps = LocalSteps(),  # noqa: B008
     encoder_objective: EncoderObjective = "initial",
+    compiler: Compiler | None = None,
+    clip_norm: float | None = None,
 ) -> Iterator[Step]:
     r"""Encode, refine, and step in theta at the refined lambda; phi follows one of two objectives.
 
@@ -53,6 +57,9 @@ def semi_amortized_steps(
         encode: from a batch to the lambda of every datum ``(B, P)``, differentiable in phi.
         local: how lambda is refined.
         encoder_objective: what phi ascends.
+        compiler: runs the steps as graphs; one and the same for all epochs. All the steps that ``"refined"``
+            differentiates through would be one large graph: they are left to Python.
+        clip_norm: gradients of a larger norm are scaled down to it.
 
     Yields:
         Step: the ELBO of the batch at the refined lambda, nats per datum, before the step.
@@ -69,27 +76,36 @@ def semi_amortized_steps(
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
     """
-    for batch in batches:
+
+    def initial(lam: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
         with program.scope():
             first = encode(batch)
-        if encoder_objective == "refined":
-            with program.scope(training=False):
-                lam = unrolled(partial(space.log_joint, batch), family, first, local)
-            gradient = None
-        else:
-            lam = infer(space, family, batch, Rows.at(first), local).lam
-            at = first.detach().requires_grad_()
-            initial = elbo_at(space, family, batch, at, local.num_particles)
-            (gradient,) = torch.autograd.grad(initial, at)
+        at = first.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(elbo_at(space, family, batch, at, local.num_particles), at)
         objective = elbo_at(space, family, batch, lam, local.num_particles) + global_term(program)
-        optimizer.zero_grad()
-        loss = -objective
-        if gradient is not None and first.requires_grad:
-            loss = loss - (gradient * first).sum()
-        if loss.requires_grad:
-            loss.backward()
-        step(optimizer)
-        yield Step(objective.detach(), len(batch[0]))
+        return objective, objective + (gradient * first).sum()
+
+    def refined(*batch: Tensor) -> Tensor:
+        with program.scope():
+            first = encode(batch)
+        with program.scope(training=False):
+            lam = unrolled(partial(space.log_joint, batch), family, first, local)
+        return elbo_at(space, family, batch, lam, local.num_particles) + global_term(program)
+
+    name = f"the step of {program.name}"
+    if encoder_objective == "refined":
+        if compiler is not None:
+            compiler.refuse(name, "the refined objective is too large for a graph")
+        compiler = None
+    ascend = Ascent(name, optimizer, compiler, clip_norm=clip_norm)
+    for batch in batches:
+        if encoder_objective == "refined":
+            value = ascend(refined, *batch)
+        else:
+            with torch.no_grad(), program.scope():
+                start = Rows.at(encode(batch))
+            value = ascend(initial, infer(space, family, batch, start, local, compiler).lam, *batch)
+        yield Step(value, len(batch[0]))
 
 
 def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor, local: LocalSteps) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.inference.amortized import Step
+from ppl_vae.inference.ascent import begin
 from ppl_vae.program import Batch, Program, seeded
 
 Schedule = Literal["cosine", "constant"]
@@ -86,6 +87,7 @@ class Training:
         self.patience, self.seed = patience, seed
         self.parameters = program.parameters(batch)
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate, fused=True)
+        begin(self.optimizer)
         self._reached = _Reached(None, -math.inf, {}, self._snapshot())
 
     @property
@@ -203,17 +205,14 @@ class Training:
         self._reached = _Reached(row, numbers["best_elbo"], best, self._snapshot())
 
     def _restore(self, last: Mapping[str, Tensor]) -> None:
-        """Give the program and the optimiser the state of a snapshot."""
+        """Give the program and the optimiser the state of a snapshot, in place: a graph refers to these tensors."""
         self.program.load_state(self.batch, group(last, "last"))
         moments = group(last, "optimizer")
-        self.optimizer.state.clear()
-        for name, parameter in self.parameters.items() if moments else ():
-            own = {k: moments.get(f"{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
-            if any(v is None for v in own.values()):
-                raise InputError(f"the checkpoint has no optimiser state of {name!r}: train anew with --overwrite")
-            self.optimizer.state[parameter] = {
-                k: v.to(parameter.device, copy=True) for k, v in own.items() if v is not None
-            }
+        for name, parameter in self.parameters.items():
+            for key, tensor in self.optimizer.state[parameter].items():
+                if f"{name}.{key}" not in moments:
+                    raise InputError(f"the checkpoint has no optimiser state of {name!r}: train anew with --overwrite")
+                tensor.copy_(moments[f"{name}.{key}"])
 
 
 def group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

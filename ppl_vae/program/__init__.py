@@ -6,6 +6,7 @@ from ppl_vae.program.derived_guide import DerivedGuide, with_encoder, with_lambd
 from ppl_vae.program.divergence import ElboTerms, elbo_terms, observed_numbers
 from ppl_vae.program.global_latents import global_term, with_globals
 from ppl_vae.program.latent_space import LatentSpace, Start
+from ppl_vae.program.precision import MatmulPrecision, Precision, fp32_products
 from ppl_vae.program.program import Batch, Draws, Program, WeightedDraws
 from ppl_vae.program.proposal import widened
 from ppl_vae.program.seeds import seeded
@@ -17,7 +18,9 @@ __all__ = [
     "Draws",
     "ElboTerms",
     "LatentSpace",
+    "MatmulPrecision",
     "Path",
+    "Precision",
     "Program",
     "Simulation",
     "Start",
@@ -28,6 +31,7 @@ __all__ = [
     "check_model",
     "check_observations",
     "elbo_terms",
+    "fp32_products",
     "global_term",
     "observed_numbers",
     "seeded",

@@ -27,6 +27,8 @@ class Path(NamedTuple):
     """At points ``(K, B, D)``, the log densities of the start and of p(x, z), each ``(K, B)``."""
     flat: Callable[[Mapping[str, Tensor]], Tensor]
     """Latents by name, ``(K, B, ...)`` as in ``Draws``, as points ``(K, B, D)``."""
+    of_batch: Callable[[Tensor, Batch], tuple[Tensor, Tensor]] | None = None
+    """``log_densities`` as a function of the batch too; None where the start is made once for a batch."""
 
 
 def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Path:
@@ -78,8 +80,11 @@ def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Pa
                 values = {name: guide[name]["value"] for name in space.names}
             return space.points(batch, values, num_samples)
 
-    def log_densities(u: Tensor) -> tuple[Tensor, Tensor]:
+    def of_batch(u: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return space.log_densities(batch, u, start)
+
+    def log_densities(u: Tensor) -> tuple[Tensor, Tensor]:
+        return of_batch(u, batch)
 
     if start == "guide":
         _reject_auxiliary(program, batch)
@@ -91,7 +96,7 @@ def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Pa
                 f"the guide of {program.name} has no density but at its own draws ({reason(error)}): anneal from the "
                 f"prior"
             ) from error
-    return Path(draw, log_densities, partial(space.flat, batch))
+    return Path(draw, log_densities, partial(space.flat, batch), of_batch)
 
 
 def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> Path:

@@ -21,6 +21,7 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.program.draws import Draws, WeightedDraws
 from ppl_vae.program.handlers import Detached, Generate, Given, enumerated, is_scored, posterior_of_discrete
 from ppl_vae.program.modules import owned_modules
+from ppl_vae.program.precision import BFloat16Products, Precision, double_by_default
 from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import Structure, can_enumerate, known_mean, read_structure, sample_sites
 from ppl_vae.program.trial import draws_agree, sums_agree
@@ -76,6 +77,15 @@ class Program:
         self.global_posterior: Any = None
         self.left_out: Callable[..., Any] | None = None  # a guide of the user's that has no part, where there is one
 
+    @property
+    def precision(self) -> Precision:
+        """At which it runs; the same for the programs that are derived from it."""
+        return self._store.precision
+
+    @precision.setter
+    def precision(self, precision: Precision) -> None:
+        self._store.precision = precision
+
     # ------------------------------------------------------------------------------------------ arguments, state
 
     def arguments(self, available: Collection[str]) -> tuple[str, ...]:
@@ -117,12 +127,17 @@ class Program:
 
     @contextmanager
     def scope(self, *, training: bool | None = None) -> Iterator[None]:
-        """Run in this program's own parameter store; global state is as it was afterwards.
+        """Run in this program's own parameter store and at its precision; global state is as it was afterwards.
 
         Args:
-            training: if given, the modules are in this mode (dropout, batch norm) and Pyro's validation is off.
+            training: if given, the modules are in this mode (dropout, batch norm) and Pyro's validation is off. Only
+                in training are matrix products in bfloat16.
         """
         with ExitStack() as stack:
+            if self.precision == "64-true":
+                stack.enter_context(double_by_default())
+            elif self.precision == "bf16-mixed" and training:
+                stack.enter_context(BFloat16Products())
             if not self._store.entered:
                 stack.enter_context(pyro.get_param_store().scope(self._store.state))  # type: ignore[arg-type]
                 stack.callback(setattr, self._store, "entered", False)
@@ -377,11 +392,12 @@ class Program:
 
 
 class _Store:
-    """A parameter store, and whether it is in use; shared by a program and its copies."""
+    """A parameter store, whether it is in use, and the precision of a run; shared by a program and its copies."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {"params": {}, "constraints": {}}
         self.entered = False
+        self.precision: Precision = "32-true"
 
 
 def empty_guide(*batch: Tensor) -> None:

@@ -1,0 +1,280 @@
+"""A function of tensors as a graph of tensor operations: run by Python once, compiled, and then run without Python."""
+
+from __future__ import annotations
+
+import linecache
+import random
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import is_fake
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from ppl_vae.errors import reason
+
+Outputs = tuple[Tensor, ...]
+Function = Callable[..., Outputs]
+"""Tensors to a tuple of tensors. It may refer to others, and change those in place, but not its inputs."""
+WARM_UP = 3
+"""Runs of a CUDA kernel before its capture, in which libraries choose their algorithms."""
+
+
+class Untraceable(Exception):
+    """A function that is no graph of tensor operations: says which statement is none, and why."""
+
+
+class Traced(NamedTuple):
+    """A graph, and what it refers to beside its inputs: parameters, buffers, data. They are read anew in every run."""
+
+    module: fx.GraphModule
+    """Takes the inputs and then the captured tensors."""
+    captured: list[Tensor]
+
+
+class Graph(NamedTuple):
+    """A compiled function."""
+
+    run: Callable[[list[Tensor]], Sequence[Tensor]]
+    captured: list[Tensor]
+
+    def __call__(self, *inputs: Tensor) -> Outputs:
+        """The function's outputs; tensors that it changes in place are changed."""
+        with torch.no_grad():
+            return tuple(self.run([*inputs, *self.captured]))
+
+
+def compiled(function: Function, inputs: Sequence[Tensor]) -> Graph:
+    """Trace and compile a function for inputs of these shapes.
+
+    On a CPU the graph is compiled by Inductor to C++. On a GPU it is compiled by Inductor where Triton is there, and
+    captured in a CUDA graph. Random numbers come from the global generator, the same ones as without a graph.
+
+    Args:
+        function: of the inputs. It may differentiate (``torch.autograd.grad``), and change what it refers to in place.
+        inputs: examples; nothing is computed with their values, and no tensor changes.
+
+    Raises:
+        Untraceable: the function is no graph of tensor operations, or there is nothing here to compile it.
+
+    Example:
+        >>> total = torch.zeros(())
+        >>> def add(x):
+        ...     total.add_(x.sum())
+        ...     return (2 * x,)
+        >>> graph = compiled(add, [torch.ones(3)])
+        >>> graph(torch.ones(3)), graph(torch.ones(3)), total
+        ((tensor([2., 2., 2.]),), (tensor([2., 2., 2.]),), tensor(6.))
+    """
+    traced = trace(function, inputs)
+    example = [tensor.detach() for tensor in (*inputs, *traced.captured)]
+    captured = example[len(inputs) :]
+    if example and example[0].is_cuda:
+        return Graph(_cuda_graph(traced.module, example, len(inputs)), captured)
+    return Graph(_inductor(traced.module, example), captured)
+
+
+def trace(function: Function, inputs: Sequence[Tensor]) -> Traced:
+    """The graph of a function, and the tensors that it refers to.
+
+    Raises:
+        Untraceable: Python looks at the value of a tensor, or draws random numbers of its own.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    detached = [tensor.detach() for tensor in inputs]
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    generators = _generators_of_python()
+    with _explained(), mode, _Unchanged(mode) as unchanged:
+        module = make_fx(function)(*(mode.from_tensor(tensor, static_shapes=True) for tensor in detached))
+    if _generators_of_python() != generators:
+        raise Untraceable("it draws from Python's or NumPy's random numbers, which a graph would freeze")
+    captured = _lifted(module, unchanged.originals)
+    with _explained():
+        functional = torch.func.functionalize(module, remove="mutations_and_views")
+        with _settings():
+            module = make_fx(functional, tracing_mode="fake", decomposition_table=_decompositions())(
+                *detached, *(tensor.detach() for tensor in captured)
+            )
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return Traced(module, captured)
+
+
+def _generators_of_python() -> tuple[Any, ...]:
+    _, keys, position, *_ = cast(tuple, np.random.get_state())  # noqa: NPY002  (a program may draw from it)
+    return random.getstate(), keys.tobytes(), position
+
+
+class _Unchanged(TorchDispatchMode):
+    """What a function changes in place stays as it is while the function is traced: a stand-in takes its place.
+
+    Attributes:
+        originals: of the stand-ins, by their identity.
+    """
+
+    def __init__(self, mode: Any) -> None:
+        super().__init__()
+        self.mode = mode
+        self.originals: dict[int, Tensor] = {}
+        self._stand_ins: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func._schema.is_mutable:
+            args, kwargs = tree_map_only(Tensor, self._stand_in, (args, kwargs))
+        return func(*args, **kwargs)
+
+    def _stand_in(self, tensor: Tensor) -> Tensor:
+        if is_fake(tensor):
+            return tensor
+        if id(tensor) not in self._stand_ins:
+            stand_in = self.mode.from_tensor(tensor.detach(), static_shapes=True)
+            self._stand_ins[id(tensor)], self.originals[id(stand_in)] = stand_in, tensor
+        return self._stand_ins[id(tensor)]
+
+
+def _lifted(module: fx.GraphModule, originals: Mapping[int, Tensor]) -> list[Tensor]:
+    """Make inputs of the tensors that a graph refers to, or to whose stand-ins it does."""
+    captured: list[Tensor] = []
+    nodes: dict[int, fx.Node] = {}
+    last = [node for node in module.graph.nodes if node.op == "placeholder"][-1:]
+    for node in list(module.graph.nodes):
+        if node.op != "get_attr":
+            continue
+        tensor = getattr(module, str(node.target))
+        tensor = originals.get(id(tensor), tensor)
+        if id(tensor) not in nodes:
+            with module.graph.inserting_after(last[0]) if last else module.graph.inserting_before():
+                last = [module.graph.placeholder(f"captured_{len(captured)}")]
+            captured.append(tensor)
+            nodes[id(tensor)] = last[0]
+        node.replace_all_uses_with(nodes[id(tensor)])
+        module.graph.erase_node(node)
+    module.recompile()
+    return captured
+
+
+# ---------------------------------------------------------------------------------------------------------- compiling
+
+
+def _settings() -> Any:
+    """Inductor's, while it compiles."""
+    from torch._inductor import config
+
+    return config.patch(
+        {
+            "fallback_random": True,  # the generator's numbers, not those of Inductor's own
+            "size_asserts": False,  # shapes are compared once for each call, by whoever has the graph
+            "alignment_asserts": False,
+            "cpp.vec_isa_ok": True,  # what the processor says of itself; asking the compiler too takes a second
+        }
+    )
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    from torch._inductor.decomposition import select_decomp_table
+
+    def normal(x: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: None = None) -> Tensor:
+        noise = torch.randn(x.shape, dtype=x.dtype, device=x.device)
+        return noise if (mean, std) == (0, 1) else noise * std + mean
+
+    return {**select_decomp_table(), torch.ops.aten.normal_functional.default: normal}
+
+
+def _inductor(module: fx.GraphModule, example: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+    from torch._guards import TracingContext, tracing
+    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    mode = FakeTensorMode(shape_env=ShapeEnv())  # Inductor's cache across runs wants one, though no shape is symbolic
+    fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in example]
+    try:
+        with _settings(), tracing(TracingContext(mode)):
+            return compile_fx_inner(module, fakes)
+    except Exception as error:
+        raise Untraceable(f"Inductor cannot compile it ({reason(error)})") from error
+
+
+def _cuda_graph(
+    module: fx.GraphModule, example: list[Tensor], num_inputs: int
+) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+    """The graph's kernels, recorded once; inputs are copied to where the recording reads them."""
+    try:
+        run: Callable[[list[Tensor]], Any] = _inductor(module, example)
+    except Untraceable:  # without Triton the kernels are PyTorch's own, one for each operation
+
+        def run(tensors: list[Tensor]) -> Any:
+            return module(*tensors)
+
+    captured = example[num_inputs:]
+    static = [tensor.clone() for tensor in example[:num_inputs]]
+    kept = [tensor.clone() for tensor in captured]
+    generator = torch.cuda.get_rng_state()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.no_grad(), torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            run([*static, *captured])
+    torch.cuda.current_stream().wait_stream(stream)
+    recording = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(recording):
+        outputs = tuple(run([*static, *captured]))
+    for tensor, before in zip(captured, kept, strict=True):
+        tensor.copy_(before)
+    torch.cuda.set_rng_state(generator)
+
+    def replay(tensors: list[Tensor]) -> Outputs:
+        torch._foreach_copy_(static, tensors[:num_inputs], non_blocking=True)
+        recording.replay()
+        return tuple(output.clone() for output in outputs)
+
+    return replay
+
+
+# ---------------------------------------------------------------------------------------------------------- explaining
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What goes wrong inside is an ``Untraceable`` that names the statement."""
+    try:
+        yield
+    except Untraceable:
+        raise
+    except Exception as error:
+        looked = isinstance(error, _value_errors()) or "data-dependent" in str(error)
+        why = "Python looks at the value of a tensor" if looked else reason(error)
+        raise Untraceable(f"{_statement(error)}: {why}") from error
+
+
+def _value_errors() -> tuple[type[Exception], ...]:
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+    return DataDependentOutputException, DynamicOutputShapeException
+
+
+def _statement(error: Exception) -> str:
+    """The innermost statement of the user's: of a file that is no library's, and no part of this one but a model."""
+    libraries = {Path(sysconfig.get_paths()[name]).resolve() for name in ("stdlib", "purelib", "platlib")}
+    package = Path(__file__).resolve().parents[1]
+    libraries.add(Path(torch.__file__).resolve().parents[1])
+    own = None
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename).resolve()
+        within = package in path.parents and package / "models" not in path.parents
+        if not within and not any(library in path.parents for library in libraries):
+            own = frame
+    if own is None:
+        return "an operation of a library"
+    line = linecache.getline(own.filename, own.lineno or 0).strip() or own.line
+    return f"line {own.lineno} of {Path(own.filename).name}, `{line}`"

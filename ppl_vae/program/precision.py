@@ -1,0 +1,85 @@
+"""At which precision a program runs: matrix products in bfloat16, everything in double, or as its parameters are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
+
+Precision = Literal["32-true", "bf16-mixed", "64-true"]
+"""The names of PyTorch Lightning."""
+
+_PRODUCTS = {
+    *(torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum),
+    *(Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, Tensor.mm, Tensor.bmm),
+    *(functional.conv1d, functional.conv2d, functional.conv3d),
+    *(functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d),
+    functional.linear,
+}
+
+
+class BFloat16Products(TorchFunctionMode):
+    """Inside, matrix products and convolutions of fp32 tensors take bfloat16 factors, forward and backward.
+
+    Their results are fp32 again, so that all else is: activations, draws, log densities and their sums.
+
+    Source: Micikevicius et al., Mixed Precision Training (2018), without a scaled loss: bfloat16 has the range of fp32.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 1.001]])
+        >>> with BFloat16Products():
+        ...     x @ x.T, (x * x).sum()
+        (tensor([[2.]]), tensor(2.0020))
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in _PRODUCTS:
+            return func(*args, **kwargs)
+        if func is functional.linear:
+            return _linear(*args, **kwargs)
+        args, kwargs = tree_map_only(Tensor, _halved, (args, kwargs))
+        product = func(*args, **kwargs)
+        return product.float() if product.dtype == torch.bfloat16 else product
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    product = functional.linear(_halved(input), _halved(weight)).to(input.dtype)
+    return product if bias is None else product + bias
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    return tensor.bfloat16() if tensor.dtype == torch.float32 else tensor
+
+
+MatmulPrecision = Literal["auto", "highest", "high", "medium"]
+"""Of fp32 matrix products: those of ``torch.set_float32_matmul_precision``, or what is fast and safe on the device."""
+
+
+@contextmanager
+def fp32_products(precision: MatmulPrecision, device: torch.device) -> Iterator[None]:
+    """Inside, fp32 matrix products are as exact as that; ``"auto"`` is TF32 on a GPU, and what is set on a CPU."""
+    before = torch.get_float32_matmul_precision()
+    if precision != "auto" or device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "auto" else precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def double_by_default() -> Iterator[None]:
+    """Inside, tensors that are made from Python's numbers are double, as those of a program of doubles must be."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
