@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ppl_vae.data import sizes
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator.passes import ROWS_PER_PASS, passes, room_for
+from ppl_vae.estimator.passes import ROWS_PER_PASS, room_for
 from ppl_vae.evidence import (
     Annealing,
     Evidence,
@@ -221,15 +221,16 @@ def _plan(
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
         at_once = room.draws(len(batch[0])) if together else 1  # repeated data share the draw of a global latent
-        parts = passes(settings.num_samples, at_once)
 
         def log_weights(num_draws: int) -> Tensor:
+            if num_draws < at_once:  # the last pass
+                return source(batch, num_draws)
             (found,) = compiler(
                 f"the log weights of {program.name}",
                 lambda *batch: (source(batch, num_draws),),
                 batch,
                 static=num_draws,
-                times=parts.count(num_draws),
+                times=settings.num_samples // at_once,
                 saves=SAVED_A_PASS,
             )
             return found

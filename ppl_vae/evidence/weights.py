@@ -78,7 +78,7 @@ def weigh(
             raise InputError(f"{name} is {number}: expected 1 or more")
     keep = tail_length(num_samples) + 1
     sums: list[Tensor] = []
-    tail: Tensor | None = None
+    tail = _Tail(keep)
     spread = _Spread()
     blocks = _Blocks(num_samples)
     done = 0
@@ -90,15 +90,13 @@ def weigh(
         sums = [torch.logaddexp(a, b) for a, b in zip(sums, new, strict=True)] if sums else new
         blocks.add(log_weight)
         spread.add(log_weight)
-        candidates = log_weight if tail is None else torch.cat([tail, log_weight])
-        tail = candidates.topk(min(keep, len(candidates)), dim=0).values
+        tail.add(log_weight)
         done += draws
         if progress is not None:
             progress(draws)
-    assert tail is not None
     log_sum, log_sum_squares, log_sum_fourths = sums
     curve = {**blocks.bounds(), num_samples: log_sum - math.log(num_samples)}
-    return Weights(num_samples, log_sum, log_sum_squares, log_sum_fourths, spread.deviation(), curve, tail)
+    return Weights(num_samples, log_sum, log_sum_squares, log_sum_fourths, spread.deviation(), curve, tail.values())
 
 
 class _Spread:
@@ -122,6 +120,23 @@ class _Spread:
     def deviation(self) -> Tensor:
         variance = self.squares / (self.count - 1) if self.count > 1 else torch.full_like(self.squares, math.inf)
         return variance.sqrt().nan_to_num(nan=math.inf)  # where a weight is zero
+
+
+class _Tail:
+    """The largest of numbers that come pass by pass; sorted only when as many again have come."""
+
+    def __init__(self, keep: int) -> None:
+        self.keep = keep
+        self.waiting: list[Tensor] = []
+
+    def add(self, values: Tensor) -> None:
+        self.waiting.append(values)
+        if sum(map(len, self.waiting)) > 2 * self.keep:
+            self.waiting = [self.values()]
+
+    def values(self) -> Tensor:
+        candidates = torch.cat(self.waiting)
+        return candidates.topk(min(self.keep, len(candidates)), dim=0).values
 
 
 class _Blocks:

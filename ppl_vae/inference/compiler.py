@@ -16,6 +16,8 @@ from ppl_vae.inference.graph import Function, Graph, Outputs, Untraceable, compi
 Compile = Literal["auto", "on", "off"]
 REPAID_BY = 10.0
 """Seconds to save for which compiling pays: it takes 2 to 8 s, and training may stop early."""
+RARE = 10
+"""A batch of a size that is so many times rarer than another, such as the last of an epoch, has no graph of its own."""
 SAVED = 5e-4
 """Seconds that a step of a small model saves, at least: what Python and Pyro take for it."""
 CHECKED = 3
@@ -36,8 +38,9 @@ class Compiler:
     run by Python from there on, and one line says why.
 
     Args:
-        mode: "on" makes a graph of everything; "auto" of what is planned to be called often; "off" of nothing.
-        visits: how often a batch of so many rows is planned to be visited; for ``"auto"``.
+        mode: "on" makes a graph of everything but for rare sizes of a batch; "auto" of what is planned to be called
+            often; "off" of nothing.
+        visits: how often a batch of so many rows is planned to be visited.
         tolerance: relative difference that rounding explains; by default that of the outputs' precision.
         say: takes the lines; the logger ``ppl_vae`` by default.
 
@@ -81,8 +84,10 @@ class Compiler:
 
     def repays(self, rows: int, times: int = 1, saves: float = SAVED) -> bool:
         """Whether a function is compiled: see ``__call__``. It depends on no clock: a run repeated is the same run."""
-        planned = self.visits.get(rows, 0) * times
-        return self.mode == "on" or (self.mode == "auto" and planned * saves >= REPAID_BY)
+        visits = self.visits.get(rows, 0)
+        if self.mode == "on":
+            return rows not in self.visits or RARE * visits >= max(self.visits.values())
+        return self.mode == "auto" and visits * times * saves >= REPAID_BY
 
     def choice(self, rows: int) -> str:
         """What was chosen for the steps of batches of so many rows, as the end of a sentence."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn import functional
 
 _SLOPE_ONLY: ContextVar[bool] = ContextVar("slope_only", default=False)
@@ -52,12 +53,38 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
     return _Bernoulli.apply(logits, x, event_dim, False)
 
 
+def is_traced() -> bool:
+    """Whether operations are being written into a graph, whose compiler makes one pass of many."""
+    return get_proxy_mode() is not None
+
+
+FACTORS = 100
+"""Numbers from 1 to 2 whose product is far from fp32's largest, about 2 to the power of 127."""
+
+
+def _in_products(logits: Tensor, x: Tensor) -> Tensor:
+    r"""The same with a logarithm for every hundred numbers, which is most of the work of the other form.
+
+    .. math:: \sum_d x_d l_d - \max(l_d, 0) - \log \prod_d (1 + e^{-|l_d|})
+    """
+    size = logits.shape[-1]
+    groups = next((n for n in range(-(-size // FACTORS), size // 10 + 1) if size % n == 0), None)
+    factors = (-logits.abs()).exp() + 1
+    if groups is None:
+        groups = max(1, -(-size // FACTORS))
+        factors = functional.pad(factors, (0, -size % groups), value=1.0)
+    products = factors.unflatten(-1, (groups, -1)).prod(-1)
+    return (logits * x - logits.clamp(min=0)).sum(-1) - products.log().sum(-1)
+
+
 class _Bernoulli(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, x: Tensor, event_dim: int, slope_only: bool) -> Tensor:
         ctx.save_for_backward(logits, x)
         if slope_only:
             return logits.new_zeros(logits.shape[: logits.dim() - event_dim])
+        if is_traced():
+            return _in_products(logits.flatten(-event_dim), x.expand(logits.shape).flatten(-event_dim))
         dims = tuple(range(logits.dim() - event_dim, logits.dim()))
         return torch.addcmul(functional.softplus(logits).neg_(), logits, x).sum(dims)
 

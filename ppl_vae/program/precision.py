@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,9 @@ _PRODUCTS = {
 }
 
 
+_SUSPENDED: ContextVar[bool] = ContextVar("bfloat16 suspended", default=False)
+
+
 class BFloat16Products(TorchFunctionMode):
     """Inside, matrix products and convolutions of fp32 tensors take bfloat16 factors, forward and backward.
 
@@ -40,7 +44,7 @@ class BFloat16Products(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in _PRODUCTS:
+        if func not in _PRODUCTS or _SUSPENDED.get():
             return func(*args, **kwargs)
         if func is functional.linear:
             return _linear(*args, **kwargs)
@@ -75,11 +79,19 @@ def fp32_products(precision: MatmulPrecision, device: torch.device) -> Iterator[
 
 
 @contextmanager
-def double_by_default() -> Iterator[None]:
-    """Inside, tensors that are made from Python's numbers are double, as those of a program of doubles must be."""
+def at_precision(precision: Precision, *, training: bool | None) -> Iterator[None]:
+    """Inside, a program runs at a precision.
+
+    Where it trains or evaluates, the innermost that says so counts: evaluation amid training is fp32.
+    In double, tensors that are made from Python's numbers are double too.
+    """
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+    suspended = _SUSPENDED.set(_SUSPENDED.get() if training is None else not training)
     try:
-        yield
+        if precision == "64-true":
+            torch.set_default_dtype(torch.float64)
+        with BFloat16Products() if precision == "bf16-mixed" and training else nullcontext():
+            yield
     finally:
+        _SUSPENDED.reset(suspended)
         torch.set_default_dtype(before)

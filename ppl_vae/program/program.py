@@ -21,8 +21,9 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.program.draws import Draws, WeightedDraws
 from ppl_vae.program.handlers import Detached, Generate, Given, enumerated, is_scored, posterior_of_discrete
 from ppl_vae.program.modules import owned_modules
-from ppl_vae.program.precision import BFloat16Products, Precision, double_by_default
+from ppl_vae.program.precision import Precision, at_precision
 from ppl_vae.program.seeds import seeded
+from ppl_vae.program.store import Store
 from ppl_vae.program.traces import Structure, can_enumerate, known_mean, read_structure, sample_sites
 from ppl_vae.program.trial import draws_agree, sums_agree
 
@@ -73,7 +74,7 @@ class Program:
         self.module = owned_modules(self.model, self.guide)
         self.data_plate = data_plate
         self._structure: Structure | None = None
-        self._store = _Store()
+        self._store = Store()
         self.global_posterior: Any = None
         self.left_out: Callable[..., Any] | None = None  # a guide of the user's that has no part, where there is one
 
@@ -134,14 +135,8 @@ class Program:
                 in training are matrix products in bfloat16.
         """
         with ExitStack() as stack:
-            if self.precision == "64-true":
-                stack.enter_context(double_by_default())
-            elif self.precision == "bf16-mixed" and training:
-                stack.enter_context(BFloat16Products())
-            if not self._store.entered:
-                stack.enter_context(pyro.get_param_store().scope(self._store.state))  # type: ignore[arg-type]
-                stack.callback(setattr, self._store, "entered", False)
-                self._store.entered = True
+            stack.enter_context(self._store.scope())
+            stack.enter_context(at_precision(self.precision, training=training))
             if training is not None:
                 for module in self.module.modules():
                     stack.callback(setattr, module, "training", module.training)
@@ -389,15 +384,6 @@ class Program:
                 given = site["infer"]["obs"].expand(site["fn"].shape())
                 draws.data[name] = structure.value(site | {"value": given}, num_samples)[0]
         return draws
-
-
-class _Store:
-    """A parameter store, whether it is in use, and the precision of a run; shared by a program and its copies."""
-
-    def __init__(self) -> None:
-        self.state: dict[str, Any] = {"params": {}, "constraints": {}}
-        self.entered = False
-        self.precision: Precision = "32-true"
 
 
 def empty_guide(*batch: Tensor) -> None:
