@@ -246,8 +246,11 @@ class VariationalInference(Fitted):
 
     def compiles(self) -> str:
         """Whether the steps of training are compiled, and why, as the end of a sentence."""
-        sizes = self._train_batches.sizes()
-        return self.inference_.compiler.choice(max(sizes, key=lambda rows: sizes[rows]))
+        sizes, compiler = self._train_batches.sizes(), self.inference_.compiler
+        rows = max(sizes, key=lambda rows: sizes[rows])
+        if self.inference_.local:
+            return "steps in lambda " + compiler.choice(rows, self.local_steps)
+        return "steps " + compiler.choice(rows)
 
     def _visits(self) -> dict[int, int]:
         """How often a batch of so many rows is visited, if training goes on to its end."""

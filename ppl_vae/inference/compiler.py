@@ -89,11 +89,11 @@ class Compiler:
             return rows not in self.visits or RARE * visits >= max(self.visits.values())
         return self.mode == "auto" and visits * times * saves >= REPAID_BY
 
-    def choice(self, rows: int) -> str:
-        """What was chosen for the steps of batches of so many rows, as the end of a sentence."""
-        planned = f"{self.visits.get(rows, 0):,} steps are planned"
+    def choice(self, rows: int, times: int = 1) -> str:
+        """What was chosen for steps that each visit of so many rows takes so often, as the end of a sentence."""
+        planned = f"{self.visits.get(rows, 0) * times:,} of them are planned"
         if self.mode == "auto":
-            return f"compiled, as {planned}" if self.repays(rows) else f"not compiled, as only {planned}"
+            return f"compiled, as {planned}" if self.repays(rows, times) else f"not compiled, as only {planned}"
         return "compiled" if self.mode == "on" else "not compiled"
 
     def refuse(self, name: str, why: str) -> None:

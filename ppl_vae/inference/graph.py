@@ -92,11 +92,8 @@ def trace(function: Function, inputs: Sequence[Tensor]) -> Traced:
 
     detached = [tensor.detach() for tensor in inputs]
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    generators = _generators_of_python()
-    with _explained(), mode, _Unchanged(mode) as unchanged:
+    with _explained(), _no_draws_by_python(), mode, _Unchanged(mode) as unchanged:
         module = make_fx(function)(*(mode.from_tensor(tensor, static_shapes=True) for tensor in detached))
-    if _generators_of_python() != generators:
-        raise Untraceable("it draws from Python's or NumPy's random numbers, which a graph would freeze")
     captured = _lifted(module, unchanged.originals)
     with _explained():
         functional = torch.func.functionalize(module, remove="mutations_and_views")
@@ -109,9 +106,18 @@ def trace(function: Function, inputs: Sequence[Tensor]) -> Traced:
     return Traced(module, captured)
 
 
-def _generators_of_python() -> tuple[Any, ...]:
-    _, keys, position, *_ = cast(tuple, np.random.get_state())  # noqa: NPY002  (a program may draw from it)
-    return random.getstate(), keys.tobytes(), position
+@contextmanager
+def _no_draws_by_python() -> Iterator[None]:
+    """Python's and NumPy's generators stay as they are; a function that draws from them is no graph."""
+    python, numpy = random.getstate(), cast(tuple, np.random.get_state())  # noqa: NPY002
+    try:
+        yield
+        _, keys, position, *_ = cast(tuple, np.random.get_state())  # noqa: NPY002
+        if random.getstate() != python or position != numpy[2] or not np.array_equal(keys, numpy[1]):
+            raise Untraceable("it draws from Python's or NumPy's random numbers, which a graph would freeze")
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 class _Unchanged(TorchDispatchMode):
@@ -187,7 +193,11 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
         noise = torch.randn(x.shape, dtype=x.dtype, device=x.device)
         return noise if (mean, std) == (0, 1) else noise * std + mean
 
-    return {**select_decomp_table(), torch.ops.aten.normal_functional.default: normal}
+    def bernoulli(p: Tensor, *, generator: None = None) -> Tensor:  # Inductor's draws singles for doubles too
+        return (torch.rand_like(p) < p).to(p.dtype)
+
+    own = {torch.ops.aten.normal_functional.default: normal, torch.ops.aten.bernoulli.default: bernoulli}
+    return select_decomp_table() | own
 
 
 def _inductor(module: fx.GraphModule, example: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
@@ -252,7 +262,7 @@ def _explained() -> Iterator[None]:
     except Untraceable:
         raise
     except Exception as error:
-        looked = isinstance(error, _value_errors()) or "data-dependent" in str(error)
+        looked = isinstance(error, _value_errors()) or "data-dependent" in str(error) or ".numpy()" in str(error)
         why = "Python looks at the value of a tensor" if looked else reason(error)
         raise Untraceable(f"{_statement(error)}: {why}") from error
 
