@@ -3,6 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What the benchmarks compare with has an environment of its own.
+PEERS ?= .venv-peers
+PEERS_READY := $(PEERS)/.ready
 
 # As the commands do: see ppl_vae/process.py.
 export GOMP_SPINCOUNT ?= 1000
@@ -24,8 +27,8 @@ lint: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-bench: $(READY)
-	$(BIN)/python benchmarks/step.py
+bench: $(READY) $(PEERS_READY)
+	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python
 
 # PyTorch first and alone: what depends on it would otherwise bring a newer build with gigabytes of CUDA libraries.
 $(READY): pyproject.toml constraints.txt
@@ -35,5 +38,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(PEERS_READY): benchmarks/peers/requirements.txt | $(READY)
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< torch
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(PEERS)

@@ -11,7 +11,7 @@ from ppl_vae.estimator.diagnose import diagnose
 from ppl_vae.estimator.estimators import Settings, estimate
 from ppl_vae.estimator.evaluation import Evaluation, summarise
 from ppl_vae.estimator.passes import ROWS_PER_PASS
-from ppl_vae.inference import Compile, Compiler
+from ppl_vae.inference import Compiler
 from ppl_vae.program import Batch, Program, observed_numbers, seeded
 
 
@@ -24,7 +24,7 @@ def evaluate_program(
     *,
     diagnostics: bool,
     seed: int,
-    compile: Compile = "off",
+    compiler: Compiler,
 ) -> Evaluation:
     """How well a program explains data.
 
@@ -36,7 +36,7 @@ def evaluate_program(
         settings: how the evidence is estimated.
         diagnostics: whether to tell how the latents are used.
         seed: of the draws.
-        compile: what is run as compiled graphs.
+        compiler: runs log weights and trajectories as graphs, where that repays; one for a program and its settings.
 
     Raises:
         InputError: an estimator that is not for this program, a setting that cannot be, bad data.
@@ -48,7 +48,7 @@ def evaluate_program(
 
     with torch.no_grad(), seeded(seed), program.scope(training=False):
         common = (program, template, in_order, batches.num_data)
-        found = estimate(*common, names=names, settings=settings, seed=seed, compiler=Compiler(compile))
+        found = estimate(*common, names=names, settings=settings, seed=seed, compiler=compiler)
         used = diagnose(*common, seed=seed) if diagnostics else None
         numbers = sum(observed_numbers(program, batch).sum().item() for batch in in_order(ROWS_PER_PASS))
     return Evaluation(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_vae.data import Batches, as_condition, name_arrays
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator.estimators import check_estimators, estimators_for, make_settings
+from ppl_vae.estimator.estimators import Settings, check_estimators, estimators_for, make_settings
 from ppl_vae.estimator.evaluate import evaluate_program
 from ppl_vae.estimator.evaluation import Evaluation
 from ppl_vae.estimator.methods import LAMBDA, NUMBER, Inference, Local, proposal, random_latents
@@ -117,7 +117,7 @@ class Fitted(BaseEstimator):
             chosen,
             diagnostics=diagnostics,
             seed=self.seed,
-            compile=self.compile,
+            compiler=self._evaluator(chosen),
         )
         return evaluation._replace(inference_seconds=seconds)
 
@@ -187,6 +187,13 @@ class Fitted(BaseEstimator):
         with seeded(self.seed):
             found = [method.infer(batch)[-1].cpu() for batch in batches.in_order()]
         return method.posterior, {**arrays, LAMBDA: torch.cat(found).numpy()}
+
+    def _evaluator(self, settings: Settings) -> Compiler:
+        """Of graphs for estimates with these settings; kept, so that the next evaluation has them."""
+        if getattr(self, "_evaluators_of", None) is not self.inference_:
+            self._evaluators: dict[Any, Compiler] = {}
+            self._evaluators_of = self.inference_
+        return self._evaluators.setdefault((self.compile, settings), Compiler(self.compile))
 
     def _local_options(self) -> Local:
         return Local(**{name: getattr(self, name) for name in Local.__dataclass_fields__})

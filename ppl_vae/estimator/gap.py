@@ -327,7 +327,7 @@ def _better(posterior: Program, batch: Batch, found: list[Rows], at_once: int, s
 
 def _importance(vi: Fitted, program: Program, template: Batch, batches: Batches, settings: Settings) -> Evidence:
     found = evaluate_program(
-        program, template, batches, ["iwae"], settings, diagnostics=False, seed=vi.seed, compile=vi.compile
+        program, template, batches, ["iwae"], settings, diagnostics=False, seed=vi.seed, compiler=Compiler(vi.compile)
     )
     return found.evidence["iwae"]
 

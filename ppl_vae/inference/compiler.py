@@ -14,11 +14,11 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.inference.graph import Function, Graph, Outputs, Untraceable, compiled
 
 Compile = Literal["auto", "on", "off"]
-REPAID_BY = 10.0
+REPAID_BY = 15.0
 """Seconds to save for which compiling pays: it takes 2 to 8 s, and training may stop early."""
 RARE = 10
 """A batch of a size that is so many times rarer than another, such as the last of an epoch, has no graph of its own."""
-SAVED = 5e-4
+SAVED = 1e-3
 """Seconds that a step of a small model saves, at least: what Python and Pyro take for it."""
 CHECKED = 3
 """First calls of a graph that are compared with the function; later, the 4th, 8th, 16th, ... are."""

@@ -96,7 +96,7 @@ def trace(function: Function, inputs: Sequence[Tensor]) -> Traced:
         module = make_fx(function)(*(mode.from_tensor(tensor, static_shapes=True) for tensor in detached))
     captured = _lifted(module, unchanged.originals)
     with _explained():
-        functional = torch.func.functionalize(module, remove="mutations_and_views")
+        functional = torch.func.functionalize(module, remove="mutations")
         with _settings():
             module = make_fx(functional, tracing_mode="fake", decomposition_table=_decompositions())(
                 *detached, *(tensor.detach() for tensor in captured)
@@ -196,8 +196,19 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
     def bernoulli(p: Tensor, *, generator: None = None) -> Tensor:  # Inductor's draws singles for doubles too
         return (torch.rand_like(p) < p).to(p.dtype)
 
-    own = {torch.ops.aten.normal_functional.default: normal, torch.ops.aten.bernoulli.default: bernoulli}
-    return select_decomp_table() | own
+    def addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """The bias is added by the kernel that reads the product; in three dimensions, or Inductor would undo it."""
+        if (beta, alpha) != (1, 1):
+            return NotImplemented
+        return ((a @ b)[None] + bias)[0]
+
+    aten = torch.ops.aten
+    own: dict[Any, Callable[..., Any]] = {
+        aten.normal_functional.default: normal,
+        aten.bernoulli.default: bernoulli,
+        aten.addmm.default: addmm,
+    }
+    return {**select_decomp_table(), **own}
 
 
 def _inductor(module: fx.GraphModule, example: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:

@@ -1,0 +1,285 @@
+"""Measure this project beside its peers; write ``results.json``, ``measurements.json``, ``RESULTS.md`` and a chart.
+
+    python benchmarks/bench.py [--works step,iwae] [--repetitions 9] [--data-root MNIST_FOLDER] [--quick] [--report]
+
+README.md says how the sides are made comparable; works.py has what is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import report
+import results
+import works
+from turns import Answer, Contestant, Worker, interleaved, running
+from works import PARTS, WORKS, Work
+
+HERE = Path(__file__).parent
+NUM_DATA, DATA_DIM = 50_000, 784
+WARM_UP = (1, 2)
+"""Seeds of the turns before those that count; the second tells whether contestants agree."""
+PROBE = """
+import ppl_vae.process, torch, json
+gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+print(json.dumps({"threads": torch.get_num_threads(), "gpu": gpu}))
+"""
+VERSIONS = """
+import json, sys
+from importlib.metadata import version
+print(json.dumps({name: version(name) for name in sys.argv[1:]}))
+"""
+
+
+class Run(NamedTuple):
+    """What a part of the benchmark needs."""
+
+    peers: Path
+    folder: Path
+    """For what is not kept."""
+    machine: dict[str, Any]
+    repetitions: int | None
+    quick: bool
+
+    @property
+    def data(self) -> str:
+        return str(self.folder / "data.npy")
+
+    def times(self, usual: int) -> int:
+        """Repetitions."""
+        return 2 if self.quick else self.repetitions or usual
+
+    def steps(self, usual: int) -> int:
+        return -(-usual // 10) if self.quick else usual
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--works", help=f"some of {','.join(PARTS)}; by default all that this machine has the means for"
+    )
+    parser.add_argument("--repetitions", type=int, help="of each comparison, in place of each work's own number")
+    parser.add_argument("--data-root", help="folder with MNIST in torchvision's layout; bits of its size without it")
+    parser.add_argument("--quick", action="store_true", help="a trial of little meaning, kept in build/benchmarks")
+    parser.add_argument("--report", action="store_true", help="write RESULTS.md and the chart anew, measure nothing")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / ".venv-peers/bin/python", help="their Python")
+    parser.add_argument("--output", type=Path, help="folder of the results; by default this one")
+    options = parser.parse_args()
+    output = options.output or (HERE.parent / "build/benchmarks" if options.quick else HERE)
+    output.mkdir(parents=True, exist_ok=True)
+    if not options.report:
+        measure(parser, options, output)
+    report.publish(output)
+
+
+def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output: Path) -> None:
+    if not options.peers.exists():
+        parser.error(f"there is no {options.peers}: make bench makes the peers' environment")
+    machine = describe(options.peers)
+    machine["data"] = "MNIST's training images" if options.data_root else "bits of MNIST's size"
+    able = [part for part in PARTS if machine["gpu"] or part not in WORKS or not WORKS[part].needs_gpu]
+    parts = options.works.split(",") if options.works else able
+    for part in parts:
+        if part not in able:
+            parser.error(f"--works {part}: expected some of {', '.join(able)}")
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(options.peers, Path(folder), machine, options.repetitions, options.quick)
+        np.save(run.data, images(options.data_root))
+        for part in parts:
+            print(f"{datetime.datetime.now():%H:%M:%S}  {part}", flush=True)
+            started = time.perf_counter()
+            rows, measured = OTHERS[part](run) if part in OTHERS else compare(run, WORKS[part])
+            results.keep(output / "results.json", rows, works.titles())
+            known = {"machine": machine, "date": f"{datetime.date.today()}", "is_trial": run.quick}
+            known["took_seconds"] = round(time.perf_counter() - started)
+            results.note(output / "measurements.json", part, known | measured, PARTS)
+            for row in rows:
+                print(f"          {row['ratio']:.2f}  {row['work']}: {row['peer']}", flush=True)
+
+
+def images(data_root: str | None) -> np.ndarray:
+    """MNIST's training images from a folder; or bits of its size that a VAE can learn something of."""
+    if data_root:
+        from ppl_vae.data import load_dataset
+
+        return load_dataset("mnist", data_root=data_root).train["x"].astype("float32")
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(NUM_DATA, 10)).astype("float32")
+    logits = z @ rng.normal(size=(10, DATA_DIM)).astype("float32") - 2
+    return (rng.random((NUM_DATA, DATA_DIM), dtype="float32") < 1 / (1 + np.exp(-logits))).astype("float32")
+
+
+def describe(peers: Path) -> dict[str, Any]:
+    """The machine and what is installed."""
+
+    def ask(python: str, *arguments: str) -> dict[str, Any]:
+        return json.loads(subprocess.run([python, "-c", *arguments], check=True, capture_output=True, text=True).stdout)
+
+    return {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **ask(sys.executable, PROBE),
+        "versions": {name: version(name) for name in ("torch", "pyro-ppl", "numpy")},
+        "peers": ask(str(peers), VERSIONS, "numpyro", "jax", "pythae", "torch"),
+    }
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+Measured = tuple[list[results.Row], dict[str, Any]]
+
+
+def compare(run: Run, work: Work) -> Measured:
+    """The comparisons of a work, and of every contestant its seconds, its value and its peak memory."""
+    settings = {**work.settings, "data": run.data}
+    if settings["kind"] != "step":
+        settings["weights"] = trained(run)
+    contestants, pairs = work.contestants(), [(each.ours.name, each.peer.name) for each in work.comparisons]
+    measured: dict[str, Any] = {}
+    if settings["kind"] == "iwae":
+        settings["num_samples"] = run.steps(works.NUM_SAMPLES)
+        measured["draws"] = settings["num_samples"] * settings["num_data"]
+        contestants.append(works.PRODUCTS)
+        pairs.append((works.OURS.name, works.PRODUCTS.name))
+    steps, repetitions = run.steps(work.steps), run.times(work.repetitions)
+    divisor = steps if work.each_step else 1
+    answers: dict[str, list[Answer]] = {contestant.name: [] for contestant in contestants}
+    with running(contestants, settings, run.peers) as workers:
+        values = {name: [worker.turn(seed, steps) for seed in WARM_UP][-1].value for name, worker in workers.items()}
+
+        def take(name: str, repetition: int) -> float:
+            answers[name].append(workers[name].turn(max(WARM_UP) + repetition, steps))
+            return answers[name][-1].seconds / divisor
+
+        found = interleaved(pairs, take, repetitions)
+    rows = [
+        results.row(work.name(each), each.peer.name, found[each.ours.name, each.peer.name], each.at_most)
+        for each in work.comparisons
+    ]
+    measured["contestants"] = {
+        name: {
+            "seconds": statistics.median(answer.seconds for answer in turns) / divisor,
+            "value": values[name],
+            "peak_mib": round(turns[-1].peak_mib),
+        }
+        for name, turns in answers.items()
+    }
+    return rows, {"repetitions": repetitions, "steps": steps, **measured}
+
+
+def trained(run: Run) -> str:
+    """Parameters after some steps, for works that have none."""
+    path = run.folder / "weights.npz"
+    if not path.exists():
+        trainer = Contestant("training", "hand.py", {"fused": True, "save": str(path)})
+        with running([trainer], {"kind": "step", "data": run.data}, run.peers) as workers:
+            workers[trainer.name].turn(0, 400)
+    return str(path)
+
+
+def fit(run: Run) -> Measured:
+    """Whole processes of the default fit."""
+    epochs = {}
+
+    def take(name: str, repetition: int) -> float:
+        output = run.folder / "run"
+        command = [sys.executable, "-m", "ppl_vae.fit", "--guide", "amortized", "--overwrite", "--output", str(output)]
+        command += ["--max-epochs", "5"] if run.quick else []
+        command += ["--compile", "off"] if name == works.FIT_PEER else []
+        start = time.perf_counter()
+        done = subprocess.run(command, cwd=run.folder, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+        epochs[name] = json.loads((output / "summary.json").read_text())["epochs"]
+        return seconds
+
+    repetitions = run.times(works.FIT_REPETITIONS)
+    pair = ("default", works.FIT_PEER)
+    found = interleaved([pair], take, repetitions)[pair]
+    rows = [results.row(works.FIT, works.FIT_PEER, found, works.FIT_AT_MOST)]
+    return rows, {"repetitions": repetitions, "epochs": epochs}
+
+
+def cold(run: Run) -> Measured:
+    """Import and first step of processes that are alone."""
+    settings = {**WORKS["step"].settings, "kind": "step", "data": run.data}
+    rows = []
+
+    def started(contestant: Contestant, cache: Path) -> dict[str, float]:
+        worker = Worker(contestant, settings, run.peers, {"TORCHINDUCTOR_CACHE_DIR": str(cache)})
+        try:
+            return worker.ready()
+        finally:
+            worker.close()
+
+    def note(contestant: Contestant, cache: str, times: list[dict[str, float]]) -> None:
+        row: dict[str, Any] = {"contestant": contestant.name, "cache": cache}
+        for key in ("import_seconds", "first_step_seconds"):
+            row[key] = statistics.median(each[key] for each in times)
+        rows.append(row)
+
+    repetitions = run.times(works.COLD_REPETITIONS)
+    for contestant in works.COLD:
+        caches = [Path(tempfile.mkdtemp(dir=run.folder)) for _ in range(repetitions)]
+        compiles = contestant in works.COMPILING
+        note(contestant, "empty" if compiles else "", [started(contestant, cache) for cache in caches])
+        if compiles:
+            note(contestant, "filled", [started(contestant, cache) for cache in caches])
+    return [], {"repetitions": repetitions, "rows": rows}
+
+
+def growth(run: Run) -> Measured:
+    """Seconds of a training step over what makes it larger."""
+    rows: list[dict[str, Any]] = []
+    repetitions, known = run.times(works.GROWTH_REPETITIONS), {}
+    for axis, points in works.GROWTH.items():
+        for changed, at, usual in points:
+            steps = run.steps(usual)
+            key = json.dumps({**WORKS["step"].settings, **DEFAULTS, **changed}, sort_keys=True)
+            if key not in known:
+                known[key] = seconds_a_step(run, changed, steps, repetitions)
+            rows.append({"axis": axis, "at": at, "seconds": known[key]})
+    return [], {"repetitions": repetitions, "rows": rows}
+
+
+DEFAULTS = {"batch_size": 128, "hidden": (400,), "num_particles": 1}
+
+
+def seconds_a_step(run: Run, changed: Mapping[str, Any], steps: int, repetitions: int) -> dict[str, float]:
+    settings = {**WORKS["step"].settings, **changed, "kind": "step", "data": run.data}
+    found: dict[str, list[float]] = {contestant.name: [] for contestant in works.GROWING}
+    with running(works.GROWING, settings, run.peers) as workers:
+        for repetition in range(repetitions + 1):
+            for name, worker in workers.items():
+                found[name].append(worker.turn(repetition, steps).seconds / steps)
+    return {name: statistics.median(seconds[1:]) for name, seconds in found.items()}
+
+
+OTHERS: dict[str, Callable[[Run], Measured]] = {"fit": fit, "cold": cold, "growth": growth}
+
+
+if __name__ == "__main__":
+    main()

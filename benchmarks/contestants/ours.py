@@ -1,0 +1,93 @@
+"""This project: a Pyro program, its steps compiled or not."""
+
+from __future__ import annotations
+
+import protocol
+
+# isort: split
+import ppl_vae.process  # noqa: F401
+
+# isort: split
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from protocol import Turn, Work
+from torch import Tensor
+from torch_steps import clock, mean_elbo, start, training
+
+from ppl_vae import VariationalInference
+from ppl_vae.inference import Compiler, LocalSteps, Rows, amortized_steps, infer
+from ppl_vae.inference.families import Diagonal
+from ppl_vae.models.vae import VAE
+from ppl_vae.program import LatentSpace, Program
+
+
+def make(work: Work, x: np.ndarray) -> Turn:
+    vae = start(VAE(data_dim=x.shape[1], latent_dim=work.latent_dim, hidden=work.hidden), work)
+    return {"step": steps, "lambda": local_steps, "iwae": evidence}[work.kind](work, vae, x)
+
+
+def check(compiler: Compiler) -> None:
+    """A step that has fallen back to Python would be measured as if it were compiled."""
+    if compiler.mode == "on" and not compiler.graphs:
+        raise RuntimeError("nothing has been compiled")
+
+
+def steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
+    program, compiler = Program(vae), Compiler(work.options["compile"])
+    program.precision = work.options.get("precision", "32-true")
+    parameters = program.parameters((torch.from_numpy(x[: work.batch_size]).to(work.device),)).values()
+    adam = torch.optim.Adam(parameters, lr=work.learning_rate, fused=True)
+
+    def run(batches: Iterator[Tensor]) -> list[Tensor]:
+        with program.scope(training=True):
+            done = amortized_steps(
+                program, ((x,) for x in batches), adam, num_particles=work.num_particles, compiler=compiler
+            )
+            losses = [step.elbo for step in done]
+        check(compiler)
+        return losses
+
+    turn = training(work, x, run)
+
+    def negated(seed: int, steps: int) -> tuple[float, float]:
+        seconds, elbo = turn(seed, steps)
+        return seconds, -elbo
+
+    return negated
+
+
+def local_steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
+    program, batch = Program(vae.eval()), (torch.from_numpy(x).to(work.device),)
+    space, compiler = LatentSpace(program, batch), Compiler(work.options["compile"])
+    family = Diagonal(space.size)
+
+    def turn(seed: int, steps: int) -> tuple[float, float]:
+        torch.manual_seed(seed)
+        began = clock(work.device)
+        with program.scope(training=False):
+            rows = Rows.at(family.start(*space.start(batch)))
+            rows = infer(space, family, batch, rows, LocalSteps(steps, work.learning_rate), compiler)
+        seconds = clock(work.device) - began
+        check(compiler)
+        return seconds, mean_elbo(vae.decoder, *batch, rows.lam)
+
+    return turn
+
+
+def evidence(work: Work, vae: VAE, x: np.ndarray) -> Turn:
+    vi = VariationalInference(vae, compile=work.options["compile"], accelerator=work.device)
+    vi.prepare({"x": x})
+
+    def turn(seed: int, steps: int) -> tuple[float, float]:
+        vi.set_params(seed=seed)
+        began = clock(work.device)
+        row = vi.evaluate(x, estimators=("iwae",), num_samples=work.num_samples).rows["iwae"]
+        return clock(work.device) - began, row.log_evidence
+
+    return turn
+
+
+if __name__ == "__main__":
+    protocol.serve(make)

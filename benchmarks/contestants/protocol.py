@@ -1,0 +1,140 @@
+"""What every contestant shares, in either environment: its work, the order of the data, and how it is asked for turns.
+
+A contestant is a process. It is started with its work as JSON, says on standard output when it is ready, and then
+answers every line on standard input by one line. Between turns it sleeps in a read.
+"""
+
+from __future__ import annotations
+
+from started import STARTED
+
+# isort: split
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a contestant does: a VAE of bits, an MLP with ReLUs in each direction."""
+
+    kind: str
+    """"step": training steps; "lambda": steps in lambda; "iwae": log evidence."""
+    data: str
+    """A .npy file of bits ``(N, D)``."""
+    weights: str | None = None
+    """A .npz file of the parameters to start with."""
+    hidden: tuple[int, ...] = (400,)
+    latent_dim: int = 20
+    batch_size: int = 128
+    num_particles: int = 1
+    num_data: int = 100
+    """Of "lambda" and "iwae"."""
+    num_samples: int = 5000
+    """Draws for each datum, of "iwae"."""
+    learning_rate: float = 1e-3
+    device: str = "cpu"
+    options: dict[str, Any] = field(default_factory=dict)
+    """The contestant's own."""
+
+    @classmethod
+    def read(cls, text: str) -> Work:
+        given = json.loads(text)
+        return cls(**given | {"hidden": tuple(given.get("hidden", (400,)))})
+
+    def load(self) -> np.ndarray:
+        """The data that it is about, float32."""
+        x = np.load(self.data)
+        return x if self.kind == "step" else np.ascontiguousarray(x[: self.num_data])
+
+    def layers(self) -> tuple[list[Layer], list[Layer]]:
+        """Encoder and decoder: weights ``(out, in)`` and biases, the same numbers for every contestant."""
+        data_dim = np.load(self.data, mmap_mode="r").shape[1]
+        sizes = (
+            [data_dim, *self.hidden, 2 * self.latent_dim],
+            [self.latent_dim, *reversed(self.hidden), data_dim],
+        )
+        depth = len(self.hidden) + 1
+        if self.weights is not None:
+            with np.load(self.weights) as file:
+                arrays = [file[name] for name in file.files]
+            layers = list(zip(arrays[::2], arrays[1::2], strict=True))
+        else:
+            rng = np.random.default_rng(0)
+            layers = [_linear(rng, *shape) for part in sizes for shape in pairwise(part)]
+        return layers[:depth], layers[depth:]
+
+
+Layer = tuple[np.ndarray, np.ndarray]
+Turn = Callable[[int, int], tuple[float, float]]
+"""Of a seed and a number of steps: the seconds that they took, and a value in nats per datum."""
+
+
+def _linear(rng: np.random.Generator, n_in: int, n_out: int) -> Layer:
+    """As PyTorch initialises a linear layer."""
+    bound = n_in**-0.5
+    weight, bias = rng.uniform(-bound, bound, (n_out, n_in)), rng.uniform(-bound, bound, n_out)
+    return weight.astype("float32"), bias.astype("float32")
+
+
+def order(seed: int, num_data: int, batch_size: int, steps: int) -> np.ndarray:
+    """Rows of the data in each of some whole batches, ``(steps, batch_size)``: epoch after epoch, shuffled."""
+    rng, each = np.random.default_rng(seed), num_data // batch_size
+    epochs = [rng.permutation(num_data)[: each * batch_size] for _ in range(-(-steps // each))]
+    return np.concatenate(epochs).reshape(-1, batch_size)[:steps]
+
+
+def draws_at_once(work: Work) -> list[int]:
+    """What to try, of "iwae"."""
+    return [k for k in (1, 2, 5, 10, 20, 50, 100) if k * work.num_data <= 200_000]
+
+
+def fastest(run: Callable[[int], Any], sizes: Sequence[int]) -> int:
+    """The size with which something takes the least time, at its second call."""
+    seconds = {}
+    for size in sizes:
+        run(size)
+        start = time.perf_counter()
+        run(size)
+        seconds[size] = time.perf_counter() - start
+    return min(seconds, key=lambda size: seconds[size])
+
+
+def peak_mib() -> float:
+    """Peak memory of this process: on Linux without that of the process that started it."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (20 if sys.platform == "darwin" else 10)
+
+
+def serve(make: Callable[[Work, np.ndarray], Turn]) -> None:
+    """Be a contestant: to be called when all has been imported.
+
+    Args:
+        make: of the work and its data, what a turn does.
+    """
+    imported = time.perf_counter()
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no answer
+    work = Work.read(sys.argv[1])
+    x = work.load()
+    start = time.perf_counter()
+    turn = make(work, x)
+    turn(0, 1)
+    first = time.perf_counter() - start
+    ready = {"ready": True, "import_seconds": imported - STARTED, "first_step_seconds": first}
+    print(json.dumps(ready), file=answers)
+    for line in sys.stdin:
+        seconds, value = turn(**json.loads(line))
+        print(json.dumps({"seconds": seconds, "value": value, "peak_mib": peak_mib()}), file=answers)

@@ -1,0 +1,139 @@
+"""Contestants as processes, and their turns: one works, the others sleep."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+CONTESTANTS = Path(__file__).parent / "contestants"
+REST = 0.05
+"""Seconds between turns: threads that spin after their work have gone to sleep."""
+T = TypeVar("T")
+
+
+class Contestant(NamedTuple):
+    """Who takes part."""
+
+    name: str
+    script: str
+    options: Mapping[str, Any] = {}
+    is_peer: bool = False
+    """Whether it lives in the environment of the peers."""
+
+    def python(self, peers: Path) -> str:
+        return str(peers) if self.is_peer else sys.executable
+
+
+class Answer(NamedTuple):
+    """What a contestant says of a turn."""
+
+    seconds: float
+    value: float
+    peak_mib: float
+
+
+class Worker:
+    """A running contestant.
+
+    Args:
+        contestant: who.
+        work: fields of ``protocol.Work``.
+        peers: Python of the peers' environment.
+        environment: variables to set besides.
+    """
+
+    def __init__(
+        self, contestant: Contestant, work: Mapping[str, Any], peers: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.contestant = contestant
+        variables = dict(os.environ)
+        if contestant.is_peer:
+            variables.pop("GOMP_SPINCOUNT", None)  # make sets it for this project; peers run with their defaults
+        else:
+            variables.setdefault("GOMP_SPINCOUNT", "1000")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [
+                contestant.python(peers),
+                str(CONTESTANTS / contestant.script),
+                json.dumps({**work, "options": contestant.options}),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            bufsize=1,
+            env=variables | dict(environment or {}),
+        )
+
+    def ready(self) -> dict[str, float]:
+        """Wait until it has taken its first step: seconds of the import and of that step."""
+        return self._answer()
+
+    def turn(self, seed: int, steps: int) -> Answer:
+        assert self._process.stdin is not None
+        time.sleep(REST)
+        print(json.dumps({"seed": seed, "steps": steps}), file=self._process.stdin, flush=True)
+        return Answer(**self._answer())
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._errors.seek(0)
+            said = "".join(self._errors.readlines()[-15:])
+            raise RuntimeError(f"{self.contestant.name} ended with status {self._process.returncode}:\n{said}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End it: it reads the end of its input."""
+        self._process.communicate()
+        self._errors.close()
+
+
+@contextmanager
+def running(
+    contestants: Sequence[Contestant],
+    work: Mapping[str, Any],
+    peers: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[dict[str, Worker]]:
+    """Contestants by name, all of them ready."""
+    with ExitStack() as stack:
+        workers = {}
+        for contestant in contestants:
+            workers[contestant.name] = Worker(contestant, work, peers, environment)
+            stack.callback(workers[contestant.name].close)
+        for worker in workers.values():
+            worker.ready()
+        yield workers
+
+
+def interleaved(
+    pairs: Sequence[tuple[str, str]], take: Callable[[str, int], T], repetitions: int
+) -> dict[tuple[str, str], list[tuple[T, T]]]:
+    """Turns of each pair as neighbours, which take turns at who is first.
+
+    Args:
+        pairs: names, ours before the peer's.
+        take: a turn of a name, in a repetition.
+        repetitions: of each pair.
+    """
+    found: dict[tuple[str, str], list[tuple[T, T]]] = {pair: [] for pair in pairs}
+    for repetition in range(1, repetitions + 1):
+        for ours, peer in pairs:
+            if repetition % 2:
+                own, other = take(ours, repetition), take(peer, repetition)
+            else:
+                other, own = take(peer, repetition), take(ours, repetition)
+            found[ours, peer].append((own, other))
+    return found

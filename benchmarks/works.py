@@ -1,0 +1,173 @@
+"""What is compared with what: works, contestants, and the ratio that each comparison is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from turns import Contestant
+
+OURS = Contestant("ours, compiled", "ours.py", {"compile": "on"})
+OURS_BF16 = Contestant("ours, compiled, bf16-mixed", "ours.py", {"compile": "on", "precision": "bf16-mixed"})
+OURS_EAGER = Contestant("ours, eager", "ours.py", {"compile": "off"})
+SVI = Contestant("pyro.infer.SVI, default settings", "svi.py", {"validation": True, "frozen": False})
+SVI_OFF = Contestant("pyro.infer.SVI, validation off", "svi.py", {"validation": False, "frozen": False})
+SVI_FROZEN = Contestant(
+    "pyro.infer.SVI, default settings, decoder frozen", "svi.py", {"validation": True, "frozen": True}
+)
+SVI_OFF_FROZEN = Contestant(
+    "pyro.infer.SVI, validation off, decoder frozen", "svi.py", {"validation": False, "frozen": True}
+)
+HAND = Contestant("hand-written PyTorch, Adam", "hand.py")
+HAND_FUSED = Contestant("hand-written PyTorch, fused Adam", "hand.py", {"fused": True})
+HAND_COMPILED = Contestant(
+    "hand-written PyTorch, fused Adam, torch.compile of the loss", "hand.py", {"fused": True, "compile": True}
+)
+HAND_GRAPH = Contestant("hand-written PyTorch in a CUDA graph", "hand.py", {"graph": True})
+HAND_EVIDENCE = Contestant("hand-written PyTorch, eager", "hand.py")
+PRODUCTS = Contestant("the decoder's matrix products alone", "hand.py", {"products": True})
+NUMPYRO = Contestant("NumPyro, jit and scan", "jitted.py", is_peer=True)
+JAX = Contestant("JAX, jit", "jitted.py", is_peer=True)
+PYTHAE = Contestant("pythae, BaseTrainer.train_step", "pythae_trainer.py", is_peer=True)
+
+
+NUM_SAMPLES = 5000
+
+
+class Comparison(NamedTuple):
+    """A row of the results."""
+
+    ours: Contestant
+    peer: Contestant
+    at_most: float | None = None
+    variant: str = ""
+    """Of the work, where ours is not as usual."""
+
+
+class Work(NamedTuple):
+    """Comparisons in the same run."""
+
+    title: str
+    settings: Mapping[str, Any]
+    """Fields of ``protocol.Work``."""
+    comparisons: tuple[Comparison, ...]
+    steps: int = 1
+    """In a turn."""
+    each_step: bool = False
+    """Whether seconds are those of a step."""
+    repetitions: int = 9
+    value: str = "mean loss of the second turn, nats per datum"
+    """What contestants must agree about."""
+    needs_gpu: bool = False
+
+    def contestants(self) -> list[Contestant]:
+        """Each of them once."""
+        found = [contestant for each in self.comparisons for contestant in (each.ours, each.peer)]
+        return [contestant for i, contestant in enumerate(found) if contestant not in found[:i]]
+
+    def name(self, comparison: Comparison) -> str:
+        """The work of a row."""
+        return self.title + (f", {comparison.variant}" if comparison.variant else "")
+
+
+def training(title: str, settings: Mapping[str, Any], steps: int, *comparisons: Comparison, **more: Any) -> Work:
+    return Work(title, {"kind": "step", **settings}, comparisons, steps, each_step=True, **more)
+
+
+WORKS = {
+    "step": training(
+        "training step, vae 784-400-20, batch 128",
+        {},
+        150,
+        Comparison(OURS, SVI, 0.40),
+        Comparison(OURS, SVI_OFF),
+        Comparison(OURS, HAND),
+        Comparison(OURS, HAND_FUSED, 0.90),
+        Comparison(OURS, HAND_COMPILED),
+        Comparison(OURS, NUMPYRO, 1.10),
+        Comparison(OURS, PYTHAE, 0.25),
+        Comparison(OURS_BF16, NUMPYRO, 0.95, variant="bf16-mixed"),
+        Comparison(OURS_EAGER, SVI, variant="eager"),
+        Comparison(OURS_EAGER, SVI_OFF, variant="eager"),
+    ),
+    "large": training(
+        "training step, vae 784-512-512-64, batch 512",
+        {"hidden": (512, 512), "latent_dim": 64, "batch_size": 512},
+        40,
+        Comparison(OURS, HAND_FUSED, 1.00),
+        Comparison(OURS, NUMPYRO, 1.00),
+    ),
+    "iwae": Work(
+        "IWAE, 5000 draws each of 100 data, vae 784-400-20",
+        {"kind": "iwae", "num_data": 100},
+        (Comparison(OURS, HAND_EVIDENCE, 0.50), Comparison(OURS, JAX, 0.60)),
+        value="mean log evidence, nats per datum",
+    ),
+    "lambda": Work(
+        "200 steps in lambda of 1000 data, vae 784-400-20",
+        {"kind": "lambda", "num_data": 1000, "learning_rate": 0.1},
+        (
+            Comparison(OURS, SVI, 0.30),
+            Comparison(OURS, SVI_OFF),
+            Comparison(OURS, SVI_FROZEN, 0.30),
+            Comparison(OURS, SVI_OFF_FROZEN),
+        ),
+        steps=200,
+        repetitions=5,
+        value="mean ELBO afterwards, nats per datum",
+    ),
+    "gpu128": training(
+        "training step, vae 784-400-20, batch 128, GPU",
+        {"device": "cuda"},
+        300,
+        Comparison(OURS, SVI, 0.10),
+        Comparison(OURS, HAND_GRAPH, 1.10),
+        needs_gpu=True,
+    ),
+    "gpu1024": training(
+        "training step, vae 784-400-20, batch 1024, GPU",
+        {"device": "cuda", "batch_size": 1024},
+        300,
+        Comparison(OURS, SVI),
+        Comparison(OURS, HAND_GRAPH),
+        needs_gpu=True,
+    ),
+    "gpu-iwae": Work(
+        "IWAE, 5000 draws each of 10,000 data, vae 784-400-20, GPU",
+        {"kind": "iwae", "device": "cuda", "num_data": 10_000},
+        (Comparison(OURS, HAND_EVIDENCE),),
+        repetitions=3,
+        value="mean log evidence, nats per datum",
+        needs_gpu=True,
+    ),
+}
+
+FIT = "default `make fit`, wall clock"
+FIT_PEER = "the same with --compile off"
+FIT_AT_MOST = 1.05
+FIT_REPETITIONS = 3
+
+COLD = (OURS_EAGER, OURS, SVI, HAND_FUSED, HAND_COMPILED, NUMPYRO)
+"""Whose import and first step are timed, each alone; those that compile with an empty cache and with a filled one."""
+COMPILING = (OURS, HAND_COMPILED)
+COLD_REPETITIONS = 3
+
+GROWING = (OURS, HAND_FUSED, NUMPYRO)
+GROWTH: dict[str, tuple[tuple[Mapping[str, Any], int, int], ...]] = {
+    "batch": tuple(({"batch_size": n}, n, steps) for n, steps in ((32, 300), (128, 150), (512, 40), (2048, 12))),
+    "width of the hidden layers": tuple(
+        ({"hidden": (n,)}, n, steps) for n, steps in ((100, 300), (400, 150), (1600, 30))
+    ),
+    "particles": tuple(({"num_particles": n}, n, steps) for n, steps in ((1, 150), (8, 40), (64, 6))),
+}
+"""Fields that change, what they are said to be, and the steps in a turn."""
+GROWTH_REPETITIONS = 3
+
+PARTS = (*WORKS, "fit", "cold", "growth")
+"""What can be run by itself."""
+
+
+def titles() -> list[str]:
+    """Works of all rows, in order."""
+    found = [work.name(each) for work in WORKS.values() for each in work.comparisons]
+    return list(dict.fromkeys([*found, FIT]))
