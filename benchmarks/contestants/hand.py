@@ -95,7 +95,11 @@ def captured(
 
 
 def evidence(work: Work, encoder: nn.Module, decoder: nn.Module, x: np.ndarray) -> Turn:
-    """Importance-weighted; as many draws at once as is fastest."""
+    """Importance-weighted; as many draws at once as is fastest.
+
+    The likelihood is PyTorch's own function of bits and logits, or a form of it that takes fewer passes over memory.
+    """
+    likelihood = log_likelihood if work.options.get("softplus") else by_cross_entropy
     data = torch.from_numpy(x).to(work.device)
 
     @torch.no_grad()
@@ -105,7 +109,7 @@ def evidence(work: Work, encoder: nn.Module, decoder: nn.Module, x: np.ndarray) 
         for k in passes(num_samples, at_once):
             noise = torch.randn((k, *loc.shape), device=loc.device)
             z = loc + scale * noise
-            log_weights.append(log_likelihood(decoder(z), data) + 0.5 * (noise * noise - z * z).sum(-1) + log_scale)
+            log_weights.append(likelihood(decoder(z), data) + 0.5 * (noise * noise - z * z).sum(-1) + log_scale)
         return float((torch.cat(log_weights).logsumexp(0) - math.log(num_samples)).mean())
 
     best = fastest(lambda at_once: estimate(work.num_samples // 20, at_once), draws_at_once(work))
@@ -117,6 +121,10 @@ def evidence(work: Work, encoder: nn.Module, decoder: nn.Module, x: np.ndarray) 
         return clock(work.device) - start, value
 
     return turn
+
+
+def by_cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
+    return -functional.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
 
 
 def products(work: Work, decoder: nn.Sequential) -> Turn:

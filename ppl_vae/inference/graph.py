@@ -47,7 +47,7 @@ class Graph(NamedTuple):
 
     def __call__(self, *inputs: Tensor) -> Outputs:
         """The function's outputs; tensors that it changes in place are changed."""
-        with torch.no_grad():
+        with torch.no_grad(), torch._C.DisableTorchFunction():  # modes have had their say in the trace
             return tuple(self.run([*inputs, *self.captured]))
 
 
