@@ -229,7 +229,7 @@ def _plan(
                 f"the log weights of {program.name}",
                 lambda *batch: (source(batch, num_draws),),
                 batch,
-                static=num_draws,
+                static=(names == ["prior"], num_draws),
                 times=settings.num_samples // at_once,
                 saves=SAVED_A_PASS,
             )
@@ -258,7 +258,7 @@ def _proposing(compiler: Compiler, path: Path, batch: Batch, settings: Settings)
         *end, acceptance = compiler(
             "a transition",
             function,
-            (torch.as_tensor(beta).to(point.u), step_size, *point, *batch),
+            (torch.as_tensor(beta, dtype=torch.double).to(point.u), step_size, *point, *batch),
             eager=lambda *_: _flattened(trajectory(log_densities, point, beta, step_size, num_leapfrog)),
             times=settings.num_temperatures,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,7 +15,7 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.inference.graph import Function, Graph, Outputs, Untraceable, compiled
 
 Compile = Literal["auto", "on", "off"]
-REPAID_BY = 15.0
+REPAID_BY = 10.0
 """Seconds to save for which compiling pays: it takes 2 to 8 s, and training may stop early."""
 RARE = 10
 """A batch of a size that is so many times rarer than another, such as the last of an epoch, has no graph of its own."""
@@ -199,10 +200,12 @@ def _difference(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
     """
     sizes = [_norm(expected) for _, expected in pairs]
     floor = 1e-3 * max(sizes, default=0.0)
+    if not all(torch.equal(mine.isfinite(), expected.isfinite()) for mine, expected in pairs):
+        return math.inf
     found = [_norm(mine - expected) for mine, expected in pairs]
     return max((off / (size + floor) if off else 0.0 for off, size in zip(found, sizes, strict=True)), default=0.0)
 
 
 def _norm(tensor: Tensor) -> float:
-    """In double precision; what is not finite on both sides, minus infinity less itself, counts as nothing."""
+    """In double precision; minus infinity less itself counts as nothing."""
     return float(tensor.double().nan_to_num(0.0, 0.0, 0.0).norm())
