@@ -199,7 +199,7 @@ def _plan(
 
         def annealed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
             path = annealing_path(program, batch, settings.start)
-            propose = _proposing(compiler, path, batch, settings)
+            propose = _proposing(compiler, program, path, batch, settings)
             return {
                 "ais": ais(
                     path.draw,
@@ -229,6 +229,7 @@ def _plan(
                 f"the log weights of {program.name}",
                 lambda *batch: (source(batch, num_draws),),
                 batch,
+                module=program.module,
                 static=(names == ["prior"], num_draws),
                 times=settings.num_samples // at_once,
                 saves=SAVED_A_PASS,
@@ -241,7 +242,7 @@ def _plan(
     return room.rows(), settings.num_samples, weighed
 
 
-def _proposing(compiler: Compiler, path: Path, batch: Batch, settings: Settings) -> Propose | None:
+def _proposing(compiler: Compiler, program: Program, path: Path, batch: Batch, settings: Settings) -> Propose | None:
     """Trajectories as a graph; None where the path cannot be one."""
     if path.of_batch is None:
         return None
@@ -260,6 +261,7 @@ def _proposing(compiler: Compiler, path: Path, batch: Batch, settings: Settings)
             function,
             (torch.as_tensor(beta, dtype=torch.double).to(point.u), step_size, *point, *batch),
             eager=lambda *_: _flattened(trajectory(log_densities, point, beta, step_size, num_leapfrog)),
+            module=program.module,
             times=settings.num_temperatures,
         )
         return Point(*end), acceptance
@@ -310,7 +312,7 @@ def _bdmc(
                         settings.annealing,
                         first_datum=first,
                         progress=progress,
-                        propose=_proposing(compiler, path, batch, settings),
+                        propose=_proposing(compiler, program, path, batch, settings),
                     )
                 )
     return {"bdmc": _join(parts)}

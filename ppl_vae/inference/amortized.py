@@ -93,6 +93,6 @@ def amortized_steps(
     if baseline == "decaying-average" and compiler is not None:
         compiler.refuse(name, "its baseline goes from one step to the next")
         compiler = None
-    ascend = Ascent(name, optimizer, compiler, clip_norm=clip_norm)
+    ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=clip_norm)
     for batch in batches:
         yield Step(ascend(objective, *batch), len(batch[0]))

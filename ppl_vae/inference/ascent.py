@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.graph import Outputs
@@ -89,6 +89,7 @@ class Ascent:
         name: of the step, in messages.
         optimizer: over the parameters.
         compiler: makes a graph of the whole step, from the objective to the new parameters, of a ``torch.optim.Adam``.
+        module: what the objective runs.
         clip_norm: gradients whose norm, over all parameters together, is larger are scaled down to it; None never does.
 
     Example:
@@ -106,9 +107,10 @@ class Ascent:
         optimizer: torch.optim.Optimizer,
         compiler: Compiler | None = None,
         *,
+        module: nn.Module | None = None,
         clip_norm: float | None = None,
     ) -> None:
-        self.name, self.optimizer, self.clip_norm = name, optimizer, clip_norm
+        self.name, self.optimizer, self.module, self.clip_norm = name, optimizer, module, clip_norm
         self.compiler = compiler or Compiler("off")
         self.adam = Adam.of(optimizer) if self.compiler.mode != "off" else None
         if self.adam is None:
@@ -131,6 +133,7 @@ class Ascent:
             (self._table[number], *inputs),
             eager=lambda rates, *batch: self._by_python(objective, batch),
             compared=self.adam.means,
+            module=self.module,
         )
         return value
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.inference.graph import Function, Graph, Outputs, Untraceable, compiled
@@ -111,6 +111,7 @@ class Compiler:
         *,
         eager: Function | None = None,
         compared: Collection[Tensor] = (),
+        module: nn.Module | None = None,
         static: Hashable = None,
         times: int = 1,
         saves: float = SAVED,
@@ -124,6 +125,7 @@ class Compiler:
             eager: what does the same faster by Python.
             compared: tensors which the function changes, linear in what it computes, such as a mean of gradients: they
                 are compared beside the outputs.
+            module: what the function runs.
             static: what the function depends on beside tensors, such as a number of draws.
             times: calls for each visit of a batch.
             saves: seconds that a graph saves in each, about.
@@ -131,7 +133,7 @@ class Compiler:
         key = (name, static, tuple((tensor.shape, tensor.dtype) for tensor in inputs))
         graph = self._known.get(key)
         if graph is None and name not in self._refused and self.repays(len(inputs[-1]), times, saves):
-            graph = self._make(key, function, inputs)
+            graph = self._make(key, function, inputs, module)
         if graph is None or name in self._refused:
             return (eager or function)(*inputs)
         graph.calls += 1
@@ -164,10 +166,12 @@ class Compiler:
         )
         return expected
 
-    def _make(self, key: Key, function: Function, inputs: Sequence[Tensor]) -> _Counted | None:
+    def _make(
+        self, key: Key, function: Function, inputs: Sequence[Tensor], module: nn.Module | None
+    ) -> _Counted | None:
         name = key[0]
         try:
-            self._known[key] = _Counted(compiled(function, inputs))
+            self._known[key] = _Counted(compiled(function, inputs, module))
         except Untraceable as error:
             self.refuse(name, str(error))
             return None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
@@ -51,7 +51,7 @@ class Graph(NamedTuple):
             return tuple(self.run([*inputs, *self.captured]))
 
 
-def compiled(function: Function, inputs: Sequence[Tensor]) -> Graph:
+def compiled(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Graph:
     """Trace and compile a function for inputs of these shapes.
 
     On a CPU the graph is compiled by Inductor to C++. On a GPU it is compiled by Inductor where Triton is there, and
@@ -60,6 +60,7 @@ def compiled(function: Function, inputs: Sequence[Tensor]) -> Graph:
     Args:
         function: of the inputs. It may differentiate (``torch.autograd.grad``), and change what it refers to in place.
         inputs: examples; nothing is computed with their values, and no tensor changes.
+        module: what the function runs. It may change its tensors in place, but not put others in their place.
 
     Raises:
         Untraceable: the function is no graph of tensor operations, or there is nothing here to compile it.
@@ -73,7 +74,7 @@ def compiled(function: Function, inputs: Sequence[Tensor]) -> Graph:
         >>> graph(torch.ones(3)), graph(torch.ones(3)), total
         ((tensor([2., 2., 2.]),), (tensor([2., 2., 2.]),), tensor(6.))
     """
-    traced = trace(function, inputs)
+    traced = trace(function, inputs, module)
     example = [tensor.detach() for tensor in (*inputs, *traced.captured)]
     captured = example[len(inputs) :]
     if example and example[0].is_cuda:
@@ -81,29 +82,29 @@ def compiled(function: Function, inputs: Sequence[Tensor]) -> Graph:
     return Graph(_inductor(traced.module, example), captured)
 
 
-def trace(function: Function, inputs: Sequence[Tensor]) -> Traced:
+def trace(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Traced:
     """The graph of a function, and the tensors that it refers to.
 
     Raises:
-        Untraceable: Python looks at the value of a tensor, or draws random numbers of its own.
+        Untraceable: Python looks at the value of a tensor, draws random numbers of its own, or remembers something.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
     detached = [tensor.detach() for tensor in inputs]
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with _explained(), _no_draws_by_python(), mode, _Unchanged(mode) as unchanged:
-        module = make_fx(function)(*(mode.from_tensor(tensor, static_shapes=True) for tensor in detached))
-    captured = _lifted(module, unchanged.originals)
+    with _explained(), _no_draws_by_python(), _no_memory(module), mode, _Unchanged(mode) as unchanged:
+        graph = make_fx(function)(*(mode.from_tensor(tensor, static_shapes=True) for tensor in detached))
+    captured = _lifted(graph, unchanged.originals)
     with _explained():
-        functional = torch.func.functionalize(module, remove="mutations")
+        functional = torch.func.functionalize(graph, remove="mutations")
         with _settings():
-            module = make_fx(functional, tracing_mode="fake", decomposition_table=_decompositions())(
+            graph = make_fx(functional, tracing_mode="fake", decomposition_table=_decompositions())(
                 *detached, *(tensor.detach() for tensor in captured)
             )
-    module.graph.eliminate_dead_code()
-    module.recompile()
-    return Traced(module, captured)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return Traced(graph, captured)
 
 
 @contextmanager
@@ -118,6 +119,23 @@ def _no_draws_by_python() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextmanager
+def _no_memory(module: nn.Module | None) -> Iterator[None]:
+    """Modules' attributes stay what they are; a function that sets one is no graph, which would leave it alone."""
+    parts = list(module.modules()) if module is not None else []
+    held = [(part, values, dict(values)) for part in parts for values in (vars(part), part._buffers, part._parameters)]
+    try:
+        yield
+        for part, values, before in held:
+            for name in values:
+                if name not in before or values[name] is not before[name]:
+                    raise Untraceable(f"it sets {type(part).__name__}.{name}, which a graph would leave as it is")
+    finally:
+        for _, values, before in held:
+            values.clear()
+            values.update(before)
 
 
 class _Unchanged(TorchDispatchMode):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.families import Family
@@ -76,6 +76,7 @@ def refine(
     gradient: Gradient = "reparam",
     baseline: Baseline = "leave-one-out",
     compiler: Compiler | None = None,
+    module: nn.Module | None = None,
 ) -> Rows:
     r"""Ascend the ELBO of every datum in its own lambda, theta fixed.
 
@@ -109,6 +110,7 @@ def refine(
         compiler: runs the steps of all data together as a graph, with the gradient along the path; for one compiler
             ``log_joint`` and the family are always the same. When half of the data have converged, the steps of the
             rest are Python's.
+        module: what ``log_joint`` runs.
 
     Returns:
         Rows: where each datum has come to. A datum whose gradient is not finite does not move.
@@ -143,7 +145,7 @@ def refine(
         elif compiler is None or moving.which is not None:
             moving = moving.stepped(_gradient(log_joint, family, moving, noise), rates[step])
         else:
-            moving = _as_graph(log_joint, family, moving, noise, rates[step], compiler, num_steps)
+            moving = _as_graph(log_joint, family, moving, noise, rates[step], compiler, num_steps, module)
         if (step + 1) % WINDOW == 0 and step + 1 < num_steps:
             moving = moving.judged(tolerance)
             going = moving.calm[:, 0] < CALM
@@ -164,6 +166,7 @@ def _as_graph(
     rate: Tensor,
     compiler: Compiler,
     num_steps: int,
+    module: nn.Module | None,
 ) -> _Moving:
     """A step of all data along the path; a graph's inputs stay as they are, so that it has copies of them."""
     size = len(Rows._fields)
@@ -176,7 +179,7 @@ def _as_graph(
 
     inputs = (rate, noise, moving.last, moving.gain, moving.calm, *moving.rows, *moving.data)
     name = f"a step in lambda ({type(family).__name__.lower()})"
-    last, gain, *rows = compiler(name, stepped, inputs, times=num_steps)
+    last, gain, *rows = compiler(name, stepped, inputs, module=module, times=num_steps)
     return moving._replace(rows=Rows(*rows), last=last, gain=gain)
 
 

@@ -59,7 +59,7 @@ def infer(
         return space.log_joint(data, u, slope=local.gradient == "reparam")
 
     with space.program.scope(training=False):
-        return refine(log_joint, family, rows, batch, **local._asdict(), compiler=compiler)
+        return refine(log_joint, family, rows, batch, **local._asdict(), compiler=compiler, module=space.program.module)
 
 
 def at_prior(space: LatentSpace, family: Family, batch: Batch) -> Rows:
@@ -121,7 +121,9 @@ def per_sample_steps(
     def objective(lam: Tensor, *batch: Tensor) -> Tensor:
         return elbo_at(space, family, batch, lam, local.num_particles) + global_term(program)
 
-    ascend = Ascent(f"the step of {program.name} in theta", optimizer, compiler, clip_norm=clip_norm)
+    ascend = Ascent(
+        f"the step of {program.name} in theta", optimizer, compiler, module=program.module, clip_norm=clip_norm
+    )
     for *data, numbers in batches:
         batch = tuple(data)
         rows = at_prior(space, family, batch)

@@ -97,7 +97,7 @@ def semi_amortized_steps(
         if compiler is not None:
             compiler.refuse(name, "the refined objective is too large for a graph")
         compiler = None
-    ascend = Ascent(name, optimizer, compiler, clip_norm=clip_norm)
+    ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=clip_norm)
     for batch in batches:
         if encoder_objective == "refined":
             value = ascend(refined, *batch)

@@ -112,13 +112,12 @@ class GlobalPosterior(nn.Module):
 
     Attributes:
         names: of the latents.
-        log_ratio: log p(w) - log q(w) of the last run's draws, ``(K,)`` or a scalar.
     """
 
     def __init__(self, sites: dict[str, Any], num_data: int) -> None:
         super().__init__()
         self.names = tuple(sites)
-        self.log_ratio: Tensor = torch.zeros(())
+        self._last: list[Tensor] = [torch.zeros(())]
         self._at_mean = False
         self.num_data: Tensor
         self.register_buffer("num_data", torch.tensor(float(num_data)))
@@ -139,7 +138,12 @@ class GlobalPosterior(nn.Module):
         """Global latents take draws, one for each draw of the local ones, and are seen no more."""
         with _Globals(self) as handler:
             yield
-        self.log_ratio = handler.log_ratio
+        self._last[0] = handler.log_ratio
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """log p(w) - log q(w) of the last run's draws, ``(K,)`` or a scalar."""
+        return self._last[0]
 
     @contextmanager
     def at_mean(self) -> Iterator[None]:

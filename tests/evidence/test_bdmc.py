@@ -69,9 +69,9 @@ def test_both_directions_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) ->
     """The reverse chains meet every temperature with the step size that the forward chains had there."""
     taken: list[tuple[float, Tensor]] = []
 
-    def spy(log_densities, point, beta, step_size, num_leapfrog):
+    def spy(log_densities, point, beta, step_size, num_leapfrog, propose):
         taken.append((beta, step_size))
-        return move(log_densities, point, beta, step_size, num_leapfrog)
+        return move(log_densities, point, beta, step_size, num_leapfrog, propose)
 
     case = LinearGaussian(3, 2)
     with seeded(3):

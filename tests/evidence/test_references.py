@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ppl_vae.estimator import Settings
 from ppl_vae.estimator.estimators import estimate
 from ppl_vae.evidence import Annealing, Evidence, bdmc
+from ppl_vae.inference import Compiler
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, Program, annealing_path, seeded, simulate
 
@@ -88,7 +89,7 @@ def estimated(module: nn.Module, batch: Batch, name: str, seed: int = 3, **setti
         return zip(*(tensor.split(size) for tensor in batch), strict=True)
 
     with program.scope(training=False):
-        found = estimate(program, template, batches, len(batch[0]), [name], Settings(**settings), seed)
+        found = estimate(program, template, batches, len(batch[0]), [name], Settings(**settings), seed, Compiler())
     return found[name].evidence
 
 

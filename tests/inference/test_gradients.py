@@ -21,7 +21,7 @@ from ppl_vae.inference.families import Diagonal, Family, Full, make_family
 from ppl_vae.inference.local import Rows, refine
 from ppl_vae.inference.objectives import DECAY, leave_one_out
 from ppl_vae.models.factor_analysis import FactorAnalysis
-from ppl_vae.program import LatentSpace, Program, WeightedDraws, seeded, with_lambda, without_guide
+from ppl_vae.program import Batch, LatentSpace, Program, WeightedDraws, seeded, with_lambda, without_guide
 
 SIGMAS = 5
 """Standard errors that a mean may be off: each test compares fewer than 100 numbers, at odds below 1e-4 together."""
@@ -174,7 +174,7 @@ def test_a_decaying_average_has_the_steps_before_and_not_this_one(where: Any, mo
         recorded(Program(factor_analysis()), (normal(3, 4),), 6, **options)
     else:
         with seeded(0):
-            refine(quadratic, Diagonal(2), Rows.at(torch.zeros(5, 4).double()), num_steps=6, **options)
+            refine(quadratic, Diagonal(2), Rows.at(torch.zeros(5, 4).double()), NUMBERS, num_steps=6, **options)
     assert len(seen) == 6
     assert (seen[0][0] != seen[0][1]).all()  # it begins with draws of its own
     for (signal, before), (_, after) in pairwise(seen):
@@ -247,11 +247,12 @@ def test_the_score_function_where_the_support_has_a_parameter(family: str) -> No
 # ------------------------------------------------------------------------------------------ per datum
 
 
-def quadratic(u: Tensor, rows: Tensor | None) -> Tensor:
-    """log p(x, u) of five data: posteriors N(m_i, s_i^2), and an evidence far from zero."""
-    loc, scale = torch.linspace(-2, 2, 5).double(), torch.linspace(0.3, 1.5, 5).double()
-    if rows is not None:
-        loc, scale = loc[rows], scale[rows]
+NUMBERS = (torch.arange(5),)
+
+
+def quadratic(u: Tensor, data: Batch) -> Tensor:
+    """log p(x, u) of five data, which are their numbers: posteriors N(m_i, s_i^2), and an evidence far from zero."""
+    loc, scale = torch.linspace(-2, 2, 5).double()[data[0]], torch.linspace(0.3, 1.5, 5).double()[data[0]]
     return (-0.5 * ((u - loc[:, None]) / scale[:, None]).square()).sum(-1) - 50.0
 
 
@@ -262,9 +263,9 @@ def test_refine_ascends_by_the_score_function(family: str, gradient: str, baseli
     rows = Rows.at(chosen.start(torch.zeros(5, 2), torch.ones(5, 2)).double())
     options = {"num_steps": 300, "num_particles": 8, "gradient": gradient, "baseline": baseline}
     with seeded(0):
-        lam = refine(quadratic, chosen, rows, **options).lam
+        lam = refine(quadratic, chosen, rows, NUMBERS, **options).lam
         u = chosen.distribution(lam).sample((4000,))
-    log_weight = quadratic(u, None) - chosen.distribution(lam).log_prob(u)
+    log_weight = quadratic(u, NUMBERS) - chosen.distribution(lam).log_prob(u)
     # The bound falls short of the evidence by the divergence, which is what the last, small steps' noise leaves.
     exact = 2 * torch.linspace(0.3, 1.5, 5).double().log() + math.log(2 * math.pi) - 50.0
     assert (exact - log_weight.mean(0)).max() < 0.1
@@ -277,16 +278,14 @@ def test_a_datum_is_refined_as_if_it_were_alone(baseline: str) -> None:
     rows = Rows.at(family.start(torch.zeros(5, 2), torch.ones(5, 2)).double())
     options = {"num_steps": 120, "num_particles": 4, "gradient": "score-function", "baseline": baseline}
     with seeded(0):
-        together = refine(quadratic, family, rows, tolerance=0.5, **options)
+        together = refine(quadratic, family, rows, NUMBERS, tolerance=0.5, **options)
     assert (
         baseline == "none" or len(together.taken.unique()) > 1
     )  # some have stopped before others, and the average with them
     for i in range(5):
         with seeded(0):
-            alone = refine(
-                lambda u, _, i=i: quadratic(u, torch.tensor([i])), family, Rows(*(t[i : i + 1] for t in rows)),
-                tolerance=0.5, **options,
-            )  # fmt: skip
+            one = Rows(*(t[i : i + 1] for t in rows))
+            alone = refine(quadratic, family, one, (torch.tensor([i]),), tolerance=0.5, **options)
         torch.testing.assert_close(alone.lam, together.lam[i : i + 1])
 
 
@@ -295,14 +294,14 @@ def test_a_datum_without_a_finite_signal_does_not_move(baseline: str) -> None:
     family = Diagonal(2)
     rows = Rows.at(family.start(torch.zeros(5, 2), torch.ones(5, 2)).double())
 
-    def log_joint(u: Tensor, some: Tensor | None) -> Tensor:
-        return quadratic(u, some) + torch.tensor([0.0, -math.inf, 0.0, math.nan, 0.0])
+    def log_joint(u: Tensor, data: Batch) -> Tensor:
+        return quadratic(u, data) + torch.tensor([0.0, -math.inf, 0.0, math.nan, 0.0])
 
     options = {"num_steps": 20, "num_particles": 4, "gradient": "score-function", "baseline": baseline}
     with seeded(0):
-        got = refine(log_joint, family, rows, **options)
+        got = refine(log_joint, family, rows, NUMBERS, **options)
     with seeded(0):
-        without = refine(quadratic, family, rows, **options)
+        without = refine(quadratic, family, rows, NUMBERS, **options)
     torch.testing.assert_close(got.lam[[1, 3]], rows.lam[[1, 3]])
     torch.testing.assert_close(got.lam[[0, 2, 4]], without.lam[[0, 2, 4]])
 

@@ -24,13 +24,6 @@ from ppl_vae.program import Batch, LatentSpace, Program, seeded, simulate, witho
 FAMILIES: tuple[FamilyName, ...] = ("diagonal", "full", "flow")
 
 
-def log_joint_of(space: LatentSpace, batch: Batch) -> LogJoint:
-    def log_joint(u: Tensor, some: Tensor | None) -> Tensor:
-        return space.log_joint(batch if some is None else tuple(tensor[some] for tensor in batch), u)
-
-    return log_joint
-
-
 def cold(space: LatentSpace, family: Family, batch: Batch) -> Rows:
     with torch.no_grad():
         return Rows.at(family.start(*space.start(batch)))
@@ -38,7 +31,8 @@ def cold(space: LatentSpace, family: Family, batch: Batch) -> Rows:
 
 def found(space: LatentSpace, family: Family, batch: Batch, start: Rows | None = None, **how: Any) -> Rows:
     with seeded(1):
-        return refine(log_joint_of(space, batch), family, start or cold(space, family, batch), **how)
+        start = start or cold(space, family, batch)
+        return refine(lambda u, data: space.log_joint(data, u), family, start, batch, **how)
 
 
 # ------------------------------------------------------------------------------------------ closed forms
@@ -92,7 +86,7 @@ def test_a_diagonal_covariance_reaches_the_best_of_its_kind(factors: Any) -> Non
 def test_a_flow_goes_beyond_the_gaussian_that_it_starts_as() -> None:
     """Towards a posterior in the shape of a banana, u_2 about u_1 squared, whose log evidence is zero."""
 
-    def banana(u: Tensor, some: Tensor | None) -> Tensor:
+    def banana(u: Tensor, data: Batch) -> Tensor:
         bend = u[..., 1] - 0.5 * u[..., 0].square()
         return -0.5 * u[..., 0].square() - 0.5 * (bend / 0.3).square() - math.log(2 * math.pi * 0.3)
 
@@ -103,7 +97,7 @@ def test_a_flow_goes_beyond_the_gaussian_that_it_starts_as() -> None:
             start = Rows.at(family.start(torch.zeros(1, 2).double(), torch.ones(1, 2).double()))
             rows = refine(banana, family, start, num_steps=200, learning_rate=0.2, num_particles=8)
         u, log_q = family.draw(rows.lam, normal(20000, 1, 2))
-        elbos[kind] = (banana(u, None) - log_q).mean()
+        elbos[kind] = (banana(u, ()) - log_q).mean()
     assert -0.6 < elbos["full"] < elbos["flow"] - 0.1 < -0.1
 
 
@@ -169,13 +163,13 @@ def test_the_answer_for_a_datum_depends_on_no_other(factors: Any, kind: FamilyNa
     start = mostly_warm(family, posterior)
 
     def infer(data: Tensor) -> Rows:
-        def log_joint(u: Tensor, some: Tensor | None) -> Tensor:
-            off = u - mean[data if some is None else data[some]]
+        def log_joint(u: Tensor, data: Batch) -> Tensor:
+            off = u - mean[data[0]]
             return -0.5 * torch.einsum("kbi,ij,kbj->kb", off, precision, off)
 
         with seeded(1):
             rows = Rows.at(start[data])
-            return refine(log_joint, family, rows, num_steps=num_steps, learning_rate=0.2, tolerance=2.0)
+            return refine(log_joint, family, rows, (data,), num_steps=num_steps, learning_rate=0.2, tolerance=2.0)
 
     together = infer(torch.arange(20))
     assert kind != "full" or num_steps / 2 < together.taken.min() < together.taken.max()
@@ -197,10 +191,13 @@ def test_nor_does_it_where_a_program_is_asked(factors: Any) -> None:
         torch.testing.assert_close(alone.joined()[0], together.joined()[row], rtol=1e-8, atol=1e-8)
 
 
-def quadratic(u: Tensor, some: Tensor | None) -> Tensor:
-    """A posterior N(mean, 1) for each of four data."""
+NUMBERS = (torch.arange(4),)
+
+
+def quadratic(u: Tensor, data: Batch) -> Tensor:
+    """A posterior N(mean, 1) for each of four data, which are their numbers."""
     means = torch.tensor([0.0, 0.0, -3.0, 20.0]).double()
-    return -0.5 * (u[..., 0] - (means if some is None else means[some])).square()
+    return -0.5 * (u[..., 0] - means[data[0]]).square()
 
 
 def near() -> Rows:
@@ -211,7 +208,7 @@ def near() -> Rows:
 
 def refined(rows: Rows, log_joint: LogJoint = quadratic, **how: Any) -> Rows:
     with seeded(4):
-        return refine(log_joint, Diagonal(1), rows, **{"num_steps": 300, "learning_rate": 0.1, **how})
+        return refine(log_joint, Diagonal(1), rows, NUMBERS, **{"num_steps": 300, "learning_rate": 0.1, **how})
 
 
 def test_data_that_have_converged_do_not_move_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,9 +228,9 @@ def test_the_number_of_steps_is_what_was_taken_and_no_more() -> None:
     """All that is asked of the density, too: where half have converged, only the others are computed."""
     sizes = []
 
-    def counted(u: Tensor, some: Tensor | None) -> Tensor:
+    def counted(u: Tensor, data: Batch) -> Tensor:
         sizes.append(u.shape[1])
-        return quadratic(u, some)
+        return quadratic(u, data)
 
     rows = refined(near(), counted)
     assert sizes[: CALM * WINDOW] == [4] * CALM * WINDOW
@@ -256,9 +253,8 @@ def test_without_a_tolerance_all_steps_are_taken() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_gradient_that_is_not_finite_leaves_its_datum_where_it_is(bad: float) -> None:
-    def broken(u: Tensor, some: Tensor | None) -> Tensor:
-        spoiled = torch.arange(4) == 2 if some is None else some == 2
-        return quadratic(u, some) + torch.where(spoiled, bad, 0.0) * u[..., 0]
+    def broken(u: Tensor, data: Batch) -> Tensor:
+        return quadratic(u, data) + torch.where(data[0] == 2, bad, 0.0) * u[..., 0]
 
     rows, expected = refined(near(), broken), refined(near())
     assert torch.equal(rows.lam[2], near().lam[2])
@@ -272,9 +268,9 @@ def test_a_gradient_that_is_not_finite_leaves_its_datum_where_it_is(bad: float) 
 def test_a_gradient_that_is_not_finite_once_costs_a_step() -> None:
     calls = []
 
-    def broken(u: Tensor, some: Tensor | None) -> Tensor:
+    def broken(u: Tensor, data: Batch) -> Tensor:
         calls.append(1)
-        return quadratic(u, some) * (math.nan if len(calls) == 5 else 1.0)
+        return quadratic(u, data) * (math.nan if len(calls) == 5 else 1.0)
 
     rows = refined(near(), broken, num_steps=40)
     assert (rows.taken == 39).all()
@@ -297,7 +293,7 @@ def test_rows_are_one_tensor_and_back() -> None:
 def test_resumed_it_goes_on_with_its_moments() -> None:
     """With a constant rate, and without noise, ten steps and ten more are twenty; from zero moments they are not."""
 
-    def still(u: Tensor, some: Tensor | None) -> Tensor:  # pays no heed to the noise
+    def still(u: Tensor, data: Batch) -> Tensor:  # pays no heed to the noise
         return -0.5 * (u.mean(0, keepdim=True)[..., 0] - 3.0).square().expand(u.shape[:2])
 
     class Point:
@@ -346,24 +342,24 @@ def test_a_pace_is_a_share_of_the_rate() -> None:
             self.pace = torch.tensor([1.0, 0.25])
 
     with seeded(5):
-        rows = refine(quadratic, Slow(), near(), num_steps=1, learning_rate=0.2)
+        rows = refine(quadratic, Slow(), near(), NUMBERS, num_steps=1, learning_rate=0.2)
     step = (rows.lam - near().lam)[2:].abs()
     torch.testing.assert_close(step, torch.tensor([0.2, 0.05]).double().expand(2, 2), rtol=1e-6, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_the_generator_moves_by_one_draw() -> None:
     with seeded(6):
-        first = refine(quadratic, Diagonal(1), near(), num_steps=30)
+        first = refine(quadratic, Diagonal(1), near(), NUMBERS, num_steps=30)
         after = torch.rand(1)
     with seeded(6):
-        again = refine(quadratic, Diagonal(1), near(), num_steps=30)
+        again = refine(quadratic, Diagonal(1), near(), NUMBERS, num_steps=30)
         torch.rand(1)
     with seeded(6):
-        refine(quadratic, Diagonal(1), near(), num_steps=3, num_particles=7)
+        refine(quadratic, Diagonal(1), near(), NUMBERS, num_steps=3, num_particles=7)
         assert torch.rand(1) == after
     assert torch.equal(first.joined(), again.joined())
     with seeded(7):
-        assert not torch.equal(refine(quadratic, Diagonal(1), near(), num_steps=30).lam, first.lam)
+        assert not torch.equal(refine(quadratic, Diagonal(1), near(), NUMBERS, num_steps=30).lam, first.lam)
 
 
 def test_the_schedule_falls_with_a_cosine() -> None:

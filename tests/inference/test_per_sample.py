@@ -62,8 +62,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Rows, Rows]]:
     """Where each call of ``infer`` began and ended."""
     calls: list[tuple[Rows, Rows]] = []
 
-    def spy(space: LatentSpace, family: Family, batch: Batch, rows: Rows, local: LocalSteps) -> Rows:
-        calls.append((rows, infer(space, family, batch, rows, local)))
+    def spy(space: LatentSpace, family: Family, batch: Batch, rows: Rows, *how: Any) -> Rows:
+        calls.append((rows, infer(space, family, batch, rows, *how)))
         return calls[-1][1]
 
     for module in (per_sample, semi_amortized):
@@ -247,7 +247,7 @@ def test_a_guide_or_a_model_without_parameters(objective: EncoderObjective) -> N
 
 
 def log_joint_of(theta: Tensor) -> Callable[..., Tensor]:
-    def log_joint(u: Tensor, rows: Tensor | None = None) -> Tensor:
+    def log_joint(u: Tensor, data: Batch = ()) -> Tensor:
         return -0.25 * theta * (u - TARGET).pow(4).sum(-1) + torch.sin(u).prod(-1)
 
     return log_joint

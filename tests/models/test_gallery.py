@@ -8,6 +8,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from laws import How, assert_equals_pyro
 from scenarios import bits, normal
 from sklearn.decomposition import FactorAnalysis as SklearnFactorAnalysis
 from torch import nn
@@ -44,6 +45,22 @@ def test_is_short_and_found_by_its_name(name: str) -> None:
     assert cls.__module__ == f"ppl_vae.models.{name}"
     assert ".. math::" in cls.__doc__
     assert "Source:" in cls.__doc__
+
+
+@pytest.mark.parametrize(
+    ("dtype", "how"),
+    [
+        (torch.float64, "eager"),
+        (torch.float64, "traced"),
+        (torch.float32, "eager"),
+        (torch.float32, "compiled"),
+        pytest.param(torch.float64, "compiled", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("name", GALLERY)
+def test_value_and_gradients_are_trace_elbos(name: str, dtype: torch.dtype, how: How) -> None:
+    make, batch = GALLERY[name]
+    assert_equals_pyro(make, batch, dtype, [how])
 
 
 def test_runs_under_plain_pyro_svi(case: tuple[nn.Module, Batch]) -> None:

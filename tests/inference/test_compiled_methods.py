@@ -1,0 +1,374 @@
+"""Every method of inference, compiled: the numbers of Python, the same again, and on from where it was stopped."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from laws import traced
+from scenarios import normal
+from torch import Tensor, nn
+
+from ppl_vae.inference import (
+    Compile,
+    Compiler,
+    Epoch,
+    FamilyName,
+    LocalSteps,
+    Rows,
+    Step,
+    Table,
+    Training,
+    amortized_steps,
+    at_prior,
+    infer,
+    make_family,
+    per_sample_steps,
+    semi_amortized_steps,
+)
+from ppl_vae.program import Batch, LatentSpace, Program, seeded, without_guide
+
+X = normal(40, 4)
+
+
+class Noisy(nn.Module):
+    """Dropout, running averages, and a weight of the divergence that is a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4), nn.Dropout(0.3))
+        self.decoder = nn.Linear(2, 4)
+        self.register_buffer("weight", torch.tensor(1.0))
+
+    def change(self, z: Tensor) -> Any:
+        """What a decoded latent is multiplied with."""
+        return 1.0
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            with pyro.poutine.scale(scale=self.weight):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z) * self.change(z), 0.7).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)), pyro.poutine.scale(scale=self.weight):
+            loc, log_scale = self.encoder(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+
+def made(cls: type[nn.Module] = Noisy) -> Program:
+    with seeded(0):
+        return Program(cls().double())
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", traced)
+
+
+def assert_close(found: Iterable[Tensor], expected: Iterable[Tensor], tolerance: float = 1e-10) -> None:
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+# ------------------------------------------------------------------------------------------------------------ a run
+
+
+Run = tuple[list[Epoch], dict[str, Tensor]]
+
+
+def trained(mode: Compile, stops: Sequence[int] = (10,), anneals: bool = True) -> Run:
+    """Ten epochs of two batches of 16 and one of 8: what each yields, and the state of the program at the end.
+
+    The learning rate falls from epoch to epoch, and the divergence's weight rises.
+    """
+    rows: list[Epoch] = []
+    state = None
+    for stop in stops:
+        program, compiler = made(), Compiler(mode, say=pytest.fail)
+
+        def batches(seed: int, program: Program = program) -> Iterator[Batch]:
+            program.module.weight.fill_(0.1 * len(rows) if anneals else 1.0)
+            for some in torch.randperm(40, generator=torch.Generator().manual_seed(seed)).split(16):
+                yield (X[some],)
+
+        method = partial(amortized_steps, compiler=compiler, clip_norm=20.0)
+        training = Training(program, (X,), method, max_epochs=10, learning_rate=0.02)
+        if state is not None:
+            tensors, numbers = state
+            training.load_state({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
+        for row in training.epochs(batches):
+            rows.append(row)
+            if len(rows) == stop:
+                break
+        state = training.state()
+        assert compiler.graphs == ({"the step of Noisy"} if mode == "on" else set())
+    return rows, program.state((X,))
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Run]:
+    """By Python, and compiled by Inductor: once, again, and stopped after four epochs."""
+    return {
+        "python": trained("off"),
+        "compiled": trained("on"),
+        "again": trained("on"),
+        "resumed": trained("on", stops=(4, 10)),
+        "without annealing": trained("off", anneals=False),
+    }
+
+
+def test_thirty_compiled_steps_are_those_of_python(runs: dict[str, Run]) -> None:
+    """In double: what is yielded, and what is left, with dropout, clipping and a last, smaller batch."""
+    (rows, state), (expected, own) = runs["compiled"], runs["python"]
+    for row, other in zip(rows, expected, strict=True):
+        assert row.elbo_train == pytest.approx(other.elbo_train, rel=1e-10)
+        assert row.learning_rate == other.learning_rate
+    assert_close(state.values(), own.values())
+    assert state["module.encoder.1.num_batches_tracked"] == 30
+    assert not torch.equal(state["module.encoder.1.running_mean"], torch.zeros(4))
+    assert runs["without annealing"][0][-1].elbo_train != pytest.approx(rows[-1].elbo_train, rel=1e-2)
+
+
+@pytest.mark.parametrize("how", ["again", "resumed"])
+def test_it_repeats_itself_bit_for_bit(how: str, runs: dict[str, Run]) -> None:
+    (rows, state), (expected, own) = runs[how], runs["compiled"]
+    assert [row._replace(elbo_valid=0) for row in rows] == [row._replace(elbo_valid=0) for row in expected]
+    assert all(torch.equal(tensor, own[name]) for name, tensor in state.items())
+
+
+# ----------------------------------------------------------------------------------------------------- left to Python
+
+
+class Branches(Noisy):
+    def change(self, z: Tensor) -> Any:
+        if z.mean() > 0:
+            return 1.1
+        return 0.9
+
+
+class TakesAnItem(Noisy):
+    def change(self, z: Tensor) -> Any:
+        return 1 + 0.1 * z.mean().item()
+
+
+class LeavesPytorch(Noisy):
+    def change(self, z: Tensor) -> Any:
+        return 1 + 0.1 * float(np.tanh(z.detach().numpy()).mean())
+
+
+class DrawsByPython(Noisy):
+    def change(self, z: Tensor) -> Any:
+        return random.uniform(0.9, 1.1)
+
+
+class DrawsByNumpy(Noisy):
+    def change(self, z: Tensor) -> Any:
+        return np.random.uniform(0.9, 1.1)
+
+
+class Scheduled(Noisy):
+    """What the caller sets from step to step."""
+
+    now = 1.0
+
+    def change(self, z: Tensor) -> Any:
+        return self.now
+
+
+class Counts(Noisy):
+    """What the program counts itself."""
+
+    steps = 0
+
+    def change(self, z: Tensor) -> Any:
+        self.steps += self.training
+        return 1 + 0.1 * self.steps
+
+
+class Keeps(Noisy):
+    """A running average that is a new tensor every time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.zeros(2))
+
+    def change(self, z: Tensor) -> Any:
+        if self.training:
+            self.level = 0.9 * self.level + 0.1 * z.detach().mean(0)
+        return 1 + self.level.mean()
+
+
+DRAWS = "it draws from Python's or NumPy's random numbers, which a graph would freeze"
+LEFT: list[Any] = [
+    (Branches, "`if z.mean() > 0:`: Python looks at the value of a tensor"),
+    (TakesAnItem, "`return 1 + 0.1 * z.mean().item()`: Python looks at the value of a tensor"),
+    (LeavesPytorch, "`return 1 + 0.1 * float(np.tanh(z.detach().numpy()).mean())`: Python looks at the value of a"),
+    (DrawsByPython, DRAWS),
+    (DrawsByNumpy, DRAWS),
+    (Scheduled, "in call 2 its graph was off by"),
+    (Counts, "it sets Counts.steps, which a graph would leave as it is"),
+    (Keeps, "it sets Keeps.level, which a graph would leave as it is"),
+]
+
+
+def stepped(
+    program: Program, compiler: Compiler | None, steps: Callable[..., Iterator[Step]] = amortized_steps, **how: Any
+) -> list[Tensor]:
+    """What ten steps yield, and what they leave, generators included."""
+    optimizer = how.pop("optimizer", torch.optim.Adam)(program.parameters((X,)).values(), lr=0.01)
+    random.seed(5)
+    np.random.seed(5)
+
+    def batches() -> Iterator[Batch]:
+        for number in range(10):
+            program.module.now = 1 + 0.1 * number
+            yield (X[:16],) if number % 3 else (X[16:24],)
+
+    with seeded(6), program.scope(training=True):
+        values = [step.elbo for step in steps(program, batches(), optimizer, compiler=compiler, **how)]
+        drawn = torch.rand(2).double(), torch.tensor([random.random(), np.random.rand()])
+    return [*values, *program.state((X,)).values(), *drawn]
+
+
+@pytest.mark.parametrize(("cls", "why"), LEFT)
+def test_a_program_that_is_no_graph_has_the_numbers_of_python(cls: type[Noisy], why: str, quick: None) -> None:
+    """Bit for bit where it has never been one, and one line says which statement it is."""
+    said: list[str] = []
+    found = stepped(made(cls), Compiler("on", say=said.append))
+    if cls is Scheduled:  # found out in the second call, whose numbers are Python's as those before are the graph's
+        assert_close(found, stepped(made(cls), None), 1e-12)
+    else:
+        assert all(torch.equal(a, b) for a, b in zip(found, stepped(made(cls), None), strict=True))
+    assert len(said) == 1
+    assert said[0].startswith(f"the step of {cls.__name__} is not compiled: ")
+    assert why in said[0]
+    assert ("of test_compiled_methods.py, `" in said[0]) == ("`" in why)
+
+
+def encoder_of(program: Program) -> dict[str, Any]:
+    space, family = LatentSpace(without_guide(program), (X[:2],)), make_family("diagonal", 2)
+    return {
+        "space": space,
+        "family": family,
+        "encode": lambda batch: family.start(*space.start(batch, program.guide)),
+        "local": LocalSteps(2, 0.1),
+    }
+
+
+METHODS: dict[str, tuple[Callable[..., Iterator[Step]], dict[str, Any], str]] = {
+    "decaying average": (
+        amortized_steps,
+        {"gradient": "score-function", "baseline": "decaying-average"},
+        "its baseline goes from one step to the next",
+    ),
+    "another optimiser": (amortized_steps, {"optimizer": torch.optim.Adagrad}, "Adagrad is not the Adam"),
+    "refined": (semi_amortized_steps, {"encoder_objective": "refined"}, "the refined objective is too large"),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_is_no_graph_has_the_numbers_of_python(name: str, quick: None) -> None:
+    steps, how, why = METHODS[name]
+    said: list[str] = []
+    compiler, results = Compiler("on", say=said.append), []
+    for each in (compiler, None):
+        program = made()
+        more = encoder_of(program) if steps is semi_amortized_steps else {}
+        results.append(stepped(program, each, steps, **how, **more))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert len(said) == 1
+    assert said[0].startswith("the step of Noisy is not compiled: ")
+    assert why in said[0]
+    assert "the step of Noisy" not in compiler.graphs
+
+
+# -------------------------------------------------------------------------------------------------- other gradients
+
+
+@pytest.mark.parametrize(("gradient", "baseline"), [("score-function", "leave-one-out"), ("score-function", "none")])
+def test_the_score_function_is_a_graph(gradient: Any, baseline: Any, quick: None) -> None:
+    compiler = Compiler("on", say=pytest.fail)
+    how = {"gradient": gradient, "baseline": baseline, "num_particles": 3}
+    program = made()
+    program.module.encoder[1] = nn.Identity()  # which has no draws in front
+    assert_close(stepped(program, compiler, **how), stepped_without_norm(how))
+    assert compiler.graphs == {"the step of Noisy"}
+
+
+def stepped_without_norm(how: dict[str, Any]) -> list[Tensor]:
+    program = made()
+    program.module.encoder[1] = nn.Identity()
+    return stepped(program, None, **how)
+
+
+# ------------------------------------------------------------------------------------------------------- lambda
+
+
+def local_run(steps: Any, compiler: Compiler | None, kind: FamilyName) -> list[Tensor]:
+    """Four epochs of two sizes of a batch: what is yielded, and what is left."""
+    program = made()
+    how = encoder_of(program) | {"family": (family := make_family(kind, 2)), "compiler": compiler, "clip_norm": 5.0}
+    how["encode"] = lambda batch: family.start(*how["space"].start(batch, program.guide))
+    table = Table(40, family.width, torch.float64)
+    adam = torch.optim.Adam(program.parameters((X,)).values(), lr=0.01)
+    values = []
+    with seeded(7), program.scope(training=True):
+        for epoch in range(1, 5):
+            batches: list[Batch] = [(X[some], some) for some in torch.randperm(40).split(16)]
+            if steps is semi_amortized_steps:
+                found = steps(program, [batch[:1] for batch in batches], adam, **how)
+            else:
+                rest = {name: value for name, value in how.items() if name != "encode"}
+                found = steps(program, batches, adam, table=table.epoch(epoch), **rest)
+            values += [step.elbo for step in found]
+    return [*values, torch.from_numpy(table.after(4)).nan_to_num(), *program.state((X,)).values()]
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "full"])
+@pytest.mark.parametrize("steps", [per_sample_steps, semi_amortized_steps])
+def test_training_with_a_lambda_for_every_datum(steps: Any, kind: FamilyName, quick: None) -> None:
+    compiler = Compiler("on", say=pytest.fail)
+    assert_close(local_run(steps, compiler, kind), local_run(steps, None, kind), 1e-9)
+    name = "the step of Noisy" + (" in theta" if steps is per_sample_steps else "")
+    assert compiler.graphs == {name, f"a step in lambda ({kind})"}
+
+
+def test_a_flow_is_left_to_python(quick: None) -> None:
+    """Its coupling layers select by masks."""
+    said: list[str] = []
+    found = local_run(per_sample_steps, Compiler("on", say=said.append), "flow")
+    assert_close(found, local_run(per_sample_steps, None, "flow"), 1e-9)
+    names = ("a step in lambda (flow)", "the step of Noisy in theta")
+    assert [line.split(" is not compiled: ")[0] for line in said] == list(names)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", pytest.param("full", marks=pytest.mark.slow)])
+def test_steps_in_lambda_compiled_by_inductor(kind: FamilyName) -> None:
+    """Until half of the data have converged, and from there on; the random generator moves on as ever."""
+    program = made()
+    space, family = LatentSpace(without_guide(program), (X,)), make_family(kind, 2)
+    near = at_prior(space, family, (X,))
+    with seeded(7):
+        near = infer(space, family, (X,), near, LocalSteps(300, 0.3, 16))
+    results = []
+    for compiler in (None, Compiler("on", say=pytest.fail)):
+        found = []
+        with seeded(8):
+            for some in (slice(6), slice(6, 12)):
+                lam = torch.where(torch.arange(6)[:, None] < 2, 0.0, near.lam[some])  # two have a way to go
+                found.append(infer(space, family, (X[some],), Rows.at(lam), LocalSteps(200, 0.02, 16), compiler))
+            results.append([*(rows.joined() for rows in found), torch.rand(1)])
+        assert found[0].taken.min() < 200, "some have to converge on the way"
+    assert compiler is not None
+    assert compiler.graphs == {f"a step in lambda ({kind})"}
+    assert_close(results[1], results[0], 1e-8)
