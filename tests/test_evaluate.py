@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import arviz
@@ -13,6 +15,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from laws import traced
 from matplotlib.image import imread
 from scenarios import Mixture, Sequences, bits, normal
 from torch import Tensor, nn
@@ -302,3 +305,80 @@ def test_bdmc_simulates_the_same_data_whatever_its_settings(monkeypatch: pytest.
     assert count.call_count > 1
     difference = (apart.log_evidence - together.log_evidence).abs()
     assert (difference < 6 * torch.hypot(apart.mcse, together.mcse) + 0.01).all()
+
+
+# ------------------------------------------------------------------------------------------------------------ compiled
+
+
+@pytest.fixture(params=[torch.double, pytest.param(torch.float, marks=pytest.mark.slow)], ids=["double", "single"])
+def in_passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[VariationalInference, Any]:
+    """A fit and eleven data, evaluated at most six at once, in passes of at most twenty draws."""
+    x = bits(30, 8, seed=1).to(request.param).numpy()
+    with seeded(0):
+        module = VAE(data_dim=8, latent_dim=2, hidden=(5,)).to(request.param)
+    vi = VariationalInference(module, max_epochs=2, validation_fraction=0, compile="off").fit(x)
+    monkeypatch.setattr("ppl_vae.estimator.passes.ROWS_PER_PASS", 6)
+    monkeypatch.setattr("ppl_vae.estimator.passes.NUMBERS_PER_PASS", 6 * 20 * 8)
+    return vi, x[:11]
+
+
+def compared(
+    vi: VariationalInference, x: np.ndarray, names: Sequence[str], caplog: pytest.LogCaptureFixture, chains: int = 8
+) -> None:
+    """Every estimate, compiled and by Python, datum by datum."""
+    settings = {"num_samples": 90, "num_temperatures": 4, "num_chains": chains, "num_simulated": 8}
+    expected, found = (
+        vi.set_params(compile=mode).evaluate(x, estimators=names, diagnostics=False, **settings).evidence
+        for mode in ("off", "on")
+    )
+    assert [record for record in caplog.records if record.name == "ppl_vae"] == []
+    tolerance = 1e-9 if x.dtype == np.float64 else 1e-4
+    for name in names:
+        away = (found[name].log_evidence - expected[name].log_evidence).abs()
+        turned = away > tolerance  # rounding has decided whether a chain moves, which singles leave to it now and then
+        assert turned.sum() <= (2 if x.dtype == np.float32 and name in ("ais", "bdmc") else 0)
+        assert (away < 3 * expected[name].mcse + tolerance).all()
+        assert found[name].columns.keys() == expected[name].columns.keys()
+        assert torch.equal(found[name].doubtful, expected[name].doubtful)
+    (compiler,) = (c for (mode, _), c in vi._evaluators.items() if mode == "on")
+    graphs = {"the log weights of VAE"} if "iwae" in names else set()
+    assert compiler.graphs == graphs | ({"a transition"} if {"ais", "bdmc"} & {*names} else set())
+
+
+def test_draws_of_the_guide_compiled_by_inductor(in_passes: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a batch, and of a smaller one."""
+    compared(*in_passes, ["iwae"], caplog)
+
+
+def test_chains_compiled_by_inductor(in_passes: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a single batch, with as many as the pilot has, so that all transitions have one graph."""
+    vi, x = in_passes
+    compared(vi, x[:6], ["ais"], caplog, chains=2)
+
+
+def test_compiled_estimators_do_not_meet(
+    in_passes: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does an evaluation of other parameters with those of an earlier one, whose graphs it has."""
+    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", traced)
+    names = ["iwae", "cubo", "prior", "bdmc"]
+    compared(*in_passes, names, caplog)
+    with torch.no_grad():
+        for parameter in in_passes[0].program.parameters():
+            parameter.mul_(1.3)
+    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", lambda *_: pytest.fail("the graphs are there"))
+    compared(*in_passes, names, caplog)
+
+
+def test_the_verb_compiles_where_it_is_asked_to(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Mock(side_effect=traced)
+    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", made)
+    monkeypatch.setattr("ppl_vae.estimator.passes.NUMBERS_PER_PASS", 64 * 40 * 10)
+    tables = {}
+    for mode in ("off", "auto", "on"):
+        assert evaluate.main([str(run), "--compile", mode, "--num-data", "40", "--num-samples", "50"]) == 0
+        tables[mode] = [line.split()[:-1] for line in capsys.readouterr().out.splitlines()[:4]]
+        assert made.called == (mode == "on")
+    assert tables["on"] == tables["off"] == tables["auto"]

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from laws import traced
 from matplotlib.image import imread
 
 import ppl_vae
-from ppl_vae import evaluate, fit
+from ppl_vae import cli, evaluate, fit
 from ppl_vae.__main__ import main as dispatch
 from ppl_vae.data import load_dataset
 from ppl_vae.models.vae import VAE
@@ -121,6 +122,10 @@ def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys:
     assert f"{test['log_evidence']:.2f}" in table
     assert evaluate.main([str(run), "--num-samples", "10"]) == 0
     assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
+    first = (
+        "model  vae, amortized guide, on cpu, steps not compiled, as only 38 of them are planned"  # 19 a whole epoch
+    )
+    assert torch.cuda.is_available() or out.splitlines()[1] == first
 
     evaluation = evaluate.evaluate(str(run), part="train", num_samples=3, num_data=50)
     assert (evaluation.num_data, evaluation.settings.num_samples) == (50, 3)
@@ -209,6 +214,29 @@ def test_resume_goes_on_where_more_epochs_are_asked_for(here: Path) -> None:
     assert yaml.safe_load((run / "config.yaml").read_text())["max_epochs"] == 4
     assert fit.main([*QUICK, "--schedule", "constant", "--max-epochs", "4", "--output", "whole"]) == 0
     assert numbers(run) == numbers(here / "whole")
+
+
+def test_a_compiled_run_is_that_of_python_and_goes_on(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its graphs run by PyTorch's own kernels; clipped, and of products in bfloat16, as well."""
+    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", traced)
+    options = [*QUICK, "--clip-norm", "30", "--precision", "bf16-mixed", "--schedule", "constant", "--seed", "1"]
+    assert fit.main([*options, "--output", "python", "--compile", "off"]) == 0
+    assert ", steps not compiled\n" in capsys.readouterr().out
+    assert fit.main([*options, "--output", "whole", "--compile", "on"]) == 0
+    assert ", steps compiled\n" in capsys.readouterr().out
+    assert fit.main([*options, "--output", "stopped", "--compile", "on", "--max-epochs", "1"]) == 0
+    assert fit.main(["--resume", "--output", "stopped", "--max-epochs", "2"]) == 0
+    assert numbers(here / "stopped") == numbers(here / "whole")
+    found, expected = (numbers(here / name)["metrics"] for name in ("whole", "python"))
+    for row, other in zip(found, expected, strict=True):  # type: ignore[call-overload]
+        assert row["elbo_train"] == pytest.approx(other["elbo_train"], rel=1e-3)
+        assert row["elbo_valid"] == pytest.approx(other["elbo_valid"], rel=1e-3)
+    config = yaml.safe_load(Path("whole/config.yaml").read_text())
+    assert (config["compile"], config["precision"], config["clip_norm"]) == ("on", "bf16-mixed", 30.0)
+    assert ppl_vae.load("whole").compile == "on"
+    assert ppl_vae.load("whole", compile="off").compile == "off"
 
 
 def test_dynamic_bits_are_drawn_anew_every_epoch_from_the_seed(here: Path) -> None:
@@ -306,4 +334,30 @@ def test_the_commands_leave_the_precision_setting_to_the_process() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
     before = torch.get_float32_matmul_precision()
     assert fit.main(["--data", "nothing.npz"]) == 2
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize("setting", ["highest", "high", "medium"])
+def test_whether_fast_products_are_exact_is_measured_and_leaves_the_setting(setting: str) -> None:
+    """The library's answer is that of a product of one's own; random numbers stay as they are."""
+    before, generator = torch.get_float32_matmul_precision(), torch.get_rng_state()
+    a, b = torch.full((256, 512), 1 + 2.0**-12), torch.ones(512, 256)
+    try:
+        torch.set_float32_matmul_precision(setting)
+        found = cli.medium_is_exact()
+        assert torch.get_float32_matmul_precision() == setting
+        torch.set_float32_matmul_precision("medium")
+        assert found == bool((a @ b == 512 * (1 + 2.0**-12)).all())
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_commands_take_fast_products_where_they_are_exact(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, before = [], torch.get_float32_matmul_precision()
+    monkeypatch.setattr(cli, "medium_is_exact", lambda: exact)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.command(lambda args: seen.append(torch.get_float32_matmul_precision()), []) == 0
+    assert seen == ["medium" if exact else before]
     assert torch.get_float32_matmul_precision() == before

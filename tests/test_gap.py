@@ -6,11 +6,13 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import scenarios
 import torch
+from laws import traced
 from matplotlib.image import imread
 from scenarios import normal
 from test_guides import MINE, Narrow, factor_analysis, posterior
@@ -171,6 +173,23 @@ def test_of_any_program(name: str) -> None:
     assert all(isinstance(sentence, str) for sentence in found.warnings())
 
 
+def test_compiled_it_is_the_same(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A graph for each family, of lambda and of the log weights; of eleven data, eight at most at once."""
+    made = Mock(side_effect=traced)
+    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", made)
+    monkeypatch.setattr("ppl_vae.estimator.passes.ROWS_PER_PASS", 8)
+    vi, found = barely(factor_analysis(), X), []
+    for mode in ("off", "on"):
+        settings = GapSettings(families="diagonal,full", local_steps=60, num_samples=30)
+        found.append(measure_gap(vi.set_params(compile=mode), {"x": X[:11]}, settings))
+        assert made.called == (mode == "on")
+    assert [record for record in caplog.records if record.name == "ppl_vae"] == []
+    for name, each in found[1].families.items():
+        assert each.steps == found[0].families[name].steps
+        torch.testing.assert_close(each.elbo, found[0].families[name].elbo, rtol=0, atol=1e-8)
+    assert {len(call.args[1][-1]) for call in made.call_args_list} == {8, 3}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -221,7 +240,7 @@ def test_the_verb_writes_numbers_and_a_figure(run: Path, capsys: pytest.CaptureF
     assert imread(run / "figures" / "gap.png")[..., :3].std() > 0.02
     assert {name: (run / name).read_bytes() for name in before} == before
 
-    assert gap.main([str(run), *fast]) == 0
+    assert gap.main([str(run), *fast, "--compile", "off"]) == 0
     again = json.loads((run / "gap.json").read_text())
     assert (again["part"], again["num_data"]) == ("test", 8)
     capsys.readouterr()
@@ -230,6 +249,7 @@ def test_the_verb_writes_numbers_and_a_figure(run: Path, capsys: pytest.CaptureF
         "--local-steps -3": "local_steps is -3: expected 1 or more",
         "--num-data 0": "num_data is 0",
         "--part tset": "one of train, valid, test",
+        "--compile never": "expected one of auto, on, off, got never",
         "--local-learning-rate 0": "local_learning_rate is 0.0",
         "--steps 3": "unknown option --steps",
     }.items():

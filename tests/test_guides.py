@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scenarios
 import torch
+from laws import traced
 from scenarios import bare, normal, switch_evidence, two_latents_evidence
 from sklearn.decomposition import FactorAnalysis as ByEM
 from torch import Tensor, nn
@@ -183,6 +184,33 @@ def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> 
     again.load_parameters(tmp_path / "it.safetensors")
     np.testing.assert_array_equal(again.transform(few), means)
     assert torch.equal(again.evidence(few, num_samples=5).log_evidence, score)
+
+
+QUICK_CASE = ("mask", "per-sample", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "guide", "own_guide"),
+    [pytest.param(*case, marks=() if case == QUICK_CASE else pytest.mark.slow) for case in CASES],
+)
+def test_compiled_a_fit_is_that_of_python(
+    name: str, guide: str, own_guide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs run by PyTorch's own kernels: what is yielded, and what is found for new data, in double."""
+    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", traced)
+    found = []
+    for mode in ("off", "on"):
+        module, options = made(name, own_guide), GUIDES[guide] | {"num_particles": 2, "local_steps": 3, "max_epochs": 3}
+        options |= {"batch_size": 16, "inference_steps": 30, "num_samples": 50, "precision": "64-true", "compile": mode}
+        vi = VariationalInference(module, **options)
+        data = dict(zip(vi._make_program().argument_names(), PROGRAMS[name][1], strict=True))
+        vi.prepare({k: v[:40] for k, v in data.items()}, {k: v[40:] for k, v in data.items()})
+        rows = [(epoch.elbo_train, epoch.elbo_valid) for epoch in vi.epochs()]
+        few = {k: v[40:46] for k, v in data.items()}
+        found.append([np.array(rows), vi.transform(few), vi.evidence(few).log_evidence.numpy()])
+        assert bool(vi.inference_.compiler.graphs) == (mode == "on")
+    for own, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("guide", ["per-sample", "semi-amortized"])

@@ -220,7 +220,8 @@ def _plan(
     together = program.global_posterior is None or program.structure(template).draws_by == "plate"
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
-        at_once = room.draws(len(batch[0])) if together else 1  # repeated data share the draw of a global latent
+        at_once = min(room.draws(len(batch[0])), settings.num_samples)
+        at_once = at_once if together else 1  # repeated data share the draw of a global latent
 
         def log_weights(num_draws: int) -> Tensor:
             if num_draws < at_once:  # the last pass

@@ -6,6 +6,7 @@ import linecache
 import random
 import sysconfig
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,12 @@ def compiled(function: Function, inputs: Sequence[Tensor], module: nn.Module | N
         >>> graph(torch.ones(3)), graph(torch.ones(3)), total
         ((tensor([2., 2., 2.]),), (tensor([2., 2., 2.]),), tensor(6.))
     """
-    traced = trace(function, inputs, module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of compilers about themselves
+        return _compiled(trace(function, inputs, module), inputs)
+
+
+def _compiled(traced: Traced, inputs: Sequence[Tensor]) -> Graph:
     example = [tensor.detach() for tensor in (*inputs, *traced.captured)]
     captured = example[len(inputs) :]
     if example and example[0].is_cuda:
@@ -126,16 +132,44 @@ def _no_memory(module: nn.Module | None) -> Iterator[None]:
     """Modules' attributes stay what they are; a function that sets one is no graph, which would leave it alone."""
     parts = list(module.modules()) if module is not None else []
     held = [(part, values, dict(values)) for part in parts for values in (vars(part), part._buffers, part._parameters)]
+    lists = [(part, name, value, list(value)) for part, name, value in _attributes(parts, list)]
+    dicts = [(part, name, value, dict(value)) for part, name, value in _attributes(parts, dict)]
     try:
         yield
-        for part, values, before in held:
-            for name in values:
-                if name not in before or values[name] is not before[name]:
-                    raise Untraceable(f"it sets {type(part).__name__}.{name}, which a graph would leave as it is")
+        changed = [
+            (part, name)
+            for part, values, before in held
+            for name in values
+            if name not in before or values[name] is not before[name]
+        ]
+        changed += [(part, name) for part, name, now, before in lists if [*map(id, now)] != [*map(id, before)]]
+        changed += [
+            (part, name)
+            for part, name, now, before in dicts
+            if now.keys() != before.keys() or any(now[key] is not before[key] for key in now)
+        ]
+        for part, name in changed:
+            raise Untraceable(f"it changes {type(part).__name__}.{name}, which a graph would leave as it is")
     finally:
-        for _, values, before in held:
+        for _, values, kept in held:
             values.clear()
-            values.update(before)
+            values.update(kept)
+        for _, _, items, kept_items in lists:
+            items[:] = kept_items
+        for _, _, values, kept in dicts:
+            values.clear()
+            values.update(kept)
+
+
+def _attributes(parts: Sequence[nn.Module], kind: type) -> list[tuple[nn.Module, str, Any]]:
+    """A module's own lists or dictionaries, those apart that PyTorch keeps."""
+    plain = vars(nn.Module()).keys()
+    return [
+        (part, name, value)
+        for part in parts
+        for name, value in vars(part).items()
+        if type(value) is kind and name not in plain
+    ]
 
 
 class _Unchanged(TorchDispatchMode):
@@ -153,6 +187,8 @@ class _Unchanged(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.aten._local_scalar_dense.default and not is_fake(args[0]):
+            raise RuntimeError("data-dependent: the value of a tensor that may change")
         if func._schema.is_mutable:
             args, kwargs = tree_map_only(Tensor, self._stand_in, (args, kwargs))
         return func(*args, **kwargs)
@@ -311,7 +347,11 @@ def _statement(error: Exception) -> str:
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename).resolve()
         within = package in path.parents and package / "models" not in path.parents
-        if not within and not any(library in path.parents for library in libraries):
+        if (
+            not within
+            and not frame.filename.startswith("<")
+            and not any(library in path.parents for library in libraries)
+        ):
             own = frame
     if own is None:
         return "an operation of a library"

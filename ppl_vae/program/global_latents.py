@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -117,7 +118,7 @@ class GlobalPosterior(nn.Module):
     def __init__(self, sites: dict[str, Any], num_data: int) -> None:
         super().__init__()
         self.names = tuple(sites)
-        self._last: list[Tensor] = [torch.zeros(())]
+        self._last = _Last(torch.zeros(()))
         self._at_mean = False
         self.num_data: Tensor
         self.register_buffer("num_data", torch.tensor(float(num_data)))
@@ -138,12 +139,12 @@ class GlobalPosterior(nn.Module):
         """Global latents take draws, one for each draw of the local ones, and are seen no more."""
         with _Globals(self) as handler:
             yield
-        self._last[0] = handler.log_ratio
+        self._last.log_ratio = handler.log_ratio
 
     @property
     def log_ratio(self) -> Tensor:
         """log p(w) - log q(w) of the last run's draws, ``(K,)`` or a scalar."""
-        return self._last[0]
+        return self._last.log_ratio
 
     @contextmanager
     def at_mean(self) -> Iterator[None]:
@@ -160,6 +161,13 @@ class GlobalPosterior(nn.Module):
         noise = torch.zeros if self._at_mean else torch.randn
         eps = noise(shape + loc.shape, dtype=loc.dtype, device=loc.device)
         return loc + log_scale.exp() * eps, -0.5 * eps.square() - log_scale - 0.5 * math.log(2 * math.pi)
+
+
+@dataclass
+class _Last:
+    """Of the last run."""
+
+    log_ratio: Tensor
 
 
 class _Globals(Messenger):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
-from ppl_vae.data import Batches, load_dataset, subset
+from ppl_vae.data import Batches, load_dataset, sizes, subset
 from ppl_vae.errors import InputError
 
 N = 23
@@ -31,6 +33,15 @@ def test_every_datum_once(batch_size: int) -> None:
         assert torch.equal(x[:, 0], 2.0 * y)
         assert torch.equal(x[:, 1], 2.0 * y + 1)
     assert batches.num_data == N
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 22, 23, 24, 100])
+def test_how_many_batches_have_so_many_rows(batch_size: int) -> None:
+    batches = Batches(toy(), ["x"], batch_size)
+    counted = Counter(len(x) for (x,) in batches.shuffled(0))
+    assert batches.sizes() == sizes(N, batch_size) == counted
+    assert Batches(toy(), ["x"], 7).sizes(batch_size) == counted
+    assert sum(rows * times for rows, times in counted.items()) == N
 
 
 def test_in_order_is_in_order() -> None:

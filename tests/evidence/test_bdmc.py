@@ -12,9 +12,18 @@ from densities import Bimodal, Counts, LinearGaussian, standard_error
 from torch import Tensor
 
 from ppl_vae.errors import Diverged
-from ppl_vae.evidence.ais import Annealing, adapt, anneal, num_steps, temperatures
+from ppl_vae.evidence.ais import (
+    MIN_PILOT_MOVES,
+    WARM_UP_MOVES,
+    Annealing,
+    adapt,
+    ais,
+    anneal,
+    num_steps,
+    temperatures,
+)
 from ppl_vae.evidence.bdmc import NUM_MOVES, bdmc
-from ppl_vae.evidence.hmc import evaluate, move
+from ppl_vae.evidence.hmc import evaluate, move, trajectory
 from ppl_vae.program import seeded
 
 
@@ -144,3 +153,24 @@ def test_a_latent_that_cannot_be_is_named(value: float) -> None:
     exact = torch.cat([case.latents[:2], torch.full((1, 2), 50.0, dtype=torch.double)])
     with pytest.raises(Diverged, match="datum 7 "):
         bdmc(case.draw, log_densities, exact, Annealing(5, 4), first_datum=5)
+
+
+def test_all_transitions_may_be_computed_in_another_way() -> None:
+    """Those of the pilot, of both directions, and at the target; the estimate is the same."""
+    case, calls, settings = LinearGaussian(3, 2), [], Annealing(6, 8)
+
+    def propose(log_densities, point, beta, step_size, num_leapfrog):
+        calls.append(len(point.u))
+        return trajectory(log_densities, point, beta, step_size, num_leapfrog)
+
+    found = []
+    for how in (None, propose):
+        with seeded(7):
+            found.append(bdmc(case.draw, case.log_densities, case.latents, settings, propose=how))
+    assert torch.equal(found[0].log_evidence, found[1].log_evidence)
+    pilot = WARM_UP_MOVES + 6 * math.ceil(MIN_PILOT_MOVES / 6)
+    assert calls == [2] * pilot + [8] * (2 * 5 + NUM_MOVES)
+    calls.clear()
+    with seeded(7):
+        ais(case.draw, case.log_densities, settings, propose=propose)
+    assert calls == [2] * pilot + [8] * 5

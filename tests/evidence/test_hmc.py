@@ -10,7 +10,7 @@ from densities import double, log_normal
 from torch import Tensor, nn
 from torch.distributions import Gamma, MultivariateNormal
 
-from ppl_vae.evidence.hmc import LogDensities, Point, evaluate, leapfrog, move
+from ppl_vae.evidence.hmc import Beta, LogDensities, Point, evaluate, leapfrog, move, trajectory
 from ppl_vae.program import seeded
 
 CORRELATED = MultivariateNormal(double(1, -2), torch.tensor([[1.0, 0.9], [0.9, 1.5]], dtype=torch.double))
@@ -178,3 +178,53 @@ def test_parameters_need_and_get_no_gradient() -> None:
     assert network.weight.grad is None
     assert network.bias.grad is None
     assert not any(part.requires_grad for part in point)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_a_temperature_may_be_a_tensor(beta: float) -> None:
+    """At either end the other density does not matter, though it be minus infinity."""
+
+    def log_densities(u: Tensor) -> tuple[Tensor, Tensor]:
+        nothing = torch.full_like(u[..., 0], -math.inf)
+        start, target = correlated(u)
+        return torch.where(u[..., 0] > 0.5, nothing, start), torch.where(u[..., 0] < -0.5, nothing, target)
+
+    with seeded(3):
+        begin = evaluate(log_densities, torch.randn(50, 3, 2).double())
+    steps, found = torch.full((3,), 0.4).double(), []
+    for each in (beta, torch.tensor(beta, dtype=torch.double)):
+        with seeded(4):
+            found.append(trajectory(log_densities, begin, each, steps, 3))
+    (end, acceptance), (other, same) = found
+    assert (acceptance > 0).any()
+    for a, b in zip((*end, acceptance), (*other, same), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_trajectories_may_be_computed_in_another_way() -> None:
+    """All of those of a transition are; what is drawn after them is as ever."""
+    with seeded(5):
+        begin = evaluate(skewed, torch.randn(20, 3, 2).double())
+    calls: list[tuple[float, int]] = []
+
+    def propose(
+        log_densities: LogDensities, point: Point, beta: Beta, step_size: Tensor, num_leapfrog: int
+    ) -> tuple[Point, Tensor]:
+        calls.append((float(beta), num_leapfrog))
+        return trajectory(log_densities, point, beta, step_size, num_leapfrog)
+
+    ends = []
+    for how in (None, propose):
+        with seeded(6):
+            point, _ = move(skewed, begin, 0.5, torch.full((3,), 0.7).double(), 4, how)
+            ends.append((point.u, torch.rand(1)))
+    assert calls == [(0.5, 4)]
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert torch.equal(ends[0][1], ends[1][1])
+    assert (ends[0][0] == begin.u).all(-1).any(), "some have to stay"
+    never, _ = move(skewed, begin, 0.5, torch.ones(3).double(), 4, lambda *how: _stays(propose(*how)))
+    assert torch.equal(never.u, begin.u)
+
+
+def _stays(proposed: tuple[Point, Tensor]) -> tuple[Point, Tensor]:
+    return proposed[0], torch.zeros_like(proposed[1])

@@ -208,6 +208,26 @@ class Keeps(Noisy):
         return 1 + self.level.mean()
 
 
+class ReadsABuffer(Noisy):
+    """Which the caller changes."""
+
+    def change(self, z: Tensor) -> Any:
+        return self.weight.item()
+
+
+class Remembers(Noisy):
+    """What it has seen lately, in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def change(self, z: Tensor) -> Any:
+        if self.training:
+            self.seen.append(z.detach().mean())
+        return 1 + sum(self.seen[-3:])
+
+
 DRAWS = "it draws from Python's or NumPy's random numbers, which a graph would freeze"
 LEFT: list[Any] = [
     (Branches, "`if z.mean() > 0:`: Python looks at the value of a tensor"),
@@ -216,8 +236,10 @@ LEFT: list[Any] = [
     (DrawsByPython, DRAWS),
     (DrawsByNumpy, DRAWS),
     (Scheduled, "in call 2 its graph was off by"),
-    (Counts, "it sets Counts.steps, which a graph would leave as it is"),
-    (Keeps, "it sets Keeps.level, which a graph would leave as it is"),
+    (Counts, "it changes Counts.steps, which a graph would leave as it is"),
+    (Keeps, "it changes Keeps.level, which a graph would leave as it is"),
+    (ReadsABuffer, "`return self.weight.item()`: Python looks at the value of a tensor"),
+    (Remembers, "it changes Remembers.seen, which a graph would leave as it is"),
 ]
 
 
@@ -232,6 +254,7 @@ def stepped(
     def batches() -> Iterator[Batch]:
         for number in range(10):
             program.module.now = 1 + 0.1 * number
+            program.module.weight.fill_(program.module.now)
             yield (X[:16],) if number % 3 else (X[16:24],)
 
     with seeded(6), program.scope(training=True):
@@ -334,7 +357,7 @@ def local_run(steps: Any, compiler: Compiler | None, kind: FamilyName) -> list[T
     return [*values, torch.from_numpy(table.after(4)).nan_to_num(), *program.state((X,)).values()]
 
 
-@pytest.mark.parametrize("kind", ["diagonal", "full"])
+@pytest.mark.parametrize("kind", ["diagonal", pytest.param("full", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("steps", [per_sample_steps, semi_amortized_steps])
 def test_training_with_a_lambda_for_every_datum(steps: Any, kind: FamilyName, quick: None) -> None:
     compiler = Compiler("on", say=pytest.fail)

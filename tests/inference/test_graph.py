@@ -40,7 +40,10 @@ PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Batch, dict[str, int]]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(torch.float32, marks=pytest.mark.slow, id="single"), pytest.param(torch.float64, id="double")],
+)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_value_and_gradients_are_trace_elbos(name: str, dtype: torch.dtype) -> None:
     make, batch, how = PROGRAMS[name]

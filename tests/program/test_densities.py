@@ -8,10 +8,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Program, densities
-from ppl_vae.program.densities import bernoulli_log_prob, log_prob, slope_only
+from ppl_vae.program.densities import bernoulli_log_prob, is_traced, log_prob, slope_only
 from tests.scenarios import bits, normal
 
 
@@ -81,3 +82,31 @@ def test_the_slope_is_the_same_where_the_value_is_not_computed() -> None:
     with slope_only(), pyro.validation_enabled(False):
         inside = log_prob(dist.Bernoulli(logits=normal(3, 5)).to_event(1), bits(3, 5))
     assert not inside.any()
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 64, 97, 100, 101, 200, 784, 1009])
+def test_in_a_graph_it_is_the_same(size: int) -> None:
+    """There it takes a logarithm for every hundred numbers; to the rounding of either precision."""
+    logits = normal(3, size, seed=1).mul(torch.logspace(-3, 2, size).double())
+    logits[0, 0], logits[1, -1] = 800.0, -800.0
+    x = bits(3, size, seed=2)
+    x[2] = 0.3
+    assert not is_traced()
+    for dtype, tolerance in ((torch.float64, 1e-13), (torch.float32, 1e-6)):
+        rounded, data = logits.to(dtype), x.to(dtype)
+        graph = make_fx(lambda logits, x: bernoulli_log_prob(logits, x, 1))(rounded, data)
+        terms = data.double() * rounded.double() - torch.logaddexp(rounded.double(), torch.tensor(0.0).double())
+        torch.testing.assert_close(graph(rounded, data).double(), terms.sum(-1), rtol=tolerance, atol=size * tolerance)
+
+
+def test_in_a_graph_dimensions_and_derivatives_are_those_of_python() -> None:
+    logits, x = normal(2, 4, 3, 5), bits(4, 3, 5)
+
+    def slope(logits: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = logits.detach().requires_grad_()
+        value = bernoulli_log_prob(logits, x, 2)
+        return value.detach(), torch.autograd.grad(value.sin().sum(), logits)[0]
+
+    for found, expected in zip(make_fx(slope)(logits, x)(logits, x), slope(logits, x), strict=True):
+        assert found.shape == expected.shape
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
