@@ -95,7 +95,7 @@ def captured(
 
 
 def evidence(work: Work, encoder: nn.Module, decoder: nn.Module, x: np.ndarray) -> Turn:
-    """Importance-weighted; as many draws at once as is fastest.
+    """Importance-weighted; as many draws at once as is fastest, unless it is told.
 
     The likelihood is PyTorch's own function of bits and logits, or a form of it that takes fewer passes over memory.
     """
@@ -112,7 +112,9 @@ def evidence(work: Work, encoder: nn.Module, decoder: nn.Module, x: np.ndarray) 
             log_weights.append(likelihood(decoder(z), data) + 0.5 * (noise * noise - z * z).sum(-1) + log_scale)
         return float((torch.cat(log_weights).logsumexp(0) - math.log(num_samples)).mean())
 
-    best = fastest(lambda at_once: estimate(work.num_samples // 20, at_once), draws_at_once(work))
+    best = work.options.get("at_once") or fastest(
+        lambda at_once: estimate(work.num_samples // 20, at_once), draws_at_once(work)
+    )
 
     def turn(seed: int, steps: int) -> tuple[float, float]:
         torch.manual_seed(seed)
