@@ -350,6 +350,7 @@ def test_draws_of_the_guide_compiled_by_inductor(in_passes: Any, caplog: pytest.
     compared(*in_passes, ["iwae"], caplog)
 
 
+@pytest.mark.slow
 def test_chains_compiled_by_inductor(in_passes: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Of a single batch, with as many as the pilot has, so that all transitions have one graph."""
     vi, x = in_passes

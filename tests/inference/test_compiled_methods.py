@@ -375,7 +375,8 @@ def test_a_flow_is_left_to_python(quick: None) -> None:
     assert [line.split(" is not compiled: ")[0] for line in said] == list(names)
 
 
-@pytest.mark.parametrize("kind", ["diagonal", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["diagonal", "full"])
 def test_steps_in_lambda_compiled_by_inductor(kind: FamilyName) -> None:
     """Until half of the data have converged, and from there on; the random generator moves on as ever."""
     program = made()
