@@ -322,7 +322,7 @@ def in_passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return vi, x[:11]
 
 
-def compared(
+def assert_compiled_agrees(
     vi: VariationalInference, x: np.ndarray, names: Sequence[str], caplog: pytest.LogCaptureFixture, chains: int = 8
 ) -> None:
     """Every estimate, compiled and by Python, datum by datum."""
@@ -347,14 +347,14 @@ def compared(
 
 def test_draws_of_the_guide_compiled_by_inductor(in_passes: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Of a batch, and of a smaller one."""
-    compared(*in_passes, ["iwae"], caplog)
+    assert_compiled_agrees(*in_passes, ["iwae"], caplog)
 
 
 @pytest.mark.slow
 def test_chains_compiled_by_inductor(in_passes: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Of a single batch, with as many as the pilot has, so that all transitions have one graph."""
     vi, x = in_passes
-    compared(vi, x[:6], ["ais"], caplog, chains=2)
+    assert_compiled_agrees(vi, x[:6], ["ais"], caplog, chains=2)
 
 
 def test_compiled_estimators_do_not_meet(
@@ -363,12 +363,12 @@ def test_compiled_estimators_do_not_meet(
     """Nor does an evaluation of other parameters with those of an earlier one, whose graphs it has."""
     monkeypatch.setattr("ppl_vae.inference.compiler.compiled", traced)
     names = ["iwae", "cubo", "prior", "bdmc"]
-    compared(*in_passes, names, caplog)
+    assert_compiled_agrees(*in_passes, names, caplog)
     with torch.no_grad():
         for parameter in in_passes[0].program.parameters():
             parameter.mul_(1.3)
     monkeypatch.setattr("ppl_vae.inference.compiler.compiled", lambda *_: pytest.fail("the graphs are there"))
-    compared(*in_passes, names, caplog)
+    assert_compiled_agrees(*in_passes, names, caplog)
 
 
 def test_the_verb_compiles_where_it_is_asked_to(

@@ -45,9 +45,6 @@ class Compiler:
         tolerance: relative difference that rounding explains; by default that of the outputs' precision.
         say: takes the lines; the logger ``ppl_vae`` by default.
 
-    Attributes:
-        graphs: names of the functions that have been run as graphs.
-
     Raises:
         InputError: an unknown mode.
 
@@ -74,9 +71,13 @@ class Compiler:
         self.mode, self.tolerance, self.say = mode, tolerance, say
         self.visits: dict[int, int] = {}
         self.plan(visits or {})
-        self.graphs: set[str] = set()
         self._known: dict[Key, _Counted] = {}
         self._refused: set[str] = set()
+
+    @property
+    def graphs(self) -> set[str]:
+        """Names of the functions that are run as graphs."""
+        return {name for name, *_ in self._known} - self._refused
 
     def plan(self, visits: Mapping[int, int]) -> None:
         """Batches of so many rows will be visited so often."""
@@ -158,7 +159,6 @@ class Compiler:
         if off <= (self.tolerance or max(TOLERANCE.get(output.dtype, 0.1) for output in outputs)):
             _write(changed, left)
             return outputs
-        self.graphs.discard(name)
         self.refuse(
             name,
             f"in call {graph.calls} its graph was off by {off:.1g} of the result, so that it depends on something "
@@ -175,7 +175,6 @@ class Compiler:
         except Untraceable as error:
             self.refuse(name, str(error))
             return None
-        self.graphs.add(name)
         return self._known[key]
 
 

@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -131,45 +132,33 @@ def _no_draws_by_python() -> Iterator[None]:
 def _no_memory(module: nn.Module | None) -> Iterator[None]:
     """Modules' attributes stay what they are; a function that sets one is no graph, which would leave it alone."""
     parts = list(module.modules()) if module is not None else []
-    held = [(part, values, dict(values)) for part in parts for values in (vars(part), part._buffers, part._parameters)]
-    lists = [(part, name, value, list(value)) for part, name, value in _attributes(parts, list)]
-    dicts = [(part, name, value, dict(value)) for part, name, value in _attributes(parts, dict)]
-    try:
-        yield
-        changed = [
-            (part, name)
-            for part, values, before in held
-            for name in values
-            if name not in before or values[name] is not before[name]
-        ]
-        changed += [(part, name) for part, name, now, before in lists if [*map(id, now)] != [*map(id, before)]]
-        changed += [
-            (part, name)
-            for part, name, now, before in dicts
-            if now.keys() != before.keys() or any(now[key] is not before[key] for key in now)
-        ]
-        for part, name in changed:
-            raise Untraceable(f"it changes {type(part).__name__}.{name}, which a graph would leave as it is")
-    finally:
-        for _, values, kept in held:
-            values.clear()
-            values.update(kept)
-        for _, _, items, kept_items in lists:
-            items[:] = kept_items
-        for _, _, values, kept in dicts:
-            values.clear()
-            values.update(kept)
-
-
-def _attributes(parts: Sequence[nn.Module], kind: type) -> list[tuple[nn.Module, str, Any]]:
-    """A module's own lists or dictionaries, those apart that PyTorch keeps."""
-    plain = vars(nn.Module()).keys()
-    return [
+    by_pytorch = vars(nn.Module()).keys()
+    held: list[tuple[nn.Module, str | None, Any]] = [
+        (part, None, values) for part in parts for values in (vars(part), part._buffers, part._parameters)
+    ]
+    held += [
         (part, name, value)
         for part in parts
         for name, value in vars(part).items()
-        if type(value) is kind and name not in plain
+        if type(value) in (list, dict) and name not in by_pytorch
     ]
+    before = [copy(container) for _, _, container in held]
+    try:
+        yield
+        for (part, name, container), old in zip(held, before, strict=True):
+            for key in _changed(container, old):
+                what = f"{type(part).__name__}.{name or key}"
+                raise Untraceable(f"it changes {what}, which a graph would leave as it is")
+    finally:
+        for (_, _, container), old in zip(held, before, strict=True):
+            container.clear()
+            (container.update if isinstance(container, dict) else container.extend)(old)
+
+
+def _changed(now: Any, before: Any) -> list[Any]:
+    """Keys of a dictionary, or places in a list, at which there is another object, or none."""
+    new, old = (each if isinstance(each, dict) else dict(enumerate(each)) for each in (now, before))
+    return [key for key in {**old, **new} if key not in new or key not in old or new[key] is not old[key]]
 
 
 class _Unchanged(TorchDispatchMode):
