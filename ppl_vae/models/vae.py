@@ -1,4 +1,4 @@
-"""Variational autoencoder for binary data."""
+"""Variational autoencoder."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.networks import Activation, GaussianEncoder, mlp
+from ppl_vae.networks import Activation, GaussianEncoder, Likelihood, make_likelihood, mlp
 
 
 class VAE(nn.Module):
-    r"""A Gaussian latent, decoded by an MLP into independent Bernoullis.
+    r"""A Gaussian latent, decoded by an MLP into independent numbers.
 
     .. math::
         z \sim \mathcal N(0, I), \qquad
-        x_d \mid z \sim \mathrm{Bernoulli}\bigl(\mathrm{sigmoid}(\mathrm{MLP}_\theta(z)_d)\bigr), \qquad
+        x_d \mid z \sim p\bigl(\cdot\,; \mathrm{MLP}_\theta(z)_d\bigr), \qquad
         q_\phi(z \mid x) = \mathcal N\bigl(\mu_\phi(x), \mathrm{diag}\,\sigma_\phi^2(x)\bigr)
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 3 and appendix C.1.
 
     Args:
-        data_dim: number of pixels of a datum; a datum of any shape is flattened.
+        data_dim: size of a datum; a datum of any shape is flattened.
         latent_dim: size of the latent z.
         hidden: widths of the hidden layers, from x to z; the decoder has them in reverse.
         activation: the nonlinearity after each hidden layer.
+        likelihood: of a number of a datum: bernoulli, gaussian (gaussian:0.5, gaussian:decoded), categorical:10,
+            poisson, negative-binomial, zero-inflated-poisson or zero-inflated-negative-binomial; see
+            ``ppl_vae.networks.make_likelihood``.
 
     Example:
         >>> import torch
@@ -41,17 +44,20 @@ class VAE(nn.Module):
         latent_dim: int = 10,
         hidden: Sequence[int] = (256,),
         activation: Activation = "relu",
+        likelihood: str | Likelihood = "bernoulli",
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.encoder = GaussianEncoder(data_dim, latent_dim, hidden, activation=activation)
-        self.decoder = mlp([latent_dim, *reversed(hidden), data_dim], activation)
+        self.likelihood = make_likelihood(likelihood)
+        self.decoder = mlp([latent_dim, *reversed(hidden), self.likelihood.outputs * data_dim], activation)
 
     def model(self, x: Tensor) -> None:
         pyro.module("decoder", self.decoder)
+        pyro.module("likelihood", self.likelihood)
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))
-            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x.flatten(1))
+            pyro.sample("x", self.likelihood(self.decoder(z)).to_event(1), obs=x.flatten(1))
 
     def guide(self, x: Tensor) -> None:
         pyro.module("encoder", self.encoder)

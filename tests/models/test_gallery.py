@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pyro
 import pytest
 import torch
+from gallery import GALLERY
 from laws import How, assert_equals_pyro
-from scenarios import bits, normal
 from sklearn.decomposition import FactorAnalysis as SklearnFactorAnalysis
 from torch import nn
 
@@ -19,11 +19,6 @@ from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Batch, Program, check, seeded
 from ppl_vae.runs import known_models, program_class
-
-GALLERY: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
-    "factor_analysis": (lambda: FactorAnalysis(data_dim=6, latent_dim=2), (normal(21, 6),)),
-    "vae": (lambda: VAE(data_dim=6, latent_dim=2, hidden=(8, 7)), (bits(21, 1).expand(21, 6),)),
-}
 
 
 @pytest.fixture(params=GALLERY)

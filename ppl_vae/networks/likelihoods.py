@@ -1,0 +1,193 @@
+"""Likelihoods: small modules that turn the outputs of a decoder into the distribution of a datum's numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ppl_vae.errors import InputError, nearest
+
+
+class Likelihood(nn.Module):
+    """What a number of a datum is drawn from, given the outputs of a decoder for it.
+
+    A likelihood is called with ``(..., outputs * D)`` numbers: first those that each of the ``D`` numbers of a datum
+    has as its first, then the second. It answers with a distribution of batch shape ``(..., D)``, which a program
+    closes by ``.to_event(1)``.
+
+    Attributes:
+        outputs: how many outputs of the decoder a number of a datum takes.
+
+    Example:
+        >>> likelihood = make_likelihood("gaussian:decoded")
+        >>> likelihood(torch.zeros(5, 3, likelihood.outputs * 4)).batch_shape
+        torch.Size([5, 3, 4])
+    """
+
+    outputs: int = 1
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        """The distribution of ``(..., D)`` independent numbers, of outputs ``(..., outputs * D)``."""
+        raise NotImplementedError
+
+
+class Bernoulli(Likelihood):
+    r"""Bits: :math:`x \sim \mathrm{Bernoulli}(\mathrm{sigmoid}(o))`."""
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        """See ``Likelihood``."""
+        return dist.Bernoulli(logits=out)
+
+
+class Gaussian(Likelihood):
+    r"""Real numbers: :math:`x \sim \mathcal N(o_1, \sigma^2)`.
+
+    Args:
+        scale: :math:`\sigma`: a number that stays fixed; ``"learned"``, one parameter for all numbers of all data; or
+            ``"decoded"``, :math:`\mathrm{softplus}(o_2)`, for each number of each datum its own.
+        min_scale: added to a scale that is not fixed: the evidence of a number that is met exactly has no upper bound
+            without one.
+    """
+
+    def __init__(self, scale: float | str = "learned", min_scale: float = 1e-2) -> None:
+        super().__init__()
+        if isinstance(scale, str):
+            if scale not in ("learned", "decoded"):
+                raise InputError(f"scale={scale!r} of a Gaussian is unknown: a number, learned or decoded")
+        elif not 0 < scale < math.inf:
+            raise InputError(f"scale={scale} of a Gaussian is no standard deviation: give one above 0")
+        self.scale, self.min_scale = scale, min_scale
+        self.outputs = 2 if scale == "decoded" else 1
+        if scale == "learned":
+            self.raw_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        """See ``Likelihood``."""
+        if self.scale == "decoded":
+            loc, raw = out.chunk(2, -1)
+            return dist.Normal(loc, functional.softplus(raw) + self.min_scale)
+        if isinstance(self.scale, str):
+            return dist.Normal(out, functional.softplus(self.raw_scale) + self.min_scale)
+        return dist.Normal(out, self.scale)
+
+
+class Categorical(Likelihood):
+    r"""One of C classes, numbered from 0: :math:`x \sim \mathrm{Categorical}(\mathrm{softmax}(o_1, \dots, o_C))`.
+
+    Args:
+        classes: C.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        if classes < 2:
+            raise InputError(f"classes={classes} of a Categorical: expected two or more")
+        self.outputs = classes
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        """See ``Likelihood``."""
+        return dist.Categorical(logits=out.unflatten(-1, (self.outputs, -1)).transpose(-1, -2))
+
+
+class Poisson(Likelihood):
+    r"""Counts: :math:`x \sim \mathrm{Poisson}(e^{o})`."""
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        """See ``Likelihood``."""
+        return dist.Poisson(out.exp())
+
+
+class NegativeBinomial(Likelihood):
+    r"""Counts that vary by more than a Poisson's: a Poisson whose rate is a Gamma of shape r.
+
+    .. math:: \mathbb E[x] = e^{o_1}, \qquad \mathrm{Var}[x] = e^{o_1} + e^{2 o_1} / r, \qquad r = e^{o_2}
+    """
+
+    outputs = 2
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        """See ``Likelihood``."""
+        log_mean, log_shape = out.chunk(2, -1)
+        return dist.NegativeBinomial(log_shape.exp(), logits=log_mean - log_shape)
+
+
+class ZeroInflated(Likelihood):
+    r"""Counts with zeros of their own: :math:`p(x) = \pi\, [x = 0] + (1 - \pi)\, p_0(x)`.
+
+    The last output is the logit of :math:`\pi`. Source: Lambert, Zero-Inflated Poisson Regression (1992).
+
+    Args:
+        base: the likelihood :math:`p_0` of counts.
+    """
+
+    def __init__(self, base: Likelihood) -> None:
+        super().__init__()
+        self.base, self.outputs = base, base.outputs + 1
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        """See ``Likelihood``."""
+        size = out.shape[-1] // self.outputs
+        inner, gate_logits = out.split([size * self.base.outputs, size], -1)
+        return dist.ZeroInflatedDistribution(self.base(inner), gate_logits=gate_logits)
+
+
+_KINDS = {
+    "bernoulli": "bernoulli",
+    "gaussian": "gaussian, gaussian:0.5 or gaussian:decoded",
+    "categorical": "categorical:10",
+    "poisson": "poisson",
+    "negative-binomial": "negative-binomial",
+    "zero-inflated-poisson": "zero-inflated-poisson",
+    "zero-inflated-negative-binomial": "zero-inflated-negative-binomial",
+}
+
+
+def make_likelihood(kind: str | Likelihood) -> Likelihood:
+    """The likelihood of a name.
+
+    | name | of | outputs |
+    |---|---|---|
+    | ``bernoulli`` | bits | 1 |
+    | ``gaussian``, ``gaussian:learned`` | real numbers, one learned standard deviation | 1 |
+    | ``gaussian:0.5`` | real numbers, a fixed standard deviation | 1 |
+    | ``gaussian:decoded`` | real numbers, a standard deviation for each | 2 |
+    | ``categorical:C`` | classes 0, ..., C - 1 | C |
+    | ``poisson`` | counts | 1 |
+    | ``negative-binomial`` | counts that vary by more | 2 |
+    | ``zero-inflated-poisson``, ``zero-inflated-negative-binomial`` | counts with zeros of their own | 2, 3 |
+
+    Args:
+        kind: a name, or a likelihood, which is handed back.
+
+    Raises:
+        InputError: the name, or what follows its colon, is unknown.
+
+    Example:
+        >>> make_likelihood("zero-inflated-negative-binomial").outputs
+        3
+    """
+    if isinstance(kind, Likelihood):
+        return kind
+    name, _, detail = kind.partition(":")
+    if name not in _KINDS or (detail and name not in ("gaussian", "categorical")):
+        raise InputError(f"likelihood={kind!r} is unknown; {nearest(name, _KINDS.values())}")
+    if name == "gaussian":
+        return Gaussian(detail or "learned" if _number(detail) is None else float(detail))
+    if name == "categorical":
+        if (classes := _number(detail)) is None or classes % 1:
+            raise InputError(f"likelihood={kind!r}: how many classes? categorical:10")
+        return Categorical(int(classes))
+    base = name.removeprefix("zero-inflated-")
+    made = {"bernoulli": Bernoulli, "poisson": Poisson, "negative-binomial": NegativeBinomial}[base]()
+    return made if name == base else ZeroInflated(made)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

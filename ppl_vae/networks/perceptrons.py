@@ -1,0 +1,96 @@
+"""Multilayer perceptrons, and what they give the parameters of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ppl_vae.errors import InputError, nearest
+
+Activation = Literal["relu", "tanh", "softplus"]
+_NONLINEARITY: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
+
+
+def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
+    """A multilayer perceptron with these widths, from input to output, linear at its end.
+
+    Args:
+        sizes: widths of the input, the hidden layers and the output.
+        activation: the nonlinearity after each hidden layer.
+
+    Example:
+        >>> mlp([64, 256, 10])(torch.zeros(5, 3, 64)).shape
+        torch.Size([5, 3, 10])
+    """
+    if activation not in _NONLINEARITY:
+        raise InputError(f"activation={activation!r} is unknown; {nearest(str(activation), _NONLINEARITY)}")
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        layers += [nn.Linear(n_in, n_out), _NONLINEARITY[activation]()]
+    return nn.Sequential(*layers[:-1])
+
+
+class GaussianEncoder(nn.Module):
+    r"""An MLP from a datum to the parameters of a Gaussian with diagonal covariance.
+
+    .. math:: (\mu, s) = \mathrm{MLP}(x), \qquad \sigma = \mathrm{softplus}(s) + 10^{-4}
+
+    Args:
+        data_dim: size of a datum.
+        latent_dim: size of the latent.
+        hidden: widths of the hidden layers.
+        activation: the nonlinearity after each hidden layer.
+
+    Example:
+        >>> loc, scale = GaussianEncoder(64, 10)(torch.zeros(3, 64))
+        >>> loc.shape, bool((scale > 0).all())
+        (torch.Size([3, 10]), True)
+    """
+
+    def __init__(
+        self,
+        data_dim: int,
+        latent_dim: int,
+        hidden: Sequence[int] = (256,),
+        *,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.net = mlp([data_dim, *hidden, 2 * latent_dim], activation)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each ``(..., latent_dim)``, of data ``(..., data_dim)``."""
+        loc, raw = self.net(x).chunk(2, dim=-1)
+        return loc, functional.softplus(raw) + 1e-4  # a scale of zero has no density
+
+
+class LinearGaussian(nn.Module):
+    r"""A linear map from a latent to the mean of a Gaussian, with a learned standard deviation for every variable.
+
+    .. math:: \mu = W z + b, \qquad \sigma = \mathrm{softplus}(s) + \sigma_{\min}
+
+    Args:
+        latent_dim: size of the latent.
+        data_dim: number of variables of a datum.
+        min_scale: smallest standard deviation.
+
+    Example:
+        >>> loc, scale = LinearGaussian(2, 4)(torch.zeros(5, 3, 2))
+        >>> loc.shape, scale.shape
+        (torch.Size([5, 3, 4]), torch.Size([4]))
+    """
+
+    def __init__(self, latent_dim: int, data_dim: int, *, min_scale: float = 1e-2) -> None:
+        super().__init__()
+        self.linear = nn.Linear(latent_dim, data_dim)
+        self.raw_scale = nn.Parameter(torch.zeros(data_dim))
+        self.min_scale = min_scale
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean ``(..., data_dim)`` and standard deviation ``(data_dim,)`` given latents ``(..., latent_dim)``."""
+        return self.linear(z), functional.softplus(self.raw_scale) + self.min_scale
