@@ -13,6 +13,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.inference import (
     Baseline,
+    Bound,
     Compiler,
     EncoderObjective,
     Family,
@@ -45,6 +46,11 @@ class Local:
     """How lambda is found; see ``VariationalInference``."""
 
     num_particles: int
+    bound: Bound
+    kl_weight: float
+    kl_warmup_epochs: int
+    free_bits: float
+    analytic_kl: bool
     family: FamilyName
     local_steps: int
     local_learning_rate: float | None
@@ -59,6 +65,17 @@ class Local:
         """So many of them, at this rate unless another was asked for."""
         rate = learning_rate if self.local_learning_rate is None else self.local_learning_rate
         return LocalSteps(num_steps, rate, self.num_particles, self.gradient, self.baseline)
+
+    def kl_weight_in(self, epoch: int) -> float:
+        """The weight of the divergence in an epoch, counted from 1: it rises in equal steps to its value."""
+        return self.kl_weight * min(1.0, epoch / max(1, self.kl_warmup_epochs))
+
+    def make_kl_weight(self, template: Batch) -> Tensor | None:
+        """A scalar to hold that weight, to which a graph refers; None where it is always one."""
+        if self.kl_weight == 1 and self.kl_warmup_epochs <= 1:
+            return None
+        real = next((tensor for tensor in template if tensor.is_floating_point()), torch.empty(()))
+        return torch.ones((), dtype=real.dtype, device=template[0].device)
 
 
 def make_inference(
@@ -131,6 +148,7 @@ class Amortized:
     ) -> None:
         self.options, self.compiler = local, Compiler()
         self.tables: dict[str, Table] = {}
+        self.kl_weight = local.make_kl_weight(template)
         self.program = self.posterior = with_guide(program, template, local, arrays)
 
     def begin(self, batch: Batch) -> Batch:
@@ -149,11 +167,17 @@ class Amortized:
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Inference``."""
         o = self.options
+        if self.kl_weight is not None:
+            self.kl_weight.fill_(o.kl_weight_in(epoch))
         return amortized_steps(
             self.program,
             batches,
             optimizer,
             num_particles=o.num_particles,
+            bound=o.bound,
+            kl_weight=1.0 if self.kl_weight is None else self.kl_weight,
+            free_bits=o.free_bits,
+            analytic_kl=o.analytic_kl,
             gradient=o.gradient,
             baseline=o.baseline,
             compiler=self.compiler,
@@ -169,6 +193,7 @@ class _Local:
     def __init__(self, program: Program, template: Batch, local: Local) -> None:
         self.options, self.program, self.compiler = local, program, Compiler()
         self.tables: dict[str, Table] = {}
+        self.kl_weight = local.make_kl_weight(template)
         bare = without_guide(program)
         if not random_latents(bare, template):
             raise InputError(
@@ -185,6 +210,10 @@ class _Local:
 
     def remember(self, num_train: int, num_valid: int) -> None:
         """See ``Inference``."""
+
+    def _weigh(self, epoch: int) -> None:
+        if self.kl_weight is not None:
+            self.kl_weight.fill_(self.options.kl_weight_in(epoch))
 
 
 class PerSample(_Local):
@@ -220,6 +249,7 @@ class PerSample(_Local):
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Inference``."""
+        self._weigh(epoch)
         return per_sample_steps(
             self.program,
             batches,
@@ -228,6 +258,7 @@ class PerSample(_Local):
             family=self.family,
             local=self.options.steps(self.options.local_steps, FROM_TABLE if "train" in self.tables else FROM_PRIOR),
             table=self.tables["train"].epoch(epoch) if "train" in self.tables else None,
+            kl_weight=self.kl_weight,
             compiler=self.compiler,
             clip_norm=self.options.clip_norm,
         )
@@ -260,6 +291,7 @@ class SemiAmortized(_Local):
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Inference``."""
+        self._weigh(epoch)
         return semi_amortized_steps(
             self.program,
             batches,
@@ -269,6 +301,7 @@ class SemiAmortized(_Local):
             encode=self.encode,
             local=self.options.steps(self.options.local_steps, FROM_ENCODER),
             encoder_objective=self.options.encoder_objective,
+            kl_weight=self.kl_weight,
             compiler=self.compiler,
             clip_norm=self.options.clip_norm,
         )

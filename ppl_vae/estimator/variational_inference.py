@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
 from ppl_vae.estimator.passes import ROWS_PER_PASS, passes
 from ppl_vae.inference import (
     Baseline,
+    Bound,
     Compile,
     Compiler,
     EncoderObjective,
@@ -74,6 +76,13 @@ class VariationalInference(Fitted):
             not, for comparison.
         baseline: what the score-function gradient subtracts: leave-one-out needs two particles or more.
         num_particles: draws per datum in the training objective, and in the steps in lambda.
+        bound: what training ascends, and how it is validated: "elbo"; or "iwae", the importance-weighted bound of
+            num_particles draws, by its doubly reparameterised gradient. Validation has the same.
+        kl_weight: of the divergence of the posterior from the prior in training, the beta of the beta-VAE. Validation
+            and evaluation are always those of the program as it is.
+        kl_warmup_epochs: in these first epochs that weight rises to its value.
+        free_bits: nats of divergence that each latent dimension, on average over a batch, has for nothing in training.
+        analytic_kl: take the divergence in closed form where there is one, and not from the draws.
         max_epochs: most passes over the training data.
         batch_size: data per gradient step.
         learning_rate: Adam's, at the start.
@@ -82,6 +91,8 @@ class VariationalInference(Fitted):
         validation_fraction: share of the data that fit holds out where it is given no validation data.
         num_samples: draws per datum in estimates of the evidence.
         seed: decides every random number; the same seed gives the same numbers on the same machine.
+        ema_decay: validate and keep exponential moving averages of the parameters over the steps, with this decay, such
+            as 0.999; null keeps the parameters themselves.
         clip_norm: gradients of a larger norm, over all parameters together, are scaled down to it; null never does.
         accelerator: "auto" takes a GPU if there is one.
         compile: "auto" runs what is planned to be called often as compiled graphs, which give the same numbers but for
@@ -116,6 +127,11 @@ class VariationalInference(Fitted):
         gradient: Gradient = "reparam",
         baseline: Baseline = "leave-one-out",
         num_particles: int = 1,
+        bound: Bound = "elbo",
+        kl_weight: float = 1.0,
+        kl_warmup_epochs: int = 0,
+        free_bits: float = 0.0,
+        analytic_kl: bool = False,
         max_epochs: int = 500,
         batch_size: int = 64,
         learning_rate: float = 2e-3,
@@ -124,6 +140,7 @@ class VariationalInference(Fitted):
         validation_fraction: float = 0.1,
         num_samples: int = 1000,
         seed: int = 0,
+        ema_decay: float | None = None,
         clip_norm: float | None = None,
         accelerator: Accelerator = "auto",
         compile: Compile = "auto",
@@ -142,6 +159,11 @@ class VariationalInference(Fitted):
         self.gradient = gradient
         self.baseline = baseline
         self.num_particles = num_particles
+        self.bound = bound
+        self.kl_weight = kl_weight
+        self.kl_warmup_epochs = kl_warmup_epochs
+        self.free_bits = free_bits
+        self.analytic_kl = analytic_kl
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -150,6 +172,7 @@ class VariationalInference(Fitted):
         self.validation_fraction = validation_fraction
         self.num_samples = num_samples
         self.seed = seed
+        self.ema_decay = ema_decay
         self.clip_norm = clip_norm
         self.accelerator = accelerator
         self.compile = compile
@@ -223,6 +246,8 @@ class VariationalInference(Fitted):
             learning_rate=self.learning_rate,
             schedule=self.schedule,
             patience=self.patience if valid else None,
+            warmup=self.kl_warmup_epochs,
+            ema_decay=self.ema_decay,
             seed=self.seed,
         )
         self.train_seconds_ = 0.0
@@ -290,13 +315,20 @@ class VariationalInference(Fitted):
     def _validate(self) -> float:
         assert self._valid_batches is not None
         method, num_data, total = self.inference_, self._valid_batches.num_data, 0.0
-        draws = max(self.num_particles, -(-VALIDATION_DRAWS // num_data))
+        bound_of = self.num_particles if self.bound == "iwae" else 1
+        draws = bound_of * max(-(-self.num_particles // bound_of), -(-VALIDATION_DRAWS // (num_data * bound_of)))
         with torch.no_grad(), seeded(self.seed), method.posterior.scope(training=False):
             for batch in self._valid_batches.in_order():
                 data = method.validate(batch, self.training_.epoch + 1)
-                for k in passes(draws, self._room.draws(len(batch[0]))):
-                    total += method.posterior.log_weights(data, k).double().sum().item()
-        return total / (draws * num_data)
+                log_weights = torch.cat(
+                    [
+                        method.posterior.log_weights(data, k).double()
+                        for k in passes(draws, self._room.draws(len(batch[0])))
+                    ]
+                )
+                bounds = log_weights.unflatten(0, (-1, bound_of)).logsumexp(1) - math.log(bound_of)
+                total += bounds.mean(0).sum().item()
+        return total / num_data
 
     # ------------------------------------------------------------------------------------------- saving, loading
 

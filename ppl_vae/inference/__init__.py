@@ -5,7 +5,7 @@ from ppl_vae.inference.compiler import Compile, Compiler
 from ppl_vae.inference.encoder import derive_encoder
 from ppl_vae.inference.families import Family, FamilyName, make_family
 from ppl_vae.inference.local import Rows, refine
-from ppl_vae.inference.objectives import Baseline, Gradient, elbo
+from ppl_vae.inference.objectives import Baseline, Bound, Gradient, elbo, iwae, tempered
 from ppl_vae.inference.per_sample import LocalSteps, at_prior, infer, per_sample_steps
 from ppl_vae.inference.semi_amortized import EncoderObjective, semi_amortized_steps
 from ppl_vae.inference.table import Table
@@ -13,6 +13,7 @@ from ppl_vae.inference.training import Epoch, Schedule, Training, group
 
 __all__ = [
     "Baseline",
+    "Bound",
     "Compile",
     "Compiler",
     "EncoderObjective",
@@ -32,8 +33,10 @@ __all__ = [
     "elbo",
     "group",
     "infer",
+    "iwae",
     "make_family",
     "per_sample_steps",
     "refine",
     "semi_amortized_steps",
+    "tempered",
 ]

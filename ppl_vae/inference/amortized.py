@@ -8,10 +8,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.errors import InputError
 from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.compiler import Compiler
-from ppl_vae.inference.objectives import Baseline, DecayingAverage, Gradient, check_gradient, elbo, leave_one_out
-from ppl_vae.program import Batch, Program, WeightedDraws, global_term
+from ppl_vae.inference.objectives import (
+    Baseline,
+    Bound,
+    DecayingAverage,
+    Gradient,
+    check_gradient,
+    elbo,
+    iwae,
+    leave_one_out,
+    tempered,
+)
+from ppl_vae.program import Batch, Program, WeightedDraws, global_term, objective_terms, path_draws
 
 
 class Step(NamedTuple):
@@ -28,12 +39,16 @@ def amortized_steps(
     optimizer: torch.optim.Optimizer,
     *,
     num_particles: int = 1,
+    bound: Bound = "elbo",
+    kl_weight: float | Tensor = 1.0,
+    free_bits: float = 0.0,
+    analytic_kl: bool = False,
     gradient: Gradient = "reparam",
     baseline: Baseline = "leave-one-out",
     compiler: Compiler | None = None,
     clip_norm: float | None = None,
 ) -> Iterator[Step]:
-    """Ascend the ELBO in theta and phi together, one step a batch.
+    """Ascend the ELBO, or another bound, in theta and phi together, one step a batch.
 
     Modules are in the mode, and Pyro validates, as the caller has set it: ``program.scope(training=True)``.
 
@@ -46,6 +61,11 @@ def amortized_steps(
         batches: tuples of tensors, the arguments of ``model``.
         optimizer: over ``program.parameters(batch)``.
         num_particles: draws per datum in the objective.
+        bound: ``"elbo"``, or ``"iwae"``: the importance-weighted bound of ``num_particles`` draws, by its doubly
+            reparameterised gradient; see ``iwae``. It takes none of the options that follow.
+        kl_weight: of the divergence of the guide from the prior; a scalar tensor may change between the steps.
+        free_bits: nats of divergence that each latent dimension has for nothing; see ``tempered``.
+        analytic_kl: take the divergence in closed form where there is one; free bits always do.
         gradient: ``"reparam"`` goes along the path of the draws, and takes the score function for sites that have no
             path; ``"score-function"`` takes it for all of them.
         baseline: of the score function: ``"leave-one-out"``, each draw's from the other draws of its datum;
@@ -57,10 +77,11 @@ def amortized_steps(
         clip_norm: gradients of a larger norm are scaled down to it.
 
     Yields:
-        Step: the ELBO of the batch, nats per datum.
+        Step: the bound of the batch, nats per datum; with a ``kl_weight`` or ``free_bits``, the ELBO as it is without.
 
     Raises:
-        InputError: the score function is to have the leave-one-out baseline of one particle.
+        InputError: the score function is to have the leave-one-out baseline of one particle; ``"iwae"`` beside another
+            option, or of a program whose latents have no path.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -71,23 +92,39 @@ def amortized_steps(
         True
     """
     check_gradient(gradient, baseline, num_particles)
+    plain = not isinstance(kl_weight, Tensor) and (kl_weight, free_bits, analytic_kl) == (1.0, 0.0, False)
+    if bound == "iwae" and not (plain and gradient == "reparam"):
+        raise InputError(
+            "bound='iwae' has no divergence and no score function: leave out kl_weight, free_bits, analytic_kl and "
+            "gradient, or bound='elbo'"
+        )
     average: DecayingAverage | None = None
+    by_path = gradient == "reparam"
 
-    def draw(batch: Batch) -> WeightedDraws:
-        return program.weighted_draws(batch, num_particles, tempered=True, reparameterised=gradient == "reparam")
+    def draw(batch: Batch) -> tuple[WeightedDraws, Tensor | None]:
+        """Draws whose ELBO is ascended, and the ELBO where that is another."""
+        if plain:
+            return program.weighted_draws(batch, num_particles, tempered=True, reparameterised=by_path), None
+        closed = analytic_kl or free_bits > 0
+        terms = objective_terms(program, batch, num_particles, closed=closed, reparameterised=by_path)
+        return tempered(terms, kl_weight, free_bits), tempered(terms).log_weight.mean()
 
-    def objective(*batch: Tensor) -> Tensor:
+    def objective(*batch: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         nonlocal average
-        draws, subtracted = draw(batch), None
+        if bound == "iwae":
+            value, ascended = iwae(path_draws(program, batch, num_particles))
+            return value.mean(), ascended.mean()
+        (draws, reported), subtracted = draw(batch), None
         if draws.score is not None and baseline == "leave-one-out" and num_particles > 1:
             subtracted = leave_one_out(draws.log_weight)
         if draws.score is not None and baseline == "decaying-average":
             if average is None:
                 with torch.no_grad():
-                    average = DecayingAverage(draw(batch).log_weight.mean())
+                    average = DecayingAverage(draw(batch)[0].log_weight.mean())
             subtracted = average.value
             average.update(draws.log_weight.mean())
-        return elbo(draws, subtracted).mean() + global_term(program)
+        ascended = elbo(draws, subtracted).mean() + global_term(program)
+        return ascended if reported is None else (reported + global_term(program), ascended)
 
     name = f"the step of {program.name}"
     if baseline == "decaying-average" and compiler is not None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.program import WeightedDraws
+from ppl_vae.program import ObjectiveTerms, PathDraws, WeightedDraws
 
+Bound = Literal["elbo", "iwae"]
+"""What training ascends: the ELBO, or the bound of the importance-weighted autoencoder."""
 Gradient = Literal["reparam", "score-function"]
 """By the path of the draws where they have one, or by the score function throughout."""
 Baseline = Literal["leave-one-out", "decaying-average", "none"]
@@ -46,6 +49,70 @@ def elbo(draws: WeightedDraws, baseline: Tensor | None = None) -> Tensor:
         return log_weight.mean(0)
     signal = log_weight.detach() if baseline is None else log_weight.detach() - baseline.detach()
     return (log_weight + signal * (score - score.detach())).mean(0)
+
+
+def iwae(draws: PathDraws) -> tuple[Tensor, Tensor]:
+    r"""The importance-weighted bound of every datum, with its doubly reparameterised gradient.
+
+    .. math::
+        \mathcal L_K(x) = \mathbb E \log \frac1K \sum_{k=1}^K w_k, \qquad
+        \nabla_\theta = \sum_k \tilde w_k\, \partial_\theta \log p_\theta(x, z_k), \qquad
+        \nabla_\phi = \sum_k \tilde w_k^2\, \frac{\partial \log w_k}{\partial z_k}
+        \frac{\partial z_k}{\partial \phi}, \qquad
+        \tilde w_k = \frac{w_k}{\sum_j w_j}
+
+    The signal-to-noise ratio of this gradient in phi grows with K, where that of the bound as it is written falls.
+    Where a guide has parameters of the model, both terms are theirs.
+
+    Source: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders (2016), equation 8, for the bound; Tucker
+    et al., Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives (2019), equation 8, for the gradient.
+
+    Args:
+        draws: ``K`` of them.
+
+    Returns:
+        tuple: the bound ``(B,)``, nats per datum, higher is better; and what is ascended in its place, ``(B,)``, whose
+        value means nothing.
+
+    Example:
+        >>> draws = PathDraws(torch.tensor([[-1.0, -4.0], [-3.0, -4.0]]), lambda weights: weights.sum(0))
+        >>> iwae(draws)[0]
+        tensor([-1.5662, -4.0000])
+    """
+    log_weight = draws.log_weight
+    return log_weight.logsumexp(0) - math.log(len(log_weight)), draws.surrogate(log_weight.softmax(0))
+
+
+def tempered(terms: ObjectiveTerms, kl_weight: float | Tensor = 1.0, free_bits: float = 0.0) -> WeightedDraws:
+    r"""Draws whose ``elbo`` has the gradient of an objective that counts the divergence otherwise.
+
+    .. math::
+        \mathbb E_q \log p(x \mid z) - \beta \sum_j \max\bigl(\lambda,\ \overline{\mathrm{KL}}_j\bigr)
+
+    :math:`\overline{\mathrm{KL}}_j` is the mean over the batch of the divergence of latent dimension j, or of all
+    dimensions of a latent that depend on each other, which have :math:`\lambda` each. The maximum is known by its
+    gradient alone: a divergence below it has none.
+
+    Source: Higgins et al., beta-VAE (2017), equation 4; Kingma et al., Improving Variational Inference with Inverse
+    Autoregressive Flow (2016), appendix C.8, for the free bits.
+
+    Args:
+        terms: of draws from the guide.
+        kl_weight: beta.
+        free_bits: lambda, nats per latent dimension.
+
+    Example:
+        >>> from ppl_vae.program import Divergence
+        >>> terms = ObjectiveTerms(torch.zeros(1, 2), (Divergence(torch.tensor([[[0.1, 3.0], [0.3, 5.0]]]), 1),), None)
+        >>> tempered(terms, kl_weight=2.0).log_weight, tempered(terms, free_bits=0.5).log_weight
+        (tensor([[ -6.2000, -10.6000]]), tensor([[-3., -5.]]))
+    """
+    total = torch.zeros_like(terms.log_likelihood)
+    for values, size in terms.divergences:
+        if free_bits > 0:
+            values = values * (values.detach().mean((0, 1)) > free_bits * size)
+        total = total + values.flatten(2).sum(-1) if values.dim() > 2 else total + values
+    return WeightedDraws(terms.log_likelihood - kl_weight * total, terms.score)
 
 
 def leave_one_out(log_weight: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ def infer(
     rows: Rows,
     local: LocalSteps,
     compiler: Compiler | None = None,
+    kl_weight: float | Tensor | None = None,
 ) -> Rows:
     """Optimise the lambda of every datum of a batch, theta fixed and the modules in evaluation mode.
 
@@ -45,6 +46,7 @@ def infer(
         rows: where each datum starts.
         local: how.
         compiler: runs the steps as a graph; one and the same for all batches.
+        kl_weight: of the divergence from the prior, above zero; None is one.
 
     Example:
         >>> from ppl_vae.inference.families import Full
@@ -56,7 +58,7 @@ def infer(
     """
 
     def log_joint(u: Tensor, data: Batch) -> Tensor:
-        return space.log_joint(data, u, slope=local.gradient == "reparam")
+        return weighted_log_joint(space, data, u, kl_weight, slope=local.gradient == "reparam")
 
     with space.program.scope(training=False):
         return refine(log_joint, family, rows, batch, **local._asdict(), compiler=compiler, module=space.program.module)
@@ -77,6 +79,7 @@ def per_sample_steps(
     family: Family,
     local: LocalSteps = LocalSteps(),  # noqa: B008
     table: Epoch | None = None,
+    kl_weight: float | Tensor | None = None,
     compiler: Compiler | None = None,
     clip_norm: float | None = None,
 ) -> Iterator[Step]:
@@ -101,6 +104,7 @@ def per_sample_steps(
         family: the variational family.
         local: how lambda is optimised, and how many draws per datum the objective has.
         table: where lambda starts, and where it is left; None starts every time at the prior.
+        kl_weight: of the divergence from the prior, above zero, in both steps; None is one.
         compiler: runs both steps as graphs; one and the same for all epochs.
         clip_norm: gradients in theta of a larger norm are scaled down to it.
 
@@ -118,8 +122,9 @@ def per_sample_steps(
         True
     """
 
-    def objective(lam: Tensor, *batch: Tensor) -> Tensor:
-        return elbo_at(space, family, batch, lam, local.num_particles) + global_term(program)
+    def objective(lam: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        reported, ascended = elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
+        return reported + global_term(program), ascended + global_term(program)
 
     ascend = Ascent(
         f"the step of {program.name} in theta", optimizer, compiler, module=program.module, clip_norm=clip_norm
@@ -129,14 +134,43 @@ def per_sample_steps(
         rows = at_prior(space, family, batch)
         if table is not None:
             rows = table.read(numbers, rows)
-        rows = infer(space, family, batch, rows, local, compiler)
+        rows = infer(space, family, batch, rows, local, compiler, kl_weight)
         if table is not None:
             table.write(numbers, rows)
         yield Step(ascend(objective, rows.lam, *batch), len(numbers))
 
 
-def elbo_at(space: LatentSpace, family: Family, batch: Batch, lam: Tensor, num_particles: int) -> Tensor:
-    """The ELBO of a batch at lambda ``(B, P)``, nats per datum: a scalar, differentiable in theta and in lambda."""
+def weighted_log_joint(
+    space: LatentSpace, batch: Batch, u: Tensor, kl_weight: float | Tensor | None, *, slope: bool = False
+) -> Tensor:
+    r"""What stands in the place of the log joint where the divergence has a weight.
+
+    .. math:: \log p(u) + \frac1\beta \log p(x \mid u)
+
+    Its ELBO is the weighted one divided by :math:`\beta`, of the same optimum in lambda.
+    """
+    if kl_weight is None:
+        return space.log_joint(batch, u, slope=slope)
+    log_prior, log_joint = space.log_densities(batch, u, "prior")
+    return log_prior + (log_joint - log_prior) / kl_weight
+
+
+def elbo_at(
+    space: LatentSpace,
+    family: Family,
+    batch: Batch,
+    lam: Tensor,
+    num_particles: int,
+    kl_weight: float | Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The ELBO of a batch at lambda ``(B, P)``, nats per datum, and the same with the divergence weighted.
+
+    Both are scalars, differentiable in theta and in lambda.
+    """
     noise = torch.randn(num_particles, len(lam), family.size).to(lam)
     u, log_q = family.draw(lam, noise)
-    return (space.log_joint(batch, u) - log_q).mean()
+    if kl_weight is None:
+        value = (space.log_joint(batch, u) - log_q).mean()
+        return value, value
+    log_prior, log_joint = space.log_densities(batch, u, "prior")
+    return (log_joint - log_q).mean(), (log_joint - log_prior + kl_weight * (log_prior - log_q)).mean()

@@ -14,7 +14,7 @@ from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, EPSILON, Rows, cosine
-from ppl_vae.inference.per_sample import LocalSteps, elbo_at, infer
+from ppl_vae.inference.per_sample import LocalSteps, elbo_at, infer, weighted_log_joint
 from ppl_vae.program import Batch, LatentSpace, Program, global_term
 
 EncoderObjective = Literal["initial", "refined"]
@@ -30,6 +30,7 @@ def semi_amortized_steps(
     encode: Callable[[Batch], Tensor],
     local: LocalSteps = LocalSteps(),  # noqa: B008
     encoder_objective: EncoderObjective = "initial",
+    kl_weight: float | Tensor | None = None,
     compiler: Compiler | None = None,
     clip_norm: float | None = None,
 ) -> Iterator[Step]:
@@ -57,6 +58,7 @@ def semi_amortized_steps(
         encode: from a batch to the lambda of every datum ``(B, P)``, differentiable in phi.
         local: how lambda is refined.
         encoder_objective: what phi ascends.
+        kl_weight: of the divergence from the prior, above zero, in all steps; None is one.
         compiler: runs the steps as graphs; one and the same for all epochs. All the steps that ``"refined"``
             differentiates through would be one large graph: they are left to Python.
         clip_norm: gradients of a larger norm are scaled down to it.
@@ -81,16 +83,19 @@ def semi_amortized_steps(
         with program.scope():
             first = encode(batch)
         at = first.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(elbo_at(space, family, batch, at, local.num_particles), at)
-        objective = elbo_at(space, family, batch, lam, local.num_particles) + global_term(program)
-        return objective, objective + (gradient * first).sum()
+        _, there = elbo_at(space, family, batch, at, local.num_particles, kl_weight)
+        (gradient,) = torch.autograd.grad(there, at)
+        reported, ascended = elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
+        shared = global_term(program)
+        return reported + shared, ascended + shared + (gradient * first).sum()
 
-    def refined(*batch: Tensor) -> Tensor:
+    def refined(*batch: Tensor) -> tuple[Tensor, Tensor]:
         with program.scope():
             first = encode(batch)
         with program.scope(training=False):
-            lam = unrolled(partial(space.log_joint, batch), family, first, local)
-        return elbo_at(space, family, batch, lam, local.num_particles) + global_term(program)
+            lam = unrolled(partial(weighted_log_joint, space, batch, kl_weight=kl_weight), family, first, local)
+        reported, ascended = elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
+        return reported + global_term(program), ascended + global_term(program)
 
     name = f"the step of {program.name}"
     if encoder_objective == "refined":
@@ -104,7 +109,7 @@ def semi_amortized_steps(
         else:
             with torch.no_grad(), program.scope():
                 start = Rows.at(encode(batch))
-            value = ascend(initial, infer(space, family, batch, start, local, compiler).lam, *batch)
+            value = ascend(initial, infer(space, family, batch, start, local, compiler, kl_weight).lam, *batch)
         yield Step(value, len(batch[0]))
 
 

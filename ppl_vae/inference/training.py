@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.inference.amortized import Step
 from ppl_vae.inference.ascent import begin
+from ppl_vae.inference.average import Average
 from ppl_vae.program import Batch, Program, seeded
 
 Schedule = Literal["cosine", "constant"]
@@ -67,6 +69,9 @@ class Training:
         learning_rate: of Adam, at the start.
         schedule: ``"cosine"`` falls to zero over ``max_epochs``; ``"constant"`` stays.
         patience: stop after this many epochs without a better validation ELBO; None never does.
+        warmup: epochs at the beginning that patience does not count.
+        ema_decay: validate and keep exponential moving averages of the parameters, with this decay a step; None keeps
+            the parameters themselves.
         seed: seed of shuffling, draws and dropout.
     """
 
@@ -80,12 +85,15 @@ class Training:
         learning_rate: float,
         schedule: Schedule = "cosine",
         patience: int | None = None,
+        warmup: int = 0,
+        ema_decay: float | None = None,
         seed: int = 0,
     ) -> None:
         self.program, self.batch, self.method = program, batch, method
         self.max_epochs, self.learning_rate, self.schedule = max_epochs, learning_rate, schedule
-        self.patience, self.seed = patience, seed
+        self.patience, self.warmup, self.seed = patience, warmup, seed
         self.parameters = program.parameters(batch)
+        self.average = None if ema_decay is None else Average(self.parameters, ema_decay)
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate, fused=True)
         begin(self.optimizer)
         self._reached = _Reached(None, -math.inf, {}, self._snapshot())
@@ -139,7 +147,11 @@ class Training:
             group["lr"] = rate
         seed = epoch_seed(self.seed, epoch)
         with seeded(seed), self.program.scope(training=True):
-            steps = list(self.method(self.program, batches(seed), self.optimizer))
+            steps = []
+            for step in self.method(self.program, batches(seed), self.optimizer):
+                steps.append(step)
+                if self.average is not None:
+                    self.average.update()
         elbos = torch.stack([step.elbo for step in steps]).double().cpu()
         sizes = torch.tensor([step.num_data for step in steps], dtype=torch.double)
         if not bool(torch.isfinite(elbos).all()):
@@ -149,14 +161,15 @@ class Training:
             )
         if not all(bool(parameter.detach().isfinite().all()) for parameter in self.parameters.values()):
             raise self._diverged(f"a parameter is not finite after epoch {epoch}, batch {len(steps)} of {len(steps)}")
-        elbo_valid = validate() if validate else math.nan
-        if validate and not math.isfinite(elbo_valid):
-            raise self._diverged(f"the validation ELBO is {elbo_valid} after epoch {epoch}")
         _, best_elbo, best, _ = self._reached
         best_epoch = self.best_epoch
-        if validate is None or elbo_valid > best_elbo:
-            best_epoch, best_elbo = epoch, elbo_valid
-            best = {k: v.clone() for k, v in self.program.state(self.batch).items()}
+        with nullcontext() if self.average is None else self.average.in_place():
+            elbo_valid = validate() if validate else math.nan
+            if validate and not math.isfinite(elbo_valid):
+                raise self._diverged(f"the validation ELBO is {elbo_valid} after epoch {epoch}")
+            if validate is None or elbo_valid > best_elbo:
+                best_epoch, best_elbo = epoch, elbo_valid
+                best = {k: v.clone() for k, v in self.program.state(self.batch).items()}
         row = Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, best_epoch)
         return _Reached(row, best_elbo, best, self._snapshot())
 
@@ -168,7 +181,7 @@ class Training:
         )
 
     def _impatient(self) -> bool:
-        return self.patience is not None and self.epoch - self.best_epoch >= self.patience
+        return self.patience is not None and self.epoch - max(self.best_epoch, self.warmup) >= self.patience
 
     def _rate(self, epochs_done: int) -> float:
         if self.schedule == "constant":
@@ -181,12 +194,14 @@ class Training:
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.state().items()}
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and numbers, as they were after the last whole epoch, from which ``load_state`` goes on.
 
-        The tensors are ``best.*``, the answer so far, ``last.*`` and ``optimizer.*``.
+        The tensors are ``best.*``, the answer so far, ``last.*``, ``optimizer.*`` and, of averages, ``average.*``.
         """
         row, best_elbo, best, last = self._reached
         tensors = {f"best.{name}": tensor for name, tensor in best.items()} | last
@@ -198,7 +213,7 @@ class Training:
         Raises:
             InputError: the tensors are those of another program.
         """
-        last = {k: v for k, v in tensors.items() if k.startswith(("last.", "optimizer."))}
+        last = {k: v for k, v in tensors.items() if k.startswith(("last.", "optimizer.", "average."))}
         self._restore(last)
         best = {k: v.to(self.batch[0].device) for k, v in group(tensors, "best").items()}
         row = Epoch(**numbers["row"]) if numbers["row"] else None
@@ -213,6 +228,8 @@ class Training:
                 if f"{name}.{key}" not in moments:
                     raise InputError(f"the checkpoint has no optimiser state of {name!r}: train anew with --overwrite")
                 tensor.copy_(moments[f"{name}.{key}"])
+        if self.average is not None:
+            self.average.load_state(group(last, "average"))
 
 
 def group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

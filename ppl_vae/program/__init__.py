@@ -3,9 +3,17 @@
 from ppl_vae.program.annealing import Path, annealing_path
 from ppl_vae.program.check import check, check_batch, check_model, check_observations
 from ppl_vae.program.derived_guide import DerivedGuide, with_encoder, with_lambda, without_guide
-from ppl_vae.program.divergence import ElboTerms, elbo_terms, observed_numbers
+from ppl_vae.program.divergence import (
+    Divergence,
+    ElboTerms,
+    ObjectiveTerms,
+    elbo_terms,
+    objective_terms,
+    observed_numbers,
+)
 from ppl_vae.program.global_latents import global_term, with_globals
 from ppl_vae.program.latent_space import LatentSpace, Start
+from ppl_vae.program.path_draws import PathDraws, path_draws
 from ppl_vae.program.precision import MatmulPrecision, Precision, fp32_products
 from ppl_vae.program.program import Batch, Draws, Program, WeightedDraws
 from ppl_vae.program.proposal import widened
@@ -15,11 +23,14 @@ from ppl_vae.program.simulation import Simulation, simulate
 __all__ = [
     "Batch",
     "DerivedGuide",
+    "Divergence",
     "Draws",
     "ElboTerms",
     "LatentSpace",
     "MatmulPrecision",
+    "ObjectiveTerms",
     "Path",
+    "PathDraws",
     "Precision",
     "Program",
     "Simulation",
@@ -33,7 +44,9 @@ __all__ = [
     "elbo_terms",
     "fp32_products",
     "global_term",
+    "objective_terms",
     "observed_numbers",
+    "path_draws",
     "seeded",
     "simulate",
     "widened",

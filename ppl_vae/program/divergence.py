@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ppl_vae.program.derived_guide import is_derived
+from ppl_vae.program.handlers import is_point_mass, is_scored
 from ppl_vae.program.program import Batch, Program
-from ppl_vae.program.traces import Site, sample_sites
+from ppl_vae.program.traces import Site, Structure, sample_sites
 
 
 class ElboTerms(NamedTuple):
@@ -25,16 +28,90 @@ class ElboTerms(NamedTuple):
     """The divergence of each latent, ``(B, dimensions...)``, or ``(B,)`` where its dimensions depend on each other."""
 
 
+class Divergence(NamedTuple):
+    """How far the guide is from the prior, in one latent, or in several together."""
+
+    values: Tensor
+    """Nats, ``(K, B, dimensions...)``; ``(K, B)`` where the dimensions depend on each other."""
+    size: int
+    """Of how many dimensions each of the values is."""
+
+
+class ObjectiveTerms(NamedTuple):
+    """What the training objectives that treat the divergence by itself are made of: per draw and datum, in nats."""
+
+    log_likelihood: Tensor
+    """log p(x | z), ``(K, B)``."""
+    divergences: tuple[Divergence, ...]
+    """Their sum has the mean E log q(z | x) - log p(z)."""
+    score: Tensor | None
+    """As in ``WeightedDraws``."""
+
+
+def objective_terms(
+    program: Program, batch: Batch, num_samples: int = 1, *, closed: bool = True, reparameterised: bool = True
+) -> ObjectiveTerms:
+    r"""The two terms of the ELBO, differentiable.
+
+    .. math:: \mathcal L(x) = \mathbb E_q \log p(x \mid z) - \mathrm{KL}\bigl(q(z \mid x)\,\|\,p(z)\bigr)
+
+    Discrete latents that the guide leaves out are summed out in p(x, z) and in p(z). The scales of ``poutine.scale``
+    count where model and guide have the same for a latent.
+
+    Args:
+        program: with a guide.
+        batch: the data.
+        num_samples: ``K``.
+        closed: take the divergence of every latent by itself, by dimension, and in closed form where there is one,
+            as ``pyro.infer.TraceMeanField_ELBO`` does; without, it is that of the draws, of all latents together.
+        reparameterised: as in ``Program.weighted_draws``.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> terms = objective_terms(Program(VAE(data_dim=6, latent_dim=2)), (torch.ones(5, 6),))
+        >>> terms.log_likelihood.shape, terms.divergences[0].values.shape
+        (torch.Size([1, 5]), torch.Size([1, 5, 2]))
+    """
+    with program.scope():
+        structure = program.structure(batch)
+        guide, model = program.traces(batch, num_samples, reparameterised=reparameterised)
+        scored = [name for name, site in sample_sites(guide) if is_scored(site)]
+        own = _by_site(structure, guide, model, num_samples) if closed else {}
+
+        def log_density(trace: poutine.Trace, leave_out: Collection[str] = ()) -> Tensor:
+            total = structure.log_density(trace, num_samples, tempered=True, leave_out=leave_out)
+            return total.expand(num_samples, len(batch[0]))
+
+        score = None
+        if scored:
+            score = log_density(guide, [name for name, _ in sample_sites(guide) if name not in scored])
+        if structure.summed:
+            log_likelihood = log_density(model) - log_density(model, structure.observed)
+        else:
+            log_likelihood = log_density(model, structure.latents)
+        divergences = list(own.values())
+        left = [name for name in structure.latents if name not in own]
+        if left or not own:
+            log_q = log_density(guide, [*own, *scored])
+            if score is not None:  # its gradient is the score function's
+                others = [name for name, _ in sample_sites(guide) if name not in scored or name in own]
+                log_q = log_q + log_density(guide, others).detach()
+            log_prior = log_density(model, [*own, *structure.observed])
+            size = sum(site["fn"].event_shape.numel() for name, site in sample_sites(model) if name in left)
+            divergences.append(Divergence(log_q - log_prior, size))
+        return ObjectiveTerms(log_likelihood, tuple(divergences), score)
+
+
 @torch.no_grad()
 def elbo_terms(program: Program, batch: Batch, num_samples: int = 1) -> ElboTerms:
     r"""Split the ELBO, and tell where the guide differs from the prior.
 
     .. math::
         \mathcal L(x) = \mathbb E_q \log p(x \mid z) - \mathrm{KL}\bigl(q(z \mid x)\,\|\,p(z)\bigr), \qquad
-        \mathrm{KL}_d(x) = \mathbb E_{q(z_< \mid x)}
-        \mathrm{KL}\bigl(q(z_d \mid z_<, x)\,\|\,p(z_d \mid z_<)\bigr)
+        \mathrm{KL}_d(x) = \mathbb E_{q(z \mid x)} \log \frac{q(z_d \mid z_{<d}, x)}{p(z_d \mid z_{<d})}
 
-    Each :math:`\mathrm{KL}_d` is a closed form where there is one, given draws of the latents :math:`z_<` before it.
+    What :math:`z_d` depends on, :math:`z_{<d}`, may differ between guide and model, as in a guide from the bottom up.
+    Where it does not, each :math:`\mathrm{KL}_d` is a closed form, if there is one, given the draws of :math:`z_{<d}`.
     Discrete latents that the guide leaves out are summed out, and a latent that depends on one has no entry by site;
     nor have latents that a derived guide draws together.
 
@@ -55,16 +132,37 @@ def elbo_terms(program: Program, batch: Batch, num_samples: int = 1) -> ElboTerm
         log_prior = structure.log_density(model, num_samples, leave_out=structure.observed)
         reconstruction = structure.log_density(model, num_samples) - log_prior
         divergence = structure.log_density(guide, num_samples) - log_prior
-        by_site, prior = {}, dict(sample_sites(model))
-        for name, q in sample_sites(guide):
-            if is_derived(q):
-                continue
-            p = prior[name]
-            if p["fn"].batch_shape.numel() == q["fn"].batch_shape.numel():
-                per_dimension, event_dim = _divergence(q, p)
-                by_site[name] = structure.to_front(q, per_dimension, num_samples, event_dim).mean(0)
+        by_site = {
+            name: values.mean(0) for name, (values, _) in _by_site(structure, guide, model, num_samples, 1.0).items()
+        }
         draws = (num_samples, len(batch[0]))
         return ElboTerms(reconstruction.expand(draws).mean(0), divergence.expand(draws).mean(0), by_site)
+
+
+def _by_site(
+    structure: Structure, guide: poutine.Trace, model: poutine.Trace, num_samples: int, scale: float | None = None
+) -> dict[str, Divergence]:
+    """The divergence of each latent that has one of its own; at that scale, or at its own where both have the same."""
+    by_site, prior, drawn = {}, dict(sample_sites(model)), dict(sample_sites(guide))
+    order = [name for name in prior if name in drawn]
+    before: set[str] = set()
+    for name, q in drawn.items():
+        p = prior.get(name)
+        if p is None or is_derived(q) or is_point_mass(q["fn"]):
+            continue
+        # The closed form holds where all that the prior may depend on has been drawn without regard to this latent.
+        closed = before.issuperset(order[: order.index(name)])
+        before.add(name)
+        scales = [structure.own_scale(site) for site in (q, p)]
+        alike = scale is not None or scales[0] is scales[1] or not any(isinstance(s, Tensor) for s in scales)
+        if not alike or (scale is None and scales[0] != scales[1]):
+            continue
+        if p["fn"].batch_shape.numel() == q["fn"].batch_shape.numel():
+            values, event_dim = _divergence(q, p, closed)
+            values = structure.to_front(q, values, num_samples, event_dim) * (scales[0] if scale is None else scale)
+            values = values.expand(num_samples, *values.shape[1:])
+            by_site[name] = Divergence(values, q["fn"].event_shape[event_dim:].numel())
+    return by_site
 
 
 @torch.no_grad()
@@ -81,18 +179,27 @@ def observed_numbers(program: Program, batch: Batch) -> Tensor:
         return total
 
 
-def _divergence(q: Site, p: Any) -> tuple[Tensor, int]:
-    """KL(q || p) at one site, as Pyro lays it out, and how many of its dimensions are the event's."""
+def _divergence(q: Site, p: Any, closed: bool) -> tuple[Tensor, int]:
+    """KL(q || p) at one site, as Pyro lays it out, and how many of its dimensions are the event's.
+
+    Where it is not closed, or has no closed form, it is the difference of the log densities at the draws.
+    """
     q_base, p_base, event_dim = q["fn"], p["fn"], 0
     dims = [fn.reinterpreted_batch_ndims for fn in (q_base, p_base) if isinstance(fn, dist.Independent)]
     if len(dims) == 2 and dims[0] == dims[1]:
         q_base, p_base, event_dim = q_base.base_dist, p_base.base_dist, dims[0]
-    try:
-        divergence = torch.distributions.kl_divergence(q_base, p_base)
-    except NotImplementedError:
+    divergence = _closed_form(q_base, p_base) if closed else None
+    if divergence is None:
         divergence = q_base.log_prob(q["value"]) - p_base.log_prob(q["value"])
     divergence = divergence.expand(q["fn"].batch_shape + q["fn"].event_shape[:event_dim])
     mask = q["mask"]
     if isinstance(mask, Tensor):
         mask = mask.reshape(mask.shape + (1,) * event_dim)
     return scale_and_mask(divergence, mask=mask), event_dim
+
+
+def _closed_form(q: Any, p: Any) -> Tensor | None:
+    try:
+        return torch.distributions.kl_divergence(q, p)
+    except NotImplementedError:
+        return None

@@ -55,7 +55,7 @@ class Detached(Messenger):
     """
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and not _is_point_mass(msg["fn"]):
+        if not msg["is_observed"] and not is_point_mass(msg["fn"]):
             msg["value"] = msg["value"].detach()
             msg["infer"]["_scored"] = True
 
@@ -65,7 +65,8 @@ def is_scored(site: Any) -> bool:
     return not site["is_observed"] and (not site["fn"].has_rsample or "_scored" in site["infer"])
 
 
-def _is_point_mass(fn: Any) -> bool:
+def is_point_mass(fn: Any) -> bool:
+    """Whether a distribution is a ``Delta``, whatever is around it."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return isinstance(fn, dist.Delta)

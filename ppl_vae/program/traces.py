@@ -76,10 +76,12 @@ class Structure(NamedTuple):
         log_prob = log_prob + site["infer"].get("_log_det", 0.0)
         if "_enumerate_dim" not in site["infer"]:  # a discrete latent that is masked sums to one by itself
             log_prob = scale_and_mask(log_prob, mask=site["mask"])
-        if tempered:
-            frame = self.data_frame(site)
-            log_prob = log_prob * (site["scale"] * frame.size / (frame.full_size or frame.size))
-        return log_prob
+        return log_prob * self.own_scale(site) if tempered else log_prob
+
+    def own_scale(self, site: Site) -> Any:
+        """What ``poutine.scale`` has made of a site, without the data plate's own scale."""
+        frame = self.data_frame(site)
+        return site["scale"] * frame.size / (frame.full_size or frame.size)
 
     def _summed_out(self, trace: poutine.Trace, sites: list[Site]) -> list[tuple[Site, Tensor]]:
         """Log densities with the enumerated sites summed out, by variable elimination; each with its plates.

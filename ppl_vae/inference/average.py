@@ -1,0 +1,85 @@
+"""Averages of parameters over the steps of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+
+
+class Average:
+    r"""Exponential moving averages of parameters over the steps of training.
+
+    .. math:: \bar\theta_t = d_t\, \bar\theta_{t-1} + (1 - d_t)\, \theta_t, \qquad
+        d_t = \min\Bigl(d, \frac{t}{t + 9}\Bigr)
+
+    The smaller decay of the first steps lets go of where the parameters began.
+
+    Source: Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging (1992), for averages of the
+    iterates, here with a decay.
+
+    Args:
+        parameters: names to leaf tensors.
+        decay: d.
+
+    Example:
+        >>> weight = torch.zeros(1)
+        >>> average = Average({"weight": weight}, decay=0.5)
+        >>> for value in (1.0, 2.0, 3.0):
+        ...     weight = weight.fill_(value)
+        ...     average.update()
+        >>> with average.in_place():
+        ...     print(weight)
+        tensor([2.8000])
+        >>> weight
+        tensor([3.])
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], decay: float) -> None:
+        self.parameters, self.decay = dict(parameters), decay
+        self.averages = {name: tensor.detach().clone() for name, tensor in parameters.items()}
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the parameters as they are after a step."""
+        decay = min(self.decay, self.steps / (self.steps + 9))
+        self.steps += 1
+        torch._foreach_lerp_(list(self.averages.values()), list(self.parameters.values()), 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside, the parameters are their averages."""
+        own = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
+        self._put(self.averages)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.parameters.items():
+            tensor.copy_(values[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """What ``load_state`` goes on from."""
+        return {**self.averages, "_steps": torch.tensor(self.steps)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a ``state``.
+
+        Raises:
+            InputError: it is that of a training that did not average.
+        """
+        if state.keys() != self.state().keys():
+            raise InputError(
+                "the checkpoint has no averages of the parameters: resume without ema_decay, or train anew"
+            )
+        self.steps = int(state["_steps"])
+        for name, average in self.averages.items():
+            average.copy_(state[name])

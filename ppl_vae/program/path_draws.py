@@ -1,0 +1,103 @@
+"""Draws from the guide whose gradient is that of their path alone, with weights that are known once they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.program.handlers import is_point_mass, is_scored
+from ppl_vae.program.program import Batch, Program, empty_guide
+from ppl_vae.program.traces import Site, Structure, sample_sites
+
+
+class PathDraws(NamedTuple):
+    """Log weights, and their gradient without the score of the guide."""
+
+    log_weight: Tensor
+    """log p(x, z) - log q(z | x), ``(K, B)``, nats, detached."""
+    surrogate: Callable[[Tensor], Tensor]
+    r"""Of weights v ``(K, B)``, constants: ``(B,)`` numbers whose gradient, not their value, is
+
+    .. math::
+        \sum_k v_k\, \partial_\theta \log p_\theta(x, z_k)
+        + v_k^2\, \frac{\partial \log w_k}{\partial z_k} \frac{\partial z_k}{\partial \phi}
+
+    the draws :math:`z_k(\epsilon_k, \phi)` moving along their path. To be called once."""
+
+
+def path_draws(program: Program, batch: Batch, num_samples: int) -> PathDraws:
+    r"""Draw from the guide; log q has no gradient but by the draws, however they depend on each other.
+
+    The guide runs twice: once for draws z that depend on phi, and once, given these, for the slope of log q in z, with
+    phi held constant. So of several latents, :math:`z_2 \sim q_\phi(z_2 \mid z_1, x)` say, all that a draw does is
+    counted once.
+
+    Args:
+        program: with a guide.
+        batch: the data.
+        num_samples: ``K``.
+
+    Raises:
+        InputError: a latent has no path, or is shared by all data.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> draws = path_draws(Program(VAE(data_dim=6, latent_dim=2)), (torch.ones(3, 6),), num_samples=5)
+        >>> draws.log_weight.shape, draws.surrogate(draws.log_weight.softmax(0)).shape
+        (torch.Size([5, 3]), torch.Size([3]))
+    """
+    with program.scope():
+        structure, guide = program.structure(batch), program.guide or empty_guide
+        drawn = dict(sample_sites(program.run(guide, batch, num_samples)))
+        sites = {name: site for name, site in drawn.items() if not is_point_mass(site["fn"])}
+        _refuse(program, sites)
+        held = {name: site["value"].detach().requires_grad_() for name, site in sites.items()}
+        moving = {name: site["value"].clone() for name, site in sites.items()}
+        log_q = structure.log_density(program.run(guide, batch, num_samples, held), num_samples)
+        values: Mapping[str, Tensor] = moving
+        if len(sites) < len(drawn):  # latents that are functions of others
+            traced = program.run(guide, batch, num_samples, moving)
+            values = {name: site["value"] for name, site in sample_sites(traced)}
+        model = program.run(program.model, batch, num_samples, values, summed=structure.summed)
+        log_p = structure.log_density(model, num_samples).expand(num_samples, len(batch[0]))
+
+    def surrogate(weights: Tensor) -> Tensor:
+        total = (weights * log_p).sum(0)
+        for name, value in moving.items():
+            if value.requires_grad:
+                value.register_hook(lambda slope, name=name: slope * _beside(structure, sites[name], weights))
+        if log_q.requires_grad:
+            given = (weights.square() * log_q).sum()
+            slopes = torch.autograd.grad(given, list(held.values()), allow_unused=True, materialize_grads=True)
+            for site, slope in zip(sites.values(), slopes, strict=True):
+                moved = structure.to_front(site, slope * site["value"], num_samples, site["fn"].event_dim)
+                total = total - moved.sum(0).reshape(len(total), -1).sum(-1)
+        return total
+
+    return PathDraws((log_p - log_q).detach(), surrogate)
+
+
+def _refuse(program: Program, sites: Mapping[str, Site]) -> None:
+    if program.global_posterior is not None:
+        raise InputError(
+            f"bound='iwae' is a bound on the evidence of each datum by itself, and {program.name} has latents that all "
+            f"data share: bound='elbo'"
+        )
+    for name, site in sites.items():
+        if is_scored(site):
+            raise InputError(
+                f"bound='iwae' takes the gradient along the path of the draws, and {name!r} in the guide of "
+                f"{program.name} has none: leave it out of the guide, so that it is summed out, or bound='elbo'"
+            )
+
+
+def _beside(structure: Structure, site: Site, weights: Tensor) -> Tensor:
+    """Weights ``(K, B)``, to broadcast with a site's value as Pyro lays it out."""
+    num_samples, value = len(weights), site["value"]
+    dims = structure.value(site, num_samples).dim()
+    laid_out = structure.from_front(site, weights.reshape(*weights.shape, *[1] * (dims - 2)), num_samples)
+    return laid_out.reshape(laid_out.shape[laid_out.dim() - value.dim() :])
