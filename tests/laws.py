@@ -15,6 +15,7 @@ from ppl_vae.inference import Compiler, amortized_steps, elbo
 from ppl_vae.inference.ascent import value_and_gradient
 from ppl_vae.inference.graph import Function, Graph, trace
 from ppl_vae.program import Batch, Program, seeded
+from ppl_vae.program.program import empty_guide
 
 How = Literal["eager", "traced", "compiled"]
 Found = tuple[Tensor, dict[str, Tensor]]
@@ -44,11 +45,11 @@ def by_pyro(
     for parameter in parameters.values():
         parameter.grad = None
     common = {"max_plate_nesting": nesting, "vectorize_particles": num_particles > 1}
-    kind, model = Trace_ELBO, program.model
+    kind, model, guide = Trace_ELBO, program.model, program.guide or empty_guide
     if program.structure(batch).summed:
         kind, model = TraceEnum_ELBO, config_enumerate(model)
     with seeded(SEED), pyro.get_param_store().scope(), pyro.validation_enabled(False):
-        loss = kind(num_particles, **common).loss_and_grads(model, program.guide, *batch)
+        loss = kind(num_particles, **common).loss_and_grads(model, guide, *batch)
     share = -1 / (num_data or len(batch[0]))
     gradients = {
         name: torch.zeros_like(parameter) if parameter.grad is None else share * parameter.grad

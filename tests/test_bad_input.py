@@ -92,8 +92,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez("grey.npz", **parts(x_test=with_value(x[50:], 3, 0.25)))
     np.savez("wide.npz", **parts(x_test=np.zeros((10, 7), "float32")))
     np.savez("empty.npz", **parts(x_test=x[:0], y_test=y[:0]))
+    np.savez("lengths.npz", **parts(lengths_train=y[:40] + 1, lengths_valid=y[40:50] + 5, lengths_test=y[50:] + 1))
     np.savez("label.npz", **parts(y_test=with_value(y[50:], 2, 9)))
-    np.savez("negative.npz", **parts(y_train=with_value(y[:40], 1, -1)))
+    np.savez("negative.npz", **parts(y_train=with_value(y[:40], 1, -2)))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:300])
     (tmp_path / "words.csv").write_text("a,b\n1,2\n3,four\n")
     (tmp_path / "broken.yaml").write_text("a: [1")
@@ -114,8 +115,9 @@ FAULTS = {
     "--data grey.npz --binarize none": ["observes 0.25 (row 3) under a Bernoulli", "--binarize threshold"],
     "--data wide.npz": ["(7,)", "(6,)", "test"],
     "--data empty.npz": ["empty", "test"],
+    "--data lengths.npz": ["'lengths' of valid has 7 in row", "x has 6 steps", "from 1 to 6"],
     "--data label.npz": ["label out of range", "9", "row 2"],
-    "--data negative.npz": ["label out of range", "-1", "row 1"],
+    "--data negative.npz": ["label out of range", "-2", "row 1"],
     "--data good.npz --model.data_dim 5": ["shape (7, 6)", "VAE"],
     "--data good.npz --image-shape [2,2]": ["2", "6"],
     "--binarize none": ["under a Bernoulli", "--binarize threshold, static or dynamic"],
@@ -155,6 +157,16 @@ FAULTS = {
     "--precision 16": ["--precision", "one of 32-true, bf16-mixed, 64-true", "16"],
     "--matmul-precision low": ["--matmul-precision", "one of auto, highest, high, medium", "low"],
     "--clip-norm 0": ["clip_norm is 0.0: expected a positive number"],
+    "--kl-weight -1": ["kl_weight is -1.0: expected 0 or more"],
+    "--free-bits -0.5": ["free_bits is -0.5: expected 0 or more"],
+    "--kl-warmup-epochs -3": ["kl_warmup_epochs is -3: expected a whole number, 0 or more"],
+    "--ema-decay 1": ["ema_decay is 1.0: expected 0 or more and less than 1"],
+    "--bound iwae": ["bound='iwae' of one draw is the ELBO: take more, --num-particles 50"],
+    "--bound iwae --num-particles 5 --kl-weight 2": ["bound='iwae' has no part for kl_weight", "bound='elbo'"],
+    "--bound elbow": ["bound", "iwae"],
+    "--guide per-sample --free-bits 0.1": ["free_bits=0.1 is for guide='amortized' alone"],
+    "--guide semi-amortized --bound iwae --num-particles 5": ["bound='iwae' is for guide='amortized' alone"],
+    "--guide per-sample --kl-weight 0": ["kl_weight is 0: with guide='per-sample' lambda has no optimum then"],
     "--clip-norm nan": ["--clip-norm", "a number", "nan"],
     "--patience": ["--patience", "expected one argument"],
     "fast": ["unexpected argument 'fast'"],

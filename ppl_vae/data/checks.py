@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.data.sequences import check_lengths, clear_padding, is_padded
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
 
 LABELS = "y"
+UNKNOWN = -1  # as a label, where a part of the labels is known; scikit-learn's convention
 
 
 def check_parts(name: str, parts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
@@ -35,7 +37,8 @@ def check_parts(name: str, parts: Mapping[str, Mapping[str, np.ndarray]]) -> Non
             if values.shape[1:] != train[array].shape[1:]:
                 raise InputError(
                     f"{name}: a datum of '{array}' has shape {train[array].shape[1:]} in train and "
-                    f"{values.shape[1:]} in {part}: pad or cut the arrays to one shape"
+                    f"{values.shape[1:]} in {part}: pad or cut the arrays to one shape, or give the lengths of "
+                    f"sequences, lengths_train and so on"
                 )
         labels, known = parts[part].get(LABELS), train.get(LABELS)
         if is_labels(labels) and is_labels(known):
@@ -47,7 +50,7 @@ def check_arrays(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None
 
     Raises:
         InputError: for an empty part, an array that is not numeric, NaN or infinity, arrays of unequal
-            length, or a negative label.
+            length, a label below -1, which is an unknown one, or lengths that x cannot have.
     """
     if not arrays:
         raise InputError(f"{name}: {part} holds no arrays: it needs at least one, such as 'x'")
@@ -68,11 +71,14 @@ def check_arrays(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None
             )
         _check_finite(where, values)
     labels = arrays.get(LABELS)
-    if is_labels(labels) and labels.min() < 0:
-        row = int(np.argmax(labels < 0))
+    if is_labels(labels) and labels.min() < UNKNOWN:
+        row = int(np.argmax(labels < UNKNOWN))
         raise InputError(
-            f"{name}: label out of range: '{LABELS}' of {part} has {labels[row]} in row {row}: number the labels from 0"
+            f"{name}: label out of range: '{LABELS}' of {part} has {labels[row]} in row {row}: "
+            f"number the labels from 0; {UNKNOWN} is an unknown one"
         )
+    if is_padded(arrays):
+        check_lengths(name, part, arrays)
 
 
 def check_numeric(where: str, values: np.ndarray) -> None:
@@ -177,6 +183,7 @@ def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequen
                 f"{where}: {len(given)} arrays given, the model takes {len(arguments)}: {', '.join(arguments)}"
             )
         named = {name: np.asarray(array) for name, array in zip(arguments, given, strict=False)}
+    named = clear_padding(owner, where, named)
     check_arrays(owner, where, named)
     for name in {"x", *arguments[:1]} & named.keys():
         if named[name].dtype.kind in "biu":  # bits and counts are real numbers to a likelihood

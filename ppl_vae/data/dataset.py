@@ -8,6 +8,7 @@ import numpy as np
 
 from ppl_vae.data.binarize import check_binarize
 from ppl_vae.data.checks import check_parts
+from ppl_vae.data.sequences import clear_padding
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError, nearest
 
@@ -18,7 +19,8 @@ class Dataset:
 
     The names of the arrays are the names of the arguments of a program's ``model``. An array has one row
     a datum: "x" is float32 of shape ``(N, ...)``, the labels "y" are int64 of shape ``(N,)``; a data set
-    may have others.
+    may have others. With "lengths", int64 of shape ``(N,)``, x is sequences, ``(N, T, ...)``, of so many steps each;
+    what lies past their ends is set to zero.
 
     Attributes:
         name: what messages and figures call the data set.
@@ -33,7 +35,7 @@ class Dataset:
     Raises:
         InputError: for an empty part, an array that is not numeric, NaN or infinity, arrays of unequal
             length, an array missing from a part, data whose shape differs between parts, a label out of
-            range, or an unknown way to binarise.
+            range, lengths that x cannot have, or an unknown way to binarise.
 
     Example:
         >>> x = np.eye(4, dtype=np.float32)
@@ -53,6 +55,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         check_binarize(self.binarize)
+        for part in PARTS:
+            object.__setattr__(self, part, clear_padding(self.name, part, self.part(part)))
         check_parts(self.name, {part: self.part(part) for part in PARTS})
 
     def part(self, name: str) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from ppl_vae.data.digits import load_digits
 from ppl_vae.data.files import SUFFIXES, read_file
 from ppl_vae.data.images import check_image_shape, infer_image_shape
 from ppl_vae.data.parts import parts_of, scale_bytes
+from ppl_vae.data.sequences import is_padded, pad_parts
 from ppl_vae.data.split import PARTS
 from ppl_vae.data.vision import CLASSES, load_vision
 from ppl_vae.errors import InputError, nearest
@@ -34,6 +35,8 @@ def load_dataset(
     A ``.npz`` file holds x_train, x_valid, x_test (likewise y and any other array); a part that is missing is
     a tenth of train, and arrays called just x, y are split 80/10/10 %. A ``.npy`` file is x. A ``.csv`` file
     has one row a datum, with or without a line of names; a column called y or label, of whole numbers, is y.
+    Arrays lengths_train and so on, one whole number a datum, make x sequences of shape ``(N, T, ...)``, of so many
+    steps each: what lies past the end of one is set to zero, and T may differ between the parts.
 
     Args:
         data: digits, mnist, fashion-mnist, kmnist, emnist, omniglot, or the path of an .npz, .npy or .csv file.
@@ -43,12 +46,13 @@ def load_dataset(
             Bernoulli likelihood cannot observe, and none for a file. Images of bytes in a file are divided by
             255 if they are made bits, and kept if not.
         image_shape: how a datum of x is drawn, (H, W) or (H, W, 3). Data stored as images, (H, W), (1, H, W),
-            (3, H, W) or (H, W, 3) each, have it by themselves; a vector of pixels is reshaped, so its channels
-            come last.
+            (3, H, W) or (H, W, 3) each, have it by themselves, sequences do not; a vector of pixels is reshaped, so
+            its channels come last.
         seed: decides the split and the draws.
 
     Returns:
-        The data set: x float32, shape ``(N, ...)``; where there are labels, y int64, shape ``(N,)``.
+        The data set: x float32, shape ``(N, ...)``; where there are labels, y int64, shape ``(N,)``, and likewise
+        lengths.
 
     Raises:
         InputError: for an unknown name, a missing or broken file, a download that fails, an array that does
@@ -86,11 +90,12 @@ def _load_file(data: str | Path, seed: int, *, is_unit: bool) -> Dataset:
             f"unknown data set {str(data)!r}: {nearest(str(data).lower(), DATASETS)}, "
             f"or the path of a file ({', '.join(SUFFIXES)})"
         )
-    arrays = read_file(path)
+    arrays = pad_parts(path.name, read_file(path))
     if is_unit:
         arrays = scale_bytes(arrays)
     parts = parts_of(path.name, arrays, seed)
-    return _dataset(path.name, parts, infer_image_shape(parts["train"]["x"].shape[1:]))
+    train = parts["train"]
+    return _dataset(path.name, parts, None if is_padded(train) else infer_image_shape(train["x"].shape[1:]))
 
 
 def _dataset(name: str, parts: Mapping[str, dict[str, np.ndarray]], image_shape: tuple[int, ...] | None) -> Dataset:

@@ -224,6 +224,7 @@ def _settings() -> Any:
             "fallback_random": True,  # the generator's numbers, not those of Inductor's own
             "size_asserts": False,  # shapes are compared once for each call, by whoever has the graph
             "alignment_asserts": False,
+            "cpp.max_horizontal_fusion_size": 1,  # vectorised, fused loops of sums over states gave wrong gradients
             "cpp.vec_isa_ok": True,  # what the processor says of itself; asking the compiler too takes a second
         }
     )

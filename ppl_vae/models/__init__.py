@@ -2,6 +2,21 @@
 
 | name | program |
 |---|---|
+| ``normal`` | one Gaussian, no latents |
+| ``mixture`` | Gaussian mixture; the component is summed out, the evidence is exact |
+| ``hmm`` | hidden Markov model of sequences; the states are summed out, the evidence is exact |
+| ``ppca`` | probabilistic PCA: linear Gaussian with one noise; the evidence is known |
 | ``vae`` | variational autoencoder, Bernoulli pixels, MLPs |
 | ``factor_analysis`` | linear Gaussian with diagonal noise; the evidence is known |
+| ``conv_vae`` | VAE of images, with convolutions |
+| ``cvae`` | VAE of data given their labels |
+| ``semi_supervised_vae`` | VAE with a class, of which a few data have a label; elsewhere it is summed out |
+| ``gmvae`` | VAE with a Gaussian mixture as its prior: clusters |
+| ``mixture_prior_vae`` | VAE whose prior is a learned mixture of Gaussians with full covariances |
+| ``vamp_vae`` | VAE whose prior is the mixture of the posteriors of learned pseudo-inputs |
+| ``hierarchical_vae`` | VAE with two or more layers of latents; the guide goes bottom-up, or is a ladder |
+| ``full_covariance_vae`` | VAE whose posterior has a full covariance |
+| ``flow_vae`` | VAE whose posterior is a Gaussian carried through an inverse autoregressive flow |
+| ``deep_markov_model`` | sequences: a nonlinear state space of Gaussian latents; the guide's RNN reads from the end |
+| ``autoencoder`` | no latent variable: a reconstruction, no evidence |
 """

@@ -1,17 +1,36 @@
 """Encoders, decoders and likelihoods. Leading dimensions are free: ``(K, B, ...)`` as well as ``(B, ...)``."""
 
 from ppl_vae.networks.data_encoder import DataEncoder
-from ppl_vae.networks.images import convolutions
+from ppl_vae.networks.distributions import GaussianMixture, InverseAutoregressiveFlow
+from ppl_vae.networks.images import ImageDecoder, ImageEncoder, convolutions, transposed_convolutions
+from ppl_vae.networks.labels import ClassGaussian, join, one_hot
 from ppl_vae.networks.likelihoods import Likelihood, make_likelihood
 from ppl_vae.networks.perceptrons import Activation, GaussianEncoder, LinearGaussian, mlp
+from ppl_vae.networks.posteriors import FullGaussianEncoder, cholesky_factor, product_of_gaussians
+from ppl_vae.networks.sequences import BackwardRNN, Combiner, GatedTransition, reversed_within
 
 __all__ = [
     "Activation",
+    "BackwardRNN",
+    "ClassGaussian",
+    "Combiner",
     "DataEncoder",
+    "FullGaussianEncoder",
+    "GatedTransition",
     "GaussianEncoder",
+    "GaussianMixture",
+    "ImageDecoder",
+    "ImageEncoder",
+    "InverseAutoregressiveFlow",
     "Likelihood",
     "LinearGaussian",
+    "cholesky_factor",
     "convolutions",
+    "join",
     "make_likelihood",
     "mlp",
+    "one_hot",
+    "product_of_gaussians",
+    "reversed_within",
+    "transposed_convolutions",
 ]

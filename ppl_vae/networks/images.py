@@ -1,10 +1,15 @@
-"""Convolutions, down and up."""
+"""Convolutions, down and up, and what encodes and decodes images by them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
+
+from ppl_vae.errors import InputError
+from ppl_vae.networks.perceptrons import GaussianEncoder, mlp
 
 
 def convolutions(shape: Sequence[int], channels: int = 32) -> tuple[nn.Sequential, int]:
@@ -20,9 +25,120 @@ def convolutions(shape: Sequence[int], channels: int = 32) -> tuple[nn.Sequentia
         >>> network(torch.zeros(3, 1, 28, 28)).shape, features
         (torch.Size([3, 3136]), 3136)
     """
-    depth, height, width = shape
     layers: list[nn.Module] = []
+    shapes = _halvings(shape, channels)
+    for (depth, *_), (next_depth, *_) in pairwise(shapes):
+        layers += [nn.Conv2d(depth, next_depth, 4, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten()), math.prod(shapes[-1])
+
+
+def transposed_convolutions(shape: Sequence[int], channels: int = 32) -> tuple[nn.Sequential, int]:
+    """The way back: from as many features as ``convolutions`` leaves of an image to one, doubling it at every step.
+
+    Args:
+        shape: of an image, ``(channels, height, width)``; a side may be odd.
+        channels: before the last convolution; each earlier one has twice as many.
+
+    Example:
+        >>> import torch
+        >>> network, features = transposed_convolutions((1, 28, 28))
+        >>> network(torch.zeros(3, features)).shape, features
+        (torch.Size([3, 1, 28, 28]), 3136)
+    """
+    shapes = _halvings(shape, channels)[::-1]
+    layers: list[nn.Module] = [nn.Unflatten(-1, shapes[0])]
+    for (depth, height, width), (next_depth, next_height, next_width) in pairwise(shapes):
+        odd = (next_height - 2 * height, next_width - 2 * width)
+        up = nn.ConvTranspose2d(depth, next_depth, 4, stride=2, padding=1, output_padding=odd)
+        layers += [nn.ReLU(), up]
+    return nn.Sequential(*layers), math.prod(shapes[0])
+
+
+def _halvings(shape: Sequence[int], channels: int) -> list[tuple[int, int, int]]:
+    """Shapes ``(channels, height, width)`` of an image and of what each convolution makes of it."""
+    depth, height, width = shape
+    shapes = [(depth, height, width)]
     while min(height, width) >= 8:
-        layers += [nn.Conv2d(depth, channels, 4, stride=2, padding=1), nn.ReLU()]
-        depth, height, width, channels = channels, height // 2, width // 2, 2 * channels
-    return nn.Sequential(*layers, nn.Flatten()), depth * height * width
+        height, width = height // 2, width // 2
+        shapes.append((channels, height, width))
+        channels = 2 * channels
+    return shapes
+
+
+def _channels_first(shape: Sequence[int]) -> tuple[int, int, int]:
+    """``(channels, height, width)`` of an image whose shape may lack the channels."""
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise InputError(f"image_shape={tuple(shape)}: expected (height, width) or (channels, height, width)")
+    depth, height, width = (1, *shape) if len(shape) == 2 else shape
+    return depth, height, width
+
+
+class ImageEncoder(nn.Module):
+    r"""From an image to the parameters of a diagonal Gaussian: convolutions, then a ``GaussianEncoder``.
+
+    Args:
+        image_shape: ``(height, width)`` or ``(channels, height, width)``.
+        latent_dim: size of the latent.
+        channels: after the first convolution; each further one doubles them.
+        hidden: widths of the hidden layers after the convolutions.
+
+    Example:
+        >>> import torch
+        >>> loc, scale = ImageEncoder((8, 8), 10)(torch.zeros(5, 3, 64))
+        >>> loc.shape, bool((scale > 0).all())
+        (torch.Size([5, 3, 10]), True)
+    """
+
+    def __init__(
+        self, image_shape: Sequence[int], latent_dim: int, channels: int = 32, hidden: Sequence[int] = (256,)
+    ) -> None:
+        super().__init__()
+        self.shape = _channels_first(image_shape)
+        self.convolutions, features = convolutions(self.shape, channels)
+        self.gaussian = GaussianEncoder(features, latent_dim, hidden)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each ``(..., latent_dim)``, of flat images ``(..., pixels)``."""
+        if x.shape[-1] != math.prod(self.shape):
+            raise InputError(
+                f"a datum has {x.shape[-1]} numbers, which are no image of shape {self.shape}: "
+                f"give the data's own, image_shape=(channels, height, width)"
+            )
+        features = self.convolutions(x.reshape(-1, *self.shape))
+        loc, scale = self.gaussian(features.reshape(*x.shape[:-1], -1))
+        return loc, scale
+
+
+class ImageDecoder(nn.Module):
+    """From a latent to some numbers for every pixel of an image: an MLP, then transposed convolutions.
+
+    Args:
+        latent_dim: size of the latent.
+        image_shape: ``(height, width)`` or ``(channels, height, width)``.
+        outputs: how many numbers a pixel of a channel takes, as a ``Likelihood`` tells.
+        channels: before the last convolution; each earlier one has twice as many.
+        hidden: widths of the hidden layers before the convolutions.
+
+    Example:
+        >>> import torch
+        >>> ImageDecoder(10, (3, 9, 31), outputs=2)(torch.zeros(5, 2, 10)).shape  # 2 outputs of 3 * 9 * 31 numbers
+        torch.Size([5, 2, 1674])
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        image_shape: Sequence[int],
+        outputs: int = 1,
+        channels: int = 32,
+        hidden: Sequence[int] = (256,),
+    ) -> None:
+        super().__init__()
+        depth, height, width = _channels_first(image_shape)
+        self.convolutions, features = transposed_convolutions((outputs * depth, height, width), channels)
+        self.net = mlp([latent_dim, *hidden, features])
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Flat images ``(..., outputs * pixels)``, first outputs first, of latents ``(..., latent_dim)``."""
+        features = self.net(z)
+        return self.convolutions(features.reshape(-1, features.shape[-1])).reshape(*z.shape[:-1], -1)

@@ -12,16 +12,26 @@ from torch.nn import functional
 
 from ppl_vae.errors import InputError, nearest
 
-Activation = Literal["relu", "tanh", "softplus"]
-_NONLINEARITY: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
+Activation = Literal["relu", "tanh", "softplus", "gated"]
+_NONLINEARITY: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+    "gated": nn.GLU,
+}
 
 
 def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
-    """A multilayer perceptron with these widths, from input to output, linear at its end.
+    r"""A multilayer perceptron with these widths, from input to output, linear at its end.
+
+    A gated layer is two linear maps, of which one opens and closes the other (Dauphin et al., Language Modeling with
+    Gated Convolutional Networks, 2017):
+
+    .. math:: h = (A x + a) \odot \mathrm{sigmoid}(B x + b)
 
     Args:
         sizes: widths of the input, the hidden layers and the output.
-        activation: the nonlinearity after each hidden layer.
+        activation: the nonlinearity after each hidden layer: relu, tanh, softplus or gated.
 
     Example:
         >>> mlp([64, 256, 10])(torch.zeros(5, 3, 64)).shape
@@ -29,10 +39,11 @@ def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
     """
     if activation not in _NONLINEARITY:
         raise InputError(f"activation={activation!r} is unknown; {nearest(str(activation), _NONLINEARITY)}")
+    maps = 2 if activation == "gated" else 1
     layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), _NONLINEARITY[activation]()]
-    return nn.Sequential(*layers[:-1])
+    for n_in, n_out in pairwise(sizes[:-1]):
+        layers += [nn.Linear(n_in, maps * n_out), _NONLINEARITY[activation]()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
 class GaussianEncoder(nn.Module):
@@ -65,7 +76,15 @@ class GaussianEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each ``(..., latent_dim)``, of data ``(..., data_dim)``."""
-        loc, raw = self.net(x).chunk(2, dim=-1)
+        return self.head(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last hidden layer, or the data where there is none."""
+        return self.net[:-1](x)
+
+    def head(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the last hidden layer."""
+        loc, raw = self.net[-1](features).chunk(2, dim=-1)
         return loc, functional.softplus(raw) + 1e-4  # a scale of zero has no density
 
 
@@ -78,6 +97,7 @@ class LinearGaussian(nn.Module):
         latent_dim: size of the latent.
         data_dim: number of variables of a datum.
         min_scale: smallest standard deviation.
+        shared_scale: one standard deviation for all variables.
 
     Example:
         >>> loc, scale = LinearGaussian(2, 4)(torch.zeros(5, 3, 2))
@@ -85,12 +105,13 @@ class LinearGaussian(nn.Module):
         (torch.Size([5, 3, 4]), torch.Size([4]))
     """
 
-    def __init__(self, latent_dim: int, data_dim: int, *, min_scale: float = 1e-2) -> None:
+    def __init__(self, latent_dim: int, data_dim: int, *, min_scale: float = 1e-2, shared_scale: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(latent_dim, data_dim)
-        self.raw_scale = nn.Parameter(torch.zeros(data_dim))
+        self.raw_scale = nn.Parameter(torch.zeros(1 if shared_scale else data_dim))
         self.min_scale = min_scale
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean ``(..., data_dim)`` and standard deviation ``(data_dim,)`` given latents ``(..., latent_dim)``."""
-        return self.linear(z), functional.softplus(self.raw_scale) + self.min_scale
+        scale = functional.softplus(self.raw_scale) + self.min_scale
+        return self.linear(z), scale.expand(self.linear.out_features)

@@ -273,12 +273,10 @@ def _check_observation(structure: Structure, site: Site, first_row: int = 0) -> 
     fn, value = site["fn"], site["value"].expand(site["fn"].shape())
     valid = base.support.check(value)
     valid = valid.reshape(valid.shape + (1,) * (value.dim() - valid.dim())).expand(value.shape)
-    for mask in (site["mask"], *masks):
+    for mask, whose in ((site["mask"], fn), *masks):
         if mask is not None:
-            mask = torch.as_tensor(mask, device=value.device)
-            while mask.dim() < value.dim() and mask.shape != value.shape[value.dim() - mask.dim() :]:
-                mask = mask[..., None]
-            valid = valid | ~mask.expand(value.shape)
+            mask = torch.as_tensor(mask, device=value.device).expand(whose.batch_shape)
+            valid = valid | ~mask.reshape(mask.shape + (1,) * whose.event_dim)
     if bool(valid.all()):
         return
     where = (~valid).nonzero()[0]
@@ -356,11 +354,11 @@ def _parameters_left_out(program: Program, batch: Batch) -> set[int]:
         return registered | {id(tensor) for tensor in modules} - unmoved
 
 
-def _base(fn: Any) -> tuple[Any, list[Any]]:
-    """The distribution of one number or one event, without the wrappers that give it a shape, and their masks."""
+def _base(fn: Any) -> tuple[Any, list[tuple[Any, Any]]]:
+    """The distribution of one number or one event, without the wrappers that give it a shape, and masks among these."""
     masks = []
     while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
         if isinstance(fn, dist.MaskedDistribution):
-            masks.append(fn._mask)
+            masks.append((fn._mask, fn))
         fn = fn.base_dist
     return fn, masks

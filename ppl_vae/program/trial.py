@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ppl_vae.program.seeds import seeded
@@ -50,15 +51,14 @@ def draws_agree(program: Program, batch: Batch) -> bool:
 
 @torch.no_grad()
 def sums_agree(program: Program, batch: Batch, names: Collection[str]) -> bool:
-    """Whether log p and log q with a discrete latent enumerated are those of its values one by one."""
+    """Whether log p and log q with all these discrete latents enumerated are those of their values one by one."""
     structure, few = program.structure(batch), _few(batch)
     with _elsewhere(program, batch):
         try:
             sites = dict(sample_sites(program.run(program.model, few)))
-            values = {name: sites[name]["value"] for name in structure.latents}
+            others = {name: sites[name]["value"] for name in structure.latents if name not in names}
             return all(
-                _agrees(program, fn, few, name, {k: v for k, v in values.items() if k != name}, sites[name])
-                for name in names
+                _agrees(program, fn, few, others, {name: sites[name] for name in names})
                 for fn in (program.model, program.guide)
                 if fn is not None
             )
@@ -67,25 +67,31 @@ def sums_agree(program: Program, batch: Batch, names: Collection[str]) -> bool:
 
 
 def _agrees(
-    program: Program, fn: Callable[..., Any], few: Batch, name: str, others: Mapping[str, Tensor], site: Site
+    program: Program, fn: Callable[..., Any], few: Batch, others: Mapping[str, Tensor], discrete: Mapping[str, Site]
 ) -> bool:
-    """Every other site's log density, at every value of a discrete latent, is what it is with that value given."""
+    """Every site's log density at some values of the discrete latents is what it is with these given.
+
+    Each latent takes each of its values once; beside them, the others' values are in an order of their own.
+    """
     structure = program.structure(few)
-    values = support(site)
-    trace = program.run(fn, few, 1, others, summed=(name,))
+    supports = {name: listed for name, site in discrete.items() if (listed := support(site)) is not None}
+    trace = program.run(fn, few, 1, others, summed=tuple(discrete))
+    trace.symbolize_dims()
     sites = dict(sample_sites(trace))
-    if name not in sites or values is None:
-        return True
-    dim = sites[name]["infer"]["_enumerate_dim"]
-    for index, value in enumerate(values):
-        given = dict(sample_sites(program.run(fn, few, 1, {**others, name: value.expand_as(site["value"])})))
-        for other, its_site in sites.items():
-            if other == name:
-                continue
-            at_once = structure.site_log_prob(its_site)
-            if at_once.dim() >= -dim:
-                at_once = at_once.select(dim, index if at_once.shape[dim] > 1 else 0)
-            if not _close(at_once, structure.site_log_prob(given[other])):
+    symbols = {site["infer"]["_enumerate_symbol"]: n for n, site in sites.items() if "_enumerate_dim" in site["infer"]}
+    orders = {name: torch.randperm(len(values)).tolist() for name, values in supports.items()}
+    for trial in range(max(map(len, orders.values()))):
+        chosen = {name: order[trial % len(order)] for name, order in orders.items()}
+        values = {name: supports[name][index].expand_as(discrete[name]["value"]) for name, index in chosen.items()}
+        given = dict(sample_sites(program.run(fn, few, 1, {**others, **values})))
+        for name, site in sites.items():
+            at_once = scale_and_mask(structure.site_log_prob(site), mask=site["mask"])  # of a summed one too
+            for dim, symbol in site["infer"]["_dim_to_symbol"].items():
+                if symbol in symbols and at_once.dim() >= -dim:
+                    size = at_once.shape[dim]
+                    at_once = at_once.narrow(dim, chosen[symbols[symbol]] if size > 1 else 0, 1)
+            its_own = structure.site_log_prob(given[name])
+            if not _close(at_once.reshape(at_once.shape[max(0, at_once.dim() - its_own.dim()) :]), its_own):
                 return False
     return True
 

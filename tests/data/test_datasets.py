@@ -98,6 +98,13 @@ def test_negative_label(part: str) -> None:
     assert f"label out of range: 'y' of {part} has -2 in row 1" in message_of(parts)
 
 
+def test_an_unknown_label_is_minus_one() -> None:
+    """As scikit-learn has it; the largest of train is that of the known ones."""
+    parts = toy_parts()
+    parts["train"]["y"][[0, 2]] = parts["test"]["y"][:] = -1
+    assert toy_of(parts).train["y"][0] == -1
+
+
 @pytest.mark.parametrize("part", ["valid", "test"])
 def test_label_beyond_those_of_train(part: str) -> None:
     parts = toy_parts()

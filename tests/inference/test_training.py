@@ -62,16 +62,17 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_global_state() -> Non
     assert list(other.epochs(batches, validate(other))) != runs[0]
 
 
-def test_resumed_after_any_epoch_it_gives_the_numbers_of_a_run_that_was_not_stopped() -> None:
-    whole = training()
+@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.7}], ids=str)
+def test_resumed_after_any_epoch_it_gives_the_numbers_of_a_run_that_was_not_stopped(options: dict[str, float]) -> None:
+    whole = training(**options)
     expected = list(whole.epochs(batches, validate(whole)))
     for stop in (1, 4):
-        first = training()
+        first = training(**options)
         stream = first.epochs(batches, validate(first))
         rows = [next(stream) for _ in range(stop)]
         tensors, numbers = first.state()
         copies = {name: tensor.clone() for name, tensor in tensors.items()}
-        second = training()
+        second = training(**options)
         second.load_state(copies, numbers)
         rows += second.epochs(batches, validate(second))
         assert rows == expected
@@ -87,6 +88,46 @@ def test_the_best_parameters_are_kept_and_patience_ends_it() -> None:
         assert epoch.best_epoch == min(epoch.epoch, 2)
     assert list(seen) == [1, 2, 3, 4, 5]
     assert torch.equal(run.parameters["decoder.0.weight"], seen[2])
+
+
+def test_patience_begins_after_a_warm_up() -> None:
+    run, elbos = training(100, patience=3, warmup=6), iter([5.0, *[1.0] * 20])
+    assert [epoch.epoch for epoch in run.epochs(batches, lambda: next(elbos))] == list(range(1, 10))
+
+
+def test_averages_of_the_parameters_are_validated_and_kept() -> None:
+    """Training goes on from the parameters themselves, as it would without averages."""
+    name, plain, seen = "decoder.0.weight", training(4), []
+    path: list[Tensor] = []
+
+    def recorded(program: Program, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
+        for step in amortized_steps(program, batches, optimizer):
+            path.append(plain.parameters[name].detach().clone())
+            yield step
+
+    plain.method = recorded
+    start = plain.parameters[name].detach().clone()
+    rows = [epoch.elbo_train for epoch in plain.epochs(batches)]
+    run = training(4, ema_decay=0.8)
+
+    def look() -> float:
+        seen.append(run.parameters[name].detach().clone())
+        return float(len(seen))
+
+    assert [epoch.elbo_train for epoch in run.epochs(batches, look)] == rows
+    average, expected = start, []
+    for number, value in enumerate(path):
+        decay = min(0.8, number / (number + 9))
+        average = decay * average + (1 - decay) * value
+        expected.append(average)
+    torch.testing.assert_close(seen, expected[2::3])  # three batches an epoch
+    torch.testing.assert_close(run.parameters[name].detach(), expected[-1])
+
+
+def test_a_checkpoint_without_averages_is_not_resumed_with_them() -> None:
+    tensors, numbers = training().state()
+    with pytest.raises(InputError, match="the checkpoint has no averages of the parameters"):
+        training(ema_decay=0.9).load_state(tensors, numbers)
 
 
 def test_schedules() -> None:

@@ -1,0 +1,98 @@
+"""Sequences of different lengths as one padded array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ppl_vae.data.split import PARTS
+from ppl_vae.errors import InputError
+
+LENGTHS = "lengths"
+
+
+def is_padded(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether x is a set of padded sequences: there is an array of their lengths."""
+    return "x" in arrays and LENGTHS in arrays
+
+
+def check_lengths(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that x, ``(N, T, ...)``, can hold sequences of so many steps.
+
+    Raises:
+        InputError: if x has no steps, or the lengths are not whole numbers from 1 to T, one for each row of x.
+    """
+    x, lengths = arrays["x"], arrays[LENGTHS]
+    where = f"{name}: array '{LENGTHS}' of {part}"
+    if lengths.shape != x.shape[:1] or lengths.dtype.kind not in "iu":
+        raise InputError(
+            f"{where} has shape {lengths.shape} and dtype {lengths.dtype}: expected one whole number for each row of "
+            f"x, shape {x.shape[:1]}; or rename it, if it holds no lengths of sequences"
+        )
+    if x.ndim < 2:
+        raise InputError(f"{where} is there, and a datum of x is one number: give x the shape (N, T, ...)")
+    wrong = (lengths < 1) | (lengths > x.shape[1])
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"{where} has {lengths[row]} in row {row}, and x has {x.shape[1]} steps: give a length from 1 to "
+            f"{x.shape[1]}, or remove the row"
+        )
+
+
+def clear_padding(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Zeros in the place of what lies past the end of each sequence, whatever it was, NaN included.
+
+    Args:
+        name: the data set, for a message.
+        part: and the part.
+        arrays: where there is an array of ``lengths``, ``(N,)``, x of shape ``(N, T, ...)`` is sequences.
+
+    Returns:
+        The arrays; x is a copy where anything changed.
+
+    Raises:
+        InputError: as of ``check_lengths``.
+
+    Example:
+        >>> x = np.array([[1.0, 2.0, np.nan], [3.0, 4.0, 5.0]])
+        >>> clear_padding("toy", "train", {"x": x, "lengths": np.array([2, 3])})["x"].tolist()
+        [[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]]
+    """
+    if not is_padded(arrays) or arrays["x"].dtype.kind not in "biuf":
+        return dict(arrays)
+    check_lengths(name, part, arrays)
+    x = arrays["x"]
+    past = np.arange(x.shape[1]) >= arrays[LENGTHS][:, None]
+    if not x[past].any():  # NaN would be something
+        return dict(arrays)
+    return {**arrays, "x": np.where(past.reshape(past.shape + (1,) * (x.ndim - 2)), x.dtype.type(0), x)}
+
+
+def pad_parts(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sequences of every part of a file, cleared past their ends and padded with zeros to one number of steps.
+
+    Args:
+        name: the file, for a message.
+        arrays: by their name in the file; sequences are x with lengths, or ``x_train`` with ``lengths_train``.
+
+    Raises:
+        InputError: as of ``check_lengths``.
+
+    Example:
+        >>> x = {f"x_{part}": np.ones((2, steps)) for part, steps in (("train", 3), ("test", 5))}
+        >>> lengths = {f"lengths_{part}": np.array([3, 1]) for part in ("train", "test")}
+        >>> pad_parts("toy", {**x, **lengths})["x_train"].tolist()
+        [[1.0, 1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0]]
+    """
+    sequences: dict[str, np.ndarray] = {}
+    for part in ("", *PARTS):
+        data, lengths = (f"{array}_{part}" if part else array for array in ("x", LENGTHS))
+        if data in arrays and lengths in arrays:
+            known = {"x": arrays[data], LENGTHS: arrays[lengths]}
+            sequences[data] = clear_padding(name, part or "the file", known)["x"]
+    steps = max((x.shape[1] for x in sequences.values()), default=0)
+    for key, x in sequences.items():
+        sequences[key] = np.pad(x, [(0, 0), (0, steps - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
+    return {**arrays, **sequences}

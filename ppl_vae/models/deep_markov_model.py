@@ -1,0 +1,92 @@
+"""Deep Markov model of sequences."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from ppl_vae.networks import BackwardRNN, Combiner, GatedTransition, Likelihood, make_likelihood, mlp
+
+
+class DeepMarkovModel(nn.Module):
+    r"""A chain of Gaussian latents with a gated nonlinear transition, each decoded to one step of a sequence.
+
+    .. math::
+        z_t \mid z_{t-1} \sim \mathcal N\bigl(\mu_\theta(z_{t-1}), \mathrm{diag}\,\sigma_\theta^2(z_{t-1})\bigr), \qquad
+        x_{t,d} \mid z_t \sim p\bigl(\cdot\,; \mathrm{MLP}_\theta(z_t)_d\bigr), \qquad
+        q_\phi(z \mid x) = \prod_t \mathcal N\bigl(z_t; \mathrm{combiner}_\phi(z_{t-1}, h_t)\bigr)
+
+    :math:`h_t` is the state of an RNN that reads :math:`x_t, x_{t+1}, \dots` from the end; model and guide have each a
+    learned :math:`z_0`. Sequences are ``(N, T, D)``, or ``(N, T)`` of single numbers; of one that is shorter than T,
+    the entries from its length on are left out.
+
+    Source: Krishnan, Shalit and Sontag, Structured Inference Networks for Nonlinear State Space Models (2017), section
+    5 and, for the guide, DKS in section 4.
+
+    Args:
+        features: D, numbers of one step. It is not filled in from the data: 88 are the keys of a piano.
+        latent_dim: size of a latent.
+        emission: width of the two hidden layers from a latent to a step.
+        transition: width of the hidden layers of the gated transition.
+        rnn: width of the RNN.
+        cell: of the RNN: gru, or rnn (tanh) as in the source, which learns slower.
+        likelihood: of a number of a step: bernoulli, gaussian (gaussian:0.5, gaussian:decoded), categorical:10,
+            poisson, ...; see ``ppl_vae.networks.make_likelihood``.
+
+    Example:
+        >>> from ppl_vae.program import Program
+        >>> x, lengths = torch.zeros(4, 6, 3), torch.tensor([6, 2, 5, 1])
+        >>> Program(DeepMarkovModel(features=3)).log_weights((x, lengths), num_samples=2).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(
+        self,
+        features: int = 88,
+        latent_dim: int = 64,
+        emission: int = 100,
+        transition: int = 128,
+        rnn: int = 200,
+        cell: Literal["gru", "rnn"] = "gru",
+        likelihood: str | Likelihood = "bernoulli",
+    ) -> None:
+        super().__init__()
+        self.likelihood = make_likelihood(likelihood)
+        self.emission = mlp([latent_dim, emission, emission, self.likelihood.outputs * features])
+        self.transition = GatedTransition(latent_dim, transition)
+        self.start, self.guide_start = (nn.Parameter(torch.zeros(latent_dim)) for _ in range(2))
+        self.rnn, self.combiner = BackwardRNN(features, rnn, cell), Combiner(latent_dim, rnn)
+
+    def model(self, x: Tensor, lengths: Tensor | None = None) -> None:
+        pyro.module("dmm", self)
+        x, lengths, inside = _steps(x, lengths)
+        with pyro.plate("data", len(x), dim=-2):
+            z, path = self.start, []
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=inside[:, t : t + 1]):
+                    z = pyro.sample(f"z_{t}", dist.Normal(*self.transition(z)).to_event(1))
+                path.append(z)
+            logits = self.emission(torch.cat(path, -2))
+            with pyro.plate("steps", x.shape[1], dim=-1), poutine.mask(mask=inside):
+                pyro.sample("x", self.likelihood(logits).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, lengths: Tensor | None = None) -> None:
+        pyro.module("dmm", self)
+        x, lengths, inside = _steps(x, lengths)
+        h, z = self.rnn(x, lengths), self.guide_start
+        with pyro.plate("data", len(x), dim=-2):
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=inside[:, t : t + 1]):
+                    z = pyro.sample(f"z_{t}", dist.Normal(*self.combiner(z, h[:, t : t + 1])).to_event(1))
+
+
+def _steps(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Sequences ``(B, T, D)``, their lengths ``(B,)``, and which steps are theirs, ``(B, T)``."""
+    x = x.reshape(*x.shape[:2], -1)
+    lengths = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths
+    return x, lengths, torch.arange(x.shape[1], device=x.device) < lengths[:, None]

@@ -1,0 +1,59 @@
+"""Hidden Markov model of sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from ppl_vae.networks import Likelihood, make_likelihood
+
+
+class HMM(nn.Module):
+    r"""A chain of discrete states, each with its own distribution of what is heard at a step.
+
+    .. math::
+        s_1 \sim \mathrm{Categorical}(\pi), \qquad s_t \mid s_{t-1} \sim \mathrm{Categorical}(A_{s_{t-1}}), \qquad
+        x_{t,d} \mid s_t \sim p\bigl(\cdot\,; \theta_{s_t, d}\bigr)
+
+    The states are summed out, so that there is no guide and the evidence is exact. Sequences are ``(N, T, D)``, or
+    ``(N, T)`` of single numbers; of one that is shorter, the entries from its length on are left out.
+
+    Source: Rabiner, A Tutorial on Hidden Markov Models (1989), sections II and III.A; of music: Boulanger-Lewandowski,
+    Bengio and Vincent, Modeling Temporal Dependencies in High-Dimensional Sequences (2012).
+
+    Args:
+        features: D, numbers of one step. It is not filled in from the data: 88 are the keys of a piano.
+        num_states: how many states.
+        likelihood: of a number of a step: bernoulli, gaussian (gaussian:decoded has a scale for each state and number),
+            categorical:10, poisson, ...; see ``ppl_vae.networks.make_likelihood``.
+
+    Example:
+        >>> from ppl_vae.program import Program
+        >>> x, lengths = torch.zeros(4, 6, 3), torch.tensor([6, 2, 5, 1])
+        >>> Program(HMM(features=3)).log_evidence((x, lengths)).shape
+        torch.Size([4])
+    """
+
+    def __init__(self, features: int = 88, num_states: int = 16, likelihood: str | Likelihood = "bernoulli") -> None:
+        super().__init__()
+        self.likelihood = make_likelihood(likelihood)
+        self.initial = nn.Parameter(torch.zeros(num_states))
+        self.transition = nn.Parameter(torch.zeros(num_states, num_states))
+        self.emission = nn.Parameter(torch.randn(num_states, self.likelihood.outputs * features))
+
+    def model(self, x: Tensor, lengths: Tensor | None = None) -> None:
+        pyro.module("hmm", self)
+        x = x.reshape(*x.shape[:2], -1)
+        with pyro.plate("data", len(x)):
+            logits: Tensor = self.initial
+            for t in pyro.markov(range(x.shape[1])):
+                heard: Any = True if lengths is None else t < lengths
+                with poutine.mask(mask=heard):
+                    state = pyro.sample(f"state_{t}", dist.Categorical(logits=logits))
+                    pyro.sample(f"x_{t}", self.likelihood(self.emission[state]).to_event(1), obs=x[:, t])
+                logits = self.transition[state]

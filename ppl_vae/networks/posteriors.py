@@ -1,0 +1,88 @@
+"""What posteriors and priors that are more than a diagonal Gaussian are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ppl_vae.networks.perceptrons import Activation, mlp
+
+
+def product_of_gaussians(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    r"""Mean and standard deviation of the Gaussian that the product of two densities is, renormalised.
+
+    .. math::
+        \sigma^{-2} = \sigma_1^{-2} + \sigma_2^{-2}, \qquad
+        \mu = \sigma^2 \bigl(\sigma_1^{-2} \mu_1 + \sigma_2^{-2} \mu_2\bigr)
+
+    Args:
+        first: mean and standard deviation, of shapes that broadcast.
+        second: the same of the other.
+
+    Example:
+        >>> product_of_gaussians((torch.tensor(0.0), torch.tensor(1.0)), (torch.tensor(2.0), torch.tensor(1.0)))
+        (tensor(1.), tensor(0.7071))
+    """
+    (loc_1, scale_1), (loc_2, scale_2) = first, second
+    precision_1, precision_2 = scale_1**-2, scale_2**-2
+    variance = 1 / (precision_1 + precision_2)
+    return variance * (precision_1 * loc_1 + precision_2 * loc_2), variance**0.5
+
+
+def cholesky_factor(raw: Tensor) -> Tensor:
+    r"""A lower triangular matrix with a positive diagonal, the Cholesky factor of a covariance.
+
+    .. math:: L_{ii} = \mathrm{softplus}(r_i) + 10^{-4}
+
+    Args:
+        raw: ``(..., D (D + 1) / 2)`` real numbers: those of the diagonal, then those below it, row by row.
+
+    Returns:
+        Tensor: ``(..., D, D)``.
+
+    Example:
+        >>> cholesky_factor(torch.tensor([0.0, 0.0, 5.0]))
+        tensor([[0.6932, 0.0000],
+                [5.0000, 0.6932]])
+    """
+    size = (math.isqrt(8 * raw.shape[-1] + 1) - 1) // 2
+    rows, columns = torch.tril_indices(size, size, -1, device=raw.device)
+    below = raw.new_zeros(*raw.shape[:-1], size, size)
+    below[..., rows, columns] = raw[..., size:]
+    return below + torch.diag_embed(functional.softplus(raw[..., :size]) + 1e-4)
+
+
+class FullGaussianEncoder(nn.Module):
+    r"""An MLP from a datum to the parameters of a Gaussian with a full covariance.
+
+    .. math:: (\mu, r) = \mathrm{MLP}(x), \qquad \Sigma = L(r)\, L(r)^\top
+
+    L is the ``cholesky_factor``.
+
+    Args:
+        data_dim: size of a datum.
+        latent_dim: size of the latent.
+        hidden: widths of the hidden layers.
+        activation: the nonlinearity after each hidden layer.
+
+    Example:
+        >>> loc, scale_tril = FullGaussianEncoder(64, 10)(torch.zeros(3, 64))
+        >>> loc.shape, scale_tril.shape
+        (torch.Size([3, 10]), torch.Size([3, 10, 10]))
+    """
+
+    def __init__(
+        self, data_dim: int, latent_dim: int, hidden: Sequence[int] = (256,), *, activation: Activation = "relu"
+    ) -> None:
+        super().__init__()
+        self.sizes = [latent_dim, latent_dim * (latent_dim + 1) // 2]
+        self.net = mlp([data_dim, *hidden, sum(self.sizes)], activation)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean ``(..., D)`` and Cholesky factor of the covariance ``(..., D, D)``, of data ``(..., data_dim)``."""
+        loc, raw = self.net(x).split(self.sizes, -1)
+        return loc, cholesky_factor(raw)
