@@ -48,9 +48,10 @@ def write_figures(run: Run, vi: VariationalInference, data: Dataset) -> None:
     draws = vi.posterior(numbered(data, "test", RECONSTRUCTIONS, vi.seed), num_samples=32)
     *pair, shape = pictures(draws, data)
     run.write_figure("reconstructions", reconstructions(*pair, image_shape=shape))
-    samples = vi.sample(PRIOR_DRAWS, mean=True)
-    drawn = picture(samples if isinstance(samples, dict) else {"": samples}, data.image_shape)
-    run.write_figure("prior", prior_samples(drawn, image_shape=shape))
+    if vi.generates:
+        samples = vi.sample(PRIOR_DRAWS, mean=True)
+        drawn = picture(samples if isinstance(samples, dict) else {"": samples}, data.image_shape)
+        run.write_figure("prior", prior_samples(drawn, image_shape=shape))
 
     if vi.has_latents:
         chosen = numbered(data, "test", LATENT_DATA, vi.seed)

@@ -18,10 +18,11 @@ from laws import traced
 from matplotlib.image import imread
 
 import ppl_vae
-from ppl_vae import cli, evaluate, fit
+from ppl_vae import InputError, cli, evaluate, fit, load
 from ppl_vae.__main__ import main as dispatch
 from ppl_vae.data import load_dataset
 from ppl_vae.models.vae import VAE
+from ppl_vae.runs import known_models
 
 QUICK = ["--max-epochs", "2", "--num-samples", "10", "--model.hidden", "[8]", "--model.latent_dim", "2"]
 
@@ -175,7 +176,8 @@ def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
     assert fit.main(["--config", "first/config.yaml", "--output", "third", "--seed", "4", "--model.latent-dim=3"]) == 0
     config = yaml.safe_load(Path("third/config.yaml").read_text())
     assert (config["seed"], config["max_epochs"]) == (4, 2)
-    assert config["model"]["init_args"] == {"data_dim": 64, "latent_dim": 3, "hidden": [8], "activation": "relu"}
+    expected = {"data_dim": 64, "latent_dim": 3, "hidden": [8], "activation": "relu", "likelihood": "bernoulli"}
+    assert config["model"]["init_args"] == expected
 
 
 def test_data_dim_is_that_of_the_data(here: Path) -> None:
@@ -297,7 +299,7 @@ def test_help_tells_the_models_options(here: Path, capsys: pytest.CaptureFixture
     assert "--model.latent_dim" in out
     assert "--model.width" in out
     assert "--max-epochs" in out
-    assert "factor_analysis, vae, path/to/file.py:Class" in " ".join(out.split())
+    assert f"{', '.join(known_models())}, path/to/file.py:Class" in " ".join(out.split())
 
 
 def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -361,3 +363,15 @@ def test_the_commands_take_fast_products_where_they_are_exact(exact: bool, monke
     assert cli.command(lambda args: seen.append(torch.get_float32_matmul_precision()), []) == 0
     assert seen == ["medium" if exact else before]
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_model_that_does_not_generate_has_no_draws_and_says_what_its_number_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    options = ["--model", "autoencoder", "--max-epochs", "2", "--num-samples", "10", "--output", str(output)]
+    assert fit.main(options) == 0
+    assert "this is a reconstruction term, as an autoencoder's, and no log evidence" in capsys.readouterr().out
+    assert {path.stem for path in (output / "figures").iterdir()} == {"elbo", "reconstructions"}
+    with pytest.raises(InputError, match="Autoencoder does not generate: its model computes with the data"):
+        load(output).sample(3)

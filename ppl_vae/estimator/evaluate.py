@@ -12,7 +12,7 @@ from ppl_vae.estimator.estimators import Settings, estimate
 from ppl_vae.estimator.evaluation import Evaluation, summarise
 from ppl_vae.estimator.passes import ROWS_PER_PASS
 from ppl_vae.inference import Compiler
-from ppl_vae.program import Batch, Program, observed_numbers, seeded
+from ppl_vae.program import Batch, Program, generates, observed_numbers, seeded
 
 
 def evaluate_program(
@@ -58,4 +58,5 @@ def evaluate_program(
         evidence={name: each.evidence for name, each in found.items()},
         settings=settings,
         diagnostics=used,
+        generates=generates(program, template),
     )

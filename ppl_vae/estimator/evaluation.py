@@ -70,6 +70,8 @@ class Evaluation(NamedTuple):
     diagnostics: Diagnostics | None = None
     inference_seconds: float | None = None
     """That it took to find the lambda of all data, where each has its own; no estimator's seconds have them."""
+    generates: bool = True
+    """Whether the model draws data without looking at those that it observes."""
 
     @property
     def highest_pareto_k(self) -> float:
@@ -113,6 +115,11 @@ class Evaluation(NamedTuple):
             text.append(f"before that, the posterior of each datum was found in {each:.1f} ms, {seconds:.1f} s in all")
         if (used := self.diagnostics) is not None:
             text.append(f"ELBO = reconstruction {used.reconstruction:.2f} - KL {used.divergence:.2f}{_activity(used)}")
+        if not self.generates:
+            text.append(
+                "the model computes with the data that it observes: unless each number is given those before it alone, "
+                "this is a reconstruction term, as an autoencoder's, and no log evidence"
+            )
         return "\n".join(text)
 
     def label(self, name: str) -> str:

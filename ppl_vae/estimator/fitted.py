@@ -23,7 +23,7 @@ from ppl_vae.estimator.passes import ROWS_PER_PASS, Room, room_for
 from ppl_vae.estimator.results import PosteriorDraws, join, single
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compile, Compiler
-from ppl_vae.program import Batch, Draws, Program, seeded
+from ppl_vae.program import Batch, Draws, Program, generates, seeded
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -55,6 +55,12 @@ class Fitted(BaseEstimator):
         """Whether there is a posterior to look at: latents that a guide samples."""
         check_is_fitted(self, "program_")
         return bool(random_latents(self.program_, self.template_))
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model draws data without looking at those that it observes."""
+        check_is_fitted(self, "program_")
+        return generates(self.program_, self.template_)
 
     def transform(self, *arrays: Any) -> np.ndarray:
         """Posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
@@ -127,17 +133,26 @@ class Fitted(BaseEstimator):
         Args:
             num_data: how many.
             mean: the mean of x given z in place of a draw of x.
-            conditions: arrays that the model is conditioned on, such as labels; else those of the first datum seen.
+            conditions: arrays that the model is conditioned on, such as labels; else those of the first data seen, over
+                and over.
+
+        Raises:
+            InputError: bad conditions, or a model that does not generate: it computes with the data that it observes.
         """
         check_is_fitted(self, "program_")
         if not isinstance(num_data, int | np.integer) or num_data < 1:
             raise InputError(f"num_data is {num_data!r}: expected a whole number, 1 or more")
+        if not self.generates:
+            raise InputError(
+                f"{self.program_.name} does not generate: its model computes with the data that it observes, so that "
+                f"draws would be reconstructions of these; call reconstruct"
+            )
         for name in conditions.keys() - set(self.arguments_):
             raise InputError(f"the model takes no condition {name!r}; {nearest(name, self.arguments_)}")
         batch = tuple(
             as_condition(name, conditions[name], row, num_data)
             if name in conditions
-            else row[:1].expand(num_data, *row.shape[1:])
+            else row[torch.arange(num_data) % len(row)]
             for name, row in zip(self.arguments_, self.template_, strict=True)
         )
         with seeded(self.seed), self.program_.scope(training=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -64,29 +64,30 @@ class DeepMarkovModel(nn.Module):
 
     def model(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
-        x, lengths, inside = _steps(x, lengths)
+        x, lengths, heard = _sequences(x, lengths)
+        z: Tensor = self.start
+        path: list[Tensor] = []
         with pyro.plate("data", len(x), dim=-2):
-            z, path = self.start, []
             for t in pyro.markov(range(x.shape[1])):
-                with poutine.mask(mask=inside[:, t : t + 1]):
+                with poutine.mask(mask=heard[:, t : t + 1]):
                     z = pyro.sample(f"z_{t}", dist.Normal(*self.transition(z)).to_event(1))
                 path.append(z)
-            logits = self.emission(torch.cat(path, -2))
-            with pyro.plate("steps", x.shape[1], dim=-1), poutine.mask(mask=inside):
-                pyro.sample("x", self.likelihood(logits).to_event(1), obs=x)
+            out = self.emission(torch.cat(path, -2))
+            with pyro.plate("steps", x.shape[1], dim=-1), poutine.mask(mask=heard):
+                pyro.sample("x", self.likelihood(out).to_event(1), obs=x)
 
     def guide(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
-        x, lengths, inside = _steps(x, lengths)
-        h, z = self.rnn(x, lengths), self.guide_start
+        x, lengths, heard = _sequences(x, lengths)
+        z: Tensor = self.guide_start
+        h = self.rnn(x, lengths)
         with pyro.plate("data", len(x), dim=-2):
             for t in pyro.markov(range(x.shape[1])):
-                with poutine.mask(mask=inside[:, t : t + 1]):
+                with poutine.mask(mask=heard[:, t : t + 1]):
                     z = pyro.sample(f"z_{t}", dist.Normal(*self.combiner(z, h[:, t : t + 1])).to_event(1))
 
 
-def _steps(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _sequences(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Any]:
     """Sequences ``(B, T, D)``, their lengths ``(B,)``, and which steps are theirs, ``(B, T)``."""
-    x = x.reshape(*x.shape[:2], -1)
     lengths = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths
-    return x, lengths, torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+    return x.reshape(*x.shape[:2], -1), lengths, torch.arange(x.shape[1], device=x.device) < lengths[:, None]

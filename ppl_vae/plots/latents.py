@@ -24,7 +24,8 @@ def latent_space(z: ArrayLike, labels: ArrayLike | None = None) -> Figure:
     Args:
         z: posterior means, ``(N, D)``; ``(N,)`` is one dimension. Rows that are not finite are left out.
         labels: ``(N,)``. Up to 10 distinct integers or names are classes, each with a colour and its name
-            at its median; more integers, or floats, are a continuous scale.
+            at its median; -1 beside others is a datum without a label, which is grey. More integers, or floats, are a
+            continuous scale.
 
     Returns:
         A figure with one axes, and a second for the colour bar of a continuous scale.
@@ -40,7 +41,9 @@ def latent_space(z: ArrayLike, labels: ArrayLike | None = None) -> Figure:
     if not finite.any():
         raise InputError("z: expected finite posterior means, got none (did the fit diverge?)")
     points, tags = points[finite], None if tags is None else tags[finite]
-    names = None if tags is None or tags.dtype.kind == "f" else np.unique(tags)
+    if tags is not None and tags.dtype.kind == "i" and (tags == -1).all():
+        tags = None
+    names = None if tags is None or tags.dtype.kind == "f" else np.unique(tags[tags != -1])
     if names is not None and len(names) > len(CLASS_COLOURS):
         names = None
 
@@ -99,8 +102,12 @@ def _plane(fig: Figure, ax: Axes, points: np.ndarray, tags: np.ndarray | None, n
         dots = ax.scatter(points[order, 0], points[order, 1], c=tags[order], cmap="viridis", **style)
         fig.colorbar(dots, ax=ax, label="label", shrink=0.8).set_alpha(1)
     else:
-        colours = np.array(CLASS_COLOURS)[np.searchsorted(names, tags)]
-        ax.scatter(points[order, 0], points[order, 1], c=colours[order], **style)
+        known = np.isin(tags, names)
+        if not known.all():
+            ax.scatter(*points[~known].T, color="0.7", **style)
+        order = order[known[order]]
+        colours = np.array(CLASS_COLOURS)[np.searchsorted(names, tags[order])]
+        ax.scatter(points[order, 0], points[order, 1], c=colours, **style)
         halo = [withStroke(linewidth=3, foreground="white")]
         centres = np.array([np.median(points[tags == name], 0) for name in names])
         for name, (x, y) in zip(names, apart(centres, 0.05 * float(np.ptp(points, 0).max())), strict=True):

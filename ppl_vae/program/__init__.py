@@ -18,7 +18,7 @@ from ppl_vae.program.precision import MatmulPrecision, Precision, fp32_products
 from ppl_vae.program.program import Batch, Draws, Program, WeightedDraws
 from ppl_vae.program.proposal import widened
 from ppl_vae.program.seeds import seeded
-from ppl_vae.program.simulation import Simulation, simulate
+from ppl_vae.program.simulation import Simulation, generates, simulate
 
 __all__ = [
     "Batch",
@@ -43,6 +43,7 @@ __all__ = [
     "check_observations",
     "elbo_terms",
     "fp32_products",
+    "generates",
     "global_term",
     "objective_terms",
     "observed_numbers",

@@ -11,7 +11,12 @@ from ppl_vae.errors import InputError, reason
 from ppl_vae.program.global_latents import refuse_globals
 from ppl_vae.program.handlers import Generate
 from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import sample_sites
+
+
+class LooksAtItsData(InputError):
+    """A model computes with the data that it observes."""
 
 
 class Simulation(NamedTuple):
@@ -83,8 +88,35 @@ def simulate(program: Program, batch: Batch) -> Simulation:
         latents = {name: sites[name]["value"] for name in structure.latents}
         again = program.run(program.model, simulated, 1, latents)
         if not torch.allclose(drawn, structure.log_density(again, 1).double(), rtol=1e-4, atol=1e-4):
-            raise InputError(
+            raise LooksAtItsData(
                 f"data cannot be simulated from {program.name}: its model computes with the data that it observes; let "
                 f"it go on with what pyro.sample(..., obs=x) returns, or leave out bdmc"
             )
         return Simulation(simulated, {name: structure.value(sites[name], 1) for name in structure.latents})
+
+
+def generates(program: Program, batch: Batch) -> bool:
+    """Whether a model draws new data without those that it observes.
+
+    An autoencoder, whose code is a function of the datum, does not; nor does a model of sequences that reads each value
+    from its argument, and not from what ``pyro.sample`` returns for the one before. Of what cannot be told, yes.
+
+    Args:
+        program: the program.
+        batch: some data.
+
+    Example:
+        >>> from ppl_vae.models.autoencoder import Autoencoder
+        >>> from ppl_vae.models.vae import VAE
+        >>> x = torch.ones(3, 64)
+        >>> generates(Program(VAE()), (x,)), generates(Program(Autoencoder()), (x,))
+        (True, False)
+    """
+    with seeded(0), program.scope(training=False):
+        try:
+            simulate(program, batch)
+        except LooksAtItsData:
+            return False
+        except InputError:
+            return True
+    return True

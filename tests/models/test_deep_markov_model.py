@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from scenarios import bits
 from torch import Tensor, nn
 
+from ppl_vae import fit
 from ppl_vae.evidence import iwae, weigh
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
 from ppl_vae.networks import BackwardRNN, Combiner, GatedTransition, reversed_within
@@ -16,10 +18,12 @@ from ppl_vae.program import Program, check, elbo_terms, observed_numbers, seeded
 LENGTHS = torch.tensor([3, 1, 2, 3, 2])
 
 
+SIZES = {"features": 2, "latent_dim": 1, "emission": 4, "transition": 3, "rnn": 5}
+
+
 def made(**options: int | str) -> DeepMarkovModel:
-    sizes = {"features": 2, "latent_dim": 1, "emission": 4, "transition": 3, "rnn": 5}
     with seeded(0):
-        module = DeepMarkovModel(**(sizes | options)).double()
+        module = DeepMarkovModel(**(SIZES | options)).double()
         for parameter in module.parameters():  # away from where anything is zero or the identity
             parameter.data += 0.3 * torch.randn_like(parameter)
     return module
@@ -124,6 +128,22 @@ def test_posterior_draws_have_the_data_in_front() -> None:
     draws = program.posterior(batch, 4)
     assert draws.latents["z_2"].shape[:2] == (4, 5)
     assert draws.observed["x"].shape == (4, 5, 3, 2)
+
+
+def test_a_fit_of_parts_of_different_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, arrays = np.random.default_rng(0), {}
+    for part, rows, steps in (("train", 12, 4), ("valid", 5, 6), ("test", 5, 3)):
+        lengths = rng.integers(1, steps, rows, endpoint=True)
+        past = np.arange(steps) >= lengths[:, None]
+        arrays[f"lengths_{part}"] = lengths
+        arrays[f"x_{part}"] = np.where(past[..., None], np.nan, rng.integers(0, 2, (rows, steps, 2)))
+    np.savez(tmp_path / "own.npz", **arrays)
+    sizes = [f"--model.{name}={size}" for name, size in SIZES.items()]
+    run = ["--data", str(tmp_path / "own.npz"), "--output", str(tmp_path / "run"), "--model", "deep_markov_model"]
+    assert fit.main([*run, *sizes, "--max-epochs", "2", "--batch-size", "5", "--num-samples", "5"]) == 0
+    row = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("elbo"))
+    nats, bits_per_dim = float(row[1]), float(row[4])
+    assert bits_per_dim == pytest.approx(-nats / math.log(2) / (2 * arrays["lengths_test"].mean()), abs=5e-3)
 
 
 class TestNetworks:

@@ -276,6 +276,19 @@ class TestLatentSpace:
         assert np.linalg.norm(np.subtract(at["3"], at["8"])) == pytest.approx(step)
         assert all(np.linalg.norm(at[name] - medians[name]) < step for name in at)
 
+    @pytest.mark.parametrize("columns", [1, 2])
+    def test_a_datum_without_a_label_is_grey_and_no_class(self, columns):
+        labels = np.repeat([-1, *range(10)], [200, *[10] * 10])
+        figure = latent_space(WIDE[:, :columns], labels)
+        if columns == 1:
+            assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [str(k) for k in range(10)]
+            return
+        grey, coloured = figure.axes[0].collections
+        np.testing.assert_array_equal(in_order(np.asarray(grey.get_offsets())), in_order(WIDE[:200, :2]))
+        assert len(coloured.get_offsets()) == 100
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == [str(k) for k in range(10)]
+        assert not latent_space(WIDE[:, :2], np.full(300, -1)).legends
+
     def test_names_that_have_room_are_at_the_medians(self):
         z = WIDE[:, :2] + np.repeat([[0.0, 0.0], [9.0, 9.0]], 150, axis=0)
         at = {text.get_text(): text.get_position() for text in latent_space(z, np.repeat([3, 8], 150)).axes[0].texts}
