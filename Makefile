@@ -15,8 +15,9 @@ export GOMP_SPINCOUNT ?= 1000
 fit: $(READY)
 	$(BIN)/python -m ppl_vae.fit --guide amortized --overwrite
 
+# A process a core, each with one thread.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import pytest
 
 from ppl_vae import VariationalInference, evaluate, fit, load
 from ppl_vae.__main__ import VERBS
+from ppl_vae.runs import known_models
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -48,4 +49,6 @@ def test_files_and_verbs_that_it_names_exist() -> None:
     layout = README.split("## Layout")[1]
     for name in re.findall(r"^  (\w+(?:\.py|/))", layout, re.MULTILINE):
         assert (ROOT / "ppl_vae" / name).exists(), name
+    models = README.split("## The models")[1].split("What a datum")[0]
+    assert sorted(re.findall(r"`(\w+)`(?=[^|]*\|[^|]*\|$)", models, re.MULTILINE)) == known_models()
     assert set(re.findall(r"python -m ppl_vae\.(\w+)", README)) == set(VERBS)
