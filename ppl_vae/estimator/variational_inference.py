@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -16,7 +15,8 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimator.fitted import Arrays, Fitted
 from ppl_vae.estimator.methods import NUMBER, make_inference
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
-from ppl_vae.estimator.passes import ROWS_PER_PASS, passes
+from ppl_vae.estimator.passes import ROWS_PER_PASS
+from ppl_vae.estimator.validation import validation_bound
 from ppl_vae.inference import (
     Baseline,
     Bound,
@@ -50,8 +50,6 @@ from ppl_vae.runs import read_checkpoint, read_tables, write_checkpoint, write_t
 _NOTHING = object()
 BF16_TOLERANCE = 0.1
 """How far, relative to its size, a graph may be off where bfloat16 is rounded at other places."""
-VALIDATION_DRAWS = 5000
-"""Draws in a validation ELBO, over all data: its noise is the same every epoch, and few draws would be fitted to it."""
 
 
 class VariationalInference(Fitted):
@@ -314,21 +312,16 @@ class VariationalInference(Fitted):
 
     def _validate(self) -> float:
         assert self._valid_batches is not None
-        method, num_data, total = self.inference_, self._valid_batches.num_data, 0.0
-        bound_of = self.num_particles if self.bound == "iwae" else 1
-        draws = bound_of * max(-(-self.num_particles // bound_of), -(-VALIDATION_DRAWS // (num_data * bound_of)))
+        method, epoch = self.inference_, self.training_.epoch + 1
         with torch.no_grad(), seeded(self.seed), method.posterior.scope(training=False):
-            for batch in self._valid_batches.in_order():
-                data = method.validate(batch, self.training_.epoch + 1)
-                log_weights = torch.cat(
-                    [
-                        method.posterior.log_weights(data, k).double()
-                        for k in passes(draws, self._room.draws(len(batch[0])))
-                    ]
-                )
-                bounds = log_weights.unflatten(0, (-1, bound_of)).logsumexp(1) - math.log(bound_of)
-                total += bounds.mean(0).sum().item()
-        return total / num_data
+            return validation_bound(
+                method.posterior,
+                (method.validate(batch, epoch) for batch in self._valid_batches.in_order()),
+                self._valid_batches.num_data,
+                num_particles=self.num_particles,
+                bound=self.bound,
+                room=self._room,
+            )
 
     # ------------------------------------------------------------------------------------------- saving, loading
 
