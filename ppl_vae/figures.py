@@ -45,12 +45,17 @@ def write_figures(run: Run, vi: VariationalInference, data: Dataset) -> None:
     """``figures/``: the ELBO over epochs, reconstructions, draws from the prior, the latent space."""
     run.write_figure("elbo", elbo_over_epochs(run.metrics()))
 
-    draws = vi.posterior(numbered(data, "test", RECONSTRUCTIONS, vi.seed), num_samples=32)
-    *pair, shape = pictures(draws, data)
+    chosen = numbered(data, "test", RECONSTRUCTIONS, vi.seed)
+    draws = vi.posterior(chosen, num_samples=32)
+    *pair, shape = pictures(draws, data, chosen.get("lengths"))
     run.write_figure("reconstructions", reconstructions(*pair, image_shape=shape))
     if vi.generates:
-        samples = vi.sample(PRIOR_DRAWS, mean=True)
-        drawn = picture(samples if isinstance(samples, dict) else {"": samples}, data.image_shape)
+        conditions = {}
+        if "lengths" in vi.arguments_:
+            conditions["lengths"] = np.resize(chosen["lengths"], PRIOR_DRAWS)
+        samples = vi.sample(PRIOR_DRAWS, mean=True, **conditions)
+        sites = samples if isinstance(samples, dict) else {"": samples}
+        drawn, shape = picture(sites, data.image_shape, conditions.get("lengths"))
         run.write_figure("prior", prior_samples(drawn, image_shape=shape))
 
     if vi.has_latents:
@@ -90,7 +95,8 @@ def write_evidence_figures(
         log_evidence = evidence[best].log_evidence.numpy()
         worst = np.argsort(log_evidence)[:WORST_DATA]
         draws = vi.posterior({name: array[worst] for name, array in arrays.items()}, num_samples=32)
-        seen, means, shape = pictures(draws, data)
+        lengths = arrays["lengths"][worst] if "lengths" in arrays else None
+        seen, means, shape = pictures(draws, data, lengths)
         labels = arrays["_row"][worst]
         figures["worst"] = worst_explained(seen, means, log_evidence[worst], image_shape=shape, rows=labels)
     if (used := evaluation.diagnostics) is not None:
@@ -109,21 +115,35 @@ def write_gap_figure(run: Run, gap: Gap) -> None:
     run.write_figure("gap", gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=gap.by))
 
 
-def pictures(draws: PosteriorDraws, data: Dataset) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:
-    """Data ``(N, ...)``, their posterior-predictive means, and their shape where they are images."""
-    shape = data.image_shape
+def pictures(
+    draws: PosteriorDraws, data: Dataset, lengths: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:
+    """Data ``(N, ...)``, their posterior-predictive means, and their shape where they are images or sequences."""
     means = {name: mean.mean(0) for name, mean in draws.means.items()}
-    is_image = shape is not None and any(_is_image(x, shape) for x in draws.data.values())
-    return picture(draws.data, shape), picture(means, shape), shape if is_image else None
+    seen, shape = picture(draws.data, data.image_shape, lengths)
+    return seen, picture(means, data.image_shape, lengths)[0], shape
 
 
-def picture(sites: dict[str, np.ndarray], image_shape: tuple[int, ...] | None) -> np.ndarray:
-    """What is drawn of observed sites ``(N, ...)``: the one that is an image, or else all of them as one vector."""
+def picture(
+    sites: dict[str, np.ndarray], image_shape: tuple[int, ...] | None, lengths: np.ndarray | None = None
+) -> tuple[np.ndarray, tuple[int, ...] | None]:
+    """What is drawn of observed sites ``(N, ...)``, and its shape as an image.
+
+    The one site that is an image; a sequence as a roll, with time from left to right and nothing past its end; or all
+    of them as one vector, which is no image.
+    """
     for x in sites.values():
         if image_shape is not None and _is_image(x, image_shape):
-            return as_images(x, image_shape)
+            return as_images(x, image_shape), image_shape
     arrays = list(sites.values())
-    return arrays[0] if len(arrays) == 1 else np.concatenate([x.reshape(len(x), -1) for x in arrays], 1)
+    if lengths is not None:
+        steps = arrays[0] if len(arrays) == 1 else np.stack(arrays, 1)  # a site, or one for each step
+        if steps.ndim == 3 and steps.shape[2] > 1:
+            steps = np.where(np.arange(steps.shape[1])[:, None] < lengths[:, None, None], steps, 0)
+            roll = steps[:, : lengths.max(), ::-1].swapaxes(1, 2)
+            return roll, roll.shape[1:]
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate([x.reshape(len(x), -1) for x in arrays], 1)
+    return joined, None
 
 
 def _is_image(x: np.ndarray, shape: tuple[int, ...]) -> bool:

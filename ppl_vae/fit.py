@@ -223,7 +223,7 @@ def fill_in_data_dim(options: Options, data: Dataset) -> dict[str, Any]:
     """The constructor's arguments; ``data_dim`` is the size of a datum unless it was asked for."""
     init_args = dict(options.init_args)
     if "data_dim" in init_args and "data_dim" not in options.given:
-        x = next(iter(data.train.values()))
+        x = data.train.get("x", next(iter(data.train.values())))
         init_args["data_dim"] = x[0].size
     return init_args
 

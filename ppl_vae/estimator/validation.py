@@ -12,11 +12,20 @@ from ppl_vae.inference import Bound
 from ppl_vae.program import Batch, Program
 
 VALIDATION_DRAWS = 5000
-"""Draws over all data, at least: their noise is the same every epoch, and few draws would be fitted to it."""
+"""Draws over all data: their noise is the same every epoch, and few draws would be fitted to it."""
+PER_TRAINING_DATUM = 5
+"""But so many for each training datum at most, so that validation does not take far longer than training."""
 
 
 def validation_bound(
-    program: Program, batches: Iterable[Batch], num_data: int, *, num_particles: int, bound: Bound, room: Room
+    program: Program,
+    batches: Iterable[Batch],
+    num_data: int,
+    *,
+    num_train: int,
+    num_particles: int,
+    bound: Bound,
+    room: Room,
 ) -> float:
     """The ELBO of data under the program as it is, or their importance-weighted bound; nats per datum.
 
@@ -24,12 +33,14 @@ def validation_bound(
         program: with the guide that data are looked at with.
         batches: of the data.
         num_data: in all.
+        num_train: of the training data.
         num_particles: at least so many draws a datum; in each bound, of ``"iwae"``.
         bound: what training ascends.
         room: how many draws fit into a pass.
     """
     together = num_particles if bound == "iwae" else 1
-    repeats = max(-(-num_particles // together), -(-VALIDATION_DRAWS // (num_data * together)))
+    draws = max(1, min(VALIDATION_DRAWS, PER_TRAINING_DATUM * num_train))
+    repeats = max(-(-num_particles // together), -(-draws // (num_data * together)))
     total = 0.0
     for batch in batches:
         at_once = passes(repeats * together, room.draws(len(batch[0])))

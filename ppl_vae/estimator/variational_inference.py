@@ -318,6 +318,7 @@ class VariationalInference(Fitted):
                 method.posterior,
                 (method.validate(batch, epoch) for batch in self._valid_batches.in_order()),
                 self._valid_batches.num_data,
+                num_train=self._train_batches.num_data,
                 num_particles=self.num_particles,
                 bound=self.bound,
                 room=self._room,

@@ -29,6 +29,10 @@ WARM_UP = 3
 """Runs of a CUDA kernel before its capture, in which libraries choose their algorithms."""
 
 
+MOST_OPERATIONS = 5000
+"""Of a graph that is compiled; Inductor would need some minutes for more, such as a long chain of latents."""
+
+
 class Untraceable(Exception):
     """A function that is no graph of tensor operations: says which statement is none, and why."""
 
@@ -171,11 +175,17 @@ class _Unchanged(TorchDispatchMode):
     def __init__(self, mode: Any) -> None:
         super().__init__()
         self.mode = mode
+        self.operations = 0
         self.originals: dict[int, Tensor] = {}
         self._stand_ins: dict[int, Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self.operations += 1
+        if self.operations > MOST_OPERATIONS:
+            raise Untraceable(
+                f"it is a graph of more than {MOST_OPERATIONS} operations, which takes too long to compile"
+            )
         if func is torch.ops.aten._local_scalar_dense.default and not is_fake(args[0]):
             raise RuntimeError("data-dependent: the value of a tensor that may change")
         if func._schema.is_mutable:
