@@ -12,6 +12,8 @@ from scenarios import Conjugate, normal
 
 from ppl_vae import VariationalInference
 from ppl_vae.estimator.methods import Local
+from ppl_vae.estimator.passes import Room
+from ppl_vae.estimator.validation import validation_bound
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, elbo_terms, seeded
 
@@ -95,3 +97,16 @@ def _prepared_per_sample(options: dict[str, Any], x: np.ndarray, **resume: Any) 
     vi = VariationalInference(program, "per-sample", **options)
     vi.prepare({"x": x[:, None]}, {"x": x[:10, None]}, **resume)
     return vi
+
+
+def test_validation_takes_more_draws_of_few_data_but_not_many_more_than_training_has() -> None:
+    program, x = Program(Conjugate().double()), normal(10)
+    for num_train, draws in ((4, 2), (10_000, 500)):
+        with torch.no_grad():
+            with seeded(1):
+                found = validation_bound(
+                    program, [(x,)], 10, num_train=num_train, num_particles=1, bound="elbo", room=Room(1.0)
+                )
+            with seeded(1):
+                expected = program.log_weights((x,), draws).mean().item()
+        assert found == pytest.approx(expected)

@@ -17,7 +17,8 @@ from laws import assert_equals_pyro, traced
 from scenarios import bits, normal
 from torch import Tensor, nn
 
-from ppl_vae.inference.graph import Function, Outputs, Untraceable, compiled, trace
+from ppl_vae.inference.graph import MOST_OPERATIONS, Function, Outputs, Untraceable, compiled, trace
+from ppl_vae.models.hmm import HMM
 from ppl_vae.program import Batch, seeded
 
 # --------------------------------------------------------------------------------------------- every scenario's step
@@ -320,3 +321,21 @@ def test_without_a_compiler_the_function_is_no_graph(monkeypatch: pytest.MonkeyP
     assert "Inductor cannot compile it" in str(caught.value)
     assert "No working C++ compiler found" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_sums_over_states_have_the_right_gradient_where_inductor_compiles_them() -> None:
+    """Its horizontal fusion, which is off, made it wrong by percents from about ten steps of sixteen states on."""
+    assert_equals_pyro(
+        lambda: HMM(features=3, num_states=16), (bits(6, 10, 3), torch.full((6,), 10)), torch.float32, ["compiled"]
+    )
+
+
+def test_a_graph_that_would_take_long_to_compile_is_refused_before_it_is_made() -> None:
+    def chain(x: Tensor) -> tuple[Tensor]:
+        for _ in range(MOST_OPERATIONS):
+            x = x.sin() + 1
+        return (x,)
+
+    with pytest.raises(Untraceable, match="it is a graph of more than 5000 operations, which takes too long"):
+        trace(chain, [torch.ones(3)])
