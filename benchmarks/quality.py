@@ -170,8 +170,8 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
         lines += [
             "",
             "An estimate by the encoder's draws is a lower bound on average, and no tight one where the encoder has",
-            f"overfitted. Of {NUM_REFINED} of these data, by draws from the encoder, and by as many from a posterior of",
-            "each datum's own (`--proposal per-sample`), which tell what the model is worth without its encoder:",
+            f"overfitted. Of {NUM_REFINED} of these data, by draws from the encoder, and by as many from a posterior",
+            "of each datum's own (`--proposal per-sample`), which tell what the model is worth without its encoder:",
             "",
             "| | ELBO, all data | doubtful by the encoder | encoder | per-sample | Monte Carlo error | doubtful |",
             "|---|---|---|---|---|---|---|",
