@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -70,6 +70,20 @@ def passes(num_draws: int, at_once: int) -> list[int]:
         [3, 3, 1]
     """
     return [min(at_once, num_draws - done) for done in range(0, num_draws, at_once)]
+
+
+def visits(sizes: Iterable[Mapping[int, int]], num_epochs: int) -> dict[int, int]:
+    """How often a batch of so many rows is visited in so many epochs, of the sizes of the batches of each part.
+
+    Example:
+        >>> visits([{64: 3, 7: 1}, {64: 1}], num_epochs=10)
+        {64: 40, 7: 10}
+    """
+    total: dict[int, int] = {}
+    for part in sizes:
+        for rows, times in part.items():
+            total[rows] = total.get(rows, 0) + times * num_epochs
+    return total
 
 
 def _sizes(function: Callable[[int], Any], num_draws: int) -> list[int]:

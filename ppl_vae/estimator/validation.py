@@ -13,8 +13,8 @@ from ppl_vae.program import Batch, Program
 
 VALIDATION_DRAWS = 5000
 """Draws over all data: their noise is the same every epoch, and few draws would be fitted to it."""
-PER_TRAINING_DATUM = 5
-"""But so many for each training datum at most, so that validation does not take far longer than training."""
+VALIDATION_NUMBERS = 1e7
+"""But with so many numbers in their largest tensors at most: a long sequence is not drawn as often as a digit."""
 
 
 def validation_bound(
@@ -22,7 +22,6 @@ def validation_bound(
     batches: Iterable[Batch],
     num_data: int,
     *,
-    num_train: int,
     num_particles: int,
     bound: Bound,
     room: Room,
@@ -33,14 +32,13 @@ def validation_bound(
         program: with the guide that data are looked at with.
         batches: of the data.
         num_data: in all.
-        num_train: of the training data.
         num_particles: at least so many draws a datum; in each bound, of ``"iwae"``.
         bound: what training ascends.
         room: how many draws fit into a pass.
     """
     together = num_particles if bound == "iwae" else 1
-    draws = max(1, min(VALIDATION_DRAWS, PER_TRAINING_DATUM * num_train))
-    repeats = max(-(-num_particles // together), -(-draws // (num_data * together)))
+    draws = min(VALIDATION_DRAWS, VALIDATION_NUMBERS / room.numbers)
+    repeats = max(-(-num_particles // together), math.ceil(draws / (num_data * together)))
     total = 0.0
     for batch in batches:
         at_once = passes(repeats * together, room.draws(len(batch[0])))

@@ -15,7 +15,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimator.fitted import Arrays, Fitted
 from ppl_vae.estimator.methods import NUMBER, make_inference
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
-from ppl_vae.estimator.passes import ROWS_PER_PASS
+from ppl_vae.estimator.passes import ROWS_PER_PASS, visits
 from ppl_vae.estimator.validation import validation_bound
 from ppl_vae.inference import (
     Baseline,
@@ -235,7 +235,8 @@ class VariationalInference(Fitted):
             first = {name: array[:size] for name, array in train.items()}
             check_batch(method.posterior, method.begin(next(self._batches(first, size, dynamic).in_order())))
         method.remember(self._train_batches.num_data, num_valid)
-        method.compiler.plan(self._visits())
+        parts = (self._train_batches, self._valid_batches)
+        method.compiler.plan(visits([part.sizes() for part in parts if part], self.max_epochs))
         self.training_: Training = Training(
             self.program_,
             self.template_,
@@ -275,14 +276,6 @@ class VariationalInference(Fitted):
             return "steps in lambda " + compiler.choice(rows, self.local_steps)
         return "steps " + compiler.choice(rows)
 
-    def _visits(self) -> dict[int, int]:
-        """How often a batch of so many rows is visited, if training goes on to its end."""
-        visits: dict[int, int] = {}
-        for batches in (self._train_batches, self._valid_batches):
-            for rows, times in batches.sizes().items() if batches else ():
-                visits[rows] = visits.get(rows, 0) + times * self.max_epochs
-        return visits
-
     def check_data(self, *arrays: Any) -> None:
         """Raise ``InputError`` where a datum has no density under the program: grey values under a Bernoulli."""
         self._check_batches(self._batches(self._for_fitted(arrays), ROWS_PER_PASS))
@@ -318,7 +311,6 @@ class VariationalInference(Fitted):
                 method.posterior,
                 (method.validate(batch, epoch) for batch in self._valid_batches.in_order()),
                 self._valid_batches.num_data,
-                num_train=self._train_batches.num_data,
                 num_particles=self.num_particles,
                 bound=self.bound,
                 room=self._room,
