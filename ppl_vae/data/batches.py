@@ -170,4 +170,4 @@ def _num_rows(arrays: Mapping[str, np.ndarray]) -> int:
 
 def _tensor(values: np.ndarray, device: str | torch.device, dtype: torch.dtype) -> Tensor:
     kinds = {"f": dtype, "b": torch.bool}
-    return torch.tensor(values, dtype=kinds.get(values.dtype.kind, torch.int64), device=device)
+    return torch.tensor(np.ascontiguousarray(values), dtype=kinds.get(values.dtype.kind, torch.int64), device=device)

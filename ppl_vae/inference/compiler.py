@@ -28,15 +28,15 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 0.02}
 on or off, the gradient of a datum changes by one unit's share."""
 _LOG = logging.getLogger("ppl_vae")
 
-Key = tuple[str, Hashable, tuple[tuple[torch.Size, torch.dtype], ...]]
+Key = tuple[str, Hashable, tuple[tuple[torch.Size, tuple[int, ...], torch.dtype], ...]]
 
 
 class Compiler:
     """Runs functions of tensors, as compiled graphs where that repays and gives the same.
 
-    A graph is made once for each name and shapes of inputs. Its first calls, and then ever fewer, are compared with the
-    function itself, from the same state and random numbers. Where they differ, or where a function is no graph, it is
-    run by Python from there on, and one line says why.
+    A graph is made once for each name and each shape, strides and type of the inputs. Its first calls, and then ever
+    fewer, are compared with the function itself, from the same state and random numbers. Where they differ, or where a
+    function is no graph, it is run by Python from there on, and one line says why.
 
     Args:
         mode: "on" makes a graph of everything but for rare sizes of a batch; "auto" of what is planned to be called
@@ -131,7 +131,8 @@ class Compiler:
             times: calls for each visit of a batch.
             saves: seconds that a graph saves in each, about.
         """
-        key = (name, static, tuple((tensor.shape, tensor.dtype) for tensor in inputs))
+        # A graph reads its inputs where they lay in memory when it was made.
+        key = (name, static, tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in inputs))
         graph = self._known.get(key)
         if graph is None and name not in self._refused and self.repays(len(inputs[-1]), times, saves):
             graph = self._make(key, function, inputs, module)

@@ -79,6 +79,8 @@ def _agrees(
     trace.symbolize_dims()
     sites = dict(sample_sites(trace))
     symbols = {site["infer"]["_enumerate_symbol"]: n for n, site in sites.items() if "_enumerate_dim" in site["infer"]}
+    if not symbols:
+        return True
     orders = {name: torch.randperm(len(values)).tolist() for name, values in supports.items()}
     for trial in range(max(map(len, orders.values()))):
         chosen = {name: order[trial % len(order)] for name, order in orders.items()}

@@ -185,3 +185,10 @@ def test_subset_of_everything(num_data: int | None) -> None:
 def test_subset_of_nothing(num_data: int) -> None:
     with pytest.raises(InputError, match=f"num_data is {num_data}: .*{N} rows"):
         subset(toy(), num_data, seed=0)
+
+
+def test_rows_lie_together_whatever_the_order_of_the_array() -> None:
+    x = np.asfortranarray(np.arange(12.0).reshape(4, 3))
+    (batch,) = next(Batches({"x": x}, ("x",), 2).in_order())
+    assert batch.is_contiguous()
+    np.testing.assert_array_equal(batch.numpy(), x[:2])

@@ -290,3 +290,14 @@ def test_lines_go_to_the_log_unless_somebody_takes_them(caplog: pytest.LogCaptur
                 compiler.refuse(f"it ({mode})", "it has to be so")
     lines = [record.getMessage() for record in caplog.records if record.name == "ppl_vae"]
     assert lines == [f"it ({mode}) is not compiled: it has to be so" for mode in ("on", "auto")]
+
+
+def test_inputs_that_lie_otherwise_in_memory_have_a_graph_of_their_own() -> None:
+    """A graph reads where its first inputs lay: that of a column-major array would read past the end of another."""
+    compiler, x = Compiler("on"), torch.arange(600.0).reshape(200, 3)
+    column_major = x.T.contiguous().T
+    for each in (column_major[:50], x[:50], column_major[50:100], x[50:100]):
+        for _ in range(6):  # compared with Python, and not
+            (found,) = compiler("rows", lambda rows: (rows.sum(-1) * 2,), (each,))
+        torch.testing.assert_close(found, 2 * each.sum(-1))
+    assert compiler.graphs == {"rows"}
