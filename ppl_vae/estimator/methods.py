@@ -77,6 +77,11 @@ class Local:
         real = next((tensor for tensor in template if tensor.is_floating_point()), torch.empty(()))
         return torch.ones((), dtype=real.dtype, device=template[0].device)
 
+    def weigh(self, kl_weight: Tensor | None, epoch: int) -> None:
+        """Give that scalar, if there is one, its value in an epoch."""
+        if kl_weight is not None:
+            kl_weight.fill_(self.kl_weight_in(epoch))
+
 
 def make_inference(
     guide: str, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
@@ -167,8 +172,7 @@ class Amortized:
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Inference``."""
         o = self.options
-        if self.kl_weight is not None:
-            self.kl_weight.fill_(o.kl_weight_in(epoch))
+        o.weigh(self.kl_weight, epoch)
         return amortized_steps(
             self.program,
             batches,
@@ -211,10 +215,6 @@ class _Local:
     def remember(self, num_train: int, num_valid: int) -> None:
         """See ``Inference``."""
 
-    def _weigh(self, epoch: int) -> None:
-        if self.kl_weight is not None:
-            self.kl_weight.fill_(self.options.kl_weight_in(epoch))
-
 
 class PerSample(_Local):
     """Every datum has its own lambda; a guide that the program has is not used."""
@@ -249,7 +249,7 @@ class PerSample(_Local):
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Inference``."""
-        self._weigh(epoch)
+        self.options.weigh(self.kl_weight, epoch)
         return per_sample_steps(
             self.program,
             batches,
@@ -291,7 +291,7 @@ class SemiAmortized(_Local):
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Inference``."""
-        self._weigh(epoch)
+        self.options.weigh(self.kl_weight, epoch)
         return semi_amortized_steps(
             self.program,
             batches,
