@@ -17,6 +17,7 @@ from ppl_vae.data.checks import as_condition, name_arrays
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.images import as_images
 from ppl_vae.data.load import DATASETS, load_dataset
+from ppl_vae.data.missing import fill_missing
 from ppl_vae.data.split import PARTS, Part, hold_out
 from ppl_vae.data.torchvision_import import import_torchvision
 
@@ -30,6 +31,7 @@ __all__ = [
     "Part",
     "as_condition",
     "as_images",
+    "fill_missing",
     "hold_out",
     "import_torchvision",
     "load_dataset",

@@ -174,18 +174,21 @@ def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequen
         >>> name_arrays("VAE", "fit", [[[0, 1], [1, 1]]], ["x", "y"])["x"].dtype
         dtype('float32')
     """
-    given = [array for array in arrays if array is not None]
-    if len(given) == 1 and isinstance(given[0], Mapping):
-        named = {name: np.asarray(array) for name, array in given[0].items()}
-    else:
-        if len(given) > len(arguments):
-            raise InputError(
-                f"{where}: {len(given)} arrays given, the model takes {len(arguments)}: {', '.join(arguments)}"
-            )
-        named = {name: np.asarray(array) for name, array in zip(arguments, given, strict=False)}
-    named = clear_padding(owner, where, named)
+    named = clear_padding(owner, where, as_named(where, arrays, arguments))
     check_arrays(owner, where, named)
     for name in {"x", *arguments[:1]} & named.keys():
         if named[name].dtype.kind in "biu":  # bits and counts are real numbers to a likelihood
             named[name] = named[name].astype(np.float32)
     return named
+
+
+def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> dict[str, np.ndarray]:
+    """What a caller passed, in the order of the model's arguments or as one mapping, by name."""
+    given = [array for array in arrays if array is not None]
+    if len(given) == 1 and isinstance(given[0], Mapping):
+        return {name: np.asarray(array) for name, array in given[0].items()}
+    if len(given) > len(arguments):
+        raise InputError(
+            f"{where}: {len(given)} arrays given, the model takes {len(arguments)}: {', '.join(arguments)}"
+        )
+    return {name: np.asarray(array) for name, array in zip(arguments, given, strict=False)}

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from ppl_vae.estimator.evaluation import Diagnostics
 from ppl_vae.estimator.passes import passes, room_for
 from ppl_vae.estimator.results import mean_and_error
 from ppl_vae.evidence import active_units, marginal_divergence
-from ppl_vae.program import Batch, ElboTerms, Program, elbo_terms, seeded
+from ppl_vae.program import Batch, ElboTerms, Program, elbo_terms, names_of, posterior_moments, seeded
 
 DRAWS = 16
 """Draws per datum of the ELBO's two terms, at least."""
@@ -40,7 +39,7 @@ def diagnose(
         seed: of the draws.
     """
     with seeded(seed):
-        sizes = {name: mean.shape[1:] for name, mean in program.posterior_mean(template, 1).items()}
+        sizes = {name: mean.shape[1:] for name, mean in posterior_moments(program, template, 1).mean.items()}
         if not sizes:
             return None
         num_draws, num_prior = max(DRAWS, math.ceil(ELBO_DRAWS / num_data)), math.ceil(PRIOR_DRAWS / num_data)
@@ -49,7 +48,7 @@ def diagnose(
         for batch in batches(room.rows(DRAWS)):
             at_once = room.draws(len(batch[0]))
             terms = _averaged([(elbo_terms(program, batch, k), k) for k in passes(num_draws, at_once)])
-            means = _columns(program.posterior_mean(batch), sizes)
+            means = _columns(posterior_moments(program, batch).mean, sizes)
             draws = _columns({name: z[0] for name, z in program.posterior(batch).latents.items()}, sizes)
             priors = [program.prior(batch, k).latents for k in passes(num_prior, at_once)]
             prior_draws = torch.cat([_columns({n: z.flatten(0, 1) for n, z in p.items()}, sizes) for p in priors])
@@ -61,7 +60,7 @@ def diagnose(
     return Diagnostics(
         *mean_and_error(reconstruction),
         *mean_and_error(divergence),
-        dimensions=tuple(name for site, size in sizes.items() for name in _names(site, size)),
+        dimensions=tuple(name for site, size in sizes.items() for name in names_of(site, size)),
         divergence_by_dimension=by_dimension.mean(0),
         active=active_units(means / _scales(prior_draws)) if num_data > 1 else None,
         aggregated_divergence=marginal_divergence(draws, prior_draws),
@@ -101,13 +100,3 @@ def _per_dimension(divergence: Tensor | None, num_data: int, size: torch.Size) -
     if divergence is None or divergence.shape[1:] != size:
         return torch.full((num_data, size.numel()), math.nan)
     return divergence.reshape(num_data, -1)
-
-
-def _names(site: str, size: torch.Size) -> list[str]:
-    """Names of a latent's dimensions.
-
-    Example:
-        >>> _names("z", torch.Size([2])), _names("s", torch.Size([]))
-        (['z[0]', 'z[1]'], ['s'])
-    """
-    return [f"{site}[{', '.join(map(str, index))}]" if index else site for index in np.ndindex(*size)]

@@ -20,10 +20,19 @@ from ppl_vae.estimator.evaluate import evaluate_program
 from ppl_vae.estimator.evaluation import Evaluation
 from ppl_vae.estimator.methods import LAMBDA, NUMBER, Inference, Local, proposal, random_latents
 from ppl_vae.estimator.passes import ROWS_PER_PASS, Room, room_for
-from ppl_vae.estimator.results import PosteriorDraws, join, single
+from ppl_vae.estimator.results import PosteriorDraws, PriorDraws, join, single
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compile, Compiler
-from ppl_vae.program import Batch, Draws, Program, generates, seeded
+from ppl_vae.program import (
+    Batch,
+    Draws,
+    Program,
+    generates,
+    observed_arguments,
+    posterior_moments,
+    predict,
+    seeded,
+)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -67,7 +76,7 @@ class Fitted(BaseEstimator):
         check_is_fitted(self, "program_")
         if not self.has_latents:
             raise InputError(f"{self.program_.name} has no latents to transform to that a guide samples")
-        means = self._map(arrays, Program.posterior_mean)
+        means = self._map(arrays, lambda program, batch: posterior_moments(program, batch).mean)
         return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
 
     def score_samples(self, *arrays: Any) -> np.ndarray:
@@ -104,13 +113,13 @@ class Fitted(BaseEstimator):
             settings: fields of ``Settings``.
         """
         chosen, method = make_settings({"num_samples": self.num_samples} | settings), self.inference_
-        named = self._for_fitted(arrays)
+        named = self.checked(arrays)
         names = (
             estimators_for(self.program_, self.template_) if estimators is None else tuple(dict.fromkeys(estimators))
         )
         check_estimators(names, chosen)
         if chosen.proposal == "per-sample":
-            method = proposal(self.program_, self.template_, self._local_options(), chosen.proposal_family)
+            method = proposal(self.program_, self.template_, self.local_options(), chosen.proposal_family)
             method.compiler = Compiler(self.compile)
         started = time.perf_counter()
         program, data = self._localised(named, method)
@@ -133,8 +142,21 @@ class Fitted(BaseEstimator):
         Args:
             num_data: how many.
             mean: the mean of x given z in place of a draw of x.
-            conditions: arrays that the model is conditioned on, such as labels; else those of the first data seen, over
-                and over.
+            conditions: as of ``prior``.
+
+        Raises:
+            InputError: as of ``prior``.
+        """
+        draws = self.prior(num_data, **conditions)
+        return single(draws.means if mean else draws.observed)
+
+    def prior(self, num_data: int, **conditions: Any) -> PriorDraws:
+        """Draws of the latents from the prior, and of data given them.
+
+        Args:
+            num_data: how many.
+            conditions: arrays that the model is conditioned on, such as labels, one value for all or one for each, else
+                those of the first data seen, over and over; or latents by name, which then are not drawn.
 
         Raises:
             InputError: bad conditions, or a model that does not generate: it computes with the data that it observes.
@@ -147,23 +169,49 @@ class Fitted(BaseEstimator):
                 f"{self.program_.name} does not generate: its model computes with the data that it observes, so that "
                 f"draws would be reconstructions of these; call reconstruct"
             )
-        for name in conditions.keys() - set(self.arguments_):
-            raise InputError(f"the model takes no condition {name!r}; {nearest(name, self.arguments_)}")
-        batch = tuple(
+        batch = self.conditioned(num_data, conditions)
+        with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
+            named = set(conditions) - set(self.arguments_)
+            like = self.program_.prior(self.template_).latents if named else {}
+            latents = {name: as_condition(name, conditions[name], like[name][0], num_data)[None] for name in named}
+            draws = predict(self.program_, batch, latents)
+        return PriorDraws(
+            *({k: v[0].cpu().numpy() for k, v in part.items()} for part in (draws.latents, draws.observed, draws.means))
+        )
+
+    def conditioned(self, num_data: int, conditions: Mapping[str, Any]) -> Batch:
+        """A batch of so many data under these conditions; what it holds of data that are observed does not count.
+
+        Raises:
+            InputError: as of ``prior``.
+        """
+        known = self.conditions
+        for name in conditions.keys() - set(known):
+            if name in self.arguments_:
+                raise InputError(
+                    f"the model draws {name!r}, so that it is no condition; conditions: {', '.join(known) or 'none'}"
+                )
+            raise InputError(f"the model takes no condition {name!r}; {nearest(name, known)}")
+        return tuple(
             as_condition(name, conditions[name], row, num_data)
             if name in conditions
             else row[torch.arange(num_data) % len(row)]
             for name, row in zip(self.arguments_, self.template_, strict=True)
         )
-        with seeded(self.seed), self.program_.scope(training=False):
-            draws = self.program_.prior(batch)
-        return single({k: v[0].cpu().numpy() for k, v in (draws.means if mean else draws.observed).items()})
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What draws can be conditioned on: arguments of the model that no site observes, and its latents."""
+        check_is_fitted(self, "program_")
+        observed = observed_arguments(self.program_, self.template_)
+        free = [name for name, is_observed in zip(self.arguments_, observed, strict=True) if not is_observed]
+        return (*free, *(name for name in self.program_.structure(self.template_).latents if name not in free))
 
     def reconstruct(self, *arrays: Any) -> Any:
         """Posterior-predictive mean of data, ``(N, ...)``; a dictionary where several sites are observed."""
 
         def means(program: Program, batch: Batch) -> dict[str, Tensor]:
-            num_draws = min(64, self._room.draws(len(batch[0])))
+            num_draws = min(64, self.room.draws(len(batch[0])))
             return {name: mean.mean(0) for name, mean in program.posterior(batch, num_draws).means.items()}
 
         return single(self._map(arrays, means))
@@ -171,7 +219,7 @@ class Fitted(BaseEstimator):
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
         """Draws of the latents from the guide, and of the data given them."""
         draw = partial(Program.posterior, num_samples=num_samples)
-        parts: list[Draws] = self._each_batch(arrays, draw, num_samples)
+        parts: list[Draws] = self.each_batch(arrays, draw, num_samples)
 
         def joined(field: str, axis: int) -> dict[str, np.ndarray]:
             return join([getattr(part, field) for part in parts], axis)
@@ -180,13 +228,17 @@ class Fitted(BaseEstimator):
 
     def _map(self, arrays: tuple[Any, ...], function: Any) -> dict[str, np.ndarray]:
         """A function of a program and a batch that gives named tensors with a row per datum, over all data."""
-        return join(self._each_batch(arrays, function))
+        return join(self.each_batch(arrays, function))
 
-    def _each_batch(self, arrays: tuple[Any, ...], function: Any, num_draws: int = 1) -> list[Any]:
-        """A function of every batch of the data, with the seed's random numbers and the program as it evaluates."""
-        program, data = self._localised(self._for_fitted(arrays))
+    def each_batch(self, arrays: tuple[Any, ...], function: Any, num_draws: int = 1) -> list[Any]:
+        """What a function of a program and a batch answers for every batch of data, so small that draws find room.
+
+        The program is that to look at data with: it has a fitted guide, evaluates and is in its scope. Where lambda is
+        local, it has been found, and is the last tensor of a batch. Random numbers are the seed's.
+        """
+        program, data = self._localised(self.checked(arrays))
         with torch.no_grad(), seeded(self.seed), program.scope(training=False):
-            return [function(program, batch) for batch in self._batches(data, self._room.rows(num_draws)).in_order()]
+            return [function(program, batch) for batch in self._batches(data, self.room.rows(num_draws)).in_order()]
 
     def batches(self, arrays: Arrays) -> Batches:
         """Data as the model takes them, on the device."""
@@ -210,19 +262,31 @@ class Fitted(BaseEstimator):
             self._evaluators_of = self.inference_
         return self._evaluators.setdefault((self.compile, settings), Compiler(self.compile))
 
-    def _local_options(self) -> Local:
+    def local_options(self) -> Local:
+        """How lambda is found."""
         return Local(**{name: getattr(self, name) for name in Local.__dataclass_fields__})
 
     @property
-    def _begun(self) -> Batch:
+    def argument_names(self) -> tuple[str, ...]:
+        """Names of all arguments of the model."""
+        return self._make_program().argument_names()
+
+    @property
+    def template(self) -> dict[str, np.ndarray]:
+        """The few data that a fit keeps, by the names of the model's arguments."""
+        check_is_fitted(self, "program_")
+        return {name: row.cpu().numpy() for name, row in zip(self.arguments_, self.template_, strict=True)}
+
+    @property
+    def begun(self) -> Batch:
         """The template as ``inference_.posterior`` takes it."""
         return self.inference_.begin(self.template_)
 
     @property
-    def _room(self) -> Room:
+    def room(self) -> Room:
         """How many draws from the guide fit into a pass; measured once for a program and its data."""
         if not hasattr(self, "_measured"):
-            program, batch = self.inference_.posterior, self._begun
+            program, batch = self.inference_.posterior, self.begun
             with program.scope(training=False):
                 self._measured = room_for(partial(program.log_weights, batch), len(batch[0]))
         return self._measured
@@ -240,10 +304,14 @@ class Fitted(BaseEstimator):
 
     def _named(self, arrays: tuple[Any, ...], where: str) -> dict[str, np.ndarray]:
         """What a caller passed, as named arrays that have been checked."""
-        return name_arrays(type(self).__name__, where, arrays, self._make_program().argument_names())
+        return name_arrays(type(self).__name__, where, arrays, self.argument_names)
 
-    def _for_fitted(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
-        """Data for a fitted program, each datum of the shape that it was fitted to."""
+    def checked(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
+        """Data as named arrays, each datum of the shape that the program was fitted to.
+
+        Raises:
+            InputError: bad data, or data of another shape.
+        """
         check_is_fitted(self, "program_")
         named = self._named(arrays, "the data")
         for name, row in zip(self.arguments_, self.template_, strict=True):

@@ -25,6 +25,16 @@ class PosteriorDraws(NamedTuple):
     """What the observed sites observe, ``(N, ...)``."""
 
 
+class PriorDraws(NamedTuple):
+    """Draws of data and of what they were drawn from, by site: arrays ``(N, ...)``."""
+
+    latents: dict[str, np.ndarray]
+    observed: dict[str, np.ndarray]
+    """Draws of the observed sites given the latents: the prior predictive."""
+    means: dict[str, np.ndarray]
+    """Means of the observed sites given the latents."""
+
+
 def mean_and_error(per_datum: Tensor) -> tuple[float, float]:
     """Mean and standard error over data; infinite where it cannot be told, of a single datum or with a minus infinity.
 

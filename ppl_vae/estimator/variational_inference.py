@@ -217,7 +217,7 @@ class VariationalInference(Fitted):
         with seeded(self.seed):  # initial values of pyro.param, and of an encoder that is derived
             self._attach(train, dynamic)
             self._infer_by(train)
-            check(self.inference_.posterior, self._begun)
+            check(self.inference_.posterior, self.begun)
         if not self.program_.parameters(self.template_):
             raise InputError(
                 f"{self.program_.name} has no parameters to train: guide={self.guide!r} trains those of the model "
@@ -278,7 +278,7 @@ class VariationalInference(Fitted):
 
     def check_data(self, *arrays: Any) -> None:
         """Raise ``InputError`` where a datum has no density under the program: grey values under a Bernoulli."""
-        self._check_batches(self._batches(self._for_fitted(arrays), ROWS_PER_PASS))
+        self._check_batches(self._batches(self.checked(arrays), ROWS_PER_PASS))
 
     def _check_batches(self, batches: Batches) -> None:
         row = 0
@@ -313,7 +313,7 @@ class VariationalInference(Fitted):
                 self._valid_batches.num_data,
                 num_particles=self.num_particles,
                 bound=self.bound,
-                room=self._room,
+                room=self.room,
             )
 
     # ------------------------------------------------------------------------------------------- saving, loading
@@ -366,7 +366,7 @@ class VariationalInference(Fitted):
 
     def _infer_by(self, arrays: Arrays | None) -> None:
         """Make the method; one that was made before, with the same options, goes on."""
-        options = self._local_options()
+        options = self.local_options()
         made = (self._make_program(), self.guide, options)
         if getattr(self, "_inferred_by", None) != made:
             program = self._make_program()

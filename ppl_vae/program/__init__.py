@@ -2,6 +2,7 @@
 
 from ppl_vae.program.annealing import Path, annealing_path
 from ppl_vae.program.check import check, check_batch, check_model, check_observations
+from ppl_vae.program.coordinates import Coordinates, Point, names_of
 from ppl_vae.program.derived_guide import DerivedGuide, with_encoder, with_lambda, without_guide
 from ppl_vae.program.divergence import (
     Divergence,
@@ -13,8 +14,12 @@ from ppl_vae.program.divergence import (
 )
 from ppl_vae.program.global_latents import global_term, with_globals
 from ppl_vae.program.latent_space import LatentSpace, Start
+from ppl_vae.program.marginals import marginals
+from ppl_vae.program.missing import seen_parts, with_missing
 from ppl_vae.program.path_draws import PathDraws, path_draws
+from ppl_vae.program.placing import observed_arguments, placed
 from ppl_vae.program.precision import MatmulPrecision, Precision, fp32_products
+from ppl_vae.program.predictions import Moments, posterior_moments, predict
 from ppl_vae.program.program import Batch, Draws, Program, WeightedDraws
 from ppl_vae.program.proposal import widened
 from ppl_vae.program.seeds import seeded
@@ -22,15 +27,18 @@ from ppl_vae.program.simulation import Simulation, generates, simulate
 
 __all__ = [
     "Batch",
+    "Coordinates",
     "DerivedGuide",
     "Divergence",
     "Draws",
     "ElboTerms",
     "LatentSpace",
     "MatmulPrecision",
+    "Moments",
     "ObjectiveTerms",
     "Path",
     "PathDraws",
+    "Point",
     "Precision",
     "Program",
     "Simulation",
@@ -45,14 +53,22 @@ __all__ = [
     "fp32_products",
     "generates",
     "global_term",
+    "marginals",
+    "names_of",
     "objective_terms",
+    "observed_arguments",
     "observed_numbers",
     "path_draws",
+    "placed",
+    "posterior_moments",
+    "predict",
     "seeded",
+    "seen_parts",
     "simulate",
     "widened",
     "with_encoder",
     "with_globals",
     "with_lambda",
+    "with_missing",
     "without_guide",
 ]

@@ -24,7 +24,7 @@ from ppl_vae.program.modules import owned_modules
 from ppl_vae.program.precision import Precision, at_precision
 from ppl_vae.program.seeds import seeded
 from ppl_vae.program.store import Store
-from ppl_vae.program.traces import Structure, can_enumerate, known_mean, read_structure, sample_sites
+from ppl_vae.program.traces import Structure, can_enumerate, read_structure, sample_sites
 from ppl_vae.program.trial import draws_agree, sums_agree
 
 Batch = tuple[Tensor, ...]
@@ -256,7 +256,7 @@ class Program:
             structure = self.structure(batch)
             if not structure.collapsed:
                 return self.weighted_draws(batch, num_samples).log_weight
-            drawn = dict(sample_sites(self._guide_trace(batch, num_samples)))
+            drawn = dict(sample_sites(self.guide_trace(batch, num_samples)))
             values = {name: site["value"] for name, site in drawn.items() if name not in structure.collapsed}
             model = self.run(self.model, batch, num_samples, values, summed=structure.discrete)
             guide = self.run(self.guide or empty_guide, batch, num_samples, values, summed=structure.collapsed)
@@ -302,7 +302,7 @@ class Program:
     ) -> tuple[poutine.Trace, poutine.Trace]:
         """Traces of the guide, and of the model on the guide's draws; latents that it leaves out are enumerated."""
         with nullcontext() if reparameterised else Detached():
-            guide = self._guide_trace(batch, num_samples)
+            guide = self.guide_trace(batch, num_samples)
         values = {name: site["value"] for name, site in sample_sites(guide)}
         return guide, self.run(self.model, batch, num_samples, values, summed=self.structure(batch).summed)
 
@@ -320,7 +320,8 @@ class Program:
         fn = enumerated(Given(values or {})(outer(fn)), summed, -2 - self.structure(batch).plate_nesting)
         return poutine.trace(fn).get_trace(*repeated)
 
-    def _guide_trace(self, batch: Batch, num_samples: int) -> poutine.Trace:
+    def guide_trace(self, batch: Batch, num_samples: int) -> poutine.Trace:
+        """A run of the guide with ``K`` draws."""
         structure = self.structure(batch)
         if self.guide is None and set(structure.latents) - set(structure.summed):
             raise InputError(f"{self.name} has no guide: write guide(self, x), which samples the model's latent sites")
@@ -341,38 +342,37 @@ class Program:
     def prior(self, batch: Batch, num_samples: int = 1) -> Draws:
         """Draws from p(z) p(x | z). Of the batch its size counts, and conditions such as labels."""
         with self.scope():
-            return self._draws(batch, self.run(Generate()(self.model), batch, num_samples), num_samples)
+            return self.draws(batch, self.run(Generate()(self.model), batch, num_samples), num_samples)
 
     @torch.no_grad()
     def posterior(self, batch: Batch, num_samples: int = 1) -> Draws:
         """Draws from the guide q(z | x), with the posterior predictive p(x' | z) of every observed site."""
-        with self.scope():
-            structure = self.structure(batch)
-            guide = self._guide_trace(batch, num_samples)
-            values = {name: site["value"] for name, site in sample_sites(guide)}
-            if structure.summed:
-                outer, repeated = self._outer(batch, num_samples)
-                model = Given(values)(outer(self.model))
-                values |= posterior_of_discrete(model, structure.summed, -2 - structure.plate_nesting, repeated)
-            return self._draws(batch, self.run(Generate()(self.model), batch, num_samples, values), num_samples)
+        return self.weighted_posterior(batch, num_samples, weighted=False)[1]
 
     @torch.no_grad()
-    def posterior_mean(self, batch: Batch, num_samples: int = 64) -> dict[str, Tensor]:
-        """Mean of every latent site under the guide, ``(B, ...)``.
+    def weighted_posterior(self, batch: Batch, num_samples: int = 1, *, weighted: bool = True) -> tuple[Tensor, Draws]:
+        """The same draws, and their log weights log p(x, z) - log q(z | x), ``(K, B)``, nats; zeros if not asked for.
 
-        Exact where the guide has a single latent site whose mean is known. Else the average over ``num_samples``
-        draws, of the sites' conditional means where they are known and of the draws where not.
+        Discrete latents that the guide leaves out are summed out of the weights, and drawn given the others.
         """
         with self.scope():
             structure = self.structure(batch)
-            sites = dict(sample_sites(self._guide_trace(batch, 1)))
-            if len(sites) == 1 and all(known_mean(site) is not None for site in sites.values()):
-                return {name: structure.mean(site, 1)[0].detach() for name, site in sites.items()}
-            guide = self._guide_trace(batch, num_samples)
-            latents = [(name, site) for name, site in sample_sites(guide) if name in structure.latents]
-            return {name: structure.mean(site, num_samples).mean(0).detach() for name, site in latents}
+            guide = self.guide_trace(batch, num_samples)
+            values = {name: site["value"] for name, site in sample_sites(guide)}
+            log_weight = torch.zeros(num_samples, len(batch[0]))
+            if weighted:
+                model = self.run(self.model, batch, num_samples, values, summed=structure.summed)
+                log_p, log_q = (structure.log_density(trace, num_samples) for trace in (model, guide))
+                log_weight = (log_p - log_q).expand(num_samples, len(batch[0]))
+            if structure.summed:
+                outer, repeated = self._outer(batch, num_samples)
+                given = Given(values)(outer(self.model))
+                values |= posterior_of_discrete(given, structure.summed, -2 - structure.plate_nesting, repeated)
+            trace = self.run(Generate()(self.model), batch, num_samples, values)
+            return log_weight, self.draws(batch, trace, num_samples)
 
-    def _draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
+    def draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
+        """What a run of the model has drawn, by site."""
         structure, draws = self.structure(batch), Draws({}, {}, {}, {})
         for name, site in sample_sites(trace):
             value = structure.value(site, num_samples)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError, reason
 from ppl_vae.program.global_latents import refuse_globals
 from ppl_vae.program.handlers import Generate
+from ppl_vae.program.placing import fresh, is_part, unmasked
 from ppl_vae.program.program import Batch, Program
 from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import sample_sites
@@ -51,8 +52,7 @@ def simulate(program: Program, batch: Batch) -> Simulation:
     """
     refuse_globals(program, "data are simulated from a model whose parameters are known")
     structure = program.structure(batch)
-    simulated = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in batch)
-    storages = {tensor.untyped_storage().data_ptr() for tensor in simulated}
+    simulated = fresh(batch)
     with program.scope():
         try:
             trace = program.run(Generate()(program.model), simulated)
@@ -72,19 +72,12 @@ def simulate(program: Program, batch: Batch) -> Simulation:
                     f"data cannot be simulated from {program.name}: its factor {name!r} weighs what is drawn, so that "
                     f"draws are not from p(x, z); leave out bdmc"
                 )
-            if (
-                place.untyped_storage().data_ptr() not in storages
-                or place.shape != value.shape
-                or any(size > 1 and step == 0 for size, step in zip(place.shape, place.stride(), strict=True))
-            ):
+            if not is_part(place, value.shape, simulated):
                 raise InputError(
                     f"data cannot be simulated from {program.name}: what the site {name!r} observes is computed from "
                     f"the model's arguments; let it observe an argument, obs=x, or a part of one"
                 )
-            if (mask := sites[name]["mask"]) is not None:
-                mask = torch.as_tensor(mask, device=value.device)
-                value = torch.where(mask.reshape(mask.shape + (1,) * sites[name]["fn"].event_dim), value, place)
-            place.copy_(value)
+            place.copy_(unmasked(sites[name], value, place))
         latents = {name: sites[name]["value"] for name in structure.latents}
         again = program.run(program.model, simulated, 1, latents)
         if not torch.allclose(drawn, structure.log_density(again, 1).double(), rtol=1e-4, atol=1e-4):

@@ -144,7 +144,7 @@ class Structure(NamedTuple):
 
     def mean(self, site: Site, num_samples: int) -> Tensor:
         """The mean of a site's distribution, ``(K, B, ...)``; its draw, unbiased for it, where the mean is unknown."""
-        mean = known_mean(site)
+        mean = known_mean(site["fn"])
         if mean is None:
             value = self.value(site, num_samples)
             return value if value.is_floating_point() else value.to(torch.get_default_dtype())
@@ -200,13 +200,22 @@ def support(site: Site) -> Tensor | None:
         return None
 
 
-def known_mean(site: Site) -> Tensor | None:
-    """The mean of a site's distribution; None where it is not known in closed form."""
+def known_mean(fn: Any) -> Tensor | None:
+    """The mean of a distribution; None where it is not known in closed form."""
     try:
-        mean = site["fn"].mean
+        mean = fn.mean
     except (NotImplementedError, AttributeError):
         return None
     return None if torch.isnan(mean).all() else mean  # torch's answer for a Categorical, say
+
+
+def known_variance(fn: Any) -> Tensor | None:
+    """The variance of a distribution; None where it is not known in closed form."""
+    try:
+        variance = fn.variance
+    except (NotImplementedError, AttributeError):
+        return None
+    return variance if torch.isfinite(variance).all() else None
 
 
 def is_deterministic(site: Any) -> bool:

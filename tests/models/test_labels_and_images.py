@@ -262,7 +262,7 @@ class TestSemiSupervisedVAE:
         with seeded(5):
             structure = program.structure((self.X, self.Y))
             with program.scope():
-                guide = program._guide_trace((self.X, self.Y), 7)
+                guide = program.guide_trace((self.X, self.Y), 7)
             z, w = (structure.value(guide.nodes[name], 7) for name in "zw")
         (of_z, of_w), net = split(program.module.encoder, self.X, 2, 2), program.module.classes.net
         terms = []

@@ -25,6 +25,7 @@ from ppl_vae.program import (
     annealing_path,
     check,
     elbo_terms,
+    posterior_moments,
     seeded,
     widened,
     with_encoder,
@@ -196,7 +197,7 @@ def test_other_faults_are_told_as_ever(where: str, message: str) -> None:
 def test_what_is_done_to_a_guide_can_be_done_to_it(name: str, kind: FamilyName) -> None:
     space, _, program, batch = derived(name, kind)
     latents = set(program.structure(batch).latents)
-    draws, means = program.posterior(batch, 3), program.posterior_mean(batch)
+    draws, means = program.posterior(batch, 3), posterior_moments(program, batch).mean
     assert draws.latents.keys() == latents
     assert means.keys() == set(space.names)
     for site in space.names:
@@ -232,7 +233,7 @@ def test_a_divergence_is_known_by_site_where_latents_factorise() -> None:
 @pytest.mark.parametrize("kind", ["diagonal", "full"])
 def test_the_mean_of_an_unconstrained_gaussian_is_exact(name: str, kind: FamilyName) -> None:
     space, _, program, batch = derived(name, kind)
-    means = program.posterior_mean(batch, 7)
+    means = posterior_moments(program, batch, 7).mean
     found = torch.cat([means[site].reshape(3, -1) for site in space.names], -1)
     torch.testing.assert_close(found, batch[-1][:, : space.size])
 
@@ -241,7 +242,7 @@ def test_the_mean_of_an_unconstrained_gaussian_is_exact(name: str, kind: FamilyN
 def test_other_means_are_averages(kind: FamilyName) -> None:
     _, family, program, batch = derived("proportions", kind)
     with seeded(9):
-        means = program.posterior_mean(batch, 20000)
+        means = posterior_moments(program, batch, 20000).mean
         u = family.distribution(batch[-1]).sample((20000,))
     rate = u[..., -1].exp()
     assert ((means["rate"] - rate.mean(0)).abs() < 4 * (2 / 20000) ** 0.5 * rate.std(0)).all()

@@ -55,7 +55,7 @@ def test_beside_a_continuous_latent_only_that_is_random(cls: type[nn.Module]) ->
     with torch.no_grad(), seeded(4):
         weights = program.log_weights((x,), 5)
     with torch.no_grad(), seeded(4), program.scope():
-        z = program._guide_trace((x,), 5).nodes["z"]["value"]
+        z = program.guide_trace((x,), 5).nodes["z"]["value"]
         logit, loc, log_scale = module.encoder(x[..., None]).unbind(-1)
         log_p, log_q = [], []
         for c, prior in ((0, 0.6), (1, 0.4)):
@@ -112,7 +112,7 @@ def test_sums_nest_as_plates_do() -> None:
     with torch.no_grad(), seeded(3):
         weights = program.log_weights((x,), 3)
     with torch.no_grad(), seeded(3), program.scope():
-        guide = program._guide_trace((x,), 3).nodes["level"]
+        guide = program.guide_trace((x,), 3).nodes["level"]
         level = guide["value"]
         total = []
         for high, prior in ((0, 0.7), (1, 0.3)):

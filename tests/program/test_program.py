@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ppl_vae.errors import InputError
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
-from ppl_vae.program import Batch, Program, check, check_observations, seeded
+from ppl_vae.program import Batch, Program, check, check_observations, posterior_moments, seeded
 
 # A program of another shape adds a line here.
 PROGRAMS = {
@@ -101,7 +101,7 @@ def test_draws_have_draws_then_data_in_front(case: tuple[Program, Batch, str]) -
             assert all(value.shape[:2] == (num_samples, 6) for value in values.values())
         for name, data in draws.data.items():
             assert data.shape == draws.observed[name].shape[1:] == draws.means[name].shape[1:]
-    means = program.posterior_mean(batch, 5)
+    means = posterior_moments(program, batch, 5).mean
     assert {n: m.shape for n, m in means.items()} == {n: v.shape[1:] for n, v in posterior.latents.items()}
 
 
@@ -122,7 +122,7 @@ def test_prior_and_posterior_predictive_follow_the_model() -> None:
     variance = torch.tensor(-0.6).exp() + 0.5
     assert abs(posterior.observed["x"].mean() - loc) < 4 * (variance / 20000) ** 0.5
     assert torch.equal(posterior.means["x"], posterior.latents["z"])
-    assert torch.allclose(program.posterior_mean((x,))["z"], loc)
+    assert torch.allclose(posterior_moments(program, (x,)).mean["z"], loc)
 
 
 def test_scales_count_in_training_only_and_never_that_of_the_data_plate() -> None:
@@ -227,7 +227,7 @@ def test_the_posterior_mean_of_a_guide_without_a_known_mean_is_an_average() -> N
     x = normal(6)
     check(Program(model, guide), (x,))
     with seeded(0):
-        mean = Program(model, guide).posterior_mean((x,), 2000)["z"]
+        mean = posterior_moments(Program(model, guide), (x,), 2000).mean["z"]
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     exact = (np.tanh(0.5 * x.numpy()[:, None] + nodes) * weights).sum(1) / weights.sum()
     assert np.abs(mean.numpy() - exact).max() < 4 * 1 / 2000**0.5

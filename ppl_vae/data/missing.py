@@ -1,0 +1,67 @@
+"""Data with holes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ppl_vae.data.checks import as_named
+from ppl_vae.data.sequences import clear_padding
+from ppl_vae.errors import InputError, nearest
+
+
+def fill_missing(
+    owner: str,
+    arrays: Sequence[Any],
+    arguments: Sequence[str],
+    missing: Mapping[str, np.ndarray],
+    like: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Put the mean of a column in the places of its missing numbers.
+
+    Args:
+        owner: whose, for a message.
+        arrays: in the order of the model's arguments, or one mapping; what is missing is NaN.
+        arguments: names of the model's arguments.
+        missing: what is missing beside the NaN, Boolean arrays by name.
+        like: rows of each argument, for the mean of a column without a number.
+
+    Returns:
+        The arrays without NaN, and where there was one or the mask says so, of each array.
+
+    Raises:
+        InputError: a mask of no array, of another shape than it, or of whole numbers, which are conditions.
+
+    Example:
+        >>> x = np.array([[1.0, np.nan], [3.0, 4.0]])
+        >>> filled, holes = fill_missing("vi", [x], ["x"], {}, {"x": x[1:]})
+        >>> filled["x"].tolist(), holes["x"].tolist()
+        ([[1.0, 4.0], [3.0, 4.0]], [[False, True], [False, False]])
+    """
+    named = clear_padding(owner, "the data", as_named("the data", arrays, arguments))
+    for name in missing.keys() - named.keys():
+        raise InputError(f"a mask of {name!r}, which the data do not have; {nearest(name, named)}")
+    filled, holes = dict(named), {}
+    for name, array in named.items():
+        real = array.dtype.kind == "f"
+        hole = np.isnan(array) if real else np.zeros(array.shape, bool)
+        if name in missing:
+            mask = np.asarray(missing[name])
+            if mask.shape != array.shape:
+                raise InputError(
+                    f"the mask of {name!r} has shape {mask.shape}: expected that of the array, {array.shape}"
+                )
+            if not real and name in like and like[name].dtype.kind != "f":
+                raise InputError(f"a mask of {name!r}, which is whole numbers: only real numbers can be missing")
+            hole = hole | mask.astype(bool)
+        holes[name] = hole
+        if hole.any():
+            number = array.astype(array.dtype if real else np.float32)
+            seen = (~hole).sum(0)
+            total = np.where(hole, 0, number).sum(0)
+            usual = like[name].mean(0) if name in like else np.zeros(array.shape[1:])
+            mean = np.where(seen > 0, total / np.maximum(seen, 1), usual)
+            filled[name] = np.where(hole, mean, number).astype(number.dtype)
+    return filled, holes

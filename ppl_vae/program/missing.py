@@ -1,0 +1,236 @@
+"""Data of which some numbers are missing: their likelihood is masked out inside the program's own observation sites."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.util import sum_rightmost
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from ppl_vae.errors import InputError, reason
+from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.seeds import seeded
+from ppl_vae.program.traces import Site, Structure, is_deterministic, known_mean, sample_sites
+
+GAUSSIAN = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
+
+
+class PartlyObserved(dist.TorchDistribution):
+    r"""What a site observes, given the numbers of it that were seen.
+
+    .. math:: \log p(x_{\mathrm{seen}} \mid z), \qquad x_{\mathrm{missing}} \sim p(\cdot \mid x_{\mathrm{seen}}, z)
+
+    Its density is that of the seen numbers; its draws and its mean have these as they are, and the others given them.
+    Numbers of an event that are independent given z (``Independent``) are taken one by one. Of a multivariate Gaussian
+    the density is the marginal one, and draws are conditional: with :math:`O` the diagonal matrix of what is seen,
+
+    .. math::
+        S = O \Sigma O + (I - O), \qquad
+        x = \tilde x + \Sigma O S^{-1} O (x_{\mathrm{seen}} - \tilde x), \quad \tilde x \sim \mathcal N(\mu, \Sigma)
+
+    (Doucet, A Note on Efficient Conditional Simulation of Gaussian Distributions, 2010). Of every other distribution an
+    event is seen as a whole or not at all.
+
+    Args:
+        base: the distribution of all numbers.
+        value: the numbers; where they are missing, anything in the support.
+        seen: which are not missing, to broadcast with ``value``.
+
+    Example:
+        >>> base = dist.MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
+        >>> half = PartlyObserved(base, torch.tensor([2.0, 0.0]), torch.tensor([True, False]))
+        >>> half.mean, bool(torch.isclose(half.log_prob(half.mean), dist.Normal(0.0, 1.0).log_prob(torch.tensor(2.0))))
+        (tensor([2., 1.]), True)
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, base: Any, value: Tensor, seen: Tensor) -> None:
+        self.base, self.value, self.seen = base, value, seen
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """That of all numbers."""
+        return self.base.support
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> PartlyObserved:
+        """See ``Distribution``."""
+        return PartlyObserved(self.base.expand(batch_shape), self.value, self.seen)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Of the seen numbers, of batch shape."""
+        one_by_one = of_each_number(self.base)
+        if one_by_one is not None:
+            return sum_rightmost(torch.where(self.seen, one_by_one.log_prob(value), 0.0), self.event_dim)
+        if not isinstance(self.base, GAUSSIAN):
+            return torch.where(self._whole, self.base.log_prob(value), 0.0)
+        seen, between = self.seen.to(value.dtype), self._between
+        residual = seen * (value - self.base.loc)
+        tril = torch.linalg.cholesky(between)
+        scaled = torch.linalg.solve_triangular(tril, residual[..., None], upper=False)[..., 0]
+        constant = seen.sum(-1) * torch.log(torch.tensor(2 * torch.pi, dtype=value.dtype))
+        return -0.5 * (scaled.square().sum(-1) + constant) - tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """The seen numbers, and draws of the others given them."""
+        return self._completed(self.base.sample(torch.Size(sample_shape)))
+
+    @property
+    def mean(self) -> Tensor:
+        """The seen numbers, and the mean of the others given them."""
+        mean = known_mean(self.base)
+        if mean is None:
+            raise NotImplementedError
+        return self._completed(mean)
+
+    def _completed(self, other: Tensor) -> Tensor:
+        if isinstance(self.base, GAUSSIAN):
+            seen = self.seen.to(other.dtype)
+            residual = (seen * (self.value - other))[..., None]
+            moved = self.base.covariance_matrix @ (seen[..., None] * torch.linalg.solve(self._between, residual))
+            other = other + moved[..., 0]
+        seen = self.seen if of_each_number(self.base) is not None else self._event(self.seen)
+        return torch.where(seen, self.value.to(other.dtype), other)
+
+    @property
+    def _between(self) -> Tensor:
+        """The covariance of what is seen, and unit variances in the place of what is missing: S."""
+        seen = self.seen.to(self.base.loc.dtype)
+        covariance = self.base.covariance_matrix * seen[..., None, :] * seen[..., :, None]
+        return covariance + torch.diag_embed(1 - seen)
+
+    @property
+    def _whole(self) -> Tensor:
+        """Which events have been seen, of batch shape."""
+        return self.seen.flatten(self.seen.dim() - self.event_dim).all(-1) if self.event_dim else self.seen
+
+    def _event(self, seen: Tensor) -> Tensor:
+        if isinstance(self.base, GAUSSIAN):
+            return seen
+        return self._whole.reshape(self._whole.shape + (1,) * self.event_dim)
+
+
+def of_each_number(fn: Any) -> Any | None:
+    """The distribution of the numbers of an event one by one; None where they are not independent."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn if not fn.event_shape else None
+
+
+class _Missing(Messenger):
+    """Observed sites have the density of what was seen of them; ``poutine.uncondition`` draws the rest.
+
+    Args:
+        structure: of the program.
+        seen: by observed site, ``(B, ...)``.
+    """
+
+    def __init__(self, structure: Structure, seen: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.structure, self.seen = structure, seen
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.seen and msg["is_observed"] and not is_deterministic(msg):
+            seen = self.structure.from_front(msg, self.seen[msg["name"]][None], 1)
+            while seen.dim() > msg["value"].dim() and len(seen) == 1:
+                seen = seen[0]
+            msg["fn"] = PartlyObserved(msg["fn"], msg["value"], seen)
+
+
+def with_missing(program: Program, batch: Batch) -> Program:
+    """The program of data that are partly seen: batches have a mask for each observed site, as ``seen_parts`` gives.
+
+    Densities are of what was seen; predictions have the seen numbers as they are, and the others given them. The guide
+    sees what stands in the places of the missing numbers. Model, guide, parameters and store are those of ``program``.
+
+    Args:
+        program: the program.
+        batch: some data, without missing numbers.
+
+    Example:
+        >>> from ppl_vae.models.factor_analysis import FactorAnalysis
+        >>> program, x = Program(FactorAnalysis(data_dim=4, latent_dim=2)), torch.zeros(3, 4)
+        >>> seen = torch.tensor([True, True, False, False]).expand(3, 4)
+        >>> half = with_missing(program, (x,))
+        >>> half.log_weights((x, seen), 5).shape, half.posterior((x, seen)).observed["x"][0, 0, :2]
+        (torch.Size([5, 3]), tensor([0., 0.]))
+    """
+    structure, model, guide = program.structure(batch), program.model, program.guide
+    names = _sites_that_observe(program, batch)
+
+    def masked(*rows: Tensor) -> Any:
+        with _Missing(structure, dict(zip(names, rows[len(batch) :], strict=True))):
+            return model(*rows[: len(batch)])
+
+    other = copy.copy(program)
+    other._structure, other._closed_form = None, None
+    other.model = masked
+    masked.__name__ = getattr(model, "__name__", type(model).__name__)
+    if guide is not None:
+        other.guide = lambda *rows: guide(*rows[: len(batch)])
+    return other
+
+
+@torch.no_grad()
+def seen_parts(program: Program, batch: Batch) -> tuple[Tensor, ...]:
+    """Which numbers of each observed site are seen, ``(B, ...)`` each, where what is missing in a batch is NaN.
+
+    The model is run on the NaN, and what they have come to at its observed sites is missing.
+
+    Args:
+        program: the program.
+        batch: arguments of ``model``.
+
+    Raises:
+        InputError: a missing number is observed nowhere, so that the model needs it; or it is a part of an event whose
+            numbers depend on each other.
+    """
+    structure, seen = program.structure(batch), []
+    with seeded(0), program.scope(training=False):
+        try:
+            sites = dict(sample_sites(program.run(program.model, batch)))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"missing numbers cannot be filled in by {program.name}, whose model computes with the data that it "
+                f"observes ({reason(error)})"
+            ) from error
+        for name in _sites_that_observe(program, batch):
+            value = structure.value(sites[name] | {"value": sites[name]["value"].expand(sites[name]["fn"].shape())}, 1)
+            seen.append(~torch.isnan(value[0]))
+            _check_event(program.name, sites[name], seen[-1])
+    given = torch.stack([torch.isnan(tensor).reshape(len(tensor), -1).any(1) for tensor in batch]).any(0)
+    reached = torch.stack([~each.reshape(len(each), -1).all(1) for each in seen]).any(0)
+    if (lost := given & ~reached).any():
+        raise InputError(
+            f"a number is missing in row {int(lost.nonzero()[0])} that no site of {program.name} observes: it is a "
+            f"condition, which the model needs; give it"
+        )
+    return tuple(seen)
+
+
+def _check_event(program: str, site: Site, seen: Tensor) -> None:
+    fn = site["fn"]
+    if of_each_number(fn) is None and not isinstance(fn, GAUSSIAN):
+        rows = seen.flatten(seen.dim() - fn.event_dim)
+        if (rows.any(-1) != rows.all(-1)).any():
+            raise InputError(
+                f"the site {site['name']!r} of {program} is a {type(fn).__name__}, whose numbers depend on each other "
+                f"given the latents: a datum of it may be missing as a whole only"
+            )
+
+
+def _sites_that_observe(program: Program, batch: Batch) -> tuple[str, ...]:
+    """The observed sites that have numbers: those of ``pyro.factor`` have none."""
+    structure = program.structure(batch)
+    with torch.no_grad(), seeded(0), program.scope(training=False):
+        few = tuple(torch.nan_to_num(tensor[:2]) for tensor in batch)
+        sites = dict(sample_sites(program.run(program.model, few)))
+    return tuple(name for name in structure.observed if sites[name]["value"].numel())

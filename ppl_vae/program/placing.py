@@ -1,0 +1,77 @@
+"""Data in the place of those that a program observes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.seeds import seeded
+from ppl_vae.program.traces import sample_sites
+
+
+def fresh(batch: Batch) -> Batch:
+    """Copies, into which data can be written."""
+    return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in batch)
+
+
+def is_part(place: Tensor, shape: torch.Size, batch: Batch) -> bool:
+    """Whether what a site observes, ``place``, is a part of the memory of a batch, with a place for each number."""
+    storages = {tensor.untyped_storage().data_ptr() for tensor in batch}
+    once = not any(size > 1 and step == 0 for size, step in zip(place.shape, place.stride(), strict=True))
+    return place.untyped_storage().data_ptr() in storages and place.shape == shape and once
+
+
+@torch.no_grad()
+def placed(program: Program, batch: Batch, values: Mapping[str, Tensor]) -> Batch:
+    """The arguments of the model, with these values in the place of what its sites observe.
+
+    Args:
+        program: the program.
+        batch: arguments of ``model``; what is masked in them, such as what pads a sequence, stays.
+        values: by observed site, ``(B, ...)``.
+
+    Raises:
+        InputError: what a site observes is not simply a part of an argument.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> placed(Program(VAE(data_dim=4)), (torch.zeros(1, 2, 2),), {"x": torch.ones(1, 4)})
+        (tensor([[[1., 1.],
+                 [1., 1.]]]),)
+    """
+    structure, arguments = program.structure(batch), fresh(batch)
+    with seeded(0), program.scope(training=False):
+        sites: dict[str, Any] = dict(sample_sites(program.run(program.model, arguments)))
+    for name, value in values.items():
+        site, place = sites[name], sites[name]["value"]
+        if not is_part(place, site["fn"].shape(), arguments):
+            raise InputError(
+                f"what the site {name!r} of {program.name} observes is computed from the model's arguments, so that "
+                f"other data cannot be put in their place; let it observe an argument, obs=x, or a part of one"
+            )
+        value = structure.from_front(site, value[None], 1)
+        place.copy_(unmasked(site, value.reshape(place.shape).to(place.dtype), place))
+    return arguments
+
+
+def unmasked(site: Any, value: Tensor, place: Tensor) -> Tensor:
+    """A value of a site, and what is in its place where it is masked."""
+    mask = site["mask"]
+    if mask is None:
+        return value
+    mask = torch.as_tensor(mask, device=value.device)
+    return torch.where(mask.reshape(mask.shape + (1,) * site["fn"].event_dim), value, place)
+
+
+def observed_arguments(program: Program, batch: Batch) -> tuple[bool, ...]:
+    """Of which arguments a site observes a part; the others are conditions."""
+    arguments = fresh(batch)
+    with torch.no_grad(), seeded(0), program.scope(training=False):
+        sites: dict[str, Any] = dict(sample_sites(program.run(program.model, arguments)))
+    places = [sites[name]["value"].untyped_storage().data_ptr() for name in program.structure(batch).observed]
+    return tuple(tensor.untyped_storage().data_ptr() in places for tensor in arguments)

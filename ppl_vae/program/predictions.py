@@ -1,0 +1,105 @@
+"""What a fitted program says of data: moments of its latents, and what it predicts at given ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppl_vae.program.draws import Draws
+from ppl_vae.program.handlers import Generate, is_point_mass
+from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.seeds import seeded
+from ppl_vae.program.traces import Site, known_mean, known_variance, sample_sites
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of every latent site, ``(B, ...)`` by name."""
+
+    mean: dict[str, Tensor]
+    sd: dict[str, Tensor]
+
+
+@torch.no_grad()
+def posterior_moments(program: Program, batch: Batch, num_samples: int = 64) -> Moments:
+    r"""Mean and standard deviation of every latent site under the guide.
+
+    Exact where the guide has a single latent site whose moments are known. Else they are of ``num_samples`` draws, by
+    the sites' conditional moments where these are known:
+
+    .. math:: \mathrm{Var}[z] = \mathbb E\,\mathrm{Var}[z \mid z'] + \mathrm{Var}\,\mathbb E[z \mid z']
+
+    Discrete latents that are summed out are in no guide: see ``marginals``.
+
+    Args:
+        program: the program.
+        batch: arguments of ``model``.
+        num_samples: draws per datum.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> moments = posterior_moments(Program(VAE(data_dim=6, latent_dim=2)), (torch.zeros(3, 6),))
+        >>> moments.mean["z"].shape, bool((moments.sd["z"] > 0).all())
+        (torch.Size([3, 2]), True)
+    """
+    with program.scope():
+        structure = program.structure(batch)
+        sites = dict(sample_sites(program.guide_trace(batch, 1)))
+        if len(sites) == 1 and all(_moments_known(site) for site in sites.values()):
+            num_samples = 1
+        else:
+            guide = program.guide_trace(batch, num_samples)
+            sites = {name: site for name, site in sample_sites(guide) if name in structure.latents}
+        mean, sd = {}, {}
+        for name, site in sites.items():
+            means = structure.mean(site, num_samples)
+            mean[name] = means.mean(0).detach()
+            if _moments_known(site):
+                variance = structure.to_front(site, site["fn"].variance, num_samples, site["fn"].event_dim).mean(0)
+                variance = variance + means.var(0, correction=0)
+            else:
+                variance = structure.value(site, num_samples).to(means.dtype).var(0, correction=min(1, num_samples - 1))
+            sd[name] = variance.sqrt().detach()
+        return Moments(mean, sd)
+
+
+def _moments_known(site: Site) -> bool:
+    fn = site["fn"]
+    return not is_point_mass(fn) and known_mean(fn) is not None and known_variance(fn) is not None
+
+
+@torch.no_grad()
+def predict(program: Program, batch: Batch, latents: Mapping[str, Tensor]) -> Draws:
+    """Draws from p(x | z) at given latents; those that are not given are from the prior.
+
+    Args:
+        program: the program.
+        batch: arguments of ``model``; of what is observed only the size counts.
+        latents: by name, ``(K, B, ...)`` as in ``Draws``.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> program, x = Program(VAE(data_dim=6, latent_dim=2)), torch.zeros(1, 6)
+        >>> predict(program, (x,), {"z": torch.randn(5, 1, 2)}).means["x"].shape
+        torch.Size([5, 1, 6])
+    """
+    num_samples = len(next(iter(latents.values()))) if latents else 1
+    with program.scope():
+        values = laid_out(program, batch, latents, num_samples)
+        trace = program.run(Generate()(program.model), batch, num_samples, values)
+        return program.draws(batch, trace, num_samples)
+
+
+def laid_out(program: Program, batch: Batch, latents: Mapping[str, Tensor], num_samples: int) -> dict[str, Tensor]:
+    """Latents ``(K, B, ...)`` by name, as Pyro lays them out."""
+    structure, values = program.structure(batch), {}
+    with torch.no_grad(), seeded(None), program.scope():
+        sites = dict(sample_sites(program.run(program.model, batch)))
+    for name, tensor in latents.items():
+        value = structure.from_front(sites[name], tensor, num_samples)
+        if num_samples == 1 or structure.draws_by == "repeat":  # no dimension of the draws
+            value = value.reshape(value.shape[value.dim() - sites[name]["value"].dim() :])
+        values[name] = value
+    return values

@@ -1,0 +1,55 @@
+"""From data to points of the latent space, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.estimator import VariationalInference
+from ppl_vae.program import Batch, Coordinates, Point, Program, seeded
+
+DRAWS = 64
+"""Of the posterior, for its mean."""
+
+
+def whole(vi: VariationalInference, arrays: tuple[Any, ...]) -> Batch:
+    """All data as one batch of the model's arguments."""
+    batches = vi.batches(vi.checked(arrays))
+    return next(batches.in_order(batch_size=batches.num_data))
+
+
+def draws_of(vi: VariationalInference, arrays: tuple[Any, ...], num_draws: int = DRAWS) -> Point:
+    """Where draws from the posterior are, ``(K, N, ...)``."""
+
+    def draw(program: Program, batch: Batch) -> Point:
+        return Coordinates(program, batch).locate(batch, program.posterior(batch, num_draws).latents)
+
+    return Point(*(torch.cat(parts, 1) for parts in zip(*vi.each_batch(arrays, draw, num_draws), strict=True)))
+
+
+def middle(draws: Point) -> Point:
+    """The mean of draws ``(K, N, ...)`` in unconstrained space, and the commonest of the choices: ``(1, N, ...)``."""
+    return Point(draws.u.mean(0, keepdim=True), draws.choices.mode(0, keepdim=True).values)
+
+
+def means_at(vi: VariationalInference, batch: Batch, points: Point) -> dict[str, np.ndarray]:
+    """Means of the observed sites at points ``(K, N, ...)`` under the conditions of ``N`` data, ``(K, N, ...)``."""
+    program, parts, at_once = vi.program_, [], vi.room.rows(len(points.u))
+    with torch.no_grad(), seeded(vi.seed), program.scope(training=False):
+        there = Coordinates(program, batch)
+        for row in range(0, len(batch[0]), at_once):
+            rows = slice(row, row + at_once)
+            part = Point(points.u[:, rows], points.choices[:, rows])
+            parts.append(there.predict(tuple(tensor[rows] for tensor in batch), part).means)
+    return {name: torch.cat([part[name] for part in parts], 1).cpu().numpy() for name in parts[0]}
+
+
+def coordinates(vi: VariationalInference, batch: Batch) -> tuple[Coordinates, Tensor, Tensor]:
+    """The program's coordinates, and mean and standard deviation of the prior of the continuous ones, ``(B, D)``."""
+    program = vi.program_
+    with torch.no_grad(), seeded(vi.seed), program.scope(training=False):
+        there = Coordinates(program, batch)
+        return there, *there.prior(batch)

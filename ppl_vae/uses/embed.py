@@ -1,0 +1,72 @@
+"""What the posterior says of each datum, as numbers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimator import VariationalInference
+from ppl_vae.program import Batch, Moments, Program, marginals, names_of, posterior_moments
+
+DRAWS = 256
+"""Where moments are not known in closed form."""
+
+
+class Embedding(NamedTuple):
+    """A row for each datum, a column for each latent dimension."""
+
+    names: tuple[str, ...]
+    """Of the columns: ``z[0]``, or ``c=2`` for a value of a discrete latent."""
+    mean: np.ndarray
+    """Posterior means, ``(N, D)``; of a discrete latent's value, its posterior probability."""
+    sd: np.ndarray
+    """Posterior standard deviations, ``(N, D)``."""
+
+
+def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
+    """Posterior means and standard deviations of all latents.
+
+    A discrete latent that is summed out has a column for each of its values, with its exact posterior probability p and
+    standard deviation sqrt(p (1 - p)): what a mixture calls responsibilities.
+
+    Args:
+        vi: a fitted program.
+        arrays: the data, in the order of the model's arguments, or one mapping.
+
+    Raises:
+        InputError: no latent.
+
+    Example:
+        >>> from ppl_vae import VariationalInference
+        >>> from ppl_vae.models.mixture import Mixture
+        >>> x = np.random.default_rng(0).normal(size=(50, 2))
+        >>> embed(VariationalInference(Mixture(num_components=3), max_epochs=1).fit(x), x).names
+        ('c=0', 'c=1', 'c=2')
+    """
+
+    def moments(program: Program, batch: Batch) -> tuple[Moments, dict[str, Tensor]]:
+        structure = program.structure(batch)
+        if not structure.latents:
+            raise InputError(f"{program.name} has no latents to embed data in")
+        known = posterior_moments(program, batch, DRAWS) if len(structure.summed) < len(structure.latents) else None
+        return known or Moments({}, {}), marginals(program, batch)
+
+    found = vi.each_batch(arrays, moments, DRAWS)
+    names: list[str] = []
+    means: list[Tensor] = []
+    sds: list[Tensor] = []
+    for site in found[0][0].mean:
+        mean, sd = (torch.cat([getattr(each, field)[site] for each, _ in found]) for field in ("mean", "sd"))
+        names += names_of(site, mean.shape[1:])
+        means.append(mean.flatten(1) if mean.dim() > 1 else mean[:, None])
+        sds.append(sd.flatten(1) if sd.dim() > 1 else sd[:, None])
+    for site in found[0][1]:
+        share = torch.cat([each[site] for _, each in found])
+        names += [f"{name}={value}" for name in names_of(site, share.shape[1:-1]) for value in range(share.shape[-1])]
+        means.append(share.flatten(1))
+        sds.append((share * (1 - share)).clamp(min=0).sqrt().flatten(1))
+    return Embedding(tuple(names), *(torch.cat([p.double() for p in parts], 1).cpu().numpy() for parts in (means, sds)))

@@ -1,0 +1,46 @@
+"""New data."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ppl_vae.estimator import VariationalInference
+
+
+class Generated(NamedTuple):
+    """New data, by observed site, and the latents that they were drawn from, ``(N, ...)``."""
+
+    means: dict[str, np.ndarray]
+    """The mean of x given its z."""
+    draws: dict[str, np.ndarray]
+    """A draw of x given the same z."""
+    latents: dict[str, np.ndarray]
+
+
+def generate(vi: VariationalInference, num_data: int, **conditions: Any) -> Generated:
+    r"""Draw data from the prior predictive.
+
+    .. math:: z \sim p(z), \qquad x \sim p(x \mid z)
+
+    Args:
+        vi: a fitted program.
+        num_data: how many.
+        conditions: what is given in place of drawn: arguments of the model that are no data, such as labels, or
+            latents by name; one value for all, or a row for each. A latent that is given tells the latents after it,
+            and nothing of those before it.
+
+    Raises:
+        InputError: a condition that the program does not have; a program that does not generate.
+
+    Example:
+        >>> from ppl_vae import VariationalInference
+        >>> from ppl_vae.models.cvae import CVAE
+        >>> x, y = np.eye(6).repeat(5, 0), np.arange(6).repeat(5)
+        >>> vi = VariationalInference(CVAE(data_dim=6, num_classes=6, latent_dim=2), max_epochs=1).fit(x, y)
+        >>> generate(vi, 4, y=3).draws["x"].shape
+        (4, 6)
+    """
+    drawn = vi.prior(num_data, **conditions)
+    return Generated(drawn.means, drawn.observed, drawn.latents)

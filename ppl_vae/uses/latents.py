@@ -1,0 +1,109 @@
+"""The latent space, seen from above, and dimension by dimension."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from torch import Tensor
+
+from ppl_vae.errors import InputError, nearest
+from ppl_vae.estimator import VariationalInference
+from ppl_vae.program import Batch, Program, names_of
+from ppl_vae.uses.embed import embed
+
+Plane = Literal["pca", "tsne"]
+DRAWS = 500
+"""Of the posterior of each of a few data."""
+
+
+class Latents(NamedTuple):
+    """Where data are in the latent space."""
+
+    plane: np.ndarray
+    """A place for each datum, ``(N, 2)``; ``(N, 1)`` of a single dimension."""
+    axes: tuple[str, ...]
+    """What the places are."""
+    names: tuple[str, ...]
+    """Of the latent dimensions, ``D``."""
+    draws: np.ndarray
+    """Draws from the posteriors of the first few data, ``(K, n, D)``."""
+    aggregated: np.ndarray
+    """Draws from the aggregated posterior, one of each datum, ``(N, D)``."""
+    prior: np.ndarray
+    """Draws from the prior under the conditions of the same data, ``(N, D)``."""
+
+
+def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data: int = 4) -> Latents:
+    r"""Places of data in the latent space, posteriors of a few of them, and the aggregated posterior.
+
+    .. math:: q(z) = \frac1N \sum_i q(z \mid x_i), \qquad\text{beside}\qquad p(z)
+
+    The places are the posterior means, as they are in one or two dimensions; of more their first two principal
+    components, or a t-SNE of them.
+
+    Source: van der Maaten and Hinton, Visualizing Data using t-SNE (2008); Hoffman and Johnson, ELBO surgery (2016),
+    for the aggregated posterior.
+
+    Args:
+        vi: a fitted program.
+        arrays: the data.
+        by: pca or tsne.
+        num_data: of how many of them, the first ones, the posterior is drawn from, ``n``.
+
+    Raises:
+        InputError: no latent; too few data for a plane.
+
+    Example:
+        >>> from ppl_vae import VariationalInference
+        >>> from ppl_vae.models.vae import VAE
+        >>> x = np.random.default_rng(0).integers(0, 2, (50, 6))
+        >>> found = latents(VariationalInference(VAE(data_dim=6, latent_dim=3), max_epochs=1).fit(x), x)
+        >>> found.plane.shape, found.draws.shape, found.axes[0]
+        ((50, 2), (500, 4, 3), 'principal component 1 (... % of variance)')
+    """
+    if by not in get_args(Plane):
+        raise InputError(f"by={by!r} is unknown; {nearest(str(by), get_args(Plane))}")
+    embedding = embed(vi, *arrays)
+    plane, axes = in_plane(embedding.mean, embedding.names, by, vi.seed)
+    named = vi.checked(arrays)
+    few = {name: array[:num_data] for name, array in named.items()}
+    drawn = vi.posterior(few, num_samples=DRAWS).latents
+
+    def each(program: Program, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return program.posterior(batch).latents, program.prior(batch).latents
+
+    pairs = vi.each_batch((named,), each)
+    aggregated, prior = (
+        _columns({name: torch.cat([pair[side][name] for pair in pairs], 1).cpu().numpy() for name in drawn})[0]
+        for side in (0, 1)
+    )
+    names = tuple(name for site, draws in drawn.items() for name in names_of(site, torch.Size(draws.shape[2:])))
+    return Latents(plane, axes, names, _columns(drawn), aggregated, prior)
+
+
+def in_plane(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Places ``(N, 2)`` of points ``(N, D)``, or ``(N, 1)``, and what their axes are."""
+    if z.shape[1] <= 2:
+        return z, names
+    if len(z) < 3:
+        raise InputError(f"{len(z)} data have no plane: give three or more")
+    if by == "tsne":
+        perplexity = min(30.0, (len(z) - 1) / 3)
+        places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(z.astype(np.float32))
+        return places, ("t-SNE 1", "t-SNE 2")
+    pca = PCA(2, svd_solver="full").fit(z)
+    shares = (f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(_shares(pca)))
+    return pca.transform(z), tuple(share.replace("%", " %") for share in shares)
+
+
+def _shares(pca: PCA) -> np.ndarray:
+    return np.nan_to_num(pca.explained_variance_ratio_)
+
+
+def _columns(sites: dict[str, np.ndarray]) -> np.ndarray:
+    """Latents ``(K, N, ...)`` by site as ``(K, N, D)``."""
+    return np.concatenate([draws.reshape(*draws.shape[:2], -1).astype(float) for draws in sites.values()], -1)

@@ -1,0 +1,49 @@
+"""Data, and what the model makes of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimator import VariationalInference
+
+DRAWS_OF_A_MEAN = 64
+
+
+class Reconstruction(NamedTuple):
+    """Data and their posterior predictive, by observed site."""
+
+    data: dict[str, np.ndarray]
+    """``(N, ...)``."""
+    mean: dict[str, np.ndarray]
+    """The mean of the posterior predictive, ``(N, ...)``."""
+    draws: dict[str, np.ndarray]
+    """Draws from it, ``(S, N, ...)``."""
+
+
+def reconstruct(vi: VariationalInference, *arrays: Any, num_draws: int = 5) -> Reconstruction:
+    r"""The posterior predictive of data: what else the model might have seen.
+
+    .. math:: x' \sim \int p(x' \mid z)\, q(z \mid x)\, dz
+
+    Args:
+        vi: a fitted program.
+        arrays: the data, in the order of the model's arguments, or one mapping.
+        num_draws: ``S``. The mean is over 64 draws of z, or ``S`` if that is more.
+
+    Example:
+        >>> from ppl_vae import VariationalInference
+        >>> from ppl_vae.models.vae import VAE
+        >>> x = np.random.default_rng(0).integers(0, 2, (50, 6))
+        >>> vi = VariationalInference(VAE(data_dim=6, latent_dim=2), max_epochs=1).fit(x)
+        >>> found = reconstruct(vi, x[:3])
+        >>> found.mean["x"].shape, found.draws["x"].shape
+        ((3, 6), (5, 3, 6))
+    """
+    if num_draws < 1:
+        raise InputError(f"num_draws is {num_draws}: expected 1 or more")
+    drawn = vi.posterior(*arrays, num_samples=max(DRAWS_OF_A_MEAN, num_draws))
+    means = {name: mean.mean(0) for name, mean in drawn.means.items()}
+    return Reconstruction(drawn.data, means, {name: draws[:num_draws] for name, draws in drawn.observed.items()})
