@@ -11,6 +11,17 @@ VERBS = {
     "evaluate": "repeat the test figures of a run, or make others",
     "gap": "tell what amortization costs, and what the posterior's family does",
     "compare": "put runs on the same data side by side, with paired errors",
+    "generate": "draw new data, under conditions if the program has them",
+    "reconstruct": "put data beside what the program makes of them",
+    "interpolate": "go from one datum to another through the latent space",
+    "traverse": "move one latent dimension at a time",
+    "manifold": "decode a plane of the latent space",
+    "latents": "show where data are in the latent space",
+    "embed": "write posterior means and standard deviations to a file",
+    "impute": "fill in what is missing in data",
+    "augment": "draw new labelled data near given ones",
+    "outliers": "list the data that the program finds least likely",
+    "report": "write one page about a run: program, training, quality, figures",
 }
 
 
@@ -21,7 +32,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return importlib.import_module(f"ppl_vae.{verb}").main(rest)
     if verb in ("-h", "--help"):
         print("usage: ppl-vae VERB [options]          (the same as python -m ppl_vae.VERB)\n")
-        print("\n".join(f"  {name:<10} {what}" for name, what in VERBS.items()))
+        print("\n".join(f"  {name:<12} {what}" for name, what in VERBS.items()))
         print("\nppl-vae VERB --help tells the options.")
         return 0
     from ppl_vae.errors import nearest

@@ -74,6 +74,27 @@ def underscored(args: Sequence[str]) -> list[str]:
     return [name(arg) if arg.startswith("--") and len(arg) > 2 else arg for arg in args]
 
 
+def split_conditions(parser: Parser, args: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Options that a parser does not have, ``--y 3`` or ``--y=3``, apart from those that it has.
+
+    Example:
+        >>> parser = Parser()
+        >>> _ = parser.add_argument("--num_data")
+        >>> split_conditions(parser, ["run", "--num-data", "2", "--y", "3"])
+        (['run', '--num_data', '2'], {'y': '3'})
+    """
+    own: list[str] = []
+    given: dict[str, str] = {}
+    left = iter(underscored(args))
+    for arg in left:
+        option, equals, value = arg.partition("=")
+        if not option.startswith("--") or option in parser._option_string_actions:
+            own.append(arg)
+        else:
+            given[option[2:]] = value if equals else next(left, "")
+    return own, given
+
+
 def command(verb: Callable[[Sequence[str]], None], args: Sequence[str] | None = None) -> int:
     """Run a verb as a command: 0 is success; 2 is bad input, one line on standard error.
 

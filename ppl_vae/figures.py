@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -55,8 +58,8 @@ def write_figures(run: Run, vi: VariationalInference, data: Dataset) -> None:
             conditions["lengths"] = np.resize(chosen["lengths"], PRIOR_DRAWS)
         samples = vi.sample(PRIOR_DRAWS, mean=True, **conditions)
         sites = samples if isinstance(samples, dict) else {"": samples}
-        drawn, shape = picture(sites, data.image_shape, conditions.get("lengths"))
-        run.write_figure("prior", prior_samples(drawn, image_shape=shape))
+        drawn = picture(sites, data.image_shape, conditions.get("lengths"))
+        run.write_figure("prior", prior_samples(drawn.array, image_shape=drawn.shape))
 
     if vi.has_latents:
         chosen = numbered(data, "test", LATENT_DATA, vi.seed)
@@ -115,35 +118,59 @@ def write_gap_figure(run: Run, gap: Gap) -> None:
     run.write_figure("gap", gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=gap.by))
 
 
+class Picture(NamedTuple):
+    """What is drawn of data."""
+
+    array: np.ndarray
+    """``(N, ...)``."""
+    shape: tuple[int, ...] | None
+    """Of a datum that is an image or a sequence."""
+    roll: bool
+    """Whether it is a sequence, with time from left to right and the first feature lowest."""
+    names: tuple[str, ...]
+    """Of the numbers of a datum that is neither."""
+
+
 def pictures(
     draws: PosteriorDraws, data: Dataset, lengths: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:
     """Data ``(N, ...)``, their posterior-predictive means, and their shape where they are images or sequences."""
     means = {name: mean.mean(0) for name, mean in draws.means.items()}
-    seen, shape = picture(draws.data, data.image_shape, lengths)
-    return seen, picture(means, data.image_shape, lengths)[0], shape
+    seen = picture(draws.data, data.image_shape, lengths)
+    return seen.array, picture(means, data.image_shape, lengths).array, seen.shape
 
 
 def picture(
-    sites: dict[str, np.ndarray], image_shape: tuple[int, ...] | None, lengths: np.ndarray | None = None
-) -> tuple[np.ndarray, tuple[int, ...] | None]:
-    """What is drawn of observed sites ``(N, ...)``, and its shape as an image.
+    sites: Mapping[str, np.ndarray], image_shape: tuple[int, ...] | None, lengths: np.ndarray | None = None
+) -> Picture:
+    """What is drawn of observed sites ``(N, ...)``.
 
-    The one site that is an image; a sequence as a roll, with time from left to right and nothing past its end; or all
-    of them as one vector, which is no image.
+    The one site that is an image; a sequence as a roll, with nothing past its end; or all of them as one vector, which
+    is no image.
     """
     for x in sites.values():
         if image_shape is not None and _is_image(x, image_shape):
-            return as_images(x, image_shape), image_shape
+            return Picture(as_images(x, image_shape), image_shape, False, ())
     arrays = list(sites.values())
     if lengths is not None:
         steps = arrays[0] if len(arrays) == 1 else np.stack(arrays, 1)  # a site, or one for each step
         if steps.ndim == 3 and steps.shape[2] > 1:
             steps = np.where(np.arange(steps.shape[1])[:, None] < lengths[:, None, None], steps, 0)
             roll = steps[:, : lengths.max(), ::-1].swapaxes(1, 2)
-            return roll, roll.shape[1:]
+            return Picture(roll, roll.shape[1:], True, ())
     joined = arrays[0] if len(arrays) == 1 else np.concatenate([x.reshape(len(x), -1) for x in arrays], 1)
-    return joined, None
+    names = tuple(name for site, x in sites.items() for name in number_names(site, x.shape[1:]))
+    return Picture(joined, None, False, names)
+
+
+def number_names(site: str, shape: tuple[int, ...]) -> list[str]:
+    """Names of the numbers of a datum.
+
+    Example:
+        >>> number_names("x", (2,)), number_names("price", ())
+        (['x[0]', 'x[1]'], ['price'])
+    """
+    return [f"{site}[{', '.join(map(str, index))}]" if index else site for index in np.ndindex(*shape)]
 
 
 def _is_image(x: np.ndarray, shape: tuple[int, ...]) -> bool:

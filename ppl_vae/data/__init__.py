@@ -15,6 +15,7 @@ from ppl_vae.data.batches import Batches, sizes, subset
 from ppl_vae.data.binarize import BINARIZE, Binarize
 from ppl_vae.data.checks import as_condition, name_arrays
 from ppl_vae.data.dataset import Dataset
+from ppl_vae.data.files import read_file
 from ppl_vae.data.images import as_images
 from ppl_vae.data.load import DATASETS, load_dataset
 from ppl_vae.data.missing import fill_missing
@@ -36,6 +37,7 @@ __all__ = [
     "import_torchvision",
     "load_dataset",
     "name_arrays",
+    "read_file",
     "sizes",
     "subset",
 ]

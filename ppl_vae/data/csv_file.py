@@ -12,18 +12,18 @@ from ppl_vae.errors import InputError
 LABEL_COLUMNS = ("y", "label")
 
 
-def read_csv(path: Path) -> dict[str, np.ndarray]:
+def read_csv(path: Path, *, holes: bool = False) -> dict[str, np.ndarray]:
     """Read columns of numbers between commas, with or without a line of names.
 
     A first line with anything but numbers holds the names. A column named y or label, of whole numbers, is
-    y, shape ``(N,)``, int64; all others are x, shape ``(N, D)``, float64.
+    y, shape ``(N,)``, int64; all others are x, shape ``(N, D)``, float64. With ``holes``, an empty field is NaN.
 
     Raises:
         InputError: if a field is no number, rows differ in length, the file is empty, or the labels are no
             whole numbers.
     """
     names, num_before = _names(path)
-    table = _table(path, num_before, len(names))
+    table = _table(path, num_before, len(names), holes)
     labels = [column for column, name in enumerate(names) if name in LABEL_COLUMNS]
     if len(labels) > 1:
         raise InputError(f"{path} has {len(labels)} columns called y or label: rename all but one")
@@ -51,13 +51,14 @@ def _names(path: Path) -> tuple[list[str], int]:
     return [name.strip().lower() for name in first], num_lines
 
 
-def _table(path: Path, num_before: int, num_names: int) -> np.ndarray:
+def _table(path: Path, num_before: int, num_names: int, holes: bool) -> np.ndarray:
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = file.readlines()[num_before:]
         if not any(line.strip() for line in lines):
             raise _no_rows(path)
-        table = np.loadtxt(lines, delimiter=",", ndmin=2, comments=None, quotechar='"')
+        number = _number_or_hole if holes else None
+        table = np.loadtxt(lines, delimiter=",", ndmin=2, comments=None, quotechar='"', converters=number)
     except UnicodeDecodeError as error:
         raise InputError(f"cannot read {path} ({error}): save it as plain text, UTF-8") from error
     except ValueError as error:
@@ -96,6 +97,10 @@ def _whole_numbers(path: Path, name: str, values: np.ndarray) -> np.ndarray:
             f"number the classes from 0, or rename column '{name}'"
         )
     return values.astype(np.int64)
+
+
+def _number_or_hole(field: str) -> float:
+    return float(field) if field.strip() else np.nan
 
 
 def _is_number(field: str) -> bool:

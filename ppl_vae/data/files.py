@@ -15,8 +15,8 @@ from ppl_vae.errors import InputError
 SUFFIXES = (".npz", ".npy", ".csv")
 
 
-def read_file(path: Path) -> dict[str, np.ndarray]:
-    """Read every array of an ``.npz``, ``.npy`` (called x) or ``.csv`` file.
+def read_file(path: Path, *, holes: bool = False) -> dict[str, np.ndarray]:
+    """Read every array of an ``.npz``, ``.npy`` (called x) or ``.csv`` file, whose empty fields may be ``holes``.
 
     Raises:
         InputError: if the file is missing, of another kind, broken, or holds pickled objects.
@@ -26,7 +26,7 @@ def read_file(path: Path) -> dict[str, np.ndarray]:
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         raise InputError(f"cannot read {path}: expected a file that ends in {', '.join(SUFFIXES)}")
     if path.suffix.lower() == ".csv":
-        return read_csv(path)
+        return read_csv(path, holes=holes)
     try:
         with path.open("rb") as file:
             return _read_numpy(path, file)

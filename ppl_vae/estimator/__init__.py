@@ -9,6 +9,7 @@ from ppl_vae.estimator.comparison import (
     comparison_table,
     measure,
 )
+from ppl_vae.estimator.describe import Description, describe, evaluation_of
 from ppl_vae.estimator.estimators import ESTIMATORS, Settings, make_settings
 from ppl_vae.estimator.evaluation import Diagnostics, Evaluation, Row
 from ppl_vae.estimator.gap import Gap, GapSettings, check_gap_settings, measure_gap
@@ -23,6 +24,7 @@ __all__ = [
     "Accelerator",
     "Compared",
     "Compile",
+    "Description",
     "Diagnostics",
     "Evaluation",
     "Gap",
@@ -38,6 +40,8 @@ __all__ = [
     "check_options",
     "compare_fits",
     "comparison_table",
+    "describe",
+    "evaluation_of",
     "load",
     "load_data",
     "make_settings",

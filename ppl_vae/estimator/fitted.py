@@ -216,6 +216,12 @@ class Fitted(BaseEstimator):
 
         return single(self._map(arrays, means))
 
+    def observed(self, *arrays: Any) -> dict[str, np.ndarray]:
+        """What the observed sites observe of data, ``(N, ...)`` by site."""
+        batches = self.batches(self.checked(arrays))
+        with torch.no_grad(), seeded(self.seed), self.program_.scope(training=False):
+            return join([self.program_.prior(batch).data for batch in batches.in_order()])
+
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
         """Draws of the latents from the guide, and of the data given them."""
         draw = partial(Program.posterior, num_samples=num_samples)

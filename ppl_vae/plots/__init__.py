@@ -11,7 +11,9 @@ from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
 from ppl_vae.plots.gap import gaps
 from ppl_vae.plots.gradients import variance_over_particles
 from ppl_vae.plots.latents import latent_space
+from ppl_vae.plots.posteriors import posteriors_beside_prior
 from ppl_vae.plots.samples import prior_samples, reconstructions
+from ppl_vae.plots.sheet import sheet
 from ppl_vae.plots.training import elbo_over_epochs
 from ppl_vae.plots.usage import aggregated_posterior, divergence_per_dimension
 
@@ -23,9 +25,11 @@ __all__ = [
     "gaps",
     "latent_space",
     "pareto_k_histogram",
+    "posteriors_beside_prior",
     "prior_samples",
     "reconstructions",
     "sandwich",
+    "sheet",
     "variance_over_particles",
     "worst_explained",
 ]

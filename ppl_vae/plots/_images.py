@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from ppl_vae.errors import InputError
 from ppl_vae.plots._common import PALE, blank, limits, number
 
 MISSING = (0.96, 0.80, 0.62)  # a light orange: not a grey, so that a missing pixel is not taken for a value
+GREY = colormaps["gray_r"].with_extremes(bad=MISSING)
 GAP, BAND_GAP = 0.06, 0.24  # inches
+
+Box = tuple[float, float, float, float]
+Scale = tuple[float, float]
 
 
 def checked_shape(image_shape: Sequence[int], size: int, name: str) -> tuple[int, ...]:
@@ -60,40 +66,24 @@ def bands(stacks: dict[str, np.ndarray], shape: tuple[int, ...], columns: int, t
     total_height = n_bands * band_step - GAP - (BAND_GAP if len(stacks) > 1 else 0)
     # Placed in inches: the constrained layout cuts row labels off where the aspect is fixed.
     left_margin, right_margin, top_margin, bottom_margin = 1.3 if any(stacks) else 0.3, 1.35, 0.42, 0.35
-    needed = left_margin + total_width + right_margin
-    fig = blank(max(needed, 5.2), top_margin + total_height + bottom_margin)
-    fig.set_layout_engine("none")
-    x0 = left_margin + max(5.2 - needed, 0) / 2
-    ax = fig.add_axes(_box(fig, x0, bottom_margin, total_width, total_height))
-    grey = colormaps["gray_r"].with_extremes(bad=MISSING)
+    margins = (left_margin, right_margin, top_margin, bottom_margin)
+    fig, ax, x0 = page(total_width, total_height, margins, title)
     ticks: dict[float, str] = {}
     for row, (name, stack) in enumerate(stacks.items()):
         for i, values in enumerate(stack):
             left = (i % columns) * (width + GAP)
             top = (i // columns) * band_step + row * row_step
-            image = values.reshape(shape)
-            if len(shape) == 3:
-                missing = ~np.isfinite(image).all(-1, keepdims=True)
-                image = np.where(missing, MISSING, np.clip((image - low) / (high - low), 0, 1))
-            extent = (left, left + width, top + height, top)
-            ax.imshow(image, cmap=grey, vmin=low, vmax=high, extent=extent, interpolation="nearest")
-            edge: dict[str, Any] = {"fill": False, "edgecolor": PALE, "linewidth": 0.6, "clip_on": False}
-            ax.add_patch(Rectangle((left, top), width, height, **edge))
+            draw_image(ax, values.reshape(shape), (left, top, width, height), (low, high))
             ticks[top + height / 2] = name
-    ax.set(xlim=(0, total_width), ylim=(total_height, 0), xticks=[])
-    fig.suptitle(title, y=1 - 0.08 / fig.get_figheight())
     ax.set_yticks(list(ticks), list(ticks.values()))
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     notes = []
     if len(shape) == 2:
         beyond = (
             any((s < low).any() for s in stacks.values()),
             any((s > high).any() for s in stacks.values()),
         )
-        length = min(1.8, 0.8 * total_height)
-        middle = bottom_margin + (total_height - length) / 2
-        _colour_bar(fig, ax, _box(fig, x0 + total_width + 0.15, middle, 0.13, length), beyond)
+        beside = (x0 + total_width + 0.15, bottom_margin, total_height)
+        colour_bar(fig, ax.images[0], beside, beyond=beyond)
     elif (low, high) != (0.0, 1.0):
         notes.append(f"values from {number(low)} to {number(high)} drawn as 0 to 1")
     if not all(np.isfinite(stack).all() for stack in stacks.values()):
@@ -102,7 +92,70 @@ def bands(stacks: dict[str, np.ndarray], shape: tuple[int, ...], columns: int, t
     return fig
 
 
-Box = tuple[float, float, float, float]
+def page(width: float, height: float, margins: Box, title: str, least: float = 5.2) -> tuple[Figure, Axes, float]:
+    """A figure with one axes that is measured in inches from its top left corner.
+
+    Args:
+        width: of the axes, inches.
+        height: of the axes, inches.
+        margins: left, right, top and bottom, inches.
+        title: of the figure.
+        least: width of the figure, inches; what is lacking is shared by both sides.
+
+    Returns:
+        The figure, the axes, and where the axes begin, inches from the left.
+    """
+    left, right, top, bottom = margins
+    needed = left + width + right
+    fig = blank(max(needed, least), top + height + bottom)
+    fig.set_layout_engine("none")
+    x0 = left + max(least - needed, 0) / 2
+    ax = fig.add_axes(_box(fig, x0, bottom, width, height))
+    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    ax.set_autoscale_on(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    fig.suptitle(title, y=1 - 0.08 / fig.get_figheight())
+    return fig, ax, x0
+
+
+def draw_image(
+    ax: Axes,
+    image: np.ndarray,
+    place: Box,
+    scale: Scale,
+    *,
+    colours: Colormap = GREY,
+    frame: float = 0.6,
+    interpolation: str = "nearest",
+) -> AxesImage:
+    """An image ``(H, W)`` or ``(H, W, 3)``; NaN is missing.
+
+    Args:
+        ax: where to.
+        image: what is drawn.
+        place: left, top, width and height, inches.
+        scale: the values of white and black.
+        colours: of an image of one colour.
+        frame: thickness of its frame, points.
+        interpolation: matplotlib's.
+
+    Returns:
+        What was drawn.
+    """
+    left, top, width, height = place
+    low, high = scale
+    if image.ndim == 3:
+        missing = ~np.isfinite(image).all(-1, keepdims=True)
+        image = np.where(missing, MISSING, np.clip((image - low) / (high - low), 0, 1))
+    extent = (left, left + width, top + height, top)
+    drawn = ax.imshow(
+        image, cmap=colours, vmin=low, vmax=high, extent=extent, interpolation=interpolation, aspect="auto"
+    )
+    if frame:
+        edge: dict[str, Any] = {"fill": False, "edgecolor": PALE, "linewidth": frame, "clip_on": False}
+        ax.add_patch(Rectangle((left, top), width, height, **edge))
+    return drawn
 
 
 def _box(fig: Figure, left: float, bottom: float, width: float, height: float) -> Box:
@@ -111,11 +164,25 @@ def _box(fig: Figure, left: float, bottom: float, width: float, height: float) -
     return left / across, bottom / up, width / across, height / up
 
 
-def _colour_bar(fig: Figure, ax: Axes, box: Box, beyond: tuple[bool, bool]) -> None:
-    image = ax.images[0]
+def colour_bar(
+    fig: Figure,
+    image: AxesImage,
+    beside: tuple[float, float, float],
+    *,
+    label: str = "value",
+    beyond: tuple[bool, bool] = (False, False),
+    least: float = 0.0,
+) -> None:
+    """The scale of an image, at ``least`` so long.
+
+    Its left end, and the bottom and height of what it is centred on, are ``beside``, inches.
+    """
+    left, bottom, height = beside
+    length = max(min(1.8, 0.8 * height), least)
     low, high = image.get_clim()
     ticks = [low, (low + high) / 2, high]
     ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-    bar = fig.colorbar(image, cax=fig.add_axes(box), ticks=ticks, extend=ends[beyond])
+    place = _box(fig, left, bottom + (height - length) / 2, 0.13, length)
+    bar = fig.colorbar(image, cax=fig.add_axes(place), ticks=ticks, extend=ends[beyond])
     bar.ax.set_yticklabels([number(tick) for tick in ticks], fontsize="small")
-    bar.set_label("value", fontsize="small")
+    bar.set_label(label, fontsize="small")

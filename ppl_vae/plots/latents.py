@@ -15,7 +15,13 @@ from ppl_vae.errors import InputError
 from ppl_vae.plots._common import BLUE, CLASS_COLOURS, bins, blank, dot_style, rows, tidy
 
 
-def latent_space(z: ArrayLike, labels: ArrayLike | None = None) -> Figure:
+def latent_space(
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    axes: tuple[str, str] | None = None,
+    title: str | None = None,
+) -> Figure:
     """The posterior means of the data, coloured by label.
 
     One dimension is drawn as a histogram (by class, where there are classes), two as they are, and more by
@@ -26,6 +32,8 @@ def latent_space(z: ArrayLike, labels: ArrayLike | None = None) -> Figure:
         labels: ``(N,)``. Up to 10 distinct integers or names are classes, each with a colour and its name
             at its median; -1 beside others is a datum without a label, which is grey. More integers, or floats, are a
             continuous scale.
+        axes: what the coordinates are where ``z`` is a plane ``(N, 2)`` that was found elsewhere (by t-SNE, say).
+        title: of the figure; what is left out is added to it.
 
     Returns:
         A figure with one axes, and a second for the colour bar of a continuous scale.
@@ -34,8 +42,12 @@ def latent_space(z: ArrayLike, labels: ArrayLike | None = None) -> Figure:
         >>> z = np.array([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
         >>> latent_space(z).axes[0].get_xlabel()
         'principal component 1 (90 % of variance)'
+        >>> latent_space(z[:, :2], axes=("t-SNE 1", "t-SNE 2"), title="t-SNE").axes[0].get_xlabel()
+        't-SNE 1'
     """
     points = rows(z, "z")
+    if axes is not None and points.shape[1] != 2:
+        raise InputError(f"z: expected coordinates (N, 2), one for each of axes {axes}, got {points.shape}")
     tags = None if labels is None else _checked(labels, len(points))
     finite = np.isfinite(points).all(1)
     if not finite.any():
@@ -52,12 +64,13 @@ def latent_space(z: ArrayLike, labels: ArrayLike | None = None) -> Figure:
     dims = f"{size} dimension{'s' * (size > 1)}"
     fig = blank(6.0, 4.8)
     ax = tidy(fig.add_subplot())
-    fig.suptitle(f"Latent space: posterior means of {count} data, {dims}{left_out}")
+    fig.suptitle(f"{title or f'Latent space: posterior means of {count} data, {dims}'}{left_out}")
     if size == 1:
         _one_dimension(ax, points[:, 0], tags, names)
         return fig
     if size == 2:
-        ax.set(xlabel="z[0]", ylabel="z[1]")
+        xlabel, ylabel = axes or ("z[0]", "z[1]")
+        ax.set(xlabel=xlabel, ylabel=ylabel)
     else:
         points, shares = principal_components(points)
         xlabel, ylabel = (f"principal component {i + 1} ({s:.0%} of variance)" for i, s in enumerate(shares))

@@ -1,13 +1,15 @@
 """A run's folder: configuration, checkpoint, metrics, posterior draws, evidence, figures."""
 
 from ppl_vae.runs.checkpoint import read_checkpoint, write_checkpoint
+from ppl_vae.runs.columns import write_table
 from ppl_vae.runs.config import build_program, file_and_class, known_models, program_class, read_config
 from ppl_vae.runs.evidence import write_evidence
-from ppl_vae.runs.folder import Run, write_json
+from ppl_vae.runs.folder import FORMATS, Run, write_json
 from ppl_vae.runs.posterior import write_posterior
 from ppl_vae.runs.tables import read_tables, write_tables
 
 __all__ = [
+    "FORMATS",
     "Run",
     "build_program",
     "file_and_class",
@@ -20,5 +22,6 @@ __all__ = [
     "write_evidence",
     "write_json",
     "write_posterior",
+    "write_table",
     "write_tables",
 ]

@@ -6,27 +6,41 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
 from ppl_vae.errors import InputError
 from ppl_vae.runs.config import read_config
-from ppl_vae.runs.files import write_whole
+from ppl_vae.runs.files import write_whole, writing_whole
+
+FORMATS = ("png", "svg", "pdf")
+"""Of figures."""
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 class Run:
     """A folder with ``config.yaml``, ``checkpoint.safetensors``, ``metrics.jsonl``, ``summary.json``,
-    ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json`` and ``figures/``.
+    ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json``, ``figures/``, ``uses/`` and ``report.html``.
 
     Args:
         path: the folder; ``create`` makes it, ``open`` expects it.
     """
 
-    RESULTS = ("summary.json", "posterior.nc", "evidence.json", "evidence.nc", "gap.json", "figures")
+    RESULTS = (
+        "summary.json",
+        "posterior.nc",
+        "evidence.json",
+        "evidence.nc",
+        "gap.json",
+        "figures",
+        "uses",
+        "report.html",
+    )
     OWN = ("config.yaml", "checkpoint.safetensors", "metrics.jsonl", *RESULTS)
 
     def __init__(self, path: str | Path) -> None:
@@ -141,13 +155,23 @@ class Run:
         for name, figure in figures.items():
             self.write_figure(name, figure)
 
-    def write_figure(self, name: str, figure: Figure) -> Path:
-        """Write ``figures/NAME.png``."""
-        folder = self.path / "figures"
+    def write_figure(self, name: str, figure: Figure, formats: Sequence[str] = ("png",)) -> list[Path]:
+        """Write ``figures/NAME.FORMAT`` in each format; the files."""
+        folder, paths = self.path / "figures", []
         folder.mkdir(exist_ok=True)
-        beside, path = folder / f".{name}.png", folder / f"{name}.png"
-        figure.savefig(beside, dpi=150, format="png")
-        os.replace(beside, path)
+        for suffix in formats:
+            beside, path = folder / f".{name}.{suffix}", folder / f"{name}.{suffix}"
+            figure.savefig(beside, dpi=150, format=suffix, metadata=UNDATED.get(suffix))
+            os.replace(beside, path)
+            paths.append(path)
+        return paths
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> Path:
+        """Write ``uses/NAME.npz``."""
+        path = self.path / "uses" / f"{name}.npz"
+        path.parent.mkdir(exist_ok=True)
+        with writing_whole(path) as file:
+            np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
         return path
 
 

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from ppl_vae.uses.augment import Augmented, augment
 from ppl_vae.uses.embed import Embedding, embed
-from ppl_vae.uses.generate import Generated, generate
-from ppl_vae.uses.impute import Imputation, ImputeBy, impute
+from ppl_vae.uses.generate import Generated, generate, listed_values
+from ppl_vae.uses.impute import Imputation, ImputeBy, column_means, impute, score_missing
 from ppl_vae.uses.interpolate import Interpolation, PathName, interpolate
 from ppl_vae.uses.latents import Latents, Plane, latents
 from ppl_vae.uses.manifold import Manifold, manifold
@@ -43,13 +43,16 @@ __all__ = [
     "Reconstruction",
     "Traversal",
     "augment",
+    "column_means",
     "embed",
     "generate",
     "impute",
     "interpolate",
     "latents",
+    "listed_values",
     "manifold",
     "outliers",
     "reconstruct",
+    "score_missing",
     "traverse",
 ]

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.uses._points import coordinates
 
 
 class Generated(NamedTuple):
@@ -44,3 +46,16 @@ def generate(vi: VariationalInference, num_data: int, **conditions: Any) -> Gene
     """
     drawn = vi.prior(num_data, **conditions)
     return Generated(drawn.means, drawn.observed, drawn.latents)
+
+
+def listed_values(vi: VariationalInference, name: str) -> list[float | int]:
+    """The values of a discrete latent.
+
+    Raises:
+        InputError: it has no list of single numbers.
+    """
+    there, *_ = coordinates(vi, vi.template_)
+    values = there.listed[name][0] if name in there.listed else None
+    if values is None or values.dim() > 1:
+        raise InputError(f"the latent {name!r} has no list of values: give some of them, such as 0,1,2")
+    return values.tolist()

@@ -237,3 +237,41 @@ def _joined(parts: list[dict[str, Any]]) -> Imputation:
         return torch.cat(values).cpu().numpy()
 
     return Imputation(**{field: joined(field) for field in Imputation._fields})
+
+
+def score_missing(truth: np.ndarray, mean: np.ndarray, missing: np.ndarray) -> dict[str, float]:
+    r"""How well missing numbers were found, by name: the root mean squared error, and of bits the log loss.
+
+    .. math:: -\frac1M \sum_m x_m \log \mu_m + (1 - x_m) \log(1 - \mu_m), \quad \text{nats}
+
+    A mean of 0 or 1 counts as one a thousandth away from it, as does every mean that is nearer.
+
+    Args:
+        truth: the numbers, ``(N, ...)``.
+        mean: what was put in their places.
+        missing: which of them count.
+
+    Example:
+        >>> score_missing(np.array([1.0, 0.0]), np.array([0.5, 0.5]), np.array([True, True]))
+        {'root mean squared error': 0.5, 'log loss': 0.693...}
+    """
+    x, m = truth[missing].astype(float), mean[missing].astype(float)
+    scores = {"root mean squared error": float(np.sqrt(np.square(x - m).mean()))}
+    if np.isin(truth, (0, 1)).all():
+        share = m.clip(1e-3, 1 - 1e-3)
+        scores["log loss"] = float(-(x * np.log(share) + (1 - x) * np.log1p(-share)).mean())
+    return scores
+
+
+def column_means(truth: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """The mean of what was seen in each column, ``(N, ...)``; where nothing was, of everything that was seen.
+
+    Example:
+        >>> column_means(np.array([[1.0, 5.0], [3.0, 7.0]]), np.array([[False, True], [False, True]]))
+        array([[2., 2.],
+               [2., 2.]])
+    """
+    seen = np.where(missing, 0, truth)
+    count = (~missing).sum(0)
+    overall = seen.sum() / max(1, (~missing).sum())
+    return np.broadcast_to(np.where(count > 0, seen.sum(0) / np.maximum(count, 1), overall), truth.shape)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.evidence import marginal_divergence
 from ppl_vae.program import Batch, Program, names_of
 from ppl_vae.uses.embed import embed
 
@@ -35,6 +36,8 @@ class Latents(NamedTuple):
     """Draws from the aggregated posterior, one of each datum, ``(N, D)``."""
     prior: np.ndarray
     """Draws from the prior under the conditions of the same data, ``(N, D)``."""
+    aggregated_divergence: np.ndarray
+    """KL of the aggregated posterior from the prior in each dimension, ``(D,)``, nats."""
 
 
 def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data: int = 4) -> Latents:
@@ -82,7 +85,8 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
         for side in (0, 1)
     )
     names = tuple(name for site, draws in drawn.items() for name in names_of(site, torch.Size(draws.shape[2:])))
-    return Latents(plane, axes, names, _columns(drawn), aggregated, prior)
+    divergence = marginal_divergence(torch.from_numpy(aggregated), torch.from_numpy(prior)).numpy()
+    return Latents(plane, axes, names, _columns(drawn), aggregated, prior, divergence)
 
 
 def in_plane(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -1,0 +1,71 @@
+"""``python -m ppl_vae.augment``: new labelled data near given ones."""
+
+from __future__ import annotations
+
+import ppl_vae.process  # noqa: F401
+
+# isort: split
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from ppl_vae import uses
+from ppl_vae.data import Part
+from ppl_vae.estimator import Accelerator, Compile
+from ppl_vae.using import Done, named_row, opened, use_command
+
+SHOWN, COLUMNS = 6, 8
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return use_command(augment, args)
+
+
+def augment(
+    folder: str,
+    part: Part = "train",
+    num_data: int | None = None,
+    copies: int = 4,
+    what: Literal["sample", "mean"] = "sample",
+    format: str = "png",
+    accelerator: Accelerator | None = None,
+    compile: Compile | None = None,
+) -> Done:
+    """Draw new data from the posteriors of given ones, with their labels, into a file that ``fit --data`` reads.
+
+    Args:
+        folder: what ``fit`` wrote.
+        part: the part of the run's data.
+        num_data: so many of them, drawn at random with the run's seed; all by default.
+        copies: new data for each.
+        what: sample of x given z, or the mean of x given z.
+        format: of the figure: png, svg, pdf, or several, such as png,svg.
+        accelerator: auto takes a GPU if there is one; as in the fit by default.
+        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
+
+    Returns:
+        Done: ``ppl_vae.uses.Augmented``.
+    """
+    it = opened(folder, format, accelerator, compile)
+    arrays = it.arrays(part, num_data)
+    found = uses.augment(it.vi, arrays, copies=copies, what=what)
+    few, columns, name = min(SHOWN, len(arrays["_row"])), min(copies, COLUMNS), it.vi.arguments_[0]
+    given, new = arrays[name][:few], found.arrays[name][: few * copies]
+    cells = np.concatenate([given[:, None], new.reshape(few, copies, *given.shape[1:])[:, :columns]], 1)
+    figure = it.figure(
+        {name: cells},
+        "Data, and new ones drawn from their posteriors",
+        lengths=it.lengths({key: array[:few] for key, array in arrays.items()}, (few, 1 + columns)),
+        rows=[named_row(arrays, index) for index in range(few)],
+        columns=["datum", *(f"new {copy + 1}" for copy in range(columns))],
+    )
+    kept = {key: array for key, array in found.arrays.items() if key != "_row"}
+    lines = [f"{len(found.rows)} new data near {len(arrays['_row'])}"]
+    return Done(found, lines, it.write("augment", {**kept, "row": arrays["_row"][found.rows]}, {"augment": figure}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

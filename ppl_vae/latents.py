@@ -1,0 +1,73 @@
+"""``python -m ppl_vae.latents``: where data are in the latent space."""
+
+from __future__ import annotations
+
+import ppl_vae.process  # noqa: F401
+
+# isort: split
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from ppl_vae import uses
+from ppl_vae.data import Part
+from ppl_vae.estimator import Accelerator, Compile
+from ppl_vae.plots import aggregated_posterior, latent_space, posteriors_beside_prior
+from ppl_vae.using import Done, flattened, named_row, opened, use_command
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return use_command(latents, args)
+
+
+def latents(
+    folder: str,
+    part: Part = "test",
+    num_data: int = 2000,
+    by: uses.Plane = "pca",
+    num_posteriors: int = 4,
+    format: str = "png",
+    accelerator: Accelerator | None = None,
+    compile: Compile | None = None,
+) -> Done:
+    """Show data in the latent space, the posteriors of a few, and the aggregated posterior beside the prior.
+
+    Args:
+        folder: what ``fit`` wrote.
+        part: the part of the run's data.
+        num_data: so many data, drawn at random with the run's seed.
+        by: pca or tsne, of more than two dimensions.
+        num_posteriors: data whose posteriors are drawn, dimension by dimension.
+        format: of the figures: png, svg, pdf, or several, such as png,svg.
+        accelerator: auto takes a GPU if there is one; as in the fit by default.
+        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
+
+    Returns:
+        Done: ``ppl_vae.uses.Latents``.
+    """
+    it = opened(folder, format, accelerator, compile)
+    arrays = it.arrays(part, num_data)
+    found = uses.latents(it.vi, arrays, by=by, num_data=num_posteriors)
+    y, title = arrays.get("y"), f"Latent space: posterior means of {len(found.plane)} data"
+    space = partial(latent_space, found.plane, y if y is not None and y.ndim == 1 else None)
+    figures = {
+        "latent_space": space(axes=(found.axes[0], found.axes[1]), title=title) if len(found.axes) == 2 else space(),
+        "latent_posteriors": posteriors_beside_prior(
+            found.draws,
+            found.prior,
+            names=found.names,
+            data=[named_row(arrays, index) for index in range(found.draws.shape[1])],
+        ),
+        "latent_aggregated": aggregated_posterior(
+            found.aggregated, found.prior, found.aggregated_divergence, names=found.names
+        ),
+    }
+    fields = {**found._asdict(), "axes": np.array(found.axes), "names": np.array(found.names), "rows": arrays["_row"]}
+    return Done(found, [], it.write("latents", flattened(**fields), figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

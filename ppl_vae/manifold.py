@@ -1,0 +1,77 @@
+"""``python -m ppl_vae.manifold``: the data that a plane of the latent space decodes to."""
+
+from __future__ import annotations
+
+import ppl_vae.process  # noqa: F401
+
+# isort: split
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ppl_vae import uses
+from ppl_vae.conditions import condition_rows
+from ppl_vae.errors import InputError
+from ppl_vae.estimator import Accelerator, Compile
+from ppl_vae.using import Done, flattened, opened, use_command
+
+DATA = 500
+"""From which the dimensions that carry most are told."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return use_command(manifold, args, conditions=True)
+
+
+def manifold(
+    folder: str,
+    num_steps: int = 20,
+    dimensions: str | None = None,
+    format: str = "png",
+    accelerator: Accelerator | None = None,
+    compile: Compile | None = None,
+    **conditions: Any,
+) -> Done:
+    """Show the means of x over a grid of two latent dimensions, through the inverse of the normal cdf.
+
+    Args:
+        folder: what ``fit`` wrote.
+        num_steps: points in each direction.
+        dimensions: two latent dimensions, such as z[0],z[3]; by default the two with the largest KL from the prior.
+        format: of the figure: png, svg, pdf, or several, such as png,svg.
+        accelerator: auto takes a GPU if there is one; as in the fit by default.
+        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
+        conditions: arguments of the model that are no data, by name, such as --y 3.
+
+    Returns:
+        Done: ``ppl_vae.uses.Manifold``.
+    """
+    it = opened(folder, format, accelerator, compile)
+    rows = condition_rows(it.vi, it.data, conditions)
+    if len(rows) > 1:
+        raise InputError("a manifold is drawn under one condition: give one value, such as --y 3")
+    asked = {} if "lengths" in conditions else it.some_lengths(1)
+    chosen = None if dimensions is None else re.findall(r"[^,\[\]]+(?:\[[^\]]*\])?", dimensions.replace(" ", ""))
+    found = uses.manifold(it.vi, it.arrays("test", DATA), num_steps=num_steps, dimensions=chosen, **rows[0], **asked)
+    (across, down), (values, values_down) = found.names, found.values
+    shape = next(iter(found.means.values())).shape[:2]
+    figure = it.figure(
+        found.means,
+        "The latent plane: mean of x given z" if down else "The latent line: mean of x given z",
+        lengths=np.full(shape, asked["lengths"][0]) if asked else None,
+        rows=[f"{value:.2g}" for value in values_down] if down else [""],
+        columns=[f"{value:.2g}" for value in values],
+        row_title=down,
+        column_title=across,
+        note=", ".join(f"{name} = {value}" for name, value in rows[0].items()),
+    )
+    fields = {"across": values, "down": values_down, "means": found.means, "names": np.array(found.names)}
+    return Done(found, [], it.write("manifold", flattened(**fields), {"manifold": figure}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

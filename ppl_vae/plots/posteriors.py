@@ -1,0 +1,184 @@
+"""The posteriors of a few data beside the prior, one latent dimension at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from ppl_vae.errors import InputError
+from ppl_vae.plots._common import PALE, blank, fullest, rows, tidy
+from ppl_vae.plots._text import widest
+
+PANELS, DATA, FEW = 12, 6, 20  # dimensions, data, and the values of a discrete latent
+POINTS = 300  # of a density
+COLOURS = ("#222222", "#d55e00", "#0072b2", "#009e73", "#882255", "#56b4e9")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)))
+HIGHEST = 12.0  # times the prior's peak, lest the prior be lost: a density that is higher is cut off
+
+
+def posteriors_beside_prior(
+    draws: ArrayLike,
+    prior: ArrayLike,
+    *,
+    names: Sequence[str] = (),
+    data: Sequence[object] = (),
+    title: str = "Posteriors of a few data, and the prior",
+) -> Figure:
+    """What each of a few data says of each latent dimension: its posterior beside the prior.
+
+    Densities are Gaussian kernel estimates of Silverman's bandwidth, folded at 0 where no draw is negative, and
+    at 1 where none exceeds it either. A dimension of at most 20 whole numbers has bars.
+
+    Args:
+        draws: K draws from the posteriors of n data, ``(K, n, D)``.
+        prior: draws from the prior, ``(M, D)``.
+        names: of the dimensions; ``z[0]``, ``z[1]`` and so on by default.
+        data: what each datum is called; ``datum 0`` and so on by default.
+        title: of the figure.
+
+    Returns:
+        An axes for each of the first 12 dimensions, with the first 6 data. A density more than 12 times as high as the
+        prior's is cut off at the top, and the title says so.
+
+    Raises:
+        InputError: the shapes do not agree, or a dimension that is shown has no finite draws of the prior or of a
+            datum.
+
+    Source:
+        Silverman, Density Estimation for Statistics and Data Analysis (1986), equation 3.31.
+
+    Example:
+        >>> z = np.random.default_rng(0).normal(size=(200, 3, 2))
+        >>> figure = posteriors_beside_prior(z[:, :2] * 0.3 + 1, z[:, 2], data=["a", "b"])
+        >>> [ax.get_xlabel() for ax in figure.axes], [t.get_text() for t in figure.legends[0].get_texts()]
+        (['value of z[0]', 'value of z[1]'], ['prior', 'a', 'b'])
+    """
+    z, reference = np.asarray(draws, dtype=float), rows(prior, "prior")
+    if z.ndim != 3 or z.size == 0 or z.shape[2] != reference.shape[1]:
+        raise InputError(f"draws: expected (K, n, D) with the D of prior {reference.shape}, got {z.shape}")
+    _, count, size = z.shape
+    for name, labels, expected in [("names", names, size), ("data", data, count)]:
+        if len(labels) not in (0, expected):
+            raise InputError(f"{name}: expected {expected}, or none, got {len(labels)}")
+    z, reference = z[:, :DATA, :PANELS], reference[:, :PANELS]
+    dimensions = [str(name) for name in names or [f"z[{d}]" for d in range(size)]]
+    called = [str(name) for name in data or [f"datum {i}" for i in range(count)]]
+
+    shown = z.shape[2]
+    columns = fullest(shown, 4)
+    n_rows = -(-shown // columns)
+    fig = blank(max(5.4, 2.3 * columns + 0.4), max(3.4, 1.75 * n_rows + 1.2))
+    cut = discrete = 0
+    for d in range(shown):
+        ax = tidy(fig.add_subplot(n_rows, columns, d + 1), grid=False)
+        posteriors = [_finite(z[:, i, d], called[i], dimensions[d]) for i in range(z.shape[1])]
+        theirs = _finite(reference[:, d], "the prior", dimensions[d])
+        values = np.unique(np.concatenate([theirs, *posteriors]))
+        whole = len(values) <= FEW and bool((values % 1 == 0).all()) and len(values) < len(theirs)
+        discrete += whole
+        if whole:
+            _bars(ax, posteriors, theirs)
+        else:
+            cut += _densities(ax, posteriors, theirs)
+        ax.set_xlabel(f"value of {dimensions[d]}", fontsize="small")
+        ax.set_ylabel("probability" if whole else "density", fontsize="small")
+        ax.tick_params(labelsize="x-small")
+        ax.xaxis.set_major_locator(MaxNLocator(8 if whole else 4, integer=whole, steps=[1, 2, 5, 10]))
+        ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    which = [f"first {z.shape[1]} of {count} data"] if z.shape[1] < count else []
+    which += [f"first {shown} of {size} dimensions"] if shown < size else []
+    which += [f"cut off at the top: a density in {cut} of {shown} axes"] if cut else []
+    fig.suptitle(title + (f"\n({', '.join(which)})" if which else ""))
+    handles: list[Any] = [Patch(facecolor=PALE, edgecolor="0.55", label="prior")]
+    for name, colour, dash in zip(called[: z.shape[1]], COLOURS, DASHES, strict=False):
+        handles.append(
+            Patch(facecolor=colour, label=name)
+            if discrete == shown
+            else Line2D([], [], color=colour, linestyle=dash, linewidth=1.6, label=name)
+        )
+    wide = widest([*called, "prior"]) + 0.75
+    legend: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 3.2}
+    columns = int(np.clip(fig.get_figwidth() / wide, 1, len(handles)))
+    fig.legend(handles=handles, loc="outside lower center", ncols=columns, **legend)
+    return fig
+
+
+def density(draws: np.ndarray, at: np.ndarray, ends: tuple[float, float] = (-np.inf, np.inf)) -> np.ndarray:
+    """A Gaussian kernel estimate of the density of ``draws`` ``(K,)``, folded at the ends of its support.
+
+    Example:
+        >>> density(np.linspace(0, 1, 1000), np.array([-0.1, 0.0, 0.5]), ends=(0, 1)).round(1).tolist()
+        [0.0, 1.0, 1.0]
+    """
+    first, third = np.quantile(draws, [0.25, 0.75])
+    spread = min(s for s in (float(draws.std()), float(third - first) / 1.34, np.inf) if s > 0)
+    width = 0.9 * spread * len(draws) ** -0.2
+    mirrored = [draws, *(2 * end - draws for end in ends if np.isfinite(end))]
+    apart = (at[:, None] - np.concatenate(mirrored)[None]) / width
+    inside = (at >= ends[0]) & (at <= ends[1])
+    return np.exp(-0.5 * apart**2).sum(1) / (len(draws) * width * np.sqrt(2 * np.pi)) * inside
+
+
+def _finite(values: np.ndarray, whose: str, dimension: str) -> np.ndarray:
+    kept = values[np.isfinite(values)]
+    if not len(kept):
+        raise InputError(f"draws, prior: no finite draw of {whose} at {dimension} (did the fit diverge?)")
+    return kept
+
+
+def _densities(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> bool:
+    """The densities, and whether one is cut off."""
+    every = [prior, *posteriors]
+    ends = np.array([_bulk(values) for values in every])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    margin = 0.05 * (high - low) or 0.5
+    least, most = min(v.min() for v in every), max(v.max() for v in every)
+    support = (0.0 if least >= 0 else -np.inf, 1.0 if least >= 0 and most <= 1 else np.inf)
+    low, high = max(low - margin, support[0]), min(high + margin, support[1])
+    grid = np.linspace(low, high, POINTS)
+    peaks: list[float] = []
+    room = np.inf
+    if np.ptp(prior) > 0:
+        ours = density(prior, grid, support)
+        ax.fill_between(grid, ours, color=PALE, linewidth=0)
+        ax.plot(grid, ours, color="0.55", linewidth=0.8)
+        peaks.append(float(ours.max()))
+        room = HIGHEST * peaks[-1]
+    for values, colour, dash in zip(posteriors, COLOURS, DASHES, strict=False):
+        if np.ptp(values) == 0:
+            ax.axvline(values[0], color=colour, linestyle=dash, linewidth=1.4)
+            continue
+        # Its own points too: a narrow density falls between those of the axis.
+        at = np.union1d(grid, np.clip(np.linspace(*_bulk(values), POINTS // 2), low, high))
+        heights = density(values, at, support)
+        ax.plot(at, heights, color=colour, linestyle=dash, linewidth=1.4)
+        peaks.append(float(heights.max()))
+    top = 1.06 * min(max(peaks, default=1.0), room)
+    ax.set(xlim=(low, high), ylim=(0, top))
+    return max(peaks, default=0.0) > top
+
+
+def _bars(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> None:
+    """For each value, the share of the prior's draws and in front of it those of each datum."""
+    values = np.unique(np.concatenate([prior, *posteriors]))
+    width = 0.8 / len(posteriors)
+    ax.bar(values, [(prior == v).mean() for v in values], 0.94, color=PALE, edgecolor="0.55", linewidth=0.8)
+    for i, (draws, colour) in enumerate(zip(posteriors, COLOURS, strict=False)):
+        places = values - 0.4 + (i + 0.5) * width
+        ax.bar(places, [(draws == v).mean() for v in values], width, color=colour, edgecolor="white", linewidth=0.4)
+    ax.set(xlim=(values[0] - 0.6, values[-1] + 0.6))
+
+
+def _bulk(values: np.ndarray) -> tuple[float, float]:
+    """All but the outermost, however heavy the tails."""
+    low, first, median, third, high = np.quantile(values, [0.002, 0.25, 0.5, 0.75, 0.998])
+    reach = 4 * (third - first) or np.inf
+    return max(low, median - reach), min(high, median + reach)

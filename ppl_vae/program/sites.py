@@ -1,0 +1,257 @@
+"""A program in words: its sites, its parameters, and a drawing of which site depends on which."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import inspect as relations
+
+from ppl_vae.errors import InputError, reason
+from ppl_vae.program.derived_guide import JOINT
+from ppl_vae.program.handlers import is_point_mass
+from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.seeds import seeded
+from ppl_vae.program.traces import Site, sample_sites, support
+
+SERIES = 3
+"""So many sites or more that are alike and numbered, such as z_0, z_1, z_2, are told and drawn as a series."""
+DRAWN = 3
+"""Of a series, so many sites are drawn."""
+
+
+class SiteRow(NamedTuple):
+    """A sample statement, or a series of them that are alike but for a number in their names."""
+
+    name: str
+    """``z``, or of a series ``z_0 ... z_5``."""
+    role: str
+    """``latent``, ``observed``, ``summed out`` (a discrete latent that no guide samples), ``global`` or ``factor``."""
+    distribution: str
+    """In words, such as ``Normal, 10 numbers``."""
+    shape: tuple[int, ...]
+    """Of one datum's value; of a global latent, of its value."""
+    support: str
+    """In words; empty where the distribution does not tell it."""
+    plates: tuple[str, ...]
+    """Around it, the outermost first, those of a fixed size with their size."""
+    names: tuple[str, ...]
+    """Of the sites of the series; one where there is none."""
+
+
+class ModuleRow(NamedTuple):
+    """A module or a parameter of its own, by the name that ``pyro.module`` or ``pyro.param`` gives it."""
+
+    name: str
+    part: str
+    """``model``, ``guide`` or ``model and guide``: who takes it."""
+    num_parameters: int
+
+
+@torch.no_grad()
+def describe_sites(program: Program, batch: Batch) -> list[SiteRow]:
+    """The model's sites in the order in which they are sampled; nothing that is global changes.
+
+    Args:
+        program: the program.
+        batch: some data.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> for row in describe_sites(Program(VAE(data_dim=6, latent_dim=2)), (torch.zeros(3, 6),)):
+        ...     print(row.name, row.role, row.distribution, row.shape, row.support, row.plates, sep="; ")
+        z; latent; Normal, 2 numbers; (2,); real numbers; ('data',)
+        x; observed; Bernoulli, 6 numbers; (6,); 0 or 1; ('data',)
+    """
+    structure, rows = program.structure(batch), []
+    with _as_it_was(program) as model:
+        sites = dict(sample_sites(poutine.trace(model).get_trace(*batch)))
+    for name, site in sites.items():
+        plates = {frame.name: frame for frame in site["cond_indep_stack"]}
+        local, value = structure.data_plate in plates, site["value"]
+        shape = tuple(structure.value(site, 1).shape[2:] if local else value.shape)
+        if site["is_observed"]:
+            role = "observed" if value.numel() else "factor"
+        elif not local:
+            role = "global"
+        else:
+            role = "summed out" if name in structure.summed else "latent"
+        around = tuple(k if k == structure.data_plate else f"{k} of {frame.size}" for k, frame in plates.items())
+        words = "a weight of the draw" if role == "factor" else _distribution(site, shape)
+        rows.append(SiteRow(name, role, words, shape, _support(site), around, (name,)))
+    return _joined(rows)
+
+
+@torch.no_grad()
+def describe_posterior(program: Program, batch: Batch) -> dict[str, str]:
+    """The distributions of the guide's sites in words, by name; those of global latents among them.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> describe_posterior(Program(VAE(data_dim=6, latent_dim=2)), (torch.zeros(3, 6),))
+        {'z': 'Normal'}
+    """
+    found = {} if program.global_posterior is None else dict.fromkeys(program.global_posterior.names, "Normal")
+    if program.guide is not None:
+        program.structure(batch)
+        with seeded(0), program.scope(training=False):
+            sites = dict(sample_sites(poutine.trace(program.guide).get_trace(*batch)))
+        joint = sites.pop(JOINT, None)
+        for name, site in sites.items():
+            part = joint is not None and is_point_mass(site["fn"])
+            found[name] = f"part of a joint {_kind(joint['fn'])}" if joint and part else _kind(site["fn"])
+    return found
+
+
+@torch.no_grad()
+def describe_modules(program: Program, batch: Batch) -> list[ModuleRow]:
+    """What training moves, by module, in the order in which the program takes them.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> describe_modules(Program(VAE(data_dim=6, latent_dim=2, hidden=(8,))), (torch.zeros(3, 6),))
+        [ModuleRow(name='decoder', part='model', num_parameters=78), ModuleRow(name='encoder', part='guide', ...)]
+    """
+    program.structure(batch)
+    parts: dict[str, list[str]] = {}
+    with seeded(0), program.scope(training=False):
+        for part, fn in (("model", program.model), ("guide", program.guide)):
+            for name, site in () if fn is None else poutine.trace(fn).get_trace(*batch).nodes.items():
+                if site["type"] == "param":
+                    parts.setdefault(name, []).append(part)
+        sizes: dict[int, tuple[str, int]] = {}  # a module may be registered twice, under two names
+        for name, tensor in pyro.get_param_store().named_parameters():
+            sizes.setdefault(id(tensor), (name, tensor.numel()))
+    total: dict[str, int] = {}
+    taken: dict[str, list[str]] = {}
+    for name, size in sizes.values():
+        owner = name.partition("$$$")[0]
+        total[owner] = total.get(owner, 0) + size
+        taken.setdefault(owner, []).extend(parts.get(name, []))
+    return [
+        ModuleRow(owner, " and ".join(part for part in ("model", "guide") if part in taken[owner]), size)
+        for owner, size in total.items()
+    ]
+
+
+def render_graph(program: Program, batch: Batch) -> str | None:
+    """The graphical model as SVG, as ``pyro.render_model`` draws it; of a long series of sites the first few.
+
+    Args:
+        program: the program.
+        batch: some data.
+
+    Returns:
+        The text of an ``<svg>`` element; None where the Python package graphviz or its program ``dot`` is missing.
+
+    Raises:
+        InputError: Pyro cannot tell which site depends on which, or ``dot`` fails.
+    """
+    if importlib.util.find_spec("graphviz") is None or shutil.which("dot") is None:
+        return None
+    series = {name: row for row in describe_sites(program, batch) for name in row.names[DRAWN:]}
+    try:
+        with _as_it_was(program) as model:
+            found = relations.get_model_relations(model, tuple(batch), include_deterministic=True)
+        graph = relations.render_graph(relations.generate_graph_specification(_without(found, series)))
+        for attributes in (graph.graph_attr, graph.node_attr):  # they stand before the nodes, as graph.attr would not
+            attributes.update(fontname="Helvetica", fontsize="12")
+        graph.graph_attr["bgcolor"] = "transparent"
+        drawn = graph.pipe(format="svg", encoding="utf-8")
+    except Exception as error:
+        raise InputError(f"the graphical model of {program.name} cannot be drawn ({reason(error)})") from error
+    return drawn[drawn.index("<svg") :].rstrip().replace('fill="gray"', 'fill="lightgray"')  # a name on it is legible
+
+
+@contextmanager
+def _as_it_was(program: Program) -> Iterator[Any]:
+    """The model as its author wrote it, with the latents that all data share, to be run inside the block."""
+    model = program.model if program.global_posterior is None else inspect.getattr_static(program.model, "__wrapped__")
+    with seeded(0), program.scope(training=False):
+        yield model
+
+
+def _without(found: dict[str, Any], left_out: Any) -> dict[str, Any]:
+    """The relations of the sites that are not left out; what ``pyro.deterministic`` computes is not observed."""
+
+    def kept(names: list[str]) -> list[str]:
+        return [name for name in names if name not in left_out]
+
+    observed = [name for name in kept(found["observed"]) if found["sample_dist"][name] != "Deterministic"]
+    answer = {**found, "observed": observed}
+    for key in ("sample_sample", "sample_param"):
+        answer[key] = {name: kept(found[key][name]) for name in kept(list(found[key]))}
+    answer["sample_dist"] = {name: found["sample_dist"][name] for name in answer["sample_sample"]}
+    plates = {plate: kept(names) for plate, names in found["plate_sample"].items()}
+    answer["plate_sample"] = {plate: names for plate, names in plates.items() if names}
+    return answer
+
+
+def _joined(rows: list[SiteRow]) -> list[SiteRow]:
+    """Rows with those that are alike but for a number in their names made one, where the first of them stands."""
+    groups: dict[Any, list[SiteRow]] = {}
+    for row in rows:
+        groups.setdefault((re.sub(r"\d+", "#", row.name), *row[1:-1]), []).append(row)
+    joined = []
+    for group in groups.values():
+        if len(group) < SERIES:
+            joined += group
+        else:
+            name = f"{group[0].name} ... {group[-1].name}"
+            joined.append(group[0]._replace(name=name, names=tuple(row.name for row in group)))
+    order = {row.name: i for i, row in enumerate(rows)}
+    return sorted(joined, key=lambda row: order[row.names[0]])
+
+
+def _distribution(site: Site, shape: tuple[int, ...]) -> str:
+    """A distribution and how many numbers it has, such as ``Bernoulli, 28 x 28 numbers``."""
+    size = " x ".join(map(str, shape)) or "1"
+    values, kind = support(site), _kind(site["fn"])
+    if values is not None and not shape and kind != "Bernoulli":
+        return f"{kind}, one of {len(values)} values"
+    return f"{kind}, {size} number{'' if size == '1' else 's'}"
+
+
+def _kind(fn: Any) -> str:
+    """The name of a distribution, without what only lays it out."""
+    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+        fn = fn.base_dist
+    name = type(fn).__name__
+    if name == "TransformedDistribution":
+        return f"transformed {_kind(fn.base_dist)}"
+    if name == "MixtureSameFamily":
+        return f"mixture of {_kind(fn.component_distribution)}"
+    return name
+
+
+def _support(site: Site) -> str:
+    """A support in words."""
+    try:
+        constraint = site["fn"].support
+    except (NotImplementedError, AttributeError):
+        return ""
+    while hasattr(constraint, "base_constraint"):
+        constraint = constraint.base_constraint
+    name = type(constraint).__name__.strip("_").lower()
+    bounds = [getattr(constraint, side, None) for side in ("lower_bound", "upper_bound")]
+    numbers = [
+        f"{b.flatten()[0].item():g}" if isinstance(b, torch.Tensor) and b.numel() == 1 else f"{b:g}"
+        for b in bounds
+        if isinstance(b, int | float) or (isinstance(b, torch.Tensor) and b.numel() == 1)
+    ]
+    if "integer" in name and len(numbers) == 2:
+        return f"whole numbers from {numbers[0]} to {numbers[1]}"
+    if "interval" in name and len(numbers) == 2:
+        return f"from {numbers[0]} to {numbers[1]}"
+    if "greaterthan" in name and numbers:
+        return f"{'whole numbers' if 'integer' in name else 'numbers'} from {numbers[0]} on"
+    words = {"real": "real numbers", "boolean": "0 or 1", "onehot": "one-hot vectors", "simplex": "probabilities"}
+    return words.get(name, name)

@@ -1,0 +1,82 @@
+"""``python -m ppl_vae.traverse``: one latent dimension at a time."""
+
+from __future__ import annotations
+
+import ppl_vae.process  # noqa: F401
+
+# isort: split
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from ppl_vae import uses
+from ppl_vae.data import Part
+from ppl_vae.estimator import Accelerator, Compile
+from ppl_vae.using import Done, flattened, named_row, opened, use_command
+
+DATA = 500
+"""Over which a dimension's KL from the prior is averaged."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return use_command(traverse, args)
+
+
+def traverse(
+    folder: str,
+    part: Part = "test",
+    row: int | None = None,
+    num_dimensions: int = 8,
+    num_steps: int = 9,
+    width: float = 2.5,
+    format: str = "png",
+    accelerator: Accelerator | None = None,
+    compile: Compile | None = None,
+) -> Done:
+    """Show the means of x where one latent dimension moves and the others stay at a datum's posterior mean.
+
+    Args:
+        folder: what ``fit`` wrote.
+        part: the part of the run's data.
+        row: of the datum; by default one drawn at random with the run's seed.
+        num_dimensions: those with the largest KL from the prior.
+        num_steps: points of each.
+        width: how far a dimension moves, in standard deviations of the prior.
+        format: of the figure: png, svg, pdf, or several, such as png,svg.
+        accelerator: auto takes a GPU if there is one; as in the fit by default.
+        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
+
+    Returns:
+        Done: ``ppl_vae.uses.Traversal``.
+    """
+    it = opened(folder, format, accelerator, compile)
+    one, others = it.arrays(part, 1, [] if row is None else [row]), it.arrays(part, DATA)
+    together = {name: np.concatenate([array, others[name]]) for name, array in one.items()}
+    found = uses.traverse(it.vi, together, num_dimensions=num_dimensions, num_steps=num_steps, width=width)
+    lengths = it.lengths(one, (1, 1))
+    figure = it.figure(
+        {name: mean[:, :, 0] for name, mean in found.means.items()},
+        f"One latent dimension at a time, around {named_row(one, 0)}: mean of x given z",
+        lengths=None if lengths is None else np.full(found.values.shape, lengths[0, 0]),
+        rows=[f"{name}: {kl:.2g} nats" for name, kl in zip(found.names, found.divergence, strict=True)],
+        columns=_labels(found.values),
+        row_title="dimension: KL from the prior",
+        column_title="value of the dimension",
+    )
+    lines = [f"KL from the prior, nats per datum, over {len(others['_row'])} data:"]
+    lines += [f"  {name:<12} {kl:.3f}" for name, kl in zip(found.names, found.divergence, strict=True)]
+    fields = {**found._asdict(), "names": np.array(found.names), "row": one["_row"]}
+    return Done(found, lines, it.write("traverse", flattened(**fields), {"traverse": figure}))
+
+
+def _labels(values: np.ndarray) -> list[str]:
+    """Of the columns, where all dimensions take the same values; else their numbers."""
+    if np.allclose(values, values[0], atol=1e-3, equal_nan=True):
+        return [f"{value:.2g}" for value in values[0]]
+    return [str(step + 1) for step in range(values.shape[1])]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
