@@ -10,7 +10,7 @@ PEERS_READY := $(PEERS)/.ready
 # As the commands do: see ppl_vae/process.py.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: fit test lint slow bench clean
+.PHONY: fit test lint slow examples bench clean
 
 fit: $(READY)
 	$(BIN)/python -m ppl_vae.fit --guide amortized --overwrite
@@ -27,6 +27,9 @@ lint: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+examples: $(READY)
+	$(BIN)/python examples/run_all.py
 
 bench: $(READY) $(PEERS_READY)
 	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python

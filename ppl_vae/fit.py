@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from ppl_vae.cli import Parser, command, underscored
-from ppl_vae.data import Dataset, load_dataset
+from ppl_vae.data import DATASETS, Dataset, load_dataset
 from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.figures import write_figures, write_posterior_draws
@@ -232,7 +232,8 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
     """What ``config.yaml`` holds: enough to repeat the run with ``--config``, from any folder."""
     data = dict(options.data)
     for name in ("data", "data_root"):
-        if data[name] is not None and Path(data[name]).expanduser().exists():
+        named = name == "data" and str(data[name]) in DATASETS  # whatever else of that name lies in the folder
+        if data[name] is not None and not named and Path(data[name]).expanduser().exists():
             data[name] = str(Path(data[name]).expanduser().resolve())
     path, name = file_and_class(options.model)
     spec = options.model if path is None else f"{path}:{name}".rstrip(":")

@@ -63,7 +63,11 @@ def generate(
     drawn = [uses.generate(it.vi, number, **row, **asked) for row in rows]
     columns = number if len(rows) > 1 else int(np.ceil(np.sqrt(number)))
     labels = [", ".join(f"{name} = {value}" for name, value in row.items()) for row in rows]
-    options = {"rows": labels} if len(rows) > 1 else {"note": labels[0]}
+    others = [name for name in it.vi.conditions if name in it.vi.arguments_ and name not in {*rows[0], *asked}]
+    notes = [f"{name} as in the first data" for name in others]
+    options: dict[str, Any] = {"note": "; ".join([*notes, *(labels[:1] if len(rows) == 1 and labels[0] else [])])}
+    if len(rows) > 1:
+        options["rows"] = labels
     lengths = np.tile(asked["lengths"], len(rows)) if asked else None
     figures = {}
     for kind in kinds:

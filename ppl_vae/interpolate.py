@@ -65,7 +65,7 @@ def interpolate(
         f"From one datum to another along the {how}: mean of x given z",
         lengths=it.lengths(sides[0], (half, num_steps)),
         rows=[f"{named_row(sides[0], i)} to {named_row(sides[1], i)}" for i in range(half)],
-        columns=[f"{weight:.2g}" for weight in found.weights],
+        columns=found.weights.tolist(),
         column_title="share of the way",
     )
     fields = {**found._asdict(), "start": sides[0]["_row"], "end": sides[1]["_row"]}

@@ -16,10 +16,13 @@ from ppl_vae import uses
 from ppl_vae.conditions import condition_rows
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import Accelerator, Compile
+from ppl_vae.plots import number
 from ppl_vae.using import Done, flattened, opened, use_command
 
 DATA = 500
 """From which the dimensions that carry most are told."""
+PICTURES, NUMBERS = 20, 5
+"""Points in each direction."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -29,7 +32,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def manifold(
     folder: str,
-    num_steps: int = 20,
+    num_steps: int | None = None,
     dimensions: str | None = None,
     format: str = "png",
     accelerator: Accelerator | None = None,
@@ -40,7 +43,7 @@ def manifold(
 
     Args:
         folder: what ``fit`` wrote.
-        num_steps: points in each direction.
+        num_steps: points in each direction; by default 20, or 5 where data are no pictures.
         dimensions: two latent dimensions, such as z[0],z[3]; by default the two with the largest KL from the prior.
         format: of the figure: png, svg, pdf, or several, such as png,svg.
         accelerator: auto takes a GPU if there is one; as in the fit by default.
@@ -56,15 +59,16 @@ def manifold(
         raise InputError("a manifold is drawn under one condition: give one value, such as --y 3")
     asked = {} if "lengths" in conditions else it.some_lengths(1)
     chosen = None if dimensions is None else re.findall(r"[^,\[\]]+(?:\[[^\]]*\])?", dimensions.replace(" ", ""))
-    found = uses.manifold(it.vi, it.arrays("test", DATA), num_steps=num_steps, dimensions=chosen, **rows[0], **asked)
+    steps = num_steps or (PICTURES if it.pictures else NUMBERS)
+    found = uses.manifold(it.vi, it.arrays("test", DATA), num_steps=steps, dimensions=chosen, **rows[0], **asked)
     (across, down), (values, values_down) = found.names, found.values
     shape = next(iter(found.means.values())).shape[:2]
     figure = it.figure(
         found.means,
         "The latent plane: mean of x given z" if down else "The latent line: mean of x given z",
         lengths=np.full(shape, asked["lengths"][0]) if asked else None,
-        rows=[f"{value:.2g}" for value in values_down] if down else [""],
-        columns=[f"{value:.2g}" for value in values],
+        rows=[number(value, ".2g") for value in values_down] if down else [""],
+        columns=[number(value, ".2g") for value in values],
         row_title=down,
         column_title=across,
         note=", ".join(f"{name} = {value}" for name, value in rows[0].items()),

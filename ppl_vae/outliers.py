@@ -13,9 +13,10 @@ import numpy as np
 from ppl_vae import uses
 from ppl_vae.data import Part
 from ppl_vae.estimator import Accelerator, Compile
+from ppl_vae.plots import number
 from ppl_vae.using import Done, flattened, named_row, opened, use_command
 
-SHOWN = 10
+SHOWN = 8
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -54,11 +55,10 @@ def outliers(
     made = uses.reconstruct(it.vi, least, num_draws=1)
     figure = it.figure(
         {name: np.stack([data, made.mean[name]], 1) for name, data in made.data.items()},
-        f"The {len(worst)} least likely of {len(found.order)} data",
+        f"The {len(worst)} least likely of {len(found.order)} data, and their log evidence",
         lengths=it.lengths(least, (len(worst), 2)),
-        rows=[f"{named_row(least, i)}: {found.log_evidence[row]:.1f} nats" for i, row in enumerate(worst)],
+        rows=[f"{named_row(least, i)}\n{number(found.log_evidence[row], '.1f')} nats" for i, row in enumerate(worst)],
         columns=["datum", "reconstruction"],
-        row_title="log evidence",
     )
     lines = [f"{part}, {len(found.order)} data by {found.estimator}, the least likely first"]
     lines += ["   row  log evidence, nats  Monte Carlo error  doubtful"]

@@ -62,8 +62,8 @@ def traverse(
         lengths=None if lengths is None else np.full(found.values.shape, lengths[0, 0]),
         rows=[f"{name}: {kl:.2g} nats" for name, kl in zip(found.names, found.divergence, strict=True)],
         columns=_labels(found.values),
-        row_title="dimension: KL from the prior",
-        column_title="value of the dimension",
+        row_title="dimension, KL",
+        column_title="its value",
     )
     lines = [f"KL from the prior, nats per datum, over {len(others['_row'])} data:"]
     lines += [f"  {name:<12} {kl:.3f}" for name, kl in zip(found.names, found.divergence, strict=True)]
@@ -71,11 +71,11 @@ def traverse(
     return Done(found, lines, it.write("traverse", flattened(**fields), {"traverse": figure}))
 
 
-def _labels(values: np.ndarray) -> list[str]:
+def _labels(values: np.ndarray) -> list[float] | list[int]:
     """Of the columns, where all dimensions take the same values; else their numbers."""
     if np.allclose(values, values[0], atol=1e-3, equal_nan=True):
-        return [f"{value:.2g}" for value in values[0]]
-    return [str(step + 1) for step in range(values.shape[1])]
+        return values[0].tolist()
+    return list(range(1, 1 + values.shape[1]))
 
 
 if __name__ == "__main__":

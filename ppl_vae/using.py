@@ -85,6 +85,11 @@ class Opened(NamedTuple):
             return None
         return np.broadcast_to(np.asarray(arrays["lengths"]).reshape(-1, 1), shape)
 
+    @property
+    def pictures(self) -> bool:
+        """Whether data are images or sequences, and not numbers in a table."""
+        return self.data.image_shape is not None or "lengths" in self.vi.arguments_
+
     def some_lengths(self, number: int) -> dict[str, np.ndarray]:
         """Lengths for so many sequences that are drawn, of test data over and over; nothing for other programs."""
         if "lengths" not in self.vi.arguments_:

@@ -536,3 +536,29 @@ def bare(module: nn.Module) -> nn.Module:
 
 def _centred(x: Tensor, covariance: Tensor) -> Tensor:
     return dist.MultivariateNormal(torch.zeros_like(x), covariance).log_prob(x)
+
+
+class Unusual(nn.Module):
+    """Site names that are no identifiers, an inner plate, two observed sites, a positive latent, no site called x or z."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.5, -1.0, 2.0, 0.1]))
+        self.encoder = nn.Linear(12, 4)
+
+    def model(self, grid: Tensor, count: Tensor) -> None:
+        pyro.param("weight", self.weight)
+        with pyro.plate("rows", len(grid), dim=-2):
+            a = pyro.sample("first latent", dist.Normal(grid.new_zeros(2), 1.0).to_event(1))
+            with pyro.plate("parts", 3, dim=-1):
+                s = pyro.sample("s/σ", dist.LogNormal(0.5 * a.mean(-1), 0.5))
+                pyro.sample("obs.grid", dist.Normal(s[..., None] * self.weight, 0.5).to_event(1), obs=grid)
+            pyro.sample("n", dist.Poisson(a[..., 0].exp()), obs=count[:, None])
+
+    def guide(self, grid: Tensor, count: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("rows", len(grid), dim=-2):
+            out = self.encoder(grid.flatten(1))[:, None]
+            pyro.sample("first latent", dist.Normal(out[..., :2], out[..., 2:].exp()).to_event(1))
+            with pyro.plate("parts", 3, dim=-1):
+                pyro.sample("s/σ", dist.LogNormal(0.1 * grid.mean(-1), 0.6))

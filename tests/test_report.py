@@ -23,7 +23,7 @@ from ppl_vae import evaluate, fit, gap, report
 from ppl_vae.__main__ import VERBS
 from ppl_vae.estimator import describe, load
 from ppl_vae.program import sites as described
-from ppl_vae.report_tables import MISSING
+from ppl_vae.report.tables import MISSING
 from ppl_vae.runs import Run
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}

@@ -6,6 +6,7 @@ Nothing here uses pyplot or changes ``rcParams``: a figure belongs to its caller
 
 from __future__ import annotations
 
+from ppl_vae.plots._common import number
 from ppl_vae.plots.bound import bound_over_samples
 from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
 from ppl_vae.plots.gap import gaps
@@ -24,6 +25,7 @@ __all__ = [
     "elbo_over_epochs",
     "gaps",
     "latent_space",
+    "number",
     "pareto_k_histogram",
     "posteriors_beside_prior",
     "prior_samples",

@@ -92,8 +92,11 @@ def _table_of_cells(sheet: Sheet) -> Table:
 def _table_of_data(sheet: Sheet) -> Table:
     """A line for each datum."""
     lines, size = lines_of(sheet), sheet.cells.shape[2]
-    left_out = [first(LINES, len(lines), "data"), first(VALUES, size, "values")]
-    lines = lines[:LINES]
+    cut = first(LINES, len(lines), "data")
+    if cut and (whole := [line for line in lines[:LINES] if line.row < lines[LINES].row]):  # rows are not torn apart
+        cut = first(whole[-1].row + 1, len(sheet.cells), "rows")
+        lines = whole
+    left_out, lines = [cut, first(VALUES, size, "values")], lines[:LINES]
     before, titles = _before(sheet, lines)
     values = np.array([sheet.cells[line.row, line.column, :VALUES] for line in lines])
     return Table(

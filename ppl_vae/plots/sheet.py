@@ -36,9 +36,9 @@ def sheet(
     """Data in R rows and C columns, all on one scale.
 
     Images and sequences are drawn as such. Data of one value are a table of the sheet's own rows and columns, or a
-    grid of colours where it is large. Data of 2 to 40 values are a table with a line for each datum (at most 30) and
-    a column for each value (at most 12); longer data are strips of colour, one below the other. What is left out
-    is said in the title.
+    grid of colours where it is large. Data of 2 to 40 values are a table with a line for each datum and a column for
+    each value: at most 12 values, and at most 30 lines, in whole rows of the sheet if one has no more. Longer data are
+    strips of colour, one below the other. What is left out is said in the title.
 
     Args:
         cells: ``(R, C, ...)``; NaN is a missing value. A datum that is NaN altogether is left out where it ends its

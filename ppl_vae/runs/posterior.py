@@ -35,6 +35,10 @@ def write_posterior(
         >>> dict(arviz.from_netcdf(path).posterior.sizes)
         {'chain': 1, 'draw': 5, 'datum': 3, 'z_dim_0': 2}
     """
+    posterior, posterior_predictive, observed_data = (
+        {name.replace("/", "_"): array for name, array in group.items()}  # HDF5 takes "/" for a folder
+        for group in (posterior, posterior_predictive, observed_data)
+    )
     dims = {
         name: ["datum", *(f"{name}_dim_{i}" for i in range(array.ndim - 1))]
         for name, array in {**{k: v[0] for k, v in posterior.items()}, **observed_data}.items()

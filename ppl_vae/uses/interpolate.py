@@ -32,8 +32,9 @@ def interpolate(
 
     .. math::
         z_t = (1 - t)\, a + t\, b \qquad\text{or}\qquad
-        z_t = \frac{\sin((1 - t)\,\omega)}{\sin\omega}\, a + \frac{\sin(t\,\omega)}{\sin\omega}\, b, \quad
-        \cos\omega = \frac{a^\top b}{\|a\| \|b\|}
+        z_t = r_t \Bigl( \frac{\sin((1 - t)\,\omega)}{\sin\omega} \frac{a}{\|a\|}
+        + \frac{\sin(t\,\omega)}{\sin\omega} \frac{b}{\|b\|} \Bigr), \quad
+        r_t = (1 - t) \|a\| + t \|b\|, \quad \cos\omega = \frac{a^\top b}{\|a\| \|b\|}
 
     The line is in unconstrained space. The great circle, about the prior's mean and in units of its standard deviation,
     stays at the distance from it where a Gaussian prior of many dimensions has its mass, while the line passes near the
@@ -41,7 +42,7 @@ def interpolate(
     Conditions, such as labels, are those of the start.
 
     Source: Shoemake, Animating Rotation with Quaternion Curves (1985), section 3.3; White, Sampling Generative Networks
-    (2016), section 2.
+    (2016), section 2, there of ends at one distance.
 
     Args:
         vi: a fitted program.
@@ -95,13 +96,15 @@ def great_circle(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         tensor([[1.0000, 0.0000],
                 [0.7071, 0.7071]])
     """
-    length = (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)).clamp(min=torch.finfo(a.dtype).tiny)
-    angle = ((a * b).sum(-1, keepdim=True) / length).clamp(-1, 1).arccos()
+    tiny = torch.finfo(a.dtype).tiny
+    radius_a, radius_b = (side.norm(dim=-1, keepdim=True).clamp(min=tiny) for side in (a, b))
+    one, other = a / radius_a, b / radius_b
+    angle = (one * other).sum(-1, keepdim=True).clamp(-1, 1).arccos()
     sine = angle.sin()
     straight = sine < 1e-3
     sine = torch.where(straight, 1.0, sine)
-    circle = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / sine
-    return torch.where(straight, (1 - t) * a + t * b, circle)
+    circle = (((1 - t) * angle).sin() * one + (t * angle).sin() * other) / sine
+    return torch.where(straight, (1 - t) * a + t * b, ((1 - t) * radius_a + t * radius_b) * circle)
 
 
 def _along(share: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -68,6 +68,9 @@ def manifold(
     """
     if num_steps < 1:
         raise InputError(f"num_steps is {num_steps}: expected 1 or more")
+    for name in conditions.keys() - set(vi.arguments_):
+        free = [each for each in vi.conditions if each in vi.arguments_]
+        raise InputError(f"a manifold is no place for the condition {name!r}; {nearest(name, free)}")
     batch = vi.conditioned(1, conditions)
     there, loc, scale = coordinates(vi, batch)
     if dimensions is None:

@@ -246,7 +246,7 @@ class TestNumbers:
 
     def test_what_is_left_out_is_said(self):
         figure = FIGURES["long table"]()
-        assert figure.get_suptitle().replace("\n", " ") == "t (first 30 of 80 data, first 12 of 30 values)"
+        assert figure.get_suptitle().replace("\n", " ") == "t (first 15 of 40 rows, first 12 of 30 values)"
         lines = table(figure)
         assert lines[0][-1] == "value 11"
         assert [line[0] for line in lines[1:31]] == [str(i // 2) if i % 2 == 0 else "" for i in range(30)]

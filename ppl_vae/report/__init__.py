@@ -5,14 +5,13 @@ from __future__ import annotations
 import ppl_vae.process  # noqa: F401
 
 # isort: split
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ppl_vae.cli import Parser, command
-from ppl_vae.report_content import gather
+from ppl_vae.report.content import gather
 from ppl_vae.runs import Run
 from ppl_vae.runs.files import write_whole
 
@@ -54,7 +53,7 @@ def report(folder: str) -> Path:
 def page(run: Run) -> str:
     """The page of a run; whatever is not part of the template is escaped."""
     environment = Environment(
-        loader=PackageLoader("ppl_vae"),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -62,7 +61,3 @@ def page(run: Run) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template(TEMPLATE).render(gather(run))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,7 +19,7 @@ import yaml
 from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator import Description, GapSettings, Settings, VariationalInference, describe, evaluation_of, load
 from ppl_vae.plots import elbo_over_epochs
-from ppl_vae.report_tables import (
+from ppl_vae.report.tables import (
     MISSING,
     at_the_end_of_fit,
     dimensions,
@@ -71,7 +71,17 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     "worst": ("quality", "The data that are explained worst", "Those with the lowest log evidence, and their means."),
     "gap": ("gap", "The gaps of inference", "What amortization and the posterior's family cost, datum by datum."),
     "latents": ("latents", "The latent space", "Posterior means, coloured by label where there are labels."),
-    "posteriors": ("latents", "Posteriors of some data", "The posterior of each dimension beside the prior."),
+    "latent_space": (
+        "latents",
+        "Data in the latent space",
+        "Posterior means, coloured by label where there are labels.",
+    ),
+    "latent_posteriors": ("latents", "Posteriors of some data", "The posterior of each dimension beside the prior."),
+    "latent_aggregated": (
+        "latents",
+        "The aggregated posterior",
+        "One draw for each datum, beside draws from the prior; the largest KL first.",
+    ),
     "divergence": (
         "latents",
         "Divergence of each latent dimension",

@@ -1,0 +1,75 @@
+r"""Melodies by a hidden Markov model and by a deep Markov model: what is a state?
+
+Both have a chain of hidden states, of which each sounds the keys of one step, p(x_t | s_t). An HMM has one of 12
+discrete states at a time, sums them out and has log p(x) exactly (Rabiner, A Tutorial on Hidden Markov Models, 1989).
+A deep Markov model has a Gaussian vector that moves by a network, and its guide is an RNN (Krishnan, Shalit and Sontag,
+Structured Inference Networks for Nonlinear State Space Models, 2017). The melodies here are made up: a progression of
+four chords and a voice that walks over their notes. --data jsb_chorales.npz takes Bach's, or any file of sequences.
+"""
+
+import _show
+import numpy as np
+import torch
+
+from ppl_vae import VariationalInference
+from ppl_vae.data import load_dataset
+from ppl_vae.models.deep_markov_model import DeepMarkovModel
+from ppl_vae.models.hmm import HMM
+
+STEPS, KEYS = 16, 24
+CHORDS = ((0, 4, 7), (9, 0, 4), (5, 9, 0), (7, 11, 2))  # C, a, F, G
+
+
+def melodies(rng, count):
+    """Rolls ``(count, steps, keys)``: the notes of a chord below, one of its notes above, moving to a near one."""
+    x = np.zeros((count, STEPS, KEYS), dtype="float32")
+    for roll in x:
+        voice, begin, pace = rng.integers(12, KEYS), rng.integers(4), rng.choice((2, 3))
+        for t in range(STEPS):
+            chord = CHORDS[(begin + t // pace) % 4]
+            near = [key for key in range(12, KEYS) if key % 12 in chord]
+            voice = min(near, key=lambda key: abs(key - voice - rng.normal(0, 2)))
+            roll[t, [*chord, voice]] = 1
+    return x
+
+
+options = _show.options(data="an .npz of sequences x (N, T, D) of bits, and lengths, in place of made-up melodies")
+if options.data:
+    data = load_dataset(options.data)
+    train, valid, test = (
+        {name: part[name] for name in ("x", "lengths")} for part in (data.train, data.valid, data.test)
+    )
+else:
+    rng = np.random.default_rng(0)
+    train, valid, test = ({"x": melodies(rng, n), "lengths": np.full(n, STEPS)} for n in (300, 50, 100))
+keys, lengths = train["x"].shape[2], test["lengths"][:6]
+hmm, dmm = HMM(features=keys, num_states=12), DeepMarkovModel(keys, latent_dim=16, emission=64, transition=64, rnn=64)
+programs = {  # a name, a program, how it is fitted
+    "hidden Markov model": (hmm, {"learning_rate": 0.15, "max_epochs": 30}),
+    "deep Markov model": (dmm, {"learning_rate": 0.02, "max_epochs": 50, "kl_warmup_epochs": 25}),
+}
+
+
+def rolls(x):
+    """Sequences ``(N, T, D)`` as images with the highest key on top."""
+    return np.asarray(x)[:, :, ::-1].swapaxes(1, 2)
+
+
+figure, (seen, *drawn) = _show.panels("Melodies: a chord, and a voice above it", 3, 1, size=(6.6, 1.9))
+_show.mosaic(seen, rolls(test["x"][:6]), 6)
+seen.set(title=f"the data: {keys} keys, time from left to right")
+for (name, (program, settings)), ax in zip(programs.items(), drawn, strict=True):
+    torch.manual_seed(0)
+    vi = VariationalInference(program, batch_size=50, clip_norm=10, patience=None, **settings).fit(
+        train, validation=valid
+    )
+    found = vi.evaluate(test, num_samples=100)
+    per_step = len(test["x"]) / test["lengths"].sum()
+    by = "exact" if "exact" in found.rows else "iwae"
+    nats, error = (value * per_step for value in (found.rows[by].log_evidence, found.rows[by].se))
+    x = vi.sample(len(lengths), lengths=lengths)
+    x = np.stack(list(x.values()), 1) if isinstance(x, dict) else x  # the HMM has a site for each step
+    _show.mosaic(ax, rolls(x), 6)
+    ax.set(title=f"drawn from the {name}, log evidence {nats:.2f} nats a step ({by})")
+    print(f"{name}: log evidence of the test part {nats:.3f} +- {error:.3f} nats a step ({by})")
+_show.save(figure, options.output)
