@@ -31,14 +31,16 @@ from ppl_vae.inference import (
     per_sample_steps,
     semi_amortized_steps,
 )
+from ppl_vae.inference.per_sample import unless_worse
 from ppl_vae.program import Batch, DerivedGuide, LatentSpace, Program, with_lambda, without_guide
 
 LAMBDA = "_lambda"
 """The array of variational parameters, where they are data."""
 NUMBER = "_number"
 """The array of the rows' numbers, where a method remembers them."""
-FROM_PRIOR, FROM_TABLE, FROM_ENCODER = 0.3, 0.05, 0.02
-"""Learning rates of the steps in lambda: the nearer it starts to its optimum, the smaller."""
+FROM_PRIOR, FROM_AFAR, FROM_TABLE, FROM_ENCODER = 0.3, 0.1, 0.05, 0.02
+"""Learning rates of the steps in lambda: the nearer it starts to its optimum, the smaller; of an encoder that has
+overfitted, a datum may be far."""
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,9 @@ class PerSample(_Local):
     def infer(self, batch: Batch) -> Batch:
         """See ``Inference``."""
         local = self.options.steps(self.options.inference_steps, FROM_PRIOR)
-        rows = infer(self.space, self.family, batch, at_prior(self.space, self.family, batch), local, self.compiler)
-        return (*batch, rows.lam)
+        start = at_prior(self.space, self.family, batch)
+        found = infer(self.space, self.family, batch, start, local, self.compiler)
+        return (*batch, unless_worse(self.space, self.family, batch, start, found).lam)
 
     def validate(self, batch: Batch, epoch: int) -> Batch:
         """See ``Inference``."""
@@ -280,10 +283,14 @@ class SemiAmortized(_Local):
 
     def infer(self, batch: Batch) -> Batch:
         """See ``Inference``."""
+        return (*batch, self._refined(batch)[1].lam)
+
+    def _refined(self, batch: Batch) -> tuple[Rows, Rows]:
+        """Where lambda starts, and where it has come to."""
         with torch.no_grad(), self.program.scope(training=False):
             start = Rows.at(self.encode(batch))
         local = self.options.steps(self.options.local_steps, FROM_ENCODER)
-        return (*batch, infer(self.space, self.family, batch, start, local, self.compiler).lam)
+        return start, infer(self.space, self.family, batch, start, local, self.compiler)
 
     def validate(self, batch: Batch, epoch: int) -> Batch:
         """See ``Inference``."""
@@ -305,6 +312,14 @@ class SemiAmortized(_Local):
             compiler=self.compiler,
             clip_norm=self.options.clip_norm,
         )
+
+
+class FromEncoder(SemiAmortized):
+    """lambda goes on from f(x; phi) as far as it can; where a datum is not better off, it stays."""
+
+    def infer(self, batch: Batch) -> Batch:
+        """See ``Inference``."""
+        return (*batch, unless_worse(self.space, self.family, batch, *self._refined(batch)).lam)
 
 
 def encoded(program: Program, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
@@ -335,8 +350,8 @@ def random_latents(program: Program, template: Batch) -> set[str]:
 
 def proposal(program: Program, template: Batch, local: Local, family: FamilyName) -> Inference:
     """Lambda of every datum for importance sampling, from the guide's posterior on where there is a guide."""
-    local = replace(local, family=family, local_steps=local.inference_steps, local_learning_rate=FROM_PRIOR)
-    local = replace(local, gradient="reparam")
+    local = replace(local, family=family, gradient="reparam")
     if program.guide is None:
-        return PerSample(program, template, local)
-    return SemiAmortized(program, template, local)
+        return PerSample(program, template, replace(local, local_learning_rate=FROM_PRIOR))
+    local = replace(local, local_steps=local.inference_steps, local_learning_rate=FROM_AFAR)
+    return FromEncoder(program, template, local)

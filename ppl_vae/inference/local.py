@@ -24,6 +24,8 @@ CALM = 2
 """Windows without that, after which it has converged."""
 LAST = 0.01
 """Share of the learning rate at which a schedule ends."""
+STEADY = 0.75
+"""The largest rate of what is not a location or a scale, as a multiple of the root of the draws over the latents."""
 
 
 class Rows(NamedTuple):
@@ -86,7 +88,8 @@ def refine(
         u_{ik} = T(\epsilon_k; \lambda_i)
 
     Adam is row-wise: each datum has its own moments and its own number of steps, and the learning rate falls with a
-    cosine over ``num_steps``. A datum has converged, and does not move any more, where in two windows of 25 steps
+    cosine over ``num_steps``; of what is not a location or a scale, it is limited, see ``_rates``. A datum has
+    converged, and does not move any more, where in two windows of 25 steps
     :math:`|\sum_t g_t \cdot (\lambda_t - \lambda_{t-1})|`, to first order what the steps have gained, is below the
     tolerance; where the gradient is noisy, that needs a small learning rate too. The noise is the same for all data, so
     that the answer for a datum does not depend on which others are in the batch.
@@ -135,8 +138,7 @@ def refine(
         noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
         first = _scored(log_joint, family, moving, rows.lam, noise).log_weight.mean(0)
         moving = moving._replace(average=DecayingAverage(first[:, None]).value)
-    rates = learning_rate * torch.tensor([cosine(step, num_steps) for step in range(num_steps)], dtype=torch.double)
-    rates = (rates[:, None] * family.pace).to(rows.lam)
+    rates = _rates(family, num_steps, learning_rate, num_particles).to(rows.lam)
     for step in range(num_steps):
         noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
         if gradient == "score-function":
@@ -191,6 +193,21 @@ def cosine(step: int, num_steps: int) -> float:
         (1.0, 0.5, 0.01)
     """
     return max(LAST, (1 + math.cos(math.pi * step / num_steps)) / 2)
+
+
+def _rates(family: Family, num_steps: int, learning_rate: float, num_particles: int) -> Tensor:
+    r"""Of each step and number of lambda, ``(num_steps, P)``; of those beyond locations and scales, not too large.
+
+    The gradient in the covariance's factor L is, of K draws, a matrix of rank K: in a row's D numbers, the direction is
+    :math:`\sqrt{K / D}` of the noise, and Adam makes steps of a length :math:`\rho` of both. They balance where each
+    number is off by about :math:`\rho \sqrt{D / K} / 2`, the row by :math:`\rho D / (2 \sqrt K)`. Rows that are off by
+    a multiple of the diagonal make the inverse of L grow exponentially in D, and with it the score and its noise: the
+    datum runs away. On binary images, some do where :math:`\rho D / \sqrt K` is about one, all where it is two.
+    """
+    schedule = torch.tensor([cosine(step, num_steps) for step in range(num_steps)], dtype=torch.double)
+    rates = learning_rate * schedule[:, None] * family.pace
+    rates[:, 2 * family.size :].clamp_(max=STEADY * math.sqrt(num_particles) / family.size)
+    return rates
 
 
 @torch.enable_grad()
