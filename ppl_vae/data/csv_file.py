@@ -64,13 +64,13 @@ def _table(path: Path, num_before: int, num_names: int, holes: bool) -> np.ndarr
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(_first_fault(path, num_before) or f"cannot read {path}: {error}") from error
+        raise InputError(_first_fault(path, num_before, holes) or f"cannot read {path}: {error}") from error
     if num_names not in (0, table.shape[1]):
         raise InputError(f"{path} has {num_names} names and {table.shape[1]} columns: complete the first line")
     return table
 
 
-def _first_fault(path: Path, num_before: int) -> str | None:
+def _first_fault(path: Path, num_before: int, holes: bool) -> str | None:
     """Where the table breaks; NumPy's own message does not count the lines of the file."""
     width = None
     with path.open(newline="", encoding="utf-8-sig") as file:
@@ -82,7 +82,7 @@ def _first_fault(path: Path, num_before: int) -> str | None:
             if len(row) != width:
                 return f"{path} line {reader.line_num} has {len(row)} values, the first row {width}: complete it"
             for column, field in enumerate(row, start=1):
-                if not _is_number(field):
+                if not _is_number(field) and (field.strip() or not holes):
                     where = f"{path} line {reader.line_num}, column {column}"
                     return f"{where}: {field[:40]!r} is no number: fill it in or remove the row"
     return None

@@ -119,7 +119,7 @@ def gaussian_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
     z, prior = draws.double(), prior_draws.double()
     if not z.shape[-1]:
         return z.new_zeros(0)
-    tiny = torch.finfo(torch.double).tiny
+    tiny = torch.finfo(torch.double).tiny ** 0.5
     scale, base = z.std(0).clamp(min=tiny), prior.std(0).clamp(min=tiny)
     squares = scale.square() + (z.mean(0) - prior.mean(0)).square()
     return (base.log() - scale.log() + squares / (2 * base.square()) - 0.5).mean(0)

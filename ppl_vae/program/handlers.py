@@ -173,9 +173,33 @@ def posterior_of_discrete(
     fn: Callable[..., Any], names: Collection[str], first_available_dim: int, batch: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
     """Draws of discrete latents from their posterior, given everything else in a run of ``fn``."""
-    sampled = infer_discrete(_AsObserved()(_marked(fn, names)), first_available_dim=first_available_dim)
+    by_index = _ByIndex(names)
+    sampled = infer_discrete(_AsObserved()(_marked(by_index(fn), names)), first_available_dim=first_available_dim)
     trace = poutine.trace(sampled).get_trace(*batch)
-    return {name: trace.nodes[name]["value"] for name in names}
+    return {name: by_index.of(name, trace.nodes[name]["value"]) for name in names}
+
+
+class _ByIndex(Messenger):
+    """Discrete latents whose values are vectors are drawn by their index: ``infer_discrete`` knows no vectors."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self.names = names
+        self.values: dict[str, Tensor] = {}
+
+    def of(self, name: str, value: Tensor) -> Tensor:
+        return self.values[name][value] if name in self.values else value
+
+    def _pyro_sample(self, msg: Any) -> None:
+        fn = msg["fn"]
+        if msg["name"] in self.names and fn.event_dim:
+            values = fn.enumerate_support(expand=False)
+            msg["fn"] = dist.Categorical(logits=fn.log_prob(values).movedim(0, -1))
+            self.values[msg["name"]] = values.reshape(len(values), *fn.event_shape)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] in self.names:
+            msg["value"] = self.of(msg["name"], msg["value"])
 
 
 class _AsObserved(Messenger):

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.util import sum_rightmost
+from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_vae.errors import InputError, reason
+from ppl_vae.program.placing import fresh, is_part
 from ppl_vae.program.program import Batch, Program
 from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import Site, Structure, is_deterministic, known_mean, sample_sites
@@ -191,10 +192,11 @@ def seen_parts(program: Program, batch: Batch) -> tuple[Tensor, ...]:
         InputError: a missing number is observed nowhere, so that the model needs it; or it is a part of an event whose
             numbers depend on each other.
     """
-    structure, seen = program.structure(batch), []
+    structure = program.structure(tuple(torch.nan_to_num(tensor) for tensor in batch))
+    seen, held = [], fresh(batch)
     with seeded(0), program.scope(training=False):
         try:
-            sites = dict(sample_sites(program.run(program.model, batch)))
+            sites = dict(sample_sites(program.run(program.model, held)))
         except InputError:
             raise
         except Exception as error:
@@ -202,18 +204,39 @@ def seen_parts(program: Program, batch: Batch) -> tuple[Tensor, ...]:
                 f"missing numbers cannot be filled in by {program.name}, whose model computes with the data that it "
                 f"observes ({reason(error)})"
             ) from error
-        for name in _sites_that_observe(program, batch):
+        for name in (names := _sites_that_observe(program, batch)):
             value = structure.value(sites[name] | {"value": sites[name]["value"].expand(sites[name]["fn"].shape())}, 1)
             seen.append(~torch.isnan(value[0]))
             _check_event(program.name, sites[name], seen[-1])
-    given = torch.stack([torch.isnan(tensor).reshape(len(tensor), -1).any(1) for tensor in batch]).any(0)
-    reached = torch.stack([~each.reshape(len(each), -1).all(1) for each in seen]).any(0)
-    if (lost := given & ~reached).any():
+    given, reached = _how_many(*(torch.isnan(tensor) for tensor in batch)), _how_many(*(~each for each in seen))
+    if not all(is_part(sites[name]["value"], sites[name]["fn"].shape(), held) for name in names):
+        given, reached = given.clamp(max=1), reached.clamp(max=1)  # of numbers that are computed, how many is not known
+    if (lost := given > reached).any():
         raise InputError(
             f"a number is missing in row {int(lost.nonzero()[0])} that no site of {program.name} observes: it is a "
             f"condition, which the model needs; give it"
         )
+    if any(_needs_missing(site) for site in sites.values()):
+        raise InputError(
+            f"missing numbers cannot be filled in by {program.name}, whose model computes with the data that it "
+            f"observes: a distribution depends on a missing number"
+        )
     return tuple(seen)
+
+
+def _needs_missing(site: Site) -> bool:
+    """Whether a site's draw, or its density of what was seen, depends on a number that is missing."""
+    value, fn = site["value"].expand(site["fn"].shape()), site["fn"]
+    if not site["is_observed"]:
+        log_prob = torch.where(torch.isnan(value), value, 0.0)
+        return bool(torch.isnan(scale_and_mask(sum_rightmost(log_prob, fn.event_dim), mask=site["mask"])).any())
+    log_prob = PartlyObserved(fn, value, ~torch.isnan(value)).log_prob(torch.nan_to_num(value))
+    return bool(torch.isnan(scale_and_mask(log_prob, mask=site["mask"])).any())
+
+
+def _how_many(*missing: Tensor) -> Tensor:
+    """Missing numbers of each datum, ``(B,)``."""
+    return torch.stack([each.reshape(len(each), -1).sum(1) for each in missing]).sum(0)
 
 
 def _check_event(program: str, site: Site, seen: Tensor) -> None:

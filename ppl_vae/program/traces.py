@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.ops.contract import contract_tensor_tree
-from pyro.ops.packed import pack, unpack
+from pyro.ops.packed import broadcast_all, pack, unpack
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -96,6 +96,7 @@ class Structure(NamedTuple):
             plates = frozenset(symbols[f.name] for f in site["cond_indep_stack"] if f.vectorized)
             factors.setdefault(plates, []).append(pack(self.site_log_prob(site), site["infer"]["_dim_to_symbol"]))
         summed = {site["infer"]["_enumerate_symbol"] for site in sites if "_enumerate_dim" in site["infer"]}
+        factors = OrderedDict((plates, _merged(terms, summed)) for plates, terms in factors.items())
         terms = []
         for plates, contracted in contract_tensor_tree(factors, summed).items():
             site = {"name": " and ".join(self.latents), "cond_indep_stack": tuple(frames[p] for p in plates)}
@@ -154,6 +155,24 @@ class Structure(NamedTuple):
         """A value drawn under the outer plate as the value of ``K * B`` data: draws become data."""
         data = self.plate_nesting + 1 + self.data_frame(site).dim
         return site["value"].movedim(0, data - 1).flatten(data - 1, data)
+
+
+def _merged(terms: list[Tensor], summed: Collection[str]) -> list[Tensor]:
+    """Factors of an enumerated latent, each added to one that has its dimensions: exponentials of their sum are taken.
+
+    Pyro's contraction takes those of each by itself, so that of two that are far apart no value would be left.
+    """
+    merged: list[Any] = []
+    for term in sorted(terms, key=lambda term: -len(term._pyro_dims)):  # type: ignore[attr-defined]
+        dims = set(term._pyro_dims)  # type: ignore[attr-defined]
+        at = next((i for i, other in enumerate(merged) if dims & set(summed) and dims <= set(other._pyro_dims)), None)
+        if at is None:
+            merged.append(term)
+        else:
+            one, other = broadcast_all(merged[at], term)
+            merged[at] = one + other
+            merged[at]._pyro_dims = one._pyro_dims
+    return merged
 
 
 def read_structure(

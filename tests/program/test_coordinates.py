@@ -1,0 +1,195 @@
+"""Latents as coordinates: what is located is predicted from again, and moving one moves what it should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import scenarios
+import torch
+from gallery import GALLERY
+from scenarios import normal
+from torch import Tensor, nn
+
+from ppl_vae.errors import InputError
+from ppl_vae.program import Batch, Coordinates, Point, Program, names_of, seeded
+
+
+def double(make: Any) -> Any:
+    with seeded(1):
+        return make().double().eval()
+
+
+class Hot(nn.Module):
+    """A class, one hot, that the guide leaves out, beside a vector and a positive number."""
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.OneHotCategorical(x.new_tensor([0.1, 0.2, 0.3, 0.4])))
+            s = pyro.sample("s", dist.LogNormal(x.new_zeros(()), 0.5))
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            mean = (c * c.new_tensor([1.0, 2.0, 3.0, 4.0])).sum(-1) + 10 * z[..., 0] - z[..., 1]
+            pyro.sample("x", dist.Normal(mean, s), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("s", dist.LogNormal(x.new_zeros(()), 0.5))
+            pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+
+
+class InPlate(nn.Module):
+    """A class and a level for each of three numbers of a datum, beside one that they share."""
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-2):
+            high = pyro.sample("high", dist.Bernoulli(x.new_tensor(0.3)))
+            with pyro.plate("values", 3, dim=-1):
+                c = pyro.sample("c", dist.Categorical(x.new_tensor([0.2, 0.3, 0.5])))
+                z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+                pyro.sample("x", dist.Normal(c + 10 * high + 100 * z, 0.5), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-2), pyro.plate("values", 3, dim=-1):
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+
+CASES: dict[str, tuple[Any, Batch]] = {
+    name: (case.make, case.batch) for name, case in GALLERY.items() if name not in ("autoencoder", "normal")
+} | {
+    "softmax": (scenarios.SoftmaxDecoder, (normal(21, 3),)),
+    "images": (scenarios.Images, (normal(21, 1, 4, 4),)),
+    "inner_plate": (scenarios.InnerPlate, (normal(21, 4),)),
+    "two_latents": (scenarios.TwoLatents, (normal(21, 4).abs(),)),
+    "switch": (scenarios.Switch, (normal(21),)),
+    "sequences": (scenarios.Sequences, (normal(21, 5), 1 + torch.arange(21) % 5)),
+    "states": (scenarios.HMM, (normal(21, 6), 1 + torch.arange(21) % 6)),
+    "in_plate": (InPlate, (normal(21, 3),)),
+}
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+@pytest.mark.parametrize("rows", [21, 1])
+@pytest.mark.parametrize("name", CASES)
+def test_from_where_latents_are_the_same_is_predicted(name: str, rows: int, num_samples: int) -> None:
+    make, batch = CASES[name]
+    program = Program(double(make))
+    program.structure(batch)
+    batch = tuple(tensor[:rows] for tensor in batch)
+    with seeded(2):
+        draws = program.posterior(batch, num_samples)
+        there = Coordinates(program, batch)
+        point = there.locate(batch, draws.latents)
+        found = there.predict(batch, point)
+    assert point.u.shape == (num_samples, rows, there.continuous)
+    assert point.choices.shape == (num_samples, rows, len(there.values))
+    assert len(there.names) == len(set(there.names)) == there.continuous + len(there.values)
+    for kind, others in (("means", found.means), ("latents", found.latents)):
+        for site, value in getattr(draws, kind).items():
+            at = heard(name, site, batch)
+            torch.testing.assert_close(others[site][:, at].to(value.dtype), value[:, at], rtol=1e-9, atol=1e-9)
+
+
+def heard(name: str, site: str, batch: Batch) -> Tensor:
+    """Which data of a site to compare, ``(B,)`` or ``(B, T)``: past the end of a sequence, latents are anybody's."""
+    if name not in ("sequences", "states", "hmm", "deep_markov_model"):
+        return torch.ones(len(batch[0]), dtype=torch.bool)
+    step = torch.arange(batch[0].shape[1]) if site == "x" else int(site.split("_")[1])
+    return step < batch[1].reshape(-1, *[1] * (site == "x"))
+
+
+def test_of_a_latent_that_is_one_hot() -> None:
+    program, x = Program(Hot()), normal(6)
+    with seeded(2):
+        draws = program.prior((x,), 5)
+        there = Coordinates(program, (x,))
+        point = there.locate((x,), draws.latents)
+        found = there.predict((x,), point)
+    assert torch.equal(point.choices[..., 0], draws.latents["c"].argmax(-1))
+    assert torch.equal(found.latents["c"], draws.latents["c"])
+    torch.testing.assert_close(found.means["x"], draws.means["x"])
+
+
+def test_of_draws_from_the_posterior_of_one_that_is_one_hot() -> None:
+    program, x = Program(Hot()), normal(6)
+    with seeded(2):
+        draws = program.posterior((x,), 5)
+    there = Coordinates(program, (x,))
+    found = there.predict((x,), there.locate((x,), draws.latents))
+    torch.testing.assert_close(found.means["x"], draws.means["x"])
+
+
+def test_names_and_values() -> None:
+    there = Coordinates(Program(Hot()), (normal(5),))
+    assert there.names == ("s", "z[0]", "z[1]", "c")
+    assert there.continuous == 3
+    assert len(there.values) == 1
+    assert torch.equal(there.values[0], torch.eye(4).double())
+    there = Coordinates(Program(InPlate()), (normal(5, 3),))
+    assert there.names == ("z[0]", "z[1]", "z[2]", "high", "c[0]", "c[1]", "c[2]")
+    assert [values.tolist() for values in there.values] == [[0, 1]] + 3 * [[0, 1, 2]]
+    there = Coordinates(Program(double(scenarios.Mixture)), (normal(5, 2),))
+    assert (there.names, there.continuous) == (("c",), 0)
+    assert names_of("z", torch.Size([2, 2])) == ["z[0, 0]", "z[0, 1]", "z[1, 0]", "z[1, 1]"]
+    assert names_of("z", torch.Size([0])) == []
+
+
+def test_each_coordinate_is_the_number_that_its_name_says() -> None:
+    program, x = Program(Hot()), normal(2)
+    there = Coordinates(program, (x,))
+    u = torch.tensor([[[0.3, 0.0, 0.0], [0.3, 2.0, 5.0]]]).double().expand(4, 2, 3)
+    choices = torch.tensor([0, 1, 2, 3])[:, None, None].expand(4, 2, 1)
+    found = there.predict((x,), Point(u, choices))
+    expected = torch.arange(1.0, 5).double()[:, None] + torch.tensor([0.0, 15.0]).double()
+    torch.testing.assert_close(found.means["x"], expected)
+    torch.testing.assert_close(found.latents["s"], torch.tensor(0.3).double().exp().expand(4, 2))
+    assert torch.equal(found.latents["c"][:, 0], torch.eye(4).double())
+
+
+def test_in_plates_too() -> None:
+    program, x = Program(InPlate()), normal(2, 3)
+    there = Coordinates(program, (x,))
+    u = torch.arange(6.0).double().reshape(1, 2, 3)
+    choices = torch.tensor([[[1, 0, 1, 2], [0, 2, 2, 1]]])
+    found = there.predict((x,), Point(u, choices))
+    expected = torch.tensor([[10.0, 111.0, 212.0], [302.0, 402.0, 501.0]]).double()
+    torch.testing.assert_close(found.means["x"][0], expected)
+    located = there.locate((x,), found.latents)
+    torch.testing.assert_close(located.u, u)
+    assert torch.equal(located.choices, choices)
+
+
+def test_the_prior_in_unconstrained_space() -> None:
+    loc, scale = Coordinates(Program(Hot()), (normal(5),)).prior((normal(5),))
+    torch.testing.assert_close(loc, torch.zeros(5, 3).double())
+    torch.testing.assert_close(scale, torch.tensor([0.5, 1.0, 1.0]).double().expand(5, 3))
+    batch = (normal(5, 4),)
+    loc, scale = Coordinates(Program(double(scenarios.InnerPlate)), batch).prior(batch)  # z after level
+    torch.testing.assert_close(scale, torch.tensor([1.0, 0.5, 0.5, 0.5, 0.5]).double().expand(5, 5))
+    batch = (normal(5, 2),)
+    loc, scale = Coordinates(Program(double(scenarios.Mixture)), batch).prior(batch)
+    assert loc.shape == scale.shape == (5, 0)
+
+
+@pytest.mark.parametrize("name", ["normal", "autoencoder"])
+def test_without_latents_there_is_nothing_to_move(name: str) -> None:
+    program = Program(double(GALLERY[name].make))
+    with pytest.raises(InputError, match="has no latents: there is nothing to move") as error:
+        Coordinates(program, GALLERY[name].batch)
+    assert "\n" not in str(error.value)
+
+
+def test_what_can_be_neither_moved_nor_listed_is_refused() -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            n = pyro.sample("n", dist.Poisson(x.new_tensor(3.0)))
+            pyro.sample("x", dist.Normal(n, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("n", dist.Poisson(x.new_tensor(3.0)))
+
+    with pytest.raises(InputError, match=r"latent 'n' of model is discrete .* look at its draws") as error:
+        Coordinates(Program(model, guide), (normal(4),))
+    assert "\n" not in str(error.value)

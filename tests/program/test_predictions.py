@@ -1,0 +1,240 @@
+"""Moments of latents, weighted draws and predictions, against closed forms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import scenarios
+import torch
+from gallery import GALLERY
+from scenarios import normal
+from torch import Tensor, nn
+
+from ppl_vae.program import LatentSpace, Program, posterior_moments, predict, seeded, with_lambda, without_guide
+
+MANY = 20000
+
+
+def double(make: Any) -> Any:
+    with seeded(1):
+        return make().double().eval()
+
+
+# ---------------------------------------------------------------------------------------------- moments
+
+
+def test_of_one_gaussian_they_are_exact() -> None:
+    module, x = double(scenarios.Conjugate), normal(6)
+    found = posterior_moments(Program(module), (x,))
+    loc, log_scale = module.encoder(x[:, None]).detach().unbind(-1)
+    torch.testing.assert_close(found.mean["z"], loc, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.sd["z"], log_scale.exp(), rtol=1e-12, atol=1e-12)
+
+
+class Guided(nn.Module):
+    """Latents of a guide that is given as a function of x, with a model to match."""
+
+    def __init__(self, **latents: Any) -> None:
+        super().__init__()
+        self.latents = latents
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            for name in self.latents:
+                pyro.sample(name, dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        before = x
+        with pyro.plate("data", len(x)):
+            for name, make in self.latents.items():
+                before = pyro.sample(name, make(before))
+
+
+@pytest.mark.parametrize("rows", [5, 1])
+def test_of_a_lognormal_and_a_bernoulli_they_are_exact(rows: int) -> None:
+    x = normal(rows)
+    found = posterior_moments(Program(Guided(s=lambda x: dist.LogNormal(x, 0.5))), (x,))
+    torch.testing.assert_close(found.mean["s"], (x + 0.125).exp())
+    torch.testing.assert_close(found.sd["s"], (x + 0.125).exp() * math.sqrt(math.expm1(0.25)))
+    found = posterior_moments(Program(Guided(s=lambda x: dist.Bernoulli(logits=x))), (x,))
+    torch.testing.assert_close(found.mean["s"], x.sigmoid())
+    torch.testing.assert_close(found.sd["s"], (x.sigmoid() * (1 - x.sigmoid())).sqrt())
+
+
+def test_of_two_sites_they_follow_the_law_of_total_variance() -> None:
+    """b given a is N(a^2, 0.5) with a from N(x, 0.75): Var b = 0.25 + Var a^2."""
+    program, x = Program(Guided(a=lambda x: dist.Normal(x, 0.75), b=lambda a: dist.Normal(a.square(), 0.5))), normal(6)
+    with seeded(2):
+        found = posterior_moments(program, (x,), MANY)
+    squared = 2 * 0.75**4 + 4 * x.square() * 0.75**2  # the variance of a^2
+    assert ((found.mean["a"] - x).abs() < 4.5 * 0.75 / MANY**0.5).all()
+    assert ((found.mean["b"] - x.square() - 0.75**2).abs() < 4.5 * (squared / MANY).sqrt()).all()
+    torch.testing.assert_close(found.sd["a"], torch.full((6,), 0.75).double(), rtol=1e-12, atol=1e-12)
+    # the variance of a sample variance by the fourth central moment of a^2, which is at most 15 times its squared one
+    assert ((found.sd["b"].square() - 0.25 - squared).abs() < 4.5 * squared * (14 / MANY) ** 0.5).all()
+
+
+def test_what_a_distribution_knows_is_not_drawn() -> None:
+    """Of a latent after another only the conditional mean varies between draws: not even a small sample is noisy."""
+    program, x = Program(Guided(a=lambda x: dist.Normal(x, 0.01), b=lambda a: dist.Normal(a, 5.0))), normal(6)
+    with seeded(2):
+        found = posterior_moments(program, (x,), 4)
+    assert ((found.mean["b"] - x).abs() < 4.5 * 0.01 / 2).all()
+    assert ((found.sd["b"] - 5).abs() < 1e-4).all()
+    with seeded(2):
+        once = posterior_moments(program, (x,), 1)
+    torch.testing.assert_close(once.sd["b"], torch.full((6,), 5.0).double())
+
+
+@pytest.mark.parametrize("rows", [5, 1])
+def test_what_has_no_moments_in_closed_form_is_drawn(rows: int) -> None:
+    """The logistic transform of a Gaussian, whose mean and variance are integrals over one number."""
+    logistic = torch.distributions.SigmoidTransform()
+    program = Program(Guided(s=lambda x: dist.TransformedDistribution(dist.Normal(x, 1.0), [logistic])))
+    x = normal(rows)
+    with seeded(2):
+        found = posterior_moments(program, (x,), MANY)
+    grid = torch.linspace(-9, 9, 20001).double()
+    weights = dist.Normal(0.0, 1.0).log_prob(grid).softmax(0)
+    values = (x[:, None] + grid).sigmoid()
+    mean = values @ weights
+    off = values - mean[:, None]
+    variance = off.square() @ weights
+    assert ((found.mean["s"] - mean).abs() < 4.5 * (variance / MANY).sqrt()).all()
+    error = ((off**4 @ weights - variance**2) / MANY).sqrt()
+    assert ((found.sd["s"].square() - variance).abs() < 4.5 * error).all()
+
+
+def test_a_guide_of_all_latents_together_has_the_moments_of_its_gaussian() -> None:
+    x = normal(3, 5)
+    space = LatentSpace(without_guide(Program(double(scenarios.PPCA))), (x,))
+    tril = torch.tensor([[0.8, 0.0], [-0.9, 0.3]]).double()
+    program = with_lambda(space, lambda lam: torch.distributions.MultivariateNormal(lam, scale_tril=tril))
+    loc = normal(3, 2, seed=3)
+    with seeded(2):
+        found = posterior_moments(program, (x, loc), MANY)
+    assert set(found.mean) == {"z"}
+    torch.testing.assert_close(found.mean["z"], loc, rtol=1e-12, atol=1e-12)
+    variance = (tril @ tril.T).diag()
+    assert ((found.sd["z"].square() - variance).abs() < 4.5 * variance * (2 / MANY) ** 0.5).all()
+
+
+@pytest.mark.parametrize("name", ["inner_plate", "sequences"])
+def test_moments_lie_as_draws_do(name: str) -> None:
+    make, batch = {
+        "inner_plate": (scenarios.InnerPlate, (normal(6, 4),)),
+        "sequences": (scenarios.Sequences, (normal(6, 5), torch.tensor([5, 1, 2, 5, 3, 4]))),
+    }[name]
+    module = double(make)
+    program = Program(module)
+    found, draws = posterior_moments(program, batch), program.posterior(batch, 2).latents
+    for field in found:
+        assert {site: value.shape for site, value in field.items()} == {k: v.shape[1:] for k, v in draws.items()}
+    expected = module.encoder(batch[0]).detach()
+    got = found.mean["z"] if name == "inner_plate" else torch.stack([found.mean[f"z_{t}"] for t in range(5)], 1)
+    torch.testing.assert_close(got, expected)
+    sd = {"level": 0.5, "z": 0.5} if name == "inner_plate" else {f"z_{t}": 0.8 for t in range(5)}
+    for site, value in sd.items():
+        torch.testing.assert_close(found.sd[site], torch.full_like(found.sd[site], value))
+
+
+# ---------------------------------------------------------------------------------------------- weighted draws
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+@pytest.mark.parametrize("name", GALLERY)
+def test_draws_are_those_of_the_posterior_with_their_weights(name: str, num_samples: int) -> None:
+    program, batch = Program(double(GALLERY[name].make)), GALLERY[name].batch
+    program.structure(batch)
+    with seeded(2):
+        weights, draws = program.weighted_posterior(batch, num_samples)
+    with seeded(2):
+        zeros, same = program.weighted_posterior(batch, num_samples, weighted=False)
+    with seeded(2), torch.no_grad():
+        expected = program.weighted_draws(batch, num_samples).log_weight
+    assert weights.shape == zeros.shape == (num_samples, 21)
+    assert not zeros.any()
+    torch.testing.assert_close(weights, expected.expand(num_samples, 21), rtol=1e-12, atol=1e-12)
+    assert draws.latents.keys() == same.latents.keys() == set(program.structure(batch).latents)
+    summed = program.structure(batch).summed
+    for site, value in draws.latents.items():
+        assert value.shape == same.latents[site].shape
+        if site not in summed:
+            assert torch.equal(value, same.latents[site])
+
+
+def test_weighted_draws_are_of_the_exact_posterior() -> None:
+    """Of a conjugate Gaussian: mean 2 x / 3, variance 1 / 3, whatever the guide is."""
+    x = normal(6)
+    with seeded(3):
+        weights, draws = Program(double(scenarios.Conjugate)).weighted_posterior((x,), MANY)
+    shares, z = weights.softmax(0), draws.latents["z"]
+    mean = (shares * z).sum(0)
+    for value, exact in ((z, 2 * x / 3), (z.square(), 1 / 3 + (2 * x / 3) ** 2)):
+        estimate = (shares * value).sum(0)
+        error = (shares.square() * (value - estimate).square()).sum(0).sqrt()
+        assert ((estimate - exact).abs() < 4.5 * error).all()
+    assert ((z.mean(0) - mean).abs() > 0.05).any()  # the guide's own mean is another
+
+
+# ---------------------------------------------------------------------------------------------- predictions
+
+LAYOUTS = {
+    "plate": (scenarios.PPCA, (normal(4, 5),), "z", 2),
+    "repeat": (scenarios.SoftmaxDecoder, (normal(4, 3),), "z", 2),
+    "images": (scenarios.Images, (normal(4, 1, 4, 4),), "z", 2),
+}
+
+
+@pytest.mark.parametrize("rows", [4, 1])
+@pytest.mark.parametrize("num_samples", [1, 3, 4])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_given_latents_are_decoded_as_they_are(name: str, num_samples: int, rows: int) -> None:
+    make, batch, site, size = LAYOUTS[name]
+    module = double(make)
+    program = Program(module)
+    program.structure(batch)
+    z = normal(num_samples, rows, size, seed=7)
+    found = predict(program, tuple(t[:rows] for t in batch), {site: z})
+    assert torch.equal(found.latents[site], z)
+    with torch.no_grad():
+        means = [each @ module.loading.T if name == "plate" else module.decoder(each) for each in z]
+    torch.testing.assert_close(found.means["x"], torch.stack(means), rtol=1e-12, atol=1e-12)
+    assert found.observed["x"].shape == found.means["x"].shape == (num_samples, rows, *batch[0].shape[1:])
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_latents_in_and_out_of_an_inner_plate_lie_where_they_are_given(num_samples: int) -> None:
+    program, x = Program(double(scenarios.InnerPlate)), normal(6, 4)
+    level, z = normal(num_samples, 6, seed=7), normal(num_samples, 6, 4, seed=8)
+    found = predict(program, (x,), {"z": z, "level": level})
+    assert torch.equal(found.latents["level"], level)
+    assert torch.equal(found.latents["z"], z)
+    assert torch.equal(found.means["x"], z)
+
+
+def test_latents_that_are_not_given_are_from_the_prior_given_the_others() -> None:
+    program, x = Program(double(scenarios.InnerPlate)), normal(2, 4)
+    level = torch.tensor([-3.0, 2.0]).double()
+    with seeded(2):
+        found = predict(program, (x,), {"level": level.expand(MANY, 2)})
+        prior = predict(program, (x,), {})
+    off = found.latents["z"] - level[:, None]
+    assert (off.mean(0).abs() < 4.5 * 0.5 / MANY**0.5).all()
+    assert ((off.square().mean(0) - 0.25).abs() < 4.5 * 0.25 * (2 / MANY) ** 0.5).all()
+    noise = found.observed["x"] - found.latents["z"]
+    assert ((noise.square().mean(0) - 0.25).abs() < 4.5 * 0.25 * (2 / MANY) ** 0.5).all()
+    assert {name: value.shape for name, value in prior.latents.items()} == {"level": (1, 2), "z": (1, 2, 4)}
+
+
+def test_a_discrete_latent_may_be_given_too() -> None:
+    module, x = double(scenarios.Mixture), normal(3, 2)
+    c = torch.tensor([[0, 1, 2], [2, 2, 0]])
+    found = predict(Program(module), (x,), {"c": c})
+    assert torch.equal(found.latents["c"], c)
+    torch.testing.assert_close(found.means["x"], module.means[c].detach())
