@@ -66,7 +66,8 @@ def impute(
     it = opened(folder, format, accelerator, compile)
     arrays = it.arrays(part, num_data) if data is None else read_file(Path(data).expanduser(), holes=True)
     arrays.setdefault("_row", np.arange(len(next(iter(arrays.values())))))
-    names = [name for name, rows in it.vi.template.items() if name in arrays and rows.dtype.kind == "f"]
+    free = set(it.vi.template) - set(it.vi.conditions)
+    names = [name for name in it.vi.template if name in free & set(arrays) and it.vi.template[name].dtype.kind == "f"]
     missing = {}
     if mask is not None:
         masks = read_file(Path(mask).expanduser())

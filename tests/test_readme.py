@@ -41,6 +41,9 @@ def test_the_python_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert np.shape(names["log_p"]) == (30,)
     assert np.shape(names["new"]) == (16, 64)
     assert isinstance(names["vi"], VariationalInference)
+    (lines,) = re.findall(r"```python\n(import numpy as np\nfrom ppl_vae.uses import.*?)```", README, re.DOTALL)
+    exec(lines, names)
+    assert np.isfinite(names["filled"].mean["x"]).all()  # type: ignore[attr-defined]
 
 
 def test_files_and_verbs_that_it_names_exist() -> None:
@@ -51,4 +54,8 @@ def test_files_and_verbs_that_it_names_exist() -> None:
         assert (ROOT / "ppl_vae" / name).exists(), name
     models = README.split("## The models")[1].split("What a datum")[0]
     assert sorted(re.findall(r"`(\w+)`(?=[^|]*\|[^|]*\|$)", models, re.MULTILINE)) == known_models()
-    assert set(re.findall(r"python -m ppl_vae\.(\w+)", README)) == set(VERBS)
+    uses = README.split("## What one does with a fit")[1].split("## Repeating")[0]
+    named = set(re.findall(r"python -m ppl_vae\.(\w+)", README)) | set(
+        re.findall(r"^\| `(\w+)` \|", uses, re.MULTILINE)
+    )
+    assert named - {"VERB"} == set(VERBS)

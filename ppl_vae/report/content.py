@@ -50,6 +50,9 @@ USES = {
 """Verbs that use a fitted program, and what each makes."""
 OF_LATENTS = ("interpolate", "traverse", "manifold", "latents", "embed", "augment")
 """Those that need latents that a guide samples."""
+SUPERSEDED = {"latents": "latent_space", "aggregated": "latent_aggregated"}
+"""Figures that ``fit`` and ``evaluate`` draw, and those of the verb ``latents`` that show the same and more."""
+
 FIGURES: dict[str, tuple[str, str, str]] = {
     "elbo": ("training", "The ELBO over the fit", "Training and validation bound of each epoch; higher is better."),
     "bound": (
@@ -182,6 +185,9 @@ def find_pictures(folder: Path) -> list[Picture]:
         if path.suffix in (".png", ".svg") and not path.name.startswith("."):
             files.setdefault(path.stem, path)  # .png stands before .svg
     found = []
+    for older, newer in SUPERSEDED.items():
+        if newer in files:
+            files.pop(older, None)
     for stem, path in files.items():
         known = [name for name in FIGURES if stem == name or stem.startswith((f"{name}_", f"{name}-", f"{name}."))]
         key = max(known, key=len, default=None)

@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 NO_LATENTS = {"interpolate", "traverse", "manifold", "latents", "embed"}
 REFUSED = {  # and by these only
-    "autoencoder": NO_LATENTS | {"generate"},
+    "autoencoder": NO_LATENTS | {"generate", "impute"},
     "normal": NO_LATENTS,
 }
 
@@ -65,7 +65,7 @@ def test_every_verb_on_every_program(verb: str, case: tuple[str, Opened], monkey
     monkeypatch.setattr(module, "opened", lambda *_: it)
     use: Callable[..., Done] = getattr(module, verb)
     if verb in REFUSED.get(name, ()):
-        with pytest.raises(InputError, match=r"no latents|does not generate"):
+        with pytest.raises(InputError, match=r"no latents|does not generate|computes with the data"):
             use("run", **OPTIONS[verb])
         return
     done = use("run", **OPTIONS[verb])
