@@ -104,16 +104,25 @@ def _figure(found: uses.Imputation, truth: dict[str, np.ndarray], it: Opened, ar
 
 def _lines(found: uses.Imputation, truth: dict[str, np.ndarray]) -> list[str]:
     """What there is to say of each site; where the numbers were only hidden, how well they were found."""
+    alike: dict[str, list[str]] = {}  # x_0, x_1, ... of a sequence
+    for name in found.missing:
+        alike.setdefault(name.rstrip("0123456789"), []).append(name)
     lines = []
-    for name, hole in found.missing.items():
-        lines += [f"{name}: {hole.sum()} of {hole.size} numbers missing in {len(hole)} data"]
+    for names in alike.values():
+
+        def joined(arrays: dict[str, np.ndarray], names: list[str] = names) -> np.ndarray:
+            return np.concatenate([arrays[name].reshape(len(arrays[name]), -1) for name in names], 1)
+
+        title = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        hole = joined(found.missing)
+        lines += [f"{title}: {hole.sum()} of {hole.size} numbers missing in {len(hole)} data"]
         if truth and hole.any():
-            of_program = uses.score_missing(truth[name], found.mean[name], hole)
-            of_column = uses.score_missing(truth[name], uses.column_means(truth[name], hole), hole)
-            inside = (truth[name] >= found.lower[name]) & (truth[name] <= found.upper[name])
+            x, usual = joined(truth), uses.column_means(joined(truth), hole)
+            of_program, of_column = (uses.score_missing(x, mean, hole) for mean in (joined(found.mean), usual))
             pairs = of_program.items()
             lines += [f"  {score}: {value:.4f}; the column's mean {of_column[score]:.4f}" for score, value in pairs]
             if "log loss" not in of_program:
+                inside = (x >= joined(found.lower)) & (x <= joined(found.upper))
                 lines += [f"  90 % intervals hold {inside[hole].mean():.1%}"]
     poor, usual = (found.effective < FEW).mean(), np.median(found.effective)
     return [*lines, f"effective draws of the median datum {usual:.0f}; fewer than {FEW} of {poor:.1%} of the data"]

@@ -63,6 +63,8 @@ def manifold(
     found = uses.manifold(it.vi, it.arrays("test", DATA), num_steps=steps, dimensions=chosen, **rows[0], **asked)
     (across, down), (values, values_down) = found.names, found.values
     shape = next(iter(found.means.values())).shape[:2]
+    notes = [f"{name} = {value}" for name, value in rows[0].items()]
+    notes += ["latents in unconstrained space"] if found.unconstrained else []
     figure = it.figure(
         found.means,
         "The latent plane: mean of x given z" if down else "The latent line: mean of x given z",
@@ -71,7 +73,7 @@ def manifold(
         columns=[number(value, ".2g") for value in values],
         row_title=down,
         column_title=across,
-        note=", ".join(f"{name} = {value}" for name, value in rows[0].items()),
+        note="; ".join(notes),
     )
     fields = {"across": values, "down": values_down, "means": found.means, "names": np.array(found.names)}
     return Done(found, [], it.write("manifold", flattened(**fields), {"manifold": figure}))

@@ -56,26 +56,21 @@ def traverse(
     together = {name: np.concatenate([array, others[name]]) for name, array in one.items()}
     found = uses.traverse(it.vi, together, num_dimensions=num_dimensions, num_steps=num_steps, width=width)
     lengths = it.lengths(one, (1, 1))
+    numbered = found.discrete.any()
+    columns = range(1, 1 + found.values.shape[1]) if numbered else np.linspace(-width, width, num_steps).tolist()
     figure = it.figure(
         {name: mean[:, :, 0] for name, mean in found.means.items()},
         f"One latent dimension at a time, around {named_row(one, 0)}: mean of x given z",
         lengths=None if lengths is None else np.full(found.values.shape, lengths[0, 0]),
         rows=[f"{name}: {kl:.2g} nats" for name, kl in zip(found.names, found.divergence, strict=True)],
-        columns=_labels(found.values),
+        columns=columns,
         row_title="dimension, KL",
-        column_title="its value",
+        column_title="value no." if numbered else "sd of the prior",
     )
     lines = [f"KL from the prior, nats per datum, over {len(others['_row'])} data:"]
     lines += [f"  {name:<12} {kl:.3f}" for name, kl in zip(found.names, found.divergence, strict=True)]
     fields = {**found._asdict(), "names": np.array(found.names), "row": one["_row"]}
     return Done(found, lines, it.write("traverse", flattened(**fields), {"traverse": figure}))
-
-
-def _labels(values: np.ndarray) -> list[float] | list[int]:
-    """Of the columns, where all dimensions take the same values; else their numbers."""
-    if np.allclose(values, values[0], atol=1e-3, equal_nan=True):
-        return values[0].tolist()
-    return list(range(1, 1 + values.shape[1]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ppl_vae.data.checks import as_named
-from ppl_vae.data.sequences import clear_padding
+from ppl_vae.data.sequences import LENGTHS, clear_padding, is_padded
 from ppl_vae.errors import InputError, nearest
 
 
@@ -56,6 +56,9 @@ def fill_missing(
             if not real and name in like and like[name].dtype.kind != "f":
                 raise InputError(f"a mask of {name!r}, which is whole numbers: only real numbers can be missing")
             hole = hole | mask.astype(bool)
+        if name == "x" and is_padded(named):  # past the end of a sequence there is nothing to miss
+            past = np.arange(array.shape[1]) >= named[LENGTHS][:, None]
+            hole = hole & ~past.reshape(past.shape + (1,) * (array.ndim - 2))
         holes[name] = hole
         if hole.any():
             number = array.astype(array.dtype if real else np.float32)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.draws import Draws
-from ppl_vae.program.handlers import Generate, Unconstrained
+from ppl_vae.program.handlers import Generate, Unconstrained, bijection, is_identity
 from ppl_vae.program.latent_space import LatentSpace
 from ppl_vae.program.predictions import laid_out
 from ppl_vae.program.program import Batch, Program
@@ -40,6 +40,7 @@ class Coordinates:
         names: of the coordinates, ``D + C``: the continuous ones first.
         continuous: ``D``.
         values: of each choice, its latent's values, ``(V, ...)``.
+        moved: whether any latent is another number in unconstrained space.
 
     Raises:
         InputError: there is no latent, or one that can be neither moved nor listed.
@@ -73,6 +74,8 @@ class Coordinates:
             values = values.reshape(len(values), *values.shape[values.dim() - event_dim :])
             shape = structure.value(sites[name], 1).shape[2:]
             self.listed[name] = values, shape[: len(shape) - event_dim]
+        supports = [] if self.space is None else [where.site["fn"].support for where in self.space.layout]
+        self.moved = not all(is_identity(bijection(support)) for support in supports)
         layout = [] if self.space is None else [(where.name, where.per_datum) for where in self.space.layout]
         self.continuous = sum(prod(shape) for _, shape in layout)
         layout += [(name, shape) for name, (_, shape) in self.listed.items()]

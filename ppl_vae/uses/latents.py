@@ -19,6 +19,8 @@ from ppl_vae.uses.embed import embed
 Plane = Literal["pca", "tsne"]
 DRAWS = 500
 """Of the posterior of each of a few data."""
+UNIT = 0.2
+"""How far a standard deviation of draws may be from one, and count as one."""
 
 
 class Latents(NamedTuple):
@@ -45,8 +47,8 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
 
     .. math:: q(z) = \frac1N \sum_i q(z \mid x_i), \qquad\text{beside}\qquad p(z)
 
-    The places are the posterior means, as they are in one or two dimensions; of more their first two principal
-    components, or a t-SNE of them.
+    The places are the posterior means, as they are in one or two dimensions; of more, in units of the prior's standard
+    deviation, their first two principal components, or a t-SNE.
 
     Source: van der Maaten and Hinton, Visualizing Data using t-SNE (2008); Hoffman and Johnson, ELBO surgery (2016),
     for the aggregated posterior.
@@ -71,10 +73,9 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     if by not in get_args(Plane):
         raise InputError(f"by={by!r} is unknown; {nearest(str(by), get_args(Plane))}")
     embedding = embed(vi, *arrays)
-    plane, axes = in_plane(embedding.mean, embedding.names, by, vi.seed)
     named = vi.checked(arrays)
-    few = {name: array[:num_data] for name, array in named.items()}
-    drawn = vi.posterior(few, num_samples=DRAWS).latents
+    first = {name: array[:num_data] for name, array in named.items()}
+    drawn = vi.posterior(first, num_samples=DRAWS).latents
 
     def each(program: Program, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return program.posterior(batch).latents, program.prior(batch).latents
@@ -85,8 +86,23 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
         for side in (0, 1)
     )
     names = tuple(name for site, draws in drawn.items() for name in names_of(site, torch.Size(draws.shape[2:])))
+    units = dict(zip(names, prior_units(prior), strict=True))
+    scaled = embedding.mean / np.array([units.get(name, 1.0) for name in embedding.names])
+    few = embedding.mean.shape[1] <= 2
+    plane, axes = in_plane(embedding.mean if few else scaled, embedding.names, by, vi.seed)
     divergence = marginal_divergence(torch.from_numpy(aggregated), torch.from_numpy(prior)).numpy()
     return Latents(plane, axes, names, _columns(drawn), aggregated, prior, divergence)
+
+
+def prior_units(prior: np.ndarray) -> np.ndarray:
+    """Standard deviations of draws ``(M, D)``; one where it is one but for the error of a few draws, or nothing varies.
+
+    Example:
+        >>> prior_units(np.array([[0.9, 10.0, 2.0], [-1.1, -10.0, 2.0]]))
+        array([ 1., 10.,  1.])
+    """
+    sd = prior.std(0)
+    return np.where((np.abs(sd - 1) < UNIT) | (sd == 0), 1.0, sd)
 
 
 def in_plane(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -23,6 +23,8 @@ class Manifold(NamedTuple):
     """Of the dimension that changes from left to right, and of the one from bottom to top; "" where there is none."""
     values: tuple[np.ndarray, np.ndarray]
     """Of the first, ``(T,)`` from left to right, and of the second, ``(R,)`` from top to bottom."""
+    unconstrained: bool
+    """Whether these are other numbers than those of the latents, in unconstrained space."""
     means: dict[str, np.ndarray]
     """The mean of x given z there, ``(R, T, ...)`` by observed site."""
 
@@ -95,6 +97,7 @@ def manifold(
     return Manifold(
         (dimensions[0], dimensions[1] if down else ""),
         (columns.cpu().numpy(), rows.cpu().numpy() if down else np.zeros(0)),
+        there.moved,
         {name: mean.reshape(len(rows), len(columns), *mean.shape[2:]) for name, mean in means.items()},
     )
 

@@ -27,6 +27,8 @@ class Traversal(NamedTuple):
     values: np.ndarray
     """Those that a dimension takes, ``(D, T)``: in unconstrained space, or the number of a discrete latent's value; NaN
     where a latent has fewer values."""
+    discrete: np.ndarray
+    """Which are discrete latents, Boolean, ``(D,)``."""
     means: dict[str, np.ndarray]
     """The mean of x given z there, ``(D, T, N, ...)`` by observed site; NaN likewise."""
 
@@ -104,6 +106,7 @@ def traverse(
         tuple(there.names[index] for index in order),
         divergence[order].cpu().numpy(),
         values,
+        np.array([index >= there.continuous for index in order]),
         {name: np.stack(parts) for name, parts in means.items()},
     )
 
