@@ -13,8 +13,7 @@ import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.data import Part
-from ppl_vae.estimator import Accelerator, Compile
-from ppl_vae.using import Done, named_row, opened, use_command
+from ppl_vae.using import Done, Opened, named_row, use_command
 
 SHOWN, COLUMNS = 6, 8
 
@@ -25,31 +24,24 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def augment(
-    folder: str,
+    it: Opened,
     part: Part = "train",
     num_data: int | None = None,
     copies: int = 4,
     what: Literal["sample", "mean"] = "sample",
-    format: str = "png",
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
 ) -> Done:
     """Draw new data from the posteriors of given ones, with their labels, into a file that ``fit --data`` reads.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         part: the part of the run's data.
         num_data: so many of them, drawn at random with the run's seed; all by default.
         copies: new data for each.
         what: sample of x given z, or the mean of x given z.
-        format: of the figure: png, svg, pdf, or several, such as png,svg.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
     Returns:
         Done: ``ppl_vae.uses.Augmented``.
     """
-    it = opened(folder, format, accelerator, compile)
     arrays = it.arrays(part, num_data)
     found = uses.augment(it.vi, arrays, copies=copies, what=what)
     few, columns, name = min(SHOWN, len(arrays["_row"])), min(copies, COLUMNS), it.vi.arguments_[0]

@@ -14,9 +14,8 @@ import numpy as np
 from ppl_vae import uses
 from ppl_vae.data import PARTS
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator import Accelerator, Compile
 from ppl_vae.runs import write_table
-from ppl_vae.using import Done, opened, use_command
+from ppl_vae.using import Done, Opened, use_command
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -25,27 +24,22 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def embed(
-    folder: str,
+    it: Opened,
     part: str = "test",
     output: str | None = None,
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
 ) -> Done:
     """Write posterior mean and standard deviation of each latent dimension, a row for each datum.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         part: the part of the run's data, or all for every part, one behind the other.
         output: a file .npz or .csv; by default uses/embed.npz in the run folder.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
     Returns:
         Done: ``ppl_vae.uses.Embedding``.
     """
     if part not in (*PARTS, "all"):
         raise InputError(f"--part {part!r} is unknown; {nearest(part, (*PARTS, 'all'))}")
-    it = opened(folder, "png", accelerator, compile)
     path = it.run.path / "uses" / "embed.npz" if output is None else Path(output).expanduser()
     if path.suffix not in (".npz", ".csv"):
         raise InputError(f"--output {path}: expected a file .npz or .csv")

@@ -14,8 +14,7 @@ import numpy as np
 from ppl_vae import uses
 from ppl_vae.conditions import condition_rows
 from ppl_vae.errors import InputError
-from ppl_vae.estimator import Accelerator, Compile
-from ppl_vae.using import Done, flattened, opened, use_command
+from ppl_vae.using import Done, Opened, flattened, use_command
 
 TITLES = {
     "mean": "Draws from the prior: mean of x given z",
@@ -30,23 +29,17 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def generate(
-    folder: str,
+    it: Opened,
     num_data: int | None = None,
     what: str = "mean",
-    format: str = "png",
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
     **conditions: Any,
 ) -> Done:
     """Draw new data from the prior predictive of a run; conditions are options, --y 3, or --y all for a row a label.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         num_data: how many, of each row where a condition has several values; by default 64, or 10 a row.
         what: mean of x given z, sample of x given the same z, or both: mean,sample.
-        format: of the figures: png, svg, pdf, or several, such as png,svg.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
         conditions: arguments of the model that are no data, or latents, by name: a number, several (1,4,7), or all.
 
     Returns:
@@ -56,7 +49,6 @@ def generate(
     for kind in kinds or [""]:
         if kind not in TITLES:
             raise InputError(f"--what {kind!r} is unknown: mean, sample, or mean,sample")
-    it = opened(folder, format, accelerator, compile)
     rows = condition_rows(it.vi, it.data, conditions)
     number = num_data or (COLUMNS if len(rows) > 1 else GRID)
     asked = {} if "lengths" in conditions else it.some_lengths(number)

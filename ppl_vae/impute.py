@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from ppl_vae import uses
 from ppl_vae.data import Part, read_file
 from ppl_vae.errors import InputError
-from ppl_vae.estimator import Accelerator, Compile
-from ppl_vae.using import Done, Opened, flattened, named_row, opened, use_command
+from ppl_vae.using import Done, Opened, flattened, named_row, use_command
 
 SHOWN, DRAWS, FEW = 8, 4, 10
 
@@ -27,7 +26,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def impute(
-    folder: str,
+    it: Opened,
     data: str | None = None,
     mask: str | None = None,
     hide: float | None = None,
@@ -36,14 +35,11 @@ def impute(
     method: uses.ImputeBy = "per-sample",
     num_samples: int = 1000,
     num_draws: int = 8,
-    format: str = "png",
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
 ) -> Done:
     """Fill in missing numbers: several draws, a mean and an uncertainty for each.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         data: a file .npz, .npy or .csv with holes, NaN or empty fields; by default a part of the run's data.
         mask: a file .npz or .npy of Booleans of the shape of the data, true where a number is missing.
         hide: hide so large a share of the numbers, drawn at random, to see how well they are found.
@@ -52,9 +48,6 @@ def impute(
         method: per-sample optimises lambda for what was seen of each datum; importance draws from the guide.
         num_samples: draws of the latents per datum.
         num_draws: completed data that are written for each datum.
-        format: of the figure: png, svg, pdf, or several, such as png,svg.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
     Returns:
         Done: ``ppl_vae.uses.Imputation``.
@@ -63,7 +56,6 @@ def impute(
         raise InputError("nothing is missing: give --data FILE with holes, --mask FILE, or --hide 0.5 for a trial")
     if hide is not None and not 0 < hide < 1:
         raise InputError(f"--hide {hide}: expected a share between 0 and 1")
-    it = opened(folder, format, accelerator, compile)
     arrays = it.arrays(part, num_data) if data is None else read_file(Path(data).expanduser(), holes=True)
     arrays.setdefault("_row", np.arange(len(next(iter(arrays.values())))))
     free = set(it.vi.template) - set(it.vi.conditions)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from ppl_vae import uses
 from ppl_vae.data import Part
 from ppl_vae.errors import InputError
-from ppl_vae.estimator import Accelerator, Compile
-from ppl_vae.using import Done, flattened, named_row, opened, use_command, whole_numbers
+from ppl_vae.using import Done, Opened, flattened, named_row, use_command, whole_numbers
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -21,35 +20,28 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def interpolate(
-    folder: str,
+    it: Opened,
     part: Part = "test",
     num_pairs: int = 6,
     start: str | None = None,
     end: str | None = None,
     num_steps: int = 9,
     path: uses.PathName = "line",
-    format: str = "png",
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
 ) -> Done:
     """Show the means of x along paths through the latent space, between pairs of data.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         part: the part of the run's data.
         num_pairs: so many pairs of data, drawn at random with the run's seed.
         start: rows of the part to start from instead, such as 3,17.
         end: rows to end at, as many.
         num_steps: points of a path, ends included.
         path: line, or circle for the great circle.
-        format: of the figure: png, svg, pdf, or several, such as png,svg.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
     Returns:
         Done: ``ppl_vae.uses.Interpolation``.
     """
-    it = opened(folder, format, accelerator, compile)
     first, last = whole_numbers(start, "--start"), whole_numbers(end, "--end")
     if len(first) != len(last):
         raise InputError(f"--start names {len(first)} rows and --end {len(last)}: give as many to both")

@@ -13,9 +13,8 @@ import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.data import Part
-from ppl_vae.estimator import Accelerator, Compile
 from ppl_vae.plots import aggregated_posterior, latent_space, posteriors_beside_prior
-from ppl_vae.using import Done, flattened, named_row, opened, use_command
+from ppl_vae.using import Done, Opened, flattened, named_row, use_command
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -24,31 +23,24 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def latents(
-    folder: str,
+    it: Opened,
     part: Part = "test",
     num_data: int = 2000,
     by: uses.Plane = "pca",
     num_posteriors: int = 4,
-    format: str = "png",
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
 ) -> Done:
     """Show data in the latent space, the posteriors of a few, and the aggregated posterior beside the prior.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         part: the part of the run's data.
         num_data: so many data, drawn at random with the run's seed.
         by: pca or tsne, of more than two dimensions.
         num_posteriors: data whose posteriors are drawn, dimension by dimension.
-        format: of the figures: png, svg, pdf, or several, such as png,svg.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
     Returns:
         Done: ``ppl_vae.uses.Latents``.
     """
-    it = opened(folder, format, accelerator, compile)
     arrays = it.arrays(part, num_data)
     found = uses.latents(it.vi, arrays, by=by, num_data=num_posteriors)
     y, title = arrays.get("y"), f"Latent space: posterior means of {len(found.plane)} data"

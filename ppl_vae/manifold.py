@@ -15,9 +15,8 @@ import numpy as np
 from ppl_vae import uses
 from ppl_vae.conditions import condition_rows
 from ppl_vae.errors import InputError
-from ppl_vae.estimator import Accelerator, Compile
 from ppl_vae.plots import number
-from ppl_vae.using import Done, flattened, opened, use_command
+from ppl_vae.using import Done, Opened, flattened, use_command
 
 DATA = 500
 """From which the dimensions that carry most are told."""
@@ -31,29 +30,22 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def manifold(
-    folder: str,
+    it: Opened,
     num_steps: int | None = None,
     dimensions: str | None = None,
-    format: str = "png",
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
     **conditions: Any,
 ) -> Done:
     """Show the means of x over a grid of two latent dimensions, through the inverse of the normal cdf.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         num_steps: points in each direction; by default 20, or 5 where data are no pictures.
         dimensions: two latent dimensions, such as z[0],z[3]; by default the two with the largest KL from the prior.
-        format: of the figure: png, svg, pdf, or several, such as png,svg.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
         conditions: arguments of the model that are no data, by name, such as --y 3.
 
     Returns:
         Done: ``ppl_vae.uses.Manifold``.
     """
-    it = opened(folder, format, accelerator, compile)
     rows = condition_rows(it.vi, it.data, conditions)
     if len(rows) > 1:
         raise InputError("a manifold is drawn under one condition: give one value, such as --y 3")

@@ -12,9 +12,8 @@ import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.data import Part
-from ppl_vae.estimator import Accelerator, Compile
 from ppl_vae.plots import number
-from ppl_vae.using import Done, flattened, named_row, opened, use_command
+from ppl_vae.using import Done, Opened, flattened, named_row, use_command
 
 SHOWN = 8
 
@@ -25,29 +24,22 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def outliers(
-    folder: str,
+    it: Opened,
     part: Part = "test",
     num_data: int | None = None,
     num_samples: int = 1000,
-    format: str = "png",
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
 ) -> Done:
     """List data in the order of their log evidence, and show the least likely beside what the program makes of them.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         part: the part of the run's data.
         num_data: so many data, drawn at random with the run's seed; all by default.
         num_samples: draws per datum of importance sampling, where the evidence is not known exactly.
-        format: of the figure: png, svg, pdf, or several, such as png,svg.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
     Returns:
         Done: ``ppl_vae.uses.Outliers``.
     """
-    it = opened(folder, format, accelerator, compile)
     arrays = it.arrays(part, num_data)
     found = uses.outliers(it.vi, arrays, num_samples=num_samples)
     worst = found.order[:SHOWN]

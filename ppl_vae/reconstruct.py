@@ -12,8 +12,7 @@ import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.data import Part
-from ppl_vae.estimator import Accelerator, Compile
-from ppl_vae.using import Done, flattened, named_row, opened, use_command, whole_numbers
+from ppl_vae.using import Done, Opened, flattened, named_row, use_command, whole_numbers
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -22,31 +21,24 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def reconstruct(
-    folder: str,
+    it: Opened,
     part: Part = "test",
     num_data: int = 8,
     rows: str | None = None,
     num_draws: int = 5,
-    format: str = "png",
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
 ) -> Done:
     """Show data, the means of their posterior predictive and draws from it, side by side.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         part: the part of the run's data.
         num_data: so many data, drawn at random with the run's seed.
         rows: these rows of the part instead, such as 3,17.
         num_draws: draws of x from its posterior predictive, for each datum.
-        format: of the figure: png, svg, pdf, or several, such as png,svg.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
     Returns:
         Done: ``ppl_vae.uses.Reconstruction``.
     """
-    it = opened(folder, format, accelerator, compile)
     arrays = it.arrays(part, num_data, whole_numbers(rows, "--rows"))
     found = uses.reconstruct(it.vi, arrays, num_draws=num_draws)
     sites = {

@@ -12,8 +12,7 @@ import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.data import Part
-from ppl_vae.estimator import Accelerator, Compile
-from ppl_vae.using import Done, flattened, named_row, opened, use_command
+from ppl_vae.using import Done, Opened, flattened, named_row, use_command
 
 DATA = 500
 """Over which a dimension's KL from the prior is averaged."""
@@ -25,33 +24,26 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def traverse(
-    folder: str,
+    it: Opened,
     part: Part = "test",
     row: int | None = None,
     num_dimensions: int = 8,
     num_steps: int = 9,
     width: float = 2.5,
-    format: str = "png",
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
 ) -> Done:
     """Show the means of x where one latent dimension moves and the others stay at a datum's posterior mean.
 
     Args:
-        folder: what ``fit`` wrote.
+        it: the run.
         part: the part of the run's data.
         row: of the datum; by default one drawn at random with the run's seed.
         num_dimensions: those with the largest KL from the prior.
         num_steps: points of each.
         width: how far a dimension moves, in standard deviations of the prior.
-        format: of the figure: png, svg, pdf, or several, such as png,svg.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
     Returns:
         Done: ``ppl_vae.uses.Traversal``.
     """
-    it = opened(folder, format, accelerator, compile)
     one, others = it.arrays(part, 1, [] if row is None else [row]), it.arrays(part, DATA)
     together = {name: np.concatenate([array, others[name]]) for name, array in one.items()}
     found = uses.traverse(it.vi, together, num_dimensions=num_dimensions, num_steps=num_steps, width=width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,18 +33,21 @@ def use_command(use: Callable[..., Done], args: Sequence[str] | None, *, conditi
     """Run the verb of a use as a command, and tell what it has written.
 
     Args:
-        use: its function; its arguments are the options, the first one that of the run.
+        use: its function of a run that is open; its other arguments are options, beside those of ``opened``.
         args: of the command line.
-        conditions: whether options that the function does not have are conditions of the program, ``--y 3``.
+        conditions: whether options that neither has are conditions of the program, ``--y 3``.
     """
 
     def verb(args: Sequence[str]) -> None:
         parser = Parser(prog=f"python -m ppl_vae.{use.__name__}", description=(use.__doc__ or "").split("\n")[0])
-        parser.add_function_arguments(use, as_positional=True, skip={"conditions"} if conditions else set())
+        parser.add_function_arguments(opened, as_positional=True)
+        parser.add_function_arguments(use, skip={"it", *(["conditions"] if conditions else [])})
         given: dict[str, str] = {}
         if conditions:
             args, given = split_conditions(parser, args)
-        done = use(**parser.parse_args(args).as_dict(), **given)
+        options = parser.parse_args(args).as_dict()
+        it = opened(**{name: options.pop(name) for name in signature(opened).parameters})
+        done = use(it, **options, **given)
         print("\n".join([*done.lines, *(f"written to {path}" for path in done.files)]))
 
     return command(verb, args)
@@ -126,6 +130,12 @@ def opened(
     folder: str, format: str = "png", accelerator: Accelerator | None = None, compile: Compile | None = None
 ) -> Opened:
     """Open a run to use its program.
+
+    Args:
+        folder: what ``fit`` wrote.
+        format: of figures: png, svg, pdf, or several, such as png,svg.
+        accelerator: auto takes a GPU if there is one; as in the fit by default.
+        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
     Raises:
         InputError: no run, one that may not be written to, an unknown format.

@@ -539,7 +539,7 @@ def _centred(x: Tensor, covariance: Tensor) -> Tensor:
 
 
 class Unusual(nn.Module):
-    """Site names that are no identifiers, an inner plate, two observed sites, a positive latent, no site called x or z."""
+    """Site names that are no identifiers, an inner plate, two observed sites, a positive latent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -551,7 +551,7 @@ class Unusual(nn.Module):
         with pyro.plate("rows", len(grid), dim=-2):
             a = pyro.sample("first latent", dist.Normal(grid.new_zeros(2), 1.0).to_event(1))
             with pyro.plate("parts", 3, dim=-1):
-                s = pyro.sample("s/σ", dist.LogNormal(0.5 * a.mean(-1), 0.5))
+                s = pyro.sample("s/ö", dist.LogNormal(0.5 * a.mean(-1), 0.5))
                 pyro.sample("obs.grid", dist.Normal(s[..., None] * self.weight, 0.5).to_event(1), obs=grid)
             pyro.sample("n", dist.Poisson(a[..., 0].exp()), obs=count[:, None])
 
@@ -561,4 +561,19 @@ class Unusual(nn.Module):
             out = self.encoder(grid.flatten(1))[:, None]
             pyro.sample("first latent", dist.Normal(out[..., :2], out[..., 2:].exp()).to_event(1))
             with pyro.plate("parts", 3, dim=-1):
-                pyro.sample("s/σ", dist.LogNormal(0.1 * grid.mean(-1), 0.6))
+                pyro.sample("s/ö", dist.LogNormal(0.1 * grid.mean(-1), 0.6))
+
+
+class Shared(nn.Module):
+    """A latent that all data share, beside one of each datum; there is no guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(3))
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("shared", self)
+        slope = pyro.sample("slope", dist.Normal(x.new_zeros(3), 2.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(self.loc + z[..., None] * slope, 0.5).to_event(1), obs=x)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gallery import GALLERY, Case
-from scenarios import Unusual, normal
+from scenarios import Shared, Unusual, normal
 
 from ppl_vae import InputError, VariationalInference
 from ppl_vae.data import Dataset
@@ -19,7 +19,13 @@ from ppl_vae.program import Program
 from ppl_vae.runs import Run
 from ppl_vae.using import Done, Opened
 
-CASES = {**GALLERY, "unusual": Case(Unusual, (normal(21, 3, 4), torch.arange(21).double() % 5))}
+CASES = {
+    **GALLERY,
+    "unusual": Case(Unusual, (normal(21, 3, 4), torch.arange(21).double() % 5)),
+    "vae, per-sample": GALLERY["vae"],
+    "gmvae, semi-amortized": GALLERY["gmvae"],
+    "shared": Case(Shared, (normal(21, 3),)),
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "generate": {"num_data": 5, "what": "mean,sample"},
     "reconstruct": {"num_data": 3, "num_draws": 2},
@@ -47,7 +53,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     arguments = Program(program).argument_names()[: len(made.batch)]
     arrays = {key: value.numpy() for key, value in zip(arguments, made.batch, strict=True)}
     few = {"max_epochs": 1, "batch_size": 7, "inference_steps": 20}
-    vi = VariationalInference(program, **few, precision="64-true", compile="off").fit(arrays)
+    guide = (
+        "per-sample" if name == "shared" else (name.partition(", ")[2] or "amortized").replace("ladder", "amortized")
+    )
+    vi = VariationalInference(program, guide=guide, **few, precision="64-true", compile="off").fit(arrays)
     image_shape = (8, 9) if name == "conv_vae" else None
     data = Dataset.__new__(Dataset)  # as it is after its checks, which want an x
     for field, value in {"name": name, "image_shape": image_shape, "binarize": "none"}.items():
@@ -59,16 +68,14 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("verb", OPTIONS)
-def test_every_verb_on_every_program(verb: str, case: tuple[str, Opened], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_verb_on_every_program(verb: str, case: tuple[str, Opened]) -> None:
     name, it = case
-    module = importlib.import_module(f"ppl_vae.{verb}")
-    monkeypatch.setattr(module, "opened", lambda *_: it)
-    use: Callable[..., Done] = getattr(module, verb)
+    use: Callable[..., Done] = getattr(importlib.import_module(f"ppl_vae.{verb}"), verb)
     if verb in REFUSED.get(name, ()):
         with pytest.raises(InputError, match=r"no latents|does not generate|computes with the data"):
-            use("run", **OPTIONS[verb])
+            use(it, **OPTIONS[verb])
         return
-    done = use("run", **OPTIONS[verb])
+    done = use(it, **OPTIONS[verb])
     for path in done.files:
         assert path.stat().st_size > 100
         if path.suffix == ".npz":
