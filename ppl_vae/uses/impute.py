@@ -16,8 +16,8 @@ from ppl_vae.data import Batches, fill_missing
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.estimator.methods import Inference, PerSample, random_latents
-from ppl_vae.estimator.passes import room_for
-from ppl_vae.inference import FamilyName
+from ppl_vae.estimator.passes import ROWS_PER_PASS, room_for
+from ppl_vae.inference import Compiler, FamilyName
 from ppl_vae.program import Batch, Draws, LatentSpace, placed, seeded, seen_parts, with_missing, without_guide
 
 ImputeBy = Literal["per-sample", "importance"]
@@ -44,7 +44,8 @@ class Imputation(NamedTuple):
     missing: dict[str, np.ndarray]
     """What was missing, Boolean, ``(N, ...)``."""
     completed: dict[str, np.ndarray]
-    """The arrays that were given, with the means in the places of what was missing."""
+    """The arrays that were given, with the means in the places of what was missing; empty for a program whose sites
+    observe what it computes of these arrays."""
     log_evidence: np.ndarray
     """Of what was seen, ``(N,)``, nats: a lower bound on average."""
     effective: np.ndarray
@@ -110,15 +111,18 @@ def impute(
     program, template = vi.program_, vi.template_
     with seeded(vi.seed), program.scope(training=False):
         by = _Proposal(vi, (*template, *seen_parts(program, template)), method, family)
-        parts = []
-        for data, hidden in _in_batches(vi, filled, holes, by.rows(num_samples)):
+        parts, at_once = [], by.rows(num_samples)
+        for data, hidden in _in_batches(vi, filled, holes):
             pairs = zip(data, hidden, strict=True)
             gaps = tuple(torch.where(hole, torch.nan, x) if hole.any() else x for x, hole in pairs)
             seen = seen_parts(program, gaps)
-            log_weight, draws = by.program.weighted_posterior(by.infer((*data, *seen)), num_samples)
-            parts.append(_summary(log_weight.double(), draws, seen, num_draws))
-            mean = {name: value.to(data[0].device) for name, value in parts[-1]["mean"].items()}
-            parts[-1]["completed"] = dict(zip(vi.arguments_, placed(program, data, mean), strict=True))
+            inferred = by.infer((*data, *seen))
+            for row in range(0, len(data[0]), at_once):
+                few = slice(row, row + at_once)
+                log_weight, draws = by.program.weighted_posterior(tuple(t[few] for t in inferred), num_samples)
+                part = _summary(log_weight.double(), draws, tuple(t[few] for t in seen), num_draws)
+                part["completed"] = _completed(vi, tuple(t[few] for t in data), part["mean"])
+                parts.append(part)
     return _joined(parts)
 
 
@@ -142,6 +146,7 @@ class _Proposal:
                 family = family or ("full" if size <= MOST_WITH_COVARIANCE else "diagonal")
                 options = replace(vi.local_options(), family=family, gradient="reparam", local_learning_rate=None)
                 self.found = PerSample(masked, template, options)
+                self.found.compiler = Compiler(vi.compile)
                 self.program = self.found.posterior
             elif masked.guide is None:
                 raise InputError(f"{masked.name} was fitted without an encoder: impute with method per-sample")
@@ -157,13 +162,21 @@ class _Proposal:
 
 
 def _in_batches(
-    vi: VariationalInference, filled: Mapping[str, np.ndarray], holes: Mapping[str, np.ndarray], rows: int
+    vi: VariationalInference, filled: Mapping[str, np.ndarray], holes: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[Batch, Batch]]:
     """Arguments of the model, and what is missing of each."""
     masks = {f"missing {name}": holes[name] for name in vi.arguments_}
     names = (*vi.arguments_, *masks)
-    for batch in Batches({**filled, **masks}, names, rows, device=vi.device_, dtype=vi.dtype_).in_order():
+    for batch in Batches({**filled, **masks}, names, ROWS_PER_PASS, device=vi.device_, dtype=vi.dtype_).in_order():
         yield batch[: len(vi.arguments_)], batch[len(vi.arguments_) :]
+
+
+def _completed(vi: VariationalInference, data: Batch, mean: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The arguments with these numbers in them; nothing where the sites observe what is computed of these."""
+    try:
+        return dict(zip(vi.arguments_, placed(vi.program_, data, mean), strict=True))
+    except InputError:
+        return {}
 
 
 def _summary(log_weight: Tensor, draws: Draws, seen: tuple[Tensor, ...], num_draws: int) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from known import Gaussian, factor_analysis
+from torch import nn
 from torch.nn import functional
 
 from ppl_vae import InputError, VariationalInference
@@ -190,3 +193,31 @@ def test_column_means_are_of_what_was_seen() -> None:
     x = np.array([[1.0, 2.0], [3.0, 4.0], [100.0, 6.0]])
     hole = np.array([[False, False], [False, True], [True, False]])
     np.testing.assert_allclose(column_means(x, hole)[0], [2.0, 4.0])
+
+
+class Logs(nn.Module):
+    """The logarithm of a datum is observed, so that no number can be put back in its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(3))
+
+    def model(self, x: torch.Tensor) -> None:
+        pyro.module("logs", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("log x", dist.Normal(self.loc + z[..., None], 0.5).to_event(1), obs=x.log())
+
+
+def test_what_a_site_computes_is_filled_in_where_it_observes_it() -> None:
+    x = np.exp(np.random.default_rng(0).normal(size=(30, 3)))
+    vi = VariationalInference(Logs(), guide="per-sample", max_epochs=1, precision="64-true", compile="off").fit(x)
+    gaps = x[:4].copy()
+    gaps[:, 0] = np.nan
+    found = impute(vi, gaps, num_samples=2000)
+    np.testing.assert_allclose(found.mean["log x"][:, 1:], np.log(x[:4, 1:]))
+    loc = vi.program.loc.detach().numpy()
+    exact = loc[0] + (np.log(x[:4, 1:]) - loc[1:]).sum(1) / (2 + 0.25)  # of two seen numbers with noise 0.5
+    sd = np.sqrt(0.25 + 1 / (1 + 2 / 0.25))
+    assert (np.abs(found.mean["log x"][:, 0] - exact) < 4.5 * sd / np.sqrt(found.effective)).all()
+    assert found.completed == {}
