@@ -163,10 +163,15 @@ def _merged(terms: list[Tensor], summed: Collection[str]) -> list[Tensor]:
     Pyro's contraction takes those of each by itself, so that of two that are far apart no value would be left.
     """
     merged: list[Any] = []
+    having: dict[str, list[int]] = {}  # which of them have an enumerated dimension
     for term in sorted(terms, key=lambda term: -len(term._pyro_dims)):  # type: ignore[attr-defined]
         dims = set(term._pyro_dims)  # type: ignore[attr-defined]
-        at = next((i for i, other in enumerate(merged) if dims & set(summed) and dims <= set(other._pyro_dims)), None)
+        enumerated = [dim for dim in dims if dim in summed]
+        beside = having.get(enumerated[0], []) if enumerated else []
+        at = next((i for i in beside if dims <= set(merged[i]._pyro_dims)), None)
         if at is None:
+            for dim in enumerated:
+                having.setdefault(dim, []).append(len(merged))
             merged.append(term)
         else:
             one, other = broadcast_all(merged[at], term)
