@@ -383,3 +383,21 @@ def test_the_verb_compiles_where_it_is_asked_to(
         tables[mode] = [line.split()[:-1] for line in capsys.readouterr().out.splitlines()[:4]]
         assert made.called == (mode == "on")
     assert tables["on"] == tables["off"] == tables["auto"]
+
+
+@pytest.mark.parametrize(("program", "discrete"), [(VAE(data_dim=6, hidden=(5,)), True), (FactorAnalysis(6, 2), False)])
+def test_an_evidence_that_discrete_data_cannot_have_is_told(program: nn.Module, discrete: bool) -> None:
+    x = bits(20, 6).float()
+    vi = VariationalInference(program, max_epochs=1).fit(x)
+    evaluation = vi.evaluate(x, estimators=["iwae"], num_samples=100)
+    assert evaluation.discrete == discrete
+    evidence = evaluation.evidence["iwae"]
+    raised = evidence.log_evidence.clone()
+    raised[:3] = torch.tensor([40.0, 1e12, 0.5])  # the last within its error
+    wrong = evidence._replace(log_evidence=raised, mcse=torch.full((20,), 0.2).double())
+    told = [line for line in evaluation._replace(evidence={"iwae": wrong}).warnings() if "cannot have" in line]
+    line = (
+        "iwae: 2 of 20 data have a log evidence above 0, which discrete data cannot have: the estimate is wrong there"
+    )
+    assert told == ([line] if discrete else [])
+    assert not [line for line in evaluation.warnings() if "cannot have" in line]

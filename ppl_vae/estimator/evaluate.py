@@ -12,7 +12,7 @@ from ppl_vae.estimator.estimators import Settings, estimate
 from ppl_vae.estimator.evaluation import Evaluation, summarise
 from ppl_vae.estimator.passes import ROWS_PER_PASS
 from ppl_vae.inference import Compiler
-from ppl_vae.program import Batch, Program, generates, observed_numbers, seeded
+from ppl_vae.program import Batch, Program, generates, observed_numbers, observes_discrete, seeded
 
 
 def evaluate_program(
@@ -50,6 +50,7 @@ def evaluate_program(
         common = (program, template, in_order, batches.num_data)
         found = estimate(*common, names=names, settings=settings, seed=seed, compiler=compiler)
         used = diagnose(*common, seed=seed) if diagnostics else None
+        discrete = observes_discrete(program, template)
         numbers = sum(observed_numbers(program, batch).sum().item() for batch in in_order(ROWS_PER_PASS))
     return Evaluation(
         num_data=batches.num_data,
@@ -59,4 +60,5 @@ def evaluate_program(
         settings=settings,
         diagnostics=used,
         generates=generates(program, template),
+        discrete=discrete,
     )

@@ -72,6 +72,8 @@ class Evaluation(NamedTuple):
     """That it took to find the lambda of all data, where each has its own; no estimator's seconds have them."""
     generates: bool = True
     """Whether the model draws data without looking at those that it observes."""
+    discrete: bool = False
+    """Whether all that is observed is discrete."""
 
     @property
     def highest_pareto_k(self) -> float:
@@ -139,6 +141,7 @@ class Evaluation(NamedTuple):
         sentences = []
         for name, evidence in self.evidence.items():
             sentences += _doubts(name, evidence, self.settings)
+            sentences += _impossible(name, evidence) if self.discrete else []
         lower = {name: self.rows[name] for name in ("exact", "ais", "iwae", "prior") if name in self.rows}
         lower = {name: row for name, row in lower.items() if math.isfinite(row.log_evidence + row.mcse)}
         for name, row in lower.items():
@@ -238,6 +241,16 @@ def _error_of_mean(mcse: Tensor, biased: bool) -> float:
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _impossible(name: str, evidence: Evidence) -> list[str]:
+    """What discrete data cannot have: a probability above one."""
+    error = evidence.mcse.nan_to_num(nan=0.0, posinf=0.0)
+    above = int((evidence.log_evidence > 1e-3 + 3 * error).sum())
+    if not above:
+        return []
+    whose = f"{above} of {len(error)} data have"
+    return [f"{name}: {whose} a log evidence above 0, which discrete data cannot have: the estimate is wrong there"]
 
 
 def _doubts(name: str, evidence: Evidence, settings: Settings) -> list[str]:

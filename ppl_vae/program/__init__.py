@@ -11,6 +11,7 @@ from ppl_vae.program.divergence import (
     elbo_terms,
     objective_terms,
     observed_numbers,
+    observes_discrete,
 )
 from ppl_vae.program.global_latents import global_term, with_globals
 from ppl_vae.program.latent_space import LatentSpace, Start
@@ -58,6 +59,7 @@ __all__ = [
     "objective_terms",
     "observed_arguments",
     "observed_numbers",
+    "observes_discrete",
     "path_draws",
     "placed",
     "posterior_moments",

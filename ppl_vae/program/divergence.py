@@ -179,6 +179,13 @@ def observed_numbers(program: Program, batch: Batch) -> Tensor:
         return total
 
 
+def observes_discrete(program: Program, batch: Batch) -> bool:
+    """Whether all that is observed is discrete, so that no datum can have a log density above zero."""
+    with program.scope():
+        sites = dict(sample_sites(program.run(program.model, batch)))
+        return all(sites[name]["fn"].support.is_discrete for name in program.structure(batch).observed)
+
+
 def _divergence(q: Site, p: Any, closed: bool) -> tuple[Tensor, int]:
     """KL(q || p) at one site, as Pyro lays it out, and how many of its dimensions are the event's.
 
