@@ -16,6 +16,8 @@ from ppl_vae.data import Part
 from ppl_vae.plots import aggregated_posterior, latent_space, posteriors_beside_prior
 from ppl_vae.using import Done, Opened, flattened, named_row, use_command
 
+PANELS = 12
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
@@ -45,12 +47,13 @@ def latents(
     found = uses.latents(it.vi, arrays, by=by, num_data=num_posteriors)
     y, title = arrays.get("y"), f"Latent space: posterior means of {len(found.plane)} data"
     space = partial(latent_space, found.plane, y if y is not None and y.ndim == 1 else None)
+    order = np.sort(np.argsort(-found.divergence, kind="stable")[:PANELS])  # those that tell most, in their own order
     figures = {
         "latent_space": space(axes=(found.axes[0], found.axes[1]), title=title) if len(found.axes) == 2 else space(),
         "latent_posteriors": posteriors_beside_prior(
-            found.draws,
-            found.prior,
-            names=found.names,
+            found.draws[:, :, order],
+            found.prior[:, order],
+            names=[found.names[dimension] for dimension in order],
             data=[named_row(arrays, index) for index in range(found.draws.shape[1])],
         ),
         "latent_aggregated": aggregated_posterior(

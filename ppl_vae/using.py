@@ -127,13 +127,18 @@ class Opened(NamedTuple):
 
 
 def opened(
-    folder: str, format: str = "png", accelerator: Accelerator | None = None, compile: Compile | None = None
+    folder: str,
+    format: str = "png",
+    image_shape: list[int] | None = None,
+    accelerator: Accelerator | None = None,
+    compile: Compile | None = None,
 ) -> Opened:
     """Open a run to use its program.
 
     Args:
         folder: what ``fit`` wrote.
         format: of figures: png, svg, pdf, or several, such as png,svg.
+        image_shape: how a datum is drawn, such as [28,28] or [32,32,3]; as in the fit by default.
         accelerator: auto takes a GPU if there is one; as in the fit by default.
         compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
 
@@ -146,7 +151,7 @@ def opened(
             raise InputError(f"--format {name!r} is unknown; {nearest(name, FORMATS)}")
     run = Run.open(folder)
     run.check_writable()
-    return Opened(run, load(folder, accelerator=accelerator, compile=compile), load_data(folder), formats)
+    return Opened(run, load(folder, accelerator=accelerator, compile=compile), load_data(folder, image_shape), formats)
 
 
 def whole_numbers(text: str | None, option: str) -> list[int]:

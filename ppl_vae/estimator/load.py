@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,20 @@ def load(
     return VariationalInference(program, **options).load_parameters(run.checkpoint)
 
 
-def load_data(folder: str | Path) -> Dataset:
+def load_data(folder: str | Path, image_shape: Sequence[int] | None = None) -> Dataset:
     """The data set of a run folder, split and binarised as it was for the fit.
 
+    Args:
+        folder: what ``python -m ppl_vae.fit`` wrote.
+        image_shape: how a datum is drawn, where it is to be another way than in the fit.
+
     Raises:
-        InputError: no run folder, or data that are no longer there.
+        InputError: no run folder, data that are no longer there, or of another size than ``image_shape``.
     """
     run = Run.open(folder)
     options = {name: run.option(name) for name in DATA_OPTIONS}
     if options["binarize"] == "dynamic":  # the same draws for valid and test; those of train are drawn once
         options["binarize"] = "static"
+    if image_shape is not None:
+        options["image_shape"] = image_shape
     return load_dataset(**options)

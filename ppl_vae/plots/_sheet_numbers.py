@@ -89,14 +89,20 @@ def _table_of_cells(sheet: Sheet) -> Table:
     )
 
 
+def _first_lines(lines: list[Line], n_rows: int) -> tuple[list[Line], str]:
+    """At most so many, in whole rows of the sheet if one has no more, and what a title says of the others."""
+    if len(lines) <= LINES:
+        return lines, ""
+    if whole := [line for line in lines[:LINES] if line.row < lines[LINES].row]:
+        return whole, first(whole[-1].row + 1, n_rows, "rows")
+    return lines[:LINES], first(LINES, len(lines), "data")
+
+
 def _table_of_data(sheet: Sheet) -> Table:
     """A line for each datum."""
     lines, size = lines_of(sheet), sheet.cells.shape[2]
-    cut = first(LINES, len(lines), "data")
-    if cut and (whole := [line for line in lines[:LINES] if line.row < lines[LINES].row]):  # rows are not torn apart
-        cut = first(whole[-1].row + 1, len(sheet.cells), "rows")
-        lines = whole
-    left_out, lines = [cut, first(VALUES, size, "values")], lines[:LINES]
+    lines, cut = _first_lines(lines, len(sheet.cells))
+    left_out = [cut, first(VALUES, size, "values")]
     before, titles = _before(sheet, lines)
     values = np.array([sheet.cells[line.row, line.column, :VALUES] for line in lines])
     return Table(
@@ -159,9 +165,8 @@ def number_sheet(sheet: Sheet) -> Figure:
 
 def strip_sheet(sheet: Sheet) -> Figure:
     """A strip for each datum, one colour for each of its values."""
-    lines = lines_of(sheet)
-    title = _title(sheet.title, [first(LINES, len(lines), "data")])
-    lines = lines[:LINES]
+    lines, cut = _first_lines(lines_of(sheet), len(sheet.cells))
+    title = _title(sheet.title, [cut])
     before, titles = _before(sheet, lines)
     label_widths = [max(widest(column), text_width(head)) + 0.15 for head, *column in _columns(titles, before)]
     grouped = sheet.cells.shape[1] > 1

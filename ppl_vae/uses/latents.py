@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.evidence import marginal_divergence
+from ppl_vae.evidence import gaussian_divergence, marginal_divergence
 from ppl_vae.program import Batch, Program, names_of
 from ppl_vae.uses.embed import embed
 
@@ -38,6 +38,8 @@ class Latents(NamedTuple):
     """Draws from the aggregated posterior, one of each datum, ``(N, D)``."""
     prior: np.ndarray
     """Draws from the prior under the conditions of the same data, ``(N, D)``."""
+    divergence: np.ndarray
+    """KL from the prior of each dimension, of the few data, by moments, ``(D,)``, nats."""
     aggregated_divergence: np.ndarray
     """KL of the aggregated posterior from the prior in each dimension, ``(D,)``, nats."""
 
@@ -90,8 +92,10 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     scaled = embedding.mean / np.array([units.get(name, 1.0) for name in embedding.names])
     few = embedding.mean.shape[1] <= 2
     plane, axes = in_plane(embedding.mean if few else scaled, embedding.names, by, vi.seed)
-    divergence = marginal_divergence(torch.from_numpy(aggregated), torch.from_numpy(prior)).numpy()
-    return Latents(plane, axes, names, _columns(drawn), aggregated, prior, divergence)
+    draws = _columns(drawn)
+    few_data = gaussian_divergence(torch.from_numpy(draws), torch.from_numpy(prior)).numpy()
+    all_data = marginal_divergence(torch.from_numpy(aggregated), torch.from_numpy(prior)).numpy()
+    return Latents(plane, axes, names, draws, aggregated, prior, few_data, all_data)
 
 
 def prior_units(prior: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from ppl_vae import fit
 from ppl_vae.__main__ import VERBS, main
@@ -83,12 +84,24 @@ def test_bad_options_are_told_in_a_line(
     assert len(out.splitlines()) == 1
 
 
+def test_another_shape_of_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["reconstruct", folder / "run", "--num-data", 2]
+    width = {}
+    for shape in ("[3,3]", "[1,9]"):
+        assert said(*args, "--image-shape", shape, capsys=capsys)[0] == 0  # type: ignore[arg-type]
+        width[shape] = imread(folder / "run" / "figures" / "reconstruct.png").shape[1]
+    assert width["[1,9]"] > width["[3,3]"]  # wider cells
+    status, out = said(*args, "--image-shape", "[4,4]", capsys=capsys)  # type: ignore[arg-type]
+    assert status == 2
+    assert "image_shape" in out
+
+
 def test_formats(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder / "run"
-    assert said("reconstruct", run, "--num-data", 2, "--format", "svg,pdf", capsys=capsys)[0] == 0
-    assert (run / "figures" / "reconstruct.svg").read_text().lstrip().startswith("<?xml")
-    assert (run / "figures" / "reconstruct.pdf").read_bytes().startswith(b"%PDF")
-    assert not (run / "figures" / "reconstruct.png").exists()
+    assert said("interpolate", run, "--num-pairs", 2, "--format", "svg,pdf", capsys=capsys)[0] == 0
+    assert (run / "figures" / "interpolate.svg").read_text().lstrip().startswith("<?xml")
+    assert (run / "figures" / "interpolate.pdf").read_bytes().startswith(b"%PDF")
+    assert not (run / "figures" / "interpolate.png").exists()
 
 
 def test_an_embedding_as_a_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
