@@ -45,21 +45,21 @@ def latents(
     """
     arrays = it.arrays(part, num_data)
     found = uses.latents(it.vi, arrays, by=by, num_data=num_posteriors)
-    y, title = arrays.get("y"), f"Latent space: posterior means of {len(found.plane)} data"
-    space = partial(latent_space, found.plane, y if y is not None and y.ndim == 1 else None)
-    order = np.sort(np.argsort(-found.divergence, kind="stable")[:PANELS])  # those that tell most, in their own order
-    figures = {
-        "latent_space": space(axes=(found.axes[0], found.axes[1]), title=title) if len(found.axes) == 2 else space(),
-        "latent_posteriors": posteriors_beside_prior(
+    y, what = arrays.get("y"), "posterior means" if len(found.prior) else "codes"
+    title = f"Latent space: {what} of {len(found.plane)} data"
+    space = partial(latent_space, found.plane, y if y is not None and y.ndim == 1 else None, title=title)
+    figures = {"latent_space": space(axes=(found.axes[0], found.axes[1])) if len(found.axes) == 2 else space()}
+    if len(found.prior):
+        order = np.sort(np.argsort(-found.divergence, kind="stable")[:PANELS])  # those that tell most, as they come
+        figures["latent_posteriors"] = posteriors_beside_prior(
             found.draws[:, :, order],
             found.prior[:, order],
             names=[found.names[dimension] for dimension in order],
             data=[named_row(arrays, index) for index in range(found.draws.shape[1])],
-        ),
-        "latent_aggregated": aggregated_posterior(
+        )
+        figures["latent_aggregated"] = aggregated_posterior(
             found.aggregated, found.prior, found.aggregated_divergence, names=found.names
-        ),
-    }
+        )
     fields = {**found._asdict(), "axes": np.array(found.axes), "names": np.array(found.names), "rows": arrays["_row"]}
     return Done(found, [], it.write("latents", flattened(**fields), figures))
 

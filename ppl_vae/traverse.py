@@ -48,19 +48,22 @@ def traverse(
     together = {name: np.concatenate([array, others[name]]) for name, array in one.items()}
     found = uses.traverse(it.vi, together, num_dimensions=num_dimensions, num_steps=num_steps, width=width)
     lengths = it.lengths(one, (1, 1))
+    pairs = list(zip(found.names, found.divergence.tolist(), strict=True))
+    coded = bool(np.isnan(found.divergence).all())  # a code has no prior
     numbered = found.discrete.any()
     columns = range(1, 1 + found.values.shape[1]) if numbered else np.linspace(-width, width, num_steps).tolist()
     figure = it.figure(
         {name: mean[:, :, 0] for name, mean in found.means.items()},
         f"One latent dimension at a time, around {named_row(one, 0)}: mean of x given z",
         lengths=None if lengths is None else np.full(found.values.shape, lengths[0, 0]),
-        rows=[f"{name}: {kl:.2g} nats" for name, kl in zip(found.names, found.divergence, strict=True)],
+        rows=[name if np.isnan(kl) else f"{name}: {kl:.2g} nats" for name, kl in pairs],
         columns=columns,
-        row_title="dimension, KL",
-        column_title="value no." if numbered else "sd of the prior",
+        row_title="dimension" if coded else "dimension, KL",
+        column_title="value no." if numbered else f"sd of the {'codes' if coded else 'prior'}",
     )
     lines = [f"KL from the prior, nats per datum, over {len(others['_row'])} data:"]
-    lines += [f"  {name:<12} {kl:.3f}" for name, kl in zip(found.names, found.divergence, strict=True)]
+    lines += [f"  {name:<12} {kl:.3f}" for name, kl in pairs]
+    lines = [] if coded else lines
     fields = {**found._asdict(), "names": np.array(found.names), "row": one["_row"]}
     return Done(found, lines, it.write("traverse", flattened(**fields), {"traverse": figure}))
 

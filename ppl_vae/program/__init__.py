@@ -2,6 +2,7 @@
 
 from ppl_vae.program.annealing import Path, annealing_path
 from ppl_vae.program.check import check, check_batch, check_model, check_observations
+from ppl_vae.program.codes import with_code
 from ppl_vae.program.coordinates import Coordinates, Point, names_of
 from ppl_vae.program.derived_guide import DerivedGuide, with_encoder, with_lambda, without_guide
 from ppl_vae.program.divergence import (
@@ -68,6 +69,7 @@ __all__ = [
     "seen_parts",
     "simulate",
     "widened",
+    "with_code",
     "with_encoder",
     "with_globals",
     "with_lambda",

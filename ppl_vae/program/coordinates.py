@@ -60,7 +60,7 @@ class Coordinates:
         self.program = program
         structure = program.structure(batch)
         if not structure.latents:
-            raise InputError(f"{program.name} has no latents: there is nothing to move; generate and impute are for it")
+            raise InputError(f"{program.name} has no latents: there is nothing to move")
         listed = [name for name in structure.latents if name in structure.discrete]
         self.space = None
         if len(listed) < len(structure.latents):

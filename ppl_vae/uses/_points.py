@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,23 @@ import torch
 from torch import Tensor
 
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.program import Batch, Coordinates, Point, Program, seeded
+from ppl_vae.program import Batch, Coordinates, Point, Program, seeded, with_code
 
 DRAWS = 64
 """Of the posterior, for its mean."""
+
+
+def with_latents(vi: VariationalInference, arrays: tuple[Any, ...]) -> VariationalInference:
+    """The fitted object; of a program with a code and no latents, one whose latent is the code, see ``with_code``."""
+    if vi.program_.structure(vi.template_).latents:
+        return vi
+    coded = with_code(vi.program_, whole(vi, arrays))
+    if coded is None:
+        return vi
+    other, other.inference_ = copy.copy(vi), copy.copy(vi.inference_)
+    other.program_ = other.inference_.program = other.inference_.posterior = coded
+    other.__dict__.pop("_measured", None)
+    return other
 
 
 def whole(vi: VariationalInference, arrays: tuple[Any, ...]) -> Batch:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.program import Batch, Moments, Program, marginals, names_of, posterior_moments
+from ppl_vae.uses._points import with_latents
 
 DRAWS = 256
 """Where moments are not known in closed form."""
@@ -31,7 +32,8 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
     """Posterior means and standard deviations of all latents.
 
     A discrete latent that is summed out has a column for each of its values, with its exact posterior probability p and
-    standard deviation sqrt(p (1 - p)): what a mixture calls responsibilities.
+    standard deviation sqrt(p (1 - p)): what a mixture calls responsibilities. An autoencoder's code, which its model
+    records with ``pyro.deterministic``, has no standard deviation: it is zero.
 
     Args:
         vi: a fitted program.
@@ -47,6 +49,7 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
         >>> embed(VariationalInference(Mixture(num_components=3), max_epochs=1).fit(x), x).names
         ('c=0', 'c=1', 'c=2')
     """
+    vi = with_latents(vi, arrays)
 
     def moments(program: Program, batch: Batch) -> tuple[Moments, dict[str, Tensor]]:
         structure = program.structure(batch)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.program import Point
-from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, whole
+from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, whole, with_latents
 
 PathName = Literal["line", "circle"]
 
@@ -67,6 +67,7 @@ def interpolate(
     if path not in get_args(PathName):
         raise InputError(f"path={path!r} is unknown; {nearest(str(path), get_args(PathName))}")
     given, towards = (side if isinstance(side, tuple) else (side,) for side in (start, end))
+    vi = with_latents(vi, given)
     batch = whole(vi, given)
     if len(batch[0]) != (number := len(whole(vi, towards)[0])):
         raise InputError(f"{len(batch[0])} data at the start and {number} at the end: give pairs")

@@ -50,7 +50,8 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     .. math:: q(z) = \frac1N \sum_i q(z \mid x_i), \qquad\text{beside}\qquad p(z)
 
     The places are the posterior means, as they are in one or two dimensions; of more, in units of the prior's standard
-    deviation, their first two principal components, or a t-SNE.
+    deviation, their first two principal components, or a t-SNE. An autoencoder's code has neither posterior nor prior:
+    there are places, and no draws.
 
     Source: van der Maaten and Hinton, Visualizing Data using t-SNE (2008); Hoffman and Johnson, ELBO surgery (2016),
     for the aggregated posterior.
@@ -75,6 +76,10 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     if by not in get_args(Plane):
         raise InputError(f"by={by!r} is unknown; {nearest(str(by), get_args(Plane))}")
     embedding = embed(vi, *arrays)
+    if not vi.program_.structure(vi.template_).latents:  # a code
+        plane, axes = in_plane(embedding.mean, embedding.names, by, vi.seed)
+        none = np.zeros((0, len(embedding.names)))
+        return Latents(plane, axes, embedding.names, none[:, None], embedding.mean, none, none[:, 0], none[:, 0])
     named = vi.checked(arrays)
     first = {name: array[:num_data] for name, array in named.items()}
     drawn = vi.posterior(first, num_samples=DRAWS).latents

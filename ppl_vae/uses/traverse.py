@@ -12,7 +12,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evidence import gaussian_divergence
 from ppl_vae.program import Batch, Coordinates, Point, seeded
-from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, whole
+from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, whole, with_latents
 
 PRIOR_DRAWS = 2048
 
@@ -23,7 +23,7 @@ class Traversal(NamedTuple):
     names: tuple[str, ...]
     """Of the dimensions, ``D``."""
     divergence: np.ndarray
-    """KL from the prior of each, nats, the average over the data, ``(D,)``."""
+    """KL from the prior of each, nats, the average over the data, ``(D,)``; NaN of a code, which has no prior."""
     values: np.ndarray
     """Those that a dimension takes, ``(D, T)``: in unconstrained space, or the number of a discrete latent's value; NaN
     where a latent has fewer values."""
@@ -44,7 +44,8 @@ def traverse(
     r"""The means of x where one latent dimension moves and the others stay at a datum's posterior mean.
 
     A dimension moves from ``width`` standard deviations of the prior below its mean to as many above, latents before it
-    at theirs; a discrete latent takes each of its values. The dimensions are in the order of
+    at theirs; a discrete latent takes each of its values. An autoencoder's code, which has no prior, moves by the
+    standard deviation of the data's codes. The dimensions are in the order of
 
     .. math::
         \frac1N \sum_i \mathrm{KL}\bigl(\mathcal N(\mu_i, \sigma_i^2) \,\|\, \mathcal N(\mu_0, \sigma_0^2)\bigr)
@@ -75,11 +76,17 @@ def traverse(
     for name, number in (("num_steps", num_steps), ("around", around)):
         if number < 1:
             raise InputError(f"{name} is {number}: expected 1 or more")
+    has_prior = bool(vi.program_.structure(vi.template_).latents)
+    vi = with_latents(vi, arrays)
     batch = whole(vi, arrays)
     there, *_ = coordinates(vi, batch)
     draws = draws_of(vi, arrays)
-    divergence = divergences(vi, there, batch, draws)
-    order = divergence.argsort(descending=True)[:num_dimensions].tolist()
+    if has_prior:
+        divergence = divergences(vi, there, batch, draws)
+        order = divergence.argsort(descending=True)[:num_dimensions].tolist()
+    else:
+        divergence = torch.full((len(there.names),), torch.nan)
+        order = list(range(len(there.names)))[:num_dimensions]
     few = tuple(tensor[:around] for tensor in batch)
     _, loc, scale = coordinates(vi, few)
     centre = middle(Point(*(part[:, :around] for part in draws)))

@@ -40,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 NO_LATENTS = {"interpolate", "traverse", "manifold", "latents", "embed"}
 REFUSED = {  # and by these only
-    "autoencoder": NO_LATENTS | {"generate", "impute"},
+    "autoencoder": {"generate", "impute", "manifold"},  # its code can be looked at and moved
     "normal": NO_LATENTS,
 }
 
@@ -101,7 +101,7 @@ def interpolate_law(found: Any, it: Opened) -> None:
 
 
 def traverse_law(found: Any, it: Opened) -> None:
-    assert (np.diff(found.divergence) <= 0).all()
+    assert it.vi.has_latents is False or (np.diff(found.divergence) <= 0).all()
     for mean in found.means.values():
         moved = np.isfinite(mean.reshape(*mean.shape[:2], -1)).all(-1)
         np.testing.assert_array_equal(moved, np.isfinite(found.values))

@@ -1,0 +1,90 @@
+"""What a model computes of each datum on the way, such as an autoencoder's code, in the place of a latent."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import ExitStack
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+
+from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.seeds import seeded
+from ppl_vae.program.traces import Site, is_deterministic
+
+
+def with_code(program: Program, batch: Batch) -> Program | None:
+    """The program with its first ``pyro.deterministic`` in the data plate as its latent; None where there is none.
+
+    The guide puts a point mass at what the model computes. The latent has, in the place of a prior, a Gaussian with the
+    mean and the standard deviation of the codes of ``batch``: they say how far it is sensible to move it, and nothing
+    else. No evidence and no divergence can be had of such a program, but its code can be looked at and moved.
+
+    Args:
+        program: without latents.
+        batch: some data.
+
+    Example:
+        >>> from ppl_vae.models.autoencoder import Autoencoder
+        >>> coded = with_code(Program(Autoencoder(data_dim=6, latent_dim=2)), (torch.rand(5, 6),))
+        >>> coded.structure((torch.rand(5, 6),)).latents
+        ('z',)
+    """
+    structure = program.structure(batch)
+    with torch.no_grad(), seeded(0), program.scope(training=False):
+        sites: list[Any] = list(poutine.trace(program.model).get_trace(*batch).nodes.values())
+    computed = [
+        site
+        for site in sites
+        if site["type"] == "sample"
+        and is_deterministic(site)
+        and site["value"].is_floating_point()
+        and structure.data_plate in {frame.name for frame in site["cond_indep_stack"]}
+    ]
+    if structure.latents or not computed:
+        return None
+    code, model = computed[0], program.model
+    turned = _Turned(code)
+
+    def coded(*rows: torch.Tensor) -> Any:
+        with turned:
+            return model(*rows)
+
+    def guide(*rows: torch.Tensor) -> None:
+        with poutine.block():
+            site: Any = poutine.trace(model).get_trace(*rows).nodes[code["name"]]
+        frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized and frame.name != "_draws"]
+        with ExitStack() as stack:
+            for frame in frames:
+                stack.enter_context(pyro.plate(frame.name, frame.size, dim=frame.dim))
+            pyro.sample(code["name"], dist.Delta(site["value"], event_dim=code["fn"].event_dim))
+
+    other = copy.copy(program)
+    other._structure, other._closed_form, other.model, other.guide = None, None, coded, guide
+    coded.__name__ = program.name
+    return other
+
+
+class _Turned(Messenger):
+    """Makes a latent of what ``pyro.deterministic`` records at a site.
+
+    Args:
+        code: the site, of some data.
+    """
+
+    def __init__(self, code: Site) -> None:
+        super().__init__()
+        value, event_dim = code["value"], code["fn"].event_dim
+        flat = value.reshape(-1, *value.shape[value.dim() - event_dim :])
+        self.name, self.event_dim = code["name"], event_dim
+        self.loc, self.scale = flat.mean(0), flat.std(0, correction=0).clamp(min=1e-6)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] == self.name:
+            fn = dist.Normal(self.loc, self.scale).to_event(self.event_dim)
+            msg["fn"] = fn.expand(msg["fn"].batch_shape)
+            msg["value"], msg["is_observed"], msg["infer"] = None, False, {}

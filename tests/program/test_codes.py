@@ -1,0 +1,74 @@
+"""What a model computes on the way, in the place of a latent."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.models.autoencoder import Autoencoder
+from ppl_vae.models.normal import Normal
+from ppl_vae.models.vae import VAE
+from ppl_vae.program import Coordinates, Program, posterior_moments, seeded, with_code
+
+
+def test_the_latent_is_the_code_and_what_it_decodes_to_the_reconstruction() -> None:
+    torch.manual_seed(0)
+    module, x = Autoencoder(data_dim=6, latent_dim=2, hidden=(5,)).double(), torch.rand(7, 6).double()
+    program = Program(module)
+    coded = with_code(program, (x,))
+    assert coded is not None
+    code = module.encoder(x)
+    found = posterior_moments(coded, (x,), 3)
+    torch.testing.assert_close(found.mean["z"], code.detach())
+    assert (found.sd["z"] == 0).all()
+    there = Coordinates(coded, (x,))
+    point = there.locate((x,), coded.posterior((x,), 5).latents)
+    means = there.predict((x,), point).means["x"]
+    expected = torch.sigmoid(module.decoder(code)).detach()
+    torch.testing.assert_close(means, expected.expand(5, 7, 6))
+    loc, scale = there.prior((x,))
+    torch.testing.assert_close(loc, code.mean(0).detach().expand(7, 2))
+    torch.testing.assert_close(scale, code.std(0, correction=0).detach().expand(7, 2))
+
+
+def test_a_code_that_is_moved_is_decoded() -> None:
+    torch.manual_seed(1)
+    module, x = Autoencoder(data_dim=4, latent_dim=3, hidden=()).double(), torch.rand(2, 4).double()
+    coded = with_code(Program(module), (x,))
+    assert coded is not None
+    there = Coordinates(coded, (x,))
+    point = there.locate((x,), coded.posterior((x,)).latents)
+    moved = point._replace(u=point.u + torch.tensor([0.0, 2.0, 0.0]))
+    expected = torch.sigmoid(module.decoder(module.encoder(x) + torch.tensor([0.0, 2.0, 0.0]).double())).detach()
+    torch.testing.assert_close(there.predict((x,), moved).means["x"][0], expected)
+
+
+def test_the_program_itself_stays_as_it_was() -> None:
+    module, x = Autoencoder(data_dim=6, latent_dim=2), torch.rand(7, 6).round()
+    program = Program(module)
+    before = program.log_weights((x,))
+    coded = with_code(program, (x,))
+    assert coded is not None
+    with seeded(0):
+        coded.posterior((x,), 2)
+    torch.testing.assert_close(program.log_weights((x,)), before, rtol=0, atol=0)
+    assert program.structure((x,)).latents == ()
+
+
+class Summaries(nn.Module):
+    """No latent; what is recorded lies outside the plate, or is a whole number."""
+
+    def model(self, x: Tensor) -> None:
+        pyro.deterministic("total", x.sum())
+        with pyro.plate("data", len(x)):
+            pyro.deterministic("count", (x > 0).sum(-1))
+            pyro.sample("x", dist.Normal(x.new_zeros(3), 1.0).to_event(1), obs=x)
+
+
+def test_a_program_with_latents_or_without_a_code_has_none() -> None:
+    x = torch.rand(5, 3)
+    assert with_code(Program(VAE(data_dim=3)), (x,)) is None
+    assert with_code(Program(Normal(data_dim=3)), (x,)) is None
+    assert with_code(Program(Summaries()), (x,)) is None
