@@ -396,8 +396,10 @@ def test_programs_of_every_kind(kind: str, tmp_path: Path, monkeypatch: pytest.M
         assert ["state_0 ... state_5", "summed out", "Categorical, one of 2 values"] in [row[:3] for row in page.rows]
         assert "the first three sites are drawn" in page.sections["program"] or shutil.which("dot") is None
     offered = re.findall(r"python -m ppl_vae\.(\w+)", page.sections["uses"])
-    assert ("embed" in offered, "generate" in offered) == (found.has_latents, found.generates)
-    assert "manifold" not in offered
+    latents = any(row.role in ("latent", "summed out") for row in found.sites)
+    assert {"embed" in offered, "traverse" in offered} == {latents}
+    assert {"generate" in offered, "impute" in offered} == {found.generates}
+    assert ("manifold" in offered) == (latents and found.generates)
     if not found.has_latents:
         assert "no latents that a guide samples" in page.sections["latents"]
 

@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import io
 import json
-import math
 import shlex
 import struct
 from collections.abc import Callable, Mapping
@@ -40,7 +39,7 @@ USES = {
     "reconstruct": "data beside draws from their posterior predictive",
     "interpolate": "ways between two data",
     "traverse": "one latent dimension at a time",
-    "manifold": "the grid over a two-dimensional latent",
+    "manifold": "the grid over two latent dimensions",
     "latents": "the latent space",
     "embed": "posterior means and standard deviations in a file",
     "impute": "missing entries filled in",
@@ -48,8 +47,8 @@ USES = {
     "outliers": "data ordered by their evidence",
 }
 """Verbs that use a fitted program, and what each makes."""
-OF_LATENTS = ("interpolate", "traverse", "manifold", "latents", "embed", "augment")
-"""Those that need latents that a guide samples."""
+OF_LATENTS = ("interpolate", "traverse", "manifold", "latents", "embed")
+"""Those that need latents."""
 SUPERSEDED = {"latents": "latent_space", "aggregated": "latent_aggregated"}
 """Figures that ``fit`` and ``evaluate`` draw, and those of the verb ``latents`` that show the same and more."""
 
@@ -326,12 +325,8 @@ def _fits(verb: str, program: Description | None) -> bool:
     """Whether a use is one for this program; any is where it cannot be told."""
     if program is None:
         return True
-    size = sum(math.prod(row.shape) * len(row.names) for row in program.sites if row.role == "latent")
-    return (
-        (program.has_latents or verb not in OF_LATENTS)
-        and (program.generates or verb not in ("generate", "manifold"))
-        and (size == 2 or verb != "manifold")
-    )
+    latents = any(row.role in ("latent", "summed out") for row in program.sites)
+    return (latents or verb not in OF_LATENTS) and (program.generates or verb not in ("generate", "manifold", "impute"))
 
 
 def _done(folder: Path, verb: str) -> bool:

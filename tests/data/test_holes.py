@@ -20,7 +20,7 @@ def filled(*arrays: Any, missing: Arrays | None = None, like: Arrays | None = No
     return fill_missing("vi", arrays, names.split(), missing or {}, like or {})
 
 
-def refused(match: str, *arrays: Any, **options: Any) -> None:
+def raises(match: str, *arrays: Any, **options: Any) -> None:
     with pytest.raises(InputError, match=match) as error:
         filled(*arrays, **options)
     assert "\n" not in str(error.value)
@@ -100,9 +100,9 @@ def test_what_lies_past_the_end_of_a_sequence_is_no_hole() -> None:
 
 def test_masks_that_fit_no_array_are_refused_in_one_line() -> None:
     x, y = np.ones((3, 2)), np.arange(3)
-    refused("a mask of 'z', which the data do not have", x, missing={"z": x > 0})
-    refused(r"the mask of 'x' has shape \(2,\): expected that of the array, \(3, 2\)", x, missing={"x": x[0] > 0})
-    refused("a mask of 'y', which is whole numbers", x, y, names="x y", missing={"y": y > 1}, like={"x": x, "y": y})
+    raises("a mask of 'z', which the data do not have", x, missing={"z": x > 0})
+    raises(r"the mask of 'x' has shape \(2,\): expected that of the array, \(3, 2\)", x, missing={"x": x[0] > 0})
+    raises("a mask of 'y', which is whole numbers", x, y, names="x y", missing={"y": y > 1}, like={"x": x, "y": y})
 
 
 # ---------------------------------------------------------------------------------------------- files

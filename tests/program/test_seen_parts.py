@@ -93,7 +93,7 @@ def test_a_factor_has_no_numbers() -> None:
     torch.testing.assert_close(weights, -z.square() + dist.Normal(z, 1.0).log_prob(x) * seen)
 
 
-def refused(program: Program, batch: Batch, match: str) -> None:
+def raises(program: Program, batch: Batch, match: str) -> None:
     with pytest.raises(InputError, match=match) as error:
         seen_parts(program, batch)
     assert "\n" not in str(error.value)
@@ -104,7 +104,7 @@ def test_a_missing_condition_is_refused_in_one_line() -> None:
     program = Program(Observes(lambda x: {"x": x}))
     program.structure((x, w))
     w[2] = torch.nan
-    refused(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
+    raises(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
 
 
 def test_a_missing_condition_is_refused_beside_a_missing_observation() -> None:
@@ -112,7 +112,7 @@ def test_a_missing_condition_is_refused_beside_a_missing_observation() -> None:
     program = Program(Observes(lambda x: {"x": x}))
     program.structure((x, w))
     x[2, 0], w[2] = torch.nan, torch.nan
-    refused(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
+    raises(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
 
 
 def test_a_part_of_an_argument_that_is_a_condition_is_refused_beside_one_that_is_observed() -> None:
@@ -128,8 +128,8 @@ def test_a_part_of_an_argument_that_is_a_condition_is_refused_beside_one_that_is
     x = normal(6, 2)
     program = Program(model, guide)
     program.structure((x,))
-    refused(program, (torch.where(torch.arange(12).reshape(6, 2) == 6, torch.nan, x),), "row 3 that no site")
-    refused(program, (torch.where(torch.arange(12).reshape(6, 2) >= 10, torch.nan, x),), "row 5 that no site")
+    raises(program, (torch.where(torch.arange(12).reshape(6, 2) == 6, torch.nan, x),), "row 3 that no site")
+    raises(program, (torch.where(torch.arange(12).reshape(6, 2) >= 10, torch.nan, x),), "row 5 that no site")
 
 
 def test_a_model_that_does_not_run_on_nan_is_told_in_one_line() -> None:
@@ -148,7 +148,7 @@ def test_a_model_that_does_not_run_on_nan_is_told_in_one_line() -> None:
     x = torch.tensor([0.0, 1.0, 2.0]).double()
     program = Program(Looks())
     program.structure((x,))
-    refused(program, (torch.tensor([0.0, torch.nan, 2.0]).double(),), "missing numbers cannot be filled in by Looks")
+    raises(program, (torch.tensor([0.0, torch.nan, 2.0]).double(),), "missing numbers cannot be filled in by Looks")
 
 
 def test_a_model_that_computes_with_what_it_observes_is_refused() -> None:
@@ -171,7 +171,7 @@ def test_a_model_that_computes_with_what_it_observes_is_refused() -> None:
     last, within = x.clone(), x.clone()
     last[1, 2], within[1, 1] = torch.nan, torch.nan
     assert not seen_parts(program, (last,))[2][1]
-    refused(program, (within,), "missing numbers cannot be filled in by model, whose model computes with the data")
+    raises(program, (within,), "missing numbers cannot be filled in by model, whose model computes with the data")
 
 
 @pytest.mark.parametrize("name", ["sequences", "mixture", "inner_plate"])
@@ -216,4 +216,4 @@ def test_a_part_of_an_event_whose_numbers_depend_on_each_other_is_refused(name: 
     whole[1], part[2, 0] = torch.nan, torch.nan
     (seen,) = seen_parts(program, (whole,))
     assert seen.all(1).tolist() == seen.any(1).tolist() == [True, False, True, True]
-    refused(program, (part,), f"site 'x' of model is a {name}, whose numbers depend .* as a whole only")
+    raises(program, (part,), f"site 'x' of model is a {name}, whose numbers depend .* as a whole only")
