@@ -163,8 +163,10 @@ class Evaluation(NamedTuple):
         row, elbo = self.rows[name], self.rows.get("elbo", self.rows[name])
         return {
             "elbo": elbo.log_evidence,
+            "elbo_mcse": elbo.mcse,
             "elbo_se": elbo.se,
             "log_evidence": row.log_evidence,
+            "log_evidence_mcse": row.mcse,
             "log_evidence_se": row.se,
             "estimator": name,
             "num_samples": self.settings.num_samples,

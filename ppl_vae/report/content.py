@@ -301,7 +301,7 @@ def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             bits = evaluation.bits_per_dimension(row.log_evidence)
             lines.append(("bits per dimension", shown(bits, ".4f")))
     elif content["fitted"] is not None:
-        label, mean, se = content["fitted"].rows[-1]
+        label, mean, _, se = content["fitted"].rows[-1]
         lines.append((f"{what}, nats per datum ({label}; test)", f"{mean} ± {se}"))
     if (summary := content["summary"]) is not None:
         lines.append(("epochs", shown(summary.get("epochs"))))

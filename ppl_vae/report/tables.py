@@ -87,10 +87,13 @@ def at_the_end_of_fit(summary: Mapping[str, Any]) -> Table:
     """What ``fit`` noted of the test data."""
     test, name = summary["test"], summary["test"]["estimator"]
     draws = "" if name == "exact" else f", {test['num_samples']} draws"
-    rows = [("elbo", test["elbo"], test["elbo_se"])] if name == "iwae" else []
-    rows.append((f"{name}{draws}", test["log_evidence"], test["log_evidence_se"]))
-    cells = [[label, shown(mean, ".2f"), shown(se, ".2f")] for label, mean, se in rows]
-    return Table(f"By fit: test, {test['num_data']} data", (ESTIMATES[0], ESTIMATES[1], ESTIMATES[3]), cells)
+    rows = [("elbo", "elbo")] if name == "iwae" else []
+    rows.append((f"{name}{draws}", "log_evidence"))
+    cells = []
+    for label, of in rows:
+        mcse = "none" if name == "exact" else shown(test.get(f"{of}_mcse"), ".3f")
+        cells.append([label, shown(test[of], ".2f"), mcse, shown(test[f"{of}_se"], ".2f")])
+    return Table(f"By fit: test, {test['num_data']} data", ESTIMATES[:4], cells)
 
 
 def gaps(numbers: Mapping[str, Any]) -> Table:
