@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppl_vae.data import Dataset, as_images, subset
-from ppl_vae.estimator import Evaluation, Gap, PosteriorDraws, VariationalInference
+from ppl_vae.estimator import Evaluation, Gap, PosteriorDraws, VariationalInference, names_of
 from ppl_vae.plots import (
     aggregated_posterior,
     bound_over_samples,
@@ -159,18 +159,8 @@ def picture(
             roll = steps[:, : lengths.max(), ::-1].swapaxes(1, 2)
             return Picture(roll, roll.shape[1:], True, ())
     joined = arrays[0] if len(arrays) == 1 else np.concatenate([x.reshape(len(x), -1) for x in arrays], 1)
-    names = tuple(name for site, x in sites.items() for name in number_names(site, x.shape[1:]))
+    names = tuple(name for site, x in sites.items() for name in names_of(site, x.shape[1:]))
     return Picture(joined, None, False, names)
-
-
-def number_names(site: str, shape: tuple[int, ...]) -> list[str]:
-    """Names of the numbers of a datum.
-
-    Example:
-        >>> number_names("x", (2,)), number_names("price", ())
-        (['x[0]', 'x[1]'], ['price'])
-    """
-    return [f"{site}[{', '.join(map(str, index))}]" if index else site for index in np.ndindex(*shape)]
 
 
 def _is_image(x: np.ndarray, shape: tuple[int, ...]) -> bool:

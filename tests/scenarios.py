@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pyro
@@ -10,6 +11,8 @@ import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
+
+from ppl_vae.program import seeded
 
 
 class Conjugate(nn.Module):
@@ -387,6 +390,19 @@ def switch_evidence(program: Switch, x: Tensor) -> Tensor:
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Standard Gaussian data in double precision."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
+def holes(*shape: int, seed: int = 5) -> Tensor:
+    """What is seen: some rows whole, the last not at all, the others in part."""
+    seen = normal(*shape, seed=seed) > -0.3
+    seen[0], seen[-1] = True, False
+    return seen
+
+
+def double(make: Any) -> Any:
+    """A module of double precision that evaluates, with its initial parameters from one seed."""
+    with seeded(1):
+        return make().double().eval()
 
 
 def bits(*shape: int, seed: int = 0) -> Tensor:

@@ -17,6 +17,7 @@ from ppl_vae.estimator.load import DATA_OPTIONS, load, load_data
 from ppl_vae.estimator.options import Accelerator, Compile, check_options
 from ppl_vae.estimator.results import PosteriorDraws
 from ppl_vae.estimator.variational_inference import VariationalInference
+from ppl_vae.program import names_of
 
 __all__ = [
     "DATA_OPTIONS",
@@ -47,4 +48,5 @@ __all__ = [
     "make_settings",
     "measure",
     "measure_gap",
+    "names_of",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_vae.estimator.evaluation import Diagnostics
 from ppl_vae.estimator.passes import passes, room_for
 from ppl_vae.estimator.results import mean_and_error
-from ppl_vae.evidence import active_units, marginal_divergence
+from ppl_vae.evidence import active_units, marginal_divergence, prior_scales
 from ppl_vae.program import Batch, ElboTerms, Program, elbo_terms, names_of, posterior_moments, seeded
 
 DRAWS = 16
@@ -62,17 +62,11 @@ def diagnose(
         *mean_and_error(divergence),
         dimensions=tuple(name for site, size in sizes.items() for name in names_of(site, size)),
         divergence_by_dimension=by_dimension.mean(0),
-        active=active_units(means / _scales(prior_draws)) if num_data > 1 else None,
+        active=active_units(means / prior_scales(prior_draws, UNIT_SCALE)) if num_data > 1 else None,
         aggregated_divergence=marginal_divergence(draws, prior_draws),
         draws=draws,
         prior_draws=prior_draws,
     )
-
-
-def _scales(prior_draws: Tensor) -> Tensor:
-    """Standard deviations of draws from the prior ``(M, D)``; one where they are one up to their error, or zero."""
-    scales = prior_draws.std(0)
-    return scales.masked_fill(((scales - 1).abs() < UNIT_SCALE) | (scales == 0), 1.0)
 
 
 def _averaged(found: list[tuple[ElboTerms, int]]) -> ElboTerms:

@@ -16,7 +16,7 @@ needs. ``diagnostics`` tells how a fit uses its latents.
 from ppl_vae.evidence.ais import Annealing, Schedule, ais, num_steps
 from ppl_vae.evidence.bdmc import bdmc
 from ppl_vae.evidence.cubo import cubo
-from ppl_vae.evidence.diagnostics import active_units, gaussian_divergence, marginal_divergence
+from ppl_vae.evidence.diagnostics import active_units, gaussian_divergence, marginal_divergence, prior_scales
 from ppl_vae.evidence.estimate import Evidence, Progress
 from ppl_vae.evidence.exact import exact
 from ppl_vae.evidence.iwae import iwae
@@ -41,6 +41,7 @@ __all__ = [
     "marginal_divergence",
     "num_steps",
     "prior",
+    "prior_scales",
     "threshold",
     "weigh",
 ]

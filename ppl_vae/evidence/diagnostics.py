@@ -92,6 +92,21 @@ def marginal_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
     return torch.stack(estimates).reshape(z.shape[1:]) if estimates else z.new_zeros(z.shape[1:])
 
 
+def prior_scales(prior_draws: Tensor, within: float) -> Tensor:
+    """Standard deviations of draws from the prior ``(M, D)``; one where they are one up to their error, or zero.
+
+    Args:
+        prior_draws: ``(M, D)``.
+        within: how far from one a standard deviation counts as one: some of its errors, each one over the root of 2 M.
+
+    Example:
+        >>> prior_scales(torch.tensor([[0.9, 10.0, 2.0], [-1.1, -10.0, 2.0], [1.0, 0.0, 2.0]]), within=0.2)
+        tensor([ 1., 10.,  1.])
+    """
+    scales = prior_draws.std(0)
+    return scales.masked_fill(((scales - 1).abs() < within) | (scales == 0), 1.0)
+
+
 def gaussian_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
     r"""KL of each datum's posterior from the prior by their moments, for each latent dimension, in nats.
 

@@ -123,11 +123,11 @@ class Coordinates:
             return self.program.draws(batch, trace, num_samples)
 
 
-def names_of(site: str, shape: torch.Size) -> list[str]:
-    """Names of a latent's numbers.
+def names_of(site: str, shape: tuple[int, ...]) -> list[str]:
+    """Names of the numbers of a site, latent or observed.
 
     Example:
-        >>> names_of("z", torch.Size([2])), names_of("s", torch.Size([]))
+        >>> names_of("z", (2,)), names_of("s", ())
         (['z[0]', 'z[1]'], ['s'])
     """
     return [f"{site}[{', '.join(map(str, index))}]" if index else site for index in np.ndindex(*shape)]

@@ -163,7 +163,8 @@ def with_missing(program: Program, batch: Batch) -> Program:
         (torch.Size([5, 3]), tensor([0., 0.]))
     """
     structure, model, guide = program.structure(batch), program.model, program.guide
-    names = _sites_that_observe(program, batch)
+    with torch.no_grad(), seeded(0), program.scope(training=False):
+        names = _that_have_numbers(structure, dict(sample_sites(program.run(model, batch))))
 
     def masked(*rows: Tensor) -> Any:
         with _Missing(structure, dict(zip(names, rows[len(batch) :], strict=True))):
@@ -204,7 +205,7 @@ def seen_parts(program: Program, batch: Batch) -> tuple[Tensor, ...]:
                 f"missing numbers cannot be filled in by {program.name}, whose model computes with the data that it "
                 f"observes ({reason(error)})"
             ) from error
-        for name in (names := _sites_that_observe(program, batch)):
+        for name in (names := _that_have_numbers(structure, sites)):
             value = structure.value(sites[name] | {"value": sites[name]["value"].expand(sites[name]["fn"].shape())}, 1)
             seen.append(~torch.isnan(value[0]))
             _check_event(program.name, sites[name], seen[-1])
@@ -250,10 +251,6 @@ def _check_event(program: str, site: Site, seen: Tensor) -> None:
             )
 
 
-def _sites_that_observe(program: Program, batch: Batch) -> tuple[str, ...]:
-    """The observed sites that have numbers: those of ``pyro.factor`` have none."""
-    structure = program.structure(batch)
-    with torch.no_grad(), seeded(0), program.scope(training=False):
-        few = tuple(torch.nan_to_num(tensor[:2]) for tensor in batch)
-        sites = dict(sample_sites(program.run(program.model, few)))
+def _that_have_numbers(structure: Structure, sites: Mapping[str, Site]) -> tuple[str, ...]:
+    """The observed sites but for those of ``pyro.factor``, which observe nothing."""
     return tuple(name for name in structure.observed if sites[name]["value"].numel())

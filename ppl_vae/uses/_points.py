@@ -37,9 +37,12 @@ def whole(vi: VariationalInference, arrays: tuple[Any, ...]) -> Batch:
 
 def draws_of(vi: VariationalInference, arrays: tuple[Any, ...], num_draws: int = DRAWS) -> Point:
     """Where draws from the posterior are, ``(K, N, ...)``."""
+    posterior = vi.inference_.posterior
+    with torch.no_grad(), seeded(vi.seed), posterior.scope(training=False):
+        there = Coordinates(posterior, vi.begun)
 
     def draw(program: Program, batch: Batch) -> Point:
-        return Coordinates(program, batch).locate(batch, program.posterior(batch, num_draws).latents)
+        return there.locate(batch, program.posterior(batch, num_draws).latents)
 
     return Point(*(torch.cat(parts, 1) for parts in zip(*vi.each_batch(arrays, draw, num_draws), strict=True)))
 
@@ -49,21 +52,24 @@ def middle(draws: Point) -> Point:
     return Point(draws.u.mean(0, keepdim=True), draws.choices.mode(0, keepdim=True).values)
 
 
-def means_at(vi: VariationalInference, batch: Batch, points: Point) -> dict[str, np.ndarray]:
+def coordinates(vi: VariationalInference) -> Coordinates:
+    """The program's coordinates; they are made once, and hold for any data."""
+    with torch.no_grad(), seeded(vi.seed), vi.program_.scope(training=False):
+        return Coordinates(vi.program_, vi.template_)
+
+
+def prior_of(vi: VariationalInference, there: Coordinates, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the prior of the continuous coordinates, ``(B, D)``."""
+    with torch.no_grad(), seeded(vi.seed), vi.program_.scope(training=False):
+        return there.prior(batch)
+
+
+def means_at(vi: VariationalInference, there: Coordinates, batch: Batch, points: Point) -> dict[str, np.ndarray]:
     """Means of the observed sites at points ``(K, N, ...)`` under the conditions of ``N`` data, ``(K, N, ...)``."""
-    program, parts, at_once = vi.program_, [], vi.room.rows(len(points.u))
-    with torch.no_grad(), seeded(vi.seed), program.scope(training=False):
-        there = Coordinates(program, batch)
+    parts, at_once = [], vi.room.rows(len(points.u))
+    with torch.no_grad(), seeded(vi.seed), vi.program_.scope(training=False):
         for row in range(0, len(batch[0]), at_once):
             rows = slice(row, row + at_once)
             part = Point(points.u[:, rows], points.choices[:, rows])
             parts.append(there.predict(tuple(tensor[rows] for tensor in batch), part).means)
     return {name: torch.cat([part[name] for part in parts], 1).cpu().numpy() for name in parts[0]}
-
-
-def coordinates(vi: VariationalInference, batch: Batch) -> tuple[Coordinates, Tensor, Tensor]:
-    """The program's coordinates, and mean and standard deviation of the prior of the continuous ones, ``(B, D)``."""
-    program = vi.program_
-    with torch.no_grad(), seeded(vi.seed), program.scope(training=False):
-        there = Coordinates(program, batch)
-        return there, *there.prior(batch)

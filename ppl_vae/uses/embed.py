@@ -65,8 +65,8 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
     for site in found[0][0].mean:
         mean, sd = (torch.cat([getattr(each, field)[site] for each, _ in found]) for field in ("mean", "sd"))
         names += names_of(site, mean.shape[1:])
-        means.append(mean.flatten(1) if mean.dim() > 1 else mean[:, None])
-        sds.append(sd.flatten(1) if sd.dim() > 1 else sd[:, None])
+        means.append(mean.reshape(len(mean), -1))
+        sds.append(sd.reshape(len(sd), -1))
     for site in found[0][1]:
         share = torch.cat([each[site] for _, each in found])
         names += [f"{name}={value}" for name in names_of(site, share.shape[1:-1]) for value in range(share.shape[-1])]

@@ -54,7 +54,7 @@ def listed_values(vi: VariationalInference, name: str) -> list[float | int]:
     Raises:
         InputError: it has no list of single numbers.
     """
-    there, *_ = coordinates(vi, vi.template_)
+    there = coordinates(vi)
     values = there.listed[name][0] if name in there.listed else None
     if values is None or values.dim() > 1:
         raise InputError(f"the latent {name!r} has no list of values: give some of them, such as 0,1,2")

@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.program import Point
-from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, whole, with_latents
+from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, prior_of, whole, with_latents
 
 PathName = Literal["line", "circle"]
 
@@ -71,21 +71,22 @@ def interpolate(
     batch = whole(vi, given)
     if len(batch[0]) != (number := len(whole(vi, towards)[0])):
         raise InputError(f"{len(batch[0])} data at the start and {number} at the end: give pairs")
-    there, loc, scale = coordinates(vi, batch)
+    there = coordinates(vi)
+    loc, scale = prior_of(vi, there, batch)
     first, last = (middle(draws_of(vi, side)) for side in (given, towards))
     weights = torch.linspace(0, 1, num_steps, dtype=loc.dtype, device=loc.device)
     t = weights[:, None, None]
     u = (1 - t) * first.u + t * last.u
     if path == "circle":
         u = loc + scale * great_circle((first.u - loc) / scale, (last.u - loc) / scale, t)
-    means = [means_at(vi, batch, Point(u, side.choices.expand(num_steps, -1, -1))) for side in (first, last)]
+    share = weights.cpu().numpy()
+    means = means_at(vi, there, batch, Point(u, first.choices.expand(num_steps, -1, -1)))
     if there.listed:
-        share = weights.cpu().numpy()
-        means[0] = {
-            name: _along(1 - share, mean) * mean + _along(share, mean) * means[1][name]
-            for name, mean in means[0].items()
+        others = means_at(vi, there, batch, Point(u, last.choices.expand(num_steps, -1, -1)))
+        means = {
+            name: _along(1 - share, mean) * mean + _along(share, mean) * others[name] for name, mean in means.items()
         }
-    return Interpolation(weights.cpu().numpy(), means[0])
+    return Interpolation(share, means)
 
 
 def great_circle(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.evidence import gaussian_divergence, marginal_divergence
+from ppl_vae.evidence import gaussian_divergence, marginal_divergence, prior_scales
 from ppl_vae.program import Batch, Program, names_of
 from ppl_vae.uses.embed import embed
 
@@ -92,8 +92,8 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
         _columns({name: torch.cat([pair[side][name] for pair in pairs], 1).cpu().numpy() for name in drawn})[0]
         for side in (0, 1)
     )
-    names = tuple(name for site, draws in drawn.items() for name in names_of(site, torch.Size(draws.shape[2:])))
-    units = dict(zip(names, prior_units(prior), strict=True))
+    names = tuple(name for site, draws in drawn.items() for name in names_of(site, draws.shape[2:]))
+    units = dict(zip(names, prior_scales(torch.from_numpy(prior), UNIT).tolist(), strict=True))
     scaled = embedding.mean / np.array([units.get(name, 1.0) for name in embedding.names])
     few = embedding.mean.shape[1] <= 2
     plane, axes = in_plane(embedding.mean if few else scaled, embedding.names, by, vi.seed)
@@ -101,17 +101,6 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     few_data = gaussian_divergence(torch.from_numpy(draws), torch.from_numpy(prior)).numpy()
     all_data = marginal_divergence(torch.from_numpy(aggregated), torch.from_numpy(prior)).numpy()
     return Latents(plane, axes, names, draws, aggregated, prior, few_data, all_data)
-
-
-def prior_units(prior: np.ndarray) -> np.ndarray:
-    """Standard deviations of draws ``(M, D)``; one where it is one but for the error of a few draws, or nothing varies.
-
-    Example:
-        >>> prior_units(np.array([[0.9, 10.0, 2.0], [-1.1, -10.0, 2.0]]))
-        array([ 1., 10.,  1.])
-    """
-    sd = prior.std(0)
-    return np.where((np.abs(sd - 1) < UNIT) | (sd == 0), 1.0, sd)
 
 
 def in_plane(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -125,12 +114,11 @@ def in_plane(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tup
         places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(z.astype(np.float32))
         return places, ("t-SNE 1", "t-SNE 2")
     pca = PCA(2, svd_solver="full").fit(z)
-    shares = (f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(_shares(pca)))
+    shares = (
+        f"principal component {i + 1} ({share:.0%} of variance)"
+        for i, share in enumerate(np.nan_to_num(pca.explained_variance_ratio_))
+    )
     return pca.transform(z), tuple(share.replace("%", " %") for share in shares)
-
-
-def _shares(pca: PCA) -> np.ndarray:
-    return np.nan_to_num(pca.explained_variance_ratio_)
 
 
 def _columns(sites: dict[str, np.ndarray]) -> np.ndarray:

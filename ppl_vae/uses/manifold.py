@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.program import Coordinates, Point
-from ppl_vae.uses._points import coordinates, draws_of, means_at, whole
+from ppl_vae.uses._points import coordinates, draws_of, means_at, prior_of, whole
 from ppl_vae.uses.traverse import divergences
 
 
@@ -74,7 +74,8 @@ def manifold(
         free = [each for each in vi.conditions if each in vi.arguments_]
         raise InputError(f"a manifold is no place for the condition {name!r}; {nearest(name, free)}")
     batch = vi.conditioned(1, conditions)
-    there, loc, scale = coordinates(vi, batch)
+    there = coordinates(vi)
+    loc, scale = prior_of(vi, there, batch)
     if dimensions is None:
         dimensions = _most_used(vi, there, arrays)
     for name in dimensions:
@@ -93,7 +94,7 @@ def manifold(
             u[:, 0, index] = values
         else:
             choices[:, 0, index - there.continuous] = values.long()
-    means = means_at(vi, batch, Point(u, choices))
+    means = means_at(vi, there, batch, Point(u, choices))
     return Manifold(
         (dimensions[0], dimensions[1] if down else ""),
         (columns.cpu().numpy(), rows.cpu().numpy() if down else np.zeros(0)),

@@ -12,7 +12,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evidence import gaussian_divergence
 from ppl_vae.program import Batch, Coordinates, Point, seeded
-from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, whole, with_latents
+from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, prior_of, whole, with_latents
 
 PRIOR_DRAWS = 2048
 
@@ -79,7 +79,7 @@ def traverse(
     has_prior = bool(vi.program_.structure(vi.template_).latents)
     vi = with_latents(vi, arrays)
     batch = whole(vi, arrays)
-    there, *_ = coordinates(vi, batch)
+    there = coordinates(vi)
     draws = draws_of(vi, arrays)
     if has_prior:
         divergence = divergences(vi, there, batch, draws)
@@ -88,7 +88,7 @@ def traverse(
         divergence = torch.full((len(there.names),), torch.nan)
         order = list(range(len(there.names)))[:num_dimensions]
     few = tuple(tensor[:around] for tensor in batch)
-    _, loc, scale = coordinates(vi, few)
+    loc, scale = prior_of(vi, there, few)
     centre = middle(Point(*(part[:, :around] for part in draws)))
     steps = max(num_steps, *(len(there.values[i - there.continuous]) for i in order if i >= there.continuous), 1)
     values = np.full((len(order), steps), np.nan)
@@ -105,7 +105,7 @@ def traverse(
             choices[:, :, index - there.continuous] = torch.arange(number).to(choices)[:, None]
             point = Point(centre.u.expand(number, -1, -1), choices)
             values[row, :number] = np.arange(number)
-        for name, mean in means_at(vi, few, point).items():
+        for name, mean in means_at(vi, there, few, point).items():
             padded = np.full((steps, *mean.shape[1:]), np.nan, dtype=np.result_type(mean, np.float32))
             padded[: len(mean)] = mean
             means.setdefault(name, []).append(padded)

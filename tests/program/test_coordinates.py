@@ -10,16 +10,11 @@ import pytest
 import scenarios
 import torch
 from gallery import GALLERY
-from scenarios import normal
+from scenarios import double, normal
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.program import Batch, Coordinates, Point, Program, names_of, seeded
-
-
-def double(make: Any) -> Any:
-    with seeded(1):
-        return make().double().eval()
 
 
 class Hot(nn.Module):

@@ -11,15 +11,10 @@ import pytest
 import scenarios
 import torch
 from gallery import GALLERY
-from scenarios import normal
+from scenarios import double, normal
 from torch import Tensor, nn
 
 from ppl_vae.program import Batch, Program, marginals, seeded, with_missing
-
-
-def double(make: Any) -> Any:
-    with seeded(1):
-        return make().double().eval()
 
 
 @pytest.mark.parametrize("rows", [20, 1])

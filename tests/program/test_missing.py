@@ -11,24 +11,12 @@ import pytest
 import scenarios
 import torch
 from gallery import GALLERY
-from scenarios import normal
+from scenarios import double, holes, normal
 from torch import Tensor, nn
 
 from ppl_vae.program import Batch, Program, seeded, seen_parts, with_missing
 
 MANY = 20000
-
-
-def double(make: Any) -> Any:
-    with seeded(1):
-        return make().double().eval()
-
-
-def holes(*shape: int, seed: int = 5) -> Tensor:
-    """What is seen: some rows whole, the last not at all, the others in part."""
-    seen = normal(*shape, seed=seed) > -0.3
-    seen[0], seen[-1] = True, False
-    return seen
 
 
 # ---------------------------------------------------------------------------------------------- exact densities

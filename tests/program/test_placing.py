@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -11,16 +10,11 @@ import pytest
 import scenarios
 import torch
 from gallery import GALLERY
-from scenarios import bits, normal
+from scenarios import bits, double, normal
 from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.program import Batch, Program, observed_arguments, placed, seeded
-
-
-def double(make: Any) -> Any:
-    with seeded(1):
-        return make().double().eval()
 
 
 def program_of(observes: Callable[[Tensor], Tensor]) -> Program:

@@ -11,17 +11,12 @@ import pytest
 import scenarios
 import torch
 from gallery import GALLERY
-from scenarios import normal
+from scenarios import double, normal
 from torch import Tensor, nn
 
 from ppl_vae.program import LatentSpace, Program, posterior_moments, predict, seeded, with_lambda, without_guide
 
 MANY = 20000
-
-
-def double(make: Any) -> Any:
-    with seeded(1):
-        return make().double().eval()
 
 
 # ---------------------------------------------------------------------------------------------- moments
