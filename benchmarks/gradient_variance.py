@@ -10,7 +10,7 @@ RUN_FOLDER is that of a fit with a guide; without one, the ``vae`` is trained fo
 
 from __future__ import annotations
 
-import ppl_vae.process  # noqa: F401
+import ppl_vae.cli.process  # noqa: F401
 
 # isort: split
 import argparse

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ppl_vae.process  # noqa: F401
+import ppl_vae.cli.process  # noqa: F401
 
 # isort: split
 import argparse

@@ -29,7 +29,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the verb that the first argument names, or list them."""
     verb, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
     if verb in VERBS:
-        return importlib.import_module(f"ppl_vae.{verb}").main(rest)
+        return importlib.import_module(f"ppl_vae.cli.{verb}" if verb != "report" else "ppl_vae.report").main(rest)
     if verb in ("-h", "--help"):
         print("usage: ppl-vae VERB [options]          (the same as python -m ppl_vae.VERB)\n")
         print("\n".join(f"  {name:<12} {what}" for name, what in VERBS.items()))

@@ -1,11 +1,6 @@
-"""Modules that tests share, such as ``scenarios``, are imported by their name."""
-
-import sys
-from pathlib import Path
+"""What all tests share of pytest's configuration; helpers are in ``tests/helpers``."""
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ppl_vae.fit import parse
+from ppl_vae.cli.fit import parse
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppl_vae import VariationalInference, evaluate, fit, load
+from ppl_vae import VariationalInference, load
 from ppl_vae.__main__ import VERBS
+from ppl_vae.cli import evaluate, fit
 from ppl_vae.runs import known_models
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import protocol
 
 # isort: split
-import ppl_vae.process  # noqa: F401
+import ppl_vae.cli.process  # noqa: F401
 
 # isort: split
 from collections.abc import Iterator

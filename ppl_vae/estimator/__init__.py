@@ -1,6 +1,10 @@
 """The estimator: a program fitted to arrays, with scikit-learn's habits, and how good the fit is."""
 
-from ppl_vae.estimator.comparison import (
+from ppl_vae.estimator.describe import Description, describe, evaluation_of
+from ppl_vae.estimator.load import DATA_OPTIONS, load, load_data
+from ppl_vae.estimator.options import Accelerator, Compile, check_options
+from ppl_vae.estimator.variational_inference import VariationalInference
+from ppl_vae.evaluation.comparison import (
     Compared,
     Measured,
     PerDatum,
@@ -9,14 +13,10 @@ from ppl_vae.estimator.comparison import (
     comparison_table,
     measure,
 )
-from ppl_vae.estimator.describe import Description, describe, evaluation_of
-from ppl_vae.estimator.estimators import ESTIMATORS, Settings, make_settings
-from ppl_vae.estimator.evaluation import Diagnostics, Evaluation, Row
-from ppl_vae.estimator.gap import Gap, GapSettings, check_gap_settings, measure_gap
-from ppl_vae.estimator.load import DATA_OPTIONS, load, load_data
-from ppl_vae.estimator.options import Accelerator, Compile, check_options
-from ppl_vae.estimator.results import PosteriorDraws
-from ppl_vae.estimator.variational_inference import VariationalInference
+from ppl_vae.evaluation.estimators import ESTIMATORS, Settings, make_settings
+from ppl_vae.evaluation.evaluation import Diagnostics, Evaluation, Row
+from ppl_vae.evaluation.gap import Gap, GapSettings, check_gap_settings, measure_gap
+from ppl_vae.evaluation.results import PosteriorDraws
 from ppl_vae.program import names_of
 
 __all__ = [

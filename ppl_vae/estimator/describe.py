@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 
 from ppl_vae.errors import InputError, reason
-from ppl_vae.estimator.estimators import make_settings
-from ppl_vae.estimator.evaluation import Diagnostics, Evaluation, Row
 from ppl_vae.estimator.fitted import Fitted
+from ppl_vae.evaluation.estimators import make_settings
+from ppl_vae.evaluation.evaluation import Diagnostics, Evaluation, Row
 from ppl_vae.program import DerivedGuide, Program
 from ppl_vae.program.sites import ModuleRow, SiteRow, describe_modules, describe_posterior, describe_sites, render_graph
 

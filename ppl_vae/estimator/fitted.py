@@ -15,14 +15,14 @@ from torch import Tensor
 
 from ppl_vae.data import Batches, as_condition, name_arrays
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator.estimators import Settings, check_estimators, estimators_for, make_settings
-from ppl_vae.estimator.evaluate import evaluate_program
-from ppl_vae.estimator.evaluation import Evaluation
-from ppl_vae.estimator.methods import LAMBDA, NUMBER, Inference, Local, proposal, random_latents
-from ppl_vae.estimator.passes import ROWS_PER_PASS, Room, room_for
-from ppl_vae.estimator.results import PosteriorDraws, PriorDraws, join, single
+from ppl_vae.evaluation.estimators import Settings, check_estimators, estimators_for, make_settings
+from ppl_vae.evaluation.evaluate import evaluate_program
+from ppl_vae.evaluation.evaluation import Evaluation
+from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, room_for
+from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compile, Compiler
+from ppl_vae.inference.methods import LAMBDA, NUMBER, Inference, Local, proposal, random_latents
 from ppl_vae.program import (
     Batch,
     Draws,

@@ -13,10 +13,9 @@ import torch
 from ppl_vae.data import Batches, hold_out
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.fitted import Arrays, Fitted
-from ppl_vae.estimator.methods import NUMBER, make_inference
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
-from ppl_vae.estimator.passes import ROWS_PER_PASS, visits
-from ppl_vae.estimator.validation import validation_bound
+from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
+from ppl_vae.evaluation.validation import validation_bound
 from ppl_vae.inference import (
     Baseline,
     Bound,
@@ -31,6 +30,7 @@ from ppl_vae.inference import (
     Training,
     group,
 )
+from ppl_vae.inference.methods import NUMBER, make_inference
 from ppl_vae.program import (
     Batch,
     MatmulPrecision,

@@ -1,7 +1,7 @@
 """Inference: one method a file. A method is a generator of steps; the training loop is the same for all."""
 
+from ppl_vae.compile.compiler import Compile, Compiler
 from ppl_vae.inference.amortized import Step, amortized_steps
-from ppl_vae.inference.compiler import Compile, Compiler
 from ppl_vae.inference.encoder import derive_encoder
 from ppl_vae.inference.families import Family, FamilyName, make_family
 from ppl_vae.inference.local import Rows, refine

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.compile.compiler import Compiler
 from ppl_vae.errors import InputError
 from ppl_vae.inference.ascent import Ascent
-from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.objectives import (
     Baseline,
     Bound,

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.inference.compiler import Compiler
-from ppl_vae.inference.graph import Outputs
+from ppl_vae.compile.compiler import Compiler
+from ppl_vae.compile.graph import Outputs
 
 Objective = Callable[..., "Tensor | tuple[Tensor, Tensor]"]
 """Of a batch's tensors: what is ascended, a scalar; or what is reported, and what is ascended in its place."""

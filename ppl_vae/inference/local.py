@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.inference.compiler import Compiler
+from ppl_vae.compile.compiler import Compiler
+from ppl_vae.compile.graph import Outputs
 from ppl_vae.inference.families import Family
-from ppl_vae.inference.graph import Outputs
 from ppl_vae.inference.objectives import Baseline, DecayingAverage, Gradient, check_gradient, elbo, leave_one_out
 from ppl_vae.program import Batch, WeightedDraws
 

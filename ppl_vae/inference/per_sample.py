@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.compile.compiler import Compiler
 from ppl_vae.inference.amortized import Step
 from ppl_vae.inference.ascent import Ascent
-from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import Rows, refine
 from ppl_vae.inference.objectives import Baseline, Gradient

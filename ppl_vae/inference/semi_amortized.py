@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ppl_vae.compile.compiler import Compiler
 from ppl_vae.inference.amortized import Step
 from ppl_vae.inference.ascent import Ascent
-from ppl_vae.inference.compiler import Compiler
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, EPSILON, Rows, cosine
 from ppl_vae.inference.per_sample import LocalSteps, elbo_at, infer, weighted_log_joint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ppl_vae.process  # noqa: F401
+import ppl_vae.cli.process  # noqa: F401
 
 # isort: split
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ppl_vae.cli import Parser, command
+from ppl_vae.cli.parser import Parser, command
 from ppl_vae.report.content import gather
 from ppl_vae.runs import Run
 from ppl_vae.runs.files import write_whole

@@ -15,9 +15,9 @@ from torch import Tensor
 from ppl_vae.data import Batches, fill_missing
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.estimator.methods import Inference, PerSample, random_latents
-from ppl_vae.estimator.passes import ROWS_PER_PASS, room_for
+from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
 from ppl_vae.inference import Compiler, FamilyName
+from ppl_vae.inference.methods import Inference, PerSample, random_latents
 from ppl_vae.program import Batch, Draws, LatentSpace, placed, seeded, seen_parts, with_missing, without_guide
 
 ImputeBy = Literal["per-sample", "importance"]

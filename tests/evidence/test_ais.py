@@ -9,12 +9,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from densities import Bimodal, Counts, LinearGaussian, log_normal, standard_error
 from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.evidence.ais import Annealing, adapt, ais, num_steps, temperatures
 from ppl_vae.program import seeded
+from tests.helpers.densities import Bimodal, Counts, LinearGaussian, log_normal, standard_error
 
 CASES: dict[str, Callable[[int], LinearGaussian | Bimodal | Counts]] = {
     "2 from the prior": lambda n: LinearGaussian(n, 2, loading=0.5),

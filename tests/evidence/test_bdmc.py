@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from densities import Bimodal, Counts, LinearGaussian, standard_error
 from torch import Tensor
 
 from ppl_vae.errors import Diverged
@@ -25,6 +24,7 @@ from ppl_vae.evidence.ais import (
 from ppl_vae.evidence.bdmc import NUM_MOVES, bdmc
 from ppl_vae.evidence.hmc import evaluate, move, trajectory
 from ppl_vae.program import seeded
+from tests.helpers.densities import Bimodal, Counts, LinearGaussian, standard_error
 
 
 @pytest.mark.parametrize(

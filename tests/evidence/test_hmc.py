@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from densities import double, log_normal
 from torch import Tensor, nn
 from torch.distributions import Gamma, MultivariateNormal
 
 from ppl_vae.evidence.hmc import Beta, LogDensities, Point, evaluate, leapfrog, move, trajectory
 from ppl_vae.program import seeded
+from tests.helpers.densities import double, log_normal
 
 CORRELATED = MultivariateNormal(double(1, -2), torch.tensor([[1.0, 0.9], [0.9, 1.5]], dtype=torch.double))
 

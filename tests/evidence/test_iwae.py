@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scenarios import Conjugate, normal
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -18,6 +17,7 @@ from ppl_vae.evidence.iwae import iwae
 from ppl_vae.evidence.prior import prior
 from ppl_vae.evidence.weights import Weights, weigh
 from ppl_vae.program import Program, seeded
+from tests.helpers.scenarios import Conjugate, normal
 
 # z ~ N(0, 1), x | z ~ N(z, 1/2): the posterior is N(2 x / 3, 1/3)
 DEVIATION = (1 / 3) ** 0.5

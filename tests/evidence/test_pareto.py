@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scenarios import normal
 from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.pareto import _psislw, believable, pareto_k, tail_length, threshold
+from tests.helpers.scenarios import normal
 
 
 def tail_of(log_weights: Tensor) -> Tensor:

@@ -11,15 +11,26 @@ from typing import Any
 
 import pytest
 import torch
-from scenarios import HMM, PPCA, Conjugate, Counts, Mixture, Proportions, SummedSwitch, Switch, normal, switch_evidence
 from torch import Tensor, nn
 
 from ppl_vae.estimator import Settings
-from ppl_vae.estimator.estimators import estimate
+from ppl_vae.evaluation.estimators import estimate
 from ppl_vae.evidence import Annealing, Evidence, bdmc
 from ppl_vae.inference import Compiler
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, Program, annealing_path, seeded, simulate
+from tests.helpers.scenarios import (
+    HMM,
+    PPCA,
+    Conjugate,
+    Counts,
+    Mixture,
+    Proportions,
+    SummedSwitch,
+    Switch,
+    normal,
+    switch_evidence,
+)
 
 
 def factor_analysis() -> nn.Module:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scenarios import Conjugate, normal
 from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.evidence.pareto import tail_length
 from ppl_vae.evidence.weights import weigh
 from ppl_vae.program import Program, seeded
+from tests.helpers.scenarios import Conjugate, normal
 
 
 def stream(fixed: Tensor) -> Callable[[int], Tensor]:

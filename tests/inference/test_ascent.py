@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from laws import traced
-from scenarios import normal
 from torch import Tensor, nn
 
 from ppl_vae.inference import Compiler
 from ppl_vae.inference.ascent import Adam, Ascent, begin, value_and_gradient
+from tests.helpers.laws import traced
+from tests.helpers.scenarios import normal
 
 X = normal(7, 3)
 
@@ -28,7 +28,7 @@ def objective_of(matrix: Tensor, vector: Tensor, idle: Tensor) -> Callable[[Tens
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", traced)
+    monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -9,10 +9,8 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
 from pyro.infer import TraceMeanField_ELBO
-from scenarios import normal
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
@@ -29,6 +27,8 @@ from ppl_vae.program import (
     seeded,
     with_globals,
 )
+from tests.helpers import scenarios
+from tests.helpers.scenarios import normal
 
 
 class UpAndDown(nn.Module):

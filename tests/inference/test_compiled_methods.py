@@ -12,8 +12,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from laws import traced
-from scenarios import normal
 from torch import Tensor, nn
 
 from ppl_vae.inference import (
@@ -34,6 +32,8 @@ from ppl_vae.inference import (
     semi_amortized_steps,
 )
 from ppl_vae.program import Batch, LatentSpace, Program, seeded, without_guide
+from tests.helpers.laws import traced
+from tests.helpers.scenarios import normal
 
 X = normal(40, 4)
 
@@ -72,7 +72,7 @@ def made(cls: type[nn.Module] = Noisy) -> Program:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", traced)
+    monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
 
 
 def assert_close(found: Iterable[Tensor], expected: Iterable[Tensor], tolerance: float = 1e-10) -> None:

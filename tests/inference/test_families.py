@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scenarios import normal
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from ppl_vae.errors import InputError
 from ppl_vae.inference.families import Diagonal, Family, FamilyName, Flow, Full, make_family
+from tests.helpers.scenarios import normal
 
 SIZES = (1, 2, 5)
 FAMILIES: tuple[FamilyName, ...] = ("diagonal", "full", "flow")

@@ -6,10 +6,8 @@ import math
 
 import numpy as np
 import pytest
-import scenarios
 import torch
 from numpy.polynomial import Polynomial
-from scenarios import normal
 
 from ppl_vae.errors import InputError
 from ppl_vae.inference.families import Full, make_family
@@ -17,6 +15,8 @@ from ppl_vae.inference.gradient_variance import gradient_variance
 from ppl_vae.inference.objectives import DECAY
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import LatentSpace, Program, seeded, with_lambda, without_guide
+from tests.helpers import scenarios
+from tests.helpers.scenarios import normal
 
 SIGMAS = 5
 """Standard errors that a variance may be off."""

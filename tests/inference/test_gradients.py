@@ -10,9 +10,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
-from scenarios import normal
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
@@ -22,6 +20,8 @@ from ppl_vae.inference.local import Rows, refine
 from ppl_vae.inference.objectives import DECAY, leave_one_out
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, LatentSpace, Program, WeightedDraws, seeded, with_lambda, without_guide
+from tests.helpers import scenarios
+from tests.helpers.scenarios import normal
 
 SIGMAS = 5
 """Standard errors that a mean may be off: each test compares fewer than 100 numbers, at odds below 1e-4 together."""

@@ -10,9 +10,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
-from scenarios import bits, normal
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
@@ -20,6 +18,8 @@ from ppl_vae.inference.families import Diagonal, Family, FamilyName, make_family
 from ppl_vae.inference.local import BETAS, CALM, WINDOW, LogJoint, Rows, cosine, refine
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, LatentSpace, Program, seeded, simulate, without_guide
+from tests.helpers import scenarios
+from tests.helpers.scenarios import bits, normal
 
 FAMILIES: tuple[FamilyName, ...] = ("diagonal", "full", "flow")
 

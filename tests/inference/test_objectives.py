@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pyro
 import pytest
-import scenarios
 import torch
-from laws import by_pyro
 from pyro.distributions.testing.fakes import NonreparameterizedNormal
 from pyro.infer import Trace_ELBO
-from scenarios import bits, normal
 from torch import Tensor
 
 from ppl_vae.inference import elbo
@@ -17,6 +14,9 @@ from ppl_vae.inference.objectives import DecayingAverage, leave_one_out
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, WeightedDraws, seeded
+from tests.helpers import scenarios
+from tests.helpers.laws import by_pyro
+from tests.helpers.scenarios import bits, normal
 
 PROGRAMS = {
     "vae": (lambda: VAE(data_dim=8, latent_dim=3, hidden=(5,)), (bits(6, 8),), 1),

@@ -9,7 +9,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from scenarios import PPCA, Conjugate, SharedMean, SummedSwitch, TwoLatents, normal
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
@@ -32,6 +31,7 @@ from ppl_vae.inference import (
 from ppl_vae.inference.local import BETAS, EPSILON, cosine
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, LatentSpace, Program, seeded, with_globals, without_guide
+from tests.helpers.scenarios import PPCA, Conjugate, SharedMean, SummedSwitch, TwoLatents, normal
 
 X = normal(6, 5)
 TARGET = normal(3, 2, seed=5)

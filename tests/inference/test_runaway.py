@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from scenarios import bits
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from ppl_vae import VariationalInference
-from ppl_vae.estimator.methods import FROM_PRIOR, Inference, SemiAmortized, proposal
 from ppl_vae.inference.families import FamilyName, Full, make_family
 from ppl_vae.inference.local import STEADY, Rows, refine
+from ppl_vae.inference.methods import FROM_PRIOR, Inference, SemiAmortized, proposal
 from ppl_vae.inference.per_sample import at_prior, unless_worse
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Batch, LatentSpace, Program, seeded, without_guide
+from tests.helpers.scenarios import bits
 
 LATENTS, NUMBERS, DATA = 30, 100, 8
 
@@ -140,7 +140,7 @@ def test_a_proposal_is_no_worse_than_where_it_begins(
     """It is better by tens of nats; and where the steps are made to run away, where it began."""
     if not limited:
         monkeypatch.setattr("ppl_vae.inference.local.STEADY", math.inf)
-        monkeypatch.setattr("ppl_vae.estimator.methods.FROM_AFAR", FROM_PRIOR)
+        monkeypatch.setattr("ppl_vae.inference.methods.FROM_AFAR", FROM_PRIOR)
     x = bits(DATA, NUMBERS).float()
     with seeded(6):
         method = made(wide(torch.float), x, with_guide)

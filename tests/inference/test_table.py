@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scenarios import normal
 
 from ppl_vae.errors import InputError
 from ppl_vae.inference import Rows, Table
 from ppl_vae.inference import table as module
+from tests.helpers.scenarios import normal
 
 
 @pytest.fixture(params=["memory", "file"])

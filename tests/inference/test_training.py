@@ -9,13 +9,13 @@ from functools import partial
 import pyro
 import pytest
 import torch
-from scenarios import Conjugate, bits, normal
 from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.inference import Step, Training, amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Batch, Program, seeded
+from tests.helpers.scenarios import Conjugate, bits, normal
 
 X = bits(40, 1).expand(40, 8).contiguous()  # eight copies of a fair bit: log p(x) can reach -log 2
 

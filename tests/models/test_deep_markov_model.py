@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scenarios import bits
 from torch import Tensor, nn
 
-from ppl_vae import fit
+from ppl_vae.cli import fit
 from ppl_vae.evidence import iwae, weigh
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
 from ppl_vae.networks import BackwardRNN, Combiner, GatedTransition, reversed_within
 from ppl_vae.program import Program, check, elbo_terms, observed_numbers, seeded, simulate
+from tests.helpers.scenarios import bits
 
 LENGTHS = torch.tensor([3, 1, 2, 3, 2])
 

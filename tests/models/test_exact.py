@@ -8,7 +8,6 @@ import pytest
 import torch
 from hmmlearn.hmm import GaussianHMM
 from pyro.infer import TraceEnum_ELBO, config_enumerate
-from scenarios import bits, normal
 from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
@@ -20,6 +19,7 @@ from ppl_vae.models.mixture import Mixture
 from ppl_vae.models.normal import Normal
 from ppl_vae.models.ppca import PPCA
 from ppl_vae.program import Batch, Program, check, seeded
+from tests.helpers.scenarios import bits, normal
 
 FIT = {"validation_fraction": 0, "num_samples": 50, "schedule": "cosine", "compile": "off", "precision": "64-true"}
 

@@ -12,8 +12,6 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from gallery import GALLERY
-from laws import How, assert_equals_pyro, empty_guide
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch import nn
 
@@ -22,6 +20,8 @@ from ppl_vae.evidence import Annealing, ais, iwae, weigh
 from ppl_vae.program import Batch, LatentSpace, Program, annealing_path, check, seeded
 from ppl_vae.program.handlers import Generate
 from ppl_vae.runs import known_models, program_class
+from tests.helpers.gallery import GALLERY
+from tests.helpers.laws import How, assert_equals_pyro, empty_guide
 
 DETERMINISTIC = "autoencoder"
 """It has no latents and does not generate: its observation depends on the data."""

@@ -7,7 +7,6 @@ import math
 import pyro.distributions as dist
 import pytest
 import torch
-from scenarios import bits, normal
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,6 +27,7 @@ from ppl_vae.networks import (
     transposed_convolutions,
 )
 from ppl_vae.program import Program, seeded, simulate
+from tests.helpers.scenarios import bits, normal
 
 SHAPES = [(1, 28, 28), (1, 8, 8), (1, 9, 31), (3, 8, 8), (3, 15, 16), (2, 7, 30)]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scenarios import normal
 from scipy import special, stats
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.models.vae import VAE
 from ppl_vae.networks import Likelihood, make_likelihood
 from ppl_vae.program import Program, check, seeded
+from tests.helpers.scenarios import normal
 
 COUNTS = np.array([0, 1, 2, 3, 5, 8, 20, 0])
 REALS = np.array([-3.0, -0.5, 0.0, 0.1, 1.0, 2.5, 7.0, 0.3])

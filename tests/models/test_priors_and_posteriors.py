@@ -12,7 +12,6 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from scenarios import bits, normal
 from scipy import stats
 from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture as SklearnMixture
@@ -33,6 +32,7 @@ from ppl_vae.networks import (
     product_of_gaussians,
 )
 from ppl_vae.program import Program, seeded
+from tests.helpers.scenarios import bits, normal
 
 Posterior = Literal["bottom-up", "ladder"]
 SIZES = {"data_dim": 6, "latent_dim": 2, "hidden": (8, 7)}

@@ -20,7 +20,7 @@ from ppl_vae.plots import (
 )
 from ppl_vae.plots._common import BLUE, ORANGE, PALE
 from ppl_vae.plots.bound import spread
-from tests.plots.legible import misplaced, text_boxes
+from tests.helpers.legible import misplaced, text_boxes
 
 RNG = np.random.default_rng(11)
 INF, NAN = np.inf, np.nan

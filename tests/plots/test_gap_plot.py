@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from ppl_vae.errors import InputError
 from ppl_vae.plots import gaps
 from ppl_vae.plots.gap import AMORTIZED, FAMILIES, _ticks
-from tests.plots.legible import misplaced, text_boxes
+from tests.helpers.legible import misplaced, text_boxes
 
 INF, NAN = np.inf, np.nan
 

@@ -11,7 +11,7 @@ from scipy import stats
 from ppl_vae.errors import InputError
 from ppl_vae.plots import latent_space, posteriors_beside_prior
 from ppl_vae.plots.posteriors import density
-from tests.plots.legible import misplaced, text_boxes
+from tests.helpers.legible import misplaced, text_boxes
 
 RNG = np.random.default_rng(5)
 PRIOR = RNG.normal(size=(3000, 14))

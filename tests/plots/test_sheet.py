@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from ppl_vae.errors import InputError
 from ppl_vae.plots import sheet
 from ppl_vae.plots._images import MISSING
-from tests.plots.legible import misplaced, text_boxes
+from tests.helpers.legible import misplaced, text_boxes
 
 RNG = np.random.default_rng(3)
 MINUS = "\N{MINUS SIGN}"

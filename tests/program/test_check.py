@@ -9,12 +9,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from scenarios import Conjugate, Sequences, bits, normal
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, check, check_batch, check_observations
+from tests.helpers.scenarios import Conjugate, Sequences, bits, normal
 
 
 class Faulty(nn.Module):

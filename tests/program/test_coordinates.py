@@ -7,14 +7,14 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
-from gallery import GALLERY
-from scenarios import double, normal
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.program import Batch, Coordinates, Point, Program, names_of, seeded
+from tests.helpers import scenarios
+from tests.helpers.gallery import GALLERY
+from tests.helpers.scenarios import double, normal
 
 
 class Hot(nn.Module):

@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Program, densities
 from ppl_vae.program.densities import bernoulli_log_prob, is_traced, log_prob, slope_only
-from tests.scenarios import bits, normal
+from tests.helpers.scenarios import bits, normal
 
 
 @pytest.mark.parametrize(("leading", "event_dim"), [((), 1), ((4,), 1), ((4,), 2), ((2, 4), 2)])

@@ -7,16 +7,12 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
 from pyro.infer import SVI, Trace_ELBO
-from scenarios import normal
-from test_annealing import close
-from test_latent_space import CASES, made
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.estimator.diagnose import diagnose
+from ppl_vae.evaluation.diagnose import diagnose
 from ppl_vae.inference.families import Family, FamilyName, make_family
 from ppl_vae.program import (
     Batch,
@@ -33,6 +29,9 @@ from ppl_vae.program import (
     without_guide,
 )
 from ppl_vae.program.traces import sample_sites
+from tests.helpers import scenarios
+from tests.helpers.integrals import CASES, close, make_space
+from tests.helpers.scenarios import normal
 
 FAMILIES: tuple[FamilyName, ...] = ("diagonal", "full", "flow")
 REPEATED = ("images", "softmax")
@@ -40,7 +39,7 @@ REPEATED = ("images", "softmax")
 
 def derived(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, Batch]:
     """The space of a model, a family, the program with lambda, and its batch: near the prior, and nothing is zero."""
-    _, space, batch, _ = made(name)
+    _, space, batch, _ = make_space(name)
     family = make_family(kind, space.size)
     with torch.no_grad():
         lam = family.start(*space.start(batch))
@@ -50,7 +49,7 @@ def derived(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, 
 
 def fitted(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, Batch, Tensor]:
     """The same with lambda a little wider than the posterior's moments, and the exact evidence."""
-    _, space, batch, evidence = made(name)
+    _, space, batch, evidence = make_space(name)
     family = make_family(kind, space.size)
     with torch.no_grad(), seeded(4):
         loc, scale = space.start(batch)
@@ -76,7 +75,7 @@ class Encoder(nn.Module):
 
 
 def encoded(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, Batch]:
-    _, space, batch, _ = made(name)
+    _, space, batch, _ = make_space(name)
     family = make_family(kind, space.size)
     with seeded(6):
         encoder = Encoder(batch[0][0].numel(), family).double()
@@ -346,7 +345,7 @@ def test_the_program_is_left_as_it_was() -> None:
 
 def test_a_closed_form_is_kept() -> None:
     _, _, program, batch = derived("ppca", "full")
-    torch.testing.assert_close(program.log_evidence(batch), made("ppca")[3])
+    torch.testing.assert_close(program.log_evidence(batch), make_space("ppca")[3])
 
 
 def test_a_program_without_a_guide_and_without_parameters_can_be_inferred() -> None:

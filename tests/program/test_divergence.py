@@ -8,13 +8,13 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
-from scenarios import normal
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from ppl_vae.program import Batch, Program, elbo_terms, seeded
+from tests.helpers import scenarios
+from tests.helpers.scenarios import normal
 
 
 class Covariances(nn.Module):

@@ -6,12 +6,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from scenarios import HMM, Mixture, SummedSwitch, Switch, normal, switch_evidence
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.inference import elbo
 from ppl_vae.program import Program, check, elbo_terms, seeded
+from tests.helpers.scenarios import HMM, Mixture, SummedSwitch, Switch, normal, switch_evidence
 
 
 def made(cls: type[nn.Module]) -> nn.Module:

@@ -9,12 +9,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from scenarios import SharedMean, normal
 from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
 from ppl_vae.errors import InputError
 from ppl_vae.program import LatentSpace, Program, seeded, with_globals, without_guide
+from tests.helpers.scenarios import SharedMean, normal
 
 X = normal(20) + 1.5
 VARIANCE = 1.49  # of x given w

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
-from scenarios import bits, normal
-from test_annealing import PROGRAMS, MaskedInside, close, fitted, gaussian, hermite, random_walk
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
@@ -22,69 +18,16 @@ from ppl_vae.errors import InputError
 from ppl_vae.program import Batch, LatentSpace, Program, seeded, without_guide
 from ppl_vae.program.handlers import Unconstrained
 from ppl_vae.program.traces import sample_sites
-
-LENGTHS = torch.tensor([5, 1, 3])
-
-
-class MaskedRates(nn.Module):
-    """A masked latent that is constrained, in a loop: each of up to three counts has a rate of its own."""
-
-    def model(self, x: Tensor, lengths: Tensor) -> None:
-        with pyro.plate("data", len(x)):
-            for t in range(3):
-                with poutine.mask(mask=t < lengths):
-                    rate = pyro.sample(f"rate_{t}", dist.Gamma(x.new_tensor(2.0), 0.5))
-                    pyro.sample(f"x_{t}", dist.Poisson(rate), obs=x[:, t])
-
-    def log_evidence(self, x: Tensor, lengths: Tensor) -> Tensor:
-        there = torch.arange(3) < lengths[:, None]
-        return (dist.NegativeBinomial(2.0, probs=x.new_tensor(1 / 1.5)).log_prob(x) * there).sum(-1)
-
-
-def one_latent_vae(program: scenarios.PyroExampleVAE, x: Tensor) -> Tensor:
-    nodes, log_weights = hermite(80)
-    logits = program.decoder(nodes[:, None])
-    return (dist.Bernoulli(logits=logits).to_event(1).log_prob(x.reshape(3, 1, 6)) + log_weights).logsumexp(-1)
-
-
-def masked_inside(_: nn.Module, x: Tensor, there: Tensor) -> Tensor:
-    """A sum of up to two LogNormals; none of them is a Gaussian about zero."""
-    nodes, log_weights = hermite(60)
-    pairs, weights = torch.cartesian_prod(nodes, nodes), torch.cartesian_prod(log_weights, log_weights).sum(-1)
-    z = (0.5 * pairs).exp()
-    means = torch.stack([(z * (torch.arange(2) < n)).sum(-1) for n in there.sum(-1)])
-    return (dist.Normal(means, 1.0).log_prob(x[:, None]) + weights).logsumexp(-1)
-
-
-Case = tuple[Callable[[], Any], Batch, Callable[..., Tensor], int]
-MORE: dict[str, Case] = {
-    "conjugate": (scenarios.Conjugate, (normal(3),), lambda p, x: p.log_evidence(x), 1),
-    "pyro example": (lambda: scenarios.PyroExampleVAE(1, 8, 6), (bits(3, 2, 3),), one_latent_vae, 1),
-    "ragged sequences": (scenarios.Sequences, (normal(3, 5), LENGTHS), random_walk, 5),
-    "masked rates": (
-        MaskedRates,
-        (torch.tensor([[3.0, 0, 5], [1, 2, 2], [9, 4, 4]]).double(), torch.tensor([3, 1, 2])),
-        lambda p, *batch: p.log_evidence(*batch),
-        3,
-    ),
-    "masked inside": (
-        lambda: MaskedInside(False),
-        (normal(3), torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0]]).bool()),
-        masked_inside,
-        3,
-    ),
-}
-CASES = PROGRAMS | MORE
-
-
-def made(name: str) -> tuple[Any, LatentSpace, Batch, Tensor]:
-    """Module, the space of its model, data, and the exact evidence."""
-    make, batch, log_evidence, _ = CASES[name]
-    with seeded(1):
-        module = make().double().eval()
-    with torch.no_grad():
-        evidence = log_evidence(module, *batch)
-        return module, LatentSpace(without_guide(Program(module)), batch), batch, evidence
+from tests.helpers import scenarios
+from tests.helpers.integrals import (
+    CASES,
+    MORE,
+    close,
+    fitted,
+    gaussian,
+    make_space,
+)
+from tests.helpers.scenarios import normal
 
 
 def points(space: LatentSpace, num_samples: int, num_data: int = 3) -> Tensor:
@@ -141,7 +84,7 @@ def plain(module: Any, datum: Batch, u: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CASES)
 def test_log_joint_is_that_of_plain_pyro(name: str) -> None:
     """Of each datum on its own; with one draw as with several."""
-    module, space, batch, _ = made(name)
+    module, space, batch, _ = make_space(name)
     u = points(space, 3)
     assert space.size == CASES[name][3]
     with torch.no_grad():
@@ -161,7 +104,7 @@ def test_log_joint_is_that_of_plain_pyro(name: str) -> None:
 @pytest.mark.parametrize("name", MORE)
 def test_the_integral_is_the_evidence(name: str) -> None:
     """Those that annealing is not tested with, over a Student-t with the posterior's moments."""
-    _, space, batch, evidence = made(name)
+    _, space, batch, evidence = make_space(name)
     with torch.no_grad(), seeded(5):
         loc, scale = space.start(batch)
         wide = dist.StudentT(5.0, loc, 1.5 * scale).to_event(1)
@@ -175,12 +118,12 @@ def test_the_integral_is_the_evidence(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["proportions", "two_latents", "switch", "ragged sequences", "masked rates"])
 def test_gradients_are_finite_differences(name: str) -> None:
-    _, space, batch, _ = made(name)
+    _, space, batch, _ = make_space(name)
     assert torch.autograd.gradcheck(lambda u: space.log_joint(batch, u), points(space, 2).requires_grad_())
 
 
 def test_theta_has_a_gradient_too() -> None:
-    module, space, batch, _ = made("ppca")
+    module, space, batch, _ = make_space("ppca")
     space.log_joint(batch, points(space, 2)).sum().backward()
     z, loading = points(space, 2), module.loading.detach()
     residual = (batch[0] - z @ loading.T) / module.noise**2
@@ -190,7 +133,7 @@ def test_theta_has_a_gradient_too() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_flat_is_the_inverse(name: str) -> None:
     """Of the map from points to latents, but for what is masked, which is drawn."""
-    module, space, batch, _ = made(name)
+    module, space, batch, _ = make_space(name)
     for num_samples in (1, 3):
         u, structure = points(space, num_samples), space.program.structure(batch)
         with torch.no_grad(), space.program.scope(), Unconstrained(space.laid_out(batch, u)):
@@ -208,7 +151,7 @@ def test_flat_is_the_inverse(name: str) -> None:
 
 
 def test_what_is_masked_is_drawn_from_its_gaussian() -> None:
-    _, space, _, _ = made("masked rates")
+    _, space, _, _ = make_space("masked rates")
     batch = (torch.ones(1, 3).double(), torch.tensor([1]))
     with seeded(3):
         u = space.points(batch, {}, 20000)[:, 0]
@@ -267,13 +210,13 @@ def test_the_start_has_the_priors_moments() -> None:
 def test_nothing_is_random_in_the_start() -> None:
     with seeded(0):
         before = torch.get_rng_state()
-        _, space, batch, _ = made("proportions")
+        _, space, batch, _ = make_space("proportions")
         space.start(batch)
         assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_start_of_a_guide_is_where_the_guide_lies() -> None:
-    _, space, batch, _ = made("two_latents")
+    _, space, batch, _ = make_space("two_latents")
     program = Program(space.program.module)
     loc, scale = space.start(batch, program.guide)
     with program.scope():  # its module tells Pyro's parameter store when it is called
@@ -286,7 +229,7 @@ def test_the_start_of_a_guide_is_where_the_guide_lies() -> None:
 
 def test_the_start_of_a_constrained_guide_follows_its_parameters() -> None:
     """Gamma(a, b) has its mean at log(a / b) and, by the delta method, a width of 1 / sqrt(a)."""
-    module, space, (x, n), _ = made("proportions")
+    module, space, (x, n), _ = make_space("proportions")
     loc, scale = space.start((x, n), module.guide)
     torch.testing.assert_close(loc[:, -1], ((2 + n) / 1.5).log())
     torch.testing.assert_close(scale[:, -1], (module.widen / (2 + n)).sqrt())
@@ -297,7 +240,7 @@ def test_the_start_of_a_constrained_guide_follows_its_parameters() -> None:
 
 def test_a_switch_that_is_summed_out_widens_the_start() -> None:
     """Both of its values count alike."""
-    module, space, batch, _ = made("summed switch")
+    module, space, batch, _ = make_space("summed switch")
     loc, scale = space.start(batch)
     torch.testing.assert_close(loc, module.means.mean().expand(3, 1))
     torch.testing.assert_close(scale, (1 + module.means.var(correction=0)).sqrt().expand(3, 1))
@@ -336,13 +279,13 @@ def test_without_a_continuous_latent_there_is_no_space() -> None:
 
 
 def test_images_are_repeated_and_not_laid_under_a_plate() -> None:
-    found = {name: made(name)[1].program.structure(CASES[name][1]).draws_by for name in CASES}
+    found = {name: make_space(name)[1].program.structure(CASES[name][1]).draws_by for name in CASES}
     assert {name for name, draws_by in found.items() if draws_by == "repeat"} == {"images", "softmax"}
 
 
 def test_a_mean_that_is_a_gaussians_is_the_posteriors_mode() -> None:
     """log p(x, u) of a linear Gaussian program is quadratic, with the posterior's precision as its Hessian."""
-    module, space, (x,), evidence = made("ppca")
+    module, space, (x,), evidence = make_space("ppca")
     with torch.no_grad():
         precision = torch.eye(2).double() + module.loading.T @ module.loading / module.noise**2
         mean = x @ module.loading @ torch.linalg.inv(precision) / module.noise**2

@@ -8,13 +8,13 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
-from gallery import GALLERY
-from scenarios import double, normal
 from torch import Tensor, nn
 
 from ppl_vae.program import Batch, Program, marginals, seeded, with_missing
+from tests.helpers import scenarios
+from tests.helpers.gallery import GALLERY
+from tests.helpers.scenarios import double, normal
 
 
 @pytest.mark.parametrize("rows", [20, 1])

@@ -8,11 +8,11 @@ from typing import Any
 import pyro.distributions as dist
 import pytest
 import torch
-from scenarios import normal
 from torch import Tensor
 
 from ppl_vae.program import seeded
 from ppl_vae.program.missing import PartlyObserved
+from tests.helpers.scenarios import normal
 
 DIM = 3
 PATTERNS = torch.tensor(list(itertools.product([False, True], repeat=DIM)))

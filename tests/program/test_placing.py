@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
-from gallery import GALLERY
-from scenarios import bits, double, normal
 from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.program import Batch, Program, observed_arguments, placed, seeded
+from tests.helpers import scenarios
+from tests.helpers.gallery import GALLERY
+from tests.helpers.scenarios import bits, double, normal
 
 
 def program_of(observes: Callable[[Tensor], Tensor]) -> Program:

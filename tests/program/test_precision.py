@@ -11,19 +11,19 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from laws import traced
-from scenarios import Images, bits, normal
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ppl_vae import InputError, VariationalInference
+from ppl_vae.compile.graph import trace
 from ppl_vae.inference import Compiler, amortized_steps
-from ppl_vae.inference.graph import trace
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Precision, Program, fp32_products, seeded, with_lambda, without_guide
 from ppl_vae.program.precision import BFloat16Products, at_precision
+from tests.helpers.laws import traced
+from tests.helpers.scenarios import Images, bits, normal
 
 
 class Operations(TorchDispatchMode):
@@ -109,7 +109,7 @@ FEW: dict[str, Any] = {"max_epochs": 2, "batch_size": 8, "local_steps": 3, "infe
 )
 def test_in_double_everything_is(way: str, compile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parameters, data, draws, log densities: every number that a step computes but for the count of steps."""
-    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", traced)
+    monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
     own_guide, options = WAYS[way]
     vi = VariationalInference(Literal(own_guide), precision="64-true", compile=compile, **(FEW | options))
     vi.prepare({"x": X[:24]}, {"x": X[24:]})
@@ -313,7 +313,7 @@ def test_a_graph_has_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
                 products.append({arg.meta["val"].dtype for arg in node.args if isinstance(arg, torch.fx.Node)})
         return traced(function, inputs, module)
 
-    monkeypatch.setattr("ppl_vae.inference.compiler.compiled", noted)
+    monkeypatch.setattr("ppl_vae.compile.compiler.compiled", noted)
     found = compiled_run(Compiler("on", tolerance=0.1, say=pytest.fail))
     assert len(products) >= 8
     assert all(taken == {torch.bfloat16} for taken in products)

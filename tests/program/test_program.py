@@ -8,16 +8,16 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
 from pyro import poutine
-from scenarios import bits, normal
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Batch, Program, check, check_observations, posterior_moments, seeded
+from tests.helpers import scenarios
+from tests.helpers.scenarios import bits, normal
 
 # A program of another shape adds a line here.
 PROGRAMS = {

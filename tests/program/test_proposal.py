@@ -9,14 +9,14 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
 from pyro import poutine
-from scenarios import normal, switch_evidence
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.program import Program, seeded, widened
+from tests.helpers import scenarios
+from tests.helpers.scenarios import normal, switch_evidence
 
 
 class FullCovariance(scenarios.PPCA):

@@ -7,13 +7,13 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
-from scenarios import double, holes, normal
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.program import Batch, Program, seeded, seen_parts, with_missing
+from tests.helpers import scenarios
+from tests.helpers.scenarios import double, holes, normal
 
 
 class Observes(nn.Module):

@@ -7,14 +7,14 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import pytest
-import scenarios
 import torch
 from pyro import poutine
-from scenarios import normal
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.program import Batch, Program, Simulation, seeded, simulate
+from tests.helpers import scenarios
+from tests.helpers.scenarios import normal
 
 MANY = 20000
 

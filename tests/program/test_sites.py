@@ -9,14 +9,14 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from gallery import GALLERY
-from scenarios import normal
 from torch import Tensor, nn
 
 from ppl_vae import InputError
 from ppl_vae.program import Batch, Program, with_globals
 from ppl_vae.program import sites as described
 from ppl_vae.program.sites import describe_modules, describe_posterior, describe_sites, render_graph
+from tests.helpers.gallery import GALLERY
+from tests.helpers.scenarios import normal
 
 drawn = pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
 

@@ -7,7 +7,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from known import Gaussian, factor_analysis
 from torch import nn
 from torch.nn import functional
 
@@ -16,6 +15,7 @@ from ppl_vae.models.cvae import CVAE
 from ppl_vae.models.mixture import Mixture
 from ppl_vae.uses import Imputation, column_means, impute
 from ppl_vae.uses.impute import effective_number, tempered, weighted_quantile
+from tests.helpers.known import Gaussian, factor_analysis
 
 
 @pytest.fixture(scope="module")

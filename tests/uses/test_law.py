@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gallery import GALLERY, Case
-from scenarios import Shared, Unusual, normal
 
 from ppl_vae import InputError, VariationalInference
+from ppl_vae.cli.opened import Done, Opened
 from ppl_vae.data import Dataset
 from ppl_vae.program import Program
 from ppl_vae.runs import Run
-from ppl_vae.using import Done, Opened
+from tests.helpers.gallery import GALLERY, Case
+from tests.helpers.scenarios import Shared, Unusual, normal
 
 CASES = {
     **GALLERY,
@@ -70,7 +70,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("verb", OPTIONS)
 def test_every_verb_on_every_program(verb: str, case: tuple[str, Opened]) -> None:
     name, it = case
-    use: Callable[..., Done] = getattr(importlib.import_module(f"ppl_vae.{verb}"), verb)
+    use: Callable[..., Done] = getattr(importlib.import_module(f"ppl_vae.cli.{verb}"), verb)
     if verb in REFUSED.get(name, ()):
         with pytest.raises(InputError, match=r"no latents|does not generate|computes with the data"):
             use(it, **OPTIONS[verb])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from known import Gaussian, factor_analysis
 from scipy.stats import norm
 from torch import nn
 
@@ -27,6 +26,7 @@ from ppl_vae.uses import (
     reconstruct,
     traverse,
 )
+from tests.helpers.known import Gaussian, factor_analysis
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""The command line: the parser, an opened run, and one verb a file."""

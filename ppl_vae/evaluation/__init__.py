@@ -1,0 +1,1 @@
+"""Evaluation: estimators of the evidence applied to a fit; results, diagnosis, comparison and gaps."""

@@ -1,0 +1,324 @@
+"""Fits to the same data side by side: which explains them better, by how much, how surely, and at what cost."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from torch import Tensor
+
+from ppl_vae.errors import InputError, nearest
+from ppl_vae.estimator.variational_inference import Arrays, VariationalInference
+from ppl_vae.evaluation.estimators import Estimate, estimators_for
+from ppl_vae.evaluation.evaluation import summarise
+from ppl_vae.evaluation.results import aligned, mean_and_error
+from ppl_vae.evidence import Evidence
+
+PerDatum = Literal["prior", "iwae", "cubo", "ais", "exact"]
+"""Estimators of the evidence of the data; bdmc's is of data that each program simulates for itself."""
+
+SIMULATED = 4
+"""Data that tell whether a program's observations are whole numbers."""
+TIMED_SECONDS, TIMED_REPEATS = 0.2, 5
+"""What is over sooner is timed again, and the shortest time counts."""
+
+
+class Measured(NamedTuple):
+    """What is known of one fit, for a comparison with others."""
+
+    evidence: Evidence
+    """Of every datum, ``(N,)``, nats."""
+    elbo: float = math.nan
+    """Nats per datum."""
+    elbos: Tensor | None = None
+    """Of every datum, ``(N,)``; None where nothing is random."""
+    estimator: str = ""
+    """Of the evidence."""
+    effort: str = ""
+    """The estimator with its effort, such as ``iwae, 5000 draws``."""
+    train_seconds: float = math.nan
+    infer_milliseconds: float | None = None
+    """For the posterior mean of one datum; None where a program has no latents that a guide samples."""
+    evidence_seconds: float = math.nan
+    warnings: tuple[str, ...] = ()
+
+
+class Compared(NamedTuple):
+    """One fit beside the best, nats per datum."""
+
+    name: str
+    estimator: str
+    effort: str
+    bound: str
+    num_data: int
+    log_evidence: float
+    log_evidence_se: float
+    """Error over data of ``log_evidence`` by itself; it is no measure for differences."""
+    difference: float
+    """How far the log evidence lies below the best fit's; 0 for the best, infinite below any that is possible."""
+    difference_se: float
+    """Error over data of the mean of paired differences: what other data would change."""
+    difference_mcse: float
+    """Monte Carlo error of the difference: what other draws would change."""
+    elbo: float
+    elbo_difference: float | None
+    """How far the ELBO lies below that of the fit with the best evidence; None where either has none by datum."""
+    elbo_difference_se: float | None
+    """Error over data of the mean of paired differences."""
+    doubtful: float
+    """Share of the data whose estimate should not be believed."""
+    train_seconds: float
+    infer_milliseconds: float | None
+    evidence_seconds: float
+    warnings: tuple[str, ...]
+
+
+def compare_fits(fits: Mapping[str, Measured]) -> list[Compared]:
+    r"""Differences of log evidence with paired errors, as ArviZ's ``compare`` has them for models.
+
+    .. math::
+        d_i = \log p_{\mathrm{best}}(x_i) - \log p(x_i), \qquad
+        \mathrm{difference} = \frac1N \sum_i d_i, \qquad
+        \mathrm{se} = \frac{\mathrm{sd}(d_1, \dots, d_N)}{\sqrt N}
+
+    The error is that of the paired differences. An unusual datum is unlikely under every fit: of
+    :math:`\mathrm{Var}(a_i - b_i) = \mathrm{Var}\,a_i + \mathrm{Var}\,b_i - 2\,\mathrm{Cov}(a_i, b_i)` the covariance
+    takes most away, and the error that treats the two means as independent,
+    :math:`\sqrt{\mathrm{se}_a^2 + \mathrm{se}_b^2}`, would be far too large.
+
+    The Monte Carlo error is kept apart, :math:`\sqrt{\mathrm{mcse}_a^2 + \mathrm{mcse}_b^2}`: more draws make it
+    smaller, and not the other. Neither has what another seed of a fit would change, and of few data the error over
+    data is itself uncertain.
+
+    Minus infinity counts as the limit of ever lower values. A datum that two fits give no probability makes no
+    difference between them. A fit with more such data than the best lies infinitely below it; with as many but others,
+    by the difference of the data that are left, with an infinite error.
+
+    Source: Vehtari, Gelman and Gabry, Practical Bayesian model evaluation using leave-one-out cross-validation and
+    WAIC (2017), equation 24.
+
+    Args:
+        fits: by name; their evidence is of the same data in the same order.
+
+    Returns:
+        list[Compared]: the best first.
+
+    Raises:
+        InputError: evidence of different numbers of data.
+
+    Example:
+        >>> import torch
+        >>> known = lambda *nats: Evidence(torch.tensor(nats), torch.zeros(3), torch.ones(3), torch.zeros(3), "exact")
+        >>> fits = {"small": Measured(known(-2.0, -10.0, -31.0)), "large": Measured(known(-1.0, -9.5, -30.0))}
+        >>> best, other = compare_fits(fits)
+        >>> best.name, other.name, round(other.difference, 3), round(other.difference_se, 3)
+        ('large', 'small', 0.833, 0.167)
+        >>> round(other.log_evidence_se, 3)  # that of its mean by itself
+        8.647
+    """
+    sizes = {name: len(fit.evidence.log_evidence) for name, fit in fits.items()}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise InputError(f"evidence of different numbers of data ({found}): compare fits on the same data")
+    ordered = sorted(fits, key=lambda name: _rank(fits[name].evidence.log_evidence.double()))
+    rows = {name: summarise({"": Estimate(fit.evidence, fit.evidence_seconds)})[""] for name, fit in fits.items()}
+    compared = []
+    for name in ordered:
+        fit, row, best = fits[name], rows[name], ordered[0]
+        values = (fits[best].evidence.log_evidence.double(), fit.evidence.log_evidence.double())
+        difference, se = (0.0, 0.0) if name == best else _difference(*values)
+        below = None
+        if fit.elbos is not None and (other := fits[best].elbos) is not None:
+            below = (0.0, 0.0) if name == best else _difference(other.double(), fit.elbos.double())
+        compared.append(
+            Compared(
+                name=name,
+                estimator=fit.estimator,
+                effort=fit.effort,
+                bound=row.bound,
+                num_data=row.num_data,
+                log_evidence=row.log_evidence,
+                log_evidence_se=row.se,
+                difference=difference,
+                difference_se=se,
+                difference_mcse=0.0 if name == best else math.hypot(row.mcse, rows[best].mcse),
+                elbo=fit.elbo,
+                elbo_difference=None if below is None else below[0],
+                elbo_difference_se=None if below is None else below[1],
+                doubtful=row.doubtful,
+                train_seconds=fit.train_seconds,
+                infer_milliseconds=fit.infer_milliseconds,
+                evidence_seconds=row.seconds,
+                warnings=fit.warnings,
+            )
+        )
+    return compared
+
+
+def _rank(values: Tensor) -> tuple[int, float]:
+    """Lowest for the best: first the number of impossible data, then minus the sum of the others."""
+    impossible = values == -math.inf
+    return int(impossible.sum()), -values[~impossible].sum().item()
+
+
+def _difference(best: Tensor, other: Tensor) -> tuple[float, float]:
+    """Mean of the paired differences and its error over data; never NaN."""
+    if ((best == -math.inf) == (other == -math.inf)).all():
+        return mean_and_error((best - other).masked_fill(best == other, 0.0))
+    (impossible, least), (more_impossible, less) = _rank(best), _rank(other)
+    return (math.inf if more_impossible > impossible else (less - least) / len(best)), math.inf
+
+
+def comparison_table(rows: list[Compared], part: str) -> str:
+    """The fits as text, the best first, and below them what the columns are.
+
+    Args:
+        rows: of :func:`compare_fits`.
+        part: of the data.
+    """
+    head = [
+        "run",
+        "by",
+        "nats per datum",
+        "difference",
+        "its error",
+        "Monte Carlo",
+        "ELBO",
+        "below the best's",
+        "doubtful",
+    ]
+    lines = [[*head, "training s", "inference ms", "evidence s"]]
+    for row in rows:
+        known, best = row.bound == "exact", row is rows[0]
+        lines.append(
+            [
+                row.name,
+                row.estimator,
+                f"{row.log_evidence:.2f}",
+                f"{row.difference:.3f}",
+                "" if best else f"{row.difference_se:.3f}",
+                "" if best else f"{row.difference_mcse:.3f}",
+                f"{row.elbo:.2f}",
+                ""
+                if best or row.elbo_difference is None
+                else f"{row.elbo_difference:.3f} ± {row.elbo_difference_se:.3f}",
+                "" if known else f"{row.doubtful:.1%}",
+                f"{row.train_seconds:.1f}",
+                "none" if row.infer_milliseconds is None else _milliseconds(row.infer_milliseconds),
+                f"{row.evidence_seconds:.1f}",
+            ]
+        )
+    text = [f"{part}, {rows[0].num_data} data; log evidence by {'; '.join(dict.fromkeys(r.effort for r in rows))}"]
+    text += aligned(lines, left=2)
+    text.append("difference: nats per datum below the best; its error is over data, of the paired differences;")
+    text.append("Monte Carlo: what other draws would change it by; inference: of one datum, all data together")
+    bounds = {row.bound: row.estimator for row in rows}
+    if bounds.keys() == {"lower", "exact"}:
+        by = bounds["lower"]
+        text.append(f"{by} is on average a lower bound of the evidence: beside exact, what it misses counts against it")
+    return "\n".join(text)
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.4f}"
+
+
+def measure(vi: VariationalInference, arrays: Arrays, estimator: PerDatum | None = None, **settings: Any) -> Measured:
+    """What a comparison needs to know of a fitted program: its evidence, its ELBO, and what they cost.
+
+    Args:
+        vi: fitted.
+        arrays: the data by name.
+        estimator: of the evidence; by default exact where it is known, and iwae where not. Where nothing is random,
+            exact in any case.
+        settings: fields of ``Settings``.
+
+    Returns:
+        Measured: the time of inference is that of ``transform``, all data together, divided by their number.
+
+    Raises:
+        InputError: an estimator that is unknown or not for this program, a setting that cannot be, bad data.
+        Diverged: a density is not finite.
+
+    Example:
+        >>> from ppl_vae.models.factor_analysis import FactorAnalysis
+        >>> x = np.random.default_rng(0).normal(size=(100, 5)).astype("float32")
+        >>> vi = VariationalInference(FactorAnalysis(data_dim=5, latent_dim=2), max_epochs=5).fit(x)
+        >>> fit = measure(vi, {"x": x}, num_samples=100)
+        >>> fit.estimator, fit.elbo < fit.evidence.log_evidence.mean().item(), fit.infer_milliseconds > 0
+        ('exact', True, True)
+    """
+    if estimator is not None and estimator not in get_args(PerDatum):
+        raise InputError(
+            f"the estimator {estimator!r} has no evidence of the data; {nearest(estimator, get_args(PerDatum))}"
+        )
+    known = estimators_for(vi.program_, vi.template_)
+    is_random = "iwae" in known
+    chosen = estimator if estimator is not None and is_random else known[-1]
+    names = dict.fromkeys((chosen, "iwae") if is_random else (chosen,))  # iwae has the ELBO
+    found = vi.evaluate(arrays, estimators=tuple(names), **settings)
+    row = found.rows[chosen]
+    alone = found._replace(rows={chosen: row}, evidence={chosen: found.evidence[chosen]})
+    return Measured(
+        evidence=found.evidence[chosen],
+        elbo=found.rows["elbo"].log_evidence if is_random else row.log_evidence,
+        elbos=found.evidence["iwae"].columns["elbo"] if is_random else None,
+        estimator=chosen,
+        effort=found.label(chosen),
+        train_seconds=vi.train_seconds_,
+        infer_milliseconds=_infer_milliseconds(vi, arrays, found.num_data) if is_random else None,
+        evidence_seconds=row.seconds,
+        warnings=tuple(alone.warnings()),
+    )
+
+
+def _infer_milliseconds(vi: VariationalInference, arrays: Arrays, num_data: int) -> float:
+    started, shortest = time.perf_counter(), math.inf
+    for _ in range(TIMED_REPEATS):
+        before = time.perf_counter()
+        vi.transform(arrays)
+        after = time.perf_counter()
+        shortest = min(shortest, after - before)
+        if after - started > TIMED_SECONDS:
+            break
+    return 1000 * shortest / num_data
+
+
+def check_comparable(fits: Mapping[str, VariationalInference]) -> None:
+    """Raise ``InputError`` where fits have no evidence that compares, before any is computed.
+
+    A probability of whole numbers and a density of real ones are in different units, and so is the evidence of x beside
+    that of x and y. What a program observes is seen in data that it simulates.
+
+    Args:
+        fits: by name.
+    """
+    kinds = {name: _observations(vi) for name, vi in fits.items()}
+    first = next(iter(kinds))
+    for name, kind in kinds.items():
+        if kind != kinds[first]:
+            raise InputError(
+                f"{name} has {_said(*kind)} for each datum, {first} has {_said(*kinds[first])}: such evidence cannot "
+                f"be compared; take models that observe the same arrays, with the same kind of likelihood"
+            )
+
+
+def _observations(vi: VariationalInference) -> tuple[int, int]:
+    """How many whole and how many real numbers a program observes in a datum."""
+    drawn = vi.sample(SIMULATED)
+    sites = drawn.values() if isinstance(drawn, dict) else [drawn]
+    whole = real = 0
+    for draws in sites:
+        if (draws == np.round(draws)).all():
+            whole += draws[0].size
+        else:
+            real += draws[0].size
+    return whole, real
+
+
+def _said(whole: int, real: int) -> str:
+    kinds = ((whole, "a probability of", "whole"), (real, "a density of", "real"))
+    return " and ".join(f"{what} {n} {kind} number{'s' * (n != 1)}" for n, what, kind in kinds if n)

@@ -1,0 +1,96 @@
+"""How a fit uses its latents: from a program and its data to numbers for each latent dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ppl_vae.evaluation.evaluation import Diagnostics
+from ppl_vae.evaluation.passes import passes, room_for
+from ppl_vae.evaluation.results import mean_and_error
+from ppl_vae.evidence import active_units, marginal_divergence, prior_scales
+from ppl_vae.program import Batch, ElboTerms, Program, elbo_terms, names_of, posterior_moments, seeded
+
+DRAWS = 16
+"""Draws per datum of the ELBO's two terms, at least."""
+ELBO_DRAWS = 5000
+"""Draws of the ELBO's two terms, at least, over all data: their sum stands beside an ELBO of many more."""
+PRIOR_DRAWS = 2000
+"""Draws from the prior, at least, over all data."""
+UNIT_SCALE = 0.1
+"""A prior whose draws' standard deviation is nearer to one than this counts as of unit scale: six of its errors."""
+
+
+@torch.no_grad()
+def diagnose(
+    program: Program, template: Batch, batches: Callable[[int], Iterator[Batch]], num_data: int, seed: int
+) -> Diagnostics | None:
+    """The ELBO's terms, divergences and active units; None where the guide samples nothing.
+
+    Args:
+        program: in evaluation mode and in its scope.
+        template: a few data.
+        batches: all data in order, in batches of a given size.
+        num_data: how many there are.
+        seed: of the draws.
+    """
+    with seeded(seed):
+        sizes = {name: mean.shape[1:] for name, mean in posterior_moments(program, template, 1).mean.items()}
+        if not sizes:
+            return None
+        num_draws, num_prior = max(DRAWS, math.ceil(ELBO_DRAWS / num_data)), math.ceil(PRIOR_DRAWS / num_data)
+        room = room_for(partial(program.log_weights, template), len(template[0]))
+        parts = []
+        for batch in batches(room.rows(DRAWS)):
+            at_once = room.draws(len(batch[0]))
+            terms = _averaged([(elbo_terms(program, batch, k), k) for k in passes(num_draws, at_once)])
+            means = _columns(posterior_moments(program, batch).mean, sizes)
+            draws = _columns({name: z[0] for name, z in program.posterior(batch).latents.items()}, sizes)
+            priors = [program.prior(batch, k).latents for k in passes(num_prior, at_once)]
+            prior_draws = torch.cat([_columns({n: z.flatten(0, 1) for n, z in p.items()}, sizes) for p in priors])
+            by_dimension = torch.cat([_per_dimension(terms.by_site.get(n), len(means), s) for n, s in sizes.items()], 1)
+            parts.append((terms.reconstruction, terms.divergence, by_dimension.to(means), means, draws, prior_draws))
+    reconstruction, divergence, by_dimension, means, draws, prior_draws = (
+        torch.cat(part).double().cpu() for part in zip(*parts, strict=True)
+    )
+    return Diagnostics(
+        *mean_and_error(reconstruction),
+        *mean_and_error(divergence),
+        dimensions=tuple(name for site, size in sizes.items() for name in names_of(site, size)),
+        divergence_by_dimension=by_dimension.mean(0),
+        active=active_units(means / prior_scales(prior_draws, UNIT_SCALE)) if num_data > 1 else None,
+        aggregated_divergence=marginal_divergence(draws, prior_draws),
+        draws=draws,
+        prior_draws=prior_draws,
+    )
+
+
+def _averaged(found: list[tuple[ElboTerms, int]]) -> ElboTerms:
+    """The average over all draws, of averages over some of them each."""
+    total = sum(k for _, k in found)
+
+    def mean(terms: list[Tensor]) -> Tensor:
+        return torch.stack([term * (k / total) for term, (_, k) in zip(terms, found, strict=True)]).sum(0)
+
+    parts = [part for part, _ in found]
+    return ElboTerms(
+        mean([part.reconstruction for part in parts]),
+        mean([part.divergence for part in parts]),
+        {name: mean([part.by_site[name] for part in parts]) for name in parts[0].by_site},
+    )
+
+
+def _columns(latents: Mapping[str, Tensor], sizes: Mapping[str, torch.Size]) -> Tensor:
+    """Latents ``(N, ...)`` by site as columns ``(N, D)``."""
+    return torch.cat([latents[name].reshape(len(latents[name]), -1).double() for name in sizes], 1)
+
+
+def _per_dimension(divergence: Tensor | None, num_data: int, size: torch.Size) -> Tensor:
+    """A latent's divergence ``(N, its dimensions)``; NaN where it is known for the latent as a whole only."""
+    if divergence is None or divergence.shape[1:] != size:
+        return torch.full((num_data, size.numel()), math.nan)
+    return divergence.reshape(num_data, -1)

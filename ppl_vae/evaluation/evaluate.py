@@ -1,0 +1,64 @@
+"""From a program and data to an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import torch
+
+from ppl_vae.data import Batches
+from ppl_vae.evaluation.diagnose import diagnose
+from ppl_vae.evaluation.estimators import Settings, estimate
+from ppl_vae.evaluation.evaluation import Evaluation, summarise
+from ppl_vae.evaluation.passes import ROWS_PER_PASS
+from ppl_vae.inference import Compiler
+from ppl_vae.program import Batch, Program, generates, observed_numbers, observes_discrete, seeded
+
+
+def evaluate_program(
+    program: Program,
+    template: Batch,
+    batches: Batches,
+    names: Collection[str],
+    settings: Settings,
+    *,
+    diagnostics: bool,
+    seed: int,
+    compiler: Compiler,
+) -> Evaluation:
+    """How well a program explains data.
+
+    Args:
+        program: the program.
+        template: a few data.
+        batches: all data.
+        names: of the estimators, which ``check_estimators`` has passed.
+        settings: how the evidence is estimated.
+        diagnostics: whether to tell how the latents are used.
+        seed: of the draws.
+        compiler: runs log weights and trajectories as graphs, where that repays; one for a program and its settings.
+
+    Raises:
+        InputError: an estimator that is not for this program, a setting that cannot be, bad data.
+        Diverged: a density is not finite.
+    """
+
+    def in_order(size: int) -> Iterator[Batch]:
+        return batches.in_order(batch_size=size)
+
+    with torch.no_grad(), seeded(seed), program.scope(training=False):
+        common = (program, template, in_order, batches.num_data)
+        found = estimate(*common, names=names, settings=settings, seed=seed, compiler=compiler)
+        used = diagnose(*common, seed=seed) if diagnostics else None
+        discrete = observes_discrete(program, template)
+        numbers = sum(observed_numbers(program, batch).sum().item() for batch in in_order(ROWS_PER_PASS))
+    return Evaluation(
+        num_data=batches.num_data,
+        numbers_per_datum=numbers / batches.num_data,
+        rows=summarise(found),
+        evidence={name: each.evidence for name, each in found.items()},
+        settings=settings,
+        diagnostics=used,
+        generates=generates(program, template),
+        discrete=discrete,
+    )

@@ -1,0 +1,330 @@
+"""The two verbs from end to end, called in this process and, once, as a newcomer would call them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from matplotlib.image import imread
+
+import ppl_vae
+from ppl_vae import InputError, load
+from ppl_vae.__main__ import VERBS
+from ppl_vae.__main__ import main as dispatch
+from ppl_vae.cli import evaluate, fit
+from ppl_vae.cli import parser as cli
+from ppl_vae.data import load_dataset
+from ppl_vae.models.vae import VAE
+from ppl_vae.runs import known_models
+from tests.helpers.laws import traced
+from tests.helpers.own_programs import OWN_PROGRAM, PLAIN, QUICK
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "my data.npz", x=rng.normal(size=(80, 2)) @ rng.normal(size=(2, 5)))
+    (tmp_path / "mine.py").write_text(OWN_PROGRAM)
+    return tmp_path
+
+
+def numbers(folder: Path) -> dict[str, object]:
+    """A run's numbers, without its times."""
+    summary = json.loads((folder / "summary.json").read_text())
+    summary.pop("train_seconds")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return summary | {"metrics": [{k: v for k, v in row.items() if k != "train_seconds"} for row in rows]}
+
+
+def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit.main(["--guide", "amortized", *QUICK]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""  # no progress bar where there is no terminal
+    run = here / "runs" / "digits-vae-amortized"
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    assert names == {
+        "checkpoint.safetensors",
+        "config.yaml",
+        "metrics.jsonl",
+        "posterior.nc",
+        "summary.json",
+        *(f"figures/{name}.png" for name in ("elbo", "latents", "prior", "reconstructions")),
+    }
+    for figure in (run / "figures").iterdir():
+        image = imread(figure)
+        assert min(image.shape[:2]) > 300
+        assert image[..., :3].std() > 0.02, f"{figure.name} is blank"
+    summary = json.loads((run / "summary.json").read_text())
+    test = summary["test"]
+    assert set(test) >= {"elbo", "elbo_se", "log_evidence", "log_evidence_se", "estimator", "num_samples", "num_data"}
+    assert (test["estimator"], test["num_samples"], test["num_data"]) == ("iwae", 10, 360)
+    assert test["elbo"] < test["log_evidence"] < 0
+    assert summary["train_seconds"] > 0
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in metrics] == [1, 2]
+    assert {"elbo_train", "elbo_valid", "learning_rate"} <= set(metrics[0])
+
+    table = out.split("\n\n")[1]
+    assert f"{test['elbo']:.2f}" in table
+    assert f"{test['log_evidence']:.2f}" in table
+    assert evaluate.main([str(run), "--num-samples", "10"]) == 0
+    assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
+    first = (
+        "model  vae, amortized guide, on cpu, steps not compiled, as only 38 of them are planned"  # 19 a whole epoch
+    )
+    assert torch.cuda.is_available() or out.splitlines()[1] == first
+
+    evaluation = evaluate.evaluate(str(run), part="train", num_samples=3, num_data=50)
+    assert (evaluation.num_data, evaluation.settings.num_samples) == (50, 3)
+
+
+def without_seconds(table: str) -> list[list[str]]:
+    """The cells of a table but for its last column, which no two runs share."""
+    return [line.split()[:-1] for line in table.strip().splitlines()]
+
+
+def test_load_gives_the_fitted_object(here: Path) -> None:
+    assert fit.main([*QUICK, "--output", "run"]) == 0
+    vi = ppl_vae.load("run")
+    assert isinstance(vi.program, VAE)
+    assert vi.program.latent_dim == 2
+    x = load_dataset("digits").test["x"]
+    test = json.loads(Path("run/summary.json").read_text())["test"]
+    # The command multiplies matrices at another precision setting, which moves the last bits of single precision.
+    assert vi.score(x) == pytest.approx(test["log_evidence"], rel=1e-6)
+    assert vi.transform(x).shape == (360, 2)
+    assert vi.sample(4).shape == (4, 64)
+
+
+def test_a_program_of_ones_own_fits_evaluates_and_draws(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "mine.py:Mine", "--data", "my data.npz", "--max-epochs", "3", "--num-samples", "20"]
+    assert fit.main([*options, "--model.width", "2"]) == 0
+    run = here / "runs" / "my data-Mine-amortized"
+    assert len(list((run / "figures").iterdir())) == 4
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"] == {
+        "class_path": f"{here}/mine.py:Mine",
+        "init_args": {"width": 2, "scale": 0.5},
+    }
+    assert config["data"] == str(here / "my data.npz")
+    table = capsys.readouterr().out.split("\n\n")[1]
+    (here / "elsewhere").mkdir()
+    os.chdir(here / "elsewhere")
+    assert evaluate.main([str(run), "--num-samples", "20"]) == 0
+    assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
+
+
+def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
+    quick = [option.replace("-epochs", "_epochs") for option in QUICK]  # either spelling will do
+    assert fit.main([*quick, "--seed", "3", "--output", "first"]) == 0
+    assert fit.main(["--config", "first/config.yaml", "--output", "second"]) == 0
+    assert numbers(here / "first") == numbers(here / "second")
+    assert fit.main(["--config", "first/config.yaml", "--output", "third", "--seed", "4", "--model.latent-dim=3"]) == 0
+    config = yaml.safe_load(Path("third/config.yaml").read_text())
+    assert (config["seed"], config["max_epochs"]) == (4, 2)
+    expected = {"data_dim": 64, "latent_dim": 3, "hidden": [8], "activation": "relu", "likelihood": "bernoulli"}
+    assert config["model"]["init_args"] == expected
+
+
+def test_data_dim_is_that_of_the_data(here: Path) -> None:
+    np.savez("bits.npz", x=np.random.default_rng(0).integers(0, 2, size=(60, 4, 3)))
+    assert fit.main([*QUICK, "--data", "bits.npz", "--output", "run"]) == 0
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]["data_dim"] == 12
+
+
+def test_resume_after_any_stop_gives_the_numbers_of_a_run_that_was_not_stopped(here: Path) -> None:
+    """The stop is a SIGTERM in another process, as from a cluster's scheduler."""
+    options = [*QUICK, "--max-epochs", "60", "--batch-size", "16"]
+    assert fit.main([*options, "--output", "whole"]) == 0
+    command = [sys.executable, "-m", "ppl_vae.fit", *options, "--output", "stopped"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    metrics = here / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.read_text().count("\n") >= 3):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[1] == "stopped\n"
+    assert process.returncode == 130
+    done = metrics.read_text().count("\n")
+    assert 3 <= done < 60, "it has to be stopped on the way for this test to say anything"
+    assert not (here / "stopped" / "summary.json").exists()
+    assert fit.main(["--resume", "--output", "stopped"]) == 0
+    assert numbers(here / "stopped") == numbers(here / "whole")
+
+
+def test_resume_goes_on_where_more_epochs_are_asked_for(here: Path) -> None:
+    assert fit.main([*QUICK, "--schedule", "constant"]) == 0
+    assert fit.main(["--resume", "--max-epochs", "4"]) == 0  # the folder's name follows from the other options
+    run = here / "runs" / "digits-vae-amortized"
+    assert [row["epoch"] for row in numbers(run)["metrics"]] == [1, 2, 3, 4]  # type: ignore[attr-defined]
+    assert yaml.safe_load((run / "config.yaml").read_text())["max_epochs"] == 4
+    assert fit.main([*QUICK, "--schedule", "constant", "--max-epochs", "4", "--output", "whole"]) == 0
+    assert numbers(run) == numbers(here / "whole")
+
+
+def test_a_compiled_run_is_that_of_python_and_goes_on(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its graphs run by PyTorch's own kernels; clipped, and of products in bfloat16, as well."""
+    monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
+    options = [*QUICK, "--clip-norm", "30", "--precision", "bf16-mixed", "--schedule", "constant", "--seed", "1"]
+    assert fit.main([*options, "--output", "python", "--compile", "off"]) == 0
+    assert ", steps not compiled\n" in capsys.readouterr().out
+    assert fit.main([*options, "--output", "whole", "--compile", "on"]) == 0
+    assert ", steps compiled\n" in capsys.readouterr().out
+    assert fit.main([*options, "--output", "stopped", "--compile", "on", "--max-epochs", "1"]) == 0
+    assert fit.main(["--resume", "--output", "stopped", "--max-epochs", "2"]) == 0
+    assert numbers(here / "stopped") == numbers(here / "whole")
+    found, expected = (numbers(here / name)["metrics"] for name in ("whole", "python"))
+    for row, other in zip(found, expected, strict=True):  # type: ignore[call-overload]
+        assert row["elbo_train"] == pytest.approx(other["elbo_train"], rel=1e-3)
+        assert row["elbo_valid"] == pytest.approx(other["elbo_valid"], rel=1e-3)
+    config = yaml.safe_load(Path("whole/config.yaml").read_text())
+    assert (config["compile"], config["precision"], config["clip_norm"]) == ("on", "bf16-mixed", 30.0)
+    assert ppl_vae.load("whole").compile == "on"
+    assert ppl_vae.load("whole", compile="off").compile == "off"
+
+
+def test_dynamic_bits_are_drawn_anew_every_epoch_from_the_seed(here: Path) -> None:
+    for name in ("a", "b"):
+        assert fit.main([*QUICK, "--binarize", "dynamic", "--output", name]) == 0
+    assert numbers(here / "a") == numbers(here / "b")
+    assert fit.main([*QUICK, "--binarize", "static", "--output", "c"]) == 0
+    assert numbers(here / "a")["metrics"] != numbers(here / "c")["metrics"]
+
+
+def test_evaluate_of_every_part_of_a_dynamic_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit.main([*QUICK, "--binarize", "dynamic", "--output", "run"]) == 0
+    table = capsys.readouterr().out.split("\n\n")[1]
+    assert evaluate.main(["run", "--num-samples", "10"]) == 0
+    assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
+    assert evaluate.evaluate("run", part="train", num_data=20).num_data == 20
+
+
+def test_conditions_that_are_no_labels_and_models_without_latents(here: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez("pairs.npz", x=rng.normal(size=(60, 5)), y=rng.normal(size=(60, 3)))
+    (here / "plain.py").write_text(PLAIN)
+    options = ["--data", "pairs.npz", "--max-epochs", "2", "--num-samples", "5"]
+    assert fit.main([*options, "--model", "mine.py", "--output", "labelled"]) == 0
+    assert (here / "labelled" / "figures" / "latents.png").exists()
+    assert fit.main([*options, "--model", "plain.py", "--output", "plain"]) == 0
+    assert not (here / "plain" / "figures" / "latents.png").exists()
+    test = json.loads(Path("plain/summary.json").read_text())["test"]
+    assert test["elbo"] == pytest.approx(test["log_evidence"])  # nothing to integrate out
+
+
+def test_grey_values_for_a_model_of_real_numbers(here: Path) -> None:
+    options = ["--model", "factor_analysis", "--binarize", "none", "--max-epochs", "2", "--num-samples", "10"]
+    assert fit.main([*options, "--output", "run"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["test"]["num_data"] == 360
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu_a_run_is_fitted_evaluated_resumed_and_loaded(here: Path) -> None:
+    """The same verbs; the evidence agrees with that of the same parameters on the CPU within single precision."""
+    assert fit.main([*QUICK, "--accelerator", "cuda", "--binarize", "dynamic", "--output", "run"]) == 0
+    assert fit.main(["--resume", "--output", "run", "--max-epochs", "3"]) == 0
+    scores = [evaluate.evaluate("run", num_samples=200, accelerator=name) for name in ("cuda", "cpu")]
+    assert scores[0].rows["iwae"].log_evidence == pytest.approx(
+        scores[1].rows["iwae"].log_evidence, abs=0.05
+    )  # other draws, 360 data by 200
+    vi = ppl_vae.load("run")
+    assert vi.device_.type == "cuda"
+    assert vi.sample(3).shape == (3, 64)
+
+
+def test_help_tells_the_models_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for args in (["--help"], ["--model", "mine.py:Mine", "--model.help"]):
+        with pytest.raises(SystemExit) as stop:
+            fit.main(args)
+        assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "--model.latent_dim" in out
+    assert "--model.width" in out
+    assert "--max-epochs" in out
+    assert f"{', '.join(known_models())}, path/to/file.py:Class" in " ".join(out.split())
+
+
+def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch([]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[2:-2]] == list(VERBS)
+    assert dispatch(["ft"]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: unknown verb 'ft'; did you mean 'fit'? (known: {', '.join(sorted(VERBS))})\n"
+    )
+
+
+def test_the_commands_as_a_newcomer_calls_them(here: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "ppl_vae", "fit", *QUICK], capture_output=True, text=True, cwd=here, check=True
+    )
+    assert result.stderr == ""
+    assert "iwae, 10 draws" in result.stdout
+    bad = subprocess.run([sys.executable, "-m", "ppl_vae.fit", "--data", "nothing.npz"], capture_output=True, text=True)
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("error: ")
+    assert bad.stderr.count("\n") == 1
+
+
+def test_the_commands_leave_the_precision_setting_to_the_process() -> None:
+    """Importing the library changes no setting of the process; the commands do."""
+    code = "import torch; before = torch.get_float32_matmul_precision(); import ppl_vae.estimator, os; "
+    code += "assert torch.get_float32_matmul_precision() == before; assert 'GOMP_SPINCOUNT' not in os.environ"
+    environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
+    before = torch.get_float32_matmul_precision()
+    assert fit.main(["--data", "nothing.npz"]) == 2
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize("setting", ["highest", "high", "medium"])
+def test_whether_fast_products_are_exact_is_measured_and_leaves_the_setting(setting: str) -> None:
+    """The library's answer is that of a product of one's own; random numbers stay as they are."""
+    before, generator = torch.get_float32_matmul_precision(), torch.get_rng_state()
+    a, b = torch.full((256, 512), 1 + 2.0**-12), torch.ones(512, 256)
+    try:
+        torch.set_float32_matmul_precision(setting)
+        found = cli.medium_is_exact()
+        assert torch.get_float32_matmul_precision() == setting
+        torch.set_float32_matmul_precision("medium")
+        assert found == bool((a @ b == 512 * (1 + 2.0**-12)).all())
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_commands_take_fast_products_where_they_are_exact(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, before = [], torch.get_float32_matmul_precision()
+    monkeypatch.setattr(cli, "medium_is_exact", lambda: exact)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.command(lambda args: seen.append(torch.get_float32_matmul_precision()), []) == 0
+    assert seen == ["medium" if exact else before]
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_model_that_does_not_generate_has_no_draws_and_says_what_its_number_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    options = ["--model", "autoencoder", "--max-epochs", "2", "--num-samples", "10", "--output", str(output)]
+    assert fit.main(options) == 0
+    assert "this is a reconstruction term, as an autoencoder's, and no log evidence" in capsys.readouterr().out
+    assert {path.stem for path in (output / "figures").iterdir()} == {"elbo", "reconstructions"}
+    with pytest.raises(InputError, match="Autoencoder does not generate: its model computes with the data"):
+        load(output).sample(3)

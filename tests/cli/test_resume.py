@@ -1,0 +1,188 @@
+"""Per-sample runs that are stopped and resumed: every datum goes on where it was left, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ppl_vae import InputError, VariationalInference
+from ppl_vae.cli import fit
+from ppl_vae.inference import table as table_module
+from ppl_vae.program import seeded
+from tests.helpers.own_programs import MODEL_ONLY, PER_SAMPLE
+from tests.helpers.scenarios import TwoLatents, normal
+
+X = normal(50, 4).abs().numpy()
+
+
+class Stopped(Exception):
+    """By a test."""
+
+
+def prepared(resume: Path | None = None, **options: Any) -> VariationalInference:
+    """A program that registers an encoder, too, which has no part."""
+    with seeded(0):
+        program = TwoLatents().double()
+    common = {"max_epochs": 6, "batch_size": 16, "local_steps": 3, "patience": None, "inference_steps": 20}
+    vi = VariationalInference(program, "per-sample", **(common | {"warm_start": True} | options))
+    vi.prepare({"x": X[:40]}, {"x": X[40:]}, resume=resume)
+    return vi
+
+
+def outcome(vi: VariationalInference, rows: list[Any]) -> tuple[list[Any], list[np.ndarray]]:
+    """Everything that a run has found."""
+    arrays = [tensor.clone().numpy() for tensor in vi.program_.state(vi.template_).values()]
+    arrays += [table.after(6).copy() for table in vi.inference_.tables.values()]
+    return rows, [*arrays, vi.transform(X[:9])]
+
+
+def same(one: tuple[list[Any], list[np.ndarray]], other: tuple[list[Any], list[np.ndarray]]) -> bool:
+    return one[0] == other[0] and all(np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+
+
+def stop_at(vi: VariationalInference, epoch: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Train until a batch of an epoch comes, each counted from 0; the rows of the epochs before."""
+    shuffled, seeds, rows = vi._train_batches.shuffled, [], []
+
+    def breaking(seed: int) -> Iterator[Any]:
+        seeds.append(seed)
+        for number, each in enumerate(shuffled(seed)):
+            if (len(seeds) - 1, number) == (epoch, batch):
+                raise Stopped
+            yield each
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vi._train_batches, "shuffled", breaking)
+        stream = vi.epochs()
+        rows.extend(next(stream) for _ in range(epoch))
+        with pytest.raises(Stopped):
+            next(stream)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def whole() -> tuple[list[Any], list[np.ndarray]]:
+    vi = prepared()
+    return outcome(vi, list(vi.epochs()))
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 0), (0, 1), (2, 0), (3, 2)])
+def test_resumed_it_gives_the_numbers_of_a_run_that_was_not_stopped(
+    epoch: int, batch: int, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between epochs or in the middle of one, and resumed from its files, or where it is."""
+    vi = prepared()
+    rows = stop_at(vi, epoch, batch, monkeypatch)
+    assert len(rows) == epoch
+    vi.save(tmp_path / "it.safetensors")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"it.safetensors", *(f"it.lambda-{part}-{epoch}.npy" for part in ("train", "valid"))}
+    other = prepared(resume=tmp_path / "it.safetensors")
+    assert same(outcome(other, rows + list(other.epochs())), whole)
+    assert same(outcome(vi, rows + list(vi.epochs())), whole)
+
+
+def test_without_a_warm_start_the_validation_data_have_a_table_alone(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vi = prepared(warm_start=False)
+    expected = outcome(vi, list(vi.epochs()))
+    vi = prepared(warm_start=False)
+    rows = stop_at(vi, 3, 1, monkeypatch)
+    vi.save(tmp_path / "it.safetensors")
+    assert {path.name for path in tmp_path.iterdir()} == {"it.safetensors", "it.lambda-valid-3.npy"}
+    vi = prepared(resume=tmp_path / "it.safetensors", warm_start=False)
+    assert same(outcome(vi, rows + list(vi.epochs())), expected)
+    assert not same(expected, whole)
+
+
+def test_a_table_in_a_file_has_the_same_numbers(whole: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_module, "IN_MEMORY", 0)
+    vi = prepared()
+    assert same(outcome(vi, list(vi.epochs())), whole)
+    assert isinstance(vi.inference_.tables["train"].after(0), np.memmap)
+
+
+def test_a_table_that_does_not_belong_to_it_is_told(tmp_path: Path) -> None:
+    vi, path = prepared(), tmp_path / "it.safetensors"
+    next(vi.epochs())
+    vi.save(path)
+    for options in ({"family": "full"}, {"family": "flow"}):
+        with pytest.raises(InputError, match=r"the table of local parameters .* other data or another family"):
+            prepared(resume=path, **options)
+    (tmp_path / "it.lambda-train-1.npy").unlink()
+    with pytest.raises(InputError, match=r"it.lambda-train-1.npy, the local parameters that it.safetensors goes on"):
+        prepared(resume=path)
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    summary = json.loads((folder / "summary.json").read_text())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return summary | {"train_seconds": 0, "metrics": [row | {"train_seconds": 0} for row in rows]}
+
+
+KILLED = """\
+import os, signal, sys
+import ppl_vae.cli.fit as fit
+import ppl_vae.estimator.variational_inference as module
+
+fit.CHECKPOINT_SECONDS = 0.0
+write_checkpoint = module.write_checkpoint
+
+def write(path, tensors, numbers):
+    if numbers["row"] and numbers["row"]["epoch"] == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write_checkpoint(path, tensors, numbers)
+
+module.write_checkpoint = write
+fit.main(sys.argv[1:])
+"""
+
+
+def names(run: Path) -> list[str]:
+    return sorted(path.name for path in run.glob("*checkpoint*"))
+
+
+def test_a_killed_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed where it hurts most: the tables of the fourth epoch are there, its checkpoint is not yet."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("my.npz", x=normal(80, 5).numpy())
+    Path("mine.py").write_text(MODEL_ONLY)
+    options = [*PER_SAMPLE, "--max-epochs", "8", "--batch-size", "16"]
+    process = subprocess.Popen([sys.executable, "-c", KILLED, *options, "--output", "killed"])
+    assert fit.main([*options, "--output", "whole"]) == 0
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    tables = {epoch: [f"checkpoint.lambda-{part}-{epoch}.npy" for part in ("train", "valid")] for epoch in (3, 4, 8)}
+    assert names(killed) == sorted([*tables[3], *tables[4], "checkpoint.safetensors"])
+    assert (killed / "metrics.jsonl").read_text().count("\n") == 4
+    assert fit.main(["--resume", "--output", "killed"]) == 0
+    assert numbers(killed) == numbers(whole)
+    for run in (killed, whole):
+        assert names(run) == [*tables[8], "checkpoint.safetensors"]
+    for name in tables[8]:
+        np.testing.assert_array_equal(np.load(killed / name), np.load(whole / name))
+
+    # Another family has another lambda; a table that is missing or cut short is told.
+    capsys.readouterr()
+    for option, name in (("--family", "family"), ("--warm-start", "warm_start")):
+        assert fit.main(["--resume", "--output", "killed", option, "full" if name == "family" else "false"]) == 2
+        assert capsys.readouterr().err.startswith(f"error: --resume with another {name}: ")
+    path = killed / tables[8][0]
+    path.write_bytes(path.read_bytes()[:300])
+    for _ in range(2):
+        assert fit.main(["--resume", "--output", "killed"]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert "checkpoint.lambda-train-8.npy, the local parameters" in err
+        path.unlink(missing_ok=True)

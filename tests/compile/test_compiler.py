@@ -1,0 +1,303 @@
+"""When a function is run as a graph, and when no longer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.compile.compiler import CHECKED, RARE, REPAID_BY, SAVED
+from ppl_vae.compile.graph import Function, Graph, Outputs
+from ppl_vae.data import load_dataset
+from ppl_vae.errors import InputError
+from ppl_vae.estimator import VariationalInference
+from ppl_vae.inference import Compiler
+from ppl_vae.models.vae import VAE
+from ppl_vae.program import seeded
+from tests.helpers.laws import traced
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Size, ...]]:
+    """Shapes of the inputs for which a graph has been made."""
+    shapes: list[tuple[torch.Size, ...]] = []
+
+    def noted(function: Function, inputs: Sequence[Tensor], module: nn.Module | None) -> Graph:
+        shapes.append(tuple(tensor.shape for tensor in inputs))
+        return traced(function, inputs, module)
+
+    monkeypatch.setattr("ppl_vae.compile.compiler.compiled", noted)
+    return shapes
+
+
+def double(x: Tensor) -> Outputs:
+    return (2 * x,)
+
+
+# ------------------------------------------------------------------------------------------------------------ policy
+
+ENOUGH = round(REPAID_BY / SAVED)
+
+
+@pytest.mark.parametrize(
+    ("mode", "visits", "times", "saves", "expected"),
+    [
+        ("off", {5: 10**9}, 1, SAVED, False),
+        ("on", {}, 1, SAVED, True),
+        ("on", {5: 1}, 1, SAVED, True),
+        ("auto", {}, 1, SAVED, False),
+        ("auto", {5: ENOUGH}, 1, SAVED, True),
+        ("auto", {5: ENOUGH - 1}, 1, SAVED, False),
+        ("auto", {6: ENOUGH}, 1, SAVED, False),
+        ("auto", {5: ENOUGH // 20}, 20, SAVED, True),
+        ("auto", {5: 1}, 1, REPAID_BY, True),
+        ("on", {5: 9, 6: 9 * RARE}, 1, SAVED, True),
+        ("on", {5: 9, 6: 9 * RARE + 1}, 1, SAVED, False),
+    ],
+)
+def test_what_is_planned_decides(
+    mode: Any,
+    visits: dict[int, int],
+    times: int,
+    saves: float,
+    expected: bool,
+    made: list[tuple[torch.Size, ...]],
+) -> None:
+    compiler, x = Compiler(mode, visits), torch.ones(5, 2)
+    assert compiler.repays(5, times, saves) == expected
+    for _ in range(3):
+        assert torch.equal(compiler("it", double, [x], times=times, saves=saves)[0], 2 * x)
+    assert made == [((5, 2),)] * expected
+    assert compiler.graphs == ({"it"} if expected else set())
+
+
+def test_of_several_plans_the_largest_counts_and_the_last_input_is_the_batch() -> None:
+    compiler = Compiler("auto", {5: 3})
+    compiler.plan({5: ENOUGH, 2: 1})
+    compiler.plan({5: 7})
+    assert compiler.visits == {5: ENOUGH, 2: 1}
+    assert compiler.repays(5)
+    assert not compiler.repays(2)
+
+
+def test_what_was_chosen_is_told() -> None:
+    visits = {5: ENOUGH, 2: 1500}
+    assert Compiler("auto", visits).choice(5) == f"compiled, as {ENOUGH:,} of them are planned"
+    assert Compiler("auto", visits).choice(2) == "not compiled, as only 1,500 of them are planned"
+    assert Compiler("auto", visits).choice(2, 20) == "compiled, as 30,000 of them are planned"
+    assert Compiler("on").choice(5) == "compiled"
+    assert Compiler("off", visits).choice(5) == "not compiled"
+
+
+def test_an_unknown_mode() -> None:
+    with pytest.raises(InputError, match="compile='yes' is unknown"):
+        Compiler("yes")  # type: ignore[arg-type]
+
+
+def test_the_default_fit_is_not_compiled_and_a_long_one_is() -> None:
+    """The steps that are planned decide, before any has been taken."""
+    data = load_dataset("digits")
+    for epochs, chosen in {
+        500: "steps not compiled, as only 9,500 of them are planned",
+        5000: "steps compiled",
+    }.items():
+        vi = VariationalInference(VAE(), max_epochs=epochs)
+        vi.prepare(data.train, data.valid)
+        assert vi.compiles().startswith(chosen)
+        assert vi.training_.epoch == 0
+    assert VariationalInference(VAE()).max_epochs == 500
+
+
+def test_steps_in_lambda_count_each(made: list[tuple[torch.Size, ...]]) -> None:
+    x = load_dataset("digits").train["x"][:128]
+    for guide, batch, steps in (
+        ("per-sample", 64, "steps in lambda not compiled, as only 4,000"),
+        ("per-sample", 1, "steps in lambda compiled, as 256,000"),
+    ):
+        vi = VariationalInference(VAE(hidden=(4,)), guide, max_epochs=100, batch_size=batch)
+        vi.prepare({"x": x})
+        assert vi.compiles().startswith(steps)
+    assert made == []
+
+
+# ----------------------------------------------------------------------------------------------------------- one each
+
+
+def test_a_graph_for_each_name_shape_precision_and_number(made: list[tuple[torch.Size, ...]]) -> None:
+    compiler, x = Compiler("on"), torch.ones(5, 2)
+    for name, static, inputs in (
+        ("it", 5, [x]),
+        ("it", 5, [x.double()]),
+        ("it", 5, [x[:3]]),
+        ("it", 2, [x]),
+        ("other", 5, [x]),
+    ):
+        for _ in range(2):
+            found = compiler(name, lambda x: x.split(static), inputs, static=static)  # noqa: B023
+            assert [len(part) for part in found] == [len(part) for part in inputs[0].split(static)]
+    assert made == [((5, 2),), ((5, 2),), ((3, 2),), ((5, 2),), ((5, 2),)]
+    assert compiler.graphs == {"it", "other"}
+
+
+# ----------------------------------------------------------------------------------------------------------- compared
+
+
+def test_the_first_calls_are_compared_and_then_ever_fewer(made: list[tuple[torch.Size, ...]]) -> None:
+    calls = []
+
+    def eager(x: Tensor) -> Outputs:
+        calls.append(number)
+        return double(x)
+
+    compiler = Compiler("on")
+    for number in range(1, 40):
+        compiler("it", double, [torch.full((2,), float(number))], eager=eager)
+    assert calls == [1, 2, 3, 4, 8, 16, 32]
+    assert CHECKED == 3
+
+
+def test_both_begin_with_the_same_state_and_the_same_draws(made: list[tuple[torch.Size, ...]]) -> None:
+    """And what the graph does stands, once."""
+    total = torch.zeros(3)
+
+    def function(x: Tensor) -> Outputs:
+        total.add_(x + torch.rand(3))
+        return (total * 2,)
+
+    compiler, results = Compiler("on", say=pytest.fail), []
+    for run in (function, lambda x: compiler("it", function, [x])):
+        total.zero_()
+        with seeded(1):
+            results.append([*(run(torch.ones(3))[0] for _ in range(6)), total.clone(), torch.rand(1)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("changes_at", [2, 3, 4, 8])
+def test_a_number_of_pythons_that_changes_is_found_out(changes_at: int, made: list[tuple[torch.Size, ...]]) -> None:
+    """State, results and draws are then the function's, as if there had been no graph; one line says so."""
+    said: list[str] = []
+    total, factor = torch.zeros(3).double(), 1.0
+
+    def function(x: Tensor) -> Outputs:
+        total.add_(x * factor * torch.rand(3).double())
+        return (total.clone(),)
+
+    def run(call: Function) -> list[Tensor]:
+        nonlocal factor
+        total.zero_()
+        with seeded(2):
+            found = []
+            for number in range(1, 12):
+                factor = 1.5 if number >= changes_at else 1.0
+                found.append(call(torch.ones(3).double())[0])
+            return [*found, total.clone(), torch.rand(1)]
+
+    compiler = Compiler("on", say=said.append)
+    for a, b in zip(run(lambda x: compiler("it", function, [x])), run(function), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert len(said) == 1
+    assert said[0].startswith(f"it is not compiled: in call {changes_at} its graph was off by 0.")
+    assert compiler.graphs == set()
+    compiler("it", function, [torch.ones(5)[:3]])
+    assert made == [((3,),)]
+
+
+TOLERATED: list[tuple[dict[str, Any], torch.dtype, float, bool]] = [
+    ({}, torch.float64, 1e-7, True),
+    ({}, torch.float64, 1e-5, False),
+    ({}, torch.float32, 0.01, True),
+    ({}, torch.float32, 0.03, False),
+    ({"tolerance": 0.1}, torch.float32, 0.05, True),
+    ({"tolerance": 1e-4}, torch.float32, 1e-3, False),
+]
+
+
+@pytest.mark.parametrize(("options", "dtype", "off", "kept"), TOLERATED)
+@pytest.mark.parametrize("where", ["output", "state"])
+def test_what_rounding_explains_is_tolerated(
+    options: dict[str, Any], dtype: torch.dtype, off: float, kept: bool, where: str, made: list[tuple[torch.Size, ...]]
+) -> None:
+    """In outputs, and in what is named beside them; a state that is not named may differ."""
+    said: list[str] = []
+    mean, other, share = torch.ones(3, dtype=dtype), torch.ones(3, dtype=dtype), 1.0
+
+    def function(x: Tensor) -> Outputs:
+        mean.add_(x * (share if where == "state" else 1))
+        other.add_(x * 10 * share)
+        return (x * (share if where == "output" else 1),)
+
+    compiler = Compiler("on", say=said.append, **options)
+    x = torch.ones(3, dtype=dtype)
+    compiler("it", function, [x], compared=[mean])
+    share = 1.0 + off
+    compiler("it", function, [x], compared=[mean])
+    assert (compiler.graphs == {"it"}) == kept == (not said)
+    torch.testing.assert_close(other, x * (21 if kept else 21 + 10 * off))
+
+
+def test_what_is_not_finite_on_both_sides_is_the_same(made: list[tuple[torch.Size, ...]]) -> None:
+    compiler = Compiler("on", say=pytest.fail)
+    for _ in range(4):
+        (found,) = compiler("it", lambda x: (x.log(),), [torch.tensor([0.0, -1.0, 1.0])])
+        assert found[0] == -torch.inf
+    assert compiler.graphs == {"it"}
+
+
+def test_nan_on_one_side_alone_is_not_the_same(made: list[tuple[torch.Size, ...]]) -> None:
+    said, bad = [], 1.0
+    compiler = Compiler("on", say=said.append)
+
+    def function(x: Tensor) -> Outputs:
+        return (x * bad,)
+
+    compiler("it", function, [torch.ones(3)])
+    bad = float("nan")
+    assert compiler("it", function, [torch.ones(3)])[0].isnan().all()
+    assert len(said) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ refused
+
+
+def test_what_is_no_graph_is_run_by_python_from_there_on(made: list[tuple[torch.Size, ...]]) -> None:
+    said, traces = [], []
+
+    def function(x: Tensor) -> Outputs:
+        traces.append(1)
+        return (x * 2 if x.sum() > 0 else x,)
+
+    compiler = Compiler("on", say=said.append)
+    for size in (3, 3, 4):
+        assert torch.equal(compiler("it", function, [torch.ones(size)])[0], 2 * torch.ones(size))
+    assert len(traces) == 4  # one to trace it, three to run it
+    assert len(said) == 1
+    assert "`return (x * 2 if x.sum() > 0 else x,)`: Python looks at the value of a tensor" in said[0]
+    assert compiler.graphs == set()
+    assert torch.equal(compiler("other", double, [torch.ones(3)])[0], 2 * torch.ones(3))
+    assert compiler.graphs == {"other"}
+
+
+def test_lines_go_to_the_log_unless_somebody_takes_them(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="ppl_vae"):
+        for mode in ("on", "off", "auto"):
+            compiler = Compiler(mode)  # type: ignore[arg-type]
+            for _ in range(2):
+                compiler.refuse(f"it ({mode})", "it has to be so")
+    lines = [record.getMessage() for record in caplog.records if record.name == "ppl_vae"]
+    assert lines == [f"it ({mode}) is not compiled: it has to be so" for mode in ("on", "auto")]
+
+
+def test_inputs_that_lie_otherwise_in_memory_have_a_graph_of_their_own() -> None:
+    """A graph reads where its first inputs lay: that of a column-major array would read past the end of another."""
+    compiler, x = Compiler("on"), torch.arange(600.0).reshape(200, 3)
+    column_major = x.T.contiguous().T
+    for each in (column_major[:50], x[:50], column_major[50:100], x[50:100]):
+        for _ in range(6):  # compared with Python, and not
+            (found,) = compiler("rows", lambda rows: (rows.sum(-1) * 2,), (each,))
+        torch.testing.assert_close(found, 2 * each.sum(-1))
+    assert compiler.graphs == {"rows"}

@@ -1,0 +1,149 @@
+"""Graphs on a GPU: recorded and replayed, by stand-ins where there is none."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ppl_vae.compile import graph
+from ppl_vae.compile.graph import Graph, Outputs, Untraceable, trace
+from ppl_vae.inference import Compiler, amortized_steps
+from ppl_vae.models.vae import VAE
+from ppl_vae.program import Program, seeded
+from tests.helpers.scenarios import bits
+
+
+class Recording(TorchDispatchMode):
+    """A CUDA graph on a CPU: operations, and the memory in which they leave their results, every time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, result))
+        return result
+
+    def replay(self) -> None:
+        for func, args, kwargs, result in self.calls:
+            for place, value in zip(tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(place, Tensor) and place.data_ptr() != value.data_ptr():
+                    place.copy_(value)
+
+
+class Stream:
+    def wait_stream(self, other: Stream) -> None:
+        assert isinstance(other, Stream)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stand-ins for what is called of ``torch.cuda``; what was done, in order."""
+    done: list[str] = []
+
+    def without_triton(*_: Any) -> Any:
+        raise Untraceable("Inductor cannot compile it (no Triton)")
+
+    def noting(what: str, context: Any) -> Any:
+        done.append(what)
+        return context
+
+    monkeypatch.setattr(graph, "_inductor", without_triton)
+    for name, stand_in in {
+        "get_rng_state": torch.get_rng_state,
+        "set_rng_state": torch.set_rng_state,
+        "Stream": Stream,
+        "current_stream": Stream,
+        "CUDAGraph": Recording,
+        "stream": lambda stream: noting("warm-up", nullcontext()),
+        "graph": lambda recording: noting("recorded", recording),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    return done
+
+
+def as_cuda_graph(function: Any, inputs: list[Tensor], module: Any = None) -> Graph:
+    """What ``compiled`` gives for tensors on a GPU."""
+    traced = trace(function, inputs, module)
+    example = [tensor.detach() for tensor in (*inputs, *traced.captured)]
+    return Graph(graph._cuda_graph(traced.module, example, len(inputs)), example[len(inputs) :])
+
+
+def test_a_recording_reads_its_inputs_anew_and_its_outputs_are_nobody_elses(cuda: list[str]) -> None:
+    """It changes what the function changes, draws what it draws, and warming up leaves no trace."""
+    weight = nn.Parameter(torch.ones(3))
+
+    def function(x: Tensor, rate: Tensor) -> Outputs:
+        loss = (weight * x).square().sum() + (weight * torch.randn(3)).sum()
+        (gradient,) = torch.autograd.grad(loss, weight)
+        with torch.no_grad():
+            weight.sub_(rate * gradient)
+        return loss.detach(), gradient
+
+    inputs = [(torch.arange(3.0) + n, torch.tensor(0.1 / (n + 1))) for n in range(4)]
+    with seeded(1):
+        generator = torch.get_rng_state()
+        run = as_cuda_graph(function, list(inputs[0]))
+        assert torch.equal(torch.get_rng_state(), generator)
+        assert torch.equal(weight.detach(), torch.ones(3))
+        found = [*(run(*each) for each in inputs), (weight.detach().clone(),)]
+        after = torch.rand(1)
+    with torch.no_grad():
+        weight.fill_(1.0)
+    with seeded(1):
+        expected = [*(function(*each) for each in inputs), (weight.detach(),)]
+        assert torch.rand(1) == after
+    for own, other in zip(found, expected, strict=True):
+        for a, b in zip(own, other, strict=True):
+            torch.testing.assert_close(a, b)
+    assert cuda == ["warm-up", "recorded"]
+    assert torch.equal(inputs[0][0], torch.arange(3.0))
+
+    with torch.no_grad():  # what it refers to is read anew, too
+        weight.fill_(2.0)
+    assert run(*inputs[0])[0] != found[0][0]
+
+
+def test_steps_of_training_are_recorded(cuda: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a whole fit; the same numbers as by Python."""
+    x, results = bits(20, 6), []
+    for mode in ("off", "on"):
+        with seeded(0):
+            program = Program(VAE(data_dim=6, latent_dim=2, hidden=(5,)).double())
+        adam = torch.optim.Adam(program.parameters((x,)).values(), lr=0.01)
+        monkeypatch.setattr("ppl_vae.compile.compiler.compiled", as_cuda_graph)
+        with seeded(1), program.scope(training=True):
+            steps = amortized_steps(program, [(x[:16],), (x[16:],)] * 9, adam, compiler=Compiler(mode))
+            results.append([*(step.elbo for step in steps), *program.state((x,)).values()])
+    for own, expected in zip(*results, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-10, atol=1e-10)
+    assert cuda == ["warm-up", "recorded"] * 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("num_particles", [1, 4])
+def test_on_a_gpu_compiled_steps_are_those_of_python(num_particles: int) -> None:
+    """Two sizes of a batch; a compiled run repeats itself bit for bit."""
+    x, results, said = bits(40, 6).cuda(), [], []
+    for mode in ("off", "on", "on"):
+        with seeded(0):
+            program = Program(VAE(data_dim=6, latent_dim=2, hidden=(5,)).double().cuda())
+        adam = torch.optim.Adam(program.parameters((x,)).values(), lr=0.01)
+        compiler = Compiler(mode, say=said.append)
+        with seeded(1), program.scope(training=True):
+            run = partial(amortized_steps, program, num_particles=num_particles, compiler=compiler)
+            steps = list(run([(x[:16],), (x[16:32],), (x[32:],)] * 10, adam))
+        results.append([*(step.elbo for step in steps), *program.state((x,)).values()])
+        assert said == []
+        assert len(compiler.graphs) == (mode == "on")
+    for expected, own, again in zip(*results, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-8, atol=1e-8)
+        assert torch.equal(own, again)

@@ -1,0 +1,341 @@
+"""Graphs of functions: what they compute, what they refer to, what is none, and that tracing leaves no trace."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.compile.graph import MOST_OPERATIONS, Function, Outputs, Untraceable, compiled, trace
+from ppl_vae.models.hmm import HMM
+from ppl_vae.program import Batch, seeded
+from tests.helpers import scenarios
+from tests.helpers.laws import assert_equals_pyro, traced
+from tests.helpers.scenarios import bits, normal
+
+# --------------------------------------------------------------------------------------------- every scenario's step
+
+PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Batch, dict[str, int]]] = {
+    "conjugate": (scenarios.Conjugate, (normal(6),), {}),
+    "pyro_example": (scenarios.PyroExampleVAE, (bits(6, 1, 8, 8),), {}),
+    "two_latents": (scenarios.TwoLatents, (normal(6, 4).abs(),), {}),
+    "inner_plate": (scenarios.InnerPlate, (normal(6, 4),), {"nesting": 2}),
+    "sequences": (scenarios.Sequences, (normal(6, 5), torch.tensor([5, 1, 3, 2, 4, 5])), {}),
+    "softmax_decoder": (scenarios.SoftmaxDecoder, (normal(6, 3),), {}),
+    "batch_norm": (scenarios.BatchNormDecoder, (normal(6, 3),), {}),
+    "images": (scenarios.Images, (normal(6, 1, 4, 4),), {}),
+    "subsampled": (scenarios.Subsampled, (normal(6),), {"num_data": 1000}),
+    "switch": (scenarios.Switch, (normal(6),), {}),
+    "summed_switch": (scenarios.SummedSwitch, (normal(6),), {}),
+    "ppca": (scenarios.PPCA, (normal(6, 5),), {}),
+    "counts": (scenarios.Counts, (normal(6, 3).abs().round(),), {}),
+    "proportions": (scenarios.Proportions, (torch.tensor([[3.0, 4.0, 1.0]]).repeat(6, 1).double(), bits(6)), {}),
+}
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(torch.float32, marks=pytest.mark.slow, id="single"), pytest.param(torch.float64, id="double")],
+)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_value_and_gradients_are_trace_elbos(name: str, dtype: torch.dtype) -> None:
+    make, batch, how = PROGRAMS[name]
+    assert_equals_pyro(make, batch, dtype, ["eager", "traced"], **how)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_they_are_where_inductor_compiles_them(name: str, dtype: torch.dtype) -> None:
+    make, batch, how = PROGRAMS[name]
+    assert_equals_pyro(make, batch, dtype, ["compiled"], **how)
+
+
+# ------------------------------------------------------------------------------------- what a graph reads and changes
+
+
+def assert_alike(make: Callable[[], tuple[Function, list[Tensor]]], inputs: list[Tensor], calls: int = 3) -> None:
+    """Outputs of some calls, and the tensors that are changed, are those of the function from the same seed."""
+    found = []
+    for how in (lambda function: function, lambda function: traced(function, inputs)):
+        function, changed = make()
+        run = how(function)
+        with seeded(0):
+            outputs = [tuple(tensor.clone() for tensor in run(*inputs)) for _ in range(calls)]
+            found.append([*(tensor for output in outputs for tensor in output), *changed, torch.rand(1)])
+    for own, expected in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
+
+
+def in_place() -> tuple[Function, list[Tensor]]:
+    """Changed between two readings, and read between two changes."""
+    total = torch.zeros(3).double()
+
+    def function(x: Tensor) -> Outputs:
+        before = total * 2
+        total.add_(x)
+        read = total + 1
+        total.mul_(0.5)
+        return before, read
+
+    return function, [total]
+
+
+def by_views() -> tuple[Function, list[Tensor]]:
+    table = torch.zeros(2, 3).double()
+
+    def function(x: Tensor) -> Outputs:
+        table[0] += x
+        table[:, 1:].mul_(2)
+        row = table[1]
+        row.copy_(x - 1)
+        return (table.sum(0),)
+
+    return function, [table]
+
+
+def parameter() -> tuple[Function, list[Tensor]]:
+    """A leaf that is differentiated and stepped, and the state of its optimiser."""
+    weight, count = nn.Parameter(torch.ones(3).double()), torch.zeros((), dtype=torch.int64)
+
+    def function(x: Tensor) -> Outputs:
+        loss = (weight * x).square().sum()
+        (gradient,) = torch.autograd.grad(loss, weight)
+        with torch.no_grad():
+            weight.sub_(0.1 * gradient)
+            count.add_(1)
+        return loss.detach(), gradient
+
+    return function, [weight, count]
+
+
+def modules() -> tuple[Function, list[Tensor]]:
+    """Dropout draws anew in every call, and batch norm goes on with its averages."""
+    with seeded(2):
+        net = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).double()
+    return lambda x: (net(x[:, None]).detach(), torch.randn(5), torch.rand_like(x)), list(net.buffers())
+
+
+def constants() -> tuple[Function, list[Tensor]]:
+    """Outputs that depend on no input, an input that is an output, and one that is not used."""
+    return lambda x: (torch.ones(2), x, torch.arange(3)), []
+
+
+@pytest.mark.parametrize("make", [in_place, by_views, parameter, modules, constants])
+def test_a_graph_reads_and_changes_what_the_function_does(make: Callable[[], tuple[Function, list[Tensor]]]) -> None:
+    assert_alike(make, [torch.arange(3.0).double()])
+
+
+DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "normal": lambda p: dist.Normal(p, p + 1).rsample((2,)),
+    "bernoulli": lambda p: dist.Bernoulli(p).sample(),
+    "categorical": lambda p: dist.Categorical(torch.stack([p, 1 - p], -1)).sample(),
+    "poisson": lambda p: dist.Poisson(9 * p).sample(),
+    "binomial": lambda p: dist.Binomial(5, p).sample(),
+    "gamma": lambda p: dist.Gamma(p, p).rsample(),
+    "dirichlet": lambda p: dist.Dirichlet(torch.stack([p, 1 - p], -1)).rsample(),
+    "beta": lambda p: dist.Beta(p, p).rsample(),
+    "uniform": lambda p: dist.Uniform(p, p + 1).rsample(),
+    "laplace": lambda p: dist.Laplace(p, p + 1).rsample(),
+    "student_t": lambda p: dist.StudentT(p + 2).rsample(),
+    "low_rank": lambda p: dist.LowRankMultivariateNormal(p, p[:, None], p).rsample(),
+    "dropout": lambda p: nn.functional.dropout(p, 0.5),
+    "randint": lambda p: torch.randint(9, p.shape),
+    "randperm": lambda p: torch.randperm(len(p)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+def test_draws_are_the_generators_and_anew_in_every_call(dtype: torch.dtype) -> None:
+    """Of every kind: as the function draws them; so is what is drawn after them."""
+    p = torch.linspace(0.1, 0.9, 20).to(dtype)
+
+    @pyro.validation_enabled(False)
+    def function(p: Tensor) -> Outputs:
+        return tuple(draw(p) for draw in DRAWS.values())
+
+    graph = traced(function, [p])
+    with seeded(3):
+        expected = [*function(p), *function(p)]
+    with seeded(3):
+        found = [*graph(p), *graph(p)]
+    for name, own, other in zip([*DRAWS, *DRAWS], found, expected, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-6, atol=1e-6, msg=name)
+    assert not any(torch.equal(a, b) for a, b in zip(found[: len(DRAWS)], found[len(DRAWS) :], strict=True))
+
+
+def test_compiled_by_inductor_it_is_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    """All of the above in one graph: draws of every kind, changes in place, derivatives, buffers."""
+    p = torch.linspace(0.1, 0.9, 20).double()
+    parts = [make() for make in (in_place, by_views, parameter, modules)]
+
+    @pyro.validation_enabled(False)
+    def function(p: Tensor) -> Outputs:
+        outputs = [part(p[:3]) for part, _ in parts]
+        return (*(draw(p) for draw in DRAWS.values()), *(tensor for output in outputs for tensor in output))
+
+    state = [tensor for _, changed in parts for tensor in changed]
+    before = [tensor.detach().clone() for tensor in state]
+    graph = compiled(function, [p])
+    assert capfd.readouterr() == ("", "")
+    found: list[list[Tensor]] = []
+    for run in (function, graph):
+        with torch.no_grad():
+            for tensor, value in zip(state, before, strict=True):
+                tensor.copy_(value)
+        with seeded(3):
+            outputs = [tensor.clone() for _ in range(2) for tensor in run(p)]
+        found.append([*outputs, *(tensor.detach().clone() for tensor in state)])
+    for number, (expected, own) in enumerate(zip(*found, strict=True)):
+        torch.testing.assert_close(own, expected, rtol=1e-6, atol=1e-6, msg=str(number))
+
+
+# ---------------------------------------------------------------------------------------------------------- no traces
+
+
+def test_tracing_leaves_everything_as_it_was() -> None:
+    """Parameters, buffers, gradients, an optimiser's state and all generators."""
+    with seeded(0):
+        net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    adam = torch.optim.Adam(net.parameters())
+    adam.step(lambda: net(torch.randn(5, 3)).sum().backward())
+    moments = [tensor for state in adam.state.values() for tensor in state.values()]
+    tensors = [*net.parameters(), *net.buffers(), *(p.grad for p in net.parameters()), *moments]
+    before = [tensor.detach().clone() for tensor in tensors]
+    generators = torch.get_rng_state(), random.getstate(), np.random.get_state()
+
+    def function(x: Tensor) -> Outputs:
+        loss = net(x).square().sum() + torch.randn(())
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        with torch.no_grad():
+            for tensor, gradient in zip(net.parameters(), gradients, strict=True):
+                tensor.sub_(gradient)
+            for tensor in moments:
+                tensor.add_(1)
+        return (loss.detach(),)
+
+    graph = trace(function, [torch.randn(5, 3, generator=torch.Generator().manual_seed(1))])
+    assert all(torch.equal(tensor, value) for tensor, value in zip(tensors, before, strict=True))
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    assert torch.equal(generators[0], after[0])
+    assert generators[1] == after[1]
+    assert all(np.array_equal(a, b) for a, b in zip(generators[2], after[2], strict=True))
+    assert {id(tensor) for tensor in graph.captured} == {
+        id(tensor) for tensor in (*net.parameters(), *net.buffers(), *moments)
+    }
+
+
+# ------------------------------------------------------------------------------------------------ what is no graph
+
+
+def branches(z: Tensor) -> Tensor:
+    if z.mean() > 0:
+        return z
+    return -z
+
+
+def takes_an_item(z: Tensor) -> Tensor:
+    return z * z.sum().item()
+
+
+def leaves_pytorch(z: Tensor) -> Tensor:
+    return z + float(np.log1p(z.detach().abs().numpy()).sum())
+
+
+def selects(z: Tensor) -> Tensor:
+    return z[z > 0].sum()
+
+
+def lists(z: Tensor) -> Tensor:
+    return z * len([number for number in z.tolist() if number > 0])
+
+
+def loops(z: Tensor) -> Tensor:
+    while bool((z < 9).any()):
+        z = z + 1
+    return z
+
+
+def asserts(z: Tensor) -> Tensor:
+    assert torch.isfinite(z).all()
+    return z
+
+
+STATEMENTS = {
+    branches: "if z.mean() > 0:",
+    takes_an_item: "return z * z.sum().item()",
+    leaves_pytorch: "return z + float(np.log1p(z.detach().abs().numpy()).sum())",
+    selects: "return z[z > 0].sum()",
+    lists: "return z * len([number for number in z.tolist() if number > 0])",
+    loops: "while bool((z < 9).any()):",
+    asserts: "assert torch.isfinite(z).all()",
+}
+
+
+@pytest.mark.parametrize("function", STATEMENTS)
+def test_a_function_that_is_no_graph_is_told_which_statement_is_none(function: Callable[[Tensor], Tensor]) -> None:
+    source, first = inspect.getsourcelines(function)
+    statement = STATEMENTS[function]
+    (line,) = [first + n for n, text in enumerate(source) if statement in text]
+    with pytest.raises(Untraceable) as caught:
+        trace(lambda x: (function(2 * x),), [torch.ones(3)])
+    where = f"line {line} of {Path(__file__).name}, `{statement}`"
+    assert str(caught.value) == f"{where}: Python looks at the value of a tensor"
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: np.random.normal(0, 1)])
+def test_random_numbers_of_python_are_refused_and_not_consumed(draw: Callable[[], float]) -> None:
+    random.seed(3)
+    np.random.seed(3)
+    expected = draw()
+    random.seed(3)
+    np.random.seed(3)
+    with pytest.raises(Untraceable, match="draws from Python's or NumPy's random numbers"):
+        trace(lambda x: (x + draw(),), [torch.ones(3)])
+    assert draw() == expected
+
+
+def test_an_error_of_the_functions_own_is_told() -> None:
+    def function(x: Tensor) -> Outputs:
+        raise ValueError("no such thing")
+
+    with pytest.raises(Untraceable, match=r"raise ValueError\(\"no such thing\"\)`: .*no such thing"):
+        trace(function, [torch.ones(3)])
+
+
+def test_without_a_compiler_the_function_is_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx_inner", broken)
+    with pytest.raises(Untraceable) as caught:
+        compiled(lambda x: (x + 1,), [torch.ones(3)])
+    assert "Inductor cannot compile it" in str(caught.value)
+    assert "No working C++ compiler found" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_sums_over_states_have_the_right_gradient_where_inductor_compiles_them() -> None:
+    """Its horizontal fusion, which is off, made it wrong by percents from about ten steps of sixteen states on."""
+    assert_equals_pyro(
+        lambda: HMM(features=3, num_states=16), (bits(6, 10, 3), torch.full((6,), 10)), torch.float32, ["compiled"]
+    )
+
+
+def test_a_graph_that_would_take_long_to_compile_is_refused_before_it_is_made() -> None:
+    def chain(x: Tensor) -> tuple[Tensor]:
+        for _ in range(MOST_OPERATIONS):
+            x = x.sin() + 1
+        return (x,)
+
+    with pytest.raises(Untraceable, match="it is a graph of more than 5000 operations, which takes too long"):
+        trace(chain, [torch.ones(3)])

@@ -1,0 +1,88 @@
+"""Every program of the gallery, small, with data for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ppl_vae.models.autoencoder import Autoencoder
+from ppl_vae.models.conv_vae import ConvVAE
+from ppl_vae.models.cvae import CVAE
+from ppl_vae.models.deep_markov_model import DeepMarkovModel
+from ppl_vae.models.factor_analysis import FactorAnalysis
+from ppl_vae.models.flow_vae import FlowVAE
+from ppl_vae.models.full_covariance_vae import FullCovarianceVAE
+from ppl_vae.models.gmvae import GMVAE
+from ppl_vae.models.hierarchical_vae import HierarchicalVAE
+from ppl_vae.models.hmm import HMM
+from ppl_vae.models.mixture import Mixture
+from ppl_vae.models.mixture_prior_vae import MixturePriorVAE
+from ppl_vae.models.normal import Normal
+from ppl_vae.models.ppca import PPCA
+from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
+from ppl_vae.models.vae import VAE
+from ppl_vae.models.vamp_vae import VampVAE
+from ppl_vae.program import Batch
+from tests.helpers.scenarios import bits, normal
+
+LABELS = torch.arange(21) % 4
+
+
+class Case(NamedTuple):
+    """A program of the gallery."""
+
+    make: Callable[[], nn.Module]
+    """Of single precision, from torch's generator."""
+    batch: Batch
+    """21 data, real numbers in double precision."""
+
+
+GALLERY: dict[str, Case] = {
+    "autoencoder": Case(lambda: Autoencoder(data_dim=6, latent_dim=2, hidden=(8, 7)), (bits(21, 6),)),
+    "conv_vae": Case(
+        lambda: ConvVAE(image_shape=(8, 9), latent_dim=2, channels=2, hidden=(5,)),
+        (bits(21, 72),),
+    ),
+    "cvae": Case(lambda: CVAE(data_dim=6, num_classes=4, latent_dim=2, hidden=(8, 7)), (bits(21, 6), LABELS)),
+    "deep_markov_model": Case(
+        lambda: DeepMarkovModel(features=3, latent_dim=2, emission=5, transition=4, rnn=6),
+        (bits(21, 4, 3), 1 + torch.arange(21) % 4),
+    ),
+    "factor_analysis": Case(lambda: FactorAnalysis(data_dim=6, latent_dim=2), (normal(21, 6),)),
+    "flow_vae": Case(lambda: FlowVAE(data_dim=6, latent_dim=2, hidden=(8, 7), flow_hidden=(5,)), (bits(21, 6),)),
+    "full_covariance_vae": Case(
+        lambda: FullCovarianceVAE(data_dim=6, latent_dim=2, hidden=(8, 7)),
+        (bits(21, 6),),
+    ),
+    "gmvae": Case(
+        lambda: GMVAE(data_dim=6, num_clusters=3, latent_dim=2, style_dim=2, hidden=(8,), component_hidden=(4,)),
+        (bits(21, 6),),
+    ),
+    "hierarchical_vae": Case(
+        lambda: HierarchicalVAE(data_dim=6, latent_dims=(3, 2), hidden=((8, 7), (5,))),
+        (bits(21, 6),),
+    ),
+    "hierarchical_vae, ladder": Case(
+        lambda: HierarchicalVAE(data_dim=6, latent_dims=(3, 2), hidden=((8, 7), (5,)), posterior="ladder"),
+        (bits(21, 6),),
+    ),
+    "hmm": Case(lambda: HMM(features=3, num_states=2), (bits(21, 4, 3), 1 + torch.arange(21) % 4)),
+    "mixture": Case(lambda: Mixture(data_dim=6, num_components=3), (normal(21, 6),)),
+    "mixture_prior_vae": Case(
+        lambda: MixturePriorVAE(data_dim=6, latent_dim=2, hidden=(8, 7), num_components=3),
+        (bits(21, 6),),
+    ),
+    "normal": Case(lambda: Normal(data_dim=6), (normal(21, 6),)),
+    "ppca": Case(lambda: PPCA(data_dim=6, latent_dim=2), (normal(21, 6),)),
+    "semi_supervised_vae": Case(
+        lambda: SemiSupervisedVAE(
+            data_dim=6, num_classes=4, latent_dim=2, style_dim=2, hidden=(8, 7), class_hidden=(3,)
+        ),
+        (bits(21, 6), torch.where(LABELS < 2, LABELS, -1)),
+    ),
+    "vae": Case(lambda: VAE(data_dim=6, latent_dim=2, hidden=(8, 7)), (bits(21, 6),)),
+    "vamp_vae": Case(lambda: VampVAE(data_dim=6, latent_dim=2, hidden=(8, 7), num_pseudo=4), (bits(21, 6),)),
+}

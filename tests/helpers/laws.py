@@ -1,0 +1,113 @@
+"""What one training step of a program is: by Pyro, by Python and by a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import pyro
+import pytest
+import torch
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate
+from torch import Tensor, nn
+
+from ppl_vae.compile.graph import Function, Graph, trace
+from ppl_vae.inference import Compiler, amortized_steps, elbo
+from ppl_vae.inference.ascent import value_and_gradient
+from ppl_vae.program import Batch, Program, seeded
+from ppl_vae.program.program import empty_guide
+
+How = Literal["eager", "traced", "compiled"]
+Found = tuple[Tensor, dict[str, Tensor]]
+"""The ELBO, nats per datum, and its gradient in every parameter."""
+SEED = 1
+
+
+def traced(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Graph:
+    """In the place of ``compiled``: the same graph, run by PyTorch's own kernels, without a minute of compilers."""
+    graph = trace(function, inputs, module)
+    return Graph(lambda tensors: graph.module(*tensors), graph.captured)
+
+
+def by_pyro(
+    program: Program, batch: Batch, *, nesting: int = 1, num_particles: int = 1, num_data: int | None = None
+) -> Found:
+    """Of ``Trace_ELBO``; of ``TraceEnum_ELBO`` where latents are summed out.
+
+    Args:
+        program: only its functions and its parameters matter.
+        batch: the data.
+        nesting: plates within each other.
+        num_particles: draws per datum.
+        num_data: by what the data plate is scaled up; the batch's size by default.
+    """
+    parameters = program.parameters(batch)
+    for parameter in parameters.values():
+        parameter.grad = None
+    common = {"max_plate_nesting": nesting, "vectorize_particles": num_particles > 1}
+    kind, model, guide = Trace_ELBO, program.model, program.guide or empty_guide
+    if program.structure(batch).summed:
+        kind, model = TraceEnum_ELBO, config_enumerate(model)
+    with seeded(SEED), pyro.get_param_store().scope(), pyro.validation_enabled(False):
+        loss = kind(num_particles, **common).loss_and_grads(model, guide, *batch)
+    share = -1 / (num_data or len(batch[0]))
+    gradients = {
+        name: torch.zeros_like(parameter) if parameter.grad is None else share * parameter.grad
+        for name, parameter in parameters.items()
+    }
+    return torch.tensor(share * loss, dtype=torch.double), gradients
+
+
+def by_us(how: How, program: Program, batch: Batch) -> Found:
+    """Of a step of training; a gradient is told by Adam's running mean of it."""
+    parameters = program.parameters(batch)
+    if how == "eager":
+
+        def objective(*batch: Tensor) -> Tensor:
+            return elbo(program.weighted_draws(batch, tempered=True)).mean()
+
+        with seeded(SEED), program.scope(training=True):
+            value, gradients = value_and_gradient(objective, batch, list(parameters.values()))
+        return value.double(), dict(zip(parameters, gradients, strict=True))
+    said: list[str] = []
+    adam, compiler = torch.optim.Adam(parameters.values(), lr=0.0), Compiler("on", say=said.append)
+    with pytest.MonkeyPatch.context() as patch, seeded(SEED), program.scope(training=True):
+        if how == "traced":
+            patch.setattr("ppl_vae.compile.compiler.compiled", traced)
+        (step,) = amortized_steps(program, [batch], adam, compiler=compiler)
+    assert (compiler.graphs, said) == ({f"the step of {program.name}"}, [])
+    return step.elbo.double(), {name: adam.state[p]["exp_avg"] / -(1 - 0.9) for name, p in parameters.items()}
+
+
+def assert_same(found: Found, expected: Found, tolerance: float) -> None:
+    """Relative to the size of each, or to a tenth of the largest, whose rounding is left in what cancels."""
+    torch.testing.assert_close(found[0], expected[0], rtol=tolerance, atol=0)
+    assert found[1].keys() == expected[1].keys()
+    largest = max(gradient.norm() for gradient in expected[1].values())
+    for name, gradient in expected[1].items():
+        assert (found[1][name] - gradient).norm() <= tolerance * max(gradient.norm(), largest / 10), name
+
+
+def at(dtype: torch.dtype, batch: Batch) -> Batch:
+    """A batch whose numbers, where they are no integers, are of that precision."""
+    return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in batch)
+
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+def assert_equals_pyro(
+    make: Callable[[], nn.Module], batch: Batch, dtype: torch.dtype, hows: Iterable[How], **how_pyro: int
+) -> None:
+    """The law: value and every gradient, on the same draws."""
+    results = []
+    for how in ("pyro", *hows):
+        with seeded(0):
+            program = Program(make().to(dtype))
+        data = at(dtype, batch)
+        results.append(by_pyro(program, data, **how_pyro) if how == "pyro" else by_us(how, program, data))
+        assert program.module.training
+    expected, *found = results
+    assert any(gradient.any() for gradient in expected[1].values())
+    for each in found:
+        assert_same(each, expected, TOLERANCE[dtype])
