@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PEERS ?= .venv-peers
 PEERS_READY := $(PEERS)/.ready
 
-# As the commands do: see ppl_vae/process.py.
+# As the commands do: see ppl_vae/cli/process.py.
 export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: fit test lint slow examples bench clean

@@ -29,12 +29,12 @@ import works
 from turns import Answer, Contestant, Worker, interleaved, running
 from works import PARTS, WORKS, Work
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 NUM_DATA, DATA_DIM = 50_000, 784
 WARM_UP = (1, 2)
 """Seeds of the turns before those that count; the second tells whether contestants agree."""
 PROBE = """
-import ppl_vae.process, torch, json
+import ppl_vae.cli.process, torch, json
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
 print(json.dumps({"threads": torch.get_num_threads(), "gpu": gpu}))
 """
@@ -59,12 +59,12 @@ class Run(NamedTuple):
     def data(self) -> str:
         return str(self.folder / "data.npy")
 
-    def times(self, usual: int) -> int:
+    def num_repetitions(self, default: int) -> int:
         """Repetitions."""
-        return 2 if self.quick else self.repetitions or usual
+        return 2 if self.quick else self.repetitions or default
 
-    def steps(self, usual: int) -> int:
-        return -(-usual // 10) if self.quick else usual
+    def num_steps(self, default: int) -> int:
+        return -(-default // 10) if self.quick else default
 
 
 def main() -> None:
@@ -76,10 +76,10 @@ def main() -> None:
     parser.add_argument("--data-root", help="folder with MNIST in torchvision's layout; bits of its size without it")
     parser.add_argument("--quick", action="store_true", help="a trial of little meaning, kept in build/benchmarks")
     parser.add_argument("--report", action="store_true", help="write RESULTS.md and the chart anew, measure nothing")
-    parser.add_argument("--peers", type=Path, default=HERE.parent / ".venv-peers/bin/python", help="their Python")
+    parser.add_argument("--peers", type=Path, default=FOLDER.parent / ".venv-peers/bin/python", help="their Python")
     parser.add_argument("--output", type=Path, help="folder of the results; by default this one")
     options = parser.parse_args()
-    output = options.output or (HERE.parent / "build/benchmarks" if options.quick else HERE)
+    output = options.output or (FOLDER.parent / "build/benchmarks" if options.quick else FOLDER)
     output.mkdir(parents=True, exist_ok=True)
     if not options.report:
         measure(parser, options, output)
@@ -104,9 +104,9 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
             started = time.perf_counter()
             rows, measured = OTHERS[part](run) if part in OTHERS else compare(run, WORKS[part])
             results.keep(output / "results.json", rows, works.titles())
-            known = {"machine": machine, "date": f"{datetime.date.today()}", "is_trial": run.quick}
-            known["took_seconds"] = round(time.perf_counter() - started)
-            results.note(output / "measurements.json", part, known | measured, PARTS)
+            conditions = {"machine": machine, "date": f"{datetime.date.today()}", "is_trial": run.quick}
+            conditions["took_seconds"] = round(time.perf_counter() - started)
+            results.note(output / "measurements.json", part, conditions | measured, PARTS)
             for row in rows:
                 print(f"          {row['ratio']:.2f}  {row['work']}: {row['peer']}", flush=True)
 
@@ -156,14 +156,17 @@ def compare(run: Run, work: Work) -> Measured:
     settings = {**work.settings, "data": run.data}
     if settings["kind"] != "step":
         settings["weights"] = trained(run)
-    contestants, pairs = work.contestants(), [(each.ours.name, each.peer.name) for each in work.comparisons]
+    contestants, pairs = (
+        work.contestants(),
+        [(comparison.ours.name, comparison.peer.name) for comparison in work.comparisons],
+    )
     measured: dict[str, Any] = {}
     if settings["kind"] == "iwae":
-        settings["num_samples"] = run.steps(works.NUM_SAMPLES)
+        settings["num_samples"] = run.num_steps(works.NUM_SAMPLES)
         measured["draws"] = settings["num_samples"] * settings["num_data"]
         contestants.append(works.PRODUCTS)
         pairs.append((works.OURS.name, works.PRODUCTS.name))
-    steps, repetitions = run.steps(work.steps), run.times(work.repetitions)
+    steps, repetitions = run.num_steps(work.steps), run.num_repetitions(work.repetitions)
     divisor = steps if work.each_step else 1
     answers: dict[str, list[Answer]] = {contestant.name: [] for contestant in contestants}
     with running(contestants, settings, run.peers) as workers:
@@ -173,10 +176,10 @@ def compare(run: Run, work: Work) -> Measured:
             answers[name].append(workers[name].turn(max(WARM_UP) + repetition, steps))
             return answers[name][-1].seconds / divisor
 
-        found = interleaved(pairs, take, repetitions)
+        seconds = interleaved(pairs, take, repetitions)
     rows = [
-        results.row(work.name(each), each.peer.name, found[each.ours.name, each.peer.name], each.at_most)
-        for each in work.comparisons
+        results.row(work.name(comparison), comparison.peer.name, seconds[pair], comparison.at_most)
+        for comparison, pair in zip(work.comparisons, pairs, strict=False)
     ]
     measured["contestants"] = {
         name: {
@@ -209,17 +212,17 @@ def fit(run: Run) -> Measured:
         command += ["--max-epochs", "5"] if run.quick else []
         command += ["--compile", "off"] if name == works.FIT_PEER else []
         start = time.perf_counter()
-        done = subprocess.run(command, cwd=run.folder, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, cwd=run.folder, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - start
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}:\n{process.stderr[-2000:]}")
         epochs[name] = json.loads((output / "summary.json").read_text())["epochs"]
         return seconds
 
-    repetitions = run.times(works.FIT_REPETITIONS)
+    repetitions = run.num_repetitions(works.FIT_REPETITIONS)
     pair = ("default", works.FIT_PEER)
-    found = interleaved([pair], take, repetitions)[pair]
-    rows = [results.row(works.FIT, works.FIT_PEER, found, works.FIT_AT_MOST)]
+    seconds = interleaved([pair], take, repetitions)[pair]
+    rows = [results.row(works.FIT, works.FIT_PEER, seconds, works.FIT_AT_MOST)]
     return rows, {"repetitions": repetitions, "epochs": epochs}
 
 
@@ -238,10 +241,10 @@ def cold(run: Run) -> Measured:
     def note(contestant: Contestant, cache: str, times: list[dict[str, float]]) -> None:
         row: dict[str, Any] = {"contestant": contestant.name, "cache": cache}
         for key in ("import_seconds", "first_step_seconds"):
-            row[key] = statistics.median(each[key] for each in times)
+            row[key] = statistics.median(start[key] for start in times)
         rows.append(row)
 
-    repetitions = run.times(works.COLD_REPETITIONS)
+    repetitions = run.num_repetitions(works.COLD_REPETITIONS)
     for contestant in works.COLD:
         caches = [Path(tempfile.mkdtemp(dir=run.folder)) for _ in range(repetitions)]
         compiles = contestant in works.COMPILING
@@ -254,14 +257,14 @@ def cold(run: Run) -> Measured:
 def growth(run: Run) -> Measured:
     """Seconds of a training step over what makes it larger."""
     rows: list[dict[str, Any]] = []
-    repetitions, known = run.times(works.GROWTH_REPETITIONS), {}
+    repetitions, measured = run.num_repetitions(works.GROWTH_REPETITIONS), {}
     for axis, points in works.GROWTH.items():
-        for changed, at, usual in points:
-            steps = run.steps(usual)
+        for changed, value, default in points:
+            steps = run.num_steps(default)
             key = json.dumps({**WORKS["step"].settings, **DEFAULTS, **changed}, sort_keys=True)
-            if key not in known:
-                known[key] = seconds_a_step(run, changed, steps, repetitions)
-            rows.append({"axis": axis, "at": at, "seconds": known[key]})
+            if key not in measured:
+                measured[key] = seconds_a_step(run, changed, steps, repetitions)
+            rows.append({"axis": axis, "at": value, "seconds": measured[key]})
     return [], {"repetitions": repetitions, "rows": rows}
 
 
@@ -270,12 +273,12 @@ DEFAULTS = {"batch_size": 128, "hidden": (400,), "num_particles": 1}
 
 def seconds_a_step(run: Run, changed: Mapping[str, Any], steps: int, repetitions: int) -> dict[str, float]:
     settings = {**WORKS["step"].settings, **changed, "kind": "step", "data": run.data}
-    found: dict[str, list[float]] = {contestant.name: [] for contestant in works.GROWING}
+    seconds: dict[str, list[float]] = {contestant.name: [] for contestant in works.GROWING}
     with running(works.GROWING, settings, run.peers) as workers:
         for repetition in range(repetitions + 1):
             for name, worker in workers.items():
-                found[name].append(worker.turn(repetition, steps).seconds / steps)
-    return {name: statistics.median(seconds[1:]) for name, seconds in found.items()}
+                seconds[name].append(worker.turn(repetition, steps).seconds / steps)
+    return {name: statistics.median(turns[1:]) for name, turns in seconds.items()}
 
 
 OTHERS: dict[str, Callable[[Run], Measured]] = {"fit": fit, "cold": cold, "growth": growth}

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ppl_vae import process  # noqa: F401  (first: it sets up OpenMP)
+import ppl_vae.cli.process  # noqa: F401  (first: it sets up OpenMP)
 
 BENCHMARKS = Path(__file__).parent
 NUMBERS, PAGE = BENCHMARKS / "quality.json", BENCHMARKS.parent / "docs" / "quality.md"
@@ -212,7 +212,7 @@ def main(args: list[str]) -> int:
     if name := options.measure:
         run = options.run or Path("runs/quality") / folder(name)
         numbers[name] = measure(name, options.data_root, run, options.num_samples)
-        numbers = {known: numbers[known] for known in WORKS if known in numbers}
+        numbers = {work: numbers[work] for work in WORKS if work in numbers}
         NUMBERS.write_text(json.dumps(numbers, indent=2) + "\n")
     PAGE.write_text(page(numbers))
     print(page(numbers))

@@ -68,22 +68,22 @@ def machines(measured: Mapping[str, Any]) -> list[str]:
             described.setdefault(machine(measured[part]["machine"]), []).append(part)
     lines += [f"- {', '.join(parts)}: {text}" for text, parts in described.items()]
     rows = []
-    for part, found in ((part, measured[part]) for part in works.PARTS if part in measured):
-        steps = f"{found['steps']}" if found.get("steps", 1) > 1 else ""
-        kind = "a trial" if found["is_trial"] else ""
-        rows.append([part, f"{found['repetitions']}", steps, found["date"], f"{found['took_seconds']} s", kind])
-    total = sum(found["took_seconds"] for found in measured.values())
+    for part, entry in ((part, measured[part]) for part in works.PARTS if part in measured):
+        steps = f"{entry['steps']}" if entry.get("steps", 1) > 1 else ""
+        kind = "a trial" if entry["is_trial"] else ""
+        rows.append([part, f"{entry['repetitions']}", steps, entry["date"], f"{entry['took_seconds']} s", kind])
+    total = sum(entry["took_seconds"] for entry in measured.values())
     lines += ["", *table(["part", "repetitions", "steps in each", "date", "took", ""], rows)]
     return [*lines, "", f"{total / 60:.0f} minutes in all."]
 
 
-def machine(found: Mapping[str, Any]) -> str:
-    ours = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    peers = ", ".join(f"{name} {version}" for name, version in found["peers"].items())
-    gpu = f"; GPU {found['gpu']}" if found["gpu"] else ""
+def machine(facts: Mapping[str, Any]) -> str:
+    ours = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    peers = ", ".join(f"{name} {version}" for name, version in facts["peers"].items())
+    gpu = f"; GPU {facts['gpu']}" if facts["gpu"] else ""
     return (
-        f"{found['processor']}, {found['cores']} cores, {found['system']}, {found['threads']} threads{gpu}. "
-        f"Python {found['python']}, {ours}; of the peers {peers}. Data: {found['data']}."
+        f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, {facts['threads']} threads{gpu}. "
+        f"Python {facts['python']}, {ours}; of the peers {peers}. Data: {facts['data']}."
     )
 
 
@@ -137,10 +137,10 @@ def contestants(measured: Mapping[str, Any]) -> list[str]:
         "the learning rate falls with a cosine, and Adam has other moments than SVI's. A loss is minus the ELBO, the",
         "mean over the steps of the second turn. Peak memory is that of a whole process, with its libraries and data.",
     ]
-    for work, found in compared(measured):
+    for work, entry in compared(measured):
         rows = [
-            [name, duration(each["seconds"]), f"{each['peak_mib']:,}", f"{each['value']:.2f}"]
-            for name, each in found["contestants"].items()
+            [name, duration(answer["seconds"]), f"{answer['peak_mib']:,}", f"{answer['value']:.2f}"]
+            for name, answer in entry["contestants"].items()
             if name != works.PRODUCTS.name
         ]
         unit = "a step" if work.each_step else "a turn"
@@ -155,13 +155,13 @@ def throughput(measured: Mapping[str, Any]) -> list[str]:
     """Decoded samples a second, beside the matrix products that they need."""
     if "iwae" not in measured:
         return []
-    work, found, draws = works.WORKS["iwae"], measured["iwae"]["contestants"], measured["iwae"]["draws"]
-    products = found[works.PRODUCTS.name]
+    work, answers, draws = works.WORKS["iwae"], measured["iwae"]["contestants"], measured["iwae"]["draws"]
+    products = answers[works.PRODUCTS.name]
     rate = products["value"] * draws / products["seconds"]
     rows = [
-        [name, f"{draws / each['seconds']:,.0f}", f"{products['seconds'] / each['seconds']:.0%}"]
-        for name, each in found.items()
-        if each is not products
+        [name, f"{draws / answer['seconds']:,.0f}", f"{products['seconds'] / answer['seconds']:.0%}"]
+        for name, answer in answers.items()
+        if answer is not products
     ]
     return [
         "## Evaluation",
@@ -180,12 +180,12 @@ def cold(measured: Mapping[str, Any]) -> list[str]:
         return []
     rows = [
         [
-            each["contestant"],
-            f"{each['cache']}" or "none",
-            duration(each["import_seconds"]),
-            duration(each["first_step_seconds"]),
+            row["contestant"],
+            f"{row['cache']}" or "none",
+            duration(row["import_seconds"]),
+            duration(row["first_step_seconds"]),
         ]
-        for each in measured["cold"]["rows"]
+        for row in measured["cold"]["rows"]
     ]
     return [
         "## Cold start",
@@ -204,17 +204,17 @@ def growth(measured: Mapping[str, Any]) -> list[str]:
     lines = ["## Growth", "", f"{capital(works.WORKS['step'].title)}, with one thing changed: the time of a step."]
     points = measured["growth"]["rows"]
     for axis in dict.fromkeys(point["axis"] for point in points):
-        some = [point for point in points if point["axis"] == axis]
-        names = list(some[0]["seconds"])
-        rows = [[f"{point['at']}", *(duration(point["seconds"][name]) for name in names)] for point in some]
+        on_axis = [point for point in points if point["axis"] == axis]
+        names = list(on_axis[0]["seconds"])
+        rows = [[f"{point['at']}", *(duration(point["seconds"][name]) for name in names)] for point in on_axis]
         lines += ["", *table([axis, *names], rows)]
     return lines
 
 
 def gpu(measured: Mapping[str, Any]) -> list[str]:
-    cards = sorted({each["machine"]["gpu"] for each in measured.values() if each["machine"]["gpu"]})
-    on_it = any(work.needs_gpu for work, _ in compared(measured))
-    text = f"Measured on {', '.join(cards)}: the works that say so." if cards and on_it else UNMEASURED
+    cards = sorted({entry["machine"]["gpu"] for entry in measured.values() if entry["machine"]["gpu"]})
+    is_measured = any(work.needs_gpu for work, _ in compared(measured))
+    text = f"Measured on {', '.join(cards)}: the works that say so." if cards and is_measured else UNMEASURED
     return ["## GPU", "", text]
 
 
@@ -228,29 +228,29 @@ def chart(rows: Sequence[results.Row]) -> bytes:
         lines += [work, *(row for row in rows if row["work"] == work)]
     figure = Figure(figsize=(9.5, 0.6 + 0.25 * len(lines)), layout="constrained")
     ax = figure.add_subplot()
-    beside = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
-    white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-    for at, line in enumerate(lines):
+    placement = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+    background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    for y, line in enumerate(lines):
         if isinstance(line, str):
-            ax.annotate(line, (0, at + 0.1), fontsize=9, fontweight="bold", bbox=white, **beside)
+            ax.annotate(line, (0, y + 0.1), fontsize=9, fontweight="bold", bbox=background, **placement)
             continue
         (low, high), bound = line["ratio_range"], line.get("at_most")
-        ax.plot([low, high], [at, at], color=GREY, linewidth=2, zorder=2)
-        ax.plot(line["ratio"], at, "o", color=INK, markersize=6, zorder=3)
+        ax.plot([low, high], [y, y], color=GREY, linewidth=2, zorder=2)
+        ax.plot(line["ratio"], y, "o", color=INK, markersize=6, zorder=3)
         text = f"{line['ratio']:.2f}"
         if bound is not None:
-            ax.plot([bound, bound], [at - 0.35, at + 0.35], color=INK, linewidth=1.5, zorder=2)
+            ax.plot([bound, bound], [y - 0.35, y + 0.35], color=INK, linewidth=1.5, zorder=2)
             text += f" (at most {bound:.2f})"
-        ax.annotate(text, (1.01, at), fontsize=8, **beside)
+        ax.annotate(text, (1.01, y), fontsize=8, **placement)
     ax.axvline(1, color=INK, linewidth=1, linestyle="--", zorder=1)
-    every = [value for row in rows for value in (*row["ratio_range"], row.get("at_most", 1), 1)]
-    least, most = 0.85 * min(every), 1.2 * max(every)
+    values = [value for row in rows for value in (*row["ratio_range"], row.get("at_most", 1), 1)]
+    lowest, highest = 0.85 * min(values), 1.2 * max(values)
     ax.set_xscale("log")
-    ax.set_xlim(least, most)
-    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20) if least < tick < most]
+    ax.set_xlim(lowest, highest)
+    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20) if lowest < tick < highest]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
     ax.set_xticks([], minor=True)
-    peers = {at: line["peer"] for at, line in enumerate(lines) if not isinstance(line, str)}
+    peers = {y: line["peer"] for y, line in enumerate(lines) if not isinstance(line, str)}
     ax.set_yticks(list(peers), list(peers.values()), fontsize=8)
     ax.set_ylim(len(lines) - 0.3, -0.6)
     ax.grid(axis="x", color=PALE, linewidth=0.8)

@@ -19,7 +19,7 @@ def row(work: str, peer: str, seconds: Sequence[tuple[float, float]], at_most: f
     """
     ours, theirs = zip(*seconds, strict=True)
     ratios = [a / b for a, b in seconds]
-    found = {
+    fields = {
         "work": work,
         "ours_seconds": statistics.median(ours),
         "peer": peer,
@@ -27,16 +27,14 @@ def row(work: str, peer: str, seconds: Sequence[tuple[float, float]], at_most: f
         "ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)],
     }
-    return found if at_most is None else found | {"at_most": at_most}
+    return fields if at_most is None else fields | {"at_most": at_most}
 
 
 def merged(old: Sequence[Row], new: Sequence[Row], titles: Sequence[str]) -> list[Row]:
     """Rows in the order of the titles of all works; old ones of works that were not run are kept."""
-    run = {each["work"] for each in new}
-    kept = [each for each in old if each["work"] not in run]
-    return sorted(
-        [each for each in [*kept, *new] if each["work"] in titles], key=lambda each: titles.index(each["work"])
-    )
+    run = {row["work"] for row in new}
+    kept = [row for row in old if row["work"] not in run]
+    return sorted([row for row in [*kept, *new] if row["work"] in titles], key=lambda row: titles.index(row["work"]))
 
 
 def read(path: Path, default: Any) -> Any:

@@ -128,12 +128,12 @@ def interleaved(
         take: a turn of a name, in a repetition.
         repetitions: of each pair.
     """
-    found: dict[tuple[str, str], list[tuple[T, T]]] = {pair: [] for pair in pairs}
+    turns: dict[tuple[str, str], list[tuple[T, T]]] = {pair: [] for pair in pairs}
     for repetition in range(1, repetitions + 1):
         for ours, peer in pairs:
             if repetition % 2:
-                own, other = take(ours, repetition), take(peer, repetition)
+                our_turn, peer_turn = take(ours, repetition), take(peer, repetition)
             else:
-                other, own = take(peer, repetition), take(ours, repetition)
-            found[ours, peer].append((own, other))
-    return found
+                peer_turn, our_turn = take(peer, repetition), take(ours, repetition)
+            turns[ours, peer].append((our_turn, peer_turn))
+    return turns

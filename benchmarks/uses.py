@@ -90,10 +90,10 @@ def main() -> int:
     vae = fitted(VAE, data)
     print(f"vae fitted, {time.perf_counter() - started:.0f} s")
     for method in ("per-sample", "importance"):
-        found = missing_pixels(vae, data, method)
+        losses = missing_pixels(vae, data, method)
         print(
-            f"missing pixels, {method}: log loss {found.program:.4f} nats, pixel's mean {found.pixel_mean:.4f}, "
-            f"KNNImputer(5) {found.neighbours:.4f}"
+            f"missing pixels, {method}: log loss {losses.program:.4f} nats, pixel's mean {losses.pixel_mean:.4f}, "
+            f"KNNImputer(5) {losses.neighbours:.4f}"
         )
     plain, scaled = neighbours(vae, data)
     print(f"two nearest neighbours share the label: {plain:.1%}; in units of the posterior's sd {scaled:.1%}")

@@ -64,8 +64,8 @@ class Work(NamedTuple):
 
     def contestants(self) -> list[Contestant]:
         """Each of them once."""
-        found = [contestant for each in self.comparisons for contestant in (each.ours, each.peer)]
-        return [contestant for i, contestant in enumerate(found) if contestant not in found[:i]]
+        contestants = [contestant for pair in self.comparisons for contestant in (pair.ours, pair.peer)]
+        return list({contestant.name: contestant for contestant in contestants}.values())
 
     def name(self, comparison: Comparison) -> str:
         """The work of a row."""
@@ -176,5 +176,5 @@ PARTS = (*WORKS, "fit", "cold", "growth")
 
 def titles() -> list[str]:
     """Works of all rows, in order."""
-    found = [work.name(each) for work in WORKS.values() for each in work.comparisons]
-    return list(dict.fromkeys([*found, FIT]))
+    names = [work.name(comparison) for work in WORKS.values() for comparison in work.comparisons]
+    return list(dict.fromkeys([*names, FIT]))

@@ -1,4 +1,4 @@
-"""What the examples share: their options, and how their figures look. Imported before PyTorch, see ppl_vae.process."""
+"""Options and figures that the examples share. Import it before PyTorch (see ppl_vae.cli.process)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def options(**files: str) -> argparse.Namespace:
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=text, formatter_class=shape)
     parser.add_argument("--output", type=Path, default=script.parent / "figures" / f"{script.stem}.png")
-    for name, what in files.items():
-        parser.add_argument(f"--{name}", type=Path, help=what)
+    for name, description in files.items():
+        parser.add_argument(f"--{name}", type=Path, help=description)
     torch.set_float32_matmul_precision("medium")  # as the commands do: faster on a CPU
     torch.manual_seed(0)
     return parser.parse_args()

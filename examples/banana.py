@@ -52,8 +52,8 @@ figure, axes = _show.panels(
 for ax, (family, title) in zip(axes, titles.items(), strict=True):
     torch.manual_seed(0)
     local = {"inference_steps": 2000, "local_learning_rate": 0.05, "num_particles": 64, "local_steps": 1}
-    still = {"max_epochs": 1, "learning_rate": 1e-12, "validation_fraction": 0}  # the noise stays what it is
-    vi = VariationalInference(Banana(), guide="per-sample", family=family, **local, **still).fit(x)
+    fixed = {"max_epochs": 1, "learning_rate": 1e-12, "validation_fraction": 0}  # the noise stays what it is
+    vi = VariationalInference(Banana(), guide="per-sample", family=family, **local, **fixed).fit(x)
     elbo = vi.evaluate(x, estimators=["iwae"], num_samples=100_000).rows["elbo"]
     draws = vi.posterior(x, num_samples=1500).latents["z"][:, 0]
     ax.scatter(*draws.T, s=3, color=_show.ORANGE)

@@ -47,18 +47,18 @@ season = np.outer([0.5, 0.8, 0.0, -2.0], np.arange(12) < 6)
 x = rng.poisson(np.exp(1 + (wet_high @ likes)[:, None] + season)).astype("float32")
 train, test = x[:500], x[500:]
 
-alone = dist.Poisson(torch.from_numpy(train.mean(0))).log_prob(torch.from_numpy(test)).sum((1, 2)).numpy()
+independent = dist.Poisson(torch.from_numpy(train.mean(0))).log_prob(torch.from_numpy(test)).sum((1, 2)).numpy()
 fits = {
     k: VariationalInference(Birds(k), learning_rate=0.03, max_epochs=200, patience=None).fit(train) for k in (1, 2, 3)
 }
-explained = [alone] + [vi.score_samples(test) for vi in fits.values()]
+explained = [independent] + [vi.score_samples(test) for vi in fits.values()]
 drawn = fits[2].sample(500)
 
 unknown = test.copy()
 unknown[:, 3] = np.nan  # nobody counted in winter
-found = impute(fits[2], unknown)
-truth, guess = test[:, 3], found.mean["x"][:, 3]
-inside = ((found.lower["x"] <= test) & (test <= found.upper["x"]))[:, 3].mean()
+filled = impute(fits[2], unknown)
+truth, guess = test[:, 3], filled.mean["x"][:, 3]
+inside = ((filled.lower["x"] <= test) & (test <= filled.upper["x"]))[:, 3].mean()
 
 figure, (check, compare, use) = _show.panels("A program of one's own: birds", 1, 3, size=(4, 3.7))
 for counts, style, name in ((train, "o", "counted"), (drawn, "x", "drawn from the model")):
@@ -66,7 +66,7 @@ for counts, style, name in ((train, "o", "counted"), (drawn, "x", "drawn from th
 check.loglog([0.3, 10], [0.3, 10], "--", color=_show.INK, label="without traits: a Poisson")
 check.set(title="check: seasons and species", xlabel="mean count", ylabel="variance over sites", ylim=(0.2, 2000))
 check.legend(frameon=False)
-means, errors = zip(*((each.mean(), each.std() / len(test) ** 0.5) for each in explained), strict=True)
+means, errors = zip(*((nats.mean(), nats.std() / len(test) ** 0.5) for nats in explained), strict=True)
 compare.errorbar(range(4), means, errors, fmt="o-", color=_show.BLUE, capsize=3)
 compare.set(title="evaluate: 200 sites not seen", ylabel="log evidence (nats a site)")
 compare.set_xticks(range(4), [f"{k} traits" for k in range(4)])
@@ -75,5 +75,5 @@ use.plot([0, 25], [0, 25], "--", color=_show.INK)
 use.set(title="use: winters that nobody counted", xlabel="true count, jittered", ylabel="filled in", ylim=(-1, 25))
 _show.save(figure, options.output)
 print("nats a site with 0, 1, 2, 3 traits:", *(f"{m:.2f} +- {e:.2f}" for m, e in zip(means, errors, strict=True)))
-off, usual = np.abs(guess - truth).mean(), np.abs(train[:, 3].mean(0) - truth).mean()
-print(f"winter: off by {off:.2f} birds, the species' average by {usual:.2f}; 90% intervals hold {inside:.0%}")
+error, baseline = np.abs(guess - truth).mean(), np.abs(train[:, 3].mean(0) - truth).mean()
+print(f"winter: off by {error:.2f} birds, the species' average by {baseline:.2f}; 90% intervals hold {inside:.0%}")

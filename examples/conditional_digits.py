@@ -20,9 +20,9 @@ data = load_dataset("digits")
 vi = VariationalInference(CVAE(latent_dim=6), max_epochs=200, patience=None)
 vi.fit({"x": data.train["x"], "y": data.train["y"]}, validation={"x": data.valid["x"], "y": data.valid["y"]})
 
-hands = np.random.default_rng(0).normal(size=(6, 6)).astype("float32")  # a row of z each
-y = np.tile(np.arange(10), len(hands))
-sheet = generate(vi, len(y), y=y, z=hands.repeat(10, 0))
+handwriting = np.random.default_rng(0).normal(size=(6, 6)).astype("float32")  # a row of z each
+y = np.tile(np.arange(10), len(handwriting))
+sheet = generate(vi, len(y), y=y, z=handwriting.repeat(10, 0))
 figure, (left, right) = _show.panels("Digits to order", 1, 2, size=(5.2, 4.2))
 _show.mosaic(left, sheet.means["x"].reshape(-1, 8, 8), 10)
 left.set(title="one z a row, the label across: one hand writes ten digits")
@@ -34,8 +34,9 @@ for ax in (left, right):
     ax.set_xlabel("label y that was asked for")
 _show.save(figure, options.output)
 
-judge = SVC().fit(data.train["x"], data.train["y"])
-asked = np.tile(np.arange(10), 200)
-agrees = (judge.predict(generate(vi, 2000, y=asked).draws["x"]) == asked).mean()
-print(f"a classifier of real digits, right on {judge.score(data.test['x'], data.test['y']):.0%} of the test digits,")
+classifier = SVC().fit(data.train["x"], data.train["y"])
+requested = np.tile(np.arange(10), 200)
+agrees = (classifier.predict(generate(vi, 2000, y=requested).draws["x"]) == requested).mean()
+accuracy = classifier.score(data.test["x"], data.test["y"])
+print(f"a classifier of real digits, right on {accuracy:.0%} of the test digits,")
 print(f"agrees with the label that was asked for on {agrees:.0%} of 2000 draws")

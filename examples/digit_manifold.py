@@ -30,6 +30,6 @@ for ticks, values, name in (
 _show.save(figure, options.output)
 
 x = grid.means["x"].reshape(400, 64)
-named = KNeighborsClassifier(5).fit(data.train["x"], data.train["y"]).predict(x > 0.5)
-print("places of the map by digit: " + ", ".join(f"{k}: {(named == k).mean():.0%}" for k in range(10)))
+labels = KNeighborsClassifier(5).fit(data.train["x"], data.train["y"]).predict(x > 0.5)
+print("places of the map by digit: " + ", ".join(f"{k}: {(labels == k).mean():.0%}" for k in range(10)))
 print(f"log evidence of a test digit with 2 latents: {vi.score(data.test['x']):.2f} nats")

@@ -18,8 +18,8 @@ from ppl_vae.uses import traverse
 
 options = _show.options()
 grid = np.meshgrid(np.linspace(3, 16, 18), np.linspace(4, 7.5, 8), np.linspace(1.5, 2.7, 5), indexing="ij")
-factors = dict(zip(("column", "row", "width"), (each.ravel() for each in grid), strict=True))
-column, row, width = (each[:, None, None] for each in factors.values())
+factors = dict(zip(("column", "row", "width"), (values.ravel() for values in grid), strict=True))
+column, row, width = (values[:, None, None] for values in factors.values())
 squared = (np.arange(20) - column) ** 2 + (np.arange(12)[:, None] - row) ** 2
 x = np.exp(-squared / (2 * width**2)).astype("float32").reshape(-1, 240)
 
@@ -28,8 +28,8 @@ middle = len(x) // 2 + 22  # a blob to go about in the pictures
 
 def information(z):
     """Mutual information of every factor with every latent, as a share of the factor's entropy, ``(3, D)``."""
-    binned = [np.digitize(each, np.histogram_bin_edges(each, 20)[1:-1]) for each in z.T]
-    ranks = [np.unique(each, return_inverse=True)[1] for each in factors.values()]
+    binned = [np.digitize(latent, np.histogram_bin_edges(latent, 20)[1:-1]) for latent in z.T]
+    ranks = [np.unique(values, return_inverse=True)[1] for values in factors.values()]
     return np.array([[mutual_info_score(r, b) / mutual_info_score(r, r) for b in binned] for r in ranks])
 
 
@@ -41,23 +41,23 @@ for beta, (left, right) in zip((1, 4), axes, strict=True):
         program = VAE(data_dim=240, latent_dim=6, hidden=(256, 128), likelihood="gaussian:0.2")
         settings = {"kl_weight": beta, "max_epochs": 120, "validation_fraction": 0, "seed": seed}
         fits.append(VariationalInference(program, **settings).fit(x))
-        known = np.sort(information(fits[-1].transform(x)), axis=1)
-        scores.append((known[:, -1] - known[:, -2]).mean())
+        shares = np.sort(information(fits[-1].transform(x)), axis=1)
+        scores.append((shares[:, -1] - shares[:, -2]).mean())
     vi = fits[np.argsort(scores)[1]]  # the median seed is drawn
     walk = traverse(vi, np.roll(x, -middle, 0), num_dimensions=4, num_steps=8, width=2)
     order = [int(name.strip("z[]")) for name in walk.names]
-    known = information(vi.transform(x))[:, order]
+    shares = information(vi.transform(x))[:, order]
     _show.mosaic(left, walk.means["x"].reshape(-1, 12, 20), 8)
     left.set_yticks(
         14 * np.arange(4) + 7, [f"{n}\n{kl:.1f} nats" for n, kl in zip(walk.names, walk.divergence, strict=True)]
     )
     left.set(title=f"beta = {beta}: one latent at a time, from -2 to 2")
-    right.imshow(known, cmap="Blues", vmin=0, vmax=1)
-    for (i, j), value in np.ndenumerate(known):
+    right.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), value in np.ndenumerate(shares):
         right.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else _show.INK)
     right.set_xticks(range(4), walk.names)
     right.set_yticks(range(3), factors)
     right.set(title=f"information; its gap {sorted(scores)[1]:.2f}")
-    told = ", ".join(f"{score:.2f}" for score in scores)
-    print(f"beta {beta}: mutual information gap {np.mean(scores):.2f}, the mean of three seeds ({told})")
+    listed = ", ".join(f"{score:.2f}" for score in scores)
+    print(f"beta {beta}: mutual information gap {np.mean(scores):.2f}, the mean of three seeds ({listed})")
 _show.save(figure, options.output)

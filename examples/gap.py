@@ -21,15 +21,15 @@ data = load_dataset("digits")
 vi = VariationalInference(VAE(latent_dim=5, hidden=(128,)), max_epochs=150, patience=None)
 vi.fit({"x": data.train["x"]}, validation={"x": data.valid["x"]})
 
-few = {"x": data.test["x"][:150]}
-gap = measure_gap(vi, few, GapSettings(families="diagonal,full,flow", local_steps=300, num_samples=2000))
+subset = {"x": data.test["x"][:150]}
+gap = measure_gap(vi, subset, GapSettings(families="diagonal,full,flow", local_steps=300, num_samples=2000))
 elbos = {name: fit.elbo.numpy() for name, fit in gap.families.items()}
 figure = gaps(gap.log_evidence.numpy(), elbos, amortized=gap.amortized.numpy(), by=gap.by)
 _show.save(figure, options.output)
 
 print(gap.table("test"))
 started = time.perf_counter()
-vi.transform(few)
+vi.transform(subset)
 encoder, steps = (time.perf_counter() - started) / gap.num_data, gap.families["diagonal"].seconds_per_datum
 parts = ", ".join(f"{name} {mean:.2f} +- {error:.2f}" for name, (mean, error) in gap.gaps("diagonal").items())
 print(f"gaps in nats a digit: {parts}; {1000 * encoder:.2f} ms for a digit by the encoder, {1000 * steps:.1f} by steps")

@@ -23,8 +23,8 @@ vi.fit({"x": data.train["x"]}, validation={"x": data.valid["x"]})
 truth = data.test["x"][:60].reshape(-1, 8, 8)
 holes = truth.copy()
 holes[:, 4:] = np.nan  # the lower half
-found = impute(vi, holes.reshape(-1, 64), num_draws=6)
-mean, sd = found.mean["x"].reshape(-1, 8, 8), found.sd["x"].reshape(-1, 8, 8)
+filled = impute(vi, holes.reshape(-1, 64), num_draws=6)
+mean, sd = filled.mean["x"].reshape(-1, 8, 8), filled.sd["x"].reshape(-1, 8, 8)
 
 
 def log_loss(p):
@@ -36,10 +36,10 @@ def log_loss(p):
 average = np.broadcast_to(data.train["x"].mean(0), (60, 64))
 neighbours = KNNImputer().fit(data.train["x"]).transform(holes.reshape(-1, 64))
 shown = [int(np.argmax(data.test["y"][:60] == label)) for label in range(10)]
-columns = [holes, *found.draws["x"].reshape(6, -1, 8, 8), mean, sd / 0.5, truth]
+columns = [holes, *filled.draws["x"].reshape(6, -1, 8, 8), mean, sd / 0.5, truth]
 names = ["seen", *[f"draw {i}" for i in range(1, 7)], "mean", "sd", "truth"]
 figure, ax = _show.panels("Half an image, and what the rest may have been", size=(6.4, 6.6))
-_show.mosaic(ax, np.stack([each[shown] for each in columns], 1).reshape(-1, 8, 8), len(columns))
+_show.mosaic(ax, np.stack([column[shown] for column in columns], 1).reshape(-1, 8, 8), len(columns))
 ax.set_xticks(5 + 10 * np.arange(len(names)), names)
 ax.set(xlabel="sd: standard deviation of a pixel; black is 0.5, that of a coin")
 ax.xaxis.tick_top()

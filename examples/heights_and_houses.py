@@ -55,11 +55,10 @@ for data, marker, size, name in ((test, "o", 16, "unseen house"), (drawn, "x", 1
     components = mixtures[2].posterior(data, num_samples=1).latents["c"][0].ravel()
     square_metres, price = (data * houses.std(0) + houses.mean(0)).T
     for c, colour in enumerate((_show.BLUE, _show.ORANGE, _show.INK)):
-        at = components == c
+        mask = components == c
         filled = {"facecolor": "none", "edgecolor": colour} if marker == "o" else {"color": colour}
-        right.scatter(
-            square_metres[at], price[at], s=size, marker=marker, lw=0.8, label=name if c == 2 else None, **filled
-        )
+        label = name if c == 2 else None
+        right.scatter(square_metres[mask], price[mask], s=size, marker=marker, lw=0.8, label=label, **filled)
 right.set(
     title="houses: three components, each its colour",
     xlabel="size (m\u00b2)",
@@ -67,11 +66,11 @@ right.set(
     ylim=(0, 1300),
 )
 right.legend(frameon=False)
-loss = np.array([(unseen[2] - each).mean() for each in unseen])
-error = np.array([(unseen[2] - each).std() / len(test) ** 0.5 for each in unseen])
-bars.errorbar(range(1, 6), [each.mean() for each in unseen], error, fmt="o-", color=_show.BLUE, capsize=3)
+loss = np.array([(unseen[2] - nats).mean() for nats in unseen])
+error = np.array([(unseen[2] - nats).std() / len(test) ** 0.5 for nats in unseen])
+bars.errorbar(range(1, 6), [nats.mean() for nats in unseen], error, fmt="o-", color=_show.BLUE, capsize=3)
 bars.set(title="400 unseen houses: how many?", xlabel="components", ylabel="exact log evidence (nats a house)")
 _show.save(figure, options.output)
 
-print("nats per unseen house: " + ", ".join(f"{k} components {each.mean():.3f}" for k, each in enumerate(unseen, 1)))
+print("nats per unseen house: " + ", ".join(f"{k} components {nats.mean():.3f}" for k, nats in enumerate(unseen, 1)))
 print(f"three beat two by {loss[1]:.3f} +- {error[1]:.3f}, five by {loss[4]:.3f} +- {error[4]:.3f}")

@@ -30,8 +30,8 @@ classify = KNeighborsClassifier(5).fit(data.train["x"], data.train["y"])
 
 def codes(program, x):
     """The code of an autoencoder; of the others, a draw of the posterior."""
-    at = program.encoder(torch.from_numpy(x))
-    return (torch.normal(*at) if isinstance(at, tuple) else at).detach().numpy()
+    code = program.encoder(torch.from_numpy(x))
+    return (torch.normal(*code) if isinstance(code, tuple) else code).detach().numpy()
 
 
 figure, axes = _show.panels("What the two terms of the ELBO do to a latent space", 2, 3, size=(4, 3.7))
@@ -39,11 +39,11 @@ for (name, (program, kl_weight)), (above, below) in zip(stories.items(), axes.T,
     settings = {"kl_weight": kl_weight, "max_epochs": 150, "validation_fraction": 0}
     VariationalInference(program, **settings).fit(data.train["x"])
     train, test = codes(program, data.train["x"]), codes(program, data.test["x"])
-    told = KNeighborsClassifier(10).fit(train, data.train["y"]).score(test, data.test["y"])
+    accuracy = KNeighborsClassifier(10).fit(train, data.train["y"]).score(test, data.test["y"])
     above.add_patch(Circle((0, 0), 2, color="0.9", zorder=0))
     for label, colour in enumerate(COLOURS):
-        at = data.test["y"][:250] == label
-        above.scatter(*test[:250][at].T, s=30, color=colour, marker=f"${label}$", lw=0.2)
+        mask = data.test["y"][:250] == label
+        above.scatter(*test[:250][mask].T, s=30, color=colour, marker=f"${label}$", lw=0.2)
     above.set(title=name, aspect="equal", xlabel="z[0]", ylabel="z[1]")
     with torch.no_grad():
         x = torch.sigmoid(program.decoder(torch.randn(1000, 2))).numpy()
@@ -52,5 +52,5 @@ for (name, (program, kl_weight)), (above, below) in zip(stories.items(), axes.T,
     share = np.bincount(classify.predict(x > 0.5)) / len(x)
     kinds = np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())  # perplexity: how many digits, effectively
     reach = np.abs(train).max()
-    print(f"{name}: codes reach {reach:.0f} and tell {told:.0%} of the digits; {kinds:.1f} kinds of digits are drawn")
+    print(f"{name}: codes reach {reach:.0f} and tell {accuracy:.0%} of the digits; {kinds:.1f} kinds are drawn")
 _show.save(figure, options.output)

@@ -55,18 +55,18 @@ def rolls(x):
     return np.asarray(x)[:, :, ::-1].swapaxes(1, 2)
 
 
-figure, (seen, *drawn) = _show.panels("Melodies: a chord, and a voice above it", 3, 1, size=(6.6, 1.9))
-_show.mosaic(seen, rolls(test["x"][:6]), 6)
-seen.set(title=f"the data: {keys} keys, time from left to right")
+figure, (top, *drawn) = _show.panels("Melodies: a chord, and a voice above it", 3, 1, size=(6.6, 1.9))
+_show.mosaic(top, rolls(test["x"][:6]), 6)
+top.set(title=f"the data: {keys} keys, time from left to right")
 for (name, (program, settings)), ax in zip(programs.items(), drawn, strict=True):
     torch.manual_seed(0)
     vi = VariationalInference(program, batch_size=50, clip_norm=10, patience=None, **settings).fit(
         train, validation=valid
     )
-    found = vi.evaluate(test, num_samples=100)
+    evaluation = vi.evaluate(test, num_samples=100)
     per_step = len(test["x"]) / test["lengths"].sum()
-    by = "exact" if "exact" in found.rows else "iwae"
-    nats, error = (value * per_step for value in (found.rows[by].log_evidence, found.rows[by].se))
+    by = "exact" if "exact" in evaluation.rows else "iwae"
+    nats, error = (value * per_step for value in (evaluation.rows[by].log_evidence, evaluation.rows[by].se))
     x = vi.sample(len(lengths), lengths=lengths)
     x = np.stack(list(x.values()), 1) if isinstance(x, dict) else x  # the HMM has a site for each step
     _show.mosaic(ax, rolls(x), 6)

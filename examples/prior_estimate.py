@@ -27,8 +27,8 @@ for latent_dim in latents:
     vi = VariationalInference(truth, max_epochs=20, learning_rate=1e-2, validation_fraction=0).fit(x[:1400])
     test = x[1400:]
     exact = vi.evidence(test, estimator="exact").log_evidence
-    found = vi.evaluate(test, estimators=("iwae",), diagnostics=True, num_samples=100)
-    divergence.append(found.diagnostics.divergence)
+    evaluation = vi.evaluate(test, estimators=("iwae",), diagnostics=True, num_samples=100)
+    divergence.append(evaluation.diagnostics.divergence)
     for name, k in (("prior", draws[0]), ("prior", draws[1]), ("iwae", draws[0])):
         estimate = vi.evidence(test, estimator=name, num_samples=k)
         missing.setdefault((name, k), []).append((exact - estimate.log_evidence).mean().item())

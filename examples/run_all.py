@@ -28,8 +28,8 @@ def write_output(name: str, output: str) -> None:
     """Put what an example has printed under its picture in the gallery, in the place of what stood there."""
     text, picture = GALLERY.read_text(), rf"(!\[[^\]]*\]\(figures/{name}\.png\)\n)(?:\n```text\n.*?\n```\n)?"
     block = "\n```text\n" + output.strip("\n").rstrip() + "\n```\n"
-    text, found = re.subn(picture, lambda match: match.group(1) + block, text, count=1, flags=re.DOTALL)
-    if not found:
+    text, count = re.subn(picture, lambda match: match.group(1) + block, text, count=1, flags=re.DOTALL)
+    if not count:
         raise SystemExit(f"{GALLERY} has no picture figures/{name}.png: add the section of {name}.py")
     GALLERY.write_text(text)
 

@@ -23,12 +23,12 @@ trained = {
     "score function": ({"gradient": "score-function", "baseline": "none"}, ":", _show.INK),
 }
 figure, (left, right) = _show.panels("Gradients of one ELBO, all unbiased", 1, 2, size=(4.8, 3.7))
-for name, (how, line, colour) in trained.items():
+for name, (settings, style, colour) in trained.items():
     torch.manual_seed(0)
-    fit = VariationalInference(VAE(latent_dim=5), **how, num_particles=4, max_epochs=60, patience=None)
+    fit = VariationalInference(VAE(latent_dim=5), **settings, num_particles=4, max_epochs=60, patience=None)
     fit.prepare({"x": data.train["x"]}, {"x": data.valid["x"]})
     elbo = [epoch.elbo_valid for epoch in fit.epochs()]
-    right.plot(range(1, 61), elbo, line, color=colour, label=name)
+    right.plot(range(1, 61), elbo, style, color=colour, label=name)
     print(f"{name}: validation ELBO {elbo[9]:.2f} nats after 10 epochs, {elbo[-1]:.2f} after 60")
     if name == "reparameterised":
         vi = fit
@@ -40,9 +40,9 @@ styles = {
     "path derivative": ("reparameterised, the path alone", "-", _show.BLUE),
 }
 variances = gradient_variance(vi.program_, (torch.from_numpy(data.test["x"][:100]),))
-for name, (label, line, colour) in styles.items():
+for name, (label, style, colour) in styles.items():
     rows = [row for row in variances if row.estimator == name]
-    left.plot([r.num_particles for r in rows], [r.variance for r in rows], line, color=colour, label=label)
+    left.plot([r.num_particles for r in rows], [r.variance for r in rows], style, color=colour, label=label)
 left.set(title="variance, for 100 test digits and a VAE of 5 latents", xscale="log", yscale="log", ylim=(0.05, 5e7))
 left.set(xlabel="draws of z for a gradient", ylabel="sum over lambda (nats squared)", xticks=(1, 4, 16, 64))
 left.set_xticklabels((1, 4, 16, 64))
@@ -51,5 +51,5 @@ left.legend(frameon=False, loc="upper right")
 right.set(title="training with 4 draws", xlabel="epoch", ylabel="validation ELBO (nats a digit)")
 right.legend(frameon=False, loc="lower right")
 _show.save(figure, options.output)
-at = {row.estimator: row.variance for row in variances if row.num_particles == 4}
-print("variance with 4 draws: " + ", ".join(f"{label} {at[name]:.1f}" for name, (label, *_) in styles.items()))
+variance = {row.estimator: row.variance for row in variances if row.num_particles == 4}
+print("variance with 4 draws: " + ", ".join(f"{label} {variance[name]:.1f}" for name, (label, *_) in styles.items()))

@@ -1,35 +1,32 @@
-"""The arithmetic of the benchmarks, and that their page is what the files of numbers say. Nothing is measured."""
+"""The arithmetic of the benchmarks, and whether their page agrees with the files of numbers. Nothing is measured."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
+from tests.helpers.scripts import ROOT, import_scripts, unknown_imports
+
+FOLDER = ROOT / "benchmarks"
+SCRIPTS = sorted(FOLDER.rglob("*.py"))
 
 
-@pytest.fixture
-def module(monkeypatch):
-    """A function that imports a file of the benchmarks, which are no package."""
-    before = set(sys.modules)
-    for folder in (FOLDER, FOLDER / "contestants"):
-        monkeypatch.syspath_prepend(folder)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+@pytest.fixture(scope="module")
+def benchmarks():
+    """Return the scripts of the benchmarks as modules, by name."""
+    names = ("contestants/started", "contestants/protocol", "results", "turns", "works", "report", "bench")
+    modules = import_scripts(*(FOLDER / f"{name}.py" for name in names))
+    return SimpleNamespace(**{module.__name__: module for module in modules})
 
 
 def kept(name):
     return json.loads((FOLDER / name).read_text())
 
 
-def test_the_ratio_is_the_median_of_neighbours(module):
+def test_the_ratio_is_the_median_of_neighbours(benchmarks):
     # the machine is ten times slower in the last two turns; ratios of medians would be 2 / 10
-    row = module("results").row("work", "peer", [(1.0, 2.0), (2.0, 10.0), (10.0, 20.0), (30.0, 20.0), (1.0, 4.0)], 0.4)
+    row = benchmarks.results.row("work", "peer", [(1.0, 2.0), (2.0, 10.0), (10.0, 20.0), (30.0, 20.0), (1.0, 4.0)], 0.4)
     assert row == {
         "work": "work",
         "ours_seconds": 2.0,
@@ -41,8 +38,8 @@ def test_the_ratio_is_the_median_of_neighbours(module):
     }
 
 
-def test_rows_of_works_that_were_not_run_are_kept(module):
-    results = module("results")
+def test_rows_of_works_that_were_not_run_are_kept(benchmarks):
+    results = benchmarks.results
 
     def row(work, ratio):
         return {"work": work, "ratio": ratio}
@@ -51,20 +48,20 @@ def test_rows_of_works_that_were_not_run_are_kept(module):
     assert merged == [row("b", 3), row("a", 5)]
 
 
-def test_who_is_first_alternates(module):
+def test_who_is_first_alternates(benchmarks):
     taken = []
 
     def take(name, repetition):
         taken.append(name)
         return len(taken)
 
-    found = module("turns").interleaved([("ours", "a"), ("ours", "b")], take, 2)
+    turns = benchmarks.turns.interleaved([("ours", "a"), ("ours", "b")], take, 2)
     assert taken == ["ours", "a", "ours", "b", "a", "ours", "b", "ours"]
-    assert found == {("ours", "a"): [(1, 2), (6, 5)], ("ours", "b"): [(3, 4), (8, 7)]}
+    assert turns == {("ours", "a"): [(1, 2), (6, 5)], ("ours", "b"): [(3, 4), (8, 7)]}
 
 
-def test_batches_are_shuffled_epochs_and_the_same_for_the_same_seed(module):
-    order = module("protocol").order
+def test_batches_are_shuffled_epochs_and_the_same_for_the_same_seed(benchmarks):
+    order = benchmarks.protocol.order
     rows = order(3, num_data=10, batch_size=4, steps=5)
     assert rows.shape == (5, 4)
     for epoch in (rows[:2], rows[2:4]):
@@ -85,11 +82,10 @@ def test_results_have_their_keys_and_ratios_like_their_medians():
         assert 1 / 3 < row["ratio"] / (row["ours_seconds"] / row["peer_seconds"]) < 3
 
 
-def test_every_row_is_of_a_known_comparison_with_its_bound(module):
-    works = module("works")
-    known = {
-        (work.name(each), each.peer.name): each.at_most for work in works.WORKS.values() for each in work.comparisons
-    }
+def test_every_row_is_of_a_known_comparison_with_its_bound(benchmarks):
+    works = benchmarks.works
+    pairs = [(work, comparison) for work in works.WORKS.values() for comparison in work.comparisons]
+    known = {(work.name(comparison), comparison.peer.name): comparison.at_most for work, comparison in pairs}
     known[works.FIT, works.FIT_PEER] = works.FIT_AT_MOST
     for row in kept("results.json"):
         assert row.get("at_most") == known[row["work"], row["peer"]]
@@ -99,10 +95,19 @@ def test_every_row_is_of_a_known_comparison_with_its_bound(module):
     ("seconds", "text"),
     [(0.00164, "1.64 ms"), (0.9994, "999 ms"), (0.9996, "1 s"), (95.26, "95.3 s"), (1234.5, "1234 s")],
 )
-def test_durations_have_three_digits(module, seconds, text):
-    assert module("report").duration(seconds) == text
+def test_durations_have_three_digits(benchmarks, seconds, text):
+    assert benchmarks.report.duration(seconds) == text
 
 
-def test_the_page_is_what_the_report_makes_of_the_numbers(module):
-    page = module("report").page(kept("results.json"), kept("measurements.json"))
+def test_the_page_is_what_the_report_makes_of_the_numbers(benchmarks):
+    page = benchmarks.report.page(kept("results.json"), kept("measurements.json"))
     assert page == (FOLDER / "RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_what_a_script_imports_from_the_package_exists(path):
+    assert unknown_imports(path.read_text()) == []
+
+
+def test_what_the_probe_of_the_machine_imports_exists(benchmarks):
+    assert unknown_imports(benchmarks.bench.PROBE) == []

@@ -1,30 +1,28 @@
-"""The page of published figures beside ours is what the file of numbers says."""
+"""The page that compares our results with published ones contains what the file of numbers contains."""
 
 from __future__ import annotations
 
-import importlib
 import json
-from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from ppl_vae.cli.fit import parse
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def quality(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module("quality")
+from tests.helpers.scripts import ROOT, import_scripts
 
 
-def test_the_page_is_what_the_numbers_say(quality) -> None:
+@pytest.fixture(scope="module")
+def quality() -> ModuleType:
+    (module,) = import_scripts(ROOT / "benchmarks" / "quality.py")
+    return module
+
+
+def test_the_page_contains_the_numbers(quality: ModuleType) -> None:
     numbers = json.loads((ROOT / "benchmarks" / "quality.json").read_text())
     assert quality.page(numbers) == (ROOT / "docs" / "quality.md").read_text()
     assert list(numbers) == list(quality.WORKS)
 
 
-def test_the_commands_are_commands(quality) -> None:
+def test_the_command_line_accepts_the_commands(quality: ModuleType) -> None:
     for name in quality.WORKS:
         assert parse(quality.command(name)[1:]).settings["max_epochs"] > 1

@@ -75,12 +75,12 @@ def captured(
 ) -> Callable[[Tensor], Tensor]:
     """A step as a CUDA graph, after some steps on a stream beside, as PyTorch's notes on CUDA say."""
     static, plain = example.clone(), ascending(loss, adam)
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
+    side_stream = torch.cuda.Stream()
+    side_stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side_stream):
         for _ in range(3):
             plain(static)
-    torch.cuda.current_stream().wait_stream(beside)
+    torch.cuda.current_stream().wait_stream(side_stream)
     graph = torch.cuda.CUDAGraph()
     adam.zero_grad()
     with torch.cuda.graph(graph):

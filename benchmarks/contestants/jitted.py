@@ -59,7 +59,7 @@ def steps(work: Work, encoder: Any, decoder: Any, x: Array) -> Turn:
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(state: Any, x: Array, rows: Array) -> tuple[Any, Array]:
-        return jax.lax.scan(lambda state, each: svi.update(state, x[each]), state, rows)
+        return jax.lax.scan(lambda state, batch: svi.update(state, x[batch]), state, rows)
 
     def turn(seed: int, steps: int) -> tuple[float, float]:
         nonlocal state
@@ -85,12 +85,12 @@ def evidence(work: Work, encoder: Any, decoder: Any, x: Array) -> Turn:
             log_joint = dist.Bernoulli(logits=mlp(decoder, z)).to_event(1).log_prob(x)
             return log_joint + 0.5 * (noise**2 - z**2).sum(-1) + jnp.log(scale).sum(-1)
 
-        found = jax.lax.map(log_weights, jax.random.split(key, num_samples // at_once))
-        return (jax.nn.logsumexp(found, (0, 1)) - math.log(num_samples)).mean()
+        weights = jax.lax.map(log_weights, jax.random.split(key, num_samples // at_once))
+        return (jax.nn.logsumexp(weights, (0, 1)) - math.log(num_samples)).mean()
 
     run = partial(estimate, (encoder, decoder), x)
-    few, sizes = max(100, work.num_samples // 20), draws_at_once(work)
-    best = fastest(lambda at_once: float(run(jax.random.PRNGKey(0), few, at_once)), sizes)
+    trial, sizes = max(100, work.num_samples // 20), draws_at_once(work)
+    best = fastest(lambda at_once: float(run(jax.random.PRNGKey(0), trial, at_once)), sizes)
 
     def turn(seed: int, steps: int) -> tuple[float, float]:
         start = time.perf_counter()

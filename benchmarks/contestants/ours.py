@@ -42,10 +42,10 @@ def steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
 
     def run(batches: Iterator[Tensor]) -> list[Tensor]:
         with program.scope(training=True):
-            done = amortized_steps(
+            training_steps = amortized_steps(
                 program, ((x,) for x in batches), adam, num_particles=work.num_particles, compiler=compiler
             )
-            losses = [step.elbo for step in done]
+            losses = [step.elbo for step in training_steps]
         check(compiler)
         return losses
 

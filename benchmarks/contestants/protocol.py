@@ -48,8 +48,8 @@ class Work:
 
     @classmethod
     def read(cls, text: str) -> Work:
-        given = json.loads(text)
-        return cls(**given | {"hidden": tuple(given.get("hidden", (400,)))})
+        fields = json.loads(text)
+        return cls(**fields | {"hidden": tuple(fields.get("hidden", (400,)))})
 
     def load(self) -> np.ndarray:
         """The data that it is about, float32."""
@@ -88,8 +88,8 @@ def _linear(rng: np.random.Generator, n_in: int, n_out: int) -> Layer:
 
 def order(seed: int, num_data: int, batch_size: int, steps: int) -> np.ndarray:
     """Rows of the data in each of some whole batches, ``(steps, batch_size)``: epoch after epoch, shuffled."""
-    rng, each = np.random.default_rng(seed), num_data // batch_size
-    epochs = [rng.permutation(num_data)[: each * batch_size] for _ in range(-(-steps // each))]
+    rng, per_epoch = np.random.default_rng(seed), num_data // batch_size
+    epochs = [rng.permutation(num_data)[: per_epoch * batch_size] for _ in range(-(-steps // per_epoch))]
     return np.concatenate(epochs).reshape(-1, batch_size)[:steps]
 
 

@@ -34,8 +34,8 @@ def training(work: Work, x: np.ndarray, run: Callable[[Iterator[Tensor]], Sequen
 
     def batches(seed: int, steps: int) -> Iterator[Tensor]:
         rows = torch.from_numpy(order(seed, len(data), work.batch_size, steps)).to(work.device)
-        for each in rows:
-            yield data.index_select(0, each)
+        for batch in rows:
+            yield data.index_select(0, batch)
 
     def turn(seed: int, steps: int) -> tuple[float, float]:
         start = clock(work.device)
@@ -84,7 +84,7 @@ def mean_elbo(decoder: nn.Module, x: Tensor, lam: Tensor, num_samples: int = 10)
     noise = torch.randn(num_samples, *loc.shape, generator=torch.Generator().manual_seed(0)).to(loc)
     z = loc + log_scale.exp() * noise
     log_prior_ratio = 0.5 * (noise.square() - z.square()).sum(-1) + log_scale.sum(-1)
-    total = sum(float((log_likelihood(decoder(each), x)).mean()) for each in z)
+    total = sum(float((log_likelihood(decoder(draw), x)).mean()) for draw in z)
     return total / num_samples + float(log_prior_ratio.mean())
 
 
