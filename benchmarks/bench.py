@@ -1,8 +1,8 @@
-"""Measure this project beside its peers; write ``results.json``, ``measurements.json``, ``RESULTS.md`` and a chart.
+"""Compare ppl_vae with its peers; write ``results.json``, ``measurements.json``, ``RESULTS.md`` and a chart.
 
     python benchmarks/bench.py [--works step,iwae] [--repetitions 9] [--data-root MNIST_FOLDER] [--quick] [--report]
 
-README.md says how the sides are made comparable; works.py has what is compared.
+README.md explains how the contestants are made comparable; works.py lists the comparisons.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from works import PARTS, WORKS, Work
 FOLDER = Path(__file__).parent
 NUM_DATA, DATA_DIM = 50_000, 784
 WARM_UP = (1, 2)
-"""Seeds of the turns before those that count; the second tells whether contestants agree."""
+"""Seeds of the turns before those that count; the second one shows whether the contestants agree."""
 PROBE = """
 import ppl_vae.cli.process, torch, json
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -46,38 +46,40 @@ print(json.dumps({name: version(name) for name in sys.argv[1:]}))
 
 
 class Run(NamedTuple):
-    """What a part of the benchmark needs."""
+    """The settings of a run of the benchmark."""
 
     peers: Path
     folder: Path
-    """For what is not kept."""
+    """A temporary folder."""
     machine: dict[str, Any]
     repetitions: int | None
     quick: bool
 
     @property
     def data(self) -> str:
+        """The file of the data."""
         return str(self.folder / "data.npy")
 
     def num_repetitions(self, default: int) -> int:
-        """Repetitions."""
+        """Return the number of repetitions."""
         return 2 if self.quick else self.repetitions or default
 
     def num_steps(self, default: int) -> int:
+        """Return the number of steps per turn."""
         return -(-default // 10) if self.quick else default
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--works", help=f"some of {','.join(PARTS)} (default: all that this machine can run)")
+    parser.add_argument("--repetitions", type=int, help="number of repetitions (default: a number for each task)")
+    parser.add_argument("--data-root", help="folder with MNIST in torchvision's layout (default: use simulated bits)")
+    parser.add_argument("--quick", action="store_true", help="make a short trial in build/benchmarks")
+    parser.add_argument("--report", action="store_true", help="measure nothing; only write RESULTS.md and the chart")
     parser.add_argument(
-        "--works", help=f"some of {','.join(PARTS)}; by default all that this machine has the means for"
+        "--peers", type=Path, default=FOLDER.parent / ".venv-peers/bin/python", help="Python of the peers' environment"
     )
-    parser.add_argument("--repetitions", type=int, help="of each comparison, in place of each work's own number")
-    parser.add_argument("--data-root", help="folder with MNIST in torchvision's layout; bits of its size without it")
-    parser.add_argument("--quick", action="store_true", help="a trial of little meaning, kept in build/benchmarks")
-    parser.add_argument("--report", action="store_true", help="write RESULTS.md and the chart anew, measure nothing")
-    parser.add_argument("--peers", type=Path, default=FOLDER.parent / ".venv-peers/bin/python", help="their Python")
-    parser.add_argument("--output", type=Path, help="folder of the results; by default this one")
+    parser.add_argument("--output", type=Path, help="folder of the results (default: the folder of this script)")
     options = parser.parse_args()
     output = options.output or (FOLDER.parent / "build/benchmarks" if options.quick else FOLDER)
     output.mkdir(parents=True, exist_ok=True)
@@ -87,8 +89,9 @@ def main() -> None:
 
 
 def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output: Path) -> None:
+    """Measure the chosen parts and write the files of numbers."""
     if not options.peers.exists():
-        parser.error(f"there is no {options.peers}: make bench makes the peers' environment")
+        parser.error(f"{options.peers} does not exist: run make bench, which makes the environment of the peers")
     machine = describe(options.peers)
     machine["data"] = "MNIST's training images" if options.data_root else "bits of MNIST's size"
     able = [part for part in PARTS if machine["gpu"] or part not in WORKS or not WORKS[part].needs_gpu]
@@ -112,7 +115,7 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
 
 
 def images(data_root: str | None) -> np.ndarray:
-    """MNIST's training images from a folder; or bits of its size that a VAE can learn something of."""
+    """Return the training images of MNIST from a folder, or simulated bits of the same size with latent structure."""
     if data_root:
         from ppl_vae.data import load_dataset
 
@@ -124,7 +127,7 @@ def images(data_root: str | None) -> np.ndarray:
 
 
 def describe(peers: Path) -> dict[str, Any]:
-    """The machine and what is installed."""
+    """Return a description of the machine and the installed packages."""
 
     def ask(python: str, *arguments: str) -> dict[str, Any]:
         return json.loads(subprocess.run([python, "-c", *arguments], check=True, capture_output=True, text=True).stdout)
@@ -141,6 +144,7 @@ def describe(peers: Path) -> dict[str, Any]:
 
 
 def processor() -> str:
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -152,7 +156,7 @@ Measured = tuple[list[results.Row], dict[str, Any]]
 
 
 def compare(run: Run, work: Work) -> Measured:
-    """The comparisons of a work, and of every contestant its seconds, its value and its peak memory."""
+    """Measure the comparisons of a task, and the seconds, the value and the peak memory of every contestant."""
     settings = {**work.settings, "data": run.data}
     if settings["kind"] != "step":
         settings["weights"] = trained(run)
@@ -193,7 +197,7 @@ def compare(run: Run, work: Work) -> Measured:
 
 
 def trained(run: Run) -> str:
-    """Parameters after some steps, for works that have none."""
+    """Train for some steps and return the file of the parameters, for tasks that do not train."""
     path = run.folder / "weights.npz"
     if not path.exists():
         trainer = Contestant("training", "hand.py", {"fused": True, "save": str(path)})
@@ -203,7 +207,7 @@ def trained(run: Run) -> str:
 
 
 def fit(run: Run) -> Measured:
-    """Whole processes of the default fit."""
+    """Measure whole processes of the default fit."""
     epochs = {}
 
     def take(name: str, repetition: int) -> float:
@@ -227,7 +231,7 @@ def fit(run: Run) -> Measured:
 
 
 def cold(run: Run) -> Measured:
-    """Import and first step of processes that are alone."""
+    """Measure the import and the first step of processes that run alone."""
     settings = {**WORKS["step"].settings, "kind": "step", "data": run.data}
     rows = []
 
@@ -255,7 +259,7 @@ def cold(run: Run) -> Measured:
 
 
 def growth(run: Run) -> Measured:
-    """Seconds of a training step over what makes it larger."""
+    """Measure the seconds of a training step as its size grows."""
     rows: list[dict[str, Any]] = []
     repetitions, measured = run.num_repetitions(works.GROWTH_REPETITIONS), {}
     for axis, points in works.GROWTH.items():
@@ -263,7 +267,7 @@ def growth(run: Run) -> Measured:
             steps = run.num_steps(default)
             key = json.dumps({**WORKS["step"].settings, **DEFAULTS, **changed}, sort_keys=True)
             if key not in measured:
-                measured[key] = seconds_a_step(run, changed, steps, repetitions)
+                measured[key] = seconds_per_step(run, changed, steps, repetitions)
             rows.append({"axis": axis, "at": value, "seconds": measured[key]})
     return [], {"repetitions": repetitions, "rows": rows}
 
@@ -271,7 +275,8 @@ def growth(run: Run) -> Measured:
 DEFAULTS = {"batch_size": 128, "hidden": (400,), "num_particles": 1}
 
 
-def seconds_a_step(run: Run, changed: Mapping[str, Any], steps: int, repetitions: int) -> dict[str, float]:
+def seconds_per_step(run: Run, changed: Mapping[str, Any], steps: int, repetitions: int) -> dict[str, float]:
+    """Measure the median seconds of a training step, by contestant."""
     settings = {**WORKS["step"].settings, **changed, "kind": "step", "data": run.data}
     seconds: dict[str, list[float]] = {contestant.name: [] for contestant in works.GROWING}
     with running(works.GROWING, settings, run.peers) as workers:

@@ -1,11 +1,11 @@
-"""The variance of the estimators of the ELBO's gradient in lambda, of a ``vae`` of the digits.
+"""Measure the variance of the estimators of the gradient of the ELBO in lambda, for a ``vae`` of the digits.
 
-All estimators are of the same program, the same lambda and the same draws. Prints a Markdown table with lambda at the
-encoder's output, and one with lambda at the prior, where per-sample inference starts; draws the first.
+All estimators use the same program, the same lambda and the same draws. The script prints a Markdown table with lambda
+at the output of the encoder and one with lambda at the prior, where per-sample inference starts. It plots the first.
 
     python benchmarks/gradient_variance.py [--run RUN_FOLDER] [--num-data 100] [--num-draws 8192]
 
-RUN_FOLDER is that of a fit with a guide; without one, the ``vae`` is trained for 30 epochs first.
+RUN_FOLDER must be the run of a fit with a guide. Without it, the ``vae`` is first trained for 30 epochs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ppl_vae.program import LatentSpace
 
 
 def fitted(run: str | None, seed: int) -> tuple[VariationalInference, dict]:
-    """A fitted object, and test data."""
+    """Return a fitted object and its test data."""
     if run is not None:
         return load(run), load_data(run).test
     data = load_dataset("digits")
@@ -40,13 +40,13 @@ def fitted(run: str | None, seed: int) -> tuple[VariationalInference, dict]:
 
 
 def cell(row: GradientVariance) -> str:
-    """The variance with its standard error, to the same decimals."""
+    """Return the variance and its standard error with the same number of decimals."""
     decimals = max(0, -math.floor(math.log10(row.standard_error)))
     return f"{row.variance:,.{decimals}f} ± {row.standard_error:,.{decimals}f}"
 
 
 def table(rows: list[GradientVariance], names: list[str]) -> str:
-    """Markdown: a line for every number of particles, a column for every estimator."""
+    """Return a Markdown table, with a line per number of particles and a column per estimator."""
     lines = ["| particles | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
     for k in dict.fromkeys(row.num_particles for row in rows):
         cells = {row.estimator: cell(row) for row in rows if row.num_particles == k}
@@ -56,16 +56,16 @@ def table(rows: list[GradientVariance], names: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", help="folder of a fit; without it, a vae of the digits is trained")
-    parser.add_argument("--num-data", type=int, default=100)
-    parser.add_argument("--num-draws", type=int, default=8192, help="of each datum")
+    parser.add_argument("--run", help="run folder of a fit with a guide (default: train a vae of the digits)")
+    parser.add_argument("--num-data", type=int, default=100, help="number of test data (default: 100)")
+    parser.add_argument("--num-draws", type=int, default=8192, help="number of draws per datum (default: 8192)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "docs" / "gradient_variance.png")
     options = parser.parse_args()
-    torch.set_float32_matmul_precision("medium")  # as the commands do
+    torch.set_float32_matmul_precision("medium")  # the setting of the commands
     vi, data = fitted(options.run, options.seed)
     if vi.program_.guide is None:
-        parser.error(f"{options.run} has no encoder: it is the run of a fit with --guide per-sample")
+        parser.error(f"{options.run} has no encoder, because it was fitted with --guide per-sample: choose another run")
     batch = tuple(torch.as_tensor(data[name][: options.num_data]).to(vi.device_, vi.dtype_) for name in vi.arguments_)
     torch.manual_seed(options.seed)
     space = LatentSpace(vi.program_, batch)

@@ -1,11 +1,11 @@
-"""How good the gallery's models are beside what was published, on the data that the papers used.
+"""Comparison of the models with published results, on the data that the papers used.
 
-    python benchmarks/quality.py --data-root FOLDER --fit vae        # an hour or so: runs/quality/vae
-    python benchmarks/quality.py --data-root FOLDER --measure vae    # the evidence of the test data: quality.json
-    python benchmarks/quality.py --report                            # docs/quality.md, from quality.json
+    python benchmarks/quality.py --data-root FOLDER --fit vae        # about an hour; writes runs/quality/vae
+    python benchmarks/quality.py --data-root FOLDER --measure vae    # the evidence of the test data, to quality.json
+    python benchmarks/quality.py --report                            # docs/quality.md from quality.json
 
-The folder has ``static_binarized_mnist.npz`` (x_train, x_valid, x_test) and ``jsb_chorales.npz`` (likewise, and
-lengths_train, ...).
+FOLDER must contain ``static_binarized_mnist.npz`` (x_train, x_valid, x_test) and ``jsb_chorales.npz`` (the same
+arrays, and lengths_train, lengths_valid, lengths_test).
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ IWAE = "--bound iwae --num-particles 50 --batch-size 50 --learning-rate 1e-3"
 
 
 class Work(NamedTuple):
-    """A model, how it is trained, and what was published of it."""
+    """A model, the options that train it, and the published result."""
 
     model: str
     options: str
     published: float
     source: str
     budget: str
-    """Of the published run."""
+    """The training budget of the published run."""
     per_step: bool = False
-    """Nats per time step of a sequence, and not per datum."""
+    """If true, results are nats per time step of a sequence, not per datum."""
 
 
 WORKS = {
     "vae": Work(
-        "two tanh layers of 200, 50 latents",
+        "two tanh layers of 200 units, 50 latents",
         f"{LAYERS} {MNIST} --batch-size 250 --learning-rate 1e-3 --max-epochs 800",
         -88.71,
         BURDA,
         "3280 epochs",
     ),
     "vae, iwae": Work(
-        "the same, the importance-weighted bound of 50 particles",
+        "the same, trained with the importance-weighted bound of 50 particles",
         f"{LAYERS} {MNIST} {IWAE} --max-epochs 60",
         -87.10,
         BURDA,
         "3280 epochs",
     ),
     "vamp_vae": Work(
-        "two gated layers of 300, 40 latents, 500 pseudo-inputs",
+        "two gated layers of 300 units, 40 latents, 500 pseudo-inputs",
         "--model vamp_vae --model.hidden [300,300] --model.activation gated --model.latent-dim 40 "
         f"--model.num-pseudo 500 {MNIST} --batch-size 100 --learning-rate 1e-3 --kl-warmup-epochs 20 --max-epochs 150",
         -85.57,
@@ -64,7 +64,7 @@ WORKS = {
         "up to 2000 epochs",
     ),
     "hierarchical_vae, iwae": Work(
-        "100 and 50 latents under two tanh layers of 200 and of 100, bottom-up, 50 particles",
+        "100 and 50 latents under two tanh layers of 200 and of 100 units, bottom-up, 50 particles",
         "--model hierarchical_vae --model.latent-dims [100,50] --model.hidden [[200,200],[100,100]] "
         f"--model.activation tanh {MNIST} {IWAE} --max-epochs 34",
         -85.32,
@@ -72,11 +72,11 @@ WORKS = {
         "3280 epochs",
     ),
     "deep_markov_model": Work(
-        "64 latents, a GRU of 200",
+        "64 latents, a GRU of 200 units",
         "--model deep_markov_model --data jsb_chorales.npz --batch-size 20 --learning-rate 1e-2 --kl-warmup-epochs 60 "
         "--clip-norm 10 --max-epochs 150 --patience null --compile off --num-samples 100",
         -6.87,
-        "Pyro's tutorial of the deep Markov model, -6.87; Krishnan, Shalit and Sontag (2017) have -6.93",
+        "Pyro's tutorial on the deep Markov model reports -6.87; Krishnan, Shalit and Sontag (2017) report -6.93",
         "",
         per_step=True,
     ),
@@ -84,17 +84,17 @@ WORKS = {
 
 
 def command(name: str) -> list[str]:
-    """What trains a work, after ``python -m``."""
+    """Return the arguments after ``python -m`` that train a model."""
     return ["ppl_vae.fit", *WORKS[name].options.split(), "--output", f"runs/quality/{folder(name)}"]
 
 
 def folder(name: str) -> str:
-    """The run's."""
+    """Return the name of the run folder."""
     return name.replace(", ", "-").replace(" ", "-")
 
 
 def fit(name: str, data_root: Path) -> int:
-    """Train a work, or go on with its training."""
+    """Train a model, or resume its training; return the exit status."""
     from ppl_vae import fit
 
     args = [str(data_root / arg) if arg.endswith(".npz") else arg for arg in command(name)[1:]]
@@ -103,7 +103,7 @@ def fit(name: str, data_root: Path) -> int:
 
 
 def measure(name: str, data_root: Path, run: Path, num_samples: int | None = None) -> dict[str, Any]:
-    """The evidence of the test data."""
+    """Return the evidence of the test data and the cost of the run."""
     from ppl_vae import load
     from ppl_vae.data import load_dataset
 
@@ -132,12 +132,12 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
 
 
 def page(numbers: dict[str, dict[str, Any]]) -> str:
-    """The Markdown, a function of ``quality.json`` alone."""
+    """Return the page in Markdown; it depends only on ``quality.json``."""
     lines = [
         "# Quality",
         "",
-        "What the gallery's models reach beside what was published of them, on the same data. `benchmarks/quality.py`",
-        "trains, measures and writes this page. Minutes are by the clock, of a thread that shared its core.",
+        "This page compares the models with published results on the same data. `benchmarks/quality.py` trains the",
+        "models, measures them and writes this page. Minutes are wall-clock time of one thread, which shared its core.",
         "",
     ]
     images = {name: row for name, row in numbers.items() if not WORKS[name].per_step}
@@ -145,10 +145,10 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
         lines += [
             "## Static binarised MNIST",
             "",
-            f"Nats per datum, importance sampling with draws of the encoder ({NUM_SAMPLES} in the papers), 10,000 test",
-            "data, in the binarisation of Larochelle. The training budgets differ by far.",
+            f"Nats per datum, by importance sampling with draws from the encoder ({NUM_SAMPLES} in the papers), for",
+            "the 10,000 test data in the binarisation of Larochelle. The training budgets differ widely.",
             "",
-            "| | published | here | draws | Monte Carlo error | error over data | its epochs | epochs | minutes |",
+            "| | published | here | draws | Monte Carlo error | error over data | their budget | epochs | minutes |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         lines += [
@@ -158,8 +158,8 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
         ]
         lines += [
             "",
-            "An estimate by the encoder's draws is a lower bound on average, and no tight one where its weights are",
-            "doubtful (Pareto k above 0.7), as they are of most of these data.",
+            "On average, an estimate from draws of the encoder is a lower bound. It is not tight if the importance",
+            "weights are unreliable (Pareto k above 0.7), as they are for most of these data.",
         ]
         lines.append("")
     steps = {name: row for name, row in numbers.items() if WORKS[name].per_step}
@@ -167,7 +167,7 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
         lines += [
             "## Polyphonic music: JSB chorales",
             "",
-            f"Nats per time step of the test part, 77 chorales; higher is better. Importance sampling has "
+            f"Nats per time step of the test part, 77 chorales; higher is better. Importance sampling uses "
             f"{NUM_SAMPLES_OF_SEQUENCES} draws.",
             "",
             "| | published ELBO | ELBO here | importance sampling here | Monte Carlo error | epochs | minutes |",
@@ -182,8 +182,8 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
     lines += [
         "## Commands",
         "",
-        "All but the first were begun with more epochs in view, and resumed with these (`--resume --max-epochs`): the",
-        "learning rate fell faster at the end than these commands let it.",
+        "All runs except the first were started with a larger number of epochs, and then resumed with the number below",
+        "(`--resume --max-epochs`). Their learning rate therefore fell faster at the end than with these commands.",
         "",
         "```",
     ]
@@ -195,16 +195,14 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
 
 
 def main(args: list[str]) -> int:
-    """Train, measure or write the page."""
+    """Train a model, measure it or write the page; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, default=Path())
-    parser.add_argument("--fit", choices=WORKS)
-    parser.add_argument("--measure", choices=WORKS)
-    parser.add_argument(
-        "--run", type=Path, help="the folder of the run that is measured; by default where --fit puts it"
-    )
-    parser.add_argument("--num-samples", type=int, help="draws; fewer than the papers' where there is no time for more")
-    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--data-root", type=Path, default=Path(), help="folder of the data files (default: .)")
+    parser.add_argument("--fit", choices=WORKS, help="the model to train")
+    parser.add_argument("--measure", choices=WORKS, help="the model to measure")
+    parser.add_argument("--run", type=Path, help="run folder to measure (default: the one that --fit writes)")
+    parser.add_argument("--num-samples", type=int, help="number of draws per datum (default: that of the papers)")
+    parser.add_argument("--report", action="store_true", help="only write docs/quality.md")
     options = parser.parse_args(args)
     if options.fit:
         return fit(options.fit, options.data_root)

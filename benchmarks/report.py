@@ -1,4 +1,4 @@
-"""What was measured as a page and a chart: a function of ``results.json`` and ``measurements.json`` alone."""
+"""The page and the chart of the results; both depend only on ``results.json`` and ``measurements.json``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import works
 from matplotlib.figure import Figure
 
 INK, GREY, PALE = "#222222", "#777777", "#d5d5d5"
-UNMEASURED = "A GPU is unmeasured: the machine of these measurements has none."
+UNMEASURED = "Nothing was measured on a GPU: the machine used here has none."
 
 
 def publish(folder: Path) -> None:
-    """Write the page and the chart of the files in a folder."""
+    """Write the page and the chart from the files in a folder."""
     rows, measured = results.read(folder / "results.json", []), results.read(folder / "measurements.json", {})
     results.write(folder / "RESULTS.md", page(rows, measured))
     if rows:
@@ -24,12 +24,12 @@ def publish(folder: Path) -> None:
 
 
 def page(rows: Sequence[results.Row], measured: Mapping[str, Any]) -> str:
-    """The Markdown."""
+    """Return the page in Markdown."""
     sections = [
         [
             "# Results",
             "",
-            "`make bench` writes this page. [README.md](README.md) says how the sides are made comparable.",
+            "`make bench` writes this page. [README.md](README.md) explains how the contestants are made comparable.",
         ],
         machines(measured),
         ratios(rows),
@@ -43,25 +43,26 @@ def page(rows: Sequence[results.Row], measured: Mapping[str, Any]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown; numbers, all columns but the first, to the right."""
+    """Return a Markdown table; all columns except the first are aligned to the right."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def duration(seconds: float) -> str:
-    """To three digits."""
+    """Return a duration with three significant digits."""
     if seconds < 0.9995:
         return f"{1e3 * seconds:.3g} ms"
     return f"{seconds:.3g} s" if seconds < 999.5 else f"{seconds:.0f} s"
 
 
 def capital(text: str) -> str:
+    """Return a text with a capital first letter."""
     return text[0].upper() + text[1:]
 
 
 def machines(measured: Mapping[str, Any]) -> list[str]:
-    """Which parts were measured on what, and how often."""
-    lines = ["## What was measured on what", ""]
+    """Return the section on the machines, the number of repetitions and the dates."""
+    lines = ["## Machines", ""]
     described: dict[str, list[str]] = {}
     for part in works.PARTS:
         if part in measured:
@@ -73,28 +74,29 @@ def machines(measured: Mapping[str, Any]) -> list[str]:
         kind = "a trial" if entry["is_trial"] else ""
         rows.append([part, f"{entry['repetitions']}", steps, entry["date"], f"{entry['took_seconds']} s", kind])
     total = sum(entry["took_seconds"] for entry in measured.values())
-    lines += ["", *table(["part", "repetitions", "steps in each", "date", "took", ""], rows)]
-    return [*lines, "", f"{total / 60:.0f} minutes in all."]
+    lines += ["", *table(["part", "repetitions", "steps per turn", "date", "duration", ""], rows)]
+    return [*lines, "", f"{total / 60:.0f} minutes in total."]
 
 
 def machine(facts: Mapping[str, Any]) -> str:
+    """Return the description of a machine and its packages in one line."""
     ours = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     peers = ", ".join(f"{name} {version}" for name, version in facts["peers"].items())
     gpu = f"; GPU {facts['gpu']}" if facts["gpu"] else ""
     return (
         f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, {facts['threads']} threads{gpu}. "
-        f"Python {facts['python']}, {ours}; of the peers {peers}. Data: {facts['data']}."
+        f"Python {facts['python']}, {ours}; the peers use {peers}. Data: {facts['data']}."
     )
 
 
 def ratios(rows: Sequence[results.Row]) -> list[str]:
-    """The judged table, and what else is compared."""
+    """Return the tables of ratios, one per task."""
     lines = [
         "## Ratios",
         "",
-        "Seconds of ours over seconds of the peer: below 1, ours is faster. The ratio is the median over neighbouring",
-        "turns, and beside it the range of all turns; the seconds are medians of their own. A step's seconds include",
-        "the look-up of its batch.",
+        "Our seconds divided by the seconds of the peer; below 1, ppl_vae is faster. The ratio is the median over",
+        "pairs of neighbouring turns, and the range covers all pairs. Each column of seconds has its own median. The",
+        "time of a step includes the selection of the rows of its batch.",
         "",
         "![The ratios and their ranges](results.png)",
     ]
@@ -103,7 +105,7 @@ def ratios(rows: Sequence[results.Row]) -> list[str]:
         for row in (row for row in rows if row["work"] == work):
             low, high = row["ratio_range"]
             bound = row.get("at_most")
-            holds = "" if bound is None else "yes" if row["ratio"] <= bound else "no"
+            is_met = "" if bound is None else "yes" if row["ratio"] <= bound else "no"
             cells.append(
                 [
                     row["peer"],
@@ -112,30 +114,31 @@ def ratios(rows: Sequence[results.Row]) -> list[str]:
                     f"{row['ratio']:.2f}",
                     f"{low:.2f} to {high:.2f}",
                     "" if bound is None else f"{bound:.2f}",
-                    holds,
+                    is_met,
                 ]
             )
         lines += ["", f"### {capital(work)}", ""]
-        lines += table(["peer", "ours", "peer's", "ratio", "range", "at most", "holds"], cells)
+        lines += table(["compared with", "ppl_vae", "peer", "ratio", "range", "required at most", "met"], cells)
     return lines
 
 
 def compared(measured: Mapping[str, Any]) -> Iterator[tuple[works.Work, Mapping[str, Any]]]:
-    """Works that were measured, and what was."""
+    """Yield every measured task with its measurements."""
     for part, work in works.WORKS.items():
         if part in measured:
             yield work, measured[part]
 
 
 def contestants(measured: Mapping[str, Any]) -> list[str]:
-    """Each one's time and memory, and whether all do the same."""
+    """Return the section with the time, the memory and the value of every contestant."""
     lines = [
         "## Contestants",
         "",
-        "All start from the same parameters, and see the same batches in the same order; their noise is their own, and",
-        "so the last column should be the same but for some tenths of a nat. Per-sample steps are the exception: here",
-        "the learning rate falls with a cosine, and Adam has other moments than SVI's. A loss is minus the ELBO, the",
-        "mean over the steps of the second turn. Peak memory is that of a whole process, with its libraries and data.",
+        "All contestants start from the same parameters and use the same batches in the same order. Each draws its own",
+        "noise, so the values in the last column should agree up to some tenths of a nat. Steps in lambda are an",
+        "exception: the learning rate of ppl_vae falls with a cosine, and its Adam has other betas than the one of SVI.",
+        "A loss is minus the ELBO, averaged over the steps of the second turn. Peak memory covers the whole process,",
+        "including its libraries and data.",
     ]
     for work, entry in compared(measured):
         rows = [
@@ -143,16 +146,16 @@ def contestants(measured: Mapping[str, Any]) -> list[str]:
             for name, answer in entry["contestants"].items()
             if name != works.PRODUCTS.name
         ]
-        unit = "a step" if work.each_step else "a turn"
-        lines += ["", f"### {capital(work.title)}: each", "", *table(["", unit, "peak, MiB", work.value], rows)]
+        unit = "per step" if work.each_step else "per turn"
+        lines += ["", f"### {capital(work.title)}: contestants", "", *table(["", unit, "peak, MiB", work.value], rows)]
     if "fit" in measured:
         epochs = ", ".join(f"{number} ({name})" for name, number in measured["fit"]["epochs"].items())
-        lines += ["", f"Epochs until the default fit stops by itself: {epochs}."]
+        lines += ["", f"Number of epochs after which the default fit stops: {epochs}."]
     return lines
 
 
 def throughput(measured: Mapping[str, Any]) -> list[str]:
-    """Decoded samples a second, beside the matrix products that they need."""
+    """Return the section that compares the rate of evaluation with the rate of its matrix products."""
     if "iwae" not in measured:
         return []
     work, answers, draws = works.WORKS["iwae"], measured["iwae"]["contestants"], measured["iwae"]["draws"]
@@ -166,16 +169,16 @@ def throughput(measured: Mapping[str, Any]) -> list[str]:
     return [
         "## Evaluation",
         "",
-        f"{work.title}. The decoder's two matrix products alone, in PyTorch,",
-        f"with as many draws at once as is fastest, run at {rate / 1e9:.0f} GFLOP/s in the same turns; the share is",
-        "that of their time in each one's.",
+        f"{work.title}. In the same turns, PyTorch runs the two",
+        f"matrix products of the decoder alone at {rate / 1e9:.0f} GFLOP/s, with the fastest number of draws at once.",
+        "The last column is the time of these products divided by the time of the contestant.",
         "",
-        *table(["", "decoded samples a second", "share of the rate of matrix products"], rows),
+        *table(["", "decoded samples per second", "share of the rate of the matrix products"], rows),
     ]
 
 
 def cold(measured: Mapping[str, Any]) -> list[str]:
-    """Start of a process."""
+    """Return the section on the start of a process."""
     if "cold" not in measured:
         return []
     rows = [
@@ -190,18 +193,18 @@ def cold(measured: Mapping[str, Any]) -> list[str]:
     return [
         "## Cold start",
         "",
-        f"{capital(works.WORKS['step'].title)}, in a process that is alone. The first step",
-        "includes what is traced and compiled for it, and the making of the networks.",
+        f"{capital(works.WORKS['step'].title)}, in a process that runs alone. The first step",
+        "includes tracing, compilation and the construction of the networks.",
         "",
         *table(["", "Inductor's cache", "import", "first step"], rows),
     ]
 
 
 def growth(measured: Mapping[str, Any]) -> list[str]:
-    """Seconds over batch, width and particles."""
+    """Return the section on the time of a step by batch size, width and number of particles."""
     if "growth" not in measured:
         return []
-    lines = ["## Growth", "", f"{capital(works.WORKS['step'].title)}, with one thing changed: the time of a step."]
+    lines = ["## Growth", "", f"{capital(works.WORKS['step'].title)}, with one setting changed: the time of a step."]
     points = measured["growth"]["rows"]
     for axis in dict.fromkeys(point["axis"] for point in points):
         on_axis = [point for point in points if point["axis"] == axis]
@@ -212,9 +215,10 @@ def growth(measured: Mapping[str, Any]) -> list[str]:
 
 
 def gpu(measured: Mapping[str, Any]) -> list[str]:
+    """Return the section that says whether a GPU was measured."""
     cards = sorted({entry["machine"]["gpu"] for entry in measured.values() if entry["machine"]["gpu"]})
     is_measured = any(work.needs_gpu for work, _ in compared(measured))
-    text = f"Measured on {', '.join(cards)}: the works that say so." if cards and is_measured else UNMEASURED
+    text = f"The tasks on a GPU were measured on {', '.join(cards)}." if cards and is_measured else UNMEASURED
     return ["## GPU", "", text]
 
 
@@ -222,7 +226,7 @@ def gpu(measured: Mapping[str, Any]) -> list[str]:
 
 
 def chart(rows: Sequence[results.Row]) -> bytes:
-    """Ratios with their ranges, and the bounds that they are judged by; a PNG."""
+    """Return a chart of the ratios with their ranges and the required bounds, as a PNG."""
     lines: list[results.Row | str] = []
     for work in dict.fromkeys(row["work"] for row in rows):
         lines += [work, *(row for row in rows if row["work"] == work)]
@@ -257,7 +261,9 @@ def chart(rows: Sequence[results.Row]) -> bytes:
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel("seconds of ours over seconds of the peer: median, range, and a tick at the bound", fontsize=9)
+    ax.set_xlabel(
+        "our seconds divided by those of the peer: median, range, and a tick at the required bound", fontsize=9
+    )
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=130, metadata={"Software": None})
     return content.getvalue()

@@ -13,9 +13,9 @@ Row = dict[str, Any]
 
 
 def row(work: str, peer: str, seconds: Sequence[tuple[float, float]], at_most: float | None = None) -> Row:
-    """A row of neighbouring turns, seconds of ours and of the peer's.
+    """Return the row of a comparison from the seconds of neighbouring turns, ours and the peer's.
 
-    The ratio is the median of the turns' ratios, so that a machine that is slower for a while disturbs both sides.
+    The ratio is the median of the ratios of the pairs: if the machine is slow for a while, it slows both sides.
     """
     ours, theirs = zip(*seconds, strict=True)
     ratios = [a / b for a, b in seconds]
@@ -31,33 +31,35 @@ def row(work: str, peer: str, seconds: Sequence[tuple[float, float]], at_most: f
 
 
 def merged(old: Sequence[Row], new: Sequence[Row], titles: Sequence[str]) -> list[Row]:
-    """Rows in the order of the titles of all works; old ones of works that were not run are kept."""
+    """Return the rows in the order of the titles, with old rows of tasks that were not run again."""
     run = {row["work"] for row in new}
     kept = [row for row in old if row["work"] not in run]
     return sorted([row for row in [*kept, *new] if row["work"] in titles], key=lambda row: titles.index(row["work"]))
 
 
 def read(path: Path, default: Any) -> Any:
+    """Return the content of a JSON file, or a default if there is no file."""
     return json.loads(path.read_text()) if path.exists() else default
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file."""
     write(path, json.dumps(content, indent=2) + "\n")
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """A file whole or not at all."""
+    """Write a file completely or not at all."""
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(part, path)
 
 
 def keep(path: Path, rows: Sequence[Row], titles: Sequence[str]) -> None:
-    """Put rows into a file of them."""
+    """Merge rows into the file of results."""
     write_json(path, merged(read(path, []), rows, titles))
 
 
 def note(path: Path, key: str, measured: dict[str, Any], known: Collection[str]) -> None:
-    """Put what was measured besides, and on what, into a file of it."""
+    """Put the other measurements of a task into their file."""
     old = {name: content for name, content in read(path, {}).items() if name in known}
     write_json(path, old | {key: measured})

@@ -1,4 +1,4 @@
-"""Contestants as processes, and their turns: one works, the others sleep."""
+"""Contestants as processes, and their turns: one works while the others sleep."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from typing import Any, NamedTuple, TypeVar
 
 CONTESTANTS = Path(__file__).parent / "contestants"
 REST = 0.05
-"""Seconds between turns: threads that spin after their work have gone to sleep."""
+"""Seconds between turns, so that threads that spin after their work are asleep."""
 T = TypeVar("T")
 
 
 class Contestant(NamedTuple):
-    """Who takes part."""
+    """A participant: its name, its script and its options."""
 
     name: str
     script: str
     options: Mapping[str, Any] = {}
     is_peer: bool = False
-    """Whether it lives in the environment of the peers."""
+    """If true, the script runs in the environment of the peers."""
 
     def python(self, peers: Path) -> str:
+        """Return the interpreter that runs the script."""
         return str(peers) if self.is_peer else sys.executable
 
 
 class Answer(NamedTuple):
-    """What a contestant says of a turn."""
+    """The result of a turn: seconds, a value in nats per datum, and peak memory in MiB."""
 
     seconds: float
     value: float
@@ -44,10 +45,10 @@ class Worker:
     """A running contestant.
 
     Args:
-        contestant: who.
-        work: fields of ``protocol.Work``.
-        peers: Python of the peers' environment.
-        environment: variables to set besides.
+        contestant: the contestant to start.
+        work: the fields of ``protocol.Work``.
+        peers: the Python of the environment of the peers.
+        environment: additional environment variables.
     """
 
     def __init__(
@@ -75,10 +76,11 @@ class Worker:
         )
 
     def ready(self) -> dict[str, float]:
-        """Wait until it has taken its first step: seconds of the import and of that step."""
+        """Wait for the first step; return the seconds of the import and of that step."""
         return self._answer()
 
     def turn(self, seed: int, steps: int) -> Answer:
+        """Ask for a turn and wait for its result."""
         assert self._process.stdin is not None
         time.sleep(REST)
         print(json.dumps({"seed": seed, "steps": steps}), file=self._process.stdin, flush=True)
@@ -90,12 +92,12 @@ class Worker:
         if not line:
             self._process.wait()
             self._errors.seek(0)
-            said = "".join(self._errors.readlines()[-15:])
-            raise RuntimeError(f"{self.contestant.name} ended with status {self._process.returncode}:\n{said}")
+            text = "".join(self._errors.readlines()[-15:])
+            raise RuntimeError(f"{self.contestant.name} ended with status {self._process.returncode}:\n{text}")
         return json.loads(line)
 
     def close(self) -> None:
-        """End it: it reads the end of its input."""
+        """End the process by closing its input."""
         self._process.communicate()
         self._errors.close()
 
@@ -107,7 +109,7 @@ def running(
     peers: Path,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Worker]]:
-    """Contestants by name, all of them ready."""
+    """Start contestants and yield them by name when all are ready."""
     with ExitStack() as stack:
         workers = {}
         for contestant in contestants:
@@ -121,12 +123,12 @@ def running(
 def interleaved(
     pairs: Sequence[tuple[str, str]], take: Callable[[str, int], T], repetitions: int
 ) -> dict[tuple[str, str], list[tuple[T, T]]]:
-    """Turns of each pair as neighbours, which take turns at who is first.
+    """Take the two turns of each pair one after the other; which side is first alternates.
 
     Args:
-        pairs: names, ours before the peer's.
-        take: a turn of a name, in a repetition.
-        repetitions: of each pair.
+        pairs: names of contestants, ours before the peer.
+        take: a function of a name and a repetition that takes a turn.
+        repetitions: the number of repetitions of each pair.
     """
     turns: dict[tuple[str, str], list[tuple[T, T]]] = {pair: [] for pair in pairs}
     for repetition in range(1, repetitions + 1):

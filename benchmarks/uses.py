@@ -1,13 +1,14 @@
-"""How good the uses of a fitted program are: missing pixels, conditional draws, neighbours in the embedding.
+"""Quality of the uses of a fitted program: missing pixels, conditional draws, neighbours in the embedding.
 
     python benchmarks/uses.py
 
-Fits the default VAE and the conditional one to scikit-learn's digits, less than a minute each, and prints
+The script fits the default VAE and the conditional one to scikit-learn's digits, which takes less than a minute each,
+and prints
 
-- the log loss of a random half of the test pixels: filled in by the program, by the pixel's mean, and by scikit-learn's
-  KNNImputer of 5 neighbours, whose averages of bits are kept as far from 0 and 1 as is best for them;
-- how many draws of ``generate(y=...)`` a classifier that was trained on real digits takes for the label asked for;
-- how many of the two nearest neighbours of a test digit, among the embedded training digits, have its label.
+- the log loss of a random half of the test pixels, filled in by the program, by the mean of the pixel, and by
+  scikit-learn's KNNImputer with 5 neighbours, whose averages are clipped away from 0 and 1 by the best amount;
+- the share of the draws of ``generate(y=...)`` to which a classifier of real digits assigns the requested label;
+- the share of the two nearest neighbours of a test digit, among the embedded training digits, that have its label.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ DRAWS_OF_A_LABEL = 100
 
 
 class Missing(NamedTuple):
-    """Log loss of missing pixels, nats a pixel."""
+    """Log loss of missing pixels, in nats per pixel, by method."""
 
     program: float
     pixel_mean: float
@@ -41,29 +42,29 @@ class Missing(NamedTuple):
 
 
 def fitted(make: Callable[[], object], data: Dataset) -> VariationalInference:
-    """As the command fits it."""
+    """Fit a program in the same way as the command does."""
     torch.manual_seed(0)
     return VariationalInference(make()).fit(data.train, validation=data.valid)
 
 
 def missing_pixels(vi: VariationalInference, data: Dataset, method: str = "per-sample") -> Missing:
-    """A random half of the pixels of the test data is missing; what fills them in knows the training data."""
+    """Return the log loss of a random half of the test pixels; every method has the training data."""
     x, train = data.test["x"], data.train["x"]
     hole = np.random.default_rng(0).random(x.shape) < 0.5
     gaps = np.where(hole, np.nan, x)
-    answers = {
+    means = {
         "program": impute(vi, gaps, method=method).mean["x"],
         "pixel_mean": np.broadcast_to(train.mean(0), x.shape),
         "neighbours": KNNImputer(n_neighbors=5).fit(train).transform(gaps),
     }
-    losses = {name: score_missing(x, mean, hole)["log loss"] for name, mean in answers.items()}
+    losses = {name: score_missing(x, mean, hole)["log loss"] for name, mean in means.items()}
     ends = (1e-3, 0.01, 0.02, 0.03, 0.04, 0.05, 0.1)
-    clipped = [score_missing(x, answers["neighbours"].clip(end, 1 - end), hole)["log loss"] for end in ends]
+    clipped = [score_missing(x, means["neighbours"].clip(end, 1 - end), hole)["log loss"] for end in ends]
     return Missing(**{**losses, "neighbours": min(clipped)})
 
 
 def agreement(vi: VariationalInference, data: Dataset) -> tuple[float, float]:
-    """Share of conditional draws that a classifier takes for the label asked for; and its own accuracy on test data."""
+    """Return the share of conditional draws that a classifier gives the requested label, and its test accuracy."""
     classifier = SVC(gamma="scale", C=10).fit(data.train["x"], data.train["y"])
     right = [
         (classifier.predict(generate(vi, DRAWS_OF_A_LABEL, y=label).draws["x"]) == label).mean() for label in range(10)
@@ -72,9 +73,10 @@ def agreement(vi: VariationalInference, data: Dataset) -> tuple[float, float]:
 
 
 def neighbours(vi: VariationalInference, data: Dataset) -> tuple[float, float]:
-    """Share of the two nearest training digits, by posterior mean, that have the label of a test digit.
+    """Return the share of the two nearest training digits, by posterior mean, that have the label of a test digit.
 
-    Of distances as they are; and in units of each dimension's posterior standard deviation, root mean square.
+    The first share uses plain distances. The second one divides each dimension by the root mean square of its posterior
+    standard deviation.
     """
     train, test = (embed(vi, part["x"]) for part in (data.train, data.test))
     shares = []
@@ -85,23 +87,23 @@ def neighbours(vi: VariationalInference, data: Dataset) -> tuple[float, float]:
 
 
 def main() -> int:
-    """Print all of them."""
+    """Print all measurements; return the exit status."""
     data, started = load_dataset("digits"), time.perf_counter()
     vae = fitted(VAE, data)
     print(f"vae fitted, {time.perf_counter() - started:.0f} s")
     for method in ("per-sample", "importance"):
         losses = missing_pixels(vae, data, method)
         print(
-            f"missing pixels, {method}: log loss {losses.program:.4f} nats, pixel's mean {losses.pixel_mean:.4f}, "
+            f"missing pixels, {method}: log loss {losses.program:.4f} nats, mean of the pixel {losses.pixel_mean:.4f}, "
             f"KNNImputer(5) {losses.neighbours:.4f}"
         )
     plain, scaled = neighbours(vae, data)
-    print(f"two nearest neighbours share the label: {plain:.1%}; in units of the posterior's sd {scaled:.1%}")
+    print(f"two nearest neighbours share the label: {plain:.1%}; in units of the posterior sd {scaled:.1%}")
     started = time.perf_counter()
     conditional = fitted(CVAE, data)
     print(f"cvae fitted, {time.perf_counter() - started:.0f} s")
     share, accuracy = agreement(conditional, data)
-    print(f"draws of a label taken for it: {share:.1%} (the classifier is right on {accuracy:.1%} of real test digits)")
+    print(f"draws classified as the requested label: {share:.1%} (accuracy on real test digits: {accuracy:.1%})")
     return 0
 
 

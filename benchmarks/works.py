@@ -1,4 +1,4 @@
-"""What is compared with what: works, contestants, and the ratio that each comparison is judged by."""
+"""The tasks of the benchmark, their contestants, and the ratio that each comparison must not exceed."""
 
 from __future__ import annotations
 
@@ -37,42 +37,43 @@ NUM_SAMPLES = 5000
 
 
 class Comparison(NamedTuple):
-    """A row of the results."""
+    """A row of the results: two contestants and, if there is one, the largest ratio that is allowed."""
 
     ours: Contestant
     peer: Contestant
     at_most: float | None = None
     variant: str = ""
-    """Of the work, where ours is not as usual."""
+    """Setting of our side that is added to the title, if it is not the usual one."""
 
 
 class Work(NamedTuple):
-    """Comparisons in the same run."""
+    """A task: comparisons that are measured in the same run."""
 
     title: str
     settings: Mapping[str, Any]
-    """Fields of ``protocol.Work``."""
+    """The fields of ``protocol.Work``."""
     comparisons: tuple[Comparison, ...]
     steps: int = 1
-    """In a turn."""
+    """The number of steps per turn."""
     each_step: bool = False
-    """Whether seconds are those of a step."""
+    """If true, seconds are reported per step, not per turn."""
     repetitions: int = 9
     value: str = "mean loss of the second turn, nats per datum"
-    """What contestants must agree about."""
+    """The value on which the contestants must agree."""
     needs_gpu: bool = False
 
     def contestants(self) -> list[Contestant]:
-        """Each of them once."""
+        """Return every contestant once."""
         contestants = [contestant for pair in self.comparisons for contestant in (pair.ours, pair.peer)]
         return list({contestant.name: contestant for contestant in contestants}.values())
 
     def name(self, comparison: Comparison) -> str:
-        """The work of a row."""
+        """Return the name of the task in a row."""
         return self.title + (f", {comparison.variant}" if comparison.variant else "")
 
 
 def training(title: str, settings: Mapping[str, Any], steps: int, *comparisons: Comparison, **more: Any) -> Work:
+    """Return a task of training steps."""
     return Work(title, {"kind": "step", **settings}, comparisons, steps, each_step=True, **more)
 
 
@@ -155,8 +156,9 @@ FIT_AT_MOST = 1.05
 FIT_REPETITIONS = 3
 
 COLD = (OURS_EAGER, OURS, SVI, HAND_FUSED, HAND_COMPILED, NUMPYRO)
-"""Whose import and first step are timed, each alone; those that compile with an empty cache and with a filled one."""
+"""Contestants whose import and first step are timed, each in a process that runs alone."""
 COMPILING = (OURS, HAND_COMPILED)
+"""Contestants that are timed with an empty and with a filled cache of compiled code."""
 COLD_REPETITIONS = 3
 
 GROWING = (OURS, HAND_FUSED, NUMPYRO)
@@ -167,14 +169,14 @@ GROWTH: dict[str, tuple[tuple[Mapping[str, Any], int, int], ...]] = {
     ),
     "particles": tuple(({"num_particles": n}, n, steps) for n, steps in ((1, 150), (8, 40), (64, 6))),
 }
-"""Fields that change, what they are said to be, and the steps in a turn."""
+"""By axis: the fields that change, the value on the axis, and the number of steps per turn."""
 GROWTH_REPETITIONS = 3
 
 PARTS = (*WORKS, "fit", "cold", "growth")
-"""What can be run by itself."""
+"""The parts that can be run separately."""
 
 
 def titles() -> list[str]:
-    """Works of all rows, in order."""
+    """Return the names of the tasks in the order of their rows."""
     names = [work.name(comparison) for work in WORKS.values() for comparison in work.comparisons]
     return list(dict.fromkeys([*names, FIT]))

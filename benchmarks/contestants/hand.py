@@ -1,4 +1,4 @@
-"""The same in PyTorch by hand, without a probabilistic language."""
+"""Hand-written PyTorch, without a probabilistic programming language."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def ascending(loss: Callable[[Tensor], Tensor], adam: torch.optim.Optimizer) -> 
 def captured(
     loss: Callable[[Tensor], Tensor], adam: torch.optim.Optimizer, example: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """A step as a CUDA graph, after some steps on a stream beside, as PyTorch's notes on CUDA say."""
+    """Capture a step in a CUDA graph, after some steps on a side stream, as in PyTorch's notes on CUDA."""
     static, plain = example.clone(), ascending(loss, adam)
     side_stream = torch.cuda.Stream()
     side_stream.wait_stream(torch.cuda.current_stream())
@@ -95,9 +95,9 @@ def captured(
 
 
 def evidence(work: Work, encoder: nn.Module, decoder: nn.Module, x: np.ndarray) -> Turn:
-    """Importance-weighted; as many draws at once as is fastest, unless it is told.
+    """Estimate the evidence by importance sampling, with the given or the fastest number of draws at once.
 
-    The likelihood is PyTorch's own function of bits and logits, or a form of it that takes fewer passes over memory.
+    The likelihood is PyTorch's own function of bits and logits, or a form that takes fewer passes over memory.
     """
     likelihood = log_likelihood if work.options.get("softplus") else by_cross_entropy
     data = torch.from_numpy(x).to(work.device)
@@ -130,7 +130,7 @@ def by_cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def products(work: Work, decoder: nn.Sequential) -> Turn:
-    """The matrix products of the decoder alone, of all draws of all data; the value is the operations of a draw."""
+    """Run only the matrix products of the decoder; the value of a turn is the number of operations per draw."""
     weights = [module.weight.t() for module in decoder if isinstance(module, nn.Linear)]
 
     @torch.no_grad()

@@ -72,7 +72,7 @@ def steps(work: Work, encoder: Any, decoder: Any, x: Array) -> Turn:
 
 
 def evidence(work: Work, encoder: Any, decoder: Any, x: Array) -> Turn:
-    """Importance-weighted; as many draws at once as is fastest."""
+    """Estimate the evidence by importance sampling, with the fastest number of draws at once."""
 
     @partial(jax.jit, static_argnums=(3, 4))
     def estimate(parameters: Any, x: Array, key: Array, num_samples: int, at_once: int) -> Array:

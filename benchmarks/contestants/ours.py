@@ -1,4 +1,4 @@
-"""This project: a Pyro program, its steps compiled or not."""
+"""ppl_vae: a Pyro program, with or without compiled steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make(work: Work, x: np.ndarray) -> Turn:
 
 
 def check(compiler: Compiler) -> None:
-    """A step that has fallen back to Python would be measured as if it were compiled."""
+    """Raise an error if nothing was compiled; otherwise steps in Python would be reported as compiled ones."""
     if compiler.mode == "on" and not compiler.graphs:
         raise RuntimeError("nothing has been compiled")
 

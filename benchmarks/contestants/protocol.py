@@ -1,7 +1,7 @@
-"""What every contestant shares, in either environment: its work, the order of the data, and how it is asked for turns.
+"""The code that all contestants share, in both environments: the task, the order of the data, and the protocol.
 
-A contestant is a process. It is started with its work as JSON, says on standard output when it is ready, and then
-answers every line on standard input by one line. Between turns it sleeps in a read.
+A contestant is a process. It is started with its task as JSON, writes a line to standard output when it is ready, and
+then answers every line on standard input with one line. Between turns it sleeps in a read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Work:
-    """What a contestant does: a VAE of bits, an MLP with ReLUs in each direction."""
+    """A task for a VAE of bits whose encoder and decoder are MLPs with ReLUs."""
 
     kind: str
     """"step": training steps; "lambda": steps in lambda; "iwae": log evidence."""
@@ -38,26 +38,27 @@ class Work:
     batch_size: int = 128
     num_particles: int = 1
     num_data: int = 100
-    """Of "lambda" and "iwae"."""
+    """The number of data, for "lambda" and "iwae"."""
     num_samples: int = 5000
-    """Draws for each datum, of "iwae"."""
+    """The number of draws per datum, for "iwae"."""
     learning_rate: float = 1e-3
     device: str = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
-    """The contestant's own."""
+    """Options of the contestant."""
 
     @classmethod
     def read(cls, text: str) -> Work:
+        """Read a task from JSON."""
         fields = json.loads(text)
         return cls(**fields | {"hidden": tuple(fields.get("hidden", (400,)))})
 
     def load(self) -> np.ndarray:
-        """The data that it is about, float32."""
+        """Return the data of the task, float32."""
         x = np.load(self.data)
         return x if self.kind == "step" else np.ascontiguousarray(x[: self.num_data])
 
     def layers(self) -> tuple[list[Layer], list[Layer]]:
-        """Encoder and decoder: weights ``(out, in)`` and biases, the same numbers for every contestant."""
+        """Return weights ``(out, in)`` and biases of encoder and decoder, the same for every contestant."""
         data_dim = np.load(self.data, mmap_mode="r").shape[1]
         sizes = (
             [data_dim, *self.hidden, 2 * self.latent_dim],
@@ -76,30 +77,30 @@ class Work:
 
 Layer = tuple[np.ndarray, np.ndarray]
 Turn = Callable[[int, int], tuple[float, float]]
-"""Of a seed and a number of steps: the seconds that they took, and a value in nats per datum."""
+"""A function of a seed and a number of steps that returns the seconds and a value in nats per datum."""
 
 
 def _linear(rng: np.random.Generator, n_in: int, n_out: int) -> Layer:
-    """As PyTorch initialises a linear layer."""
+    """Draw the parameters of a linear layer from PyTorch's initial distribution."""
     bound = n_in**-0.5
     weight, bias = rng.uniform(-bound, bound, (n_out, n_in)), rng.uniform(-bound, bound, n_out)
     return weight.astype("float32"), bias.astype("float32")
 
 
 def order(seed: int, num_data: int, batch_size: int, steps: int) -> np.ndarray:
-    """Rows of the data in each of some whole batches, ``(steps, batch_size)``: epoch after epoch, shuffled."""
+    """Return the rows of each batch, ``(steps, batch_size)``: whole batches of shuffled epochs."""
     rng, per_epoch = np.random.default_rng(seed), num_data // batch_size
     epochs = [rng.permutation(num_data)[: per_epoch * batch_size] for _ in range(-(-steps // per_epoch))]
     return np.concatenate(epochs).reshape(-1, batch_size)[:steps]
 
 
 def draws_at_once(work: Work) -> list[int]:
-    """What to try, of "iwae"."""
+    """Return the numbers of draws at once to try, for "iwae"."""
     return [k for k in (1, 2, 5, 10, 20, 50, 100) if k * work.num_data <= 200_000]
 
 
 def fastest(run: Callable[[int], Any], sizes: Sequence[int]) -> int:
-    """The size with which something takes the least time, at its second call."""
+    """Return the size whose second call takes the least time."""
     seconds = {}
     for size in sizes:
         run(size)
@@ -110,7 +111,7 @@ def fastest(run: Callable[[int], Any], sizes: Sequence[int]) -> int:
 
 
 def peak_mib() -> float:
-    """Peak memory of this process: on Linux without that of the process that started it."""
+    """Return the peak memory of this process, on Linux without that of its parent."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 2**10
@@ -119,14 +120,14 @@ def peak_mib() -> float:
 
 
 def serve(make: Callable[[Work, np.ndarray], Turn]) -> None:
-    """Be a contestant: to be called when all has been imported.
+    """Serve turns until standard input ends; call this function after all imports.
 
     Args:
-        make: of the work and its data, what a turn does.
+        make: a function of the task and its data that returns the function of a turn.
     """
     imported = time.perf_counter()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # the output of libraries is not an answer
     work = Work.read(sys.argv[1])
     x = work.load()
     start = time.perf_counter()

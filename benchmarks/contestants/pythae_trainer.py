@@ -1,6 +1,7 @@
-"""pythae: its VAE with the same MLPs, trained by ``BaseTrainer.train_step``, which goes once through a loader.
+"""pythae: its VAE with the same MLPs, trained by ``BaseTrainer.train_step``, which reads a loader once.
 
-The loader is the trainer's own kind, with its collate function; its sampler gives the same rows as the others have.
+The loader has the type and the collate function that the trainer uses; its sampler returns the same rows as for the
+other contestants.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When a contestant's own code began: the first thing that it imports."""
+"""The time at which the code of a contestant starts; every contestant imports this module first."""
 
 import time
 

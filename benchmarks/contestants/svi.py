@@ -39,9 +39,9 @@ def steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
 
 
 def local_steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
-    """Parameters in the data plate.
+    """Optimise parameters in the data plate.
 
-    Where the decoder is not frozen, SVI is not told of its parameters: their gradient is computed, and not used.
+    If the decoder is not frozen, its parameters are hidden from SVI: their gradient is computed but not used.
     """
     frozen, data = work.options["frozen"], torch.from_numpy(x).to(work.device)
     vae.decoder.requires_grad_(not frozen)

@@ -1,4 +1,4 @@
-"""What the contestants that use PyTorch share."""
+"""The code that the contestants with PyTorch share."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import torch
 from protocol import Layer, Turn, Work, order
 from torch import Tensor, nn
 
-torch.set_float32_matmul_precision("medium")  # as the commands of ppl_vae do; the same for all
+torch.set_float32_matmul_precision("medium")  # the setting of the commands of ppl_vae, for all contestants
 
 
 def clock(device: str) -> float:
-    """Seconds, when all is done that the device was asked for."""
+    """Return the time in seconds after the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def training(work: Work, x: np.ndarray, run: Callable[[Iterator[Tensor]], Sequence[Any]]) -> Turn:
-    """Turns of training steps; their value is the mean loss.
+    """Return the function of a turn of training steps, whose value is the mean loss.
 
     Args:
-        work: what is done.
+        work: the task.
         x: all data.
-        run: takes batches, and gives the loss of each in nats per datum.
+        run: a function that trains on batches and returns the loss of each in nats per datum.
     """
     data = torch.from_numpy(x).to(work.device)
 
@@ -47,7 +47,7 @@ def training(work: Work, x: np.ndarray, run: Callable[[Iterator[Tensor]], Sequen
 
 
 def mlp(layers: Sequence[Layer]) -> nn.Sequential:
-    """Linear layers with ReLUs between them."""
+    """Return linear layers with ReLUs between them."""
     modules: list[nn.Module] = []
     for weight, _ in layers:
         modules += [nn.Linear(weight.shape[1], weight.shape[0]), nn.ReLU()]
@@ -65,7 +65,7 @@ def fill(network: nn.Sequential, layers: Sequence[Layer]) -> nn.Sequential:
 
 
 def start(vae: Any, work: Work) -> Any:
-    """Copy the initial parameters into a ``ppl_vae.models.vae.VAE``, and bring it to the device."""
+    """Copy the initial parameters into a ``ppl_vae.models.vae.VAE`` and move it to the device."""
     encoder, decoder = work.layers()
     fill(vae.encoder.net, encoder)
     fill(vae.decoder, decoder)
@@ -73,13 +73,13 @@ def start(vae: Any, work: Work) -> Any:
 
 
 def save(path: str, parameters: Sequence[Tensor]) -> None:
-    """Write weights and biases for ``Work.weights``."""
+    """Write weights and biases to the file for ``Work.weights``."""
     np.savez(path, *(parameter.detach().cpu().numpy() for parameter in parameters))
 
 
 @torch.no_grad()
 def mean_elbo(decoder: nn.Module, x: Tensor, lam: Tensor, num_samples: int = 10) -> float:
-    """Of Gaussians with mean and log standard deviation ``lam``, nats per datum; from the same noise at each call."""
+    """Return the ELBO of Gaussians with mean and log standard deviation ``lam``, with the same noise at each call."""
     loc, log_scale = lam.chunk(2, -1)
     noise = torch.randn(num_samples, *loc.shape, generator=torch.Generator().manual_seed(0)).to(loc)
     z = loc + log_scale.exp() * noise
@@ -89,11 +89,11 @@ def mean_elbo(decoder: nn.Module, x: Tensor, lam: Tensor, num_samples: int = 10)
 
 
 def log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """Of bits."""
+    """Return the log likelihood of bits."""
     return (x * logits - nn.functional.softplus(logits)).sum(-1)
 
 
 def passes(total: int, at_once: int) -> list[int]:
-    """So many draws, at most so many at once."""
+    """Split a number of draws into parts of at most ``at_once`` draws."""
     edges = [*range(0, total, at_once), total]
     return [b - a for a, b in pairwise(edges)]
