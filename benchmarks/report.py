@@ -136,7 +136,7 @@ def contestants(measured: Mapping[str, Any]) -> list[str]:
         "",
         "All contestants start from the same parameters and use the same batches in the same order. Each draws its own",
         "noise, so the values in the last column should agree up to some tenths of a nat. Steps in lambda are an",
-        "exception: the learning rate of ppl_vae falls with a cosine, and its Adam has other betas than the one of SVI.",
+        "exception: the learning rate of ppl_vae falls with a cosine, and its Adam has other betas than that of SVI.",
         "A loss is minus the ELBO, averaged over the steps of the second turn. Peak memory covers the whole process,",
         "including its libraries and data.",
     ]

@@ -20,20 +20,20 @@ BLUE, ORANGE, GREEN, INK, PALE = "#2f6fab", "#d55e00", "#009e73", "#30363d", "#c
 
 
 def options(**files: str) -> argparse.Namespace:
-    """``--output``, where the figure goes, and other files that a script may be given, by name with their help."""
+    """Parse ``--output``, the file of the figure, and further options for files, given as names with their help."""
     script, text = Path(sys.argv[0]), sys.modules["__main__"].__doc__
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=text, formatter_class=shape)
     parser.add_argument("--output", type=Path, default=script.parent / "figures" / f"{script.stem}.png")
     for name, description in files.items():
         parser.add_argument(f"--{name}", type=Path, help=description)
-    torch.set_float32_matmul_precision("medium")  # as the commands do: faster on a CPU
+    torch.set_float32_matmul_precision("medium")  # the setting of the commands: faster on a CPU
     torch.manual_seed(0)
     return parser.parse_args()
 
 
 def panels(title: str, rows: int = 1, columns: int = 1, size: tuple[float, float] = (3.4, 3.2), **grid: Any) -> Any:
-    """A figure and its axes, each of so many inches."""
+    """Return a figure and its axes; ``size`` is the width and height of one panel in inches."""
     figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, **grid)
@@ -44,13 +44,13 @@ def panels(title: str, rows: int = 1, columns: int = 1, size: tuple[float, float
 
 
 def save(figure: Figure, output: Path) -> None:
-    """Write the figure, and make its folder."""
+    """Write the figure and create its folder."""
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=100)
 
 
 def mosaic(ax: Axes, images: np.ndarray, columns: int) -> None:
-    """Images ``(N, H, W)`` from white (0) to black (1), in rows of so many, with a margin between them."""
+    """Draw images ``(N, H, W)`` from white (0) to black (1) in a grid, with a margin between them."""
     rows = len(images) // columns
     padded = np.pad(images[: rows * columns], ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
     height, width = padded.shape[1:]

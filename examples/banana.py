@@ -1,10 +1,10 @@
-r"""A posterior that is no ellipse: a diagonal Gaussian, a full one and a flow, each as near as it can get.
+r"""A curved posterior, and the best approximation by a diagonal Gaussian, a full-covariance Gaussian and a flow.
 
-z ~ N(0, I) in the plane, and one number x ~ N(z2 + z1^2, 0.3^2) is seen. All z on a bent strip explain it, and for two
-latents the exact posterior is known from a grid. log p(x) - ELBO = KL(q || posterior), so the ELBO says how far off
-each family of q is (Blei, Kucukelbir and McAuliffe, Variational Inference: A Review for Statisticians, 2017, equation
-14; the flow: Rezende and Mohamed, Variational Inference with Normalizing Flows, 2015). q is found by gradient steps for
-this datum: guide="per-sample".
+The model is z ~ N(0, I) in the plane, and one observed number x ~ N(z2 + z1^2, 0.3^2). Every z on a bent strip explains
+x. With two latents, the exact posterior is known from a grid. Because log p(x) - ELBO = KL(q || posterior), the ELBO
+shows how far each family of q is from the posterior (Blei, Kucukelbir and McAuliffe, Variational Inference: A Review
+for Statisticians, 2017, equation 14; the flow: Rezende and Mohamed, Variational Inference with Normalizing Flows,
+2015). q is optimised by gradient steps for this datum, with guide="per-sample".
 """
 
 import math
@@ -20,14 +20,14 @@ from ppl_vae import VariationalInference
 
 
 class Banana(nn.Module):
-    """Two latents behind one number; theta is the noise alone."""
+    """A program with two latents and one observed number; its only parameter is the noise scale."""
 
     def __init__(self):
         super().__init__()
         self.log_noise = nn.Parameter(torch.tensor(math.log(0.3)))
 
     def model(self, x):
-        """A parabola of z1, moved by z2."""
+        """Draw z, and x around the parabola z2 + z1^2."""
         pyro.module("banana", self)
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
@@ -43,7 +43,7 @@ log_evidence = (log_joint.logsumexp((0, 1)) + 2 * (axis[1] - axis[0]).log()).ite
 posterior = (log_joint - log_evidence).exp().numpy()
 levels = np.sort(posterior.ravel())
 inside = 1 - np.cumsum(levels) / levels.sum()
-levels = [levels[np.argmax(inside <= share)] for share in (0.95, 0.8, 0.5, 0.2)]  # of highest density
+levels = [levels[np.argmax(inside <= share)] for share in (0.95, 0.8, 0.5, 0.2)]  # regions of highest density
 
 titles = {"diagonal": "diagonal Gaussian", "full": "full covariance", "flow": "normalizing flow"}
 figure, axes = _show.panels(
@@ -52,7 +52,7 @@ figure, axes = _show.panels(
 for ax, (family, title) in zip(axes, titles.items(), strict=True):
     torch.manual_seed(0)
     local = {"inference_steps": 2000, "local_learning_rate": 0.05, "num_particles": 64, "local_steps": 1}
-    fixed = {"max_epochs": 1, "learning_rate": 1e-12, "validation_fraction": 0}  # the noise stays what it is
+    fixed = {"max_epochs": 1, "learning_rate": 1e-12, "validation_fraction": 0}  # the noise scale does not change
     vi = VariationalInference(Banana(), guide="per-sample", family=family, **local, **fixed).fit(x)
     elbo = vi.evaluate(x, estimators=["iwae"], num_samples=100_000).rows["elbo"]
     draws = vi.posterior(x, num_samples=1500).latents["z"][:, 0]

@@ -1,8 +1,8 @@
-r"""The manifold of the digits: what every place of a two-dimensional latent space decodes to.
+r"""The manifold of the digits: the decoded image at every point of a two-dimensional latent space.
 
-z = (Phi^-1(u1), Phi^-1(u2)) on an even grid of u, and the mean of p(x | z) there (Kingma and Welling, Auto-Encoding
-Variational Bayes, 2014, appendix A, figure 4). Every image stands for an equal share of the prior, so that the picture
-is a map of all that the model can draw; between two digits lie those that look a little like both.
+The points are z = (Phi^-1(u1), Phi^-1(u2)) on a uniform grid of u, and each image is the mean of p(x | z) (Kingma and
+Welling, Auto-Encoding Variational Bayes, 2014, appendix A, figure 4). Every image represents an equal share of the
+prior, so the picture is a map of everything that the model can draw. Images between two digits look a little like both.
 """
 
 import _show
@@ -31,5 +31,5 @@ _show.save(figure, options.output)
 
 x = grid.means["x"].reshape(400, 64)
 labels = KNeighborsClassifier(5).fit(data.train["x"], data.train["y"]).predict(x > 0.5)
-print("places of the map by digit: " + ", ".join(f"{k}: {(labels == k).mean():.0%}" for k in range(10)))
+print("share of the map by digit: " + ", ".join(f"{k}: {(labels == k).mean():.0%}" for k in range(10)))
 print(f"log evidence of a test digit with 2 latents: {vi.score(data.test['x']):.2f} nats")

@@ -1,10 +1,11 @@
-r"""beta and disentanglement: a heavier divergence, and each latent means one thing; sometimes.
+r"""beta and disentanglement: with a larger weight of the KL, each latent sometimes encodes a single factor.
 
-Training ascends E[log p(x | z)] - beta KL(q(z | x) || p(z)) (Higgins et al., beta-VAE, 2017, equation 4). Images are
-of a blob at 18 columns and 8 rows, of 5 widths, so that what a latent should mean is known. The score is the mutual
-information gap: of each factor, how much more its best latent knows than its second best, as a share of its entropy
-(Chen, Li, Grosse and Duvenaud, Isolating Sources of Disentanglement, 2018, equation 6; here of posterior means, in 20
-bins). Seeds matter about as much as beta (Locatello et al., Challenging Common Assumptions, 2019): three are fitted.
+Training maximises E[log p(x | z)] - beta KL(q(z | x) || p(z)) (Higgins et al., beta-VAE, 2017, equation 4). The images
+show a blob at 18 columns and 8 rows, with 5 widths, so the true factors are known. The score is the mutual information
+gap: for each factor, the information in its best latent minus that in its second best, as a share of the entropy of the
+factor (Chen, Li, Grosse and Duvenaud, Isolating Sources of Disentanglement, 2018, equation 6; here for posterior means
+in 20 bins). The seed matters about as much as beta (Locatello et al., Challenging Common Assumptions, 2019), so three
+seeds are fitted.
 """
 
 import _show
@@ -23,11 +24,11 @@ column, row, width = (values[:, None, None] for values in factors.values())
 squared = (np.arange(20) - column) ** 2 + (np.arange(12)[:, None] - row) ** 2
 x = np.exp(-squared / (2 * width**2)).astype("float32").reshape(-1, 240)
 
-middle = len(x) // 2 + 22  # a blob to go about in the pictures
+middle = len(x) // 2 + 22  # the blob from which the pictures start
 
 
 def information(z):
-    """Mutual information of every factor with every latent, as a share of the factor's entropy, ``(3, D)``."""
+    """Return the mutual information of factors and latents, as a share of the entropy of the factor, ``(3, D)``."""
     binned = [np.digitize(latent, np.histogram_bin_edges(latent, 20)[1:-1]) for latent in z.T]
     ranks = [np.unique(values, return_inverse=True)[1] for values in factors.values()]
     return np.array([[mutual_info_score(r, b) / mutual_info_score(r, r) for b in binned] for r in ranks])
@@ -43,7 +44,7 @@ for beta, (left, right) in zip((1, 4), axes, strict=True):
         fits.append(VariationalInference(program, **settings).fit(x))
         shares = np.sort(information(fits[-1].transform(x)), axis=1)
         scores.append((shares[:, -1] - shares[:, -2]).mean())
-    vi = fits[np.argsort(scores)[1]]  # the median seed is drawn
+    vi = fits[np.argsort(scores)[1]]  # the figure shows the median seed
     walk = traverse(vi, np.roll(x, -middle, 0), num_dimensions=4, num_steps=8, width=2)
     order = [int(name.strip("z[]")) for name in walk.names]
     shares = information(vi.transform(x))[:, order]
@@ -59,5 +60,5 @@ for beta, (left, right) in zip((1, 4), axes, strict=True):
     right.set_yticks(range(3), factors)
     right.set(title=f"information; its gap {sorted(scores)[1]:.2f}")
     listed = ", ".join(f"{score:.2f}" for score in scores)
-    print(f"beta {beta}: mutual information gap {np.mean(scores):.2f}, the mean of three seeds ({listed})")
+    print(f"beta {beta}: mutual information gap {np.mean(scores):.2f}, averaged over three seeds ({listed})")
 _show.save(figure, options.output)

@@ -1,9 +1,10 @@
-r"""What an encoder costs: each datum's posterior by a network at once, or by gradient steps of its own.
+r"""The cost of an encoder: the posterior of each datum from a network, or from gradient steps for this datum.
 
-log p(x) - L(encoder) = [log p(x) - L(q*)] + [L(q*) - L(encoder)]: the inference gap is the approximation gap, what no
-Gaussian with a diagonal covariance can give, and the amortization gap, what the encoder loses against the best one for
-this datum (Cremer, Li and Duvenaud, Inference Suboptimality in Variational Autoencoders, 2018, section 3). The model
-is the same in all of them, a VAE of digits. A larger family of posteriors closes the first gap.
+log p(x) - L(encoder) = [log p(x) - L(q*)] + [L(q*) - L(encoder)]. The inference gap on the left is a sum of two gaps.
+The approximation gap is the loss of even the best Gaussian with a diagonal covariance. The amortization gap is what the
+encoder loses compared with this best Gaussian (Cremer, Li and Duvenaud, Inference Suboptimality in Variational
+Autoencoders, 2018, section 3). The model is the same everywhere, a VAE of digits. A larger family of posteriors reduces
+the approximation gap.
 """
 
 import time
@@ -32,4 +33,5 @@ started = time.perf_counter()
 vi.transform(subset)
 encoder, steps = (time.perf_counter() - started) / gap.num_data, gap.families["diagonal"].seconds_per_datum
 parts = ", ".join(f"{name} {mean:.2f} +- {error:.2f}" for name, (mean, error) in gap.gaps("diagonal").items())
-print(f"gaps in nats a digit: {parts}; {1000 * encoder:.2f} ms for a digit by the encoder, {1000 * steps:.1f} by steps")
+print(f"gaps in nats per digit: {parts}")
+print(f"time per digit: {1000 * encoder:.2f} ms with the encoder, {1000 * steps:.1f} ms with gradient steps")

@@ -1,9 +1,9 @@
-r"""Filling in half an image: the half that is not seen has a distribution, not an answer.
+r"""Filling in half an image: the missing half has a distribution, not a single answer.
 
-p(missing | seen) = E[p(missing | z)] over z ~ p(z | seen): the likelihood of the missing pixels is left out, the
-posterior of z is found from the others, here for each image by gradient steps and importance weights, and pixels are
-drawn given z (Rezende, Mohamed and Wierstra, Stochastic Backpropagation, 2014, section 6.4; Mattei and Frellsen, MIWAE,
-2019). The model was fitted to whole digits and needs nothing else to do this.
+p(missing | seen) = E[p(missing | z)] over z ~ p(z | seen). The likelihood of the missing pixels is left out. The
+posterior of z is inferred from the other pixels, here for each image by gradient steps and importance weights, and
+pixels are drawn given z (Rezende, Mohamed and Wierstra, Stochastic Backpropagation, 2014, section 6.4; Mattei and
+Frellsen, MIWAE, 2019). The model was fitted to whole digits and needs no further training.
 """
 
 import _show
@@ -28,7 +28,7 @@ mean, sd = filled.mean["x"].reshape(-1, 8, 8), filled.sd["x"].reshape(-1, 8, 8)
 
 
 def log_loss(p):
-    """Of the missing bits, nats a pixel; nobody is surer than 99 percent."""
+    """Return the log loss of the missing bits in nats per pixel, with probabilities clipped to [0.01, 0.99]."""
     bits, p = truth[:, 4:], np.clip(p.reshape(-1, 8, 8)[:, 4:], 0.01, 0.99)
     return -(bits * np.log(p) + (1 - bits) * np.log(1 - p)).mean()
 

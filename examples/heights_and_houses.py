@@ -1,10 +1,10 @@
 r"""One Gaussian for heights, a mixture of Gaussians for houses: generative models without a network.
 
-Heights: x ~ N(mu, sigma^2), whose best mu and sigma are the mean and the standard deviation of the data. Houses: a
-neighbourhood c ~ Categorical(pi), and size and price given it, x | c ~ N(mu_c, Sigma_c). Nobody says which house is
-where, so c is summed out: log p(x) = log sum_c pi_c N(x; mu_c, Sigma_c). The evidence is exact, and houses that the
-fit has not seen tell how many neighbourhoods there are (Bishop, Pattern Recognition and Machine Learning, 2006,
-sections 1.2.4 and 9.2).
+Heights: x ~ N(mu, sigma^2), where the best mu and sigma are the mean and the standard deviation of the data. Houses: a
+neighbourhood c ~ Categorical(pi), and the size and price given it, x | c ~ N(mu_c, Sigma_c). The neighbourhood of a
+house is unknown, so c is summed out: log p(x) = log sum_c pi_c N(x; mu_c, Sigma_c). The evidence is exact, and houses
+that the fit has not seen show how many neighbourhoods there are (Bishop, Pattern Recognition and Machine Learning,
+2006, sections 1.2.4 and 9.2).
 """
 
 import _show
@@ -26,12 +26,12 @@ train, test = np.split(((houses - houses.mean(0)) / houses.std(0)).astype("float
 
 
 def fitted(program, data):
-    """Of so few numbers a model, a high learning rate."""
+    """Fit a program; so few parameters allow a high learning rate."""
     return VariationalInference(program, learning_rate=0.02, max_epochs=60, validation_fraction=0).fit(data)
 
 
 def evidence(vi, data):
-    """Exact log evidence of every datum, nats."""
+    """Return the exact log evidence of every datum in nats."""
     return vi.evidence(data, estimator="exact").log_evidence.numpy()
 
 
@@ -39,7 +39,7 @@ one = fitted(Normal(), ((heights - heights.mean()) / heights.std()).astype("floa
 mixtures = []
 for k in (1, 2, 3, 4, 5):
     torch.manual_seed(0)
-    tries = [fitted(Mixture(num_components=k), train) for _ in range(3 if k > 1 else 1)]  # EM, too, has local optima
+    tries = [fitted(Mixture(num_components=k), train) for _ in range(3 if k > 1 else 1)]  # there are local optima
     mixtures.append(max(tries, key=lambda vi: evidence(vi, train).mean()))
 unseen = [evidence(vi, test) for vi in mixtures]
 
@@ -72,5 +72,5 @@ bars.errorbar(range(1, 6), [nats.mean() for nats in unseen], error, fmt="o-", co
 bars.set(title="400 unseen houses: how many?", xlabel="components", ylabel="exact log evidence (nats a house)")
 _show.save(figure, options.output)
 
-print("nats per unseen house: " + ", ".join(f"{k} components {nats.mean():.3f}" for k, nats in enumerate(unseen, 1)))
-print(f"three beat two by {loss[1]:.3f} +- {error[1]:.3f}, five by {loss[4]:.3f} +- {error[4]:.3f}")
+print("nats per unseen house by components: " + ", ".join(f"{k}: {n.mean():.3f}" for k, n in enumerate(unseen, 1)))
+print(f"three components beat two by {loss[1]:.3f} +- {error[1]:.3f}, and five by {loss[4]:.3f} +- {error[4]:.3f}")

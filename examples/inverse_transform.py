@@ -1,10 +1,10 @@
-r"""Push simple random numbers through a function, and they have another distribution.
+r"""Transform simple random numbers by a function, and the results have another distribution.
 
-Uniform numbers through the inverse of a cumulative distribution function have that distribution:
-u ~ Uniform(0, 1), x = F^-1(u), and for an exponential F^-1(u) = -log(1 - u) / rate (Devroye, Non-Uniform Random
-Variate Generation, 1986, section II.2). A Gaussian in the plane through z / 10 + z / |z| is a ring (Doersch, Tutorial
-on Variational Autoencoders, 2016, figure 2). A decoder is such a function, but learned: a VAE that was fitted to points
-of the ring carries the same Gaussian there.
+If u ~ Uniform(0, 1), then x = F^-1(u) has the cumulative distribution function F. For an exponential distribution,
+F^-1(u) = -log(1 - u) / rate (Devroye, Non-Uniform Random Variate Generation, 1986, section II.2). The function
+z / 10 + z / |z| transforms a Gaussian in the plane to a ring (Doersch, Tutorial on Variational Autoencoders, 2016,
+figure 2). A decoder is also such a function, but a learned one: a VAE that was fitted to points of the ring transforms
+the same Gaussian to the ring.
 """
 
 import _show
@@ -20,7 +20,7 @@ rng, rate = np.random.default_rng(0), 1.5
 u = rng.uniform(size=5000)
 x = -np.log(1 - u) / rate
 steps = np.arange(1, len(x) + 1) / len(x)
-distance = np.abs(steps - (1 - np.exp(-rate * np.sort(x)))).max()  # Kolmogorov and Smirnov's
+distance = np.abs(steps - (1 - np.exp(-rate * np.sort(x)))).max()  # the Kolmogorov-Smirnov distance
 
 z = rng.normal(size=(3000, 2)).astype("float32")
 ring = z / 10 + z / np.linalg.norm(z, axis=1, keepdims=True)
@@ -55,10 +55,11 @@ planes[2].sharey(planes[1])
 planes[1].set(xlim=(-1.7, 1.7), ylim=(-1.7, 1.7))
 _show.save(figure, options.output)
 
-print(f"5000 exponential draws are {distance:.4f} from the law; 95% of such samples are within {1.36 / 5000**0.5:.4f}")
+limit = 1.36 / 5000**0.5
+print(f"distance of 5000 draws from the exponential law: {distance:.4f}; 95% of such samples are within {limit:.4f}")
 near = [np.abs(np.linalg.norm(points, axis=1) - 1.125) < 0.25 for points in (z, ring, decoded)]
 print(
-    "on the ring, radius 0.875 to 1.375: of z {:.0%}, of the ring {:.0%}, decoded {:.0%}".format(
+    "share of points on the ring, radius 0.875 to 1.375: z {:.0%}, ring {:.0%}, decoded {:.0%}".format(
         *(n.mean() for n in near)
     )
 )

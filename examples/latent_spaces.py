@@ -1,9 +1,10 @@
-r"""An autoencoder, the divergence alone, and a variational autoencoder: three latent spaces of the same digits.
+r"""An autoencoder, the KL divergence alone, and a variational autoencoder: three latent spaces of the same digits.
 
-The ELBO has two terms, E[log p(x | z)] - KL(q(z | x) || p(z)). The first alone is an autoencoder: codes lie wherever it
-suits them, and a draw of the prior decodes to nothing known. The second alone makes every posterior the prior: draws
-are in the right place and mean nothing. Together they make a space that is both filled and meaningful (Kingma and
-Welling, Auto-Encoding Variational Bayes, 2014; the autoencoder: Hinton and Salakhutdinov, 2006).
+The ELBO has two terms, E[log p(x | z)] - KL(q(z | x) || p(z)). The first term alone gives an autoencoder: its codes can
+lie anywhere, and most draws from the prior do not decode to digits. The second term alone makes every posterior equal
+to the prior: the draws are in the right place but carry no information. Together, they give a latent space that is both
+filled and informative (Kingma and Welling, Auto-Encoding Variational Bayes, 2014; the autoencoder: Hinton and
+Salakhutdinov, 2006).
 """
 
 import _show
@@ -29,7 +30,7 @@ classify = KNeighborsClassifier(5).fit(data.train["x"], data.train["y"])
 
 
 def codes(program, x):
-    """The code of an autoencoder; of the others, a draw of the posterior."""
+    """Return the codes of an autoencoder, or draws from the posterior of another program."""
     code = program.encoder(torch.from_numpy(x))
     return (torch.normal(*code) if isinstance(code, tuple) else code).detach().numpy()
 
@@ -50,7 +51,9 @@ for (name, (program, kl_weight)), (above, below) in zip(stories.items(), axes.T,
     _show.mosaic(below, x[:40].reshape(-1, 8, 8), 8)
     below.set(title="draws of the prior (grey disc), decoded")
     share = np.bincount(classify.predict(x > 0.5)) / len(x)
-    kinds = np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())  # perplexity: how many digits, effectively
+    kinds = np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())  # perplexity: the effective number of digits
     reach = np.abs(train).max()
-    print(f"{name}: codes reach {reach:.0f} and tell {accuracy:.0%} of the digits; {kinds:.1f} kinds are drawn")
+    print(
+        f"{name}: codes up to {reach:.0f} classify {accuracy:.0%} of the digits; draws show {kinds:.1f} kinds of digits"
+    )
 _show.save(figure, options.output)

@@ -1,10 +1,11 @@
-r"""Melodies by a hidden Markov model and by a deep Markov model: what is a state?
+r"""Melodies from a hidden Markov model and from a deep Markov model: two kinds of state.
 
-Both have a chain of hidden states, of which each sounds the keys of one step, p(x_t | s_t). An HMM has one of 12
-discrete states at a time, sums them out and has log p(x) exactly (Rabiner, A Tutorial on Hidden Markov Models, 1989).
-A deep Markov model has a Gaussian vector that moves by a network, and its guide is an RNN (Krishnan, Shalit and Sontag,
-Structured Inference Networks for Nonlinear State Space Models, 2017). The melodies here are made up: a progression of
-four chords and a voice that walks over their notes. --data jsb_chorales.npz takes Bach's, or any file of sequences.
+Both models have a chain of hidden states, and each state generates the keys of one step, p(x_t | s_t). An HMM is in one
+of 12 discrete states at each step, sums them out and has an exact log p(x) (Rabiner, A Tutorial on Hidden Markov
+Models, 1989). The state of a deep Markov model is a Gaussian vector that a network moves, and its guide is an RNN
+(Krishnan, Shalit and Sontag, Structured Inference Networks for Nonlinear State Space Models, 2017). The melodies here
+are simulated: a progression of four chords and a voice that walks over their notes. Use --data jsb_chorales.npz for
+Bach's chorales, or any other file of sequences.
 """
 
 import _show
@@ -21,7 +22,7 @@ CHORDS = ((0, 4, 7), (9, 0, 4), (5, 9, 0), (7, 11, 2))  # C, a, F, G
 
 
 def melodies(rng, count):
-    """Rolls ``(count, steps, keys)``: the notes of a chord below, one of its notes above, moving to a near one."""
+    """Simulate rolls ``(count, steps, keys)``: the notes of a chord, and a voice above it that moves to near notes."""
     x = np.zeros((count, STEPS, KEYS), dtype="float32")
     for roll in x:
         voice, begin, pace = rng.integers(12, KEYS), rng.integers(4), rng.choice((2, 3))
@@ -33,7 +34,7 @@ def melodies(rng, count):
     return x
 
 
-options = _show.options(data="an .npz of sequences x (N, T, D) of bits, and lengths, in place of made-up melodies")
+options = _show.options(data="an .npz file with bits x (N, T, D) and lengths, instead of the simulated melodies")
 if options.data:
     data = load_dataset(options.data)
     train, valid, test = (
@@ -44,14 +45,14 @@ else:
     train, valid, test = ({"x": melodies(rng, n), "lengths": np.full(n, STEPS)} for n in (300, 50, 100))
 keys, lengths = train["x"].shape[2], test["lengths"][:6]
 hmm, dmm = HMM(features=keys, num_states=12), DeepMarkovModel(keys, latent_dim=16, emission=64, transition=64, rnn=64)
-programs = {  # a name, a program, how it is fitted
+programs = {  # name: program and the settings of its fit
     "hidden Markov model": (hmm, {"learning_rate": 0.15, "max_epochs": 30}),
     "deep Markov model": (dmm, {"learning_rate": 0.02, "max_epochs": 50, "kl_warmup_epochs": 25}),
 }
 
 
 def rolls(x):
-    """Sequences ``(N, T, D)`` as images with the highest key on top."""
+    """Turn sequences ``(N, T, D)`` into images with the highest key on top."""
     return np.asarray(x)[:, :, ::-1].swapaxes(1, 2)
 
 
@@ -68,8 +69,8 @@ for (name, (program, settings)), ax in zip(programs.items(), drawn, strict=True)
     by = "exact" if "exact" in evaluation.rows else "iwae"
     nats, error = (value * per_step for value in (evaluation.rows[by].log_evidence, evaluation.rows[by].se))
     x = vi.sample(len(lengths), lengths=lengths)
-    x = np.stack(list(x.values()), 1) if isinstance(x, dict) else x  # the HMM has a site for each step
+    x = np.stack(list(x.values()), 1) if isinstance(x, dict) else x  # the HMM has one site per step
     _show.mosaic(ax, rolls(x), 6)
-    ax.set(title=f"drawn from the {name}, log evidence {nats:.2f} nats a step ({by})")
-    print(f"{name}: log evidence of the test part {nats:.3f} +- {error:.3f} nats a step ({by})")
+    ax.set(title=f"drawn from the {name}, log evidence {nats:.2f} nats per step ({by})")
+    print(f"{name}: log evidence of the test part {nats:.3f} +- {error:.3f} nats per step ({by})")
 _show.save(figure, options.output)

@@ -1,10 +1,10 @@
-r"""Why nobody estimates the evidence from the prior: the more latents, the fewer draws come near the posterior.
+r"""Estimates of the evidence from the prior: the more latents, the fewer draws come near the posterior.
 
-p(x) = E[p(x | z)] over z ~ p(z), and the average over K draws of the prior is an unbiased estimate; its logarithm
-falls short as soon as no draw explains x, and with D latents it takes about exp(KL(posterior || prior)) draws. Draws
-from an encoder's q(z | x), weighted by p(x, z) / q(z | x), do not have this trouble (Burda, Grosse and Salakhutdinov,
+p(x) = E[p(x | z)] over z ~ p(z), so the average over K draws from the prior is an unbiased estimate. Its logarithm is
+too small as soon as no draw explains x, and with D latents about exp(KL(posterior || prior)) draws are needed. Draws
+from an encoder q(z | x), weighted by p(x, z) / q(z | x), do not have this problem (Burda, Grosse and Salakhutdinov,
 Importance Weighted Autoencoders, 2016; Chatterjee and Diaconis, The sample size required in importance sampling,
-2018). Factor analysis has the exact evidence, so that the error of both can be seen.
+2018). The exact evidence of factor analysis is known, so the figure shows the error of both estimates.
 """
 
 import _show
@@ -34,17 +34,17 @@ for latent_dim in latents:
         missing.setdefault((name, k), []).append((exact - estimate.log_evidence).mean().item())
         effective.setdefault((name, k), []).append(estimate.ess.median().item())
 
-figure, (left, right) = _show.panels("The prior rarely guesses what a datum was made of", 1, 2, size=(4.4, 3.6))
+figure, (left, right) = _show.panels("Draws from the prior rarely explain a datum", 1, 2, size=(4.4, 3.6))
 styles = {
     ("prior", draws[0]): ("o--", _show.ORANGE),
     ("prior", draws[1]): ("s-", _show.ORANGE),
     ("iwae", draws[0]): ("^-", _show.BLUE),
 }
 for (name, k), (style, colour) in styles.items():
-    label = f"{k:,} draws of the {'prior' if name == 'prior' else 'encoder'}"
+    label = f"{k:,} draws from the {'prior' if name == 'prior' else 'encoder'}"
     left.plot(latents, missing[name, k], style, color=colour, label=label)
     right.plot(latents, np.array(effective[name, k]) / k, style, color=colour, label=label)
-left.set(title="what the estimate misses of the evidence", ylabel="exact - estimate (nats a datum)")
+left.set(title="how much the estimate is too small", ylabel="exact - estimate (nats per datum)")
 left.legend(frameon=False)
 right.set(title="share of the draws that count", ylabel="effective draws / draws", yscale="log")
 for ax in (left, right):
@@ -55,4 +55,4 @@ _show.save(figure, options.output)
 
 for i, latent_dim in enumerate(latents):
     errors = ", ".join(f"{name} with {k} draws {error[i]:.2f}" for (name, k), error in missing.items())
-    print(f"{latent_dim:2} latents, KL {divergence[i]:.1f} nats: the estimate misses, {errors} nats")
+    print(f"{latent_dim:2} latents, KL {divergence[i]:.1f} nats; exact - estimate in nats: {errors}")

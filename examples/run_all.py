@@ -1,8 +1,8 @@
-"""Run every example, one after the other, and write the gallery: its pictures, and in README.md what each has printed.
+"""Run every example and write the gallery: its pictures, and in README.md the text that each example printed.
 
 python examples/run_all.py [--only NAME ...]
 
-It prints how long each took and what it said last, and fails where one fails.
+It prints the run time and the last line of each example. The exit status is the number of examples that failed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ GALLERY = FOLDER / "README.md"
 
 
 def scripts() -> list[Path]:
-    """The examples, in alphabetical order."""
+    """Return the examples in alphabetical order."""
     return sorted(path for path in FOLDER.glob("*.py") if path.name != "run_all.py" and not path.name.startswith("_"))
 
 
 def write_output(name: str, output: str) -> None:
-    """Put what an example has printed under its picture in the gallery, in the place of what stood there."""
+    """Put the output of an example under its picture in the gallery, and replace the old output."""
     text, picture = GALLERY.read_text(), rf"(!\[[^\]]*\]\(figures/{name}\.png\)\n)(?:\n```text\n.*?\n```\n)?"
     block = "\n```text\n" + output.strip("\n").rstrip() + "\n```\n"
     text, count = re.subn(picture, lambda match: match.group(1) + block, text, count=1, flags=re.DOTALL)
@@ -35,9 +35,11 @@ def write_output(name: str, output: str) -> None:
 
 
 def main() -> int:
-    """How many failed."""
+    """Run the chosen examples; return the number of failures."""
     parser = argparse.ArgumentParser(description="Run every example.")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[path.stem for path in scripts()])
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=[path.stem for path in scripts()], help="examples to run"
+    )
     chosen = parser.parse_args().only
     environment = {"GOMP_SPINCOUNT": "1000", "MPLBACKEND": "Agg", **os.environ}
     failed, begun = [], time.perf_counter()
@@ -53,7 +55,9 @@ def main() -> int:
             print(run.stderr, file=sys.stderr)
         else:
             write_output(path.stem, run.stdout)
-    print(f"{time.perf_counter() - begun:.0f} s in all; {'failed: ' + ', '.join(failed) if failed else 'none failed'}")
+    print(
+        f"{time.perf_counter() - begun:.0f} s in total; {'failed: ' + ', '.join(failed) if failed else 'none failed'}"
+    )
     return len(failed)
 
 

@@ -1,10 +1,11 @@
-r"""Two gradients of the same ELBO: why the reparameterisation trick made variational autoencoders easy to train.
+r"""Two gradients of the same ELBO: why reparameterisation made variational autoencoders easy to train.
 
-With log w = log p(x, z) - log q(z), the score function estimates the gradient by log w * grad log q(z) and needs
-nothing of p but its value; the reparameterised gradient writes z = mu + sigma * eps and follows p's own slope along the
-path. Both are unbiased, but not of the same variance: a baseline, subtracted from log w, takes most of the score
-function's away, and the path leaves least (Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 2.4;
-Ranganath, Gerrish and Blei, Black Box Variational Inference, 2014; Roeder et al., Sticking the Landing, 2017).
+With log w = log p(x, z) - log q(z), the score function estimates the gradient by log w * grad log q(z), and needs only
+the value of p. The reparameterised gradient writes z = mu + sigma * eps and follows the slope of p along this path.
+Both are unbiased, but their variances differ. A baseline, subtracted from log w, removes most of the variance of the
+score function, and the path derivative has the smallest variance (Kingma and Welling, Auto-Encoding Variational Bayes,
+2014, section 2.4; Ranganath, Gerrish and Blei, Black Box Variational Inference, 2014; Roeder et al., Sticking the
+Landing, 2017).
 """
 
 import _show
