@@ -66,7 +66,9 @@ def main() -> None:
     vi, data = fitted(options.run, options.seed)
     if vi.program_.guide is None:
         parser.error(f"{options.run} has no encoder, because it was fitted with --guide per-sample: choose another run")
-    batch = tuple(torch.as_tensor(data[name][: options.num_data]).to(vi.device_, vi.dtype_) for name in vi.arguments_)
+    batch = tuple(
+        torch.as_tensor(data[name][: options.num_data]).to(vi.fitted.device, vi.fitted.dtype) for name in vi.arguments_
+    )
     torch.manual_seed(options.seed)
     space = LatentSpace(vi.program_, batch)
     with torch.no_grad():

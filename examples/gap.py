@@ -23,7 +23,7 @@ vi = VariationalInference(VAE(latent_dim=5, hidden=(128,)), max_epochs=150, pati
 vi.fit({"x": data.train["x"]}, validation={"x": data.valid["x"]})
 
 subset = {"x": data.test["x"][:150]}
-gap = measure_gap(vi, subset, GapSettings(families="diagonal,full,flow", local_steps=300, num_samples=2000))
+gap = measure_gap(vi.fitted, subset, GapSettings(families="diagonal,full,flow", local_steps=300, num_samples=2000))
 elbos = {name: fit.elbo.numpy() for name, fit in gap.families.items()}
 figure = gaps(gap.log_evidence.numpy(), elbos, amortized=gap.amortized.numpy(), by=gap.by)
 _show.save(figure, options.output)

@@ -97,11 +97,11 @@ def compare(
     settings = {"num_samples": Settings.num_samples} | settings
     fits = {name: load(name, accelerator=accelerator) for name in runs}
     arrays = common_data(fits, part, num_data)
-    check_comparable(fits)
+    check_comparable({name: vi.fitted for name, vi in fits.items()})
 
     def measured(name: str, num_data: int | None, **settings: Any) -> Measured:
         with _named(name):
-            return measure(fits[name], subset(arrays[name], num_data, 0), estimator, **settings)
+            return measure(fits[name].fitted, subset(arrays[name], num_data, 0), estimator, **settings)
 
     for name in fits:
         measured(name, 1, **settings | TRIAL)

@@ -37,7 +37,7 @@ def condition_rows(vi: VariationalInference, data: Dataset, given: Mapping[str, 
 def _values(vi: VariationalInference, data: Dataset, name: str, text: str) -> list[float | int]:
     if name not in vi.conditions:
         if name in vi.arguments_:
-            vi.conditioned(1, {name: 0})  # which says why not
+            vi.fitted.conditioned(1, {name: 0})  # which says why not
         raise InputError(f"unknown option or condition --{name}; {nearest(name, vi.conditions)}; --help lists options")
     if text != "all":
         try:

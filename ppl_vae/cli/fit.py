@@ -87,7 +87,7 @@ def fit(args: Sequence[str]) -> None:
     else:
         run.create(config, overwrite=options.overwrite)
     print(f"data   {data.describe()}")
-    print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.device_}, {vi.compiles()}")
+    print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.fitted.device}, {vi.compiles()}")
     train(vi, run)
 
     evaluation = vi.evaluate(data.test)
@@ -100,7 +100,7 @@ def fit(args: Sequence[str]) -> None:
             "valid_elbo": training.best_elbo,
             "train_seconds": vi.train_seconds_,
             "num_train": len(next(iter(data.train.values()))),
-            "device": str(vi.device_),
+            "device": str(vi.fitted.device),
             "versions": {
                 "ppl_vae": ppl_vae.__version__,
                 "python": platform.python_version(),

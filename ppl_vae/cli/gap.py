@@ -62,7 +62,7 @@ def gap(
     vi = load(folder, accelerator=accelerator, compile=compile)
     arrays = numbered(data, part, num_data, vi.seed)
     vi.check_data(arrays)
-    found = measure_gap(vi, arrays, options)
+    found = measure_gap(vi.fitted, arrays, options)
     run.write_json("gap.json", {"part": part, **found.numbers(), "settings": asdict(options)})
     write_gap_figure(run, found)
     return found

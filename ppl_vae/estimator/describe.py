@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ppl_vae.errors import InputError, reason
-from ppl_vae.estimator.fitted import Fitted
+from ppl_vae.estimator.variational_inference import VariationalInference
 from ppl_vae.evaluation.estimators import make_settings
 from ppl_vae.evaluation.evaluation import Diagnostics, Evaluation, Row
 from ppl_vae.program import DerivedGuide, Program
@@ -41,7 +41,7 @@ class Description(NamedTuple):
     """Why there is none; empty where there is one."""
 
 
-def describe(vi: Fitted) -> Description:
+def describe(vi: VariationalInference) -> Description:
     """Sites, parameters, posterior and graph of a fitted program; nothing that is global changes.
 
     Args:
@@ -153,7 +153,7 @@ def _number(value: Any) -> Any:
     return math.nan if value is None else value
 
 
-def _summary(vi: Fitted) -> str:
+def _summary(vi: VariationalInference) -> str:
     """The first paragraph of the docstring of the program's class or function."""
     program = getattr(vi, "program", None)
     owner = program if inspect.isfunction(program) else type(program)
@@ -162,7 +162,7 @@ def _summary(vi: Fitted) -> str:
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split()) if known and text else ""
 
 
-def _inference(vi: Fitted, program: Program) -> str:
+def _inference(vi: VariationalInference, program: Program) -> str:
     """How the posterior of a datum is found, in a sentence."""
     if not vi.has_latents:
         latent = program.structure(vi.template_).latents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -9,13 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
-from ppl_vae.data import Batches, hold_out
+from ppl_vae.data import Batches, hold_out, name_arrays
 from ppl_vae.errors import InputError
-from ppl_vae.estimator.fitted import Arrays, Fitted
 from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
+from ppl_vae.evaluation.evaluation import Evaluation
+from ppl_vae.evaluation.fitted import Arrays, Fitted, make_batches
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
+from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
 from ppl_vae.evaluation.validation import validation_bound
+from ppl_vae.evidence import Evidence
 from ppl_vae.inference import (
     Baseline,
     Bound,
@@ -30,7 +36,7 @@ from ppl_vae.inference import (
     Training,
     group,
 )
-from ppl_vae.inference.methods import NUMBER, make_inference
+from ppl_vae.inference.methods import NUMBER, Inference, Local, make_inference
 from ppl_vae.program import (
     Batch,
     MatmulPrecision,
@@ -52,7 +58,7 @@ BF16_TOLERANCE = 0.1
 """How far, relative to its size, a graph may be off where bfloat16 is rounded at other places."""
 
 
-class VariationalInference(Fitted):
+class VariationalInference(BaseEstimator):
     """Fit a Pyro program by variational inference.
 
     The program's modules are trained in place, as in PyTorch; what is fitted besides ends in an underscore.
@@ -110,6 +116,8 @@ class VariationalInference(Fitted):
         >>> vi.score_samples(x).shape, vi.sample(7).shape, vi.reconstruct(x).shape
         ((200,), (7, 5), (200, 5))
     """
+
+    fitted_: Fitted
 
     def __init__(
         self,
@@ -215,9 +223,8 @@ class VariationalInference(Fitted):
         """
         check_options(self)
         with seeded(self.seed):  # initial values of pyro.param, and of an encoder that is derived
-            self._attach(train, dynamic)
-            self._infer_by(train)
-            check(self.inference_.posterior, self.begun)
+            self._attach(train, dynamic, train=True)
+            check(self.inference_.posterior, self.fitted.begun)
         if not self.program_.parameters(self.template_):
             raise InputError(
                 f"{self.program_.name} has no parameters to train: guide={self.guide!r} trains those of the model "
@@ -265,7 +272,7 @@ class VariationalInference(Fitted):
 
     def _steps(self, _: Program, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
         """An epoch of training."""
-        with fp32_products(self.matmul_precision, self.device_):
+        with fp32_products(self.matmul_precision, self.fitted.device):
             yield from self.inference_.steps(batches, optimizer, self.training_.epoch + 1)
 
     def compiles(self) -> str:
@@ -278,7 +285,7 @@ class VariationalInference(Fitted):
 
     def check_data(self, *arrays: Any) -> None:
         """Raise ``InputError`` where a datum has no density under the program: grey values under a Bernoulli."""
-        self._check_batches(self._batches(self.checked(arrays), ROWS_PER_PASS))
+        self._check_batches(self._batches(self.fitted.checked(arrays), ROWS_PER_PASS))
 
     def _check_batches(self, batches: Batches) -> None:
         row = 0
@@ -313,8 +320,103 @@ class VariationalInference(Fitted):
                 self._valid_batches.num_data,
                 num_particles=self.num_particles,
                 bound=self.bound,
-                room=self.room,
+                room=self.fitted.room,
             )
+
+    # ------------------------------------------------------------------------------------------------- application
+
+    @property
+    def has_latents(self) -> bool:
+        """True if there is a posterior to look at: latents that a guide samples."""
+        return self.fitted.has_latents
+
+    @property
+    def generates(self) -> bool:
+        """True if the model draws data without looking at the data that it observes."""
+        return self.fitted.generates
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What draws can be conditioned on: arguments of the model that no site observes, and its latents."""
+        return self.fitted.conditions
+
+    def transform(self, *arrays: Any) -> np.ndarray:
+        """Return posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
+        return self.fitted.transform(*arrays)
+
+    def score_samples(self, *arrays: Any) -> np.ndarray:
+        """Return the importance-sampled log evidence of every datum, ``(N,)``, nats."""
+        return self.evidence(*arrays).log_evidence.numpy()
+
+    def score(self, *arrays: Any) -> float:
+        """Return the mean of ``score_samples``, nats per datum; higher is better."""
+        return float(self.score_samples(*arrays).mean())
+
+    def evidence(self, *arrays: Any, estimator: str = "iwae", **settings: Any) -> Evidence:
+        """Estimate the log evidence of every datum, with its Monte Carlo error and what to doubt, nats.
+
+        Args:
+            arrays: the data.
+            estimator: "prior", "iwae", "cubo", "ais", "bdmc" (of simulated data) or "exact".
+            settings: fields of ``Settings``: num_samples, proposal_scale, num_temperatures and so on.
+
+        Returns:
+            Evidence: with the effective number of draws, each ``(N,)``.
+        """
+        return self.evaluate(*arrays, estimators=(estimator,), **settings).evidence[estimator]
+
+    def evaluate(
+        self, *arrays: Any, estimators: Collection[str] | None = None, diagnostics: bool = False, **settings: Any
+    ) -> Evaluation:
+        """Estimate how well data are explained: log evidence by several estimators, ELBO, errors, what to doubt.
+
+        Args:
+            arrays: the data.
+            estimators: as in ``evidence``; by default iwae, and exact if it is known.
+            diagnostics: If True, report too how the latents are used.
+            settings: fields of ``Settings``.
+        """
+        return self.fitted.evaluate(*arrays, estimators=estimators, diagnostics=diagnostics, **settings)
+
+    def sample(self, num_data: int, *, mean: bool = False, **conditions: Any) -> Any:
+        """Draw data from the prior predictive, ``(num_data, ...)``; a dictionary if several sites are observed.
+
+        Args:
+            num_data: the number of data.
+            mean: If True, return the mean of x given z instead of a draw of x.
+            conditions: as in ``prior``.
+
+        Raises:
+            InputError: as in ``prior``.
+        """
+        draws = self.prior(num_data, **conditions)
+        return single(draws.means if mean else draws.observed)
+
+    def prior(self, num_data: int, **conditions: Any) -> PriorDraws:
+        """Draw latents from the prior, and data given them.
+
+        Args:
+            num_data: the number of data.
+            conditions: arrays that the model is conditioned on, such as labels: one value for all data, or one for
+                each; by default those of the first data of the fit, over and over. Or latents by name, which then are
+                not drawn.
+
+        Raises:
+            InputError: bad conditions, or a model that does not generate: it computes with the data that it observes.
+        """
+        return self.fitted.prior(num_data, **conditions)
+
+    def reconstruct(self, *arrays: Any) -> Any:
+        """Return the posterior-predictive mean of data, ``(N, ...)``; a dictionary if several sites are observed."""
+        return self.fitted.reconstruct(*arrays)
+
+    def observed(self, *arrays: Any) -> dict[str, np.ndarray]:
+        """Return what the observed sites observe of data, ``(N, ...)`` by site."""
+        return self.fitted.observed(*arrays)
+
+    def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
+        """Draw latents from the guide, and data given them."""
+        return self.fitted.posterior(*arrays, num_samples=num_samples)
 
     # ------------------------------------------------------------------------------------------- saving, loading
 
@@ -337,8 +439,7 @@ class VariationalInference(Fitted):
         tensors, numbers = read_checkpoint(path)
         template = {name: rows.numpy() for name, rows in group(tensors, "template").items()}
         check_options(self)
-        self._attach(template)
-        self._infer_by(None)
+        self._attach(template, train=False)
         best = group(tensors, "best")
         if not best:
             raise InputError(f"{path} has no finished epoch: go on with it, --resume, or fit anew, --overwrite")
@@ -349,42 +450,95 @@ class VariationalInference(Fitted):
         self.train_seconds_ = numbers["train_seconds"]
         return self
 
-    # ------------------------------------------------------------------------------------------------- data
+    # ----------------------------------------------------------------------------------------------- composition
 
-    def _attach(self, arrays: Arrays, dynamic: Collection[str] = ()) -> None:
-        """Bring the program to the device, and keep a few rows of data, from which its structure can be traced."""
-        self.device_ = device(self.accelerator)
+    @property
+    def fitted(self) -> Fitted:
+        """The fitted program, to be applied to data under this object's present options."""
+        check_is_fitted(self, "fitted_")
+        fitted: Fitted = self.fitted_
+        fitted.options, fitted.num_samples, fitted.seed = self.local_options(), self.num_samples, self.seed
+        fitted.compile, fitted.train_seconds = self.compile, getattr(self, "train_seconds_", math.nan)
+        return fitted
+
+    @property
+    def program_(self) -> Program:
+        """The program that was trained."""
+        return self.fitted.program
+
+    @property
+    def inference_(self) -> Inference:
+        """The method of inference."""
+        return self.fitted.inference
+
+    @property
+    def arguments_(self) -> tuple[str, ...]:
+        """Names of the arrays that the model takes."""
+        return self.fitted.arguments
+
+    @property
+    def template_(self) -> Batch:
+        """A few data, on the device."""
+        return self.fitted.template
+
+    def local_options(self) -> Local:
+        """Return the options of finding lambda."""
+        return Local(**{name: getattr(self, name) for name in Local.__dataclass_fields__})
+
+    def _attach(self, arrays: Arrays, dynamic: Collection[str] = (), *, train: bool) -> None:
+        """Bring the program to the device, keep a few rows of data as its template, and make the method.
+
+        A method that was made before, with the same options, goes on.
+        """
+        place = device(self.accelerator)
         program = self._make_program()
         program.precision = self.precision
-        program.module.to(self.device_, torch.float64 if self.precision == "64-true" else None)
+        program.module.to(place, torch.float64 if self.precision == "64-true" else None)
         floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
         fallback = torch.float64 if self.precision == "64-true" else torch.get_default_dtype()
-        self.dtype_ = floats[0] if floats else fallback
-        self.arguments_ = program.arguments(arrays.keys())
+        dtype = floats[0] if floats else fallback
+        arguments = program.arguments(arrays.keys())
         few = {name: array[:8] for name, array in arrays.items()}
-        self.template_ = next(self._batches(few, 8, dynamic).in_order())
+        template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
 
-    def _infer_by(self, arrays: Arrays | None) -> None:
-        """Make the method; one that was made before, with the same options, goes on."""
         options = self.local_options()
-        made = (self._make_program(), self.guide, options)
-        if getattr(self, "_inferred_by", None) != made:
-            program = self._make_program()
+        made = (program, self.guide, options)
+        if getattr(self, "_inferred_by", None) == made:
+            method = self.fitted_.inference
+        else:
             if self.guide == "per-sample":
                 program = without_guide(program)
-            columns = None if arrays is None else [arrays[name] for name in self.arguments_]
-            program = with_globals(program, self.template_, 1 if columns is None else len(columns[0]))
+            columns = [arrays[name] for name in arguments] if train else None
+            program = with_globals(program, template, 1 if columns is None else len(columns[0]))
             if columns is not None:
-                check_model(program, self.template_)
-            self.inference_ = make_inference(self.guide, program, self.template_, options, columns)
+                check_model(program, template)
+            method = make_inference(self.guide, program, template, options, columns)
             self._inferred_by = made
-        self.inference_.compiler = Compiler(
-            self.compile, tolerance=BF16_TOLERANCE if self.precision == "bf16-mixed" else None
-        )
-        self.program_ = self.inference_.program
-        if arrays is not None and (shared := self.program_.global_posterior) is not None:
+        method.compiler = Compiler(self.compile, tolerance=BF16_TOLERANCE if self.precision == "bf16-mixed" else None)
+        if train and (shared := method.program.global_posterior) is not None:
             shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data
-        self.__dict__.pop("_measured", None)
+        self.fitted_ = Fitted(
+            method, arguments, template, place, dtype, options, self.num_samples, self.seed, self.compile
+        )
+
+    def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
+        """Return batches of the model's arguments, and behind them the rows' numbers if they are given."""
+        fitted = self.fitted
+        return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic)
+
+    def _named(self, arrays: tuple[Any, ...], where: str) -> dict[str, np.ndarray]:
+        """Return what a caller passed as named arrays that have been checked."""
+        return name_arrays(type(self).__name__, where, arrays, self.argument_names)
+
+    @property
+    def argument_names(self) -> tuple[str, ...]:
+        """Names of all arguments of the model."""
+        return self._make_program().argument_names()
+
+    @property
+    def template(self) -> dict[str, np.ndarray]:
+        """The few data that a fit keeps, by the names of the model's arguments."""
+        return {name: row.cpu().numpy() for name, row in zip(self.arguments_, self.template_, strict=True)}
 
     def _make_program(self) -> Program:
         """The program, made once, so that a second fit goes on from the first."""

@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator.variational_inference import Arrays, VariationalInference
 from ppl_vae.evaluation.estimators import Estimate, estimators_for
 from ppl_vae.evaluation.evaluation import summarise
+from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.results import aligned, mean_and_error
 from ppl_vae.evidence import Evidence
 
@@ -226,11 +226,11 @@ def _milliseconds(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.4f}"
 
 
-def measure(vi: VariationalInference, arrays: Arrays, estimator: PerDatum | None = None, **settings: Any) -> Measured:
+def measure(fitted: Fitted, arrays: Arrays, estimator: PerDatum | None = None, **settings: Any) -> Measured:
     """What a comparison needs to know of a fitted program: its evidence, its ELBO, and what they cost.
 
     Args:
-        vi: fitted.
+        fitted: the fitted program.
         arrays: the data by name.
         estimator: of the evidence; by default exact where it is known, and iwae where not. Where nothing is random,
             exact in any case.
@@ -244,10 +244,11 @@ def measure(vi: VariationalInference, arrays: Arrays, estimator: PerDatum | None
         Diverged: a density is not finite.
 
     Example:
+        >>> from ppl_vae import VariationalInference
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
         >>> x = np.random.default_rng(0).normal(size=(100, 5)).astype("float32")
         >>> vi = VariationalInference(FactorAnalysis(data_dim=5, latent_dim=2), max_epochs=5).fit(x)
-        >>> fit = measure(vi, {"x": x}, num_samples=100)
+        >>> fit = measure(vi.fitted, {"x": x}, num_samples=100)
         >>> fit.estimator, fit.elbo < fit.evidence.log_evidence.mean().item(), fit.infer_milliseconds > 0
         ('exact', True, True)
     """
@@ -255,11 +256,11 @@ def measure(vi: VariationalInference, arrays: Arrays, estimator: PerDatum | None
         raise InputError(
             f"the estimator {estimator!r} has no evidence of the data; {nearest(estimator, get_args(PerDatum))}"
         )
-    known = estimators_for(vi.program_, vi.template_)
+    known = estimators_for(fitted.program, fitted.template)
     is_random = "iwae" in known
     chosen = estimator if estimator is not None and is_random else known[-1]
     names = dict.fromkeys((chosen, "iwae") if is_random else (chosen,))  # iwae has the ELBO
-    found = vi.evaluate(arrays, estimators=tuple(names), **settings)
+    found = fitted.evaluate(arrays, estimators=tuple(names), **settings)
     row = found.rows[chosen]
     alone = found._replace(rows={chosen: row}, evidence={chosen: found.evidence[chosen]})
     return Measured(
@@ -268,18 +269,18 @@ def measure(vi: VariationalInference, arrays: Arrays, estimator: PerDatum | None
         elbos=found.evidence["iwae"].columns["elbo"] if is_random else None,
         estimator=chosen,
         effort=found.label(chosen),
-        train_seconds=vi.train_seconds_,
-        infer_milliseconds=_infer_milliseconds(vi, arrays, found.num_data) if is_random else None,
+        train_seconds=fitted.train_seconds,
+        infer_milliseconds=_infer_milliseconds(fitted, arrays, found.num_data) if is_random else None,
         evidence_seconds=row.seconds,
         warnings=tuple(alone.warnings()),
     )
 
 
-def _infer_milliseconds(vi: VariationalInference, arrays: Arrays, num_data: int) -> float:
+def _infer_milliseconds(fitted: Fitted, arrays: Arrays, num_data: int) -> float:
     started, shortest = time.perf_counter(), math.inf
     for _ in range(TIMED_REPEATS):
         before = time.perf_counter()
-        vi.transform(arrays)
+        fitted.transform(arrays)
         after = time.perf_counter()
         shortest = min(shortest, after - before)
         if after - started > TIMED_SECONDS:
@@ -287,7 +288,7 @@ def _infer_milliseconds(vi: VariationalInference, arrays: Arrays, num_data: int)
     return 1000 * shortest / num_data
 
 
-def check_comparable(fits: Mapping[str, VariationalInference]) -> None:
+def check_comparable(fits: Mapping[str, Fitted]) -> None:
     """Raise ``InputError`` where fits have no evidence that compares, before any is computed.
 
     A probability of whole numbers and a density of real ones are in different units, and so is the evidence of x beside
@@ -296,7 +297,7 @@ def check_comparable(fits: Mapping[str, VariationalInference]) -> None:
     Args:
         fits: by name.
     """
-    kinds = {name: _observations(vi) for name, vi in fits.items()}
+    kinds = {name: _observations(fitted) for name, fitted in fits.items()}
     first = next(iter(kinds))
     for name, kind in kinds.items():
         if kind != kinds[first]:
@@ -306,12 +307,10 @@ def check_comparable(fits: Mapping[str, VariationalInference]) -> None:
             )
 
 
-def _observations(vi: VariationalInference) -> tuple[int, int]:
+def _observations(fitted: Fitted) -> tuple[int, int]:
     """How many whole and how many real numbers a program observes in a datum."""
-    drawn = vi.sample(SIMULATED)
-    sites = drawn.values() if isinstance(drawn, dict) else [drawn]
     whole = real = 0
-    for draws in sites:
+    for draws in fitted.prior(SIMULATED).observed.values():
         if (draws == np.round(draws)).all():
             whole += draws[0].size
         else:

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from ppl_vae.data import Batches
 from ppl_vae.errors import Diverged, InputError, nearest
-from ppl_vae.estimator.fitted import Fitted
 from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evaluation.evaluate import evaluate_program
+from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.passes import passes, room_for
 from ppl_vae.evaluation.results import aligned, mean_and_error
 from ppl_vae.evidence import Evidence
@@ -189,7 +189,7 @@ class Gap(NamedTuple):
         }
 
 
-def measure_gap(vi: Fitted, arrays: Mapping[str, Any], settings: GapSettings) -> Gap:
+def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings) -> Gap:
     """Optimise the lambda of every datum in each family, theta fixed, and put the ELBOs beside the evidence.
 
     In each family, lambda starts at the Gaussian with the moments of the encoder's posterior, once more at the prior,
@@ -199,7 +199,7 @@ def measure_gap(vi: Fitted, arrays: Mapping[str, Any], settings: GapSettings) ->
     the proposal, which all are lower bounds.
 
     Args:
-        vi: fitted.
+        fitted: the fitted program.
         arrays: the data by name.
         settings: how.
 
@@ -213,25 +213,27 @@ def measure_gap(vi: Fitted, arrays: Mapping[str, Any], settings: GapSettings) ->
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
         >>> x = np.random.default_rng(0).normal(size=(50, 5)).astype("float32")
         >>> vi = VariationalInference(FactorAnalysis(data_dim=5, latent_dim=2), max_epochs=5).fit(x)
-        >>> gap = measure_gap(vi, {"x": x}, GapSettings(families="full", local_steps=300, num_samples=100))
+        >>> gap = measure_gap(vi.fitted, {"x": x}, GapSettings(families="full", local_steps=300, num_samples=100))
         >>> mean, se = gap.gaps("full")["approximation"]     # the posterior is a Gaussian
         >>> abs(mean) < 0.01, gap.by
         (True, 'exact')
     """
     names = check_gap_settings(settings)
-    program = vi.program_
-    if not vi.has_latents:
+    program = fitted.program
+    if not fitted.has_latents:
         raise InputError(f"{program.name} has no latents that a guide samples: its ELBO is the evidence, without a gap")
-    space = LatentSpace(without_guide(program), vi.template_)
-    batches, common = vi.batches(arrays), Settings(num_samples=settings.num_samples)
-    encoder = None if program.guide is None else _importance(vi, program, vi.template_, batches, common)
+    space = LatentSpace(without_guide(program), fitted.template)
+    batches, common = fitted.batches(arrays), Settings(num_samples=settings.num_samples)
+    encoder = None if program.guide is None else _importance(fitted, program, fitted.template, batches, common)
     fits: dict[str, LocalFit] = {}
     smaller: Tensor | None = None
     for name in names:
-        fits[name], smaller = _fit(vi, space, make_family(name, space.size), arrays, batches, settings, common, smaller)
+        fits[name], smaller = _fit(
+            fitted, space, make_family(name, space.size), arrays, batches, settings, common, smaller
+        )
     candidates = {} if encoder is None else {"iwae with the encoder": encoder}
     candidates |= {f"iwae with {name}": fit.evidence for name, fit in fits.items()}
-    if program.has_log_evidence(vi.template_):
+    if program.has_log_evidence(fitted.template):
         with torch.no_grad(), program.scope(training=False):
             log_evidence = torch.cat([program.log_evidence(b).double().cpu() for b in batches.in_order()])
         by, mcse = "exact", 0.0
@@ -261,7 +263,7 @@ def check_gap_settings(settings: GapSettings) -> tuple[FamilyName, ...]:
 
 
 def _fit(
-    vi: Fitted,
+    fitted: Fitted,
     space: LatentSpace,
     family: Family,
     arrays: Mapping[str, Any],
@@ -271,7 +273,7 @@ def _fit(
     smaller: Tensor | None,
 ) -> tuple[LocalFit, Tensor]:
     """The best lambda of every datum in one family, what it is worth, and itself ``(N, P)``."""
-    program, posterior = vi.program_, with_lambda(space, family.distribution)
+    program, posterior = fitted.program, with_lambda(space, family.distribution)
     local = LocalSteps(settings.local_steps, settings.local_learning_rate, settings.num_particles)
 
     def from_encoder(batch: Batch) -> Rows:
@@ -283,10 +285,12 @@ def _fit(
 
     starts = [from_prior] if program.guide is None else [from_encoder, from_prior]
     count = len(starts) + (smaller is not None)
-    room = room_for(lambda k: space.log_joint(vi.template_, _zeros(k, vi.template_, space)), len(vi.template_[0]))
+    room = room_for(
+        lambda k: space.log_joint(fitted.template, _zeros(k, fitted.template, space)), len(fitted.template[0])
+    )
     rows, lam, steps, seconds = room.rows(settings.num_particles), [], [], 0.0
-    compiler = Compiler(vi.compile, batches.sizes(rows))
-    with seeded(vi.seed), _bar(type(family).__name__.lower(), count * batches.num_data) as bar:
+    compiler = Compiler(fitted.compile, batches.sizes(rows))
+    with seeded(fitted.seed), _bar(type(family).__name__.lower(), count * batches.num_data) as bar:
         for number, batch in enumerate(batches.in_order(batch_size=rows)):
             found, begun = [], [(start(batch), local) for start in starts]
             if smaller is not None:
@@ -295,16 +299,16 @@ def _fit(
                 begun.append((found[0], local._replace(learning_rate=settings.local_learning_rate / SMALLER_STEPS)))
             for start_rows, how in begun:
                 began = time.perf_counter()
-                with seeded(vi.seed):
+                with seeded(fitted.seed):
                     found.append(infer(space, family, batch, start_rows, how, compiler))
                 seconds += time.perf_counter() - began
                 bar.update(len(batch[0]))
-            lam.append(_better(posterior, batch, found, room.draws(len(batch[0])), vi.seed).cpu())
+            lam.append(_better(posterior, batch, found, room.draws(len(batch[0])), fitted.seed).cpu())
             steps += [each.taken.mean().item() * len(batch[0]) for each in found]
     best = torch.cat(lam)
-    located = vi.batches({**arrays, LAMBDA: best.numpy()})
-    template = (*vi.template_, at_prior(space, family, vi.template_).lam)
-    evidence = _importance(vi, posterior, template, located, common)
+    located = fitted.batches({**arrays, LAMBDA: best.numpy()})
+    template = (*fitted.template, at_prior(space, family, fitted.template).lam)
+    evidence = _importance(fitted, posterior, template, located, common)
     elbo, mcse = (evidence.columns[name].double() for name in ("elbo", "elbo_mcse"))
     runs = count * batches.num_data
     return LocalFit(elbo, mcse, evidence, seconds / runs, sum(steps) / runs), best
@@ -325,9 +329,16 @@ def _better(posterior: Program, batch: Batch, found: list[Rows], at_once: int, s
     return torch.stack([rows.lam for rows in found])[chosen, torch.arange(len(chosen), device=chosen.device)]
 
 
-def _importance(vi: Fitted, program: Program, template: Batch, batches: Batches, settings: Settings) -> Evidence:
+def _importance(fitted: Fitted, program: Program, template: Batch, batches: Batches, settings: Settings) -> Evidence:
     found = evaluate_program(
-        program, template, batches, ["iwae"], settings, diagnostics=False, seed=vi.seed, compiler=Compiler(vi.compile)
+        program,
+        template,
+        batches,
+        ["iwae"],
+        settings,
+        diagnostics=False,
+        seed=fitted.seed,
+        compiler=Compiler(fitted.compile),
     )
     return found.evidence["iwae"]
 

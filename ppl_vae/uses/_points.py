@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,15 @@ def with_latents(vi: VariationalInference, arrays: tuple[Any, ...]) -> Variation
     coded = with_code(vi.program_, whole(vi, arrays))
     if coded is None:
         return vi
-    other, other.inference_ = copy.copy(vi), copy.copy(vi.inference_)
-    other.program_ = other.inference_.program = other.inference_.posterior = coded
-    other.__dict__.pop("_measured", None)
+    other, method = copy.copy(vi), copy.copy(vi.inference_)
+    method.program = method.posterior = coded
+    other.fitted_ = replace(vi.fitted, inference=method)
     return other
 
 
 def whole(vi: VariationalInference, arrays: tuple[Any, ...]) -> Batch:
     """All data as one batch of the model's arguments."""
-    batches = vi.batches(vi.checked(arrays))
+    batches = vi.fitted.batches(vi.fitted.checked(arrays))
     return next(batches.in_order(batch_size=batches.num_data))
 
 
@@ -39,12 +40,12 @@ def draws_of(vi: VariationalInference, arrays: tuple[Any, ...], num_draws: int =
     """Where draws from the posterior are, ``(K, N, ...)``."""
     posterior = vi.inference_.posterior
     with torch.no_grad(), seeded(vi.seed), posterior.scope(training=False):
-        there = Coordinates(posterior, vi.begun)
+        there = Coordinates(posterior, vi.fitted.begun)
 
     def draw(program: Program, batch: Batch) -> Point:
         return there.locate(batch, program.posterior(batch, num_draws).latents)
 
-    return Point(*(torch.cat(parts, 1) for parts in zip(*vi.each_batch(arrays, draw, num_draws), strict=True)))
+    return Point(*(torch.cat(parts, 1) for parts in zip(*vi.fitted.each_batch(arrays, draw, num_draws), strict=True)))
 
 
 def middle(draws: Point) -> Point:
@@ -66,7 +67,7 @@ def prior_of(vi: VariationalInference, there: Coordinates, batch: Batch) -> tupl
 
 def means_at(vi: VariationalInference, there: Coordinates, batch: Batch, points: Point) -> dict[str, np.ndarray]:
     """Means of the observed sites at points ``(K, N, ...)`` under the conditions of ``N`` data, ``(K, N, ...)``."""
-    parts, at_once = [], vi.room.rows(len(points.u))
+    parts, at_once = [], vi.fitted.room.rows(len(points.u))
     with torch.no_grad(), seeded(vi.seed), vi.program_.scope(training=False):
         for row in range(0, len(batch[0]), at_once):
             rows = slice(row, row + at_once)

@@ -53,7 +53,7 @@ def augment(
         raise InputError(f"copies is {copies}: expected 1 or more")
     if what not in ("sample", "mean"):
         raise InputError(f"what={what!r} is unknown: sample or mean")
-    named = vi.checked(arrays)
+    named = vi.fitted.checked(arrays)
     count = len(vi.arguments_)
 
     def more(program: Program, batch: Batch) -> Batch:
@@ -63,7 +63,9 @@ def augment(
         parts = [placed(vi.program_, data, {k: v[i] for k, v in chosen.items()}) for i in range(copies)]
         return tuple(torch.stack(each, 1).flatten(0, 1) for each in zip(*parts, strict=True))
 
-    found = [torch.cat(parts).cpu().numpy() for parts in zip(*vi.each_batch((named,), more, copies), strict=True)]
+    found = [
+        torch.cat(parts).cpu().numpy() for parts in zip(*vi.fitted.each_batch((named,), more, copies), strict=True)
+    ]
     rows = np.arange(len(next(iter(named.values())))).repeat(copies)
     kept = {name: array[rows] for name, array in named.items()}
     return Augmented(kept | dict(zip(vi.arguments_, found, strict=True)), rows)

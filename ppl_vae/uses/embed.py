@@ -58,7 +58,7 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
         known = posterior_moments(program, batch, DRAWS) if len(structure.summed) < len(structure.latents) else None
         return known or Moments({}, {}), marginals(program, batch)
 
-    found = vi.each_batch(arrays, moments, DRAWS)
+    found = vi.fitted.each_batch(arrays, moments, DRAWS)
     names: list[str] = []
     means: list[Tensor] = []
     sds: list[Tensor] = []

@@ -107,7 +107,7 @@ def impute(
     if method not in get_args(ImputeBy):
         raise InputError(f"method={method!r} is unknown; {nearest(str(method), get_args(ImputeBy))}")
     filled, holes = fill_missing(type(vi).__name__, arrays, vi.argument_names, missing or {}, vi.template)
-    filled = vi.checked((filled,))
+    filled = vi.fitted.checked((filled,))
     program, template = vi.program_, vi.template_
     with seeded(vi.seed), program.scope(training=False):
         by = _Proposal(vi, (*template, *seen_parts(program, template)), method, family)
@@ -167,7 +167,9 @@ def _in_batches(
     """Arguments of the model, and what is missing of each."""
     masks = {f"missing {name}": holes[name] for name in vi.arguments_}
     names = (*vi.arguments_, *masks)
-    for batch in Batches({**filled, **masks}, names, ROWS_PER_PASS, device=vi.device_, dtype=vi.dtype_).in_order():
+    for batch in Batches(
+        {**filled, **masks}, names, ROWS_PER_PASS, device=vi.fitted.device, dtype=vi.fitted.dtype
+    ).in_order():
         yield batch[: len(vi.arguments_)], batch[len(vi.arguments_) :]
 
 

@@ -80,14 +80,14 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
         plane, axes = in_plane(embedding.mean, embedding.names, by, vi.seed)
         none = np.zeros((0, len(embedding.names)))
         return Latents(plane, axes, embedding.names, none[:, None], embedding.mean, none, none[:, 0], none[:, 0])
-    named = vi.checked(arrays)
+    named = vi.fitted.checked(arrays)
     first = {name: array[:num_data] for name, array in named.items()}
     drawn = vi.posterior(first, num_samples=DRAWS).latents
 
     def each(program: Program, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return program.posterior(batch).latents, program.prior(batch).latents
 
-    pairs = vi.each_batch((named,), each)
+    pairs = vi.fitted.each_batch((named,), each)
     aggregated, prior = (
         _columns({name: torch.cat([pair[side][name] for pair in pairs], 1).cpu().numpy() for name in drawn})[0]
         for side in (0, 1)

@@ -73,7 +73,7 @@ def manifold(
     for name in conditions.keys() - set(vi.arguments_):
         free = [each for each in vi.conditions if each in vi.arguments_]
         raise InputError(f"a manifold is no place for the condition {name!r}; {nearest(name, free)}")
-    batch = vi.conditioned(1, conditions)
+    batch = vi.fitted.conditioned(1, conditions)
     there = coordinates(vi)
     loc, scale = prior_of(vi, there, batch)
     if dimensions is None:

@@ -342,7 +342,7 @@ def assert_compiled_agrees(
         assert (away < 3 * expected[name].mcse + tolerance).all()
         assert found[name].columns.keys() == expected[name].columns.keys()
         assert torch.equal(found[name].doubtful, expected[name].doubtful)
-    (compiler,) = (c for (mode, _), c in vi._evaluators.items() if mode == "on")
+    (compiler,) = (c for (mode, _), c in vi.fitted._compilers.items() if mode == "on")
     graphs = {"the log weights of VAE"} if "iwae" in names else set()
     assert compiler.graphs == graphs | ({"a transition"} if {"ais", "bdmc"} & {*names} else set())
 

@@ -242,7 +242,7 @@ def test_on_a_gpu_a_run_is_fitted_evaluated_resumed_and_loaded(here: Path) -> No
         scores[1].rows["iwae"].log_evidence, abs=0.05
     )  # other draws, 360 data by 200
     vi = ppl_vae.load("run")
-    assert vi.device_.type == "cuda"
+    assert vi.fitted.device.type == "cuda"
     assert vi.sample(3).shape == (3, 64)
 
 

@@ -42,7 +42,7 @@ def known() -> tuple[FactorAnalysis, Gap]:
     with torch.no_grad():
         program.decoder.linear.weight[:, 1] = program.decoder.linear.weight[:, 0] + 0.3
     settings = GapSettings(families="flow, full,diagonal", local_steps=200, num_samples=400)
-    return program, measure_gap(barely(program, X), {"x": X}, settings)
+    return program, measure_gap(barely(program, X).fitted, {"x": X}, settings)
 
 
 def divergence(mean: Tensor, scale: Tensor, exact: Tensor, precision: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def test_numbers_have_the_keys_that_others_read(known: tuple[FactorAnalysis, Gap
 
 def test_without_an_encoder_there_is_no_amortization() -> None:
     vi = barely(small_factor_analysis(), X, "per-sample", inference_steps=20)
-    found = measure_gap(vi, {"x": X}, GapSettings(families="full", **FAST))
+    found = measure_gap(vi.fitted, {"x": X}, GapSettings(families="full", **FAST))
     numbers = found.numbers()
     assert found.gaps("full").keys() == {"approximation"}
     assert abs(numbers["approximation_gap"]) < 0.02
@@ -138,7 +138,7 @@ def test_an_encoder_that_is_too_narrow_understates_the_evidence() -> None:
     """Without the exact one, the evidence is the best estimate there is: with the optimum as the proposal."""
     x = normal(40).numpy()
     vi = barely(Narrow().double(), x)
-    found = measure_gap(vi, {"x": x}, GapSettings(families="full", **FAST))
+    found = measure_gap(vi.fitted, {"x": x}, GapSettings(families="full", **FAST))
     exact = scenarios.Conjugate.log_evidence(vi.program, torch.from_numpy(x))
     assert found.by == "iwae with full"
     torch.testing.assert_close(found.log_evidence, exact, rtol=0, atol=0.01)
@@ -167,7 +167,7 @@ def test_of_any_program(name: str) -> None:
     with seeded(0):
         program = make().double()
     vi = barely(program, x, guide, family="full")
-    found = measure_gap(vi, {"x": x}, GapSettings(families="diagonal", **FAST))
+    found = measure_gap(vi.fitted, {"x": x}, GapSettings(families="diagonal", **FAST))
     gaps = {gap: mean for gap, (mean, _) in found.gaps("diagonal").items()}
     assert gaps["amortization"] > 0.05
     assert gaps["approximation"] > -0.01
@@ -183,7 +183,7 @@ def test_compiled_it_is_the_same(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     vi, found = barely(small_factor_analysis(), X), []
     for mode in ("off", "on"):
         settings = GapSettings(families="diagonal,full", local_steps=60, num_samples=30)
-        found.append(measure_gap(vi.set_params(compile=mode), {"x": X[:11]}, settings))
+        found.append(measure_gap(vi.set_params(compile=mode).fitted, {"x": X[:11]}, settings))
         assert made.called == (mode == "on")
     assert [record for record in caplog.records if record.name == "ppl_vae"] == []
     for name, each in found[1].families.items():
@@ -213,7 +213,7 @@ def test_a_program_that_sums_its_latents_out_has_no_gap() -> None:
     x = normal(20, 2).numpy()
     vi = barely(scenarios.Mixture().double(), x)
     with pytest.raises(InputError, match="Mixture has no latents that a guide samples: its ELBO is the evidence"):
-        measure_gap(vi, {"x": x}, GapSettings())
+        measure_gap(vi.fitted, {"x": x}, GapSettings())
 
 
 @pytest.fixture(scope="module")

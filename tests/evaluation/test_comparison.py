@@ -166,7 +166,7 @@ def fitted(program: object, *arrays: np.ndarray) -> VariationalInference:
 def test_what_is_measured_of_a_fit() -> None:
     x = normal(60, 4).float().numpy()
     vi = fitted(FactorAnalysis(4, 2), x)
-    measured = measure(vi, {"x": x})
+    measured = measure(vi.fitted, {"x": x})
     assert (measured.estimator, measured.effort, measured.warnings) == ("exact", "exact", ())
     exact = vi.program.log_evidence(torch.from_numpy(x))
     np.testing.assert_allclose(measured.evidence.log_evidence, exact.detach(), rtol=1e-5)
@@ -174,10 +174,10 @@ def test_what_is_measured_of_a_fit() -> None:
     assert measured.train_seconds == vi.train_seconds_ > 0
     assert measured.infer_milliseconds is not None
     assert measured.infer_milliseconds > 0
-    asked = measure(vi, {"x": x}, "iwae", num_samples=30)
+    asked = measure(vi.fitted, {"x": x}, "iwae", num_samples=30)
     assert (asked.estimator, asked.effort) == ("iwae", "iwae, 30 draws")
     assert torch.equal(asked.evidence.log_evidence, vi.evidence(x, num_samples=30).log_evidence)
-    annealed = measure(vi, {"x": x}, "ais", num_samples=30, num_temperatures=3, num_chains=2)
+    annealed = measure(vi.fitted, {"x": x}, "ais", num_samples=30, num_temperatures=3, num_chains=2)
     assert annealed.effort == "ais, 2 chains of 3"
     assert annealed.elbo == asked.elbo
     assert not any(sentence.startswith("iwae") for sentence in annealed.warnings)  # its draws are the ELBO's only
@@ -186,12 +186,12 @@ def test_what_is_measured_of_a_fit() -> None:
 def test_evidence_of_simulated_data_is_none_of_the_data() -> None:
     x = bits(40, 6).float().numpy()
     with pytest.raises(InputError, match="the estimator 'bdmc' has no evidence of the data"):
-        measure(fitted(Plain(), x), {"x": x}, "bdmc")  # type: ignore[arg-type]
+        measure(fitted(Plain(), x).fitted, {"x": x}, "bdmc")  # type: ignore[arg-type]
 
 
 def test_a_program_without_latents_has_exact_evidence_and_nothing_to_infer() -> None:
     x = bits(40, 6).float().numpy()
-    measured = measure(fitted(Plain(), x), {"x": x}, "iwae")
+    measured = measure(fitted(Plain(), x).fitted, {"x": x}, "iwae")
     assert (measured.estimator, measured.infer_milliseconds) == ("exact", None)
     assert measured.elbo == pytest.approx(measured.evidence.log_evidence.mean().item())
 
@@ -199,11 +199,11 @@ def test_a_program_without_latents_has_exact_evidence_and_nothing_to_infer() -> 
 def test_evidence_in_other_units_is_refused() -> None:
     x, y = bits(40, 6).float().numpy(), bits(40).float().numpy()
     vae, plain = fitted(VAE(6), x), fitted(Plain(), x)
-    check_comparable({"vae": vae, "plain": plain})
+    check_comparable({"vae": vae.fitted, "plain": plain.fitted})
     with pytest.raises(InputError, match=r"fa has a density of 6 real numbers .* vae has a probability of 6 whole"):
-        check_comparable({"vae": vae, "fa": fitted(FactorAnalysis(6, 2), x)})
+        check_comparable({"vae": vae.fitted, "fa": fitted(FactorAnalysis(6, 2), x).fitted})
     with pytest.raises(InputError, match=r"joint has a probability of 7 whole numbers .* vae has a probability of 6"):
-        check_comparable({"vae": vae, "joint": fitted(Joint(6), x, y)})
+        check_comparable({"vae": vae.fitted, "joint": fitted(Joint(6), x, y).fitted})
 
 
 def test_programs_of_several_sites_and_kinds_are_told_apart() -> None:
@@ -211,4 +211,4 @@ def test_programs_of_several_sites_and_kinds_are_told_apart() -> None:
     walk = VariationalInference(scenarios.Sequences().double(), max_epochs=2, batch_size=16, num_samples=5)
     walk.fit(normal(12, 5).numpy(), lengths)
     with pytest.raises(InputError, match="walk has a density of 5 real numbers for each datum, vae has a prob"):
-        check_comparable({"vae": fitted(VAE(5), bits(20, 5).float().numpy()), "walk": walk})
+        check_comparable({"vae": fitted(VAE(5), bits(20, 5).float().numpy()).fitted, "walk": walk.fitted})

@@ -1,0 +1,279 @@
+"""A fitted program, and what is done with it: posterior means, evidence, draws, reconstructions."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.data import Batches, as_condition, name_arrays
+from ppl_vae.errors import InputError, nearest
+from ppl_vae.evaluation.estimators import check_estimators, estimators_for, make_settings
+from ppl_vae.evaluation.evaluate import evaluate_program
+from ppl_vae.evaluation.evaluation import Evaluation
+from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, room_for
+from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
+from ppl_vae.inference import Compile, Compiler
+from ppl_vae.inference.methods import LAMBDA, NUMBER, Inference, Local, proposal, random_latents
+from ppl_vae.program import (
+    Batch,
+    Draws,
+    Program,
+    generates,
+    observed_arguments,
+    posterior_moments,
+    predict,
+    seeded,
+)
+
+Arrays = Mapping[str, np.ndarray]
+T = TypeVar("T")
+
+
+@dataclass
+class Fitted:
+    """A program whose parameters have been found, with all that is needed to apply it to data.
+
+    Args:
+        inference: the method of inference, which finds lambda for data; it has the program.
+        arguments: names of the arrays that the model takes.
+        template: a few data, on the device.
+        device: where the program and its data are.
+        dtype: the type of real numbers.
+        options: how lambda is found.
+        num_samples: draws per datum in estimates of the evidence.
+        seed: decides every random number.
+        compile: what is run as compiled graphs.
+        train_seconds: the time that the fit took.
+    """
+
+    inference: Inference
+    arguments: tuple[str, ...]
+    template: Batch
+    device: torch.device
+    dtype: torch.dtype
+    options: Local
+    num_samples: int
+    seed: int
+    compile: Compile
+    train_seconds: float = math.nan
+    _room: Room | None = field(default=None, init=False, repr=False, compare=False)
+    _compilers: dict[Any, Compiler] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def program(self) -> Program:
+        """The program that was trained."""
+        return self.inference.program
+
+    @property
+    def has_latents(self) -> bool:
+        """True if there is a posterior to look at: latents that a guide samples."""
+        return bool(random_latents(self.program, self.template))
+
+    @property
+    def generates(self) -> bool:
+        """True if the model draws data without looking at the data that it observes."""
+        return generates(self.program, self.template)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What draws can be conditioned on: arguments of the model that no site observes, and its latents."""
+        observed = observed_arguments(self.program, self.template)
+        free = [name for name, is_observed in zip(self.arguments, observed, strict=True) if not is_observed]
+        return (*free, *(name for name in self.program.structure(self.template).latents if name not in free))
+
+    @property
+    def begun(self) -> Batch:
+        """The template as ``inference.posterior`` takes it."""
+        return self.inference.begin(self.template)
+
+    @property
+    def room(self) -> Room:
+        """The number of draws from the guide that fit into a pass; measured once."""
+        if self._room is None:
+            program, batch = self.inference.posterior, self.begun
+            with program.scope(training=False):
+                self._room = room_for(partial(program.log_weights, batch), len(batch[0]))
+        return self._room
+
+    # ------------------------------------------------------------------------------------------------------- data
+
+    def checked(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
+        """Return data as named arrays, each datum of the shape that the program was fitted to.
+
+        Raises:
+            InputError: bad data, or data of another shape.
+        """
+        named = name_arrays("VariationalInference", "the data", arrays, self.program.argument_names())
+        for name, row in zip(self.arguments, self.template, strict=True):
+            if name in named and named[name].shape[1:] != row.shape[1:]:
+                raise InputError(
+                    f"a datum of {name!r} has shape {named[name].shape[1:]}: expected {tuple(row.shape[1:])}, as in "
+                    f"the fit; the first dimension counts the data"
+                )
+        return named
+
+    def batches(self, arrays: Arrays, batch_size: int = ROWS_PER_PASS) -> Batches:
+        """Return data as the model takes them, on the device; behind the model's arguments lambda, if it is given."""
+        return make_batches(arrays, self.arguments, batch_size, self.device, self.dtype)
+
+    def located(self, arrays: Arrays, method: Inference | None = None) -> tuple[Program, Arrays]:
+        """Return the program to look at data with, and the data; if lambda is local, it is found and added to them."""
+        method = method or self.inference
+        if not method.local:
+            return method.posterior, arrays
+        batches = self.batches(arrays)
+        method.compiler.plan(batches.sizes())
+        with seeded(self.seed):
+            lam = [method.infer(batch)[-1].cpu() for batch in batches.in_order()]
+        return method.posterior, {**arrays, LAMBDA: torch.cat(lam).numpy()}
+
+    def each_batch(
+        self, arrays: tuple[Any, ...], function: Callable[[Program, Batch], T], num_draws: int = 1
+    ) -> list[T]:
+        """Apply a function to every batch of data; a batch is so small that the draws fit in memory.
+
+        The function's program has a fitted guide, and is in evaluation mode and in its scope. If lambda is local, it
+        has been found, and is the last tensor of a batch. Random numbers depend on the seed alone.
+
+        Args:
+            arrays: the data.
+            function: takes a program and a batch.
+            num_draws: the number of draws per datum that the function takes at once.
+
+        Returns:
+            The function's values, one for every batch.
+        """
+        program, data = self.located(self.checked(arrays))
+        with torch.no_grad(), seeded(self.seed), program.scope(training=False):
+            return [function(program, batch) for batch in self.batches(data, self.room.rows(num_draws)).in_order()]
+
+    # ------------------------------------------------------------------------------------------------- evaluation
+
+    def evaluate(
+        self, *arrays: Any, estimators: Collection[str] | None = None, diagnostics: bool = False, **settings: Any
+    ) -> Evaluation:
+        """Estimate the evidence of data; see ``VariationalInference.evaluate``."""
+        chosen, method = make_settings({"num_samples": self.num_samples} | settings), self.inference
+        named = self.checked(arrays)
+        names = estimators_for(self.program, self.template) if estimators is None else tuple(dict.fromkeys(estimators))
+        check_estimators(names, chosen)
+        if chosen.proposal == "per-sample":
+            method = proposal(self.program, self.template, self.options, chosen.proposal_family)
+            method.compiler = Compiler(self.compile)
+        started = time.perf_counter()
+        program, data = self.located(named, method)
+        seconds = time.perf_counter() - started if method.local else None
+        evaluation = evaluate_program(
+            program,
+            method.begin(self.template),
+            self.batches(data),
+            names,
+            chosen,
+            diagnostics=diagnostics,
+            seed=self.seed,
+            compiler=self._compilers.setdefault((self.compile, chosen), Compiler(self.compile)),
+        )
+        return evaluation._replace(inference_seconds=seconds)
+
+    # ------------------------------------------------------------------------------------------------------ draws
+
+    def transform(self, *arrays: Any) -> np.ndarray:
+        """Return posterior means of the latents, ``(N, D)``; several sites are flattened and joined.
+
+        Raises:
+            InputError: bad data, or a program without latents that a guide samples.
+        """
+        if not self.has_latents:
+            raise InputError(f"{self.program.name} has no latents to transform to that a guide samples")
+        means = join(self.each_batch(arrays, lambda program, batch: posterior_moments(program, batch).mean))
+        return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
+
+    def prior(self, num_data: int, **conditions: Any) -> PriorDraws:
+        """Draw latents from the prior, and data given them; see ``VariationalInference.prior``."""
+        if not isinstance(num_data, int | np.integer) or num_data < 1:
+            raise InputError(f"num_data is {num_data!r}: expected a whole number, 1 or more")
+        if not self.generates:
+            raise InputError(
+                f"{self.program.name} does not generate: its model computes with the data that it observes, so that "
+                f"draws would be reconstructions of these; call reconstruct"
+            )
+        batch = self.conditioned(num_data, conditions)
+        with torch.no_grad(), seeded(self.seed), self.program.scope(training=False):
+            named = set(conditions) - set(self.arguments)
+            like = self.program.prior(self.template).latents if named else {}
+            latents = {name: as_condition(name, conditions[name], like[name][0], num_data)[None] for name in named}
+            draws = predict(self.program, batch, latents)
+        return PriorDraws(
+            *({k: v[0].cpu().numpy() for k, v in part.items()} for part in (draws.latents, draws.observed, draws.means))
+        )
+
+    def conditioned(self, num_data: int, conditions: Mapping[str, Any]) -> Batch:
+        """Return a batch under these conditions; the values of arrays that are observed do not matter.
+
+        Raises:
+            InputError: a condition that the model does not take, or a value that cannot be.
+        """
+        known = self.conditions
+        for name in conditions.keys() - set(known):
+            if name in self.arguments:
+                raise InputError(
+                    f"the model draws {name!r}, so that it is no condition; conditions: {', '.join(known) or 'none'}"
+                )
+            raise InputError(f"the model takes no condition {name!r}; {nearest(name, known)}")
+        return tuple(
+            as_condition(name, conditions[name], row, num_data)
+            if name in conditions
+            else row[torch.arange(num_data) % len(row)]
+            for name, row in zip(self.arguments, self.template, strict=True)
+        )
+
+    def reconstruct(self, *arrays: Any) -> Any:
+        """Return the posterior-predictive mean of data, ``(N, ...)``; a dictionary if several sites are observed."""
+
+        def means(program: Program, batch: Batch) -> dict[str, Tensor]:
+            num_draws = min(64, self.room.draws(len(batch[0])))
+            return {name: mean.mean(0) for name, mean in program.posterior(batch, num_draws).means.items()}
+
+        return single(join(self.each_batch(arrays, means)))
+
+    def observed(self, *arrays: Any) -> dict[str, np.ndarray]:
+        """Return what the observed sites observe of data, ``(N, ...)`` by site."""
+        batches = self.batches(self.checked(arrays))
+        with torch.no_grad(), seeded(self.seed), self.program.scope(training=False):
+            return join([self.program.prior(batch).data for batch in batches.in_order()])
+
+    def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
+        """Draw latents from the guide, and data given them."""
+        parts: list[Draws] = self.each_batch(arrays, partial(Program.posterior, num_samples=num_samples), num_samples)
+
+        def joined(name: str, axis: int) -> dict[str, np.ndarray]:
+            return join([getattr(part, name) for part in parts], axis)
+
+        return PosteriorDraws(joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0))
+
+
+def make_batches(
+    arrays: Arrays,
+    arguments: Collection[str],
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    dynamic: Collection[str] = (),
+) -> Batches:
+    """Return batches of the model's arguments, and behind them lambda or the rows' numbers if they are given."""
+    return Batches(
+        arrays,
+        (*arguments, *(name for name in (LAMBDA, NUMBER) if name in arrays)),
+        batch_size,
+        device=device,
+        dtype=dtype,
+        dynamic=[name for name in dynamic if name in arguments],
+    )
