@@ -11,7 +11,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.compile.graph import Function, Graph, Outputs, Untraceable, compiled
+from ppl_vae.compile.explain import Untraceable
+from ppl_vae.compile.graph import Function, Outputs
+from ppl_vae.compile.kernels import Graph, compiled
+from ppl_vae.compile.private import untested
 from ppl_vae.errors import InputError, nearest
 
 Compile = Literal["auto", "on", "off"]
@@ -69,6 +72,9 @@ class Compiler:
         if mode not in get_args(Compile):
             raise InputError(f"compile={mode!r} is unknown; {nearest(str(mode), get_args(Compile))}")
         self.mode, self.tolerance, self.say = mode, tolerance, say
+        if mode != "off" and (why := untested()):
+            self.mode = "off"
+            say(f"nothing is compiled: {why}")
         self.visits: dict[int, int] = {}
         self.plan(visits or {})
         self._known: dict[Key, _Counted] = {}
@@ -121,7 +127,7 @@ class Compiler:
 
         Args:
             name: of the function, in messages. Under one name it refers to the same tensors in every call.
-            function: see :func:`~ppl_vae.compile.graph.compiled`.
+            function: see :func:`~ppl_vae.compile.kernels.compiled`.
             inputs: the last is a batch's tensor, whose rows tell how often it is visited.
             eager: what does the same faster by Python.
             compared: tensors which the function changes, linear in what it computes, such as a mean of gradients: they

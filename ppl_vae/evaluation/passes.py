@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from ppl_vae.compile.private import TorchDispatchMode, tree_leaves
 from ppl_vae.program import seeded
 
 ROWS_PER_PASS = 512

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn import functional
 
 _SLOPE_ONLY: ContextVar[bool] = ContextVar("slope_only", default=False)
+_TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
 
 
 @contextmanager
@@ -53,9 +53,14 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
     return _Bernoulli.apply(logits, x, event_dim, False)
 
 
-def is_traced() -> bool:
-    """Whether operations are being written into a graph, whose compiler makes one pass of many."""
-    return get_proxy_mode() is not None
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Choose the operations that suit a graph, whose compiler makes one pass of many."""
+    token = _TRACING.set(True)
+    try:
+        yield
+    finally:
+        _TRACING.reset(token)
 
 
 FACTORS = 100
@@ -83,7 +88,7 @@ class _Bernoulli(torch.autograd.Function):
         ctx.save_for_backward(logits, x)
         if slope_only:
             return logits.new_zeros(logits.shape[: logits.dim() - event_dim])
-        if is_traced():
+        if _TRACING.get():
             return _in_products(logits.flatten(-event_dim), x.expand(logits.shape).flatten(-event_dim))
         dims = tuple(range(logits.dim() - event_dim, logits.dim()))
         return torch.addcmul(functional.softplus(logits).neg_(), logits, x).sum(dims)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
 
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 """The names of PyTorch Lightning."""
@@ -48,8 +47,7 @@ class BFloat16Products(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is functional.linear:
             return _linear(*args, **kwargs)
-        args, kwargs = tree_map_only(Tensor, _halved, (args, kwargs))
-        product = func(*args, **kwargs)
+        product = func(*_halved(args), **_halved(kwargs))
         return product.float() if product.dtype == torch.bfloat16 else product
 
 
@@ -58,8 +56,13 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return product if bias is None else product + bias
 
 
-def _halved(tensor: Tensor) -> Tensor:
-    return tensor.bfloat16() if tensor.dtype == torch.float32 else tensor
+def _halved(value: Any) -> Any:
+    """Round the fp32 tensors of an argument to bfloat16."""
+    if isinstance(value, Tensor):
+        return value.bfloat16() if value.dtype == torch.float32 else value
+    if isinstance(value, dict):
+        return {key: _halved(item) for key, item in value.items()}
+    return type(value)(map(_halved, value)) if isinstance(value, list | tuple) else value
 
 
 MatmulPrecision = Literal["auto", "highest", "high", "medium"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.compile.compiler import CHECKED, RARE, REPAID_BY, SAVED
-from ppl_vae.compile.graph import Function, Graph, Outputs
+from ppl_vae.compile.graph import Function, Outputs
+from ppl_vae.compile.kernels import Graph
+from ppl_vae.compile.private import LAST_TESTED
 from ppl_vae.data import load_dataset
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
@@ -262,6 +266,36 @@ def test_nan_on_one_side_alone_is_not_the_same(made: list[tuple[torch.Size, ...]
 
 
 # ------------------------------------------------------------------------------------------------------------ refused
+
+
+@pytest.mark.parametrize("version", ["2.14.0", "2.14.0a0+git1", "3.0.0+cpu"])
+def test_nothing_is_compiled_with_a_version_of_pytorch_that_was_not_tested(
+    version: str, made: list[tuple[torch.Size, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    said: list[str] = []
+    for mode in ("on", "auto", "off"):
+        compiler = Compiler(mode, {3: 10**9}, say=said.append)  # type: ignore[arg-type]
+        for _ in range(2):
+            assert torch.equal(compiler("doubling", double, [torch.ones(3)])[0], 2 * torch.ones(3))
+        assert compiler.choice(3) == "not compiled"
+    assert made == []
+    assert said == 2 * [
+        f"nothing is compiled: PyTorch {version} is newer than 2.13, the last version tested with compilation: "
+        "install 2.13"
+    ]
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.13.1+cu130"])
+def test_the_versions_before_are_compiled(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    assert Compiler("on", say=pytest.fail).mode == "on"
+
+
+def test_the_version_that_was_tested_last_is_the_bound_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    major, minor = LAST_TESTED
+    assert f"torch>=2.6,<{major}.{minor + 1}" in project["dependencies"]
 
 
 def test_what_is_no_graph_is_run_by_python_from_there_on(made: list[tuple[torch.Size, ...]]) -> None:

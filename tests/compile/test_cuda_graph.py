@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ppl_vae.compile import graph
-from ppl_vae.compile.graph import Graph, Outputs, Untraceable, trace
+from ppl_vae.compile import kernels
+from ppl_vae.compile.explain import Untraceable
+from ppl_vae.compile.graph import Outputs, trace
+from ppl_vae.compile.kernels import Graph
 from ppl_vae.inference import Compiler, amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, seeded
@@ -56,7 +58,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(what)
         return context
 
-    monkeypatch.setattr(graph, "_inductor", without_triton)
+    monkeypatch.setattr(kernels, "_inductor", without_triton)
     for name, stand_in in {
         "get_rng_state": torch.get_rng_state,
         "set_rng_state": torch.set_rng_state,
@@ -74,7 +76,7 @@ def as_cuda_graph(function: Any, inputs: list[Tensor], module: Any = None) -> Gr
     """What ``compiled`` gives for tensors on a GPU."""
     traced = trace(function, inputs, module)
     example = [tensor.detach() for tensor in (*inputs, *traced.captured)]
-    return Graph(graph._cuda_graph(traced.module, example, len(inputs)), example[len(inputs) :])
+    return Graph(kernels._cuda_graph(traced.module, example, len(inputs)), example[len(inputs) :])
 
 
 def test_a_recording_reads_its_inputs_anew_and_its_outputs_are_nobody_elses(cuda: list[str]) -> None:

@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.compile.graph import MOST_OPERATIONS, Function, Outputs, Untraceable, compiled, trace
+from ppl_vae.compile.explain import Untraceable
+from ppl_vae.compile.graph import Function, Outputs, trace
+from ppl_vae.compile.kernels import compiled
 from ppl_vae.models.hmm import HMM
 from ppl_vae.program import Batch, seeded
 from tests.helpers import scenarios
@@ -331,11 +333,23 @@ def test_sums_over_states_have_the_right_gradient_where_inductor_compiles_them()
     )
 
 
-def test_a_graph_that_would_take_long_to_compile_is_refused_before_it_is_made() -> None:
+@pytest.mark.parametrize("length", [49, 51])
+def test_a_graph_that_would_take_long_to_compile_is_refused_before_it_is_made(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations = 0
+
     def chain(x: Tensor) -> tuple[Tensor]:
-        for _ in range(MOST_OPERATIONS):
-            x = x.sin() + 1
+        nonlocal operations
+        for _ in range(length):
+            x = x.sin()
+            operations += 1
         return (x,)
 
-    with pytest.raises(Untraceable, match="it is a graph of more than 5000 operations, which takes too long"):
+    monkeypatch.setattr("ppl_vae.compile.graph.MOST_OPERATIONS", 50)
+    if length < 50:
         trace(chain, [torch.ones(3)])
+        return
+    with pytest.raises(Untraceable, match="it is a graph of more than 50 operations, which takes too long"):
+        trace(chain, [torch.ones(3)])
+    assert operations == 50

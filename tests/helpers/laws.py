@@ -11,7 +11,8 @@ import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch import Tensor, nn
 
-from ppl_vae.compile.graph import Function, Graph, trace
+from ppl_vae.compile.graph import Function, trace
+from ppl_vae.compile.kernels import Graph
 from ppl_vae.inference import Compiler, amortized_steps, elbo
 from ppl_vae.inference.ascent import value_and_gradient
 from ppl_vae.program import Batch, Program, seeded

@@ -1,0 +1,109 @@
+"""The kernels of a graph: compiled by Inductor, and on a GPU captured in a CUDA graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+from ppl_vae.compile import private
+from ppl_vae.compile.explain import Untraceable
+from ppl_vae.compile.graph import Function, Outputs, Traced, trace
+from ppl_vae.errors import reason
+
+WARM_UP = 3
+"""Runs of a CUDA kernel before its capture, in which libraries choose their algorithms."""
+
+
+class Graph(NamedTuple):
+    """A compiled function."""
+
+    run: Callable[[list[Tensor]], Sequence[Tensor]]
+    captured: list[Tensor]
+
+    def __call__(self, *inputs: Tensor) -> Outputs:
+        """The function's outputs; tensors that it changes in place are changed."""
+        with torch.no_grad(), private.without_modes():  # modes have had their say in the trace
+            return tuple(self.run([*inputs, *self.captured]))
+
+
+def compiled(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Graph:
+    """Trace and compile a function for inputs of these shapes.
+
+    On a CPU the graph is compiled by Inductor to C++. On a GPU it is compiled by Inductor where Triton is there, and
+    captured in a CUDA graph. Random numbers come from the global generator, the same ones as without a graph.
+
+    Args:
+        function: of the inputs. It may differentiate (``torch.autograd.grad``), and change what it refers to in place.
+        inputs: examples; nothing is computed with their values, and no tensor changes.
+        module: what the function runs. It may change its tensors in place, but not put others in their place.
+
+    Raises:
+        Untraceable: the function is no graph of tensor operations, or there is nothing here to compile it.
+
+    Example:
+        >>> total = torch.zeros(())
+        >>> def add(x):
+        ...     total.add_(x.sum())
+        ...     return (2 * x,)
+        >>> graph = compiled(add, [torch.ones(3)])
+        >>> graph(torch.ones(3)), graph(torch.ones(3)), total
+        ((tensor([2., 2., 2.]),), (tensor([2., 2., 2.]),), tensor(6.))
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of compilers about themselves
+        return _compiled(trace(function, inputs, module), inputs)
+
+
+def _compiled(traced: Traced, inputs: Sequence[Tensor]) -> Graph:
+    example = [tensor.detach() for tensor in (*inputs, *traced.captured)]
+    captured = example[len(inputs) :]
+    if example and example[0].is_cuda:
+        return Graph(_cuda_graph(traced.module, example, len(inputs)), captured)
+    return Graph(_inductor(traced.module, example), captured)
+
+
+def _inductor(module: fx.GraphModule, example: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+    try:
+        return private.inductor(module, example)
+    except Exception as error:
+        raise Untraceable(f"Inductor cannot compile it ({reason(error)})") from error
+
+
+def _cuda_graph(
+    module: fx.GraphModule, example: list[Tensor], num_inputs: int
+) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+    """The graph's kernels, recorded once; inputs are copied to where the recording reads them."""
+    try:
+        run: Callable[[list[Tensor]], Any] = _inductor(module, example)
+    except Untraceable:  # without Triton the kernels are PyTorch's own, one for each operation
+
+        def run(tensors: list[Tensor]) -> Any:
+            return module(*tensors)
+
+    captured = example[num_inputs:]
+    static = [tensor.clone() for tensor in example[:num_inputs]]
+    kept = [tensor.clone() for tensor in captured]
+    generator = torch.cuda.get_rng_state()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.no_grad(), torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            run([*static, *captured])
+    torch.cuda.current_stream().wait_stream(stream)
+    recording = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(recording):
+        outputs = tuple(run([*static, *captured]))
+    for tensor, before in zip(captured, kept, strict=True):
+        tensor.copy_(before)
+    torch.cuda.set_rng_state(generator)
+
+    def replay(tensors: list[Tensor]) -> Outputs:
+        private.copy_all(static, tensors[:num_inputs])
+        recording.replay()
+        return tuple(output.clone() for output in outputs)
+
+    return replay
