@@ -19,7 +19,7 @@ from ppl_vae.evidence import (
     Annealing,
     Evidence,
     Progress,
-    Schedule,
+    TemperatureSchedule,
     Weights,
     ais,
     bdmc,
@@ -30,7 +30,7 @@ from ppl_vae.evidence import (
     prior,
     weigh,
 )
-from ppl_vae.evidence.hmc import Beta, LogDensities, Point, Propose, trajectory
+from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, Propose, trajectory
 from ppl_vae.inference import Compiler, FamilyName
 from ppl_vae.program import Batch, Path, Program, Start, annealing_path, check_observations, seeded, simulate, widened
 from ppl_vae.program.global_latents import refuse_globals
@@ -69,7 +69,7 @@ class Settings:
     start: Start = "prior"
     num_temperatures: int = Annealing().num_temperatures
     num_chains: int = Annealing().num_chains
-    schedule: Schedule = Annealing().schedule
+    schedule: TemperatureSchedule = Annealing().schedule
     num_leapfrog: int = Annealing().num_leapfrog
     num_simulated: int = 100
 
@@ -250,10 +250,10 @@ def _proposing(compiler: Compiler, program: Program, path: Path, batch: Batch, s
     of_batch = path.of_batch
 
     def propose(
-        log_densities: LogDensities, point: Point, beta: Beta, step_size: Tensor, num_leapfrog: int
-    ) -> tuple[Point, Tensor]:
+        log_densities: LogDensities, point: ChainState, beta: Beta, step_size: Tensor, num_leapfrog: int
+    ) -> tuple[ChainState, Tensor]:
         def function(beta: Tensor, step_size: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-            here, batch = Point(*rest[: len(point)]), rest[len(point) :]
+            here, batch = ChainState(*rest[: len(point)]), rest[len(point) :]
             end, acceptance = trajectory(lambda u: of_batch(u, batch), here, beta, step_size, num_leapfrog)
             return *end, acceptance
 
@@ -265,12 +265,12 @@ def _proposing(compiler: Compiler, program: Program, path: Path, batch: Batch, s
             module=program.module,
             times=settings.num_temperatures,
         )
-        return Point(*end), acceptance
+        return ChainState(*end), acceptance
 
     return propose
 
 
-def _flattened(found: tuple[Point, Tensor]) -> tuple[Tensor, ...]:
+def _flattened(found: tuple[ChainState, Tensor]) -> tuple[Tensor, ...]:
     return *found[0], found[1]
 
 

@@ -13,7 +13,7 @@
 needs. ``diagnostics`` tells how a fit uses its latents.
 """
 
-from ppl_vae.evidence.ais import Annealing, Schedule, ais, num_steps
+from ppl_vae.evidence.ais import Annealing, TemperatureSchedule, ais, num_steps
 from ppl_vae.evidence.bdmc import bdmc
 from ppl_vae.evidence.cubo import cubo
 from ppl_vae.evidence.diagnostics import active_units, gaussian_divergence, marginal_divergence, prior_scales
@@ -28,7 +28,7 @@ __all__ = [
     "Annealing",
     "Evidence",
     "Progress",
-    "Schedule",
+    "TemperatureSchedule",
     "Weights",
     "active_units",
     "ais",

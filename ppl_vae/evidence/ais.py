@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress, log_mean, refuse_nan
-from ppl_vae.evidence.hmc import LogDensities, Point, Propose, evaluate, move
+from ppl_vae.evidence.hmc import ChainState, LogDensities, Propose, evaluate, move
 
 Draw = Callable[[int], Tensor]
 """``C`` independent draws of the start density for each datum, ``(C, B, D)``, in unconstrained space."""
 
-Schedule = Literal["linear", "sigmoidal"]
+TemperatureSchedule = Literal["linear", "sigmoidal"]
 """How the temperatures lie between 0 and 1: evenly, or closer together at both ends."""
 
 TARGET_ACCEPTANCE = 0.65
@@ -40,13 +40,13 @@ class Annealing(NamedTuple):
     """``T``, steps from the start density to the target, with one transition between a step and the next."""
     num_chains: int = 16
     """``C``, independent chains for each datum."""
-    schedule: Schedule = "sigmoidal"
+    schedule: TemperatureSchedule = "sigmoidal"
     """How the temperatures are spaced."""
     num_leapfrog: int = 2
     """``L``, leapfrog steps of a transition."""
 
 
-def temperatures(num: int, schedule: Schedule = "sigmoidal") -> Tensor:
+def temperatures(num: int, schedule: TemperatureSchedule = "sigmoidal") -> Tensor:
     r"""The inverse temperatures of the path, from 0 to 1.
 
     .. math::
@@ -245,7 +245,7 @@ def forward(
 @torch.no_grad()
 def anneal(
     log_densities: LogDensities,
-    point: Point,
+    point: ChainState,
     betas: Tensor,
     steps: Tensor,
     num_leapfrog: int,
@@ -292,13 +292,13 @@ def mean_of_chains(log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return log_mean(log_weight.logsumexp(0), (2 * log_weight).logsumexp(0), len(log_weight))
 
 
-def _begin(draw: Draw, log_densities: LogDensities, num_chains: int, first_datum: int) -> Point:
+def _begin(draw: Draw, log_densities: LogDensities, num_chains: int, first_datum: int) -> ChainState:
     point = evaluate(log_densities, draw(num_chains))
     refuse_nan(_log_ratio(point), first_datum)
     return point
 
 
-def _log_ratio(point: Point) -> Tensor:
+def _log_ratio(point: ChainState) -> Tensor:
     return point.log_target.double() - point.log_start.double()
 
 
@@ -307,6 +307,6 @@ def _check(settings: Annealing) -> None:
         value = getattr(settings, name)
         if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {value!r}: expected a whole number, 1 or more")
-    if settings.schedule not in get_args(Schedule):
-        known = nearest(str(settings.schedule), get_args(Schedule))
+    if settings.schedule not in get_args(TemperatureSchedule):
+        known = nearest(str(settings.schedule), get_args(TemperatureSchedule))
         raise InputError(f"--schedule {settings.schedule!r} is unknown; {known}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.errors import Diverged
 
-Bound = Literal["lower", "estimate", "sandwich", "exact"]
+BoundSide = Literal["lower", "estimate", "sandwich", "exact"]
 """What an estimate is of the log evidence: on average below it, on neither side for certain, between two, itself."""
 
 Progress = Callable[[int], object]
@@ -33,7 +33,7 @@ class Evidence(NamedTuple):
     """Effective number of draws or chains, ``(B,)``; 0 where every weight is zero."""
     doubtful: Tensor
     """Whether the estimate or its error should not be believed, ``(B,)``, Boolean."""
-    bound: Bound
+    bound: BoundSide
     columns: Mapping[str, Tensor] = MappingProxyType({})
     """What else is known of every datum, ``(B,)`` each: ``"elbo"``, ``"pareto_k"``, ``"lower"``, ``"upper"``."""
     curve: Mapping[int, Tensor] = MappingProxyType({})

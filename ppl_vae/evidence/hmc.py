@@ -19,7 +19,7 @@ JITTER = 0.5
 Gaussian, if they are as long as the acceptance lets them be, and that mixes badly."""
 
 
-class Point(NamedTuple):
+class ChainState(NamedTuple):
     """Where the chains are, with all that any tempered density and its gradient are made of."""
 
     u: Tensor
@@ -42,7 +42,7 @@ class Point(NamedTuple):
         return _between(self.grad_start, self.grad_target, beta)
 
 
-def evaluate(log_densities: LogDensities, u: Tensor) -> Point:
+def evaluate(log_densities: LogDensities, u: Tensor) -> ChainState:
     """Both log densities and their gradients at ``u``; nothing else gets a gradient, and no graph is left behind.
 
     Args:
@@ -59,13 +59,13 @@ def evaluate(log_densities: LogDensities, u: Tensor) -> Point:
         log_start, log_target = log_densities(u)
         grad_target = _gradient(log_target, u)
         grad_start = _gradient(log_start, u)
-    return Point(u.detach(), log_start.detach(), log_target.detach(), grad_start, grad_target)
+    return ChainState(u.detach(), log_start.detach(), log_target.detach(), grad_start, grad_target)
 
 
 @torch.no_grad()
 def leapfrog(
-    log_densities: LogDensities, point: Point, momentum: Tensor, beta: Beta, step_size: Tensor, num_leapfrog: int
-) -> tuple[Point, Tensor]:
+    log_densities: LogDensities, point: ChainState, momentum: Tensor, beta: Beta, step_size: Tensor, num_leapfrog: int
+) -> tuple[ChainState, Tensor]:
     r"""Follow Hamilton's equations for ``L`` leapfrog steps; with the momentum turned round, they lead back.
 
     .. math::
@@ -85,7 +85,7 @@ def leapfrog(
         num_leapfrog: ``L``.
 
     Returns:
-        tuple[Point, Tensor]: the end of the trajectories, and the momentum there.
+        tuple[ChainState, Tensor]: the end of the trajectories, and the momentum there.
 
     Example:
         >>> target = lambda u: (-u.square().sum(-1) / 2, -u.square().sum(-1) / 2)
@@ -104,14 +104,14 @@ def leapfrog(
     return here, momentum
 
 
-Propose = Callable[[LogDensities, Point, float, Tensor, int], tuple[Point, Tensor]]
+Propose = Callable[[LogDensities, ChainState, float, Tensor, int], tuple[ChainState, Tensor]]
 """``trajectory``, or what gives the same."""
 
 
 @torch.no_grad()
 def trajectory(
-    log_densities: LogDensities, point: Point, beta: Beta, step_size: Tensor, num_leapfrog: int
-) -> tuple[Point, Tensor]:
+    log_densities: LogDensities, point: ChainState, beta: Beta, step_size: Tensor, num_leapfrog: int
+) -> tuple[ChainState, Tensor]:
     """Where a transition would lead every chain, and the probability with which it is to go there, ``(C, B)``.
 
     Args:
@@ -133,12 +133,12 @@ def trajectory(
 @torch.no_grad()
 def move(
     log_densities: LogDensities,
-    point: Point,
+    point: ChainState,
     beta: float,
     step_size: Tensor,
     num_leapfrog: int,
     propose: Propose | None = None,
-) -> tuple[Point, Tensor]:
+) -> tuple[ChainState, Tensor]:
     r"""One transition of Hamiltonian Monte Carlo of every chain: it leaves the tempered density invariant.
 
     .. math::
@@ -158,7 +158,7 @@ def move(
         propose: what is ``trajectory``, computed in another way.
 
     Returns:
-        tuple[Point, Tensor]: where the chains are now, and the probability with which each was to move, ``(C, B)``.
+        tuple[ChainState, Tensor]: where the chains are now, and the probability ``(C, B)`` with which each was to move.
 
     Example:
         >>> flat = lambda u: (0 * u.sum(-1), 0 * u.sum(-1))
@@ -172,7 +172,7 @@ def move(
     chosen = (
         torch.where(accepted if a.dim() == 2 else accepted[..., None], a, b) for a, b in zip(end, point, strict=True)
     )
-    return Point(*chosen), acceptance
+    return ChainState(*chosen), acceptance
 
 
 def _between(start: Tensor, target: Tensor, beta: Beta) -> Tensor:

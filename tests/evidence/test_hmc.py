@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Gamma, MultivariateNormal
 
-from ppl_vae.evidence.hmc import Beta, LogDensities, Point, evaluate, leapfrog, move, trajectory
+from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, evaluate, leapfrog, move, trajectory
 from ppl_vae.program import seeded
 from tests.helpers.densities import double, log_normal
 
@@ -26,7 +26,7 @@ def skewed(u: Tensor) -> tuple[Tensor, Tensor]:
     return log_density, log_density
 
 
-def run(log_densities: LogDensities, u: Tensor, beta: float, step: float, moves: int = 20) -> tuple[Point, Tensor]:
+def run(log_densities: LogDensities, u: Tensor, beta: float, step: float, moves: int = 20) -> tuple[ChainState, Tensor]:
     """Chains (C, B, D), and their mean acceptance, of all moves."""
     point, total = evaluate(log_densities, u), torch.zeros(u.shape[:2], dtype=u.dtype)
     for _ in range(moves):
@@ -208,8 +208,8 @@ def test_trajectories_may_be_computed_in_another_way() -> None:
     calls: list[tuple[float, int]] = []
 
     def propose(
-        log_densities: LogDensities, point: Point, beta: Beta, step_size: Tensor, num_leapfrog: int
-    ) -> tuple[Point, Tensor]:
+        log_densities: LogDensities, point: ChainState, beta: Beta, step_size: Tensor, num_leapfrog: int
+    ) -> tuple[ChainState, Tensor]:
         calls.append((float(beta), num_leapfrog))
         return trajectory(log_densities, point, beta, step_size, num_leapfrog)
 
@@ -226,5 +226,5 @@ def test_trajectories_may_be_computed_in_another_way() -> None:
     assert torch.equal(never.u, begin.u)
 
 
-def _stays(proposed: tuple[Point, Tensor]) -> tuple[Point, Tensor]:
+def _stays(proposed: tuple[ChainState, Tensor]) -> tuple[ChainState, Tensor]:
     return proposed[0], torch.zeros_like(proposed[1])
