@@ -1,13 +1,13 @@
-# Everything runs in an environment of its own, made once from the pins in constraints.txt.
+# Everything runs in an environment that is made once from the pins in constraints.txt.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# What the benchmarks compare with has an environment of its own.
+# The peers of the benchmarks have an environment of their own.
 PEERS ?= .venv-peers
 PEERS_READY := $(PEERS)/.ready
 
-# As the commands do: see ppl_vae/cli/process.py.
+# The commands use the same setting: see ppl_vae/cli/process.py.
 export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: fit test lint slow examples bench clean
@@ -15,7 +15,7 @@ export GOMP_SPINCOUNT ?= 1000
 fit: $(READY)
 	$(BIN)/python -m ppl_vae.fit --guide amortized --overwrite
 
-# A process a core, each with one thread.
+# One process per core, with one thread each.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
@@ -34,7 +34,7 @@ examples: $(READY)
 bench: $(READY) $(PEERS_READY)
 	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python
 
-# PyTorch first and alone: what depends on it would otherwise bring a newer build with gigabytes of CUDA libraries.
+# PyTorch is installed first and alone; otherwise a package could bring a newer build with gigabytes of CUDA libraries.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ppl_vae needs Python 3.11 or newer; make PYTHON=python3.12 names another")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
