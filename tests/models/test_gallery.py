@@ -71,26 +71,24 @@ def _docstring_lines(node: ast.AST) -> range:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "how"),
+    ("dtype", "hows"),
     [
-        (torch.float64, "eager"),
-        (torch.float64, "traced"),
-        (torch.float32, "eager"),
-        pytest.param(torch.float32, "compiled", marks=pytest.mark.slow),
-        pytest.param(torch.float64, "compiled", marks=pytest.mark.slow),
+        (torch.float64, ("eager", "traced")),
+        (torch.float32, ("eager",)),
+        pytest.param(torch.float32, ("compiled",), marks=pytest.mark.slow),
+        pytest.param(torch.float64, ("compiled",), marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("name", GALLERY)
-def test_value_and_gradients_are_pyros(name: str, dtype: torch.dtype, how: How) -> None:
+def test_value_and_gradients_are_pyros(name: str, dtype: torch.dtype, hows: tuple[How, ...]) -> None:
     """Those of ``Trace_ELBO``; of ``TraceEnum_ELBO`` where a class is summed out."""
     make, batch = GALLERY[name]
-    assert_equals_pyro(make, batch, dtype, [how])
+    assert_equals_pyro(make, batch, dtype, hows)
 
 
-@pytest.mark.parametrize("name", ["vae", "factor_analysis"])
-def test_compiled_they_are_too(name: str) -> None:
-    """Of two programs here, and of all of them among the slow tests."""
-    make, batch = GALLERY[name]
+def test_the_compiled_step_of_a_vae_equals_pyro() -> None:
+    """The slow tests compile the steps of all programs."""
+    make, batch = GALLERY["vae"]
     assert_equals_pyro(make, batch, torch.float32, ["compiled"])
 
 
@@ -102,7 +100,7 @@ def test_trains_under_plain_pyro_and_its_evidence_is_found(case: tuple[nn.Module
     kind, model = (TraceEnum_ELBO, config_enumerate(module.model)) if structure.summed else (Trace_ELBO, module.model)
     with seeded(0), pyro.get_param_store().scope():
         svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), kind(max_plate_nesting=structure.plate_nesting))
-        losses = [svi.step(*batch) for _ in range(100)]
+        losses = [svi.step(*batch) for _ in range(60)]
     assert np.mean(losses[-20:]) < np.mean(losses[:20])
     module.eval()
     few = tuple(t[:6] for t in batch)
@@ -116,12 +114,12 @@ def test_trains_under_plain_pyro_and_its_evidence_is_found(case: tuple[nn.Module
     else:
         path = annealing_path(program, few)
         with seeded(2):
-            annealed = ais(path.draw, path.log_densities, Annealing(num_chains=32, num_temperatures=60))
+            annealed = ais(path.draw, path.log_densities, Annealing(num_chains=32, num_temperatures=20, num_leapfrog=1))
         expected, error = annealed.log_evidence, (found.mcse.square() + annealed.mcse.square()).sqrt()
     believed = ~found.doubtful
     assert believed.sum() >= 4
     assert ((found.log_evidence - expected).abs() < 5 * error + 1e-6)[believed].all()
-    assert error[believed].max() < 0.5
+    assert error[believed].max() < 0.1
 
 
 def test_passes_the_check_in_both_precisions(case: tuple[nn.Module, Batch]) -> None:
