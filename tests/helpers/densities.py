@@ -17,13 +17,13 @@ def double(*numbers: float) -> Tensor:
 
 
 def log_normal(u: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
-    """Summed over the last dimension; faster than torch's class, which looks at its arguments."""
+    """Return a log density summed over the last dimension, faster than the class of torch, which checks arguments."""
     scale = torch.as_tensor(scale, dtype=u.dtype)
     return (-(((u - loc) / scale) ** 2) / 2 - scale.log() - math.log(2 * math.pi) / 2).sum(-1)
 
 
 class LinearGaussian:
-    """z ~ N(0, I), x | z ~ N(W z, 0.5^2 I): factor analysis; starts at the prior, or at a Gaussian off the posterior.
+    """z ~ N(0, I), x | z ~ N(W z, 0.5^2 I): factor analysis, from the prior or from a Gaussian near the posterior.
 
     ``repeat`` makes every datum the first one: repetitions of one problem.
     """
@@ -55,7 +55,7 @@ class LinearGaussian:
 
 
 class Bimodal:
-    """From N(0, 3^2) to e^-1.2 times a mixture of two Gaussians."""
+    """A path from N(0, 3^2) to e^-1.2 times a mixture of two Gaussians."""
 
     log_evidence = double(-1.2)
 
@@ -75,7 +75,7 @@ class Bimodal:
 
 
 class Counts:
-    """z ~ N(0, 1), x | z ~ Poisson(e^(1 + z)): the evidence by Gauss-Hermite quadrature."""
+    """z ~ N(0, 1), x | z ~ Poisson(e^(1 + z)): with the evidence by Gauss-Hermite quadrature."""
 
     def __init__(self, num_data: int) -> None:
         with seeded(4):

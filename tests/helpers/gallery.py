@@ -1,4 +1,4 @@
-"""Every program of the gallery, small, with data for it."""
+"""A small version of every model, with data for it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ LABELS = torch.arange(21) % 4
 
 
 class Case(NamedTuple):
-    """A program of the gallery."""
+    """A model of the gallery and its data."""
 
     make: Callable[[], nn.Module]
-    """Of single precision, from torch's generator."""
+    """Makes the model in single precision, with parameters from the generator of torch."""
     batch: Batch
     """21 data, real numbers in double precision."""
 

@@ -23,13 +23,13 @@ def gaussian(x: Tensor, covariance: Tensor) -> Tensor:
 
 
 def hermite(num: int) -> tuple[Tensor, Tensor]:
-    """Nodes and log weights of an average over a standard Gaussian."""
+    """Return nodes and log weights of an average over a standard Gaussian."""
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(num))
     return nodes, weights.log() - 0.5 * math.log(2 * math.pi)
 
 
 class MixturePrior(nn.Module):
-    """A continuous mixture as prior, whose support torch cannot map to by itself."""
+    """A program with a continuous mixture as prior, for whose support torch has no transform."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class MixturePrior(nn.Module):
 
 
 class MovingSupport(nn.Module):
-    """A latent on an interval that another latent moves, and a vector of two on the unit interval."""
+    """A program with a latent on an interval that another latent moves, and two on the unit interval."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class MovingSupport(nn.Module):
 
 
 def two_latents(program: scenarios.TwoLatents, x: Tensor) -> Tensor:
-    """Given x, the sum of a is Gaussian, and s depends on a through it: an integral over two numbers."""
+    """Return the evidence as an integral over two numbers: given x, s depends on a only through its Gaussian sum."""
     noise, (nodes, log_weights) = program.noise, hermite(100)
     log_p = dist.Normal(0.0, (1 + noise**2).sqrt()).log_prob(x[:, :3]).sum(-1)
     shrunk = 1 / (1 + noise**2)
@@ -103,7 +103,7 @@ def random_walk(_: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def affine_images(program: scenarios.Images, x: Tensor) -> Tensor:
-    """The decoder has no nonlinearity."""
+    """Return the exact evidence; the decoder is linear."""
     program.decoder(x.new_zeros(1, 2))
     mean, *columns = program.decoder(torch.cat([x.new_zeros(1, 2), torch.eye(2).to(x)])).flatten(1)
     loading = torch.stack([column - mean for column in columns], -1)
@@ -151,7 +151,7 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], Batch, Callable[..., Tensor], int]]
 
 
 def close(log_values: Tensor, expected: Tensor | float, most: float = 0.08) -> bool:
-    """Log of the mean over the first dimension, within its Monte Carlo error, which is at most so large."""
+    """Report whether the log of the mean over the first dimension agrees within its error, which is at most ``most``."""
     estimate = log_values.logsumexp(0) - math.log(len(log_values))
     error = (log_values - estimate).exp().std(0) / len(log_values) ** 0.5
     assert (error < most).all(), f"no test: standard errors {error.tolist()}"
@@ -160,14 +160,14 @@ def close(log_values: Tensor, expected: Tensor | float, most: float = 0.08) -> b
 
 
 def fitted(u: Tensor, scale: float, df: float) -> dist.MultivariateStudentT:
-    """A Student-t of every datum with the mean and ``scale`` times the covariance of ``u``."""
+    """Return a Student-t per datum with the mean of ``u`` and ``scale`` times its covariance."""
     centred = u - u.mean(0)
     covariance = scale * torch.einsum("kbi,kbj->bij", centred, centred) / len(u)
     return dist.MultivariateStudentT(u.new_full(u.shape[1:2], df), u.mean(0), torch.linalg.cholesky(covariance))
 
 
 class MaskedInside(nn.Module):
-    """Masks that are the distribution's own, of latents that are constrained; of a datum's three, or of all."""
+    """A program whose distributions mask constrained latents, some of the three of a datum or all."""
 
     def __init__(self, whole: bool) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ LENGTHS = torch.tensor([5, 1, 3])
 
 
 class MaskedRates(nn.Module):
-    """A masked latent that is constrained, in a loop: each of up to three counts has a rate of its own."""
+    """A program with masked constrained latents in a loop: each of up to three counts has its own rate."""
 
     def model(self, x: Tensor, lengths: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -213,7 +213,7 @@ def one_latent_vae(program: scenarios.PyroExampleVAE, x: Tensor) -> Tensor:
 
 
 def masked_inside(_: nn.Module, x: Tensor, there: Tensor) -> Tensor:
-    """A sum of up to two LogNormals; none of them is a Gaussian about zero."""
+    """Return the evidence of x, a Gaussian about a sum of LogNormals; there are at most two of them."""
     nodes, log_weights = hermite(60)
     pairs, weights = torch.cartesian_prod(nodes, nodes), torch.cartesian_prod(log_weights, log_weights).sum(-1)
     z = (0.5 * pairs).exp()
@@ -247,7 +247,7 @@ CASES = PROGRAMS | MORE
 
 
 def make_space(name: str) -> tuple[Any, LatentSpace, Batch, Tensor]:
-    """Module, the space of its model, data, and the exact evidence."""
+    """Return a module, the latent space of its model, data, and the exact evidence."""
     make, batch, log_evidence, _ = CASES[name]
     with seeded(1):
         module = make().double().eval()

@@ -1,4 +1,4 @@
-"""Fitted programs whose parameters are known, so that answers have a closed form."""
+"""Fitted programs with known parameters, for which results have a closed form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers import scenarios
 
 
 class Gaussian(NamedTuple):
-    """A factor analysis as its marginal, and data of it."""
+    """The Gaussian marginal of a factor analysis, and data from it."""
 
     vi: VariationalInference
     loadings: np.ndarray
@@ -28,7 +28,7 @@ class Gaussian(NamedTuple):
         return self.loadings @ self.loadings.T + np.diag(self.noise**2)
 
     def conditional(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of a row's numbers given those that are not NaN; these as they are, and 0."""
+        """Return mean and standard deviation of a row given the numbers that are not NaN, which have deviation 0."""
         seen, hole = np.flatnonzero(~np.isnan(row)), np.flatnonzero(np.isnan(row))
         gain = self.covariance[np.ix_(hole, seen)] @ np.linalg.inv(self.covariance[np.ix_(seen, seen)])
         left = self.covariance[np.ix_(hole, hole)] - gain @ self.covariance[np.ix_(seen, hole)]
@@ -38,14 +38,14 @@ class Gaussian(NamedTuple):
         return mean, sd
 
     def posterior(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior means ``(N, L)`` and covariance of the latents, given complete data."""
+        """Return posterior means ``(N, L)`` and the covariance of the latents, given complete data."""
         scaled = self.loadings / self.noise[:, None] ** 2
         covariance = np.linalg.inv(np.eye(self.loadings.shape[1]) + self.loadings.T @ scaled)
         return (x - self.mean) @ scaled @ covariance, covariance
 
 
 def factor_analysis(data_dim: int = 8, latent_dim: int = 2, num_data: int = 300) -> Gaussian:
-    """A factor analysis with its exact posterior mean as the encoder's, and a scale that is the marginal one."""
+    """Return a factor analysis whose encoder has the exact posterior mean and the marginal scale."""
     random = np.random.default_rng(0)
     loadings, mean = random.normal(size=(data_dim, latent_dim)), random.normal(size=data_dim)
     noise = random.uniform(0.3, 0.8, data_dim)
@@ -76,7 +76,7 @@ def exact_posterior(program: FactorAnalysis, x: np.ndarray) -> tuple[np.ndarray,
 
 
 class Narrow(scenarios.Conjugate):
-    """Whose guide is far too sure of itself."""
+    """A conjugate program whose guide is far too narrow."""
 
     log_evidence = None  # type: ignore[assignment]
 

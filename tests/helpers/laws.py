@@ -1,4 +1,4 @@
-"""What one training step of a program is: by Pyro, by Python and by a graph."""
+"""One training step of a program in Pyro, in Python and as a graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEED = 1
 
 
 def traced(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Graph:
-    """In the place of ``compiled``: the same graph, run by PyTorch's own kernels, without a minute of compilers."""
+    """Return the graph with the kernels of PyTorch; it replaces ``compiled`` and saves a minute of compilation."""
     graph = trace(function, inputs, module)
     return Graph(lambda tensors: graph.module(*tensors), graph.captured)
 
@@ -33,14 +33,14 @@ def traced(function: Function, inputs: Sequence[Tensor], module: nn.Module | Non
 def by_pyro(
     program: Program, batch: Batch, *, nesting: int = 1, num_particles: int = 1, num_data: int | None = None
 ) -> Found:
-    """Of ``Trace_ELBO``; of ``TraceEnum_ELBO`` where latents are summed out.
+    """Return the result of ``Trace_ELBO``, or of ``TraceEnum_ELBO`` if latents are summed out.
 
     Args:
         program: only its functions and its parameters matter.
         batch: the data.
         nesting: plates within each other.
         num_particles: draws per datum.
-        num_data: by what the data plate is scaled up; the batch's size by default.
+        num_data: the size to which the data plate is scaled; the batch size by default.
     """
     parameters = program.parameters(batch)
     for parameter in parameters.values():
@@ -60,7 +60,7 @@ def by_pyro(
 
 
 def by_us(how: How, program: Program, batch: Batch) -> Found:
-    """Of a step of training; a gradient is told by Adam's running mean of it."""
+    """Return the result of a training step; the gradient comes from the running mean of Adam."""
     parameters = program.parameters(batch)
     if how == "eager":
 
@@ -81,7 +81,7 @@ def by_us(how: How, program: Program, batch: Batch) -> Found:
 
 
 def assert_same(found: Found, expected: Found, tolerance: float) -> None:
-    """Relative to the size of each, or to a tenth of the largest, whose rounding is left in what cancels."""
+    """Assert that gradients agree, relative to their norm or to a tenth of the largest one (rounding)."""
     torch.testing.assert_close(found[0], expected[0], rtol=tolerance, atol=0)
     assert found[1].keys() == expected[1].keys()
     largest = max(gradient.norm() for gradient in expected[1].values())
@@ -90,7 +90,7 @@ def assert_same(found: Found, expected: Found, tolerance: float) -> None:
 
 
 def at(dtype: torch.dtype, batch: Batch) -> Batch:
-    """A batch whose numbers, where they are no integers, are of that precision."""
+    """Return a batch whose real numbers have this precision."""
     return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in batch)
 
 
@@ -100,7 +100,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 def assert_equals_pyro(
     make: Callable[[], nn.Module], batch: Batch, dtype: torch.dtype, hows: Iterable[How], **how_pyro: int
 ) -> None:
-    """The law: value and every gradient, on the same draws."""
+    """Assert the law: the value and every gradient agree on the same draws."""
     results = []
     for how in ("pyro", *hows):
         with seeded(0):

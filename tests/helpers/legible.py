@@ -1,4 +1,4 @@
-"""Where a figure's text lies."""
+"""The positions of the texts in a figure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shown_ticks(axis) -> list[Text]:
 
 
 def text_boxes(figure: Figure) -> tuple[Boxes, Figure]:
-    """What a figure says, and where, once it is drawn."""
+    """Return the texts of a drawn figure and their positions."""
     agg = FigureCanvasAgg(figure)
     agg.draw()
     canvas = agg.get_renderer()
@@ -35,7 +35,7 @@ def text_boxes(figure: Figure) -> tuple[Boxes, Figure]:
 
 
 def misplaced(boxes: Boxes, figure: Figure) -> list[str | tuple[str, str]]:
-    """Text that is cut off, and pairs of which one covers the other."""
+    """Return texts that are cut off, and pairs of texts that overlap."""
     page = figure.bbox
     wrong: list[str | tuple[str, str]] = [
         text for text, box in boxes if box.x0 < -1 or box.y0 < -1 or box.x1 > page.x1 + 1 or box.y1 > page.y1 + 1

@@ -16,7 +16,7 @@ from ppl_vae.program import seeded
 
 
 class Conjugate(nn.Module):
-    """z ~ N(0, 1), x | z ~ N(z, 1/2), with a guide that is off: log p(x) = log N(x; 0, 3/2)."""
+    """z ~ N(0, 1), x | z ~ N(z, 1/2), with an inexact guide: log p(x) = log N(x; 0, 3/2)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Conjugate(nn.Module):
 
 
 class PyroExampleVAE(nn.Module):
-    """Of the shape of the VAE in Pyro's own examples: images in, flattened inside, sites "latent" and "obs"."""
+    """A VAE as in the examples of Pyro: it flattens images, and its sites are "latent" and "obs"."""
 
     def __init__(self, z_dim: int = 5, hidden_dim: int = 16, pixels: int = 64) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class PyroExampleVAE(nn.Module):
 
 
 class TwoLatents(PyroModule):
-    """A vector a, and given it a positive scalar s; a PyroModule with a constrained parameter."""
+    """A PyroModule with a constrained parameter, a vector a, and a positive scalar s given a."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class TwoLatents(PyroModule):
 
 
 class InnerPlate(nn.Module):
-    """A datum is a set of values, each with a latent of its own, in a plate within the data's."""
+    """A program whose datum is a set of values, each with its own latent, in a plate inside the data plate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class InnerPlate(nn.Module):
 
 
 class Sequences(nn.Module):
-    """A random walk observed with noise, of variable length: entries past the end are masked."""
+    """A random walk with observation noise and variable length; entries past the end are masked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Sequences(nn.Module):
 
 
 class SoftmaxDecoder(nn.Module):
-    """Normalises over a fixed dimension: right for ``(B, 3)``, another number for ``(K, B, 3)``."""
+    """A decoder that normalises over a fixed dimension: right for ``(B, 3)``, wrong for ``(K, B, 3)``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class SoftmaxDecoder(nn.Module):
 
 
 class ZeroSoftmaxDecoder(SoftmaxDecoder):
-    """The same from zero weights: at first, every axis that it might normalise over gives one third."""
+    """The same decoder with zero weights: at first, every axis of normalisation gives one third."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class ZeroSoftmaxDecoder(SoftmaxDecoder):
 
 
 class BatchNormDecoder(SoftmaxDecoder):
-    """Running statistics of width 3, as many as the rows of the trial, hide at first which axis they belong to."""
+    """Batch statistics of width 3, the number of rows in the trial run, which hides their axis at first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class BatchNormDecoder(SoftmaxDecoder):
 
 
 class Images(nn.Module):
-    """Convolutions, which take four dimensions and no fifth."""
+    """Convolutions, which accept exactly four dimensions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class Images(nn.Module):
 
 
 class Subsampled(Conjugate):
-    """The batch is a subsample of 1000 data, and the latent's term is scaled: neither is part of a density."""
+    """A program with a subsample of 1000 data and a scaled latent; neither scale is part of a density."""
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("data", 1000, subsample_size=len(x)):
@@ -211,7 +211,7 @@ class Subsampled(Conjugate):
 
 
 class Switch(nn.Module):
-    """A discrete latent that the guide samples, beside a continuous one: gradients by the score function."""
+    """A discrete latent that the guide samples and a continuous one; gradients use the score function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ class HMM(nn.Module):
                     pyro.sample(f"x_{t}", dist.Normal(self.means[state], 0.7), obs=x[:, t])
 
     def closed_form(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The forward algorithm, a sequence at a time."""
+        """Return the evidence by the forward algorithm, one sequence at a time."""
         first, step = self.first / self.first.sum(), self.step / self.step.sum(-1, keepdim=True)
         answers = []
         for sequence, length in zip(x, lengths, strict=True):
@@ -296,7 +296,7 @@ class HMM(nn.Module):
 
 
 class PPCA(nn.Module):
-    """Probabilistic PCA, two latents, five variables; the guide is the posterior's mean, its scales and no more."""
+    """Probabilistic PCA with two latents and five variables; the guide has the posterior means and scales only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -346,7 +346,7 @@ class Counts(nn.Module):
             pyro.sample("z", dist.Normal(self.encoder(x), 0.85).to_event(1))
 
     def log_evidence(self, x: Tensor) -> Tensor:
-        """Gauss-Hermite quadrature, 80 nodes a latent."""
+        """Return the evidence by Gauss-Hermite quadrature with 80 nodes per latent."""
         nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(80))
         grid = torch.cartesian_prod(*[nodes] * self.latent_dim).reshape(-1, self.latent_dim)
         log_weights = torch.cartesian_prod(*[weights.log()] * self.latent_dim).reshape(-1, self.latent_dim).sum(-1)
@@ -382,36 +382,36 @@ class Proportions(nn.Module):
 
 
 def switch_evidence(program: Switch, x: Tensor) -> Tensor:
-    """log p(x) of the two switches."""
+    """Return log p(x) of the two switches."""
     weights = torch.tensor([0.6, 0.4]).to(x)
     return (dist.Normal(program.means, 1.25**0.5).log_prob(x[:, None]) + weights.log()).logsumexp(-1)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Standard Gaussian data in double precision."""
+    """Return standard Gaussian data in double precision."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
 
 
 def holes(*shape: int, seed: int = 5) -> Tensor:
-    """What is seen: some rows whole, the last not at all, the others in part."""
+    """Return a mask of seen numbers: some rows complete, the last one empty, the others partly seen."""
     seen = normal(*shape, seed=seed) > -0.3
     seen[0], seen[-1] = True, False
     return seen
 
 
 def double(make: Any) -> Any:
-    """A module of double precision that evaluates, with its initial parameters from one seed."""
+    """Return a module in double precision and evaluation mode, with initial parameters from one seed."""
     with seeded(1):
         return make().double().eval()
 
 
 def bits(*shape: int, seed: int = 0) -> Tensor:
-    """Fair bits in double precision."""
+    """Return fair bits in double precision."""
     return (normal(*shape, seed=seed) > 0).double()
 
 
 def two_latents_evidence(program: TwoLatents, x: Tensor) -> Tensor:
-    """log p(x): given x, the sum of a is Gaussian, and s depends on a through it; an integral over two numbers."""
+    """Return log p(x) as an integral over two numbers: given x, s depends on a only through its Gaussian sum."""
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(100))
     log_weights = weights.log() - 0.5 * math.log(2 * math.pi)
     noise, shrunk = program.noise, 1 / (1 + program.noise**2)
@@ -423,7 +423,7 @@ def two_latents_evidence(program: TwoLatents, x: Tensor) -> Tensor:
 
 
 class Rates(nn.Module):
-    """Counts, each with a LogNormal rate of its own; no guide."""
+    """Counts with a separate LogNormal rate each, without a guide."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -436,14 +436,14 @@ class Rates(nn.Module):
             pyro.sample("x", dist.Poisson(rate), obs=x)
 
     def closed_form(self, x: Tensor) -> Tensor:
-        """Gauss-Hermite quadrature, 80 nodes."""
+        """Return the evidence by Gauss-Hermite quadrature with 80 nodes."""
         nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(80))
         log_likelihood = dist.Poisson((self.level + 0.8 * nodes).exp()).log_prob(x[:, None])
         return (log_likelihood + weights.log() - 0.5 * math.log(2 * math.pi)).logsumexp(-1)
 
 
 class Shares(nn.Module):
-    """Dirichlet shares of eight counts, with a prior that is learned; no guide."""
+    """Dirichlet shares of eight counts with a learned prior, without a guide."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -460,7 +460,7 @@ class Shares(nn.Module):
 
 
 class Walks(nn.Module):
-    """A random walk of variable length, as ``Sequences``, whose steps have a length that is learned; no guide."""
+    """A random walk of variable length, as ``Sequences``, with a learned step size and without a guide."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -483,7 +483,7 @@ class Walks(nn.Module):
 
 
 class Sets(nn.Module):
-    """A datum is a set of values, each with a latent of its own, about a level of the datum; no guide."""
+    """A set of values per datum, each with its own latent about the level of the datum, without a guide."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -502,7 +502,7 @@ class Sets(nn.Module):
 
 
 class Pictures(nn.Module):
-    """Images large enough for convolutions to look at, and a decoder that takes four dimensions alone; no guide."""
+    """Images that are large enough for convolutions, and a decoder for exactly four dimensions, without a guide."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -516,7 +516,7 @@ class Pictures(nn.Module):
             pyro.sample("x", dist.Normal(self.decoder(z), 0.7).to_event(3), obs=x)
 
     def closed_form(self, x: Tensor) -> Tensor:
-        """The decoder has no nonlinearity."""
+        """Return the exact evidence; the decoder is linear."""
         mean, *columns = self.decoder(torch.cat([x.new_zeros(1, 2), torch.eye(2).to(x)])).flatten(1)
         loading = torch.stack([column - mean for column in columns], -1)
         return _centred(x.flatten(1) - mean, loading @ loading.T + 0.49 * torch.eye(64).to(x))
@@ -543,7 +543,7 @@ class SharedMean(nn.Module):
 
 
 def bare(module: nn.Module) -> nn.Module:
-    """A program without its guide, and without the encoder that only the guide has."""
+    """Return a program without its guide and without the encoder that only the guide uses."""
     module.guide = None  # type: ignore[assignment]
     if hasattr(module, "encoder"):
         del module.encoder
@@ -555,7 +555,7 @@ def _centred(x: Tensor, covariance: Tensor) -> Tensor:
 
 
 class Unusual(nn.Module):
-    """Site names that are no identifiers, an inner plate, two observed sites, a positive latent."""
+    """A program with site names that are not identifiers, an inner plate, two observed sites and a positive latent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -581,7 +581,7 @@ class Unusual(nn.Module):
 
 
 class Shared(nn.Module):
-    """A latent that all data share, beside one of each datum; there is no guide."""
+    """A latent that all data share and one latent per datum, without a guide."""
 
     def __init__(self) -> None:
         super().__init__()

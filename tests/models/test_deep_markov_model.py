@@ -42,7 +42,7 @@ def log_normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 
 @torch.no_grad()
 def filtered(module: DeepMarkovModel, x: Tensor) -> float:
-    """log p of one sequence, ``(T, 2)``, by the forward recursion over a grid of the one-dimensional latent."""
+    """Return log p of one sequence, ``(T, 2)``, by the forward recursion over a grid of the one-dimensional latent."""
     grid = torch.linspace(-20, 20, 801, dtype=torch.double)
     step = grid[1] - grid[0]
     p = module.emission(grid[:, None]).sigmoid()
@@ -57,7 +57,7 @@ def filtered(module: DeepMarkovModel, x: Tensor) -> float:
     return float(alpha.logsumexp(0) + step.log())
 
 
-def test_evidence_is_that_of_the_forward_recursion() -> None:
+def test_evidence_equals_the_forward_recursion() -> None:
     module, x = made(), padded(0.0)
     expected = [filtered(module, sequence[:length]) for sequence, length in zip(x, LENGTHS, strict=True)]
     module.combiner.gaussian.bias.data[1] = 2.0  # a wide guide, which importance weights forgive
@@ -70,8 +70,8 @@ def test_evidence_is_that_of_the_forward_recursion() -> None:
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
-def test_what_pads_a_sequence_changes_nothing(cell: str) -> None:
-    """Not a bit of it, whatever its values and however much of it there is."""
+def test_padding_changes_nothing(cell: str) -> None:
+    """The result is equal to the last bit, for any values and any amount of padding."""
     program = Program(made(cell=cell, likelihood="gaussian"))
 
     def log_weights(x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def test_what_pads_a_sequence_changes_nothing(cell: str) -> None:
         )
 
 
-def test_without_lengths_every_step_counts() -> None:
+def test_every_step_counts_without_lengths() -> None:
     program, x = Program(made()), bits(5, 3, 2)
     with torch.no_grad(), seeded(2):
         whole = program.log_weights((x,), 4)
@@ -94,7 +94,7 @@ def test_without_lengths_every_step_counts() -> None:
         assert torch.equal(whole, Program(program.module).log_weights((x, torch.full((5,), 3)), 4))
 
 
-def test_single_numbers() -> None:
+def test_sequences_of_single_numbers_work() -> None:
     module = made(features=1)
     batch = (bits(5, 3), LENGTHS)
     check(Program(module), batch)
@@ -105,13 +105,13 @@ def test_single_numbers() -> None:
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian:decoded", "poisson", "categorical:2"])
-def test_other_likelihoods(likelihood: str) -> None:
+def test_other_likelihoods_work(likelihood: str) -> None:
     module = made(likelihood=likelihood)
     check(Program(module), (padded(0.0), LENGTHS))
     assert Program(module).log_weights((padded(0.0), LENGTHS), 4).shape == (4, 5)
 
 
-def test_the_engine_leaves_out_what_is_padded() -> None:
+def test_the_engine_leaves_out_padding() -> None:
     program, batch = Program(made()), (padded(1.0), LENGTHS)
     assert observed_numbers(program, batch).tolist() == (2 * LENGTHS).tolist()
     for t, divergence in enumerate(elbo_terms(program, batch, 3).by_site.values()):
@@ -123,14 +123,14 @@ def test_the_engine_leaves_out_what_is_padded() -> None:
     assert set(drawn[~past].unique().tolist()) == {0.0, 1.0}
 
 
-def test_posterior_draws_have_the_data_in_front() -> None:
+def test_posterior_draws_have_the_data_dimension_in_front() -> None:
     program, batch = Program(made()), (padded(0.0), LENGTHS)
     draws = program.posterior(batch, 4)
     assert draws.latents["z_2"].shape[:2] == (4, 5)
     assert draws.observed["x"].shape == (4, 5, 3, 2)
 
 
-def test_a_fit_of_parts_of_different_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_may_have_different_lengths_in_a_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng, arrays = np.random.default_rng(0), {}
     for part, rows, steps in (("train", 12, 4), ("valid", 5, 6), ("test", 5, 3)):
         lengths = rng.integers(1, steps, rows, endpoint=True)
@@ -147,7 +147,7 @@ def test_a_fit_of_parts_of_different_lengths(tmp_path: Path, capsys: pytest.Capt
 
 
 class TestNetworks:
-    def test_reversal(self) -> None:
+    def test_sequences_are_reversed_up_to_their_length(self) -> None:
         x = torch.arange(5 * 4 * 2).reshape(5, 4, 2)
         lengths = torch.tensor([4, 1, 3, 2, 4])
         expected = torch.tensor([row[:n][::-1] + row[n:] for row, n in zip(x.tolist(), lengths.tolist(), strict=True)])
@@ -156,7 +156,7 @@ class TestNetworks:
         assert torch.equal(reversed_within(x[..., 0], lengths), expected[..., 0])
 
     @pytest.mark.parametrize("cell", ["rnn", "gru"])
-    def test_a_state_has_seen_its_step_and_the_later_ones(self, cell: str) -> None:
+    def test_a_state_depends_on_its_step_and_on_later_ones(self, cell: str) -> None:
         with seeded(0):
             rnn, x = BackwardRNN(2, 3, cell).double(), torch.randn(5, 3, 2, dtype=torch.double)
         jacobian = torch.autograd.functional.jacobian(lambda x: rnn(x, LENGTHS).sum(-1).sum(0), x)
@@ -166,7 +166,7 @@ class TestNetworks:
                 if t < length:
                     assert seen[t, row].tolist() == [t <= s < length for s in range(3)]
 
-    def test_states_are_those_of_a_recursion_from_the_end(self) -> None:
+    def test_states_equal_a_recursion_from_the_end(self) -> None:
         with seeded(0):
             rnn, x = BackwardRNN(2, 3, "rnn").double(), torch.randn(5, 3, 2, dtype=torch.double)
         states, cell = rnn(x, LENGTHS), nn.RNNCell(2, 3).double()
@@ -177,7 +177,7 @@ class TestNetworks:
                 h = cell(x[row, t][None], h)
                 torch.testing.assert_close(states[row, t], h[0], rtol=1e-12, atol=1e-12)
 
-    def test_a_closed_gate_is_linear_and_an_open_one_the_mlp(self) -> None:
+    def test_a_closed_gate_is_linear_and_an_open_gate_is_the_mlp(self) -> None:
         with seeded(0):
             transition, z = GatedTransition(3, 5).double(), torch.randn(4, 6, 3, dtype=torch.double)
         last = transition.gate[-1]
@@ -191,7 +191,7 @@ class TestNetworks:
         raw = torch.relu(proposed) @ transition.scale.weight.T + transition.scale.bias
         torch.testing.assert_close(scale, raw.exp().log1p() + 1e-3)
 
-    def test_combiner_is_its_formula(self) -> None:
+    def test_combiner_equals_its_formula(self) -> None:
         with seeded(0):
             combiner = Combiner(3, 5).double()
             z, h = torch.randn(2, 4, 3, dtype=torch.double), torch.randn(4, 5, dtype=torch.double)

@@ -1,4 +1,4 @@
-"""Programs of the gallery whose evidence is exact: against closed forms and other people's implementations."""
+"""Models with an exact evidence, compared with closed forms and with other implementations."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def made(make: type[nn.Module], seed: int = 0, **arguments: object) -> nn.Module
 
 
 def raw(scale: np.ndarray) -> Tensor:
-    """What softplus makes this scale of."""
+    """Return the number that softplus maps to this scale."""
     return torch.as_tensor(np.log(np.expm1(scale)))
 
 
 def evidence(module: nn.Module, *batch: Tensor) -> np.ndarray:
-    """By the program's closed form, or by the engine's sum over discrete latents."""
+    """Return the evidence by the closed form of the program, or by the sum over its discrete latents."""
     with torch.no_grad():
         return Program(module).log_evidence(batch).numpy()
 
 
 def weights(module: nn.Module, *batch: Tensor) -> np.ndarray:
-    """Log weights, ``(2, B)``: of a program that draws nothing, each is the evidence."""
+    """Return log weights ``(2, B)``; each is the evidence if the program draws nothing."""
     with torch.no_grad():
         return Program(module).log_weights(batch, 2).numpy()
 
 
 class TestNormal:
     @pytest.mark.parametrize("shape", [(50,), (50, 1), (50, 3), (50, 2, 2)])
-    def test_evidence_is_scipys(self, shape: tuple[int, ...]) -> None:
+    def test_evidence_equals_scipy(self, shape: tuple[int, ...]) -> None:
         x = normal(*shape)
         data = x.numpy().reshape(50, -1)
         loc, scale = np.linspace(-1, 2, data.shape[1]), np.linspace(0.3, 2, data.shape[1])
@@ -61,7 +61,7 @@ class TestNormal:
         np.testing.assert_allclose(evidence(module, x), expected, atol=1e-10, rtol=0)
         np.testing.assert_allclose(weights(module, x), np.stack([expected] * 2), atol=1e-10, rtol=0)
 
-    def test_a_fit_is_the_maximum_of_the_likelihood(self) -> None:
+    def test_a_fit_maximises_the_likelihood(self) -> None:
         x = np.random.default_rng(0).normal([0.3, -1.0], [1.2, 0.4], (200, 2))
         vi = VariationalInference(made(Normal, data_dim=2), max_epochs=200, batch_size=200, learning_rate=0.1, **FIT)
         module = vi.fit(x).program
@@ -72,7 +72,7 @@ class TestNormal:
 
 @pytest.fixture(scope="module")
 def houses() -> np.ndarray:
-    """Three neighbourhoods, far from each other: standardised size and price."""
+    """Return the standardised size and price of houses in three separate neighbourhoods."""
     rng = np.random.default_rng(0)
     shapes = [np.array([[1.0, 0.0], [0.6, 0.5]]), np.array([[0.5, 0.0], [-0.3, 0.4]]), 0.7 * np.eye(2)]
     means = np.array([[-5.0, 0.0], [4.0, 4.0], [4.0, -5.0]])
@@ -83,7 +83,7 @@ def houses() -> np.ndarray:
 
 class TestMixture:
     def test_equals_scikit_learn(self, houses: np.ndarray) -> None:
-        """Log evidence and the posterior of the component, where components overlap."""
+        """The log evidence and the posterior of the component agree for overlapping components."""
         x = houses + np.random.default_rng(1).normal(size=houses.shape)
         sklearn = GaussianMixture(3, random_state=0).fit(x)
         module = made(Mixture, data_dim=2, num_components=3, min_scale=0.0)
@@ -105,7 +105,7 @@ class TestMixture:
             )
         np.testing.assert_allclose(marginals["c"].probs.numpy(), expected, atol=1e-8, rtol=0)
 
-    def test_one_number_a_datum(self) -> None:
+    def test_data_of_one_number_work(self) -> None:
         x, module = normal(20), made(Mixture, data_dim=1, num_components=2)
         scale = np.log1p(np.exp(0.0)) + 0.01
         densities = stats.norm(module.loc.detach().numpy()[:, 0], scale).pdf(x.numpy()[:, None])
@@ -119,7 +119,7 @@ class TestMixture:
         assert abs(evidence(vi.program, torch.from_numpy(houses)).mean() - best) < 0.01
 
     @pytest.mark.slow
-    def test_so_does_a_fit_by_default_of_a_thousand_data(self, houses: np.ndarray) -> None:
+    def test_a_fit_with_default_options_finds_the_clusters_of_a_thousand_data(self, houses: np.ndarray) -> None:
         x = np.concatenate([houses] * 4)
         best = GaussianMixture(3, random_state=0, n_init=5, tol=1e-8).fit(x).score(x)
         with seeded(1):
@@ -129,7 +129,7 @@ class TestMixture:
 
 @pytest.fixture(scope="module")
 def data() -> np.ndarray:
-    """Two components of unequal strength: rotations that are nearly as good slow the ELBO down."""
+    """Return data with two components of different strength, because rotations of equal ones slow the fit down."""
     rng = np.random.default_rng(0)
     loading = np.array([[1.5], [0.7]]) * rng.normal(size=(2, 6))
     return rng.normal(size=(200, 2)) @ loading + 0.5 * rng.normal(size=(200, 6)) + 1.0
@@ -137,7 +137,7 @@ def data() -> np.ndarray:
 
 class TestPPCA:
     @pytest.mark.parametrize("latent_dim", [1, 2, 5])
-    def test_evidence_is_scikit_learns(self, data: np.ndarray, latent_dim: int) -> None:
+    def test_evidence_equals_scikit_learn(self, data: np.ndarray, latent_dim: int) -> None:
         pca = PCA(latent_dim).fit(data)
         module = made(PPCA, data_dim=6, latent_dim=latent_dim, min_noise=0.0)
         with torch.no_grad():
@@ -150,8 +150,8 @@ class TestPPCA:
         np.testing.assert_allclose(evidence(module, *batch), pca.score_samples(data), atol=1e-8, rtol=0)
 
     @pytest.mark.parametrize("latent_dim", [1, 6, 8])
-    def test_evidence_is_that_of_the_full_covariance(self, data: np.ndarray, latent_dim: int) -> None:
-        """Of as many components as variables, or more, too, which scikit-learn gives no noise."""
+    def test_evidence_equals_the_gaussian_with_the_full_covariance(self, data: np.ndarray, latent_dim: int) -> None:
+        """This includes as many or more components than variables, for which scikit-learn has no noise."""
         module = made(PPCA, data_dim=6, latent_dim=latent_dim)
         loading, mean = (p.detach().numpy() for p in module.decoder.linear.parameters())
         noise = np.log(2) + 0.01
@@ -159,7 +159,7 @@ class TestPPCA:
         np.testing.assert_allclose(evidence(module, torch.from_numpy(data)), expected, atol=1e-8, rtol=0)
 
     def test_a_fit_reaches_the_maximum_and_its_guide_the_posterior(self, data: np.ndarray) -> None:
-        """The noise is one number; an ELBO of independent latents is exact at the optimum."""
+        """The noise is one number; the ELBO with independent latents is exact at the optimum."""
         module = made(PPCA, data_dim=6, latent_dim=2)
         vi = VariationalInference(
             module, max_epochs=200, batch_size=50, learning_rate=0.03, num_particles=4, **FIT
@@ -173,7 +173,7 @@ class TestPPCA:
 
 
 def forward_algorithm(module: HMM, x: Tensor, lengths: Tensor | None = None) -> np.ndarray:
-    """log p(x) by the recursion, a sequence at a time, of emissions by SciPy."""
+    """Return log p(x) by the recursion for each sequence, with emissions from SciPy."""
     initial, transition = (p.detach().softmax(-1).numpy() for p in (module.initial, module.transition))
     answers = []
     for sequence, length in zip(x.numpy(), lengths if lengths is not None else [x.shape[1]] * len(x), strict=True):
@@ -187,7 +187,7 @@ def forward_algorithm(module: HMM, x: Tensor, lengths: Tensor | None = None) -> 
 
 
 def emissions(module: HMM, step: np.ndarray) -> np.ndarray:
-    """log p(x_t given each state), ``(num_states,)``."""
+    """Return log p(x_t given a state) for all states, ``(num_states,)``."""
     out = module.emission.detach().numpy()
     if module.likelihood.outputs == 2:
         loc, scale = out[:, :3], np.log1p(np.exp(out[:, 3:])) + 0.01
@@ -212,14 +212,14 @@ class TestHMM:
         return module, SEQUENCES[request.param]
 
     @pytest.mark.parametrize("lengths", [None, LENGTHS])
-    def test_evidence_is_the_forward_algorithms(self, case: tuple[HMM, Tensor], lengths: Tensor | None) -> None:
+    def test_evidence_equals_the_forward_algorithm(self, case: tuple[HMM, Tensor], lengths: Tensor | None) -> None:
         module, x = case
         batch: Batch = (x,) if lengths is None else (x, lengths)
         expected = forward_algorithm(module, *batch)
         np.testing.assert_allclose(evidence(module, *batch), expected, atol=1e-10, rtol=0)
         np.testing.assert_allclose(weights(module, *batch), np.stack([expected] * 2), atol=1e-10, rtol=0)
 
-    def test_what_lies_past_the_end_does_not_count(self, case: tuple[HMM, Tensor]) -> None:
+    def test_steps_past_the_end_do_not_count(self, case: tuple[HMM, Tensor]) -> None:
         module, x = case
         past = torch.arange(6) >= LENGTHS[:, None]
         expected = forward_algorithm(module, x, LENGTHS)
@@ -227,8 +227,8 @@ class TestHMM:
             other = torch.where(past[..., None], 1 - x, x)
         np.testing.assert_allclose(evidence(module, other, LENGTHS), expected, atol=1e-10, rtol=0)
 
-    def test_gradients_are_the_forward_algorithms(self) -> None:
-        """By differences of it: so that the ELBO trains by maximum likelihood."""
+    def test_gradients_equal_those_of_the_forward_algorithm(self) -> None:
+        """They equal finite differences, so the ELBO trains by maximum likelihood."""
         module, x = made(HMM, features=3, num_states=2), SEQUENCES["bernoulli"]
         Program(module).log_evidence((x, LENGTHS)).sum().backward()
         for parameter in module.parameters():
@@ -242,7 +242,7 @@ class TestHMM:
 
     @pytest.mark.parametrize(("likelihood", "covariance_type"), [("gaussian:decoded", "diag"), ("gaussian", "tied")])
     def test_equals_hmmlearn(self, likelihood: str, covariance_type: str) -> None:
-        """Its score of each sequence, with a scale of each state and number, or with one for all."""
+        """The score of each sequence agrees, with one scale per state and number, or with one for all."""
         module = made(HMM, features=3, num_states=4, likelihood=likelihood)
         with torch.no_grad(), seeded(1):
             for parameter in (module.initial, module.transition):
@@ -260,11 +260,11 @@ class TestHMM:
         expected = [other.score(s[:n]) for s, n in zip(x.numpy(), LENGTHS, strict=True)]
         np.testing.assert_allclose(evidence(module, x, LENGTHS), expected, atol=1e-8, rtol=0)
 
-    def test_sequences_of_single_numbers(self) -> None:
+    def test_sequences_of_single_numbers_work(self) -> None:
         module, x = made(HMM, features=1, num_states=3), bits(7, 6)
         np.testing.assert_array_equal(evidence(module, x), evidence(module, x[..., None]))
 
-    def test_a_fit_finds_states_as_good_as_hmmlearns(self) -> None:
+    def test_a_fit_finds_states_as_good_as_those_of_hmmlearn(self) -> None:
         rng = np.random.default_rng(0)
         states = np.zeros((60, 12), int)
         states[:, 0] = rng.random(60) < 0.5

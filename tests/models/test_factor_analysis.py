@@ -1,4 +1,4 @@
-"""Factor analysis with scikit-learn's parameters: its closed form, and what importance sampling finds."""
+"""Factor analysis with the parameters of scikit-learn: closed form and importance sampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ppl_vae.program import Program, seeded
 class TestFactorAnalysis:
     @pytest.fixture
     def fitted(self) -> tuple[FactorAnalysis, np.ndarray, np.ndarray]:
-        """A program with the parameters that scikit-learn fits, and scikit-learn's log evidence."""
+        """Return a program with the parameters that scikit-learn fits, and its log evidence by scikit-learn."""
         rng = np.random.default_rng(0)
         x = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 12)) + rng.normal(size=(200, 12)) * rng.uniform(0.3, 1, 12)
         sklearn = SklearnFactorAnalysis(n_components=3, tol=1e-8).fit(x)

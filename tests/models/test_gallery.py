@@ -1,4 +1,4 @@
-"""Laws that hold for every program of the gallery; a new one adds a line to ``GALLERY``."""
+"""Laws that hold for every model; a new model adds a line to ``GALLERY``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.helpers.gallery import GALLERY
 from tests.helpers.laws import How, assert_equals_pyro, empty_guide
 
 DETERMINISTIC = "autoencoder"
-"""It has no latents and does not generate: its observation depends on the data."""
+"""This model has no latents and cannot generate, because its observation depends on the data."""
 
 
 @pytest.fixture(params=GALLERY)
@@ -40,13 +40,13 @@ def case(request: pytest.FixtureRequest) -> Iterator[tuple[nn.Module, Batch]]:
     assert torch.equal(left["somebody's"], torch.ones(3))
 
 
-def test_every_model_is_here() -> None:
+def test_every_model_is_in_the_gallery() -> None:
     assert sorted({name.partition(",")[0] for name in GALLERY}) == known_models()
 
 
 @pytest.mark.parametrize("name", known_models())
-def test_is_short_and_knows_networks_only(name: str) -> None:
-    """A file has one program, found by the file's name, with its formula and source."""
+def test_is_short_and_imports_only_networks(name: str) -> None:
+    """A file contains one program with the name of the file, its formula and its source."""
     cls = program_class(name)
     assert cls.__module__ == f"ppl_vae.models.{name}"
     assert ".. math::" in (cls.__doc__ or "")
@@ -80,8 +80,8 @@ def _docstring_lines(node: ast.AST) -> range:
     ],
 )
 @pytest.mark.parametrize("name", GALLERY)
-def test_value_and_gradients_are_pyros(name: str, dtype: torch.dtype, hows: tuple[How, ...]) -> None:
-    """Those of ``Trace_ELBO``; of ``TraceEnum_ELBO`` where a class is summed out."""
+def test_value_and_gradients_equal_pyro(name: str, dtype: torch.dtype, hows: tuple[How, ...]) -> None:
+    """The reference is ``Trace_ELBO``, or ``TraceEnum_ELBO`` if a class is summed out."""
     make, batch = GALLERY[name]
     assert_equals_pyro(make, batch, dtype, hows)
 
@@ -92,8 +92,8 @@ def test_the_compiled_step_of_a_vae_equals_pyro() -> None:
     assert_equals_pyro(make, batch, torch.float32, ["compiled"])
 
 
-def test_trains_under_plain_pyro_and_its_evidence_is_found(case: tuple[nn.Module, Batch]) -> None:
-    """The ELBO rises; importance sampling then finds what is exact, or what annealing from the prior finds."""
+def test_trains_under_plain_pyro_and_its_evidence_is_estimated(case: tuple[nn.Module, Batch]) -> None:
+    """The ELBO rises; then importance sampling agrees with the exact evidence or with annealing from the prior."""
     module, batch = case
     program = Program(module)
     structure, guide = program.structure(batch), getattr(module, "guide", None) or empty_guide
@@ -131,7 +131,7 @@ def test_passes_the_check_in_both_precisions(case: tuple[nn.Module, Batch]) -> N
 
 @torch.no_grad()
 def test_densities_of_a_datum_do_not_depend_on_the_rest_of_the_batch(case: tuple[nn.Module, Batch]) -> None:
-    """At the same latents, to the last digits; and batches of one datum, and of any number, can be weighed."""
+    """At the same latents, densities agree to the last digits; batches of any size have log weights."""
     module, batch = case
     program = Program(module.eval())
     assert program.log_weights(tuple(t[:1] for t in batch), 3).shape == (3, 1)
@@ -152,12 +152,12 @@ def test_densities_of_a_datum_do_not_depend_on_the_rest_of_the_batch(case: tuple
 
 
 @torch.no_grad()
-def test_what_it_draws_it_could_observe(case: tuple[nn.Module, Batch]) -> None:
-    """Draws from the prior have the shape of the data, and lie in the support."""
+def test_draws_could_be_observed(case: tuple[nn.Module, Batch]) -> None:
+    """Draws from the prior have the shape of the data and are in the support."""
     module, batch = case
     program = Program(module)
     if program.name == program_class(DETERMINISTIC).__name__:
-        pytest.skip("it does not generate")
+        pytest.skip("this model cannot generate")
     with seeded(0):
         draws = program.prior(batch)
     for name, drawn in draws.observed.items():

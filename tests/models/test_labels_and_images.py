@@ -1,4 +1,4 @@
-"""Programs with labels, clusters, images or codes: their densities written out by hand."""
+"""Programs with labels, clusters, images or codes, compared with densities written by hand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def made(cls: type[nn.Module], **arguments: object) -> Program:
 
 
 def standard(*values: Tensor) -> Tensor:
-    """Log density of a standard Gaussian."""
+    """Return the log density of a standard Gaussian."""
     return sum((dist.Normal(0.0, 1.0).log_prob(value).sum(-1) for value in values), torch.zeros(()))
 
 
@@ -47,7 +47,7 @@ def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def split(encoder: nn.Module, seen: Tensor, *sizes: int) -> list[tuple[Tensor, Tensor]]:
-    """Means and standard deviations of the latents that an encoder gives one after the other."""
+    """Return the means and standard deviations of the latents that an encoder returns one after the other."""
     loc, raw = encoder.net(seen).chunk(2, -1)
     scale = functional.softplus(raw) + 1e-4
     return list(zip(loc.split(sizes, -1), scale.split(sizes, -1), strict=True))
@@ -55,7 +55,7 @@ def split(encoder: nn.Module, seen: Tensor, *sizes: int) -> list[tuple[Tensor, T
 
 class TestImages:
     @pytest.mark.parametrize("shape", SHAPES)
-    def test_the_way_up_is_the_way_down_backwards(self, shape: tuple[int, int, int]) -> None:
+    def test_the_decoder_reverses_the_shapes_of_the_encoder(self, shape: tuple[int, int, int]) -> None:
         down, features = convolutions(shape, channels=4)
         up, same = transposed_convolutions(shape, channels=4)
         assert features == same
@@ -83,7 +83,7 @@ class TestImages:
         torch.testing.assert_close(decoder(z[0, 0]), out[0, 0])
 
     def test_outputs_come_before_channels(self) -> None:
-        """As a likelihood reads them: all first outputs of a datum's numbers, then all second ones."""
+        """A likelihood reads the first outputs of all numbers of a datum, then the second ones."""
         with seeded(0):
             decoder = ImageDecoder(4, (3, 8, 9), outputs=2, channels=4, hidden=()).double()
         last = decoder.convolutions[-1]
@@ -94,7 +94,7 @@ class TestImages:
         torch.testing.assert_close(decoder(normal(4)), expected)
 
     @pytest.mark.parametrize(("shape", "given"), [((8, 9), (8, 9)), ((8, 9), (72,)), ((2, 8, 9), (2, 8, 9))])
-    def test_data_come_flat_or_as_images(self, shape: tuple[int, ...], given: tuple[int, ...]) -> None:
+    def test_data_may_be_flat_or_images(self, shape: tuple[int, ...], given: tuple[int, ...]) -> None:
         program = made(ConvVAE, image_shape=shape, latent_dim=3, channels=2, hidden=(5,))
         x, decode = bits(4, *given), program.module.decoder
         with torch.no_grad(), seeded(3):
@@ -109,22 +109,22 @@ class TestImages:
         assert program.prior((x,)).observed["x"].shape == (1, 4, math.prod(shape))
 
     @pytest.mark.parametrize("shape", [(8,), (1, 2, 8, 8), (0, 8)])
-    def test_what_is_no_shape_of_an_image_is_told(self, shape: tuple[int, ...]) -> None:
+    def test_a_wrong_image_shape_is_reported(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(InputError, match=r"image_shape=.*: expected \(height, width\) or"):
             ConvVAE(image_shape=shape)
 
-    def test_data_of_another_size_are_told(self) -> None:
+    def test_data_of_another_size_are_reported(self) -> None:
         with pytest.raises(InputError, match=r"a datum has 6 numbers, which are no image of shape \(1, 8, 8\)"):
             made(ConvVAE).log_weights((bits(3, 6),))
 
 
 class TestLabels:
-    def test_one_hot_has_zeros_for_what_is_unknown(self) -> None:
+    def test_one_hot_of_an_unknown_label_is_zero(self) -> None:
         labels = torch.tensor([[2, 0], [-1, 1]])
         expected = torch.tensor([[[0, 0, 1], [1, 0, 0]], [[0, 0, 0], [0, 1, 0]]]).double()
         torch.testing.assert_close(one_hot(labels, 3, like=expected), expected, rtol=0, atol=0)
 
-    def test_a_label_beyond_the_classes_is_told(self) -> None:
+    def test_a_label_beyond_the_classes_is_reported(self) -> None:
         with pytest.raises(InputError, match=r"a label is 3, the model has 3 classes.* raise num_classes"):
             made(CVAE, data_dim=6, num_classes=3).log_weights((bits(2, 6), torch.tensor([0, 3])))
 
@@ -134,7 +134,7 @@ class TestLabels:
         assert joined.shape == (4, 3, 5, 8)
         torch.testing.assert_close(joined[2, 1, 4], torch.cat([a[2, 0, 0], b[1, 4]]))
 
-    def test_the_gaussian_of_a_class_is_chosen(self) -> None:
+    def test_the_gaussian_of_the_class_is_selected(self) -> None:
         with seeded(0):
             network = ClassGaussian(3, input_dim=2, latent_dim=4, hidden=(5,)).double()
         w, c = normal(6, 7, 2), torch.arange(3)[:, None, None]
@@ -151,7 +151,7 @@ class TestLabels:
 class TestCVAE:
     X, Y = bits(5, 6), torch.tensor([0, 2, 1, -1, 2])
 
-    def test_log_weights_are_of_x_given_y(self) -> None:
+    def test_log_weights_are_those_of_x_given_y(self) -> None:
         program = made(CVAE, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
         with torch.no_grad(), seeded(1):
             weights = program.log_weights((self.X, self.Y), 4)
@@ -163,7 +163,7 @@ class TestCVAE:
             expected = standard(z) + bernoulli(logits, self.X) - dist.Normal(loc, scale).log_prob(z).sum(-1)
         torch.testing.assert_close(weights, expected)
 
-    def test_is_a_vae_where_no_weight_looks_at_the_label(self) -> None:
+    def test_equals_a_vae_if_all_weights_of_the_label_are_zero(self) -> None:
         cvae = made(CVAE, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
         vae = made(VAE, data_dim=6, latent_dim=2, hidden=(8,))
         with torch.no_grad():
@@ -180,8 +180,8 @@ class TestCVAE:
                     results.append(program.log_weights(batch, 7))
         torch.testing.assert_close(*results)
 
-    def test_draws_are_of_the_class_that_is_given(self) -> None:
-        """Whatever z is, where the decoder has learned to write the label down."""
+    def test_draws_have_the_given_class(self) -> None:
+        """This holds for every z if the decoder has learned to copy the label."""
         program = made(CVAE, data_dim=3, num_classes=3, latent_dim=2, hidden=())
         with torch.no_grad():
             program.module.decoder[0].weight.copy_(torch.cat([torch.zeros(3, 2), 200 * torch.eye(3)], -1))
@@ -193,7 +193,7 @@ class TestCVAE:
 
 
 def by_class(program: Program, x: Tensor, num_classes: int, num_samples: int) -> tuple[Tensor, Tensor]:
-    """log p(x, z, w, c) - log q(z, w | x) of draws from the guide, for each class: ``(C, K, B)``, and log q."""
+    """Return log p(x, z, w, c) - log q(z, w | x) of draws from the guide by class, ``(C, K, B)``, and log q."""
     components = program.module.components if hasattr(program.module, "components") else program.module.classes
     batch = (x,) if isinstance(program.module, GMVAE) else (x, torch.full((len(x),), -1))
     draws = program.posterior(batch, num_samples).latents
@@ -245,7 +245,7 @@ class TestSemiSupervisedVAE:
             SemiSupervisedVAE, data_dim=6, num_classes=3, latent_dim=2, style_dim=2, hidden=(8,), class_hidden=(4,)
         )
 
-    def test_evidence_is_of_x_and_y_where_the_label_is_known_and_else_of_x(self, program: Program) -> None:
+    def test_evidence_is_that_of_x_and_y_for_a_known_label_and_otherwise_of_x(self, program: Program) -> None:
         with torch.no_grad(), seeded(5):
             weights = program.log_weights((self.X, self.Y), 7)
         with torch.no_grad(), seeded(5):
@@ -254,8 +254,8 @@ class TestSemiSupervisedVAE:
             expected = terms[..., row].logsumexp(0) if label < 0 else terms[label, :, row]
             torch.testing.assert_close(weights[:, row], expected)
 
-    def test_so_is_its_gradient(self, program: Program) -> None:
-        """No class but the known one's has a gradient: minus infinity in the sum leaves no NaN behind."""
+    def test_gradient_is_that_of_x_and_y_for_a_known_label_and_otherwise_of_x(self, program: Program) -> None:
+        """Only the known class has a gradient; minus infinity in the sum does not give NaN."""
         parameters = list(program.module.parameters())
         with seeded(5):
             ours = torch.autograd.grad(program.log_weights((self.X, self.Y), 7).sum(), parameters)
@@ -277,7 +277,7 @@ class TestSemiSupervisedVAE:
         theirs = torch.autograd.grad((log_p - log_q).sum(), parameters)
         torch.testing.assert_close(ours, theirs)
 
-    def test_all_known_and_none_known(self, program: Program) -> None:
+    def test_all_labels_known_and_no_label_known(self, program: Program) -> None:
         """log p(x) is the sum of p(x, y) over y."""
         with torch.no_grad():
             known = []
@@ -288,7 +288,7 @@ class TestSemiSupervisedVAE:
                 unknown = program.log_weights((self.X, torch.full((6,), -1)), 7)
         torch.testing.assert_close(torch.stack(known).logsumexp(0), unknown)
 
-    def test_the_class_is_the_known_label_and_else_from_its_posterior(self, program: Program) -> None:
+    def test_the_class_is_the_known_label_or_a_draw_from_its_posterior(self, program: Program) -> None:
         with torch.no_grad(), seeded(6):
             c = program.posterior((self.X, self.Y), 4000).latents["c"]
         with torch.no_grad(), seeded(6):
@@ -304,7 +304,7 @@ class TestSemiSupervisedVAE:
         assert (draws.observed["y"] == draws.latents["c"]).all()
         assert set(draws.latents["c"].unique().tolist()) == {0, 1, 2}
 
-    def test_a_label_that_is_unknown_stays_so_in_simulated_data(self, program: Program) -> None:
+    def test_an_unknown_label_stays_unknown_in_simulated_data(self, program: Program) -> None:
         simulation = simulate(program, (self.X, self.Y))
         known = self.Y >= 0
         assert (simulation.batch[1][~known] == -1).all()
@@ -312,13 +312,13 @@ class TestSemiSupervisedVAE:
 
 
 class TestAutoencoder:
-    def test_its_number_is_the_reconstruction_of_every_draw(self) -> None:
+    def test_its_score_is_the_reconstruction_of_every_draw(self) -> None:
         program, x = made(Autoencoder, data_dim=6, latent_dim=2, hidden=(8,)), bits(5, 6)
         module = program.module
         expected = bernoulli(module.decoder(module.encoder(x)), x)
         torch.testing.assert_close(program.log_weights((x,), 3), expected.expand(3, 5))
 
-    def test_the_code_is_recorded_with_draws_in_front(self) -> None:
+    def test_the_code_is_recorded_with_the_draw_dimension_in_front(self) -> None:
         program, x = made(Autoencoder, data_dim=6, latent_dim=2, hidden=(8,)), bits(5, 6)
         with program.scope():
             trace = program.run(program.model, (x,), 3)

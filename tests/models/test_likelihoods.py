@@ -1,4 +1,4 @@
-"""Likelihoods: densities of SciPy, draws and means, what is refused, and a VAE with each."""
+"""Likelihoods: densities compared with SciPy, draws, means, errors, and a VAE with each of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def inflated(base: stats.rv_discrete, gate: np.ndarray, x: np.ndarray) -> np.nda
 
 
 def negative_binomial(log_mean: np.ndarray, log_shape: np.ndarray) -> stats.rv_discrete:
-    """SciPy's number of failures has the mean n (1 - p) / p."""
+    """Return the distribution of SciPy, whose number of failures has the mean n (1 - p) / p."""
     shape, mean = np.exp(log_shape), np.exp(log_mean)
     return stats.nbinom(shape, shape / (shape + mean))
 
@@ -50,7 +50,7 @@ def outputs(likelihood: Likelihood, *lead: int) -> Tensor:
     return normal(*lead, likelihood.outputs * WIDTH, seed=1)
 
 
-def test_every_kind_is_here() -> None:
+def test_every_kind_is_tested() -> None:
     with pytest.raises(InputError) as caught:
         make_likelihood("what")
     for kind in DENSITIES:
@@ -58,7 +58,7 @@ def test_every_kind_is_here() -> None:
 
 
 @pytest.mark.parametrize("kind", DENSITIES)
-def test_densities_are_scipys(kind: str) -> None:
+def test_densities_equal_scipy(kind: str) -> None:
     likelihood, (values, density) = make_likelihood(kind).double(), DENSITIES[kind]
     out = outputs(likelihood, 4)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_leading_dimensions_are_free(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", DENSITIES)
 def test_draws_lie_in_the_support_and_have_the_density(kind: str) -> None:
-    """The mean, and of discrete numbers the share of every small one."""
+    """The mean agrees, and for discrete numbers also the share of every small value."""
     likelihood, size = make_likelihood(kind).double(), 20000
     out = outputs(likelihood)
     with torch.no_grad(), seeded(2):
@@ -104,8 +104,8 @@ def test_draws_lie_in_the_support_and_have_the_density(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DENSITIES if not kind.startswith(("gaussian", "categorical"))])
-def test_means_are_those_of_the_density(kind: str) -> None:
-    """Summed up over so many counts that no more have any weight."""
+def test_means_equal_those_of_the_density(kind: str) -> None:
+    """The sum covers all counts with a weight that matters."""
     likelihood, upper = make_likelihood(kind).double(), 2 if kind == "bernoulli" else 4000
     with torch.no_grad():
         fn = likelihood(outputs(likelihood))
@@ -114,13 +114,13 @@ def test_means_are_those_of_the_density(kind: str) -> None:
     torch.testing.assert_close(fn.mean, expected, rtol=1e-7, atol=1e-9)
 
 
-def test_a_negative_binomials_variance_is_as_said() -> None:
+def test_the_variance_of_a_negative_binomial_equals_its_formula() -> None:
     log_mean, log_shape = normal(WIDTH, seed=3), normal(WIDTH, seed=4)
     fn = make_likelihood("negative-binomial")(torch.cat([log_mean, log_shape]))
     torch.testing.assert_close(fn.variance, log_mean.exp() + (2 * log_mean - log_shape).exp())
 
 
-def test_a_likelihood_is_handed_back() -> None:
+def test_a_likelihood_object_is_returned_unchanged() -> None:
     likelihood = make_likelihood("poisson")
     assert make_likelihood(likelihood) is likelihood
     assert VAE(likelihood=likelihood).likelihood is likelihood
@@ -149,7 +149,7 @@ def test_only_a_learned_gaussian_has_a_parameter() -> None:
         ("categorical:inf", ["how many classes? categorical:10"]),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(kind: str, facts: list[str]) -> None:
+def test_an_error_is_reported_in_one_line(kind: str, facts: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         make_likelihood(kind)
     message = str(caught.value)
@@ -158,7 +158,7 @@ def test_what_is_wrong_is_told_in_one_line(kind: str, facts: list[str]) -> None:
 
 
 def data(kind: str) -> np.ndarray:
-    """Of two clusters; the numbers of a datum go together."""
+    """Return data with two clusters, whose numbers are correlated within a datum."""
     rng = np.random.default_rng(0)
     high = rng.integers(2, size=(160, 1))
     if kind.startswith("gaussian"):
@@ -173,7 +173,7 @@ def data(kind: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", DENSITIES)
-def test_a_vae_with_it_passes_the_check_and_its_elbo_rises(kind: str) -> None:
+def test_a_vae_with_a_likelihood_passes_the_check_and_its_elbo_rises(kind: str) -> None:
     x = data(kind)
     with seeded(0):
         module = VAE(data_dim=6, latent_dim=2, hidden=(16,), likelihood=kind).double()

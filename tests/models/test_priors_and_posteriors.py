@@ -1,4 +1,4 @@
-"""VAEs with richer priors and posteriors, beside densities that are computed by other means."""
+"""VAEs with richer priors and posteriors, compared with densities that are computed in another way."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def made(cls: type[nn.Module], **options: object) -> nn.Module:
 
 
 def drawn(program: Program, batch: tuple[Tensor, ...], num_samples: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Draws of the guide by site, and the log weights of the same draws."""
+    """Return draws from the guide by site, and the log weights of the same draws."""
     with torch.no_grad(), program.scope(), seeded(1):
         guide, _ = program.traces(batch, num_samples)
     with torch.no_grad(), seeded(1):
@@ -54,7 +54,7 @@ def drawn(program: Program, batch: tuple[Tensor, ...], num_samples: int) -> tupl
 
 
 def log_prior(module: nn.Module, z: Tensor) -> Tensor:
-    """The density that the model has at its site z."""
+    """Return the distribution at site z of the model."""
     x = z.new_zeros(len(z), 6)
     with pyro.get_param_store().scope():
         trace = poutine.trace(poutine.condition(module.model, {"z": z})).get_trace(x)
@@ -71,7 +71,7 @@ def log_bernoulli(x: Tensor, logits: Tensor) -> np.ndarray:
 
 
 def same_weights(program: nn.Module, vae: VAE, batch: tuple[Tensor, ...] = (bits(21, 6),)) -> None:
-    """The program is the VAE: on the same draws, the same log weights."""
+    """Assert that a program has the same log weights as the VAE on the same draws."""
     (ours, theirs) = (drawn(Program(each), batch, 5) for each in (program, vae))
     np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-10)
 
@@ -84,7 +84,7 @@ class TestNetworks:
         hidden = (x @ a.T + a_0) / (1 + torch.exp(-(x @ b.T + b_0)))
         torch.testing.assert_close(net(x), hidden @ net[2].weight.T + net[2].bias)
 
-    def test_the_product_of_two_gaussians_is_theirs_but_for_a_constant(self) -> None:
+    def test_the_product_of_two_gaussians_is_right_up_to_a_constant(self) -> None:
         first, second = (torch.tensor(0.3), torch.tensor(0.7)), (torch.tensor(-2.0), torch.tensor(0.2))
         z = torch.linspace(-3, 3, 50)
         log_product = dist.Normal(*first).log_prob(z) + dist.Normal(*second).log_prob(z)
@@ -101,20 +101,20 @@ class TestNetworks:
 
 
 class TestGaussianMixture:
-    def test_density_is_pyros(self) -> None:
+    def test_density_equals_pyro(self) -> None:
         loc, scale, z = normal(50, 4), normal(50, 4).exp(), normal(7, 5, 4)
         components = dist.Normal(loc, scale).to_event(1)
         expected = dist.MixtureSameFamily(dist.Categorical(logits=torch.zeros(50).double()), components).log_prob(z)
         torch.testing.assert_close(GaussianMixture(loc, scale).log_prob(z), expected, rtol=1e-10, atol=0)
         assert GaussianMixture(loc, scale).expand([7, 5]).log_prob(z).shape == (7, 5)
 
-    def test_narrow_components_keep_their_digits_in_single_precision(self) -> None:
+    def test_narrow_components_are_accurate_in_single_precision(self) -> None:
         loc, scale = 3 * normal(20, 30).float(), torch.full((20, 30), 1e-3)
         z = loc + scale * normal(20, 30).float()
         expected = dist.Normal(loc.double(), scale.double()).to_event(1).log_prob(z.double()) - math.log(20)
         torch.testing.assert_close(GaussianMixture(loc, scale).log_prob(z).double(), expected, rtol=1e-5, atol=0)
 
-    def test_draws_have_its_moments(self) -> None:
+    def test_draws_have_the_moments_of_the_mixture(self) -> None:
         loc, scale = normal(3, 2), normal(3, 2).exp()
         mixture = GaussianMixture(loc, scale)
         with seeded(0):
@@ -127,7 +127,7 @@ class TestGaussianMixture:
 
 
 class TestMixturePriorVAE:
-    def test_prior_is_scikit_learns_mixture(self) -> None:
+    def test_prior_equals_the_mixture_of_scikit_learn(self) -> None:
         module = made(MixturePriorVAE, **SIZES, num_components=3)
         data = torch.cat([normal(50, 2) @ normal(2, 2) + 3 * i for i in range(3)]).numpy()
         fitted = SklearnMixture(3, random_state=0).fit(data)
@@ -140,7 +140,7 @@ class TestMixturePriorVAE:
             found = log_prior(module, torch.from_numpy(data))
         np.testing.assert_allclose(found.numpy(), fitted.score_samples(data), rtol=1e-8)
 
-    def test_with_one_standard_component_it_is_the_vae(self) -> None:
+    def test_equals_the_vae_with_one_standard_component(self) -> None:
         module, vae = made(MixturePriorVAE, **SIZES, num_components=1), made(VAE, **SIZES)
         vae.load_state_dict({k: v for k, v in module.state_dict().items() if not k.startswith("prior")})
         with torch.no_grad():
@@ -148,7 +148,7 @@ class TestMixturePriorVAE:
             module.prior["raw_tril"][:, :2] = math.log(math.expm1(1 - 1e-4))
         same_weights(module, vae)
 
-    def test_begins_near_a_standard_normal(self) -> None:
+    def test_the_initial_prior_is_near_a_standard_normal(self) -> None:
         module = made(MixturePriorVAE, **SIZES, num_components=1000)
         with torch.no_grad():
             loc, variance = module.prior["loc"], cholesky_factor(module.prior["raw_tril"]).square().sum(-1)
@@ -158,7 +158,7 @@ class TestMixturePriorVAE:
 
 class TestVampVAE:
     @pytest.mark.parametrize("pseudo_range", ["unit", "positive", "real"])
-    def test_log_weights_by_hand(self, pseudo_range: str) -> None:
+    def test_log_weights_equal_those_written_by_hand(self, pseudo_range: str) -> None:
         module, x = made(VampVAE, **SIZES, num_pseudo=4, pseudo_range=pseudo_range), bits(21, 6)
         draws, weights = drawn(Program(module), (x,), 3)
         raw = module.raw_pseudo_inputs.weight
@@ -176,7 +176,7 @@ class TestVampVAE:
             q = dist.Normal(*(p[:, None] for p in module.encoder(x))).to_event(1)
             torch.testing.assert_close(log_prior(module, z), q.log_prob(z).logsumexp(0) - math.log(30))
 
-    def test_the_prior_moves_pseudo_inputs_and_encoder(self) -> None:
+    def test_the_prior_has_gradients_in_pseudo_inputs_and_encoder(self) -> None:
         module = made(VampVAE, **SIZES, num_pseudo=4)
         log_prior(module, normal(9, 2)).sum().backward()
         assert module.raw_pseudo_inputs.weight.grad.abs().sum(1).min() > 0
@@ -202,7 +202,7 @@ class TestHierarchicalVAE:
         return total
 
     @pytest.mark.parametrize("posterior", ["bottom-up", "ladder"])
-    def test_log_weights_by_hand(self, posterior: Posterior) -> None:
+    def test_log_weights_equal_those_written_by_hand(self, posterior: Posterior) -> None:
         sizes = {"data_dim": 6, "latent_dims": (4, 3, 2), "hidden": ((8, 7), (5,), (6,))}
         module, x = made(HierarchicalVAE, **sizes, posterior=posterior), bits(21, 6)
         draws, weights = drawn(Program(module), (x,), 3)
@@ -214,7 +214,7 @@ class TestHierarchicalVAE:
         np.testing.assert_allclose(weights, log_joint - self.log_guide(module, x, z), rtol=1e-10)
 
     @pytest.mark.parametrize("posterior", ["bottom-up", "ladder"])
-    def test_one_layer_is_the_vae(self, posterior: Posterior) -> None:
+    def test_one_layer_equals_the_vae(self, posterior: Posterior) -> None:
         module = made(HierarchicalVAE, data_dim=6, latent_dims=(2,), hidden=((8, 7),), posterior=posterior)
         vae = made(VAE, **SIZES)
         vae.load_state_dict({k.replace("encoders.0", "encoder"): v for k, v in module.state_dict().items()})
@@ -225,7 +225,7 @@ class TestHierarchicalVAE:
 
     @pytest.mark.parametrize("posterior", ["bottom-up", "ladder"])
     def test_exact_posterior_of_a_linear_gaussian_chain(self, posterior: Posterior) -> None:
-        """Either guide can be the posterior; then every log weight is the evidence."""
+        """Both guides can equal the posterior; then every log weight is the evidence."""
         a, b, s, c, d, t = 1.3, -0.4, 0.6, 0.8, 0.2, 0.5
         sizes = {"data_dim": 1, "latent_dims": (1, 1), "hidden": ((), ()), "likelihood": f"gaussian:{t}"}
         module, x = made(HierarchicalVAE, **sizes, posterior=posterior), normal(21, 1)
@@ -234,7 +234,7 @@ class TestHierarchicalVAE:
         mean_x = c * b + d
 
         def set_linear(net: nn.Sequential, slope: float, origin: float, scale: float | None = None) -> None:
-            """N(origin + slope * input, scale)."""
+            """Set a network to N(origin + slope * input, scale)."""
             net[-1].weight.copy_(torch.tensor([[slope], [0.0]][: len(net[-1].weight)]))
             net[-1].bias.copy_(torch.tensor([origin, math.log(math.expm1((scale or 1) - 1e-4))][: len(net[-1].bias)]))
 
@@ -256,7 +256,7 @@ class TestHierarchicalVAE:
 
 
 class TestFullCovarianceVAE:
-    def test_log_weights_by_hand(self) -> None:
+    def test_log_weights_equal_those_written_by_hand(self) -> None:
         module, x = made(FullCovarianceVAE, **SIZES), bits(21, 6)
         draws, weights = drawn(Program(module), (x,), 3)
         z = draws["z"]
@@ -267,7 +267,7 @@ class TestFullCovarianceVAE:
         log_joint = stats.norm.logpdf(z).sum(-1) + log_bernoulli(x, module.decoder(torch.from_numpy(z)))
         np.testing.assert_allclose(weights, log_joint - log_q, rtol=1e-9)
 
-    def test_with_a_diagonal_factor_it_is_the_vae(self) -> None:
+    def test_equals_the_vae_with_a_diagonal_factor(self) -> None:
         module, vae = made(FullCovarianceVAE, **SIZES), made(VAE, **SIZES)
         with torch.no_grad():
             for parameter in (module.encoder.net[-1].weight, module.encoder.net[-1].bias):
@@ -276,8 +276,8 @@ class TestFullCovarianceVAE:
         vae.load_state_dict({k: v[:4] if k in last else v for k, v in module.state_dict().items()})
         same_weights(module, vae)
 
-    def test_posterior_of_a_linear_model_is_within_reach(self) -> None:
-        """Every log weight is then the evidence; a diagonal posterior falls short by a divergence that is known."""
+    def test_the_guide_can_equal_the_posterior_of_a_linear_model(self) -> None:
+        """Then every log weight is the evidence; a diagonal posterior loses a known divergence."""
         x, w, b, noise = normal(21, 6), normal(6, 1) + 0.5 * normal(6, 2), normal(6), 0.7
         precision = torch.eye(2).double() + w.T @ w / noise**2
         covariance = torch.linalg.inv(precision)
@@ -312,7 +312,7 @@ class TestFullCovarianceVAE:
 
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:.*requires_grad=False")
-    def test_trained_on_correlated_posteriors_its_elbo_is_higher(self) -> None:
+    def test_the_elbo_is_higher_for_correlated_posteriors_after_training(self) -> None:
         rng = np.random.default_rng(0)
         loading = np.array([[1.0, 0.3], [0.3, 1.0], [1.0, 1.0], [0.3, 1.0], [1.0, 0.3], [0.9, 0.9]])
         x = rng.normal(size=(400, 2)) @ loading.T + 0.7 * rng.normal(size=(400, 6))
@@ -334,14 +334,14 @@ class TestFullCovarianceVAE:
 class TestFlowVAE:
     @pytest.fixture
     def flow(self) -> InverseAutoregressiveFlow:
-        """With maps that are far from the identity."""
+        """Return a flow with maps that are far from the identity."""
         flow = made(InverseAutoregressiveFlow, size=2, context_dim=3, num_flows=3, hidden=(16, 16))
         with torch.no_grad():
             for each in flow.maps:
                 each.nn.layers[-1].weight.mul_(3)
         return flow
 
-    def test_density_is_that_of_the_jacobian(self, flow: InverseAutoregressiveFlow) -> None:
+    def test_density_equals_that_of_the_jacobian(self, flow: InverseAutoregressiveFlow) -> None:
         base, context = dist.Normal(normal(2), normal(2).exp()).to_event(1), normal(3)
         for noise in normal(5, 2):
             q = flow(base, context)
@@ -356,7 +356,7 @@ class TestFlowVAE:
             expected = base.log_prob(noise) - torch.linalg.slogdet(jacobian)[1]
             torch.testing.assert_close(q.log_prob(forward(noise)), expected)
 
-    def test_density_at_given_points_is_that_of_draws(self, flow: InverseAutoregressiveFlow) -> None:
+    def test_density_at_given_points_equals_that_of_draws(self, flow: InverseAutoregressiveFlow) -> None:
         q = flow(dist.Normal(torch.zeros(5, 2).double(), 1.0).to_event(1), normal(5, 3))
         with torch.no_grad(), seeded(0):
             z = q.rsample((7,))
@@ -373,7 +373,7 @@ class TestFlowVAE:
         assert density[0].max() < 1e-8  # the square holds all of it
         assert density[:, 0].max() < 1e-8
 
-    def test_with_maps_that_change_nothing_it_is_the_vae(self) -> None:
+    def test_equals_the_vae_with_identity_maps(self) -> None:
         module, vae = made(FlowVAE, **SIZES), made(VAE, **SIZES)
         vae.load_state_dict({k: v for k, v in module.state_dict().items() if not k.startswith("flow")})
         with torch.no_grad():
@@ -382,8 +382,8 @@ class TestFlowVAE:
                 each.nn.layers[-1].bias.zero_()
         same_weights(module, vae)
 
-    def test_weights_at_given_points_are_a_graph(self) -> None:
-        """As annealing from the guide wants them: no value is looked at, though the inverse goes number by number."""
+    def test_weights_at_given_points_can_be_traced(self) -> None:
+        """Annealing from the guide needs this: the inverse computes number by number, but reads no value."""
         module, x, z = made(FlowVAE, **SIZES), bits(4, 6), normal(4, 2)
 
         def log_q(z: Tensor) -> Tensor:
@@ -394,6 +394,6 @@ class TestFlowVAE:
         graph = torch.fx.experimental.proxy_tensor.make_fx(log_q)(z)
         torch.testing.assert_close(graph(z + 1), log_q(z + 1))
 
-    def test_layers_that_are_too_narrow_are_refused(self) -> None:
+    def test_layers_that_are_too_narrow_are_rejected(self) -> None:
         with pytest.raises(InputError, match="a flow of 10 numbers has a hidden layer of 4"):
             FlowVAE(latent_dim=10, flow_hidden=(16, 4))

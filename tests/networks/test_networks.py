@@ -1,4 +1,4 @@
-"""Networks that no program of the gallery has: the encoder of data of any shape, and its convolutions."""
+"""Networks that no model uses: the encoder for data of any shape, and its convolutions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.scenarios import Pictures, Rates, Walks, normal
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 8), (1, 9, 31), (2, 7, 30), (1, 15, 16)])
-def test_convolutions_have_the_features_that_they_tell(shape: tuple[int, ...]) -> None:
+def test_convolutions_have_the_stated_number_of_features(shape: tuple[int, ...]) -> None:
     network, features = convolutions(shape, channels=4)
     assert network(torch.zeros(5, *shape)).shape == (5, features)
     sizes = [layer.out_channels for layer in network if isinstance(layer, nn.Conv2d)]
@@ -24,7 +24,7 @@ def test_convolutions_have_the_features_that_they_tell(shape: tuple[int, ...]) -
 
 
 def trained(encoder: DataEncoder) -> DataEncoder:
-    """As after training: its last layer is no longer zero."""
+    """Return an encoder as after training, with a last layer that is not zero."""
     with torch.no_grad(), seeded(1):
         nn.init.normal_(encoder.net[-1].weight, std=0.1)  # type: ignore[arg-type]
     return encoder.double()
@@ -33,8 +33,8 @@ def trained(encoder: DataEncoder) -> DataEncoder:
 @pytest.mark.parametrize(
     "shapes", [[(6,)], [()], [(2, 3), ()], [(8, 9)], [(3,), (2, 8, 8)], [(), (10, 10), (4, 4)], [(2, 2, 8, 8)]]
 )
-def test_an_encoder_takes_arrays_of_any_shape(shapes: list[tuple[int, ...]]) -> None:
-    """At first every datum has the origin; then each has its own, whatever the other data of the batch are."""
+def test_an_encoder_accepts_arrays_of_any_shape(shapes: list[tuple[int, ...]]) -> None:
+    """At first every datum is mapped to the origin; later its output does not depend on the rest of the batch."""
     origin = normal(7).float()
     encoder = DataEncoder(shapes, origin, hidden=(64,))
     arrays = [normal(4, *shape, seed=i) for i, shape in enumerate(shapes)]
@@ -53,8 +53,8 @@ def test_every_array_counts() -> None:
         assert (gradient != 0).reshape(2, -1).any(1).all()
 
 
-def test_what_it_sees_is_standardised_and_cut_off() -> None:
-    """A constant number is only shifted; what is missing is the mean; far out is five standard deviations."""
+def test_inputs_are_standardised_and_clipped() -> None:
+    """A constant is only shifted; a missing number becomes the mean; outliers are clipped at five deviations."""
     encoder = trained(DataEncoder([(3,)], torch.zeros(2)))
     plain = trained(DataEncoder([(3,)], torch.zeros(2)))
     plain.load_state_dict(encoder.state_dict())
@@ -66,7 +66,7 @@ def test_what_it_sees_is_standardised_and_cut_off() -> None:
 
 
 def test_a_derived_encoder_is_standardised_by_the_training_data() -> None:
-    """But for numbers between 0 and 1, such as pixels; whole numbers and truth values count as numbers."""
+    """Numbers between 0 and 1, such as pixels, are an exception; integers and Booleans count as numbers."""
     x = 30 + 5 * normal(50).numpy()
     encoder = derive_encoder(Program(Rates()), (torch.ones(3),), arrays=[x]).module["encoder"]
     assert encoder.loc.item() == pytest.approx(x.mean())
@@ -90,7 +90,7 @@ def test_a_derived_encoder_is_standardised_by_the_training_data() -> None:
 
 @pytest.mark.parametrize("family", ["diagonal", "full", "flow"])
 def test_a_derived_guide_is_the_prior_before_it_is_trained(family: str) -> None:
-    """Its weights are then p(x | z) at its draws, which average to p(x)."""
+    """Then its weights are p(x | z) at its draws, and their mean is p(x)."""
     with seeded(0):
         module = Rates().double()
         program = derive_encoder(Program(module), (torch.ones(3).double(),), family)  # type: ignore[arg-type]
