@@ -151,7 +151,7 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], Batch, Callable[..., Tensor], int]]
 
 
 def close(log_values: Tensor, expected: Tensor | float, most: float = 0.08) -> bool:
-    """Report whether the log of the mean over the first dimension agrees within its error, which is at most ``most``."""
+    """Return whether the log of a mean over the first dimension agrees within its error, which is at most ``most``."""
     estimate = log_values.logsumexp(0) - math.log(len(log_values))
     error = (log_values - estimate).exp().std(0) / len(log_values) ** 0.5
     assert (error < most).all(), f"no test: standard errors {error.tolist()}"
