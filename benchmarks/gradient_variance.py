@@ -70,7 +70,7 @@ def main() -> None:
         torch.as_tensor(data[name][: options.num_data]).to(vi.fitted.device, vi.fitted.dtype) for name in vi.arguments_
     )
     torch.manual_seed(options.seed)
-    space = LatentSpace(vi.program_, batch)
+    space = LatentSpace(vi.program_)
     with torch.no_grad():
         prior = Diagonal(space.size).start(*space.start(batch))
     rows = gradient_variance(vi.program_, batch, num_draws=options.num_draws)

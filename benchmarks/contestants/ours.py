@@ -35,13 +35,14 @@ def check(compiler: Compiler) -> None:
 
 
 def steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
-    program, compiler = Program(vae), Compiler(work.options["compile"])
-    program.precision = work.options.get("precision", "32-true")
-    parameters = program.parameters((torch.from_numpy(x[: work.batch_size]).to(work.device),)).values()
+    first = torch.from_numpy(x[: work.batch_size]).to(work.device)
+    program = Program(vae).bind((first,), precision=work.options.get("precision", "32-true"))
+    compiler = Compiler(work.options["compile"])
+    parameters = program.parameters().values()
     adam = torch.optim.Adam(parameters, lr=work.learning_rate, fused=True)
 
     def run(batches: Iterator[Tensor]) -> list[Tensor]:
-        with program.scope(training=True):
+        with program.running(training=True):
             training_steps = amortized_steps(
                 program, ((x,) for x in batches), adam, num_particles=work.num_particles, compiler=compiler
             )
@@ -59,14 +60,15 @@ def steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
 
 
 def local_steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
-    program, batch = Program(vae.eval()), (torch.from_numpy(x).to(work.device),)
-    space, compiler = LatentSpace(program, batch), Compiler(work.options["compile"])
+    batch = (torch.from_numpy(x).to(work.device),)
+    program = Program(vae.eval()).bind(batch)
+    space, compiler = LatentSpace(program), Compiler(work.options["compile"])
     family = Diagonal(space.size)
 
     def turn(seed: int, steps: int) -> tuple[float, float]:
         torch.manual_seed(seed)
         began = clock(work.device)
-        with program.scope(training=False):
+        with program.running(training=False):
             rows = Rows.at(family.start(*space.start(batch)))
             rows = infer(space, family, batch, rows, LocalSteps(steps, work.learning_rate), compiler)
         seconds = clock(work.device) - began

@@ -13,7 +13,7 @@ from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator.variational_inference import VariationalInference
 from ppl_vae.evaluation.estimators import make_settings
 from ppl_vae.evaluation.evaluation import Diagnostics, Evaluation, Row
-from ppl_vae.program import DerivedGuide, Program
+from ppl_vae.program import BoundProgram, DerivedGuide, Program
 from ppl_vae.program.sites import ModuleRow, SiteRow, describe_modules, describe_posterior, describe_sites, render_graph
 
 
@@ -61,7 +61,7 @@ def describe(vi: VariationalInference) -> Description:
     program, batch = vi.program_, vi.template_
     graph, no_graph = None, ""
     try:
-        graph = render_graph(program, batch)
+        graph = render_graph(program)
         if graph is None:
             no_graph = "graphviz is not there: install its program dot, and pip install 'ppl-vae[graph]'"
     except InputError as error:
@@ -69,9 +69,9 @@ def describe(vi: VariationalInference) -> Description:
     return Description(
         name=program.name,
         summary=_summary(vi),
-        sites=describe_sites(program, batch),
-        posterior=describe_posterior(vi.inference_.posterior, vi.inference_.begin(batch)),
-        modules=describe_modules(program, batch),
+        sites=describe_sites(program),
+        posterior=describe_posterior(vi.inference_.posterior),
+        modules=describe_modules(program),
         inference=_inference(vi, program),
         arguments={name: tuple(row.shape[1:]) for name, row in zip(vi.arguments_, batch, strict=True)},
         has_latents=vi.has_latents,
@@ -162,10 +162,10 @@ def _summary(vi: VariationalInference) -> str:
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split()) if known and text else ""
 
 
-def _inference(vi: VariationalInference, program: Program) -> str:
+def _inference(vi: VariationalInference, program: BoundProgram) -> str:
     """How the posterior of a datum is found, in a sentence."""
     if not vi.has_latents:
-        latent = program.structure(vi.template_).latents
+        latent = program.structure.latents
         return "The discrete latents are summed out, exactly." if latent else "There are no latents of a datum."
     family = {"diagonal": "a Gaussian with a diagonal covariance", "full": "a Gaussian with a full covariance"}
     options = vi.get_params(deep=False)

@@ -39,6 +39,7 @@ from ppl_vae.inference import (
 from ppl_vae.inference.methods import NUMBER, Inference, Local, make_inference
 from ppl_vae.program import (
     Batch,
+    BoundProgram,
     MatmulPrecision,
     Precision,
     Program,
@@ -46,10 +47,9 @@ from ppl_vae.program import (
     check_batch,
     check_model,
     check_observations,
+    check_parts,
     fp32_products,
     seeded,
-    with_globals,
-    without_guide,
 )
 from ppl_vae.runs import read_checkpoint, read_tables, write_checkpoint, write_tables
 
@@ -225,7 +225,7 @@ class VariationalInference(BaseEstimator):
         with seeded(self.seed):  # initial values of pyro.param, and of an encoder that is derived
             self._attach(train, dynamic, train=True)
             check(self.inference_.posterior, self.fitted.begun)
-        if not self.program_.parameters(self.template_):
+        if not self.program_.parameters():
             raise InputError(
                 f"{self.program_.name} has no parameters to train: guide={self.guide!r} trains those of the model "
                 f"alone; give it one with pyro.param, or fit its guide, --guide amortized, and evaluate "
@@ -270,7 +270,7 @@ class VariationalInference(BaseEstimator):
             for part, left in read_tables(resume, epoch, tuple(method.tables)).items():
                 method.tables[part].restore(epoch, left)
 
-    def _steps(self, _: Program, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
+    def _steps(self, _: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
         """An epoch of training."""
         with fp32_products(self.matmul_precision, self.fitted.device):
             yield from self.inference_.steps(batches, optimizer, self.training_.epoch + 1)
@@ -313,7 +313,7 @@ class VariationalInference(BaseEstimator):
     def _validate(self) -> float:
         assert self._valid_batches is not None
         method, epoch = self.inference_, self.training_.epoch + 1
-        with torch.no_grad(), seeded(self.seed), method.posterior.scope(training=False):
+        with torch.no_grad(), method.posterior.running(seed=self.seed, training=False):
             return validation_bound(
                 method.posterior,
                 (method.validate(batch, epoch) for batch in self._valid_batches.in_order()),
@@ -444,7 +444,7 @@ class VariationalInference(BaseEstimator):
         if not best:
             raise InputError(f"{path} has no finished epoch: go on with it, --resume, or fit anew, --overwrite")
         try:
-            self.program_.load_state(self.template_, best)
+            self.program_.load_state(best)
         except InputError as error:
             raise InputError(f"{path} (a {numbers['program']}): {error}") from None
         self.train_seconds_ = numbers["train_seconds"]
@@ -462,7 +462,7 @@ class VariationalInference(BaseEstimator):
         return fitted
 
     @property
-    def program_(self) -> Program:
+    def program_(self) -> BoundProgram:
         """The program that was trained."""
         return self.fitted.program
 
@@ -492,7 +492,7 @@ class VariationalInference(BaseEstimator):
         """
         place = device(self.accelerator)
         program = self._make_program()
-        program.precision = self.precision
+        program.store.precision = self.precision
         program.module.to(place, torch.float64 if self.precision == "64-true" else None)
         floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
         fallback = torch.float64 if self.precision == "64-true" else torch.get_default_dtype()
@@ -506,13 +506,16 @@ class VariationalInference(BaseEstimator):
         if getattr(self, "_inferred_by", None) == made:
             method = self.fitted_.inference
         else:
-            if self.guide == "per-sample":
-                program = without_guide(program)
             columns = [arrays[name] for name in arguments] if train else None
-            program = with_globals(program, template, 1 if columns is None else len(columns[0]))
-            if columns is not None:
-                check_model(program, template)
-            method = make_inference(self.guide, program, template, options, columns)
+            own_guide = self.guide == "amortized" and program.guide is not None
+            bound = program.bind(
+                template,
+                precision=self.precision,
+                guided=self.guide != "per-sample",
+                num_data=len(columns[0]) if columns else 1,
+                check=(check_parts if own_guide else check_model) if train else None,
+            )
+            method = make_inference(self.guide, bound, template, options, columns)
             self._inferred_by = made
         method.compiler = Compiler(self.compile, tolerance=BF16_TOLERANCE if self.precision == "bf16-mixed" else None)
         if train and (shared := method.program.global_posterior) is not None:
@@ -533,7 +536,7 @@ class VariationalInference(BaseEstimator):
     @property
     def argument_names(self) -> tuple[str, ...]:
         """Names of all arguments of the model."""
-        return self._make_program().argument_names()
+        return self._make_program().argument_names
 
     @property
     def template(self) -> dict[str, np.ndarray]:

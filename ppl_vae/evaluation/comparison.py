@@ -256,7 +256,7 @@ def measure(fitted: Fitted, arrays: Arrays, estimator: PerDatum | None = None, *
         raise InputError(
             f"the estimator {estimator!r} has no evidence of the data; {nearest(estimator, get_args(PerDatum))}"
         )
-    known = estimators_for(fitted.program, fitted.template)
+    known = estimators_for(fitted.program)
     is_random = "iwae" in known
     chosen = estimator if estimator is not None and is_random else known[-1]
     names = dict.fromkeys((chosen, "iwae") if is_random else (chosen,))  # iwae has the ELBO

@@ -13,7 +13,7 @@ from ppl_vae.evaluation.evaluation import Diagnostics
 from ppl_vae.evaluation.passes import passes, room_for
 from ppl_vae.evaluation.results import mean_and_error
 from ppl_vae.evidence import active_units, marginal_divergence, prior_scales
-from ppl_vae.program import Batch, ElboTerms, Program, elbo_terms, names_of, posterior_moments, seeded
+from ppl_vae.program import Batch, BoundProgram, ElboTerms, elbo_terms, names_of, posterior_moments, seeded
 
 DRAWS = 16
 """Draws per datum of the ELBO's two terms, at least."""
@@ -27,7 +27,7 @@ UNIT_SCALE = 0.1
 
 @torch.no_grad()
 def diagnose(
-    program: Program, template: Batch, batches: Callable[[int], Iterator[Batch]], num_data: int, seed: int
+    program: BoundProgram, template: Batch, batches: Callable[[int], Iterator[Batch]], num_data: int, seed: int
 ) -> Diagnostics | None:
     """The ELBO's terms, divergences and active units; None where the guide samples nothing.
 

@@ -32,7 +32,17 @@ from ppl_vae.evidence import (
 )
 from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, Propose, trajectory
 from ppl_vae.inference import Compiler, FamilyName
-from ppl_vae.program import Batch, Path, Program, Start, annealing_path, check_observations, seeded, simulate, widened
+from ppl_vae.program import (
+    AnnealingPath,
+    Batch,
+    BoundProgram,
+    Start,
+    annealing_path,
+    check_observations,
+    seeded,
+    simulate,
+    widened,
+)
 from ppl_vae.program.global_latents import refuse_globals
 
 ESTIMATORS = ("prior", "iwae", "cubo", "ais", "bdmc", "exact")
@@ -86,11 +96,11 @@ class Estimate(NamedTuple):
     seconds: float
 
 
-def estimators_for(program: Program, template: Batch) -> tuple[str, ...]:
+def estimators_for(program: BoundProgram) -> tuple[str, ...]:
     """Those that are taken where none are asked for: ``iwae``, unless nothing is random; ``exact`` if it is known."""
-    structure = program.structure(template)
+    structure = program.structure
     random = bool(set(structure.latents) - set(structure.summed)) or program.global_posterior is not None
-    return (("iwae",) if random else ()) + (("exact",) if program.has_log_evidence(template) else ())
+    return (("iwae",) if random else ()) + (("exact",) if program.has_log_evidence else ())
 
 
 def make_settings(given: Mapping[str, Any]) -> Settings:
@@ -119,7 +129,7 @@ def check_estimators(names: Collection[str], settings: Settings) -> None:
 
 @torch.no_grad()
 def estimate(
-    program: Program,
+    program: BoundProgram,
     template: Batch,
     batches: Callable[[int], Iterator[Batch]],
     num_data: int,
@@ -164,7 +174,7 @@ def _groups(names: Collection[str]) -> list[list[str]]:
 
 
 def _each_batch(
-    program: Program,
+    program: BoundProgram,
     template: Batch,
     batches: Callable[[int], Iterator[Batch]],
     num_data: int,
@@ -187,7 +197,7 @@ OneBatch = Callable[[Batch, int, Progress], dict[str, Evidence]]
 
 
 def _plan(
-    program: Program, template: Batch, names: list[str], settings: Settings, compiler: Compiler
+    program: BoundProgram, template: Batch, names: list[str], settings: Settings, compiler: Compiler
 ) -> tuple[int, int, OneBatch]:
     """How many data at once, how many steps each, and the function that estimates the evidence of a batch."""
     few = len(template[0])
@@ -217,7 +227,7 @@ def _plan(
     else:
         source = widened(program, settings.proposal_scale, settings.proposal_df).log_weights
     room = room_for(partial(source, template), few)
-    together = program.global_posterior is None or program.structure(template).draws_by == "plate"
+    together = program.global_posterior is None or program.structure.draws_by == "plate"
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
         at_once = min(room.draws(len(batch[0])), settings.num_samples)
@@ -243,7 +253,9 @@ def _plan(
     return room.rows(), settings.num_samples, weighed
 
 
-def _proposing(compiler: Compiler, program: Program, path: Path, batch: Batch, settings: Settings) -> Propose | None:
+def _proposing(
+    compiler: Compiler, program: BoundProgram, path: AnnealingPath, batch: Batch, settings: Settings
+) -> Propose | None:
     """Trajectories as a graph; None where the path cannot be one."""
     if path.of_batch is None:
         return None
@@ -274,13 +286,13 @@ def _flattened(found: tuple[ChainState, Tensor]) -> tuple[Tensor, ...]:
     return *found[0], found[1]
 
 
-def _rows_to_anneal(program: Program, template: Batch, settings: Settings) -> int:
+def _rows_to_anneal(program: BoundProgram, template: Batch, settings: Settings) -> int:
     path = annealing_path(program, template, settings.start)
     return room_for(lambda k: path.log_densities(path.draw(k)), len(template[0])).rows(settings.num_chains)
 
 
 def _bdmc(
-    program: Program,
+    program: BoundProgram,
     template: Batch,
     batches: Callable[[int], Iterator[Batch]],
     num_simulated: int,

@@ -12,11 +12,11 @@ from ppl_vae.evaluation.estimators import Settings, estimate
 from ppl_vae.evaluation.evaluation import Evaluation, summarise
 from ppl_vae.evaluation.passes import ROWS_PER_PASS
 from ppl_vae.inference import Compiler
-from ppl_vae.program import Batch, Program, generates, observed_numbers, observes_discrete, seeded
+from ppl_vae.program import Batch, BoundProgram, generates, observed_numbers, observes_discrete
 
 
 def evaluate_program(
-    program: Program,
+    program: BoundProgram,
     template: Batch,
     batches: Batches,
     names: Collection[str],
@@ -46,11 +46,11 @@ def evaluate_program(
     def in_order(size: int) -> Iterator[Batch]:
         return batches.in_order(batch_size=size)
 
-    with torch.no_grad(), seeded(seed), program.scope(training=False):
+    with torch.no_grad(), program.running(seed=seed, training=False):
         common = (program, template, in_order, batches.num_data)
         found = estimate(*common, names=names, settings=settings, seed=seed, compiler=compiler)
         used = diagnose(*common, seed=seed) if diagnostics else None
-        discrete = observes_discrete(program, template)
+        discrete = observes_discrete(program)
         numbers = sum(observed_numbers(program, batch).sum().item() for batch in in_order(ROWS_PER_PASS))
     return Evaluation(
         num_data=batches.num_data,
@@ -59,6 +59,6 @@ def evaluate_program(
         evidence={name: each.evidence for name, each in found.items()},
         settings=settings,
         diagnostics=used,
-        generates=generates(program, template),
+        generates=generates(program),
         discrete=discrete,
     )

@@ -24,8 +24,8 @@ from ppl_vae.inference import Compile, Compiler
 from ppl_vae.inference.methods import LAMBDA, NUMBER, Inference, Local, proposal, random_latents
 from ppl_vae.program import (
     Batch,
+    BoundProgram,
     Draws,
-    Program,
     generates,
     observed_arguments,
     posterior_moments,
@@ -68,26 +68,26 @@ class Fitted:
     _compilers: dict[Any, Compiler] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
-    def program(self) -> Program:
+    def program(self) -> BoundProgram:
         """The program that was trained."""
         return self.inference.program
 
     @property
     def has_latents(self) -> bool:
         """True if there is a posterior to look at: latents that a guide samples."""
-        return bool(random_latents(self.program, self.template))
+        return bool(random_latents(self.program))
 
     @property
     def generates(self) -> bool:
         """True if the model draws data without looking at the data that it observes."""
-        return generates(self.program, self.template)
+        return generates(self.program)
 
     @property
     def conditions(self) -> tuple[str, ...]:
         """What draws can be conditioned on: arguments of the model that no site observes, and its latents."""
-        observed = observed_arguments(self.program, self.template)
+        observed = observed_arguments(self.program)
         free = [name for name, is_observed in zip(self.arguments, observed, strict=True) if not is_observed]
-        return (*free, *(name for name in self.program.structure(self.template).latents if name not in free))
+        return (*free, *(name for name in self.program.structure.latents if name not in free))
 
     @property
     def begun(self) -> Batch:
@@ -99,7 +99,7 @@ class Fitted:
         """The number of draws from the guide that fit into a pass; measured once."""
         if self._room is None:
             program, batch = self.inference.posterior, self.begun
-            with program.scope(training=False):
+            with program.running(training=False):
                 self._room = room_for(partial(program.log_weights, batch), len(batch[0]))
         return self._room
 
@@ -111,7 +111,7 @@ class Fitted:
         Raises:
             InputError: bad data, or data of another shape.
         """
-        named = name_arrays("VariationalInference", "the data", arrays, self.program.argument_names())
+        named = name_arrays("VariationalInference", "the data", arrays, self.program.argument_names)
         for name, row in zip(self.arguments, self.template, strict=True):
             if name in named and named[name].shape[1:] != row.shape[1:]:
                 raise InputError(
@@ -124,7 +124,7 @@ class Fitted:
         """Return data as the model takes them, on the device; behind the model's arguments lambda, if it is given."""
         return make_batches(arrays, self.arguments, batch_size, self.device, self.dtype)
 
-    def located(self, arrays: Arrays, method: Inference | None = None) -> tuple[Program, Arrays]:
+    def located(self, arrays: Arrays, method: Inference | None = None) -> tuple[BoundProgram, Arrays]:
         """Return the program to look at data with, and the data; if lambda is local, it is found and added to them."""
         method = method or self.inference
         if not method.local:
@@ -136,7 +136,7 @@ class Fitted:
         return method.posterior, {**arrays, LAMBDA: torch.cat(lam).numpy()}
 
     def each_batch(
-        self, arrays: tuple[Any, ...], function: Callable[[Program, Batch], T], num_draws: int = 1
+        self, arrays: tuple[Any, ...], function: Callable[[BoundProgram, Batch], T], num_draws: int = 1
     ) -> list[T]:
         """Apply a function to every batch of data; a batch is so small that the draws fit in memory.
 
@@ -152,7 +152,7 @@ class Fitted:
             The function's values, one for every batch.
         """
         program, data = self.located(self.checked(arrays))
-        with torch.no_grad(), seeded(self.seed), program.scope(training=False):
+        with torch.no_grad(), program.running(seed=self.seed, training=False):
             return [function(program, batch) for batch in self.batches(data, self.room.rows(num_draws)).in_order()]
 
     # ------------------------------------------------------------------------------------------------- evaluation
@@ -163,7 +163,7 @@ class Fitted:
         """Estimate the evidence of data; see ``VariationalInference.evaluate``."""
         chosen, method = make_settings({"num_samples": self.num_samples} | settings), self.inference
         named = self.checked(arrays)
-        names = estimators_for(self.program, self.template) if estimators is None else tuple(dict.fromkeys(estimators))
+        names = estimators_for(self.program) if estimators is None else tuple(dict.fromkeys(estimators))
         check_estimators(names, chosen)
         if chosen.proposal == "per-sample":
             method = proposal(self.program, self.template, self.options, chosen.proposal_family)
@@ -206,7 +206,7 @@ class Fitted:
                 f"draws would be reconstructions of these; call reconstruct"
             )
         batch = self.conditioned(num_data, conditions)
-        with torch.no_grad(), seeded(self.seed), self.program.scope(training=False):
+        with torch.no_grad(), self.program.running(seed=self.seed, training=False):
             named = set(conditions) - set(self.arguments)
             like = self.program.prior(self.template).latents if named else {}
             latents = {name: as_condition(name, conditions[name], like[name][0], num_data)[None] for name in named}
@@ -238,7 +238,7 @@ class Fitted:
     def reconstruct(self, *arrays: Any) -> Any:
         """Return the posterior-predictive mean of data, ``(N, ...)``; a dictionary if several sites are observed."""
 
-        def means(program: Program, batch: Batch) -> dict[str, Tensor]:
+        def means(program: BoundProgram, batch: Batch) -> dict[str, Tensor]:
             num_draws = min(64, self.room.draws(len(batch[0])))
             return {name: mean.mean(0) for name, mean in program.posterior(batch, num_draws).means.items()}
 
@@ -247,12 +247,14 @@ class Fitted:
     def observed(self, *arrays: Any) -> dict[str, np.ndarray]:
         """Return what the observed sites observe of data, ``(N, ...)`` by site."""
         batches = self.batches(self.checked(arrays))
-        with torch.no_grad(), seeded(self.seed), self.program.scope(training=False):
+        with torch.no_grad(), self.program.running(seed=self.seed, training=False):
             return join([self.program.prior(batch).data for batch in batches.in_order()])
 
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
         """Draw latents from the guide, and data given them."""
-        parts: list[Draws] = self.each_batch(arrays, partial(Program.posterior, num_samples=num_samples), num_samples)
+        parts: list[Draws] = self.each_batch(
+            arrays, partial(BoundProgram.posterior, num_samples=num_samples), num_samples
+        )
 
         def joined(name: str, axis: int) -> dict[str, np.ndarray]:
             return join([getattr(part, name) for part in parts], axis)

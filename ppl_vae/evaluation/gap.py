@@ -23,7 +23,7 @@ from ppl_vae.evaluation.results import aligned, mean_and_error
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compiler, Family, FamilyName, LocalSteps, Rows, at_prior, infer, make_family
 from ppl_vae.inference.methods import LAMBDA, encoded
-from ppl_vae.program import Batch, LatentSpace, Program, seeded, with_lambda, without_guide
+from ppl_vae.program import Batch, BoundProgram, LatentSpace, seeded, with_lambda, without_guide
 
 CHOICE_DRAWS = 100
 """Draws that choose, for each datum, between the lambda from the encoder and that from the prior."""
@@ -222,7 +222,7 @@ def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings
     program = fitted.program
     if not fitted.has_latents:
         raise InputError(f"{program.name} has no latents that a guide samples: its ELBO is the evidence, without a gap")
-    space = LatentSpace(without_guide(program), fitted.template)
+    space = LatentSpace(without_guide(program))
     batches, common = fitted.batches(arrays), Settings(num_samples=settings.num_samples)
     encoder = None if program.guide is None else _importance(fitted, program, fitted.template, batches, common)
     fits: dict[str, LocalFit] = {}
@@ -233,8 +233,8 @@ def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings
         )
     candidates = {} if encoder is None else {"iwae with the encoder": encoder}
     candidates |= {f"iwae with {name}": fit.evidence for name, fit in fits.items()}
-    if program.has_log_evidence(fitted.template):
-        with torch.no_grad(), program.scope(training=False):
+    if program.has_log_evidence:
+        with torch.no_grad(), program.running(training=False):
             log_evidence = torch.cat([program.log_evidence(b).double().cpu() for b in batches.in_order()])
         by, mcse = "exact", 0.0
     else:
@@ -273,11 +273,14 @@ def _fit(
     smaller: Tensor | None,
 ) -> tuple[LocalFit, Tensor]:
     """The best lambda of every datum in one family, what it is worth, and itself ``(N, P)``."""
-    program, posterior = fitted.program, with_lambda(space, family.distribution)
+    program, posterior = (
+        fitted.program,
+        with_lambda(space, family.distribution, at_prior(space, family, fitted.template).lam),
+    )
     local = LocalSteps(settings.local_steps, settings.local_learning_rate, settings.num_particles)
 
     def from_encoder(batch: Batch) -> Rows:
-        with torch.no_grad(), program.scope(training=False):
+        with torch.no_grad(), program.running(training=False):
             return Rows.at(encoded(program, space, family, batch))
 
     def from_prior(batch: Batch) -> Rows:
@@ -315,11 +318,11 @@ def _fit(
 
 
 @torch.no_grad()
-def _better(posterior: Program, batch: Batch, found: list[Rows], at_once: int, seed: int) -> Tensor:
+def _better(posterior: BoundProgram, batch: Batch, found: list[Rows], at_once: int, seed: int) -> Tensor:
     """For every datum, the lambda with the higher ELBO, ``(B, P)``; so many draws are computed at once."""
     elbos = []
     for rows in found:
-        with seeded(seed + 1), posterior.scope(training=False):
+        with posterior.running(seed=seed + 1, training=False):
             parts = (posterior.log_weights((*batch, rows.lam), k).sum(0) for k in passes(CHOICE_DRAWS, at_once))
             elbos.append(torch.stack(list(parts)).sum(0) / CHOICE_DRAWS)
     stacked = torch.stack(elbos).nan_to_num(nan=-math.inf)
@@ -329,7 +332,9 @@ def _better(posterior: Program, batch: Batch, found: list[Rows], at_once: int, s
     return torch.stack([rows.lam for rows in found])[chosen, torch.arange(len(chosen), device=chosen.device)]
 
 
-def _importance(fitted: Fitted, program: Program, template: Batch, batches: Batches, settings: Settings) -> Evidence:
+def _importance(
+    fitted: Fitted, program: BoundProgram, template: Batch, batches: Batches, settings: Settings
+) -> Evidence:
     found = evaluate_program(
         program,
         template,

@@ -9,7 +9,7 @@ import torch
 
 from ppl_vae.evaluation.passes import Room, passes
 from ppl_vae.inference import Bound
-from ppl_vae.program import Batch, Program
+from ppl_vae.program import Batch, BoundProgram
 
 VALIDATION_DRAWS = 5000
 """Draws over all data: their noise is the same every epoch, and few draws would be fitted to it."""
@@ -18,7 +18,7 @@ VALIDATION_NUMBERS = 1e7
 
 
 def validation_bound(
-    program: Program,
+    program: BoundProgram,
     batches: Iterable[Batch],
     num_data: int,
     *,

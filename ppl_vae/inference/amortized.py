@@ -22,7 +22,7 @@ from ppl_vae.inference.objectives import (
     leave_one_out,
     tempered,
 )
-from ppl_vae.program import Batch, Program, WeightedDraws, global_term, objective_terms, path_draws
+from ppl_vae.program import Batch, BoundProgram, WeightedDraws, objective_terms, path_draws
 
 
 class Step(NamedTuple):
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 def amortized_steps(
-    program: Program,
+    program: BoundProgram,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
     *,
@@ -50,7 +50,7 @@ def amortized_steps(
 ) -> Iterator[Step]:
     """Ascend the ELBO, or another bound, in theta and phi together, one step a batch.
 
-    Modules are in the mode, and Pyro validates, as the caller has set it: ``program.scope(training=True)``.
+    Modules are in the mode, and Pyro validates, as the caller has set it: ``program.running(training=True)``.
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), algorithm 1; for the score function, Ranganath,
     Gerrish and Blei, Black Box Variational Inference (2014), and Mnih and Gregor, Neural Variational Inference and
@@ -59,7 +59,7 @@ def amortized_steps(
     Args:
         program: a program with a guide.
         batches: tuples of tensors, the arguments of ``model``.
-        optimizer: over ``program.parameters(batch)``.
+        optimizer: over ``program.parameters()``.
         num_particles: draws per datum in the objective.
         bound: ``"elbo"``, or ``"iwae"``: the importance-weighted bound of ``num_particles`` draws, by its doubly
             reparameterised gradient; see ``iwae``. It takes none of the options that follow.
@@ -85,8 +85,10 @@ def amortized_steps(
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> program, x = Program(VAE(data_dim=6, latent_dim=2)), torch.ones(8, 6)
-        >>> adam = torch.optim.Adam(program.parameters((x,)).values(), lr=1e-2)
+        >>> from ppl_vae.program import Program
+        >>> x = torch.ones(8, 6)
+        >>> program = Program(VAE(data_dim=6, latent_dim=2)).bind((x,))
+        >>> adam = torch.optim.Adam(program.parameters().values(), lr=1e-2)
         >>> steps = list(amortized_steps(program, [(x,)] * 50, adam))
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
@@ -123,8 +125,8 @@ def amortized_steps(
                     average = DecayingAverage(draw(batch)[0].log_weight.mean())
             subtracted = average.value
             average.update(draws.log_weight.mean())
-        ascended = elbo(draws, subtracted).mean() + global_term(program)
-        return ascended if reported is None else (reported + global_term(program), ascended)
+        ascended = elbo(draws, subtracted).mean() + draws.shared
+        return ascended if reported is None else (reported + draws.shared, ascended)
 
     name = f"the step of {program.name}"
     if baseline == "decaying-average" and compiler is not None:

@@ -9,12 +9,12 @@ import torch
 
 from ppl_vae.inference.families import FamilyName, make_family
 from ppl_vae.networks import DataEncoder
-from ppl_vae.program import Batch, LatentSpace, Program, with_encoder, without_guide
+from ppl_vae.program import Batch, BoundProgram, LatentSpace, with_encoder, without_guide
 
 
 def derive_encoder(
-    program: Program, template: Batch, family: FamilyName = "diagonal", arrays: Sequence[np.ndarray] | None = None
-) -> Program:
+    program: BoundProgram, template: Batch, family: FamilyName = "diagonal", arrays: Sequence[np.ndarray] | None = None
+) -> BoundProgram:
     """The program with an amortized guide derived from its model: an MLP, or convolutions for images.
 
     Before it is trained, the guide is the prior. Parameters are drawn from torch's generator.
@@ -35,10 +35,12 @@ def derive_encoder(
         ...     with pyro.plate("data", len(x)):
         ...         z = pyro.sample("z", dist.LogNormal(0.0, 1.0))
         ...         pyro.sample("x", dist.Poisson(z), obs=x)
-        >>> derive_encoder(Program(model), (torch.ones(3),)).log_weights((torch.ones(3),), num_samples=5).shape
+        >>> from ppl_vae.program import Program
+        >>> x = torch.ones(3)
+        >>> derive_encoder(Program(model).bind((x,)), (x,)).log_weights((x,), num_samples=5).shape
         torch.Size([5, 3])
     """
-    space = LatentSpace(without_guide(program), template)
+    space = LatentSpace(without_guide(program))
     made = make_family(family, space.size)
     with torch.no_grad():
         origin = made.start(*space.start(template)).mean(0)

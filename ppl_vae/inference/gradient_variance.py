@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.inference.families import Diagonal, Family
 from ppl_vae.inference.objectives import DecayingAverage, leave_one_out
-from ppl_vae.program import Batch, DerivedGuide, LatentSpace, Program
+from ppl_vae.program import Batch, BoundProgram, DerivedGuide, LatentSpace
 
 ROWS = 20_000
 """Draws of data that are decoded at once."""
@@ -31,7 +31,7 @@ class GradientVariance(NamedTuple):
 
 
 def gradient_variance(
-    program: Program,
+    program: BoundProgram,
     batch: Batch,
     num_particles: Sequence[int] = (1, 2, 4, 8, 16, 32, 64),
     *,
@@ -74,7 +74,9 @@ def gradient_variance(
     Example:
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
         >>> _ = torch.manual_seed(0)
-        >>> program, x = Program(FactorAnalysis(data_dim=4, latent_dim=2)), torch.randn(10, 4)
+        >>> from ppl_vae.program import Program
+        >>> x = torch.randn(10, 4)
+        >>> program = Program(FactorAnalysis(data_dim=4, latent_dim=2)).bind((x,))
         >>> rows = {row.estimator: row for row in gradient_variance(program, (x,), [4], num_draws=1000)}
         >>> rows["total derivative"].variance < rows["score function"].variance
         True
@@ -86,9 +88,9 @@ def gradient_variance(
         raise InputError(
             f"num_draws is {num_draws}: expected {REPETITIONS} times the {max(num_particles)} particles, or more"
         )
-    space = LatentSpace(program, batch)
+    space = LatentSpace(program)
     family = family or Diagonal(space.size)
-    with program.scope(training=False):
+    with program.running(training=False):
         lam = _of_guide(program, space, family, batch) if lam is None else lam.detach()
         signal, path, score = _draws(space, family, batch, lam, num_draws)
     rows = []
@@ -100,7 +102,7 @@ def gradient_variance(
 
 
 @torch.no_grad()
-def _of_guide(program: Program, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
+def _of_guide(program: BoundProgram, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
     try:
         if isinstance(program.guide, DerivedGuide):
             q = program.guide.points(*batch)

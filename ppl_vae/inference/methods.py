@@ -32,7 +32,7 @@ from ppl_vae.inference import (
     semi_amortized_steps,
 )
 from ppl_vae.inference.per_sample import unless_worse
-from ppl_vae.program import Batch, DerivedGuide, LatentSpace, Program, with_lambda, without_guide
+from ppl_vae.program import Batch, BoundProgram, DerivedGuide, LatentSpace, with_lambda, without_guide
 
 LAMBDA = "_lambda"
 """The array of variational parameters, where they are data."""
@@ -86,7 +86,7 @@ class Local:
 
 
 def make_inference(
-    guide: str, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
+    guide: str, program: BoundProgram, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
 ) -> Inference:
     """The method of a name, for a program.
 
@@ -111,11 +111,11 @@ def make_inference(
 class Inference(Protocol):
     """A method of inference for one program and one shape of data."""
 
-    program: Program
+    program: BoundProgram
     """What is trained, saved and loaded."""
     tables: dict[str, Table]
     """Where every datum's lambda has been left, by part of the data: ``train`` and ``valid``."""
-    posterior: Program
+    posterior: BoundProgram
     """The program with the guide that data are looked at with."""
     local: bool
     """Whether that guide takes lambda as data, the last tensor of a batch."""
@@ -151,7 +151,7 @@ class Amortized:
     local = numbered = False
 
     def __init__(
-        self, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
+        self, program: BoundProgram, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
     ) -> None:
         self.options, self.compiler = local, Compiler()
         self.tables: dict[str, Table] = {}
@@ -196,19 +196,19 @@ class _Local:
 
     local = True
 
-    def __init__(self, program: Program, template: Batch, local: Local) -> None:
+    def __init__(self, program: BoundProgram, template: Batch, local: Local) -> None:
         self.options, self.program, self.compiler = local, program, Compiler()
         self.tables: dict[str, Table] = {}
         self.kl_weight = local.make_kl_weight(template)
         bare = without_guide(program)
-        if not random_latents(bare, template):
+        if not random_latents(bare):
             raise InputError(
                 f"no latent of {program.name} is continuous and a datum's own, so that there is no lambda to optimise: "
                 f"discrete latents are summed out; fit it with --guide amortized"
             )
-        self.space = LatentSpace(bare, template)
+        self.space = LatentSpace(bare)
         self.family: Family = make_family(local.family, self.space.size)
-        self.posterior = with_lambda(self.space, self.family.distribution)
+        self.posterior = with_lambda(self.space, self.family.distribution, self.begin(template)[-1])
 
     def begin(self, batch: Batch) -> Batch:
         """See ``Inference``."""
@@ -224,7 +224,7 @@ class PerSample(_Local):
     numbered = True
 
     def __init__(
-        self, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
+        self, program: BoundProgram, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
     ) -> None:
         super().__init__(without_guide(program), template, local)
 
@@ -273,7 +273,7 @@ class SemiAmortized(_Local):
     numbered = False
 
     def __init__(
-        self, program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
+        self, program: BoundProgram, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
     ) -> None:
         super().__init__(with_guide(program, template, local, arrays), template, local)
 
@@ -287,7 +287,7 @@ class SemiAmortized(_Local):
 
     def _refined(self, batch: Batch) -> tuple[Rows, Rows]:
         """Where lambda starts, and where it has come to."""
-        with torch.no_grad(), self.program.scope(training=False):
+        with torch.no_grad(), self.program.running(training=False):
             start = Rows.at(self.encode(batch))
         local = self.options.steps(self.options.local_steps, FROM_ENCODER)
         return start, infer(self.space, self.family, batch, start, local, self.compiler)
@@ -322,7 +322,7 @@ class FromEncoder(SemiAmortized):
         return (*batch, unless_worse(self.space, self.family, batch, *self._refined(batch)).lam)
 
 
-def encoded(program: Program, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
+def encoded(program: BoundProgram, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
     """Lambda ``(B, P)`` at a guide's output: its own where it is of the family, else the Gaussian with its moments."""
     guide = program.guide
     if not isinstance(guide, DerivedGuide):
@@ -335,20 +335,22 @@ def encoded(program: Program, space: LatentSpace, family: Family, batch: Batch) 
     return family.start(draws.mean(0), draws.std(0))
 
 
-def with_guide(program: Program, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None) -> Program:
+def with_guide(
+    program: BoundProgram, template: Batch, local: Local, arrays: Sequence[np.ndarray] | None = None
+) -> BoundProgram:
     """The program, with a guide derived from its model where it has none and needs one."""
-    if program.guide is not None or not random_latents(program, template):
+    if program.guide is not None or not random_latents(program):
         return program
     return derive_encoder(program, template, local.family, arrays)
 
 
-def random_latents(program: Program, template: Batch) -> set[str]:
+def random_latents(program: BoundProgram) -> set[str]:
     """Names of the latents that are not summed out in training."""
-    structure = program.structure(template)
+    structure = program.structure
     return set(structure.latents) - set(structure.summed)
 
 
-def proposal(program: Program, template: Batch, local: Local, family: FamilyName) -> Inference:
+def proposal(program: BoundProgram, template: Batch, local: Local, family: FamilyName) -> Inference:
     """Lambda of every datum for importance sampling, from the guide's posterior on where there is a guide."""
     local = replace(local, family=family, gradient="reparam")
     if program.guide is None:

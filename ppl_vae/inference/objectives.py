@@ -44,7 +44,7 @@ def elbo(draws: WeightedDraws, baseline: Tensor | None = None) -> Tensor:
         >>> elbo(WeightedDraws(torch.tensor([[-1.0, -4.0], [-3.0, -4.0]]), None))
         tensor([-2., -4.])
     """
-    log_weight, score = draws
+    log_weight, score = draws.log_weight, draws.score
     if score is None:
         return log_weight.mean(0)
     signal = log_weight.detach() if baseline is None else log_weight.detach() - baseline.detach()
@@ -112,7 +112,7 @@ def tempered(terms: ObjectiveTerms, kl_weight: float | Tensor = 1.0, free_bits: 
         if free_bits > 0:
             values = values * (values.detach().mean((0, 1)) > free_bits * size)
         total = total + values.flatten(2).sum(-1) if values.dim() > 2 else total + values
-    return WeightedDraws(terms.log_likelihood - kl_weight * total, terms.score)
+    return WeightedDraws(terms.log_likelihood - kl_weight * total, terms.score, terms.shared)
 
 
 def leave_one_out(log_weight: Tensor) -> Tensor:

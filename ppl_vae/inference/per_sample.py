@@ -15,7 +15,7 @@ from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import Rows, refine
 from ppl_vae.inference.objectives import Baseline, Gradient
 from ppl_vae.inference.table import Epoch
-from ppl_vae.program import Batch, LatentSpace, Program, global_term
+from ppl_vae.program import Batch, BoundProgram, LatentSpace, SharedTerm
 
 CHECK_DRAWS, CHECK_AT_ONCE, CHECK_LOWER = 16, 8, 14
 """Draws that tell whether a datum has come to a worse place than where it started, how many at once, and how many of
@@ -55,8 +55,9 @@ def infer(
     Example:
         >>> from ppl_vae.inference.families import Full
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
-        >>> program, x = Program(FactorAnalysis(data_dim=4, latent_dim=2)), torch.zeros(3, 4)
-        >>> space, family = LatentSpace(program, (x,)), Full(2)
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(3, 4)
+        >>> space, family = LatentSpace(Program(FactorAnalysis(data_dim=4, latent_dim=2)).bind((x,))), Full(2)
         >>> infer(space, family, (x,), at_prior(space, family, (x,)), LocalSteps(num_steps=5)).lam.shape
         torch.Size([3, 5])
     """
@@ -64,7 +65,7 @@ def infer(
     def log_joint(u: Tensor, data: Batch) -> Tensor:
         return weighted_log_joint(space, data, u, kl_weight, slope=local.gradient == "reparam")
 
-    with space.program.scope(training=False):
+    with space.program.running(training=False):
         return refine(log_joint, family, rows, batch, **local._asdict(), compiler=compiler, module=space.program.module)
 
 
@@ -86,8 +87,9 @@ def unless_worse(space: LatentSpace, family: Family, batch: Batch, start: Rows, 
     Example:
         >>> from ppl_vae.inference.families import Diagonal
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
-        >>> program, x = Program(FactorAnalysis(data_dim=4, latent_dim=2)), torch.zeros(2, 4)
-        >>> space, family = LatentSpace(program, (x,)), Diagonal(2)
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(2, 4)
+        >>> space, family = LatentSpace(Program(FactorAnalysis(data_dim=4, latent_dim=2)).bind((x,))), Diagonal(2)
         >>> start = at_prior(space, family, (x,))
         >>> far = Rows.at(torch.tensor([[1e3, 0.0, 0.0, 0.0], [0.0, 0.0, -0.1, -0.1]]))
         >>> unless_worse(space, family, (x,), start, far).lam[:, 0].tolist()
@@ -95,7 +97,7 @@ def unless_worse(space: LatentSpace, family: Family, batch: Batch, start: Rows, 
     """
     generator = torch.Generator(start.lam.device).manual_seed(0)
     parts = []
-    with space.program.scope(training=False):
+    with space.program.running(training=False):
         for _ in range(CHECK_DRAWS // CHECK_AT_ONCE):
             shape = (CHECK_AT_ONCE, 1, family.size)
             noise = torch.randn(shape, generator=generator, dtype=start.lam.dtype, device=start.lam.device)
@@ -121,7 +123,7 @@ def at_prior(space: LatentSpace, family: Family, batch: Batch) -> Rows:
 
 
 def per_sample_steps(
-    program: Program,
+    program: BoundProgram,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
     *,
@@ -149,7 +151,7 @@ def per_sample_steps(
     Args:
         program: the program; its guide, if it has one, has no part.
         batches: tuples of tensors, the arguments of ``model`` and, last, the number of each row in the data ``(B,)``.
-        optimizer: over ``program.parameters(batch)``.
+        optimizer: over ``program.parameters()``.
         space: of the program.
         family: the variational family.
         local: how lambda is optimised, and how many draws per datum the objective has.
@@ -164,17 +166,18 @@ def per_sample_steps(
     Example:
         >>> from ppl_vae.inference.families import Diagonal
         >>> from ppl_vae.models.vae import VAE
-        >>> program, x = Program(VAE(data_dim=6, latent_dim=2)), torch.ones(8, 6)
-        >>> space, batch = LatentSpace(program, (x,)), (x, torch.arange(8))
-        >>> adam = torch.optim.Adam(program.parameters((x,)).values(), lr=1e-2)
+        >>> from ppl_vae.program import Program
+        >>> x = torch.ones(8, 6)
+        >>> program = Program(VAE(data_dim=6, latent_dim=2)).bind((x,))
+        >>> space, batch = LatentSpace(program), (x, torch.arange(8))
+        >>> adam = torch.optim.Adam(program.parameters().values(), lr=1e-2)
         >>> steps = list(per_sample_steps(program, [batch] * 30, adam, space=space, family=Diagonal(2)))
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
     """
 
     def objective(lam: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        reported, ascended = elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
-        return reported + global_term(program), ascended + global_term(program)
+        return elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
 
     ascend = Ascent(
         f"the step of {program.name} in theta", optimizer, compiler, module=program.module, clip_norm=clip_norm
@@ -219,8 +222,11 @@ def elbo_at(
     """
     noise = torch.randn(num_particles, len(lam), family.size).to(lam)
     u, log_q = family.draw(lam, noise)
-    if kl_weight is None:
-        value = (space.log_joint(batch, u) - log_q).mean()
-        return value, value
-    log_prior, log_joint = space.log_densities(batch, u, "prior")
-    return (log_joint - log_q).mean(), (log_joint - log_prior + kl_weight * (log_prior - log_q)).mean()
+    with SharedTerm(space.program.global_posterior) as shared:
+        if kl_weight is None:
+            reported = ascended = (space.log_joint(batch, u) - log_q).mean()
+        else:
+            log_prior, log_joint = space.log_densities(batch, u, "prior")
+            reported = (log_joint - log_q).mean()
+            ascended = (log_joint - log_prior + kl_weight * (log_prior - log_q)).mean()
+    return reported + shared.value, ascended + shared.value

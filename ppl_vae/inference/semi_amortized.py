@@ -15,13 +15,13 @@ from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, EPSILON, Rows, cosine
 from ppl_vae.inference.per_sample import LocalSteps, elbo_at, infer, weighted_log_joint
-from ppl_vae.program import Batch, LatentSpace, Program, global_term
+from ppl_vae.program import Batch, BoundProgram, LatentSpace
 
 EncoderObjective = Literal["initial", "refined"]
 
 
 def semi_amortized_steps(
-    program: Program,
+    program: BoundProgram,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
     *,
@@ -52,7 +52,7 @@ def semi_amortized_steps(
     Args:
         program: the program, with its encoder.
         batches: tuples of tensors, the arguments of ``model``.
-        optimizer: over ``program.parameters(batch)``.
+        optimizer: over ``program.parameters()``.
         space: of the program's model.
         family: the variational family.
         encode: from a batch to the lambda of every datum ``(B, P)``, differentiable in phi.
@@ -69,33 +69,33 @@ def semi_amortized_steps(
     Example:
         >>> from ppl_vae.inference.families import Diagonal
         >>> from ppl_vae.models.vae import VAE
-        >>> program, x, family = Program(VAE(data_dim=6, latent_dim=2)), torch.ones(8, 6), Diagonal(2)
-        >>> space = LatentSpace(program, (x,))
+        >>> from ppl_vae.program import Program
+        >>> x, family = torch.ones(8, 6), Diagonal(2)
+        >>> program = Program(VAE(data_dim=6, latent_dim=2)).bind((x,))
+        >>> space = LatentSpace(program)
         >>> def encode(batch):
         ...     return family.start(*space.start(batch, program.guide))
-        >>> adam = torch.optim.Adam(program.parameters((x,)).values(), lr=1e-2)
+        >>> adam = torch.optim.Adam(program.parameters().values(), lr=1e-2)
         >>> steps = list(semi_amortized_steps(program, [(x,)] * 30, adam, space=space, family=family, encode=encode))
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
     """
 
     def initial(lam: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        with program.scope():
+        with program.running():
             first = encode(batch)
         at = first.detach().requires_grad_()
         _, there = elbo_at(space, family, batch, at, local.num_particles, kl_weight)
         (gradient,) = torch.autograd.grad(there, at)
         reported, ascended = elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
-        shared = global_term(program)
-        return reported + shared, ascended + shared + (gradient * first).sum()
+        return reported, ascended + (gradient * first).sum()
 
     def refined(*batch: Tensor) -> tuple[Tensor, Tensor]:
-        with program.scope():
+        with program.running():
             first = encode(batch)
-        with program.scope(training=False):
+        with program.running(training=False):
             lam = unrolled(partial(weighted_log_joint, space, batch, kl_weight=kl_weight), family, first, local)
-        reported, ascended = elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
-        return reported + global_term(program), ascended + global_term(program)
+        return elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
 
     name = f"the step of {program.name}"
     if encoder_objective == "refined":
@@ -107,7 +107,7 @@ def semi_amortized_steps(
         if encoder_objective == "refined":
             value = ascend(refined, *batch)
         else:
-            with torch.no_grad(), program.scope():
+            with torch.no_grad(), program.running():
                 start = Rows.at(encode(batch))
             value = ascend(initial, infer(space, family, batch, start, local, compiler, kl_weight).lam, *batch)
         yield Step(value, len(batch[0]))

@@ -15,7 +15,7 @@ from ppl_vae.errors import Diverged, InputError
 from ppl_vae.inference.amortized import Step
 from ppl_vae.inference.ascent import begin
 from ppl_vae.inference.average import Average
-from ppl_vae.program import Batch, Program, seeded
+from ppl_vae.program import Batch, BoundProgram
 
 Schedule = Literal["cosine", "constant"]
 
@@ -49,7 +49,7 @@ class Method(Protocol):
     """One epoch of a method of inference, such as ``amortized_steps``."""
 
     def __call__(
-        self, program: Program, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, /
+        self, program: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, /
     ) -> Iterator[Step]:
         """Step through the batches once."""
         ...
@@ -77,7 +77,7 @@ class Training:
 
     def __init__(
         self,
-        program: Program,
+        program: BoundProgram,
         batch: Batch,
         method: Method,
         *,
@@ -92,7 +92,7 @@ class Training:
         self.program, self.batch, self.method = program, batch, method
         self.max_epochs, self.learning_rate, self.schedule = max_epochs, learning_rate, schedule
         self.patience, self.warmup, self.seed = patience, warmup, seed
-        self.parameters = program.parameters(batch)
+        self.parameters = program.parameters()
         self.average = None if ema_decay is None else Average(self.parameters, ema_decay)
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate, fused=True)
         begin(self.optimizer)
@@ -139,14 +139,14 @@ class Training:
                 assert self._reached.row is not None
                 yield self._reached.row
         finally:
-            self.program.load_state(self.batch, self._reached.best or group(self._reached.last, "last"))
+            self.program.load_state(self._reached.best or group(self._reached.last, "last"))
 
     def _run_epoch(self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None) -> _Reached:
         epoch, rate = self.epoch + 1, self._rate(self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         seed = epoch_seed(self.seed, epoch)
-        with seeded(seed), self.program.scope(training=True):
+        with self.program.running(seed=seed, training=True):
             steps = []
             for step in self.method(self.program, batches(seed), self.optimizer):
                 steps.append(step)
@@ -169,7 +169,7 @@ class Training:
                 raise self._diverged(f"the validation ELBO is {elbo_valid} after epoch {epoch}")
             if validate is None or elbo_valid > best_elbo:
                 best_epoch, best_elbo = epoch, elbo_valid
-                best = {k: v.clone() for k, v in self.program.state(self.batch).items()}
+                best = {k: v.clone() for k, v in self.program.state().items()}
         row = Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, best_epoch)
         return _Reached(row, best_elbo, best, self._snapshot())
 
@@ -190,7 +190,7 @@ class Training:
 
     def _snapshot(self) -> dict[str, Tensor]:
         """Copies of what the next epoch starts from, so that an epoch that is broken off leaves no trace."""
-        tensors = {f"last.{name}": tensor for name, tensor in self.program.state(self.batch).items()}
+        tensors = {f"last.{name}": tensor for name, tensor in self.program.state().items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
@@ -221,7 +221,7 @@ class Training:
 
     def _restore(self, last: Mapping[str, Tensor]) -> None:
         """Give the program and the optimiser the state of a snapshot, in place: a graph refers to these tensors."""
-        self.program.load_state(self.batch, group(last, "last"))
+        self.program.load_state(group(last, "last"))
         moments = group(last, "optimizer")
         for name, parameter in self.parameters.items():
             for key, tensor in self.optimizer.state[parameter].items():

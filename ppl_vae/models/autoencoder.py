@@ -32,7 +32,8 @@ class Autoencoder(nn.Module):
     Example:
         >>> import torch
         >>> from ppl_vae.program import Program
-        >>> Program(Autoencoder(data_dim=64)).log_weights((torch.zeros(3, 64),)).shape
+        >>> x = torch.zeros(3, 64)
+        >>> Program(Autoencoder(data_dim=64)).bind((x,)).log_weights((x,)).shape
         torch.Size([1, 3])
     """
 

@@ -35,7 +35,7 @@ class ConvVAE(nn.Module):
         >>> import torch
         >>> from ppl_vae.program import Program
         >>> x = torch.bernoulli(torch.full((5, 3, 9, 12), 0.5))
-        >>> Program(ConvVAE(image_shape=(3, 9, 12))).log_weights((x,), num_samples=2).shape
+        >>> Program(ConvVAE(image_shape=(3, 9, 12))).bind((x,)).log_weights((x,), num_samples=2).shape
         torch.Size([2, 5])
     """
 

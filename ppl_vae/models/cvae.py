@@ -38,7 +38,7 @@ class CVAE(nn.Module):
         >>> import torch
         >>> from ppl_vae.program import Program
         >>> x, y = torch.zeros(2, 64), torch.tensor([3, 9])
-        >>> Program(CVAE(data_dim=64)).prior((x, y)).observed["x"].shape  # a three and a nine
+        >>> Program(CVAE(data_dim=64)).bind((x, y)).prior((x, y)).observed["x"].shape  # a three and a nine
         torch.Size([1, 2, 64])
     """
 

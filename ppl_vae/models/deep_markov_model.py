@@ -41,7 +41,7 @@ class DeepMarkovModel(nn.Module):
     Example:
         >>> from ppl_vae.program import Program
         >>> x, lengths = torch.zeros(4, 6, 3), torch.tensor([6, 2, 5, 1])
-        >>> Program(DeepMarkovModel(features=3)).log_weights((x, lengths), num_samples=2).shape
+        >>> Program(DeepMarkovModel(features=3)).bind((x, lengths)).log_weights((x, lengths), num_samples=2).shape
         torch.Size([2, 4])
     """
 

@@ -35,7 +35,7 @@ class FlowVAE(nn.Module):
         >>> import torch
         >>> from ppl_vae.program import Program
         >>> x = torch.bernoulli(torch.full((5, 64), 0.5))
-        >>> Program(FlowVAE(data_dim=64)).log_weights((x,), num_samples=3).shape
+        >>> Program(FlowVAE(data_dim=64)).bind((x,)).log_weights((x,), num_samples=3).shape
         torch.Size([3, 5])
     """
 

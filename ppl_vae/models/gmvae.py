@@ -39,7 +39,8 @@ class GMVAE(nn.Module):
     Example:
         >>> import torch
         >>> from ppl_vae.program import Program
-        >>> Program(GMVAE(data_dim=64)).posterior((torch.zeros(3, 64),), num_samples=2).latents["c"].shape
+        >>> x = torch.zeros(3, 64)
+        >>> Program(GMVAE(data_dim=64)).bind((x,)).posterior((x,), num_samples=2).latents["c"].shape
         torch.Size([2, 3])
     """
 

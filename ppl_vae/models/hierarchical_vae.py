@@ -45,7 +45,7 @@ class HierarchicalVAE(nn.Module):
         >>> import torch
         >>> from ppl_vae.program import Program
         >>> x = torch.bernoulli(torch.full((5, 64), 0.5))
-        >>> Program(HierarchicalVAE(posterior="ladder")).log_weights((x,), num_samples=3).shape
+        >>> Program(HierarchicalVAE(posterior="ladder")).bind((x,)).log_weights((x,), num_samples=3).shape
         torch.Size([3, 5])
     """
 

@@ -35,7 +35,7 @@ class HMM(nn.Module):
     Example:
         >>> from ppl_vae.program import Program
         >>> x, lengths = torch.zeros(4, 6, 3), torch.tensor([6, 2, 5, 1])
-        >>> Program(HMM(features=3)).log_evidence((x, lengths)).shape
+        >>> Program(HMM(features=3)).bind((x, lengths)).log_evidence((x, lengths)).shape
         torch.Size([4])
     """
 

@@ -31,7 +31,8 @@ class Mixture(nn.Module):
 
     Example:
         >>> from ppl_vae.program import Program
-        >>> Program(Mixture(data_dim=2, num_components=3)).log_evidence((torch.zeros(5, 2),)).shape
+        >>> x = torch.zeros(5, 2)
+        >>> Program(Mixture(data_dim=2, num_components=3)).bind((x,)).log_evidence((x,)).shape
         torch.Size([5])
     """
 

@@ -32,7 +32,7 @@ class MixturePriorVAE(nn.Module):
     Example:
         >>> from ppl_vae.program import Program
         >>> x = torch.bernoulli(torch.full((5, 64), 0.5))
-        >>> Program(MixturePriorVAE(data_dim=64)).log_weights((x,), num_samples=3).shape
+        >>> Program(MixturePriorVAE(data_dim=64)).bind((x,)).log_weights((x,), num_samples=3).shape
         torch.Size([3, 5])
     """
 

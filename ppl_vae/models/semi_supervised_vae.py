@@ -45,7 +45,7 @@ class SemiSupervisedVAE(nn.Module):
         >>> import torch
         >>> from ppl_vae.program import Program
         >>> x, y = torch.zeros(3, 64), torch.tensor([3, -1, -1])
-        >>> Program(SemiSupervisedVAE(data_dim=64)).posterior((x, y), 2).latents["c"][:, 0]
+        >>> Program(SemiSupervisedVAE(data_dim=64)).bind((x, y)).posterior((x, y), 2).latents["c"][:, 0]
         tensor([3, 3])
     """
 

@@ -34,7 +34,7 @@ class VAE(nn.Module):
         >>> import torch
         >>> from ppl_vae.program import Program
         >>> x = torch.bernoulli(torch.full((5, 64), 0.5))
-        >>> Program(VAE(data_dim=64)).log_weights((x,), num_samples=3).shape
+        >>> Program(VAE(data_dim=64)).bind((x,)).log_weights((x,), num_samples=3).shape
         torch.Size([3, 5])
     """
 

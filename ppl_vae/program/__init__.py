@@ -1,9 +1,10 @@
 """What a program is: the only room that knows Pyro's handlers and its parameter store."""
 
-from ppl_vae.program.annealing import Path, annealing_path
-from ppl_vae.program.check import check, check_batch, check_model, check_observations
+from ppl_vae.program.annealing import AnnealingPath, annealing_path
+from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.check import check, check_batch, check_model, check_observations, check_parts
 from ppl_vae.program.codes import with_code
-from ppl_vae.program.coordinates import Coordinates, Point, names_of
+from ppl_vae.program.coordinates import Coordinates, LatentPoint, names_of
 from ppl_vae.program.derived_guide import DerivedGuide, with_encoder, with_lambda, without_guide
 from ppl_vae.program.divergence import (
     Divergence,
@@ -14,7 +15,8 @@ from ppl_vae.program.divergence import (
     observed_numbers,
     observes_discrete,
 )
-from ppl_vae.program.global_latents import global_term, with_globals
+from ppl_vae.program.draws import Draws, WeightedDraws
+from ppl_vae.program.global_posterior import SharedTerm
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.marginals import marginals
 from ppl_vae.program.missing import seen_parts, with_missing
@@ -22,27 +24,31 @@ from ppl_vae.program.path_draws import PathDraws, path_draws
 from ppl_vae.program.placing import observed_arguments, placed
 from ppl_vae.program.precision import MatmulPrecision, Precision, fp32_products
 from ppl_vae.program.predictions import Moments, posterior_moments, predict
-from ppl_vae.program.program import Batch, Draws, Program, WeightedDraws
+from ppl_vae.program.process import seeded
+from ppl_vae.program.program import Program
 from ppl_vae.program.proposal import widened
-from ppl_vae.program.seeds import seeded
+from ppl_vae.program.runner import Batch, Runner
 from ppl_vae.program.simulation import Simulation, generates, simulate
 
 __all__ = [
+    "AnnealingPath",
     "Batch",
+    "BoundProgram",
     "Coordinates",
     "DerivedGuide",
     "Divergence",
     "Draws",
     "ElboTerms",
+    "LatentPoint",
     "LatentSpace",
     "MatmulPrecision",
     "Moments",
     "ObjectiveTerms",
-    "Path",
     "PathDraws",
-    "Point",
     "Precision",
     "Program",
+    "Runner",
+    "SharedTerm",
     "Simulation",
     "Start",
     "WeightedDraws",
@@ -51,10 +57,10 @@ __all__ = [
     "check_batch",
     "check_model",
     "check_observations",
+    "check_parts",
     "elbo_terms",
     "fp32_products",
     "generates",
-    "global_term",
     "marginals",
     "names_of",
     "objective_terms",
@@ -71,7 +77,6 @@ __all__ = [
     "widened",
     "with_code",
     "with_encoder",
-    "with_globals",
     "with_lambda",
     "with_missing",
     "without_guide",

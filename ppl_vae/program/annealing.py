@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest, reason
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import DerivedGuide, is_auxiliary
+from ppl_vae.program.execution import empty_guide
 from ppl_vae.program.global_latents import refuse_globals
 from ppl_vae.program.latent_space import LatentSpace, Start
-from ppl_vae.program.program import Batch, Program, empty_guide
-from ppl_vae.program.seeds import seeded
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import sample_sites
 
 
-class Path(NamedTuple):
+class AnnealingPath(NamedTuple):
     """From prior or guide to posterior, in unconstrained space; a datum's latents are a vector of ``D`` numbers."""
 
     draw: Callable[[int], Tensor]
@@ -31,7 +32,7 @@ class Path(NamedTuple):
     """``log_densities`` as a function of the batch too; None where the start is made once for a batch."""
 
 
-def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Path:
+def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") -> AnnealingPath:
     r"""The functions of tensors that annealed importance sampling needs.
 
     .. math::
@@ -52,7 +53,9 @@ def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Pa
 
     Example:
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
-        >>> path = annealing_path(Program(FactorAnalysis(data_dim=4, latent_dim=2)), (torch.zeros(3, 4),))
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(3, 4)
+        >>> path = annealing_path(Program(FactorAnalysis(data_dim=4, latent_dim=2)).bind((x,)), (x,))
         >>> u = path.draw(5)
         >>> log_start, log_target = path.log_densities(u)
         >>> u.shape, log_target.shape
@@ -63,18 +66,18 @@ def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Pa
     if start == "guide" and program.guide is None:
         raise InputError(f"{program.name} has no guide to start from: anneal from the prior")
     refuse_globals(program, "annealing moves the latents of each datum")
-    structure = program.structure(batch)
+    structure = program.structure
     if set(structure.latents) <= set(structure.discrete):
         raise InputError(
             f"{program.name} has no continuous latent to anneal: its evidence is known exactly (--estimators exact)"
         )
-    space = LatentSpace(program, batch, otherwise="estimate the evidence by iwae")
+    space = LatentSpace(program, otherwise="estimate the evidence by iwae")
     if start == "guide" and isinstance(program.guide, DerivedGuide):
         return _from_derived(program.guide, space, batch)
 
     def draw(num_samples: int) -> Tensor:
         values: dict[str, Tensor] = {}
-        with program.scope(), torch.no_grad():
+        with program.running(), torch.no_grad():
             if start == "guide":
                 guide = dict(sample_sites(program.run(program.guide or empty_guide, batch, num_samples)))
                 values = {name: guide[name]["value"] for name in space.names}
@@ -89,19 +92,19 @@ def annealing_path(program: Program, batch: Batch, start: Start = "prior") -> Pa
     if start == "guide":
         _reject_auxiliary(program, batch)
         try:
-            with torch.no_grad(), seeded(None):
+            with torch.no_grad(), program.running(seed="current"):
                 log_densities(draw(1))
         except (KeyError, NotImplementedError) as error:  # a normalizing flow without an inverse
             raise InputError(
                 f"the guide of {program.name} has no density but at its own draws ({reason(error)}): anneal from the "
                 f"prior"
             ) from error
-    return Path(draw, log_densities, partial(space.flat, batch), of_batch)
+    return AnnealingPath(draw, log_densities, partial(space.flat, batch), of_batch)
 
 
-def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> Path:
+def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> AnnealingPath:
     """Its points are those of the path."""
-    with space.program.scope(), torch.no_grad():
+    with space.program.running(), torch.no_grad():
         q = guide.points(*batch)
 
     def draw(num_samples: int) -> Tensor:
@@ -110,11 +113,11 @@ def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> Path
     def log_densities(u: Tensor) -> tuple[Tensor, Tensor]:
         return q.log_prob(u), space.log_joint(batch, u)
 
-    return Path(draw, log_densities, partial(space.flat, batch))
+    return AnnealingPath(draw, log_densities, partial(space.flat, batch))
 
 
-def _reject_auxiliary(program: Program, batch: Batch) -> None:
-    with program.scope(), torch.no_grad(), seeded(None):
+def _reject_auxiliary(program: BoundProgram, batch: Batch) -> None:
+    with program.running(seed="current"), torch.no_grad():
         sites = dict(sample_sites(program.run(program.guide or empty_guide, batch)))
     for name, site in sites.items():
         if is_auxiliary(site):

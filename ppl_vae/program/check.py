@@ -14,18 +14,22 @@ import torch
 from pyro import poutine
 
 from ppl_vae.errors import InputError, reason
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import DerivedGuide, is_auxiliary, is_derived
-from ppl_vae.program.program import Batch, Program
-from ppl_vae.program.seeds import seeded
-from ppl_vae.program.traces import Site, Structure, can_enumerate, read_structure, sample_sites, support
+from ppl_vae.program.program import Program
+from ppl_vae.program.runner import Batch, Runner
+from ppl_vae.program.traces import Site, Structure, can_enumerate, read_plates, sample_sites, support
 
 
-def check(program: Program, batch: Batch) -> None:
-    """Run a program once on a few data, with Pyro's validation on, and say what is wrong with it.
+def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
+    """Run a program once on a few data, with Pyro's validation on, and report what is wrong with it.
 
     Args:
         program: what is about to be trained.
         batch: any batch of its data; the first seven rows are used, so that few plates share their number.
+
+    Returns:
+        The program, bound to these rows if it was not bound before.
 
     Raises:
         InputError: model or guide fails; nothing is observed; no plate, or more than one, holds the data; a site
@@ -43,42 +47,66 @@ def check(program: Program, batch: Batch) -> None:
         ppl_vae.errors.InputError: site 'z' of model lies outside the data plate 'data': move it inside, ...
     """
     batch = tuple(tensor[:7] for tensor in batch)
-    with seeded(None), program.scope(training=True), _buffers_restored(program):
-        with torch.no_grad(), pyro.validation_enabled(True):
-            model, structure = _check_model(program, batch)
-            discrete = can_enumerate(model)
-            if program.guide is None and set(structure.latents) - set(discrete):
-                raise InputError(
-                    f"{program.name} has no guide, which guide='amortized' needs: write guide(self, x), which samples "
-                    f"{', '.join(map(repr, structure.latents))} given x"
-                )
-            if program.guide is not None:
-                guide = _run(program, "guide", program.guide, batch)
-                for _, site in sample_sites(guide):
-                    _check_shape(structure, site)
-                    _reject_point_mass(program, site)
-                _compare(program, model, guide)
+    if isinstance(program, Program):
+        program = program.bind(batch, check=check_parts)
+    else:
+        check_parts(program, batch)
+    with program.running(seed="current", training=True), _buffers_restored(program):
         for site in _replayed(program, batch):
             _check_support(program, site)
-            _check_observation(structure, site)
+            _check_observation(program.structure, site)
         _check_masks(program, batch)
         _check_gradients(program, batch)
+    return program
 
 
-def check_model(program: Program, batch: Batch) -> None:
-    """The part of the check that needs no guide: before one is derived.
+def check_parts(program: Runner, batch: Batch) -> None:
+    """Run model and guide each once: the part of the check that comes before a program is bound.
+
+    Raises:
+        InputError: as ``check`` does, of model and guide by themselves and beside each other.
+    """
+    batch = tuple(tensor[:7] for tensor in batch)
+    with _trial_run(program):
+        model, structure = _check_model(program, batch)
+        if program.guide is None and set(structure.latents) - set(can_enumerate(model)):
+            raise InputError(
+                f"{program.name} has no guide, which guide='amortized' needs: write guide(self, x), which samples "
+                f"{', '.join(map(repr, structure.latents))} given x"
+            )
+        if program.guide is not None:
+            guide = _run(program, "guide", program.guide, batch)
+            for _, site in sample_sites(guide):
+                _check_shape(structure, site)
+                _reject_point_mass(program, site)
+            _compare(program, model, guide)
+
+
+def check_model(program: Runner, batch: Batch) -> None:
+    """Run the model once: the part of the check that needs no guide, before one is derived.
 
     Raises:
         InputError: as ``check`` does, of the model alone.
     """
-    few, scope = tuple(tensor[:7] for tensor in batch), program.scope(training=True)
-    with seeded(None), torch.no_grad(), scope, _buffers_restored(program), pyro.validation_enabled(True):
-        _check_model(program, few)
+    with _trial_run(program):
+        _check_model(program, tuple(tensor[:7] for tensor in batch))
 
 
-def _check_model(program: Program, batch: Batch) -> tuple[poutine.Trace, Structure]:
+@contextmanager
+def _trial_run(program: Runner) -> Iterator[None]:
+    """Run with Pyro's validation on, and leave nothing behind."""
+    with (
+        program.running(seed="current", training=True),
+        torch.no_grad(),
+        _buffers_restored(program),
+        pyro.validation_enabled(True),
+    ):
+        yield
+
+
+def _check_model(program: Runner, batch: Batch) -> tuple[poutine.Trace, Structure]:
     model = _run(program, "model", program.model, batch)
-    structure = read_structure(program.name, program.model, batch, program.data_plate)
+    structure = read_plates(program.name, program.model, batch, program.data_plate)
     for _, site in sample_sites(model):
         _check_shape(structure, site)
         _reject_subsampling(program, site, structure.data_plate)
@@ -86,15 +114,15 @@ def _check_model(program: Program, batch: Batch) -> tuple[poutine.Trace, Structu
     return model, structure
 
 
-def check_batch(program: Program, batch: Batch) -> None:
+def check_batch(program: BoundProgram, batch: Batch) -> None:
     """One step's densities can be computed on a batch of this size, training as well as with several draws.
 
     Raises:
         InputError: with the size; batch normalisation, say, cannot train on a single datum.
     """
-    with torch.no_grad(), seeded(0), _buffers_restored(program):
+    with torch.no_grad(), program.running(seed=0), _buffers_restored(program):
         for training, draws in ((True, 1), (False, 2)):
-            with program.scope(training=training):
+            with program.running(training=training):
                 try:
                     program.weighted_draws(batch, draws)
                 except InputError:
@@ -106,7 +134,7 @@ def check_batch(program: Program, batch: Batch) -> None:
                     ) from error
 
 
-def check_observations(program: Program, batch: Batch, first_row: int = 0) -> None:
+def check_observations(program: BoundProgram, batch: Batch, first_row: int = 0) -> None:
     """Every datum of a batch has a density under the program: bits under a Bernoulli, counts under a Poisson.
 
     Args:
@@ -117,21 +145,20 @@ def check_observations(program: Program, batch: Batch, first_row: int = 0) -> No
     Raises:
         InputError: with the site, the value, its row and the remedy.
     """
-    with torch.no_grad(), seeded(0), program.scope(training=False):
-        structure = program.structure(batch)
+    with torch.no_grad(), program.running(seed=0, training=False):
         for site in _replayed(program, batch):
-            _check_observation(structure, site, first_row)
+            _check_observation(program.structure, site, first_row)
 
 
 @torch.no_grad()
-def _replayed(program: Program, batch: Batch) -> list[Site]:
+def _replayed(program: BoundProgram, batch: Batch) -> list[Site]:
     """The sites of the model, given the latents that the guide draws."""
     with pyro.validation_enabled(False):
-        return [site for _, site in sample_sites(program.traces(batch, 1)[1])]
+        return [site for _, site in sample_sites(program.traces(batch, 1).model)]
 
 
 @contextmanager
-def _buffers_restored(program: Program) -> Iterator[None]:
+def _buffers_restored(program: Runner) -> Iterator[None]:
     """A trial run leaves the running statistics of batch normalisation alone."""
     before = {buffer: buffer.clone() for buffer in program.module.buffers()}
     try:
@@ -141,7 +168,7 @@ def _buffers_restored(program: Program) -> Iterator[None]:
             buffer.copy_(value)
 
 
-def _run(program: Program, part: str, fn: Callable[..., Any], batch: Batch) -> poutine.Trace:
+def _run(program: Runner, part: str, fn: Callable[..., Any], batch: Batch) -> poutine.Trace:
     """Trace a user's function; what it raises becomes one line that names the user's own line of code."""
     try:
         trace = poutine.trace(fn).get_trace(*batch)
@@ -178,7 +205,7 @@ def _check_shape(structure: Structure, site: Site) -> None:
     structure.to_front(site, torch.empty(site["fn"].batch_shape), 1)
 
 
-def _reject_point_mass(program: Program, site: Site) -> None:
+def _reject_point_mass(program: Runner, site: Site) -> None:
     if not is_derived(site) and isinstance(_base(site["fn"])[0], dist.Delta):
         raise InputError(
             f"the guide of {program.name} puts a point mass (Delta) at {site['name']!r}: its ELBO is no bound on the "
@@ -186,7 +213,7 @@ def _reject_point_mass(program: Program, site: Site) -> None:
         )
 
 
-def _reject_subsampling(program: Program, site: Site, data_plate: str) -> None:
+def _reject_subsampling(program: Runner, site: Site, data_plate: str) -> None:
     for frame in site["cond_indep_stack"]:
         if frame.name != data_plate and frame.full_size not in (None, -1, frame.size):
             raise InputError(
@@ -195,7 +222,7 @@ def _reject_subsampling(program: Program, site: Site, data_plate: str) -> None:
             )
 
 
-def _compare(program: Program, model: poutine.Trace, guide: poutine.Trace) -> None:
+def _compare(program: Runner, model: poutine.Trace, guide: poutine.Trace) -> None:
     """Guide and model have the same latent sites, of the same shapes and on the same support."""
     wanted = {name: site for name, site in sample_sites(model) if not site["is_observed"]}
     given = {name: site for name, site in sample_sites(guide) if not is_auxiliary(site)}
@@ -227,9 +254,9 @@ def _compare(program: Program, model: poutine.Trace, guide: poutine.Trace) -> No
 
 
 @torch.no_grad()
-def _check_masks(program: Program, batch: Batch) -> None:
+def _check_masks(program: BoundProgram, batch: Batch) -> None:
     """What the model masks, the guide masks too: else one density counts a latent that the other leaves out."""
-    guide, model = (dict(sample_sites(trace)) for trace in program.traces(batch, 1))
+    guide, model = (dict(sample_sites(trace)) for trace in program.traces(batch, 1)[:2])
     for name, site in guide.items():
         if is_derived(site):
             continue
@@ -241,7 +268,7 @@ def _check_masks(program: Program, batch: Batch) -> None:
             )
 
 
-def _check_support(program: Program, site: Site) -> None:
+def _check_support(program: BoundProgram, site: Site) -> None:
     """The guide draws a latent where the model, given the latents before it, has a density."""
     if not site["is_observed"] and not bool(site["fn"].support.check(site["value"]).all()):
         raise InputError(
@@ -294,7 +321,7 @@ def _check_observation(structure: Structure, site: Site, first_row: int = 0) -> 
     )
 
 
-def _check_gradients(program: Program, batch: Batch) -> None:
+def _check_gradients(program: BoundProgram, batch: Batch) -> None:
     """The log weights are finite, and every parameter of the program's modules moves them."""
     draws = program.weighted_draws(batch)
     finite = torch.isfinite(draws.log_weight[0])
@@ -304,7 +331,7 @@ def _check_gradients(program: Program, batch: Batch) -> None:
             f"the log weight of row {row} under {program.name} is {draws.log_weight[0, row].item()} before any "
             f"training: look for a scale of zero, a log of zero or an overflow in model or guide"
         )
-    parameters = program.parameters(batch)
+    parameters = program.parameters()
     registered, idle = {id(tensor) for tensor in parameters.values()}, _parameters_left_out(program, batch)
     surrogate = draws.log_weight.sum() + (0 if draws.score is None else draws.score.sum())
     unmoved = _without_gradient(surrogate, [*parameters.values(), *program.module.parameters()])
@@ -335,7 +362,7 @@ def _without_gradient(surrogate: torch.Tensor, parameters: Sequence[torch.Tensor
     return {id(tensor) for tensor, gradient in zip(trained, gradients, strict=True) if gradient is None}
 
 
-def _parameters_left_out(program: Program, batch: Batch) -> set[int]:
+def _parameters_left_out(program: Runner, batch: Batch) -> set[int]:
     """Identities of the parameters of the user's own guide, where it has no part: registered there, or used."""
     if program.left_out is None:
         return set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,12 +11,13 @@ import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
-from ppl_vae.program.program import Batch, Program
-from ppl_vae.program.seeds import seeded
+from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.global_posterior import hidden_run
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, is_deterministic
 
 
-def with_code(program: Program, batch: Batch) -> Program | None:
+def with_code(program: BoundProgram, batch: Batch) -> BoundProgram | None:
     """The program with its first ``pyro.deterministic`` in the data plate as its latent; None where there is none.
 
     The guide puts a point mass at what the model computes. The latent has, in the place of a prior, a Gaussian with the
@@ -25,17 +25,18 @@ def with_code(program: Program, batch: Batch) -> Program | None:
     else. No evidence and no divergence can be had of such a program, but its code can be looked at and moved.
 
     Args:
-        program: without latents.
+        program: a program without latents.
         batch: some data.
 
     Example:
         >>> from ppl_vae.models.autoencoder import Autoencoder
-        >>> coded = with_code(Program(Autoencoder(data_dim=6, latent_dim=2)), (torch.rand(5, 6),))
-        >>> coded.structure((torch.rand(5, 6),)).latents
+        >>> from ppl_vae.program import Program
+        >>> x = torch.rand(5, 6)
+        >>> with_code(Program(Autoencoder(data_dim=6, latent_dim=2)).bind((x,)), (x,)).structure.latents
         ('z',)
     """
-    structure = program.structure(batch)
-    with torch.no_grad(), seeded(0), program.scope(training=False):
+    structure = program.structure
+    with torch.no_grad(), program.running(seed=0, training=False):
         sites: list[Any] = list(poutine.trace(program.model).get_trace(*batch).nodes.values())
     computed = [
         site
@@ -55,7 +56,7 @@ def with_code(program: Program, batch: Batch) -> Program | None:
             return model(*rows)
 
     def guide(*rows: torch.Tensor) -> None:
-        with poutine.block():
+        with hidden_run():
             site: Any = poutine.trace(model).get_trace(*rows).nodes[code["name"]]
         frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized and frame.name != "_draws"]
         with ExitStack() as stack:
@@ -63,10 +64,7 @@ def with_code(program: Program, batch: Batch) -> Program | None:
                 stack.enter_context(pyro.plate(frame.name, frame.size, dim=frame.dim))
             pyro.sample(code["name"], dist.Delta(site["value"], event_dim=code["fn"].event_dim))
 
-    other = copy.copy(program)
-    other._structure, other._closed_form, other.model, other.guide = None, None, coded, guide
-    coded.__name__ = program.name
-    return other
+    return program.derive(model=coded, guide=guide, closed_form=None)
 
 
 class _Turned(Messenger):

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.draws import Draws
 from ppl_vae.program.handlers import Generate, Unconstrained, bijection, is_identity
 from ppl_vae.program.latent_space import LatentSpace
 from ppl_vae.program.predictions import laid_out
-from ppl_vae.program.program import Batch, Program
-from ppl_vae.program.seeds import seeded
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import sample_sites, support
 
 
-class Point(NamedTuple):
+class LatentPoint(NamedTuple):
     """Where latents are."""
 
     u: Tensor
@@ -34,7 +34,6 @@ class Coordinates:
 
     Args:
         program: the program.
-        batch: some data.
 
     Attributes:
         names: of the coordinates, ``D + C``: the continuous ones first.
@@ -47,8 +46,10 @@ class Coordinates:
 
     Example:
         >>> from ppl_vae.models.gmvae import GMVAE
-        >>> program, x = Program(GMVAE(data_dim=6, num_clusters=3, latent_dim=2, style_dim=1)), torch.zeros(5, 6)
-        >>> there = Coordinates(program, (x,))
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(5, 6)
+        >>> program = Program(GMVAE(data_dim=6, num_clusters=3, latent_dim=2, style_dim=1)).bind((x,))
+        >>> there = Coordinates(program)
         >>> there.names, len(there.values[0])
         (('w[0]', 'z[0]', 'z[1]', 'c'), 3)
         >>> point = there.locate((x,), program.posterior((x,), 7).latents)
@@ -56,17 +57,17 @@ class Coordinates:
         (torch.Size([7, 5, 3]), torch.Size([7, 5, 1]), torch.Size([7, 5, 6]))
     """
 
-    def __init__(self, program: Program, batch: Batch) -> None:
+    def __init__(self, program: BoundProgram) -> None:
         self.program = program
-        structure = program.structure(batch)
+        structure = program.structure
         if not structure.latents:
             raise InputError(f"{program.name} has no latents: there is nothing to move")
         listed = [name for name in structure.latents if name in structure.discrete]
         self.space = None
         if len(listed) < len(structure.latents):
-            self.space = LatentSpace(program, batch, otherwise="look at its draws, vi.posterior")
-        with program.scope(), torch.no_grad(), seeded(None):
-            sites = dict(sample_sites(program.run(program.model, batch)))
+            self.space = LatentSpace(program, otherwise="look at its draws, vi.posterior")
+        with program.running(seed="current"), torch.no_grad():
+            sites = dict(sample_sites(program.run(program.model, program.template)))
         self.listed: dict[str, tuple[Tensor, torch.Size]] = {}
         for name in listed:
             event_dim, values = sites[name]["fn"].event_dim, support(sites[name])
@@ -86,11 +87,11 @@ class Coordinates:
         """Mean and standard deviation of the prior of u, each ``(B, D)``; latents before another are at their means."""
         if self.space is None:
             return (torch.zeros(len(batch[0]), 0, device=batch[0].device),) * 2
-        with torch.no_grad(), self.program.scope():
+        with torch.no_grad(), self.program.running():
             loc, scale = self.space.start(batch)
             return loc.expand(len(batch[0]), -1), scale.expand(len(batch[0]), -1)
 
-    def locate(self, batch: Batch, latents: Mapping[str, Tensor]) -> Point:
+    def locate(self, batch: Batch, latents: Mapping[str, Tensor]) -> LatentPoint:
         """Where latents by name, ``(K, B, ...)`` as in ``Draws``, are."""
         num_samples, choices = len(next(iter(latents.values()))), []
         u = torch.zeros(num_samples, len(batch[0]), 0, device=batch[0].device)
@@ -102,14 +103,14 @@ class Coordinates:
             same = same.flatten(same.dim() - event_dim).all(-1) if event_dim else same
             choices.append(same.long().argmax(-1))
         flat = [choice.reshape(num_samples, len(batch[0]), -1) for choice in choices]
-        return Point(u, torch.cat(flat, -1) if flat else u.new_zeros(*u.shape[:2], 0, dtype=torch.long))
+        return LatentPoint(u, torch.cat(flat, -1) if flat else u.new_zeros(*u.shape[:2], 0, dtype=torch.long))
 
     @torch.no_grad()
-    def predict(self, batch: Batch, point: Point) -> Draws:
+    def predict(self, batch: Batch, point: LatentPoint) -> Draws:
         """Draws from p(x | z), and its means, at points of ``B`` data."""
         num_samples, num_data = point.u.shape[:2]
         sizes = [prod(shape) for _, shape in self.listed.values()]
-        with self.program.scope():
+        with self.program.running():
             latents = {
                 name: values[choice].reshape(num_samples, num_data, *shape, *values.shape[1:])
                 for (name, (values, shape)), choice in zip(

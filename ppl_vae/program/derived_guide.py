@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -15,9 +14,11 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.global_posterior import hidden_run
 from ppl_vae.program.handlers import Unconstrained, bijection, is_identity
 from ppl_vae.program.latent_space import LatentSpace, fill, hidden_part
-from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site
 
 Distribution = Callable[[Tensor], Any]
@@ -27,8 +28,8 @@ JOINT = "_u"
 """The guide's site of all latents together, where they do not factorise; it is auxiliary: the model has none."""
 
 
-def with_lambda(space: LatentSpace, distribution: Distribution) -> Program:
-    """The program whose guide takes the variational parameters of every datum as data.
+def with_lambda(space: LatentSpace, distribution: Distribution, lam: Tensor) -> BoundProgram:
+    """Return the program whose guide takes the variational parameters of every datum as data.
 
     Model, parameters and store are those of ``space.program``. Batches have lambda ``(B, P)`` as their last tensor;
     everything that can be done to a program can be done to this one.
@@ -36,45 +37,42 @@ def with_lambda(space: LatentSpace, distribution: Distribution) -> Program:
     Args:
         space: of a program without a guide.
         distribution: of points, given lambda.
+        lam: some variational parameters ``(B, P)``, for the data that ``space.program`` is bound to.
 
     Example:
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
-        >>> x = torch.zeros(3, 4)
-        >>> space = LatentSpace(without_guide(Program(FactorAnalysis(data_dim=4, latent_dim=2))), (x,))
+        >>> from ppl_vae.program import Program
+        >>> x, lam = torch.zeros(3, 4), torch.zeros(3, 4)
+        >>> space = LatentSpace(Program(FactorAnalysis(data_dim=4, latent_dim=2)).bind((x,), guided=False))
         >>> def gaussian(lam):
         ...     return dist.Normal(lam[..., :2], lam[..., 2:].exp()).to_event(1)
-        >>> with_lambda(space, gaussian).log_weights((x, torch.zeros(3, 4)), num_samples=5).shape
+        >>> with_lambda(space, gaussian, lam).log_weights((x, lam), num_samples=5).shape
         torch.Size([5, 3])
     """
-    model, closed_form = space.program.model, space.program._closed_form
-    program = copy.copy(space.program)
-    program._structure = None
-    program.model = _named(lambda *rows: model(*rows[:-1]), model)
-    program.guide = DerivedGuide(space, distribution, lambda *rows: (rows[:-1], rows[-1]))
-    program._closed_form = None if closed_form is None else lambda *rows: closed_form(*rows[:-1])
-    return program
+    program, model, closed_form = space.program, space.program.model, space.program.closed_form
+    return program.derive(
+        model=lambda *rows: model(*rows[:-1]),
+        guide=DerivedGuide(space, distribution, lambda *rows: (rows[:-1], rows[-1])),
+        closed_form=None if closed_form is None else lambda *rows: closed_form(*rows[:-1]),
+        template=(*program.template, lam),
+    )
 
 
-def with_encoder(space: LatentSpace, distribution: Distribution, encoder: nn.Module) -> Program:
-    """The program whose guide has its variational parameters from a network, ``encoder(*batch)``, ``(B, P)``."""
-    program = copy.copy(space.program)
-    program._structure = None
-    program.module = nn.ModuleDict({"model": space.program.module, "encoder": encoder})
+def with_encoder(space: LatentSpace, distribution: Distribution, encoder: nn.Module) -> BoundProgram:
+    """Return the program whose guide has its variational parameters from a network, ``encoder(*batch)``, ``(B, P)``."""
 
     def parameters(*rows: Tensor) -> tuple[Batch, Tensor]:
         return rows, pyro.module("encoder", encoder)(*rows)
 
-    program.guide = DerivedGuide(space, distribution, parameters)
-    return program
+    module = nn.ModuleDict({"model": space.program.module, "encoder": encoder})
+    return space.program.derive(module=module, guide=DerivedGuide(space, distribution, parameters))
 
 
-def without_guide(program: Program) -> Program:
-    """The same model with the same parameters, without its guide."""
+def without_guide(program: BoundProgram) -> BoundProgram:
+    """Return the same model with the same parameters, without its guide."""
     if program.guide is None:
         return program
-    bare = copy.copy(program)
-    bare._structure, bare.guide, bare.left_out = None, None, program.guide
-    return bare
+    return program.derive(guide=None, left_out=program.guide)
 
 
 class DerivedGuide:
@@ -125,7 +123,7 @@ class DerivedGuide:
 
     def _together(self, batch: Batch, lam: Tensor) -> None:
         space, plates, num_data = self.space, _Plates(self.space, batch), len(batch[0])
-        frame = space.program.structure(batch).data_frame(space.layout[0].site)
+        frame = space.program.structure.data_frame(space.layout[0].site)
         q = as_pyro(self.distribution(lam.reshape(num_data, *[1] * (-frame.dim - 1), lam.shape[-1])))
         with plates.one(frame):
             u = pyro.sample(JOINT, q, infer=_marked(is_auxiliary=True))
@@ -133,7 +131,7 @@ class DerivedGuide:
         if isinstance(q, torch.distributions.MultivariateNormal | torch.distributions.Independent):
             means = space.laid_out(batch, q.mean.reshape(1, num_data, -1))
         if self._depends:
-            with poutine.block(), Unconstrained(points) as moved:
+            with hidden_run(), Unconstrained(points) as moved:
                 sites: dict[str, Any] = dict(poutine.trace(space.program.model).get_trace(*batch).nodes)
             values = moved.values
             log_det = {name: scale_and_mask(moved.log_det[name], mask=sites[name]["mask"]) for name in points}
@@ -168,16 +166,11 @@ def _varies(support: Any) -> bool:
     return any(isinstance(v, Tensor) or (isinstance(v, constraints.Constraint) and _varies(v)) for v in held)
 
 
-def _named(fn: Callable[..., Any], like: Any) -> Callable[..., Any]:
-    fn.__name__ = getattr(like, "__name__", type(like).__name__)
-    return fn
-
-
 class _Plates:
     """The plates of one run of the guide, each made once."""
 
     def __init__(self, space: LatentSpace, batch: Batch) -> None:
-        self.data_plate, self.num_data = space.program.structure(batch).data_plate, len(batch[0])
+        self.data_plate, self.num_data = space.program.structure.data_plate, len(batch[0])
         self.made: dict[str, Any] = {}
 
     def one(self, frame: Any) -> Any:

@@ -11,9 +11,10 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import is_derived
 from ppl_vae.program.handlers import is_point_mass, is_scored
-from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, Structure, sample_sites
 
 
@@ -46,10 +47,12 @@ class ObjectiveTerms(NamedTuple):
     """Their sum has the mean E log q(z | x) - log p(z)."""
     score: Tensor | None
     """As in ``WeightedDraws``."""
+    shared: Tensor | float = 0.0
+    """As in ``WeightedDraws``."""
 
 
 def objective_terms(
-    program: Program, batch: Batch, num_samples: int = 1, *, closed: bool = True, reparameterised: bool = True
+    program: BoundProgram, batch: Batch, num_samples: int = 1, *, closed: bool = True, reparameterised: bool = True
 ) -> ObjectiveTerms:
     r"""The two terms of the ELBO, differentiable.
 
@@ -64,17 +67,19 @@ def objective_terms(
         num_samples: ``K``.
         closed: take the divergence of every latent by itself, by dimension, and in closed form where there is one,
             as ``pyro.infer.TraceMeanField_ELBO`` does; without, it is that of the draws, of all latents together.
-        reparameterised: as in ``Program.weighted_draws``.
+        reparameterised: as in ``BoundProgram.weighted_draws``.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> terms = objective_terms(Program(VAE(data_dim=6, latent_dim=2)), (torch.ones(5, 6),))
+        >>> from ppl_vae.program import Program
+        >>> x = torch.ones(5, 6)
+        >>> terms = objective_terms(Program(VAE(data_dim=6, latent_dim=2)).bind((x,)), (x,))
         >>> terms.log_likelihood.shape, terms.divergences[0].values.shape
         (torch.Size([1, 5]), torch.Size([1, 5, 2]))
     """
-    with program.scope():
-        structure = program.structure(batch)
-        guide, model = program.traces(batch, num_samples, reparameterised=reparameterised)
+    with program.running():
+        structure = program.structure
+        guide, model, shared = program.traces(batch, num_samples, reparameterised=reparameterised)
         scored = [name for name, site in sample_sites(guide) if is_scored(site)]
         own = _by_site(structure, guide, model, num_samples) if closed else {}
 
@@ -99,11 +104,11 @@ def objective_terms(
             log_prior = log_density(model, [*own, *structure.observed])
             size = sum(site["fn"].event_shape.numel() for name, site in sample_sites(model) if name in left)
             divergences.append(Divergence(log_q - log_prior, size))
-        return ObjectiveTerms(log_likelihood, tuple(divergences), score)
+        return ObjectiveTerms(log_likelihood, tuple(divergences), score, shared)
 
 
 @torch.no_grad()
-def elbo_terms(program: Program, batch: Batch, num_samples: int = 1) -> ElboTerms:
+def elbo_terms(program: BoundProgram, batch: Batch, num_samples: int = 1) -> ElboTerms:
     r"""Split the ELBO, and tell where the guide differs from the prior.
 
     .. math::
@@ -122,13 +127,15 @@ def elbo_terms(program: Program, batch: Batch, num_samples: int = 1) -> ElboTerm
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> terms = elbo_terms(Program(VAE(data_dim=6, latent_dim=2)), (torch.ones(5, 6),), num_samples=4)
+        >>> from ppl_vae.program import Program
+        >>> x = torch.ones(5, 6)
+        >>> terms = elbo_terms(Program(VAE(data_dim=6, latent_dim=2)).bind((x,)), (x,), num_samples=4)
         >>> terms.reconstruction.shape, terms.by_site["z"].shape
         (torch.Size([5]), torch.Size([5, 2]))
     """
-    with program.scope():
-        structure = program.structure(batch)
-        guide, model = program.traces(batch, num_samples)
+    with program.running():
+        structure = program.structure
+        guide, model, _ = program.traces(batch, num_samples)
         log_prior = structure.log_density(model, num_samples, leave_out=structure.observed)
         reconstruction = structure.log_density(model, num_samples) - log_prior
         divergence = structure.log_density(guide, num_samples) - log_prior
@@ -166,10 +173,10 @@ def _by_site(
 
 
 @torch.no_grad()
-def observed_numbers(program: Program, batch: Batch) -> Tensor:
+def observed_numbers(program: BoundProgram, batch: Batch) -> Tensor:
     """How many numbers of each datum are observed, ``(B,)``; masked ones are not, nor is a factor."""
-    with program.scope():
-        structure = program.structure(batch)
+    with program.running():
+        structure = program.structure
         total = torch.zeros(len(batch[0]), device=batch[0].device)
         for name, site in sample_sites(program.run(program.model, batch)):
             if name in structure.observed and site["value"].numel():
@@ -179,11 +186,11 @@ def observed_numbers(program: Program, batch: Batch) -> Tensor:
         return total
 
 
-def observes_discrete(program: Program, batch: Batch) -> bool:
+def observes_discrete(program: BoundProgram) -> bool:
     """Whether all that is observed is discrete, so that no datum can have a log density above zero."""
-    with program.scope():
-        sites = dict(sample_sites(program.run(program.model, batch)))
-        return all(sites[name]["fn"].support.is_discrete for name in program.structure(batch).observed)
+    with program.running():
+        sites = dict(sample_sites(program.run(program.model, program.template)))
+        return all(sites[name]["fn"].support.is_discrete for name in program.structure.observed)
 
 
 def _divergence(q: Site, p: Any, closed: bool) -> tuple[Tensor, int]:

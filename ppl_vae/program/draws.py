@@ -14,6 +14,9 @@ class WeightedDraws(NamedTuple):
     """log p(x, z) - log q(z | x), shape ``(K, B)``, nats."""
     score: Tensor | None
     """Sum of log q over the sites that are not reparameterised, ``(K, B)``; None where every site is."""
+    shared: Tensor | float = 0.0
+    """What latents that all data share contribute to an objective, nats per datum: minus the divergence of their
+    posterior from the prior, divided by the number of data."""
 
 
 class Draws(NamedTuple):

@@ -15,10 +15,12 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.densities import slope_only
+from ppl_vae.program.execution import empty_guide
 from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijection
-from ppl_vae.program.program import Batch, Program, empty_guide
-from ppl_vae.program.seeds import seeded
+from ppl_vae.program.moments import moments
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, Structure, sample_sites
 
 Start = Literal["prior", "guide"]
@@ -36,7 +38,6 @@ class LatentSpace:
 
     Args:
         program: the program.
-        batch: some data.
         otherwise: what to do where there is no such space, for the message.
 
     Attributes:
@@ -49,8 +50,9 @@ class LatentSpace:
 
     Example:
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
-        >>> program, x = Program(FactorAnalysis(data_dim=4, latent_dim=2)), torch.zeros(3, 4)
-        >>> space = LatentSpace(program, (x,))
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(3, 4)
+        >>> space = LatentSpace(Program(FactorAnalysis(data_dim=4, latent_dim=2)).bind((x,)))
         >>> space.size, space.log_joint((x,), torch.zeros(5, 3, 2)).shape
         (2, torch.Size([5, 3]))
         >>> loc, scale = space.start((x,))
@@ -59,16 +61,15 @@ class LatentSpace:
     """
 
     def __init__(
-        self, program: Program, batch: Batch, *, otherwise: str = "sample it in a guide, and fit with --guide amortized"
+        self, program: BoundProgram, *, otherwise: str = "sample it in a guide, and fit with --guide amortized"
     ) -> None:
-        self.program = program
-        self.otherwise = otherwise
-        structure = program.structure(batch)
+        self.program, self.structure, self.otherwise = program, program.structure, otherwise
+        structure = program.structure
         self.names = tuple(name for name in structure.latents if name not in structure.discrete)
         if not self.names:
             raise InputError(f"{program.name} has no continuous latent: {otherwise}")
-        with program.scope(), torch.no_grad(), seeded(None):
-            sites = dict(sample_sites(program.run(program.model, batch)))
+        with program.running(seed="current"), torch.no_grad():
+            sites = dict(sample_sites(program.run(program.model, program.template)))
             for name in self.names:
                 self._check(name, sites[name])
             self.layout = tuple(_layout(structure, sites[name]) for name in self.names)
@@ -95,13 +96,13 @@ class LatentSpace:
 
         Where it is wanted for its ``slope`` only, its gradient is right and its value need not be, which is faster.
         """
-        with self.program.scope(), slope_only() if slope else nullcontext():
+        with self.program.running(), slope_only() if slope else nullcontext():
             return self._densities(batch, u)[0]
 
     def log_densities(self, batch: Batch, u: Tensor, origin: Start) -> tuple[Tensor, Tensor]:
         """Log densities of prior or guide, and of p(x, u), at points ``(K, B, D)``: each ``(K, B)``, nats."""
-        with self.program.scope():
-            structure, num_samples = self.program.structure(batch), len(u)
+        with self.program.running():
+            structure, num_samples = self.structure, len(u)
             log_target, trace, moved, filled = self._densities(batch, u)
             if origin == "prior":
                 return structure.log_density(trace, num_samples, leave_out=structure.observed) + filled, log_target
@@ -111,7 +112,7 @@ class LatentSpace:
             return structure.log_density(trace, num_samples) + filled, log_target
 
     def _densities(self, batch: Batch, u: Tensor) -> tuple[Tensor, Any, Unconstrained, Tensor]:
-        structure, num_samples = self.program.structure(batch), len(u)
+        structure, num_samples = self.structure, len(u)
         points = self.laid_out(batch, u)
         with Unconstrained(points) as moved:
             trace = self.program.run(self.program.model, batch, num_samples, summed=structure.discrete)
@@ -144,7 +145,7 @@ class LatentSpace:
 
         So is what is masked, whose value is nobody's: from its standard Gaussian.
         """
-        with self.program.scope(), Unconstrain(self.names) as there:
+        with self.program.running(), Unconstrain(self.names) as there:
             sites: dict[str, Any] = dict(self.program.run(self.program.model, batch, num_samples, values).nodes)
             for where in self.layout:
                 point = there.points[where.name]
@@ -160,7 +161,7 @@ class LatentSpace:
 
     def _as_pyro_does(self, batch: Batch, where: _Layout, tensor: Tensor, one_draw_dim: int) -> Tensor:
         """``(K, B, ...)`` in Pyro's layout, where one draw has so many dimensions, and no dimension of the draws."""
-        structure, num_samples = self.program.structure(batch), len(tensor)
+        structure, num_samples = self.structure, len(tensor)
         tensor = structure.from_front(where.site, tensor, num_samples)
         if num_samples == 1 or structure.draws_by == "repeat":
             tensor = tensor.reshape(tensor.shape[tensor.dim() - one_draw_dim :])
@@ -173,8 +174,8 @@ class LatentSpace:
         distribution lies, and the standard deviation follows by the delta method, or is one where nothing is known.
         Latents that depend on others are taken at these means; nothing is random. Differentiable in the parameters.
         """
-        program, structure = self.program, self.program.structure(batch)
-        with program.scope():
+        program, structure = self.program, self.structure
+        with program.running():
             with _Around(self.names, structure.plate_nesting) as there:
                 program.run(guide or program.model, batch, summed=structure.discrete)
             if missing := [name for name in self.names if name not in there.loc]:
@@ -183,7 +184,7 @@ class LatentSpace:
             return loc, scale
 
     def _joined(self, batch: Batch, points: Mapping[str, Tensor], num_samples: int) -> Tensor:
-        structure, parts = self.program.structure(batch), []
+        structure, parts = self.structure, []
         for where in self.layout:
             part = structure.to_front(where.site, points[where.name], num_samples, where.event_dim)
             parts.append(part.reshape(*part.shape[:2], -1))
@@ -255,52 +256,3 @@ class _Around(Messenger):
                 loc, scale = loc.mean(0), (scale.square() + between).mean(0).sqrt()
             self.loc[name], self.scale[name] = loc, scale
             msg["value"] = bijection(msg["fn"].support)(loc)
-
-
-def moments(fn: Any) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a distribution in unconstrained space, each of a point's shape."""
-    transform = bijection(fn.support)
-    base = fn
-    while isinstance(base, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
-        base = base.base_dist
-    if isinstance(base, torch.distributions.TransformedDistribution) and _same(base.transforms, base.support):
-        base = base.base_dist
-        while isinstance(base, torch.distributions.Independent):
-            base = base.base_dist
-        if isinstance(base, torch.distributions.Normal):
-            return base.loc.expand(fn.shape()), base.scale.expand(fn.shape())
-    if isinstance(base, torch.distributions.Normal | torch.distributions.MultivariateNormal):
-        return fn.mean, fn.variance.sqrt()
-    try:
-        mean, variance = fn.mean, fn.variance
-    except (NotImplementedError, AttributeError):
-        mean = variance = torch.full(fn.shape(), math.nan)
-    shape = transform.inverse_shape(fn.shape())
-    like = mean if mean.is_floating_point() else torch.empty(())
-    loc, one = like.new_zeros(shape), like.new_ones(shape)
-    if not bool(torch.isfinite(mean).all() & fn.support.check(mean).all()):
-        return loc, one
-    at = transform.inv(mean)
-    if not bool(torch.isfinite(at).all()):
-        return loc, one
-    while isinstance(transform, torch.distributions.transforms.IndependentTransform):
-        transform = transform.base_transform
-    if transform.domain.event_dim or not bool(torch.isfinite(variance).all()):
-        return at, one
-    scale = variance.sqrt() * (-transform.log_abs_det_jacobian(at, mean)).exp()  # of each number by itself
-    return at, torch.where(torch.isfinite(scale) & (scale > 0), scale, one)
-
-
-def _same(transforms: list[Any], support: Any) -> bool:
-    """Whether a distribution is made from its base by the very map from unconstrained space."""
-    return _parts(transforms) == _parts([bijection(support)])
-
-
-def _parts(transforms: list[Any]) -> list[Any]:
-    """What transforms are composed of, without what changes nothing."""
-    parts = []
-    for transform in transforms:
-        while isinstance(transform, torch.distributions.transforms.IndependentTransform):
-            transform = transform.base_transform
-        parts += _parts(transform.parts) if hasattr(transform, "parts") else [transform]
-    return [part for part in parts if part != torch.distributions.AffineTransform(0.0, 1.0)]

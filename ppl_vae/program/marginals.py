@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import sample_sites
 
 
-def marginals(program: Program, batch: Batch, num_samples: int = 64) -> dict[str, Tensor]:
+def marginals(program: BoundProgram, batch: Batch, num_samples: int = 64) -> dict[str, Tensor]:
     r"""The posterior probability of each value of each discrete latent that is summed out, ``(B, ..., V)`` by site.
 
     .. math::
@@ -28,12 +29,14 @@ def marginals(program: Program, batch: Batch, num_samples: int = 64) -> dict[str
 
     Example:
         >>> from ppl_vae.models.mixture import Mixture
-        >>> probabilities = marginals(Program(Mixture(data_dim=2, num_components=3)), (torch.zeros(5, 2),))["c"]
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(5, 2)
+        >>> probabilities = marginals(Program(Mixture(data_dim=2, num_components=3)).bind((x,)), (x,))["c"]
         >>> probabilities.shape, bool(torch.allclose(probabilities.sum(-1), torch.ones(5)))
         (torch.Size([5, 3]), True)
     """
-    with program.scope():
-        structure = program.structure(batch)
+    with program.running():
+        structure = program.structure
         if not structure.summed:
             return {}
         if len(structure.summed) == len(structure.latents):

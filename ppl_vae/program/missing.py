@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -13,9 +12,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_vae.errors import InputError, reason
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.placing import fresh, is_part
-from ppl_vae.program.program import Batch, Program
-from ppl_vae.program.seeds import seeded
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, Structure, is_deterministic, known_mean, sample_sites
 
 GAUSSIAN = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
@@ -144,43 +143,45 @@ class _Missing(Messenger):
             msg["fn"] = PartlyObserved(msg["fn"], msg["value"], seen)
 
 
-def with_missing(program: Program, batch: Batch) -> Program:
-    """The program of data that are partly seen: batches have a mask for each observed site, as ``seen_parts`` gives.
+def with_missing(program: BoundProgram) -> BoundProgram:
+    """Return the program of data that are partly seen.
+
+    Batches have a mask for each observed site, as ``seen_parts`` gives.
 
     Densities are of what was seen; predictions have the seen numbers as they are, and the others given them. The guide
     sees what stands in the places of the missing numbers. Model, guide, parameters and store are those of ``program``.
 
     Args:
-        program: the program.
-        batch: some data, without missing numbers.
+        program: the program, bound to data without missing numbers.
 
     Example:
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
-        >>> program, x = Program(FactorAnalysis(data_dim=4, latent_dim=2)), torch.zeros(3, 4)
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(3, 4)
         >>> seen = torch.tensor([True, True, False, False]).expand(3, 4)
-        >>> half = with_missing(program, (x,))
+        >>> half = with_missing(Program(FactorAnalysis(data_dim=4, latent_dim=2)).bind((x,)))
         >>> half.log_weights((x, seen), 5).shape, half.posterior((x, seen)).observed["x"][0, 0, :2]
         (torch.Size([5, 3]), tensor([0., 0.]))
     """
-    structure, model, guide = program.structure(batch), program.model, program.guide
-    with torch.no_grad(), seeded(0), program.scope(training=False):
-        names = _that_have_numbers(structure, dict(sample_sites(program.run(model, batch))))
+    structure, model, guide, template = program.structure, program.model, program.guide, program.template
+    with torch.no_grad(), program.running(seed=0, training=False):
+        sites = dict(sample_sites(program.run(model, template)))
+    values = {name: _observed_value(structure, sites[name]) for name in _that_have_numbers(structure, sites)}
 
     def masked(*rows: Tensor) -> Any:
-        with _Missing(structure, dict(zip(names, rows[len(batch) :], strict=True))):
-            return model(*rows[: len(batch)])
+        with _Missing(structure, dict(zip(values, rows[len(template) :], strict=True))):
+            return model(*rows[: len(template)])
 
-    other = copy.copy(program)
-    other._structure, other._closed_form = None, None
-    other.model = masked
-    masked.__name__ = getattr(model, "__name__", type(model).__name__)
-    if guide is not None:
-        other.guide = lambda *rows: guide(*rows[: len(batch)])
-    return other
+    return program.derive(
+        model=masked,
+        guide=None if guide is None else lambda *rows: guide(*rows[: len(template)]),
+        closed_form=None,
+        template=(*template, *(torch.ones_like(value, dtype=torch.bool) for value in values.values())),
+    )
 
 
 @torch.no_grad()
-def seen_parts(program: Program, batch: Batch) -> tuple[Tensor, ...]:
+def seen_parts(program: BoundProgram, batch: Batch) -> tuple[Tensor, ...]:
     """Which numbers of each observed site are seen, ``(B, ...)`` each, where what is missing in a batch is NaN.
 
     The model is run on the NaN, and what they have come to at its observed sites is missing.
@@ -193,9 +194,8 @@ def seen_parts(program: Program, batch: Batch) -> tuple[Tensor, ...]:
         InputError: a missing number is observed nowhere, so that the model needs it; or it is a part of an event whose
             numbers depend on each other.
     """
-    structure = program.structure(tuple(torch.nan_to_num(tensor) for tensor in batch))
-    seen, held = [], fresh(batch)
-    with seeded(0), program.scope(training=False):
+    structure, seen, held = program.structure, [], fresh(batch)
+    with program.running(seed=0, training=False):
         try:
             sites = dict(sample_sites(program.run(program.model, held)))
         except InputError:
@@ -206,8 +206,7 @@ def seen_parts(program: Program, batch: Batch) -> tuple[Tensor, ...]:
                 f"observes ({reason(error)})"
             ) from error
         for name in (names := _that_have_numbers(structure, sites)):
-            value = structure.value(sites[name] | {"value": sites[name]["value"].expand(sites[name]["fn"].shape())}, 1)
-            seen.append(~torch.isnan(value[0]))
+            seen.append(~torch.isnan(_observed_value(structure, sites[name])))
             _check_event(program.name, sites[name], seen[-1])
     given, reached = _how_many(*(torch.isnan(tensor) for tensor in batch)), _how_many(*(~each for each in seen))
     if not all(is_part(sites[name]["value"], sites[name]["fn"].shape(), held) for name in names):
@@ -249,6 +248,11 @@ def _check_event(program: str, site: Site, seen: Tensor) -> None:
                 f"the site {site['name']!r} of {program} is a {type(fn).__name__}, whose numbers depend on each other "
                 f"given the latents: a datum of it may be missing as a whole only"
             )
+
+
+def _observed_value(structure: Structure, site: Site) -> Tensor:
+    """What a site observes, ``(B, ...)``."""
+    return structure.value(site | {"value": site["value"].expand(site["fn"].shape())}, 1)[0]
 
 
 def _that_have_numbers(structure: Structure, sites: Mapping[str, Site]) -> tuple[str, ...]:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.execution import empty_guide
 from ppl_vae.program.handlers import is_point_mass, is_scored
-from ppl_vae.program.program import Batch, Program, empty_guide
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, Structure, sample_sites
 
 
@@ -29,7 +31,7 @@ class PathDraws(NamedTuple):
     the draws :math:`z_k(\epsilon_k, \phi)` moving along their path. To be called once."""
 
 
-def path_draws(program: Program, batch: Batch, num_samples: int) -> PathDraws:
+def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDraws:
     r"""Draw from the guide; log q has no gradient but by the draws, however they depend on each other.
 
     The guide runs twice: once for draws z that depend on phi, and once, given these, for the slope of log q in z, with
@@ -46,12 +48,14 @@ def path_draws(program: Program, batch: Batch, num_samples: int) -> PathDraws:
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> draws = path_draws(Program(VAE(data_dim=6, latent_dim=2)), (torch.ones(3, 6),), num_samples=5)
+        >>> from ppl_vae.program import Program
+        >>> x = torch.ones(3, 6)
+        >>> draws = path_draws(Program(VAE(data_dim=6, latent_dim=2)).bind((x,)), (x,), num_samples=5)
         >>> draws.log_weight.shape, draws.surrogate(draws.log_weight.softmax(0)).shape
         (torch.Size([5, 3]), torch.Size([3]))
     """
-    with program.scope():
-        structure, guide = program.structure(batch), program.guide or empty_guide
+    with program.running():
+        structure, guide = program.structure, program.guide or empty_guide
         drawn = dict(sample_sites(program.run(guide, batch, num_samples)))
         sites = {name: site for name, site in drawn.items() if not is_point_mass(site["fn"])}
         _refuse(program, sites)
@@ -81,7 +85,7 @@ def path_draws(program: Program, batch: Batch, num_samples: int) -> PathDraws:
     return PathDraws((log_p - log_q).detach(), surrogate)
 
 
-def _refuse(program: Program, sites: Mapping[str, Site]) -> None:
+def _refuse(program: BoundProgram, sites: Mapping[str, Site]) -> None:
     if program.global_posterior is not None:
         raise InputError(
             f"bound='iwae' is a bound on the evidence of each datum by itself, and {program.name} has latents that all "

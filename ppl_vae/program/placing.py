@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.program import Batch, Program
-from ppl_vae.program.seeds import seeded
+from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import sample_sites
 
 
@@ -27,7 +27,7 @@ def is_part(place: Tensor, shape: torch.Size, batch: Batch) -> bool:
 
 
 @torch.no_grad()
-def placed(program: Program, batch: Batch, values: Mapping[str, Tensor]) -> Batch:
+def placed(program: BoundProgram, batch: Batch, values: Mapping[str, Tensor]) -> Batch:
     """The arguments of the model, with these values in the place of what its sites observe.
 
     Args:
@@ -40,12 +40,14 @@ def placed(program: Program, batch: Batch, values: Mapping[str, Tensor]) -> Batc
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> placed(Program(VAE(data_dim=4)), (torch.zeros(1, 2, 2),), {"x": torch.ones(1, 4)})
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(1, 2, 2)
+        >>> placed(Program(VAE(data_dim=4)).bind((x,)), (x,), {"x": torch.ones(1, 4)})
         (tensor([[[1., 1.],
                  [1., 1.]]]),)
     """
-    structure, arguments = program.structure(batch), fresh(batch)
-    with seeded(0), program.scope(training=False):
+    structure, arguments = program.structure, fresh(batch)
+    with program.running(seed=0, training=False):
         sites: dict[str, Any] = dict(sample_sites(program.run(program.model, arguments)))
     for name, value in values.items():
         site, place = sites[name], sites[name]["value"]
@@ -68,10 +70,10 @@ def unmasked(site: Any, value: Tensor, place: Tensor) -> Tensor:
     return torch.where(mask.reshape(mask.shape + (1,) * site["fn"].event_dim), value, place)
 
 
-def observed_arguments(program: Program, batch: Batch) -> tuple[bool, ...]:
+def observed_arguments(program: BoundProgram) -> tuple[bool, ...]:
     """Of which arguments a site observes a part; the others are conditions."""
-    arguments = fresh(batch)
-    with torch.no_grad(), seeded(0), program.scope(training=False):
+    arguments = fresh(program.template)
+    with torch.no_grad(), program.running(seed=0, training=False):
         sites: dict[str, Any] = dict(sample_sites(program.run(program.model, arguments)))
-    places = [sites[name]["value"].untyped_storage().data_ptr() for name in program.structure(batch).observed]
+    places = [sites[name]["value"].untyped_storage().data_ptr() for name in program.structure.observed]
     return tuple(tensor.untyped_storage().data_ptr() in places for tensor in arguments)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.draws import Draws
 from ppl_vae.program.handlers import Generate, is_point_mass
-from ppl_vae.program.program import Batch, Program
-from ppl_vae.program.seeds import seeded
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, known_mean, known_variance, sample_sites
 
 
@@ -23,7 +23,7 @@ class Moments(NamedTuple):
 
 
 @torch.no_grad()
-def posterior_moments(program: Program, batch: Batch, num_samples: int = 64) -> Moments:
+def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64) -> Moments:
     r"""Mean and standard deviation of every latent site under the guide.
 
     Exact where the guide has a single latent site whose moments are known. Else they are of ``num_samples`` draws, by
@@ -40,12 +40,14 @@ def posterior_moments(program: Program, batch: Batch, num_samples: int = 64) -> 
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> moments = posterior_moments(Program(VAE(data_dim=6, latent_dim=2)), (torch.zeros(3, 6),))
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(3, 6)
+        >>> moments = posterior_moments(Program(VAE(data_dim=6, latent_dim=2)).bind((x,)), (x,))
         >>> moments.mean["z"].shape, bool((moments.sd["z"] > 0).all())
         (torch.Size([3, 2]), True)
     """
-    with program.scope():
-        structure = program.structure(batch)
+    with program.running():
+        structure = program.structure
         sites = dict(sample_sites(program.guide_trace(batch, 1)))
         if len(sites) == 1 and all(_moments_known(site) for site in sites.values()):
             num_samples = 1
@@ -71,7 +73,7 @@ def _moments_known(site: Site) -> bool:
 
 
 @torch.no_grad()
-def predict(program: Program, batch: Batch, latents: Mapping[str, Tensor]) -> Draws:
+def predict(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor]) -> Draws:
     """Draws from p(x | z) at given latents; those that are not given are from the prior.
 
     Args:
@@ -81,21 +83,23 @@ def predict(program: Program, batch: Batch, latents: Mapping[str, Tensor]) -> Dr
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> program, x = Program(VAE(data_dim=6, latent_dim=2)), torch.zeros(1, 6)
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(1, 6)
+        >>> program = Program(VAE(data_dim=6, latent_dim=2)).bind((x,))
         >>> predict(program, (x,), {"z": torch.randn(5, 1, 2)}).means["x"].shape
         torch.Size([5, 1, 6])
     """
     num_samples = len(next(iter(latents.values()))) if latents else 1
-    with program.scope():
+    with program.running():
         values = laid_out(program, batch, latents, num_samples)
         trace = program.run(Generate()(program.model), batch, num_samples, values)
         return program.draws(batch, trace, num_samples)
 
 
-def laid_out(program: Program, batch: Batch, latents: Mapping[str, Tensor], num_samples: int) -> dict[str, Tensor]:
+def laid_out(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor], num_samples: int) -> dict[str, Tensor]:
     """Latents ``(K, B, ...)`` by name, as Pyro lays them out."""
-    structure, values = program.structure(batch), {}
-    with torch.no_grad(), seeded(None), program.scope():
+    structure, values = program.structure, {}
+    with torch.no_grad(), program.running(seed="current"):
         sites = dict(sample_sites(program.run(program.model, batch)))
     for name, tensor in latents.items():
         value = structure.from_front(sites[name], tensor, num_samples)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -12,11 +11,11 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.program import Program
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.traces import is_deterministic
 
 
-def widened(program: Program, scale: float = 1.0, df: float | None = None) -> Program:
+def widened(program: BoundProgram, scale: float = 1.0, df: float | None = None) -> BoundProgram:
     r"""A program whose guide has every Gaussian's scale multiplied, or a Student-t in its place.
 
     .. math:: \mathcal N(\mu, \sigma) \to t_\nu(\mu, s\,\sigma)
@@ -37,8 +36,9 @@ def widened(program: Program, scale: float = 1.0, df: float | None = None) -> Pr
     Example:
         >>> import torch
         >>> from ppl_vae.models.vae import VAE
+        >>> from ppl_vae.program import Program
         >>> x = torch.ones(3, 64)
-        >>> widened(Program(VAE()), scale=1.2, df=5).log_weights((x,), 7).shape
+        >>> widened(Program(VAE()).bind((x,)), scale=1.2, df=5).log_weights((x,), 7).shape
         torch.Size([7, 3])
     """
     if not 0 < scale < math.inf:
@@ -49,9 +49,7 @@ def widened(program: Program, scale: float = 1.0, df: float | None = None) -> Pr
         return program
     if program.guide is None:
         raise InputError(f"{program.name} has no guide to widen: leave out --proposal-scale and --proposal-df")
-    other = copy.copy(program)  # the store and the structure too
-    other.guide = _Widen(program.name, scale, df)(program.guide)
-    return other
+    return program.derive(guide=_Widen(program.name, scale, df)(program.guide), structure=program.structure)
 
 
 class _Widen(Messenger):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError, reason
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.global_latents import refuse_globals
 from ppl_vae.program.handlers import Generate
 from ppl_vae.program.placing import fresh, is_part, unmasked
-from ppl_vae.program.program import Batch, Program
-from ppl_vae.program.seeds import seeded
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import sample_sites
 
 
@@ -29,7 +29,7 @@ class Simulation(NamedTuple):
 
 
 @torch.no_grad()
-def simulate(program: Program, batch: Batch) -> Simulation:
+def simulate(program: BoundProgram, batch: Batch) -> Simulation:
     """Draw z from the prior and x given z, and put x in the place of the data.
 
     Arguments that are not observed, such as labels that the model is conditioned on, stay as they are, and so do
@@ -46,14 +46,16 @@ def simulate(program: Program, batch: Batch) -> Simulation:
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> simulation = simulate(Program(VAE(data_dim=6, latent_dim=2)), (torch.zeros(3, 6),))
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(3, 6)
+        >>> simulation = simulate(Program(VAE(data_dim=6, latent_dim=2)).bind((x,)), (x,))
         >>> simulation.batch[0].shape, simulation.latents["z"].shape
         (torch.Size([3, 6]), torch.Size([1, 3, 2]))
     """
     refuse_globals(program, "data are simulated from a model whose parameters are known")
-    structure = program.structure(batch)
+    structure = program.structure
     simulated = fresh(batch)
-    with program.scope():
+    with program.running():
         try:
             trace = program.run(Generate()(program.model), simulated)
         except InputError:
@@ -88,7 +90,7 @@ def simulate(program: Program, batch: Batch) -> Simulation:
         return Simulation(simulated, {name: structure.value(sites[name], 1) for name in structure.latents})
 
 
-def generates(program: Program, batch: Batch) -> bool:
+def generates(program: BoundProgram) -> bool:
     """Whether a model draws new data without those that it observes.
 
     An autoencoder, whose code is a function of the datum, does not; nor does a model of sequences that reads each value
@@ -96,18 +98,18 @@ def generates(program: Program, batch: Batch) -> bool:
 
     Args:
         program: the program.
-        batch: some data.
 
     Example:
         >>> from ppl_vae.models.autoencoder import Autoencoder
         >>> from ppl_vae.models.vae import VAE
+        >>> from ppl_vae.program import Program
         >>> x = torch.ones(3, 64)
-        >>> generates(Program(VAE()), (x,)), generates(Program(Autoencoder()), (x,))
+        >>> generates(Program(VAE()).bind((x,))), generates(Program(Autoencoder()).bind((x,)))
         (True, False)
     """
-    with seeded(0), program.scope(training=False):
+    with program.running(seed=0, training=False):
         try:
-            simulate(program, batch)
+            simulate(program, program.template)
         except LooksAtItsData:
             return False
         except InputError:

@@ -16,10 +16,9 @@ from pyro import poutine
 from pyro.infer import inspect as relations
 
 from ppl_vae.errors import InputError, reason
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import JOINT
 from ppl_vae.program.handlers import is_point_mass
-from ppl_vae.program.program import Batch, Program
-from ppl_vae.program.seeds import seeded
 from ppl_vae.program.traces import Site, sample_sites, support
 
 SERIES = 3
@@ -57,23 +56,23 @@ class ModuleRow(NamedTuple):
 
 
 @torch.no_grad()
-def describe_sites(program: Program, batch: Batch) -> list[SiteRow]:
+def describe_sites(program: BoundProgram) -> list[SiteRow]:
     """The model's sites in the order in which they are sampled; nothing that is global changes.
 
     Args:
         program: the program.
-        batch: some data.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> for row in describe_sites(Program(VAE(data_dim=6, latent_dim=2)), (torch.zeros(3, 6),)):
+        >>> from ppl_vae.program import Program
+        >>> for row in describe_sites(Program(VAE(data_dim=6, latent_dim=2)).bind((torch.zeros(3, 6),))):
         ...     print(row.name, row.role, row.distribution, row.shape, row.support, row.plates, sep="; ")
         z; latent; Normal, 2 numbers; (2,); real numbers; ('data',)
         x; observed; Bernoulli, 6 numbers; (6,); 0 or 1; ('data',)
     """
-    structure, rows = program.structure(batch), []
+    structure, rows = program.structure, []
     with _as_it_was(program) as model:
-        sites = dict(sample_sites(poutine.trace(model).get_trace(*batch)))
+        sites = dict(sample_sites(poutine.trace(model).get_trace(*program.template)))
     for name, site in sites.items():
         plates = {frame.name: frame for frame in site["cond_indep_stack"]}
         local, value = structure.data_plate in plates, site["value"]
@@ -91,19 +90,19 @@ def describe_sites(program: Program, batch: Batch) -> list[SiteRow]:
 
 
 @torch.no_grad()
-def describe_posterior(program: Program, batch: Batch) -> dict[str, str]:
+def describe_posterior(program: BoundProgram) -> dict[str, str]:
     """The distributions of the guide's sites in words, by name; those of global latents among them.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> describe_posterior(Program(VAE(data_dim=6, latent_dim=2)), (torch.zeros(3, 6),))
+        >>> from ppl_vae.program import Program
+        >>> describe_posterior(Program(VAE(data_dim=6, latent_dim=2)).bind((torch.zeros(3, 6),)))
         {'z': 'Normal'}
     """
     found = {} if program.global_posterior is None else dict.fromkeys(program.global_posterior.names, "Normal")
     if program.guide is not None:
-        program.structure(batch)
-        with seeded(0), program.scope(training=False):
-            sites = dict(sample_sites(poutine.trace(program.guide).get_trace(*batch)))
+        with program.running(seed=0, training=False):
+            sites = dict(sample_sites(poutine.trace(program.guide).get_trace(*program.template)))
         joint = sites.pop(JOINT, None)
         for name, site in sites.items():
             part = joint is not None and is_point_mass(site["fn"])
@@ -112,19 +111,19 @@ def describe_posterior(program: Program, batch: Batch) -> dict[str, str]:
 
 
 @torch.no_grad()
-def describe_modules(program: Program, batch: Batch) -> list[ModuleRow]:
+def describe_modules(program: BoundProgram) -> list[ModuleRow]:
     """What training moves, by module, in the order in which the program takes them.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
-        >>> describe_modules(Program(VAE(data_dim=6, latent_dim=2, hidden=(8,))), (torch.zeros(3, 6),))
+        >>> from ppl_vae.program import Program
+        >>> describe_modules(Program(VAE(data_dim=6, latent_dim=2, hidden=(8,))).bind((torch.zeros(3, 6),)))
         [ModuleRow(name='decoder', part='model', num_parameters=78), ModuleRow(name='encoder', part='guide', ...)]
     """
-    program.structure(batch)
     parts: dict[str, list[str]] = {}
-    with seeded(0), program.scope(training=False):
+    with program.running(seed=0, training=False):
         for part, fn in (("model", program.model), ("guide", program.guide)):
-            for name, site in () if fn is None else poutine.trace(fn).get_trace(*batch).nodes.items():
+            for name, site in () if fn is None else poutine.trace(fn).get_trace(*program.template).nodes.items():
                 if site["type"] == "param":
                     parts.setdefault(name, []).append(part)
         sizes: dict[int, tuple[str, int]] = {}  # a module may be registered twice, under two names
@@ -142,12 +141,11 @@ def describe_modules(program: Program, batch: Batch) -> list[ModuleRow]:
     ]
 
 
-def render_graph(program: Program, batch: Batch) -> str | None:
+def render_graph(program: BoundProgram) -> str | None:
     """The graphical model as SVG, as ``pyro.render_model`` draws it; of a long series of sites the first few.
 
     Args:
         program: the program.
-        batch: some data.
 
     Returns:
         The text of an ``<svg>`` element; None where the Python package graphviz or its program ``dot`` is missing.
@@ -157,10 +155,10 @@ def render_graph(program: Program, batch: Batch) -> str | None:
     """
     if importlib.util.find_spec("graphviz") is None or shutil.which("dot") is None:
         return None
-    series = {name: row for row in describe_sites(program, batch) for name in row.names[DRAWN:]}
+    series = {name: row for row in describe_sites(program) for name in row.names[DRAWN:]}
     try:
         with _as_it_was(program) as model:
-            found = relations.get_model_relations(model, tuple(batch), include_deterministic=True)
+            found = relations.get_model_relations(model, program.template, include_deterministic=True)
         graph = relations.render_graph(relations.generate_graph_specification(_without(found, series)))
         for attributes in (graph.graph_attr, graph.node_attr):  # they stand before the nodes, as graph.attr would not
             attributes.update(fontname="Helvetica", fontsize="12")
@@ -172,10 +170,10 @@ def render_graph(program: Program, batch: Batch) -> str | None:
 
 
 @contextmanager
-def _as_it_was(program: Program) -> Iterator[Any]:
+def _as_it_was(program: BoundProgram) -> Iterator[Any]:
     """The model as its author wrote it, with the latents that all data share, to be run inside the block."""
     model = program.model if program.global_posterior is None else inspect.getattr_static(program.model, "__wrapped__")
-    with seeded(0), program.scope(training=False):
+    with program.running(seed=0, training=False):
         yield model
 
 

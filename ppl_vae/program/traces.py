@@ -180,7 +180,7 @@ def _merged(terms: list[Tensor], summed: Collection[str]) -> list[Tensor]:
     return merged
 
 
-def read_structure(
+def read_plates(
     program: str, model: Callable[..., Any], batch: tuple[Tensor, ...], data_plate: str | None = None
 ) -> Structure:
     """The structure of a program, from traces of its model on a batch and on one datum less.

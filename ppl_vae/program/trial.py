@@ -7,58 +7,58 @@ Other parameters than the initial ones are tried: where these are zero, say, muc
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-from ppl_vae.program.seeds import seeded
-from ppl_vae.program.traces import Site, sample_sites, support
-
-if TYPE_CHECKING:
-    from ppl_vae.program.program import Batch, Program
+from ppl_vae.program.execution import run
+from ppl_vae.program.global_posterior import AtMean
+from ppl_vae.program.runner import Batch, Runner
+from ppl_vae.program.traces import Site, Structure, sample_sites, support
 
 
 @torch.no_grad()
-def draws_agree(program: Program, batch: Batch) -> bool:
-    """Whether log p and log q of two draws under an outer plate are those of twice the data."""
-    structure = program.structure(batch)
+def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
+    """Report whether log p and log q of two draws under an outer plate are those of twice the data."""
     few = _few(batch)
     twice = tuple(torch.cat([tensor, tensor]) for tensor in few)
-    with _elsewhere(program, batch):
+    with _elsewhere(program):
         try:
+            drawn = run(structure, program.model if program.guide is None else program.guide, few, 2)
+            sites = dict(sample_sites(drawn))
             if program.guide is None:
-                sites = dict(sample_sites(program.run(program.model, few, 2)))
                 sites = {name: sites[name] for name in structure.latents if name not in structure.summed}
-                drawn = {name: site["value"] for name, site in sites.items()}
-                guide, model = None, program.run(program.model, few, 2, drawn, summed=structure.summed)
-            else:
-                guide, model = program.traces(few, 2)
-                sites = dict(sample_sites(guide))
-            values = {name: structure.folded(site) for name, site in sites.items()}
-            pairs = [(model, program.run(program.model, twice, 1, values, summed=structure.summed))]
-            if guide is not None and program.guide is not None:
-                pairs.append((guide, program.run(program.guide, twice, 1, values)))
+            by_plate = {name: site["value"] for name, site in sites.items()}
+            folded = {name: structure.folded(site) for name, site in sites.items()}
+            pairs = [
+                tuple(
+                    run(structure, program.model, data, num_samples, values, summed=structure.summed)
+                    for data, num_samples, values in ((few, 2, by_plate), (twice, 1, folded))
+                )
+            ]
+            if program.guide is not None:
+                pairs.append((drawn, run(structure, program.guide, twice, 1, folded)))
             return all(
-                _close(structure.log_density(by_plate, 2).flatten(), structure.log_density(folded, 1).flatten())
-                for by_plate, folded in pairs
+                _close(structure.log_density(two, 2).flatten(), structure.log_density(one, 1).flatten())
+                for two, one in pairs
             )
         except Exception:  # whatever a network says of a dimension that it did not expect
             return False
 
 
 @torch.no_grad()
-def sums_agree(program: Program, batch: Batch, names: Collection[str]) -> bool:
+def sums_agree(program: Runner, structure: Structure, batch: Batch, names: Collection[str]) -> bool:
     """Whether log p and log q with all these discrete latents enumerated are those of their values one by one."""
-    structure, few = program.structure(batch), _few(batch)
-    with _elsewhere(program, batch):
+    few = _few(batch)
+    with _elsewhere(program):
         try:
-            sites = dict(sample_sites(program.run(program.model, few)))
+            sites = dict(sample_sites(run(structure, program.model, few)))
             others = {name: sites[name]["value"] for name in structure.latents if name not in names}
             return all(
-                _agrees(program, fn, few, others, {name: sites[name] for name in names})
+                _agrees(structure, fn, few, others, {name: sites[name] for name in names})
                 for fn in (program.model, program.guide)
                 if fn is not None
             )
@@ -67,15 +67,14 @@ def sums_agree(program: Program, batch: Batch, names: Collection[str]) -> bool:
 
 
 def _agrees(
-    program: Program, fn: Callable[..., Any], few: Batch, others: Mapping[str, Tensor], discrete: Mapping[str, Site]
+    structure: Structure, fn: Callable[..., Any], few: Batch, others: Mapping[str, Tensor], discrete: Mapping[str, Site]
 ) -> bool:
     """Every site's log density at some values of the discrete latents is what it is with these given.
 
     Each latent takes each of its values once; beside them, the others' values are in an order of their own.
     """
-    structure = program.structure(few)
     supports = {name: listed for name, site in discrete.items() if (listed := support(site)) is not None}
-    trace = program.run(fn, few, 1, others, summed=tuple(discrete))
+    trace = run(structure, fn, few, 1, others, summed=tuple(discrete))
     trace.symbolize_dims()
     sites = dict(sample_sites(trace))
     symbols = {site["infer"]["_enumerate_symbol"]: n for n, site in sites.items() if "_enumerate_dim" in site["infer"]}
@@ -85,7 +84,7 @@ def _agrees(
     for trial in range(max(map(len, orders.values()))):
         chosen = {name: order[trial % len(order)] for name, order in orders.items()}
         values = {name: supports[name][index].expand_as(discrete[name]["value"]) for name, index in chosen.items()}
-        given = dict(sample_sites(program.run(fn, few, 1, {**others, **values})))
+        given = dict(sample_sites(run(structure, fn, few, 1, {**others, **values})))
         for name, site in sites.items():
             at_once = scale_and_mask(structure.site_log_prob(site), mask=site["mask"])  # of a summed one too
             for dim, symbol in site["infer"]["_dim_to_symbol"].items():
@@ -107,12 +106,11 @@ def _few(batch: Batch) -> Batch:
 
 
 @contextmanager
-def _elsewhere(program: Program, batch: Batch) -> Iterator[None]:
+def _elsewhere(program: Runner) -> Iterator[None]:
     """Parameters and running statistics moved by a little noise, and back."""
-    fixed = nullcontext() if program.global_posterior is None else program.global_posterior.at_mean()
-    with seeded(0), program.scope(training=False), fixed:
+    with program.running(seed=0, training=False), AtMean():
         statistics = [b for n, b in program.module.named_buffers() if n.endswith(("running_mean", "running_var"))]
-        moved = [tensor.detach() for tensor in (*program.parameters(batch).values(), *statistics)]
+        moved = [tensor.detach() for tensor in (*program.parameters().values(), *statistics)]
         before = [tensor.clone() for tensor in moved]
         for tensor in moved:
             tensor.add_(0.2 * torch.rand_like(tensor))

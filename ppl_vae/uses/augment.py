@@ -9,7 +9,7 @@ import torch
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.program import Batch, Program, placed
+from ppl_vae.program import Batch, BoundProgram, placed
 
 
 class Augmented(NamedTuple):
@@ -56,7 +56,7 @@ def augment(
     named = vi.fitted.checked(arrays)
     count = len(vi.arguments_)
 
-    def more(program: Program, batch: Batch) -> Batch:
+    def more(program: BoundProgram, batch: Batch) -> Batch:
         draws = program.posterior(batch, copies)
         chosen = draws.observed if what == "sample" else draws.means
         data = batch[:count]  # behind them may be lambda

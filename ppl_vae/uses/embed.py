@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.program import Batch, Moments, Program, marginals, names_of, posterior_moments
+from ppl_vae.program import Batch, BoundProgram, Moments, marginals, names_of, posterior_moments
 from ppl_vae.uses._points import with_latents
 
 DRAWS = 256
@@ -51,8 +51,8 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
     """
     vi = with_latents(vi, arrays)
 
-    def moments(program: Program, batch: Batch) -> tuple[Moments, dict[str, Tensor]]:
-        structure = program.structure(batch)
+    def moments(program: BoundProgram, batch: Batch) -> tuple[Moments, dict[str, Tensor]]:
+        structure = program.structure
         if not structure.latents:
             raise InputError(f"{program.name} has no latents to embed data in")
         known = posterior_moments(program, batch, DRAWS) if len(structure.summed) < len(structure.latents) else None

@@ -18,7 +18,7 @@ from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
 from ppl_vae.inference import Compiler, FamilyName
 from ppl_vae.inference.methods import Inference, PerSample, random_latents
-from ppl_vae.program import Batch, Draws, LatentSpace, placed, seeded, seen_parts, with_missing, without_guide
+from ppl_vae.program import Batch, Draws, LatentSpace, placed, seen_parts, with_missing, without_guide
 
 ImputeBy = Literal["per-sample", "importance"]
 INTERVAL = (0.05, 0.95)
@@ -109,7 +109,7 @@ def impute(
     filled, holes = fill_missing(type(vi).__name__, arrays, vi.argument_names, missing or {}, vi.template)
     filled = vi.fitted.checked((filled,))
     program, template = vi.program_, vi.template_
-    with seeded(vi.seed), program.scope(training=False):
+    with program.running(seed=vi.seed, training=False):
         by = _Proposal(vi, (*template, *seen_parts(program, template)), method, family)
         parts, at_once = [], by.rows(num_samples)
         for data, hidden in _in_batches(vi, filled, holes):
@@ -137,12 +137,12 @@ class _Proposal:
     """
 
     def __init__(self, vi: VariationalInference, template: Batch, method: ImputeBy, family: FamilyName | None) -> None:
-        masked = with_missing(vi.program_, template[: len(vi.arguments_)])
+        masked = with_missing(vi.program_)
         self.found: Inference | None = None
         self.program = masked
-        if random_latents(masked, template):
+        if random_latents(masked):
             if method == "per-sample":
-                size = LatentSpace(without_guide(masked), template).size
+                size = LatentSpace(without_guide(masked)).size
                 family = family or ("full" if size <= MOST_WITH_COVARIANCE else "diagonal")
                 options = replace(vi.local_options(), family=family, gradient="reparam", local_learning_rate=None)
                 self.found = PerSample(masked, template, options)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.program import Point
+from ppl_vae.program import LatentPoint
 from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, prior_of, whole, with_latents
 
 PathName = Literal["line", "circle"]
@@ -80,9 +80,9 @@ def interpolate(
     if path == "circle":
         u = loc + scale * great_circle((first.u - loc) / scale, (last.u - loc) / scale, t)
     share = weights.cpu().numpy()
-    means = means_at(vi, there, batch, Point(u, first.choices.expand(num_steps, -1, -1)))
+    means = means_at(vi, there, batch, LatentPoint(u, first.choices.expand(num_steps, -1, -1)))
     if there.listed:
-        others = means_at(vi, there, batch, Point(u, last.choices.expand(num_steps, -1, -1)))
+        others = means_at(vi, there, batch, LatentPoint(u, last.choices.expand(num_steps, -1, -1)))
         means = {
             name: _along(1 - share, mean) * mean + _along(share, mean) * others[name] for name, mean in means.items()
         }

@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evidence import gaussian_divergence, marginal_divergence, prior_scales
-from ppl_vae.program import Batch, Program, names_of
+from ppl_vae.program import Batch, BoundProgram, names_of
 from ppl_vae.uses.embed import embed
 
 Plane = Literal["pca", "tsne"]
@@ -76,7 +76,7 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     if by not in get_args(Plane):
         raise InputError(f"by={by!r} is unknown; {nearest(str(by), get_args(Plane))}")
     embedding = embed(vi, *arrays)
-    if not vi.program_.structure(vi.template_).latents:  # a code
+    if not vi.program_.structure.latents:  # a code
         plane, axes = in_plane(embedding.mean, embedding.names, by, vi.seed)
         none = np.zeros((0, len(embedding.names)))
         return Latents(plane, axes, embedding.names, none[:, None], embedding.mean, none, none[:, 0], none[:, 0])
@@ -84,7 +84,7 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     first = {name: array[:num_data] for name, array in named.items()}
     drawn = vi.posterior(first, num_samples=DRAWS).latents
 
-    def each(program: Program, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def each(program: BoundProgram, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return program.posterior(batch).latents, program.prior(batch).latents
 
     pairs = vi.fitted.each_batch((named,), each)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.program import Coordinates, Point
+from ppl_vae.program import Coordinates, LatentPoint
 from ppl_vae.uses._points import coordinates, draws_of, means_at, prior_of, whole
 from ppl_vae.uses.traverse import divergences
 
@@ -94,7 +94,7 @@ def manifold(
             u[:, 0, index] = values
         else:
             choices[:, 0, index - there.continuous] = values.long()
-    means = means_at(vi, there, batch, Point(u, choices))
+    means = means_at(vi, there, batch, LatentPoint(u, choices))
     return Manifold(
         (dimensions[0], dimensions[1] if down else ""),
         (columns.cpu().numpy(), rows.cpu().numpy() if down else np.zeros(0)),

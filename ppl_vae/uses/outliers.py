@@ -43,7 +43,7 @@ def outliers(vi: VariationalInference, *arrays: Any, estimator: str | None = Non
         np.int64(99)
     """
     if estimator is None:
-        estimator = "exact" if vi.program_.has_log_evidence(vi.template_) else "iwae"
+        estimator = "exact" if vi.program_.has_log_evidence else "iwae"
     found = vi.evidence(*arrays, estimator=estimator, **settings)
     log_evidence, mcse, doubtful = (part.numpy() for part in (found.log_evidence, found.mcse, found.doubtful))
     return Outliers(np.argsort(log_evidence, kind="stable"), log_evidence, mcse, doubtful, estimator)

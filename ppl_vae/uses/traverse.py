@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evidence import gaussian_divergence
-from ppl_vae.program import Batch, Coordinates, Point, seeded
+from ppl_vae.program import Batch, Coordinates, LatentPoint
 from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, prior_of, whole, with_latents
 
 PRIOR_DRAWS = 2048
@@ -76,7 +76,7 @@ def traverse(
     for name, number in (("num_steps", num_steps), ("around", around)):
         if number < 1:
             raise InputError(f"{name} is {number}: expected 1 or more")
-    has_prior = bool(vi.program_.structure(vi.template_).latents)
+    has_prior = bool(vi.program_.structure.latents)
     vi = with_latents(vi, arrays)
     batch = whole(vi, arrays)
     there = coordinates(vi)
@@ -89,7 +89,7 @@ def traverse(
         order = list(range(len(there.names)))[:num_dimensions]
     few = tuple(tensor[:around] for tensor in batch)
     loc, scale = prior_of(vi, there, few)
-    centre = middle(Point(*(part[:, :around] for part in draws)))
+    centre = middle(LatentPoint(*(part[:, :around] for part in draws)))
     steps = max(num_steps, *(len(there.values[i - there.continuous]) for i in order if i >= there.continuous), 1)
     values = np.full((len(order), steps), np.nan)
     means: dict[str, list[np.ndarray]] = {}
@@ -97,13 +97,13 @@ def traverse(
         if index < there.continuous:
             u = centre.u.repeat(num_steps, 1, 1)
             u[:, :, index] = loc[:, index] + torch.linspace(-width, width, num_steps).to(loc)[:, None] * scale[:, index]
-            point = Point(u, centre.choices.expand(num_steps, -1, -1))
+            point = LatentPoint(u, centre.choices.expand(num_steps, -1, -1))
             values[row, :num_steps] = u[:, 0, index].cpu().numpy()
         else:
             number = len(there.values[index - there.continuous])
             choices = centre.choices.repeat(number, 1, 1)
             choices[:, :, index - there.continuous] = torch.arange(number).to(choices)[:, None]
-            point = Point(centre.u.expand(number, -1, -1), choices)
+            point = LatentPoint(centre.u.expand(number, -1, -1), choices)
             values[row, :number] = np.arange(number)
         for name, mean in means_at(vi, there, few, point).items():
             padded = np.full((steps, *mean.shape[1:]), np.nan, dtype=np.result_type(mean, np.float32))
@@ -118,10 +118,10 @@ def traverse(
     )
 
 
-def divergences(vi: VariationalInference, there: Coordinates, batch: Batch, draws: Point) -> Tensor:
+def divergences(vi: VariationalInference, there: Coordinates, batch: Batch, draws: LatentPoint) -> Tensor:
     """KL from the prior of each coordinate, nats, the average over the data: ``(D + C,)``."""
     program, num_data = vi.program_, len(batch[0])
-    with torch.no_grad(), seeded(vi.seed), program.scope(training=False):
+    with torch.no_grad(), program.running(seed=vi.seed, training=False):
         few = tuple(tensor[: min(num_data, PRIOR_DRAWS)] for tensor in batch)
         latents = program.prior(few, -(-PRIOR_DRAWS // len(few[0]))).latents
         prior = there.locate(few, latents)

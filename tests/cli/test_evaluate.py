@@ -256,7 +256,7 @@ def test_diagnostics_of_few_data_take_bounded_memory(monkeypatch: pytest.MonkeyP
 
     def diagnosed(numbers: int) -> tuple[Diagnostics, int]:
         monkeypatch.setattr("ppl_vae.evaluation.passes.NUMBERS_PER_PASS", numbers)
-        with program.scope(training=False), _Sizes() as mode:
+        with program.running(training=False), _Sizes() as mode:
             found = diagnose.diagnose(program, template, lambda size: iter([template]), 1, seed=0)
         assert found is not None
         return found, max(mode.sizes)
@@ -289,8 +289,8 @@ class Scaled(nn.Module):
 @pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
 def test_whether_a_dimension_is_active_does_not_depend_on_the_scale_of_its_prior(scale: float) -> None:
     x = scale * 2**0.5 * normal(200, 1).float()
-    program = Program(Scaled(scale))
-    with program.scope(training=False):
+    program = Program(Scaled(scale)).bind((x,))
+    with program.running(training=False):
         found = diagnose.diagnose(program, (x,), lambda size: iter([(x,)]), len(x), seed=0)
     assert found is not None
     assert found.active.tolist() == [True, False]

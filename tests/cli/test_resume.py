@@ -39,7 +39,7 @@ def prepared(resume: Path | None = None, **options: Any) -> VariationalInference
 
 def outcome(vi: VariationalInference, rows: list[Any]) -> tuple[list[Any], list[np.ndarray]]:
     """Everything that a run has found."""
-    arrays = [tensor.clone().numpy() for tensor in vi.program_.state(vi.template_).values()]
+    arrays = [tensor.clone().numpy() for tensor in vi.program_.state().values()]
     arrays += [table.after(6).copy() for table in vi.inference_.tables.values()]
     return rows, [*arrays, vi.transform(X[:9])]
 

@@ -119,12 +119,12 @@ def test_steps_of_training_are_recorded(cuda: list[str], monkeypatch: pytest.Mon
     x, results = bits(20, 6), []
     for mode in ("off", "on"):
         with seeded(0):
-            program = Program(VAE(data_dim=6, latent_dim=2, hidden=(5,)).double())
-        adam = torch.optim.Adam(program.parameters((x,)).values(), lr=0.01)
+            program = Program(VAE(data_dim=6, latent_dim=2, hidden=(5,)).double()).bind((x,))
+        adam = torch.optim.Adam(program.parameters().values(), lr=0.01)
         monkeypatch.setattr("ppl_vae.compile.compiler.compiled", as_cuda_graph)
-        with seeded(1), program.scope(training=True):
+        with program.running(seed=1, training=True):
             steps = amortized_steps(program, [(x[:16],), (x[16:],)] * 9, adam, compiler=Compiler(mode))
-            results.append([*(step.elbo for step in steps), *program.state((x,)).values()])
+            results.append([*(step.elbo for step in steps), *program.state().values()])
     for own, expected in zip(*results, strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-10, atol=1e-10)
     assert cuda == ["warm-up", "recorded"] * 2
@@ -137,13 +137,13 @@ def test_on_a_gpu_compiled_steps_are_those_of_python(num_particles: int) -> None
     x, results, said = bits(40, 6).cuda(), [], []
     for mode in ("off", "on", "on"):
         with seeded(0):
-            program = Program(VAE(data_dim=6, latent_dim=2, hidden=(5,)).double().cuda())
-        adam = torch.optim.Adam(program.parameters((x,)).values(), lr=0.01)
+            program = Program(VAE(data_dim=6, latent_dim=2, hidden=(5,)).double().cuda()).bind((x,))
+        adam = torch.optim.Adam(program.parameters().values(), lr=0.01)
         compiler = Compiler(mode, say=said.append)
-        with seeded(1), program.scope(training=True):
+        with program.running(seed=1, training=True):
             run = partial(amortized_steps, program, num_particles=num_particles, compiler=compiler)
             steps = list(run([(x[:16],), (x[16:32],), (x[32:],)] * 10, adam))
-        results.append([*(step.elbo for step in steps), *program.state((x,)).values()])
+        results.append([*(step.elbo for step in steps), *program.state().values()])
         assert said == []
         assert len(compiler.graphs) == (mode == "on")
     for expected, own, again in zip(*results, strict=True):

@@ -28,14 +28,14 @@ def fitted(**options: Any) -> VariationalInference:
 
 
 def divergence(vi: VariationalInference) -> float:
-    with seeded(0), vi.program_.scope(training=False):
+    with vi.program_.running(seed=0, training=False):
         return elbo_terms(vi.program_, (torch.from_numpy(X),), 20).divergence.mean().item()
 
 
 def test_a_weight_of_the_divergence_makes_it_smaller_and_the_evaluation_does_not_know_it() -> None:
     vi, plain = fitted(kl_weight=4.0), fitted()
     assert divergence(vi) < 0.7 * divergence(plain)
-    with seeded(0), vi.program_.scope(training=False), torch.no_grad():
+    with vi.program_.running(seed=0, training=False), torch.no_grad():
         elbos = vi.program_.log_weights((torch.from_numpy(X),), 1000)
     error = 4 * (elbos.var(0).mean() / len(X) * (1 / 100 + 1 / 1000)).sqrt().item()
     assert vi.evaluate(X).rows["elbo"].log_evidence == pytest.approx(elbos.mean().item(), abs=error)
@@ -101,7 +101,8 @@ def _prepared_per_sample(options: dict[str, Any], x: np.ndarray, **resume: Any) 
 
 @pytest.mark.parametrize(("numbers", "draws"), [(10.0, 500), (2.5e5, 4), (1e8, 1)])
 def test_validation_draws_often_from_few_data_but_long_sequences_less(numbers: float, draws: int) -> None:
-    program, x = Program(Conjugate().double()), normal(10)
+    x = normal(10)
+    program = Program(Conjugate().double()).bind((x,))
     with torch.no_grad():
         with seeded(1):
             found = validation_bound(program, [(x,)], 10, num_particles=1, bound="elbo", room=Room(numbers))

@@ -25,7 +25,7 @@ Estimator = Callable[[Weights], Evidence]
 
 
 def program_weights(x: Tensor) -> Callable[[int], Tensor]:
-    program = Program(Conjugate().double())
+    program = Program(Conjugate().double()).bind((x,))
     return lambda k: program.log_weights((x,), k)
 
 

@@ -89,17 +89,18 @@ def prepared(reference: Reference) -> tuple[nn.Module, Batch, Tensor]:
     make, like, closed_form = reference
     with seeded(0), torch.no_grad():
         module = make()
-        batch = simulate(Program(module), like).batch
+        batch = simulate(Program(module).bind(like), like).batch
         return module, batch, closed_form(module, *batch)
 
 
 def estimated(module: nn.Module, batch: Batch, name: str, seed: int = 3, **settings: Any) -> Evidence:
-    program, template = Program(module), tuple(tensor[:8] for tensor in batch)
+    template = tuple(tensor[:8] for tensor in batch)
+    program = Program(module).bind(template)
 
     def batches(size: int) -> Any:
         return zip(*(tensor.split(size) for tensor in batch), strict=True)
 
-    with program.scope(training=False):
+    with program.running(training=False):
         found = estimate(program, template, batches, len(batch[0]), [name], Settings(**settings), seed, Compiler())
     return found[name].evidence
 
@@ -166,8 +167,8 @@ def test_bounds_are_in_order() -> None:
 
 def sandwiched(module: nn.Module, batch: Batch, closed_form: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
     """Both bounds of BDMC minus the exact evidence of the data that it simulates, with far too few temperatures."""
-    program = Program(module)
-    with seeded(7), program.scope(training=False), torch.no_grad():
+    program = Program(module).bind(batch)
+    with program.running(seed=7, training=False), torch.no_grad():
         simulation = simulate(program, batch)
         path = annealing_path(program, simulation.batch)
         exact_draw = path.flat(simulation.latents)[0]

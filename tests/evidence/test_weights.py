@@ -57,7 +57,7 @@ def test_the_curve_is_that_of_disjoint_blocks(draws: int, lengths: list[int], dr
 def test_the_curve_rises_from_the_elbo_to_the_evidence() -> None:
     """By Jensen's inequality it does for every datum, where each length divides the next."""
     x = normal(500)
-    program = Program(Conjugate().double())
+    program = Program(Conjugate().double()).bind((x,))
     with seeded(0):
         weights = weigh(lambda k: program.log_weights((x,), k), 1000, 64)
     bounds = torch.stack(list(weights.curve.values()))

@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from ppl_vae.program import Batch, LatentSpace, Program, seeded, without_guide
+from ppl_vae.program import Batch, LatentSpace, Program, seeded
 from tests.helpers import scenarios
 from tests.helpers.scenarios import bits, normal, switch_evidence
 
@@ -253,4 +253,4 @@ def make_space(name: str) -> tuple[Any, LatentSpace, Batch, Tensor]:
         module = make().double().eval()
     with torch.no_grad():
         evidence = log_evidence(module, *batch)
-        return module, LatentSpace(without_guide(Program(module)), batch), batch, evidence
+        return module, LatentSpace(Program(module).bind(batch, guided=False)), batch, evidence

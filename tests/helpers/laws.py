@@ -15,8 +15,8 @@ from ppl_vae.compile.graph import Function, trace
 from ppl_vae.compile.kernels import Graph
 from ppl_vae.inference import Compiler, amortized_steps, elbo
 from ppl_vae.inference.ascent import value_and_gradient
-from ppl_vae.program import Batch, Program, seeded
-from ppl_vae.program.program import empty_guide
+from ppl_vae.program import Batch, BoundProgram, Program, seeded
+from ppl_vae.program.execution import empty_guide
 
 How = Literal["eager", "traced", "compiled"]
 Found = tuple[Tensor, dict[str, Tensor]]
@@ -31,7 +31,7 @@ def traced(function: Function, inputs: Sequence[Tensor], module: nn.Module | Non
 
 
 def by_pyro(
-    program: Program, batch: Batch, *, nesting: int = 1, num_particles: int = 1, num_data: int | None = None
+    program: BoundProgram, batch: Batch, *, nesting: int = 1, num_particles: int = 1, num_data: int | None = None
 ) -> Found:
     """Return the result of ``Trace_ELBO``, or of ``TraceEnum_ELBO`` if latents are summed out.
 
@@ -42,12 +42,12 @@ def by_pyro(
         num_particles: draws per datum.
         num_data: the size to which the data plate is scaled; the batch size by default.
     """
-    parameters = program.parameters(batch)
+    parameters = program.parameters()
     for parameter in parameters.values():
         parameter.grad = None
     common = {"max_plate_nesting": nesting, "vectorize_particles": num_particles > 1}
     kind, model, guide = Trace_ELBO, program.model, program.guide or empty_guide
-    if program.structure(batch).summed:
+    if program.structure.summed:
         kind, model = TraceEnum_ELBO, config_enumerate(model)
     with seeded(SEED), pyro.get_param_store().scope(), pyro.validation_enabled(False):
         loss = kind(num_particles, **common).loss_and_grads(model, guide, *batch)
@@ -59,20 +59,20 @@ def by_pyro(
     return torch.tensor(share * loss, dtype=torch.double), gradients
 
 
-def by_us(how: How, program: Program, batch: Batch) -> Found:
+def by_us(how: How, program: BoundProgram, batch: Batch) -> Found:
     """Return the result of a training step; the gradient comes from the running mean of Adam."""
-    parameters = program.parameters(batch)
+    parameters = program.parameters()
     if how == "eager":
 
         def objective(*batch: Tensor) -> Tensor:
             return elbo(program.weighted_draws(batch, tempered=True)).mean()
 
-        with seeded(SEED), program.scope(training=True):
+        with program.running(seed=SEED, training=True):
             value, gradients = value_and_gradient(objective, batch, list(parameters.values()))
         return value.double(), dict(zip(parameters, gradients, strict=True))
     said: list[str] = []
     adam, compiler = torch.optim.Adam(parameters.values(), lr=0.0), Compiler("on", say=said.append)
-    with pytest.MonkeyPatch.context() as patch, seeded(SEED), program.scope(training=True):
+    with pytest.MonkeyPatch.context() as patch, program.running(seed=SEED, training=True):
         if how == "traced":
             patch.setattr("ppl_vae.compile.compiler.compiled", traced)
         (step,) = amortized_steps(program, [batch], adam, compiler=compiler)
@@ -103,9 +103,9 @@ def assert_equals_pyro(
     """Assert the law: the value and every gradient agree on the same draws."""
     results = []
     for how in ("pyro", *hows):
-        with seeded(0):
-            program = Program(make().to(dtype))
         data = at(dtype, batch)
+        with seeded(0):
+            program = Program(make().to(dtype)).bind(data)
         results.append(by_pyro(program, data, **how_pyro) if how == "pyro" else by_us(how, program, data))
         assert program.module.training
     expected, *found = results

@@ -19,13 +19,13 @@ from ppl_vae.inference.families import Diagonal, Full
 from ppl_vae.inference.per_sample import LocalSteps, at_prior, elbo_at, infer
 from ppl_vae.program import (
     Batch,
+    BoundProgram,
     LatentSpace,
     Program,
     elbo_terms,
     objective_terms,
     path_draws,
     seeded,
-    with_globals,
 )
 from tests.helpers import scenarios
 from tests.helpers.scenarios import normal
@@ -68,21 +68,21 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
 }
 
 
-def make(name: str) -> tuple[Program, Batch, list[Tensor]]:
+def make(name: str) -> tuple[BoundProgram, Batch, list[Tensor]]:
     module, batch = CASES[name]
     with seeded(0):
-        program = Program(module().double())
-    return program, batch, list(program.parameters(batch).values())
+        program = Program(module().double()).bind(batch)
+    return program, batch, list(program.parameters().values())
 
 
-def derived() -> tuple[Program, Batch, list[Tensor]]:
+def derived() -> tuple[BoundProgram, Batch, list[Tensor]]:
     """With a guide of all latents together, which are functions of one auxiliary site."""
     batch = (normal(3, 3).abs().round(),)
     with seeded(0):
-        program = derive_encoder(Program(scenarios.bare(scenarios.Counts(2)).double()), batch, "full")
+        program = derive_encoder(Program(scenarios.bare(scenarios.Counts(2)).double()).bind(batch), batch, "full")
         for parameter in program.module.parameters():
             parameter.data.add_(0.1 * torch.randn_like(parameter))
-    return program, batch, list(program.parameters(batch).values())
+    return program, batch, list(program.parameters().values())
 
 
 def gradient(value: Tensor, parameters: Sequence[Tensor]) -> Tensor:
@@ -98,7 +98,7 @@ class TestImportanceWeighted:
         repeats, copies = 40, 100
         batch = tuple(tensor.repeat(copies, *[1] * (tensor.dim() - 1)) for tensor in batch)
         doubly, plain = [], []
-        with seeded(1), program.scope(training=True):
+        with program.running(seed=1, training=True):
             for _ in range(repeats):
                 doubly.append(gradient(iwae(path_draws(program, batch, 3))[1].mean(), parameters))
                 plain.append(gradient(program.log_weights(batch, 3).logsumexp(0).mean(), parameters))
@@ -113,12 +113,12 @@ class TestImportanceWeighted:
         program, batch, _ = make(name)
         theirs = {id(p) for p in program.module.encoder.parameters()} if hasattr(program.module, "encoder") else set()
         theirs |= {id(p) for part in ("up", "second") for p in getattr(program.module, part, nn.Module()).parameters()}
-        theta = [p for p in program.parameters(batch).values() if id(p) not in theirs]
+        theta = [p for p in program.parameters().values() if id(p) not in theirs]
         if not theta:
             pytest.skip("the model has no parameters")
         found = []
         for which in ("ours", "written"):
-            with seeded(2), program.scope(training=False):
+            with program.running(seed=2, training=False):
                 if which == "ours":
                     bound, ascended = iwae(path_draws(program, batch, 4))
                 else:
@@ -130,10 +130,10 @@ class TestImportanceWeighted:
     def test_phi_has_the_formula_on_the_same_draws(self) -> None:
         """z = loc + scale eps; d log w / d z by hand, of a model and a guide that are Gaussian."""
         program, (x,), _ = make("one latent")
-        with seeded(3), program.scope():
+        with program.running(seed=3):
             draws = path_draws(program, (x,), 5)
             found = gradient(iwae(draws)[1].sum(), list(program.module.encoder.parameters()))
-        with seeded(3), program.scope():
+        with program.running(seed=3):
             guide = program.run(program.guide, (x,), 5)  # type: ignore[arg-type]
         z, q = guide.nodes["z"]["value"].detach(), guide.nodes["z"]["fn"]
         slope = -z + (x - z) / 0.5 + (z - q.loc.detach()) / q.scale.detach() ** 2
@@ -150,7 +150,7 @@ class TestImportanceWeighted:
         phi = list(program.module.encoder.parameters())
         ratios = []
         for num_draws in (2, 128):
-            with seeded(4), program.scope():
+            with program.running(seed=4):
                 slopes = torch.stack(
                     [gradient(iwae(path_draws(program, batch, num_draws))[1].mean(), phi) for _ in range(300)]
                 )
@@ -159,10 +159,10 @@ class TestImportanceWeighted:
 
     def test_refuses_what_has_no_path(self) -> None:
         with seeded(0):
-            program = Program(scenarios.Switch().double())
+            program = Program(scenarios.Switch().double()).bind((normal(3),))
         with pytest.raises(InputError, match="'c' in the guide of Switch has none: leave it out of the guide"):
             path_draws(program, (normal(3),), 2)
-        shared = with_globals(Program(scenarios.SharedMean()), (normal(9).float(),), 9)
+        shared = Program(scenarios.SharedMean()).bind((normal(9).float(),), num_data=9)
         with pytest.raises(InputError, match="latents that all data share"):
             path_draws(shared, (normal(9).float(),), 2)
         for option in ({"kl_weight": 2.0}, {"free_bits": 0.1}, {"analytic_kl": True}, {"gradient": "score-function"}):
@@ -176,7 +176,7 @@ class TestDivergence:
     @pytest.mark.parametrize("name", ["one latent", "dependent latents", "inner plate", "masks"])
     def test_closed_forms_are_pyros(self, name: str, num_draws: int) -> None:
         program, batch, parameters = make(name)
-        with seeded(1), program.scope(training=True):
+        with program.running(seed=1, training=True):
             terms = objective_terms(program, batch, num_draws)
             value = elbo(tempered(terms)).mean()
             found = gradient(value, parameters)
@@ -195,7 +195,7 @@ class TestDivergence:
         """The divergence of the draws and that by site, whatever the order of guide and model is."""
         program, batch, _ = make(name)
         totals = []
-        with torch.no_grad(), program.scope(training=False):
+        with torch.no_grad(), program.running(training=False):
             for closed in (False, True):
                 with seeded(5):
                     terms = objective_terms(program, batch, 40000, closed=closed)
@@ -206,14 +206,14 @@ class TestDivergence:
         with seeded(6):
             reported = elbo_terms(program, batch, 40000)
         by_site = {k: v.reshape(3, -1).sum(-1) for k, v in reported.by_site.items()}
-        if len(by_site) == len(program.structure(batch).latents):
+        if len(by_site) == len(program.structure.latents):
             assert ((sum(by_site.values()) - reported.divergence).abs() < 6 * error + 1e-12).all()
 
     def test_a_closed_form_that_would_be_wrong_is_not_taken(self) -> None:
         """p(z1 | z2) at a z2 that the guide draws given z1: its divergence from q(z1 | x) is not their KL."""
         program, batch, _ = make("another order")
-        with torch.no_grad(), seeded(5), program.scope():
-            guide, model = (t.nodes for t in program.traces(batch, 40000))
+        with torch.no_grad(), program.running(seed=5):
+            guide, model = (t.nodes for t in program.traces(batch, 40000)[:2])
         wrong = torch.distributions.kl_divergence(guide["z1"]["fn"], model["z1"]["fn"]).mean(0)
         with seeded(6):
             right = elbo_terms(program, batch, 40000).by_site["z1"].sum(-1)
@@ -236,24 +236,24 @@ class TestDivergence:
 
         found = []
         for module, weight in ((scenarios.TwoLatents, 0.3), (Scaled, None)):
-            with seeded(0):
-                program = Program(module().double())
             batch = (normal(3, 4).abs(),)
-            with seeded(1), program.scope():
+            with seeded(0):
+                program = Program(module().double()).bind(batch)
+            with program.running(seed=1):
                 if weight is None:
                     draws = program.weighted_draws(batch, 4, tempered=True)
                 else:
                     draws = tempered(objective_terms(program, batch, 4, closed=False), weight)
                 value = elbo(draws).mean()
-                found.append((value.detach(), gradient(value, list(program.parameters(batch).values()))))
+                found.append((value.detach(), gradient(value, list(program.parameters().values()))))
         torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-12)
 
     def test_a_weight_leaves_a_sum_over_classes_whole(self) -> None:
         """log p(x | z) + beta (log sum_c p(c) p(z | c) - log q(z | x)), and not a power of what is summed."""
         program, (x,), _ = make("summed out")
-        with seeded(1), program.scope(), torch.no_grad():
+        with program.running(seed=1), torch.no_grad():
             found = tempered(objective_terms(program, (x,), 6), 0.5).log_weight
-        with seeded(1), program.scope(), torch.no_grad():
+        with program.running(seed=1), torch.no_grad():
             guide = program.run(program.guide, (x,), 6)  # type: ignore[arg-type]
         z, log_q = guide.nodes["z"]["value"], guide.nodes["z"]["fn"].log_prob(guide.nodes["z"]["value"])
         log_prior = dist.Normal(program.module.means, 1.0).log_prob(z[..., None])
@@ -263,13 +263,13 @@ class TestDivergence:
     def test_free_bits_stop_the_gradient_of_what_lies_below_them(self) -> None:
         """Of the objective itself, mean log p(x | z) - sum_j max(lambda, KL_j)."""
         program, batch, parameters = make("dependent latents")
-        with seeded(1), program.scope():
+        with program.running(seed=1):
             terms = objective_terms(program, batch, 4)
             means = [d.values.mean((0, 1)) for d in terms.divergences]
             level = torch.cat([m.reshape(-1) for m in means]).sort().values[1:3].mean().item()  # two lie below
             objective = terms.log_likelihood.mean() - sum(m.clamp(min=level).sum() for m in means)
             expected = gradient(objective, parameters)
-        with seeded(1), program.scope():
+        with program.running(seed=1):
             terms = objective_terms(program, batch, 4)
             found = gradient(elbo(tempered(terms, free_bits=level)).mean(), parameters)
             without = gradient(elbo(tempered(objective_terms(program, batch, 4))).mean(), parameters)
@@ -278,7 +278,7 @@ class TestDivergence:
 
     def test_free_bits_of_a_latent_whose_dimensions_depend_count_them(self) -> None:
         program, batch, _ = derived()
-        with seeded(1), program.scope():
+        with program.running(seed=1):
             (divergence,) = objective_terms(program, batch, 4).divergences
         assert (divergence.values.shape, divergence.size) == ((4, 3), 2)
 
@@ -299,16 +299,16 @@ class TestSteps:
         """With another objective the ELBO itself is reported, of the same draws."""
         program, batch, parameters = make(name)
         adam = torch.optim.Adam(parameters, lr=0.01)
-        with seeded(7), program.scope(training=True):
+        with program.running(seed=7, training=True):
             first = next(iter(amortized_steps(program, [batch], adam, **options))).elbo
         program, batch, parameters = make(name)
-        with seeded(7), program.scope(training=True):
+        with program.running(seed=7, training=True):
             log_weights = program.weighted_draws(batch, options.get("num_particles", 1)).log_weight
         expected = log_weights.logsumexp(0) - math.log(len(log_weights))
         if options.keys() <= {"bound", "num_particles", "kl_weight"}:  # the others report a closed form
             assert first.item() == pytest.approx(expected.mean().item())
         adam = torch.optim.Adam(parameters, lr=0.01)
-        with seeded(8), program.scope(training=True):
+        with program.running(seed=8, training=True):
             steps = [step.elbo for step in amortized_steps(program, [batch] * 200, adam, **options)]
         assert torch.stack(steps[-40:]).mean() > torch.stack(steps[:40]).mean()
 
@@ -316,7 +316,7 @@ class TestSteps:
     def test_a_datums_own_lambda_finds_the_weighted_optimum(self, family: Callable[[int], Any]) -> None:
         """z ~ N(0, 1), x | z ~ N(z, 1/2) to the power 1 / beta: precision 1 + 2 / beta."""
         program, batch, _ = make("one latent")
-        space, beta = LatentSpace(program, batch), torch.tensor(3.0).double()
+        space, beta = LatentSpace(program), torch.tensor(3.0).double()
         made = family(1)
         with seeded(9):
             rows = infer(space, made, batch, at_prior(space, made, batch), LocalSteps(600, 0.1, 64), kl_weight=beta)
@@ -327,7 +327,7 @@ class TestSteps:
 
     def test_at_a_lambda_both_objectives_are_those_by_hand(self) -> None:
         program, (x,), _ = make("one latent")
-        space, made, lam = LatentSpace(program, (x,)), Diagonal(1), normal(3, 2)
+        space, made, lam = LatentSpace(program), Diagonal(1), normal(3, 2)
         with seeded(1):
             reported, ascended = elbo_at(space, made, (x,), lam, 5, kl_weight=0.2)
         with seeded(1):

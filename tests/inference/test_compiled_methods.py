@@ -31,7 +31,7 @@ from ppl_vae.inference import (
     per_sample_steps,
     semi_amortized_steps,
 )
-from ppl_vae.program import Batch, LatentSpace, Program, seeded, without_guide
+from ppl_vae.program import Batch, BoundProgram, LatentSpace, Program, seeded, without_guide
 from tests.helpers.laws import traced
 from tests.helpers.scenarios import normal
 
@@ -65,9 +65,9 @@ class Noisy(nn.Module):
             pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
 
 
-def made(cls: type[nn.Module] = Noisy) -> Program:
+def made(cls: type[nn.Module] = Noisy) -> BoundProgram:
     with seeded(0):
-        return Program(cls().double())
+        return Program(cls().double()).bind((X,))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def trained(mode: Compile, stops: Sequence[int] = (10,), anneals: bool = True) -
     for stop in stops:
         program, compiler = made(), Compiler(mode, say=pytest.fail)
 
-        def batches(seed: int, program: Program = program) -> Iterator[Batch]:
+        def batches(seed: int, program: BoundProgram = program) -> Iterator[Batch]:
             program.module.weight.fill_(0.1 * len(rows) if anneals else 1.0)
             for some in torch.randperm(40, generator=torch.Generator().manual_seed(seed)).split(16):
                 yield (X[some],)
@@ -112,7 +112,7 @@ def trained(mode: Compile, stops: Sequence[int] = (10,), anneals: bool = True) -
                 break
         state = training.state()
         assert compiler.graphs == ({"the step of Noisy"} if mode == "on" else set())
-    return rows, program.state((X,))
+    return rows, program.state()
 
 
 @pytest.fixture(scope="module")
@@ -244,10 +244,10 @@ LEFT: list[Any] = [
 
 
 def stepped(
-    program: Program, compiler: Compiler | None, steps: Callable[..., Iterator[Step]] = amortized_steps, **how: Any
+    program: BoundProgram, compiler: Compiler | None, steps: Callable[..., Iterator[Step]] = amortized_steps, **how: Any
 ) -> list[Tensor]:
     """What ten steps yield, and what they leave, generators included."""
-    optimizer = how.pop("optimizer", torch.optim.Adam)(program.parameters((X,)).values(), lr=0.01)
+    optimizer = how.pop("optimizer", torch.optim.Adam)(program.parameters().values(), lr=0.01)
     random.seed(5)
     np.random.seed(5)
 
@@ -257,10 +257,10 @@ def stepped(
             program.module.weight.fill_(program.module.now)
             yield (X[:16],) if number % 3 else (X[16:24],)
 
-    with seeded(6), program.scope(training=True):
+    with program.running(seed=6, training=True):
         values = [step.elbo for step in steps(program, batches(), optimizer, compiler=compiler, **how)]
         drawn = torch.rand(2).double(), torch.tensor([random.random(), np.random.rand()])
-    return [*values, *program.state((X,)).values(), *drawn]
+    return [*values, *program.state().values(), *drawn]
 
 
 @pytest.mark.parametrize(("cls", "why"), LEFT)
@@ -278,8 +278,8 @@ def test_a_program_that_is_no_graph_has_the_numbers_of_python(cls: type[Noisy], 
     assert ("of test_compiled_methods.py, `" in said[0]) == ("`" in why)
 
 
-def encoder_of(program: Program) -> dict[str, Any]:
-    space, family = LatentSpace(without_guide(program), (X[:2],)), make_family("diagonal", 2)
+def encoder_of(program: BoundProgram) -> dict[str, Any]:
+    space, family = LatentSpace(without_guide(program)), make_family("diagonal", 2)
     return {
         "space": space,
         "family": family,
@@ -343,9 +343,9 @@ def local_run(steps: Any, compiler: Compiler | None, kind: FamilyName) -> list[T
     how = encoder_of(program) | {"family": (family := make_family(kind, 2)), "compiler": compiler, "clip_norm": 5.0}
     how["encode"] = lambda batch: family.start(*how["space"].start(batch, program.guide))
     table = Table(40, family.width, torch.float64)
-    adam = torch.optim.Adam(program.parameters((X,)).values(), lr=0.01)
+    adam = torch.optim.Adam(program.parameters().values(), lr=0.01)
     values = []
-    with seeded(7), program.scope(training=True):
+    with program.running(seed=7, training=True):
         for epoch in range(1, 5):
             batches: list[Batch] = [(X[some], some) for some in torch.randperm(40).split(16)]
             if steps is semi_amortized_steps:
@@ -354,7 +354,7 @@ def local_run(steps: Any, compiler: Compiler | None, kind: FamilyName) -> list[T
                 rest = {name: value for name, value in how.items() if name != "encode"}
                 found = steps(program, batches, adam, table=table.epoch(epoch), **rest)
             values += [step.elbo for step in found]
-    return [*values, torch.from_numpy(table.after(4)).nan_to_num(), *program.state((X,)).values()]
+    return [*values, torch.from_numpy(table.after(4)).nan_to_num(), *program.state().values()]
 
 
 @pytest.mark.parametrize("kind", ["diagonal", pytest.param("full", marks=pytest.mark.slow)])
@@ -380,7 +380,7 @@ def test_a_flow_is_left_to_python(quick: None) -> None:
 def test_steps_in_lambda_compiled_by_inductor(kind: FamilyName) -> None:
     """Until half of the data have converged, and from there on; the random generator moves on as ever."""
     program = made()
-    space, family = LatentSpace(without_guide(program), (X,)), make_family(kind, 2)
+    space, family = LatentSpace(without_guide(program)), make_family(kind, 2)
     near = at_prior(space, family, (X,))
     with seeded(7):
         near = infer(space, family, (X,), near, LocalSteps(300, 0.3, 16))

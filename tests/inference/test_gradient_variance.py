@@ -82,7 +82,7 @@ def test_variances_are_those_of_a_closed_form() -> None:
     """z ~ N(0, 1), x | z ~ N(z, 1/2): log p(x, z) is a parabola about 2 x / 3 of width 3^-1/2, below log p(x)."""
     x, model = torch.tensor([1.5], dtype=torch.double), scenarios.Conjugate().double()
     lam = torch.tensor([[0.6, math.log(0.8)]], dtype=torch.double)
-    program = Program(model)
+    program = Program(model).bind((x,))
     with seeded(0):
         rows = gradient_variance(program, (x,), [1, 2, 5, 16], lam=lam, num_draws=40_000)
     width = (1 / 3) ** 0.5
@@ -95,7 +95,8 @@ def test_variances_are_those_of_a_closed_form() -> None:
 
 
 def test_leave_one_out_never_adds_variance_here_and_a_baseline_takes_most_of_it() -> None:
-    x, program = normal(4, 4), Program(factor_analysis())
+    x = normal(4, 4)
+    program = Program(factor_analysis()).bind((x,))
     with seeded(0):
         rows = gradient_variance(program, (x,), [2, 3, 8], num_draws=6000)
     at = {(row.estimator, row.num_particles): row.variance for row in rows}
@@ -107,7 +108,8 @@ def test_leave_one_out_never_adds_variance_here_and_a_baseline_takes_most_of_it(
 
 def test_the_path_derivative_does_not_vary_at_the_posterior() -> None:
     """Of an exact q, log w is constant, and so is its gradient along the path; the total derivative's still varies."""
-    x, program = normal(3), Program(scenarios.Conjugate().double())
+    x = normal(3)
+    program = Program(scenarios.Conjugate().double()).bind((x,))
     lam = torch.stack([2 * x / 3, torch.full_like(x, -0.5 * math.log(3))], -1)
     with seeded(0):
         rows = gradient_variance(program, (x,), [1, 4], lam=lam, num_draws=1000)
@@ -124,7 +126,7 @@ def test_lambda_is_the_guide_s_where_none_is_given() -> None:
     answers = []
     for lam in (None, torch.stack([loc, log_scale], -1)):
         with seeded(0):
-            answers.append(gradient_variance(Program(model), (x,), [2], lam=lam, num_draws=500))
+            answers.append(gradient_variance(Program(model).bind((x,)), (x,), [2], lam=lam, num_draws=500))
     for a, b in zip(*answers, strict=True):
         assert a.variance == pytest.approx(b.variance)
 
@@ -139,14 +141,15 @@ def test_lambda_is_the_guide_s_where_none_is_given() -> None:
 )
 def test_bad_input(options: dict, match: str) -> None:
     with pytest.raises(InputError, match=match):
-        gradient_variance(Program(factor_analysis()), (normal(3, 4),), **options)
+        gradient_variance(Program(factor_analysis()).bind((normal(3, 4),)), (normal(3, 4),), **options)
 
 
 def test_a_derived_guide_has_the_lambda_of_its_moments() -> None:
-    x, program = normal(3, 4), Program(factor_analysis())
-    space, full, flow = LatentSpace(without_guide(program), (x,)), Full(2), make_family("flow", 2)
+    x = normal(3, 4)
+    program = Program(factor_analysis()).bind((x,))
+    space, full, flow = LatentSpace(without_guide(program)), Full(2), make_family("flow", 2)
     lam = full.start(0.3 * normal(3, 2), normal(3, 2).exp())
-    joint = with_lambda(space, full.distribution)
+    joint = with_lambda(space, full.distribution, lam)
     answers = []
     for batch, chosen in (((x, lam), None), ((x, lam), lam[:, :4])):
         with seeded(0):

@@ -19,7 +19,7 @@ from ppl_vae.inference.families import Diagonal, Family, Full, make_family
 from ppl_vae.inference.local import Rows, refine
 from ppl_vae.inference.objectives import DECAY, leave_one_out
 from ppl_vae.models.factor_analysis import FactorAnalysis
-from ppl_vae.program import Batch, LatentSpace, Program, WeightedDraws, seeded, with_lambda, without_guide
+from ppl_vae.program import Batch, BoundProgram, LatentSpace, Program, WeightedDraws, seeded, with_lambda
 from tests.helpers import scenarios
 from tests.helpers.scenarios import normal
 
@@ -51,10 +51,10 @@ def assert_mean(draws: Tensor, expected: Tensor, what: str = "") -> None:
     assert off.max() < SIGMAS, f"{what}: {off.max():.1f} standard errors"
 
 
-def recorded(program: Program, batch: tuple[Tensor, ...], steps: int, **options) -> dict[str, Tensor]:
+def recorded(program: BoundProgram, batch: tuple[Tensor, ...], steps: int, **options) -> dict[str, Tensor]:
     """Gradients of so many steps at the same parameters, each ``(R, ...)``."""
-    recorder = Recorder(program.parameters(batch))
-    with seeded(3), program.scope(training=True):
+    recorder = Recorder(program.parameters())
+    with program.running(seed=3, training=True):
         for _ in amortized_steps(program, [batch] * steps, recorder, **options):
             pass
     return {name: torch.stack([seen[name] for seen in recorder.seen]) for name in recorder.seen[0]}
@@ -92,9 +92,9 @@ def test_the_exact_elbo_is_the_evidence_at_the_posterior() -> None:
 @pytest.mark.parametrize(("gradient", "baseline"), ESTIMATORS)
 def test_amortized_gradients_are_unbiased(gradient: str, baseline: str) -> None:
     model, x = factor_analysis(), normal(3, 4)
-    program = Program(model)
+    program = Program(model).bind((x,))
     loc, scale = model.encoder(x)
-    parameters = program.parameters((x,))
+    parameters = program.parameters()
     expected = torch.autograd.grad(exact_elbo(model, x, loc, torch.diag_embed(scale)).mean(), list(parameters.values()))
     got = recorded(program, (x,), 150, num_particles=8, gradient=gradient, baseline=baseline)
     for (name, exact), draws in zip(zip(parameters, expected, strict=True), got.values(), strict=True):
@@ -134,8 +134,9 @@ class Coin(nn.Module):
 def test_gradients_of_discrete_sites_are_unbiased(gradient: str, num_particles: int, baseline: str) -> None:
     with seeded(1):
         model = Coin().double()
-    x, program = normal(5), Program(model)
-    parameters = program.parameters((x,))
+    x = normal(5)
+    program = Program(model).bind((x,))
+    parameters = program.parameters()
     c, q = torch.tensor([[0.0], [1.0]], dtype=torch.double), dist.Bernoulli(logits=model.encoder(x[:, None])[:, 0])
     log_joint = dist.Bernoulli(x.new_tensor(0.4)).log_prob(c) + dist.Normal(model.means[:, None], 1.0).log_prob(x)
     exact = (q.log_prob(c).exp() * (log_joint - q.log_prob(c))).sum(0).mean()
@@ -148,10 +149,11 @@ def test_gradients_of_discrete_sites_are_unbiased(gradient: str, num_particles: 
 def test_by_default_one_particle_of_a_discrete_site_has_no_baseline() -> None:
     with seeded(0):
         module = scenarios.Switch().double()
-    x, program = normal(6), Program(module)
+    x = normal(6)
+    program = Program(module).bind((x,))
     (got,) = zip(*recorded(program, (x,), 1).values(), strict=True)
-    parameters = program.parameters((x,))
-    with seeded(3), program.scope(training=True):
+    parameters = program.parameters()
+    with program.running(seed=3, training=True):
         draws = program.weighted_draws((x,), 1, tempered=True)
     assert draws.score is not None
     expected = torch.autograd.grad(elbo(draws).mean(), list(parameters.values()))
@@ -171,7 +173,7 @@ def test_a_decaying_average_has_the_steps_before_and_not_this_one(where: Any, mo
     monkeypatch.setattr(where, "elbo", spy)
     options = {"gradient": "score-function", "baseline": "decaying-average", "num_particles": 2}
     if where is amortized:
-        recorded(Program(factor_analysis()), (normal(3, 4),), 6, **options)
+        recorded(Program(factor_analysis()).bind((normal(3, 4),)), (normal(3, 4),), 6, **options)
     else:
         with seeded(0):
             refine(quadratic, Diagonal(2), Rows.at(torch.zeros(5, 4).double()), NUMBERS, num_steps=6, **options)
@@ -184,7 +186,7 @@ def test_a_decaying_average_has_the_steps_before_and_not_this_one(where: Any, mo
 # ------------------------------------------------------------------------------------------ derived guides
 
 
-def of_lambda(program: Program, batch: tuple[Tensor, ...], lam: Tensor, wrt: list[Tensor]) -> list[Tensor]:
+def of_lambda(program: BoundProgram, batch: tuple[Tensor, ...], lam: Tensor, wrt: list[Tensor]) -> list[Tensor]:
     """Gradients by the score function with leave-one-out, ``(R, ...)`` each."""
     gradients = []
     with seeded(5):
@@ -200,9 +202,9 @@ def of_lambda(program: Program, batch: tuple[Tensor, ...], lam: Tensor, wrt: lis
 def test_the_score_function_of_a_derived_guide_is_unbiased(family: Family) -> None:
     """Each latent a site of its own; and point masses, given one auxiliary site."""
     model, x = factor_analysis(), normal(3, 4)
-    space = LatentSpace(without_guide(Program(model)), (x,))
-    program = with_lambda(space, family.distribution)
+    space = LatentSpace(Program(model).bind((x,), guided=False))
     lam = (0.3 * normal(3, family.width) - 0.2).requires_grad_()
+    program = with_lambda(space, family.distribution, lam.detach())
     factor = family.factor(lam) if isinstance(family, Full) else torch.diag_embed(lam[:, 2:].exp())
     weight = model.decoder.linear.weight
     exact = exact_elbo(model, x, lam[:, :2], factor).sum()
@@ -228,9 +230,9 @@ def test_the_score_function_where_the_support_has_a_parameter(family: str) -> No
             pyro.sample("x", dist.Normal(z, 0.5), obs=x)
 
     x, chosen = torch.tensor([0.3, 1.1], dtype=torch.double), make_family(family, 1)
-    space = LatentSpace(Program(model), (x,))
-    program = with_lambda(space, chosen.distribution)
-    bound = program.parameters((x, torch.zeros(2, chosen.width, dtype=torch.double)))["log_bound"]
+    space = LatentSpace(Program(model).bind((x,)))
+    program = with_lambda(space, chosen.distribution, torch.zeros(2, chosen.width, dtype=torch.double))
+    bound = program.parameters()["log_bound"]
     lam = chosen.start(torch.tensor([[0.2], [-0.4]]), torch.tensor([[0.7], [0.5]])).double().requires_grad_()
     grid = torch.linspace(-8, 8, 8001, dtype=torch.double)
     noise = grid[:, None, None].expand(-1, 2, 1)
@@ -310,8 +312,9 @@ def test_a_datum_without_a_finite_signal_does_not_move(baseline: str) -> None:
 
 
 def test_bad_input() -> None:
-    x, program, family = normal(3, 4), Program(factor_analysis()), Diagonal(2)
-    adam = torch.optim.Adam(program.parameters((x,)).values())
+    x, family = normal(3, 4), Diagonal(2)
+    program = Program(factor_analysis()).bind((x,))
+    adam = torch.optim.Adam(program.parameters().values())
     rows = Rows.at(torch.zeros(5, 4).double())
     one = {"num_particles": 1, "gradient": "score-function"}
     faults: list[tuple[Callable[[], object], str]] = [

@@ -17,7 +17,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from ppl_vae.inference.families import Diagonal, Family, FamilyName, make_family
 from ppl_vae.inference.local import BETAS, CALM, WINDOW, LogJoint, Rows, cosine, refine
 from ppl_vae.models.factor_analysis import FactorAnalysis
-from ppl_vae.program import Batch, LatentSpace, Program, seeded, simulate, without_guide
+from ppl_vae.program import Batch, LatentSpace, Program, seeded, simulate
 from tests.helpers import scenarios
 from tests.helpers.scenarios import bits, normal
 
@@ -45,12 +45,13 @@ def factors() -> tuple[LatentSpace, Tensor, MultivariateNormal]:
         module = FactorAnalysis(data_dim=12, latent_dim=5, min_noise=0.0).double()
         module.decoder.raw_scale.copy_(torch.linspace(0.3, 0.6, 12).double().expm1().log())
         module.decoder.linear.weight.copy_(torch.randn(12, 5).double())
-        (x,) = simulate(without_guide(Program(module)), (torch.zeros(20, 12).double(),)).batch
+        like = (torch.zeros(20, 12).double(),)
+        (x,) = simulate(Program(module).bind(like, guided=False), like).batch
         loading, (offset, noise) = module.decoder.linear.weight, module.decoder(torch.zeros(5).double())
         precision = torch.eye(5).double() + loading.T @ (loading / noise[:, None] ** 2)
         mean = (x - offset) / noise**2 @ loading @ torch.linalg.inv(precision)
     return (
-        LatentSpace(without_guide(Program(module)), (x,)),
+        LatentSpace(Program(module).bind((x,), guided=False)),
         x,
         MultivariateNormal(mean, precision_matrix=precision.expand(20, 5, 5)),
     )
@@ -135,7 +136,7 @@ def test_one_latent_reaches_the_optimum_of_a_grid(name: str) -> None:
         expected = (log_joint * weights).sum(-1) / (2 * math.pi) ** 0.5
         return expected + log_scale + 0.5 * math.log(2 * math.pi * math.e)
 
-    space = LatentSpace(without_guide(Program(module)), (x,))
+    space = LatentSpace(Program(module).bind((x,), guided=False))
     rows = found(space, Diagonal(1), (x,), num_steps=400, learning_rate=0.2, num_particles=8)
     grid = torch.cartesian_prod(torch.linspace(-3, 3, 121), torch.linspace(-3, 1, 81)).double()
     for row, lam in zip(x, rows.lam, strict=True):
@@ -391,7 +392,7 @@ class MaskedRates(nn.Module):
 def test_constrained_latents_and_masks(kind: FamilyName) -> None:
     """The conjugate posterior of a Gamma rate, in unconstrained space; what is masked is a Gaussian about zero."""
     x, lengths = torch.tensor([[9.0, 4.0, 1.0], [2.0, 30.0, 0.0]]).double(), torch.tensor([3, 1])
-    space = LatentSpace(Program(MaskedRates()), (x, lengths))
+    space = LatentSpace(Program(MaskedRates()).bind((x, lengths)))
     family = make_family(kind, 3)
     rows = found(space, family, (x, lengths), num_steps=200, learning_rate=0.2, num_particles=4)
     with seeded(8), torch.no_grad():

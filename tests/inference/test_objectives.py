@@ -34,9 +34,9 @@ def test_equals_pyro(name: str, num_particles: int) -> None:
     make, batch, nesting = PROGRAMS[name]
     with seeded(0):
         module = make().double().eval()
-    program = Program(module)
-    parameters = program.parameters(batch)
-    with seeded(1), program.scope():
+    program = Program(module).bind(batch)
+    parameters = program.parameters()
+    with program.running(seed=1):
         draws = program.weighted_draws(batch, num_particles, tempered=True)
     value = elbo(draws).mean()
     gradients = torch.autograd.grad(value, list(parameters.values()), materialize_grads=True, allow_unused=True)
@@ -64,8 +64,8 @@ def test_the_score_function_of_all_sites_equals_pyro(num_particles: int) -> None
         ours = VAE(data_dim=8, latent_dim=3, hidden=(5,)).double()
     with seeded(0):
         theirs = Unpathed(data_dim=8, latent_dim=3, hidden=(5,)).double()
-    program = Program(ours)
-    parameters = program.parameters((x,))
+    program = Program(ours).bind((x,))
+    parameters = program.parameters()
     with seeded(1):
         draws = program.weighted_draws((x,), num_particles, tempered=True, reparameterised=False)
     loss = -elbo(draws).mean()
@@ -74,12 +74,13 @@ def test_the_score_function_of_all_sites_equals_pyro(num_particles: int) -> None
     with seeded(1), pyro.get_param_store().scope():
         total = reference.loss_and_grads(theirs.model, theirs.guide, x)
     assert loss.item() == pytest.approx(total / 6, rel=1e-10)
-    for parameter, gradient in zip(Program(theirs).parameters((x,)).values(), gradients, strict=True):
+    for parameter, gradient in zip(Program(theirs).bind((x,)).parameters().values(), gradients, strict=True):
         torch.testing.assert_close(gradient, parameter.grad / 6, rtol=1e-8, atol=1e-10)
 
 
 def test_draws_without_a_path_are_constants_and_all_of_log_q_is_score() -> None:
-    program, x = Program(scenarios.TwoLatents().double()), normal(6, 4).abs()
+    x = normal(6, 4).abs()
+    program = Program(scenarios.TwoLatents().double()).bind((x,))
     with seeded(1):
         along = program.weighted_draws((x,), 3)
     with seeded(1):
@@ -87,7 +88,7 @@ def test_draws_without_a_path_are_constants_and_all_of_log_q_is_score() -> None:
     assert along.score is None
     assert scored.score is not None
     torch.testing.assert_close(scored.log_weight, along.log_weight)
-    encoder = [p for name, p in program.parameters((x,)).items() if "encoder" in name]
+    encoder = [p for name, p in program.parameters().items() if "encoder" in name]
     found = torch.autograd.grad(scored.log_weight.sum(), encoder, allow_unused=True, retain_graph=True)
     assert all(gradient is None or not bool(gradient.any()) for gradient in found)
     assert all(bool(gradient.any()) for gradient in torch.autograd.grad(scored.score.sum(), encoder))

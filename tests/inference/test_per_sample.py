@@ -30,7 +30,7 @@ from ppl_vae.inference import (
 )
 from ppl_vae.inference.local import BETAS, EPSILON, cosine
 from ppl_vae.models.factor_analysis import FactorAnalysis
-from ppl_vae.program import Batch, LatentSpace, Program, seeded, with_globals, without_guide
+from ppl_vae.program import Batch, BoundProgram, LatentSpace, Program, seeded, without_guide
 from tests.helpers.scenarios import PPCA, Conjugate, SharedMean, SummedSwitch, TwoLatents, normal
 
 X = normal(6, 5)
@@ -38,10 +38,10 @@ TARGET = normal(3, 2, seed=5)
 DRAWS = 20000
 
 
-def made(kind: FamilyName = "diagonal") -> tuple[PPCA, Program, LatentSpace, Family]:
+def made(kind: FamilyName = "diagonal") -> tuple[PPCA, BoundProgram, LatentSpace, Family]:
     module = PPCA().double()
-    program = without_guide(Program(module))
-    return module, program, LatentSpace(program, (X,)), make_family(kind, 2)
+    program = Program(module).bind((X,), guided=False)
+    return module, program, LatentSpace(program), make_family(kind, 2)
 
 
 def moments(family: Family, lam: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Rows, Rows]]:
 def test_theta_steps_along_the_elbo_at_the_lambda_that_was_found(seen: list[tuple[Rows, Rows]]) -> None:
     """And lambda, which was found with theta fixed, is a constant there."""
     module, program, space, family = made("full")
-    parameter = program.parameters((X,))["program.loading"]
+    parameter = program.parameters()["program.loading"]
     before = module.loading.detach().clone()
     batch, sgd = (X, torch.arange(6)), torch.optim.SGD([parameter], lr=1.0)
     local = LocalSteps(3, 0.3, DRAWS)
@@ -97,7 +97,7 @@ def test_theta_steps_along_the_elbo_at_the_lambda_that_was_found(seen: list[tupl
 def test_a_datum_starts_where_its_last_visit_left_it(seen: list[tuple[Rows, Rows]]) -> None:
     """With the state of its optimiser, whichever batch it is in; without a table it starts at the prior."""
     _, program, space, family = made()
-    adam = torch.optim.Adam(program.parameters((X,)).values(), lr=0.05)
+    adam = torch.optim.Adam(program.parameters().values(), lr=0.05)
     table, local = Table(6, family.width, torch.double), LocalSteps(2, 0.1)
     orders = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4], [2, 3, 0, 5, 4, 1]])
     common: dict[str, Any] = {"space": space, "family": family, "local": local}
@@ -121,8 +121,8 @@ def test_a_datum_starts_where_its_last_visit_left_it(seen: list[tuple[Rows, Rows
 def test_a_parameter_that_has_no_part_stays_and_has_a_state() -> None:
     """A program may register its whole self, and its encoder with it; a model may have no parameter at all."""
     module, x = TwoLatents().double(), normal(4, 4).abs()
-    program = without_guide(Program(module))
-    space, family, parameters = LatentSpace(program, (x,)), make_family("diagonal", 4), program.parameters((x,))
+    program = Program(module).bind((x,), guided=False)
+    space, family, parameters = LatentSpace(program), make_family("diagonal", 4), program.parameters()
     before = {name: tensor.detach().clone() for name, tensor in parameters.items()}
     adam, batch = torch.optim.Adam(parameters.values(), lr=0.1), (x, torch.arange(4))
     list(per_sample_steps(program, [batch] * 3, adam, space=space, family=family))
@@ -130,9 +130,9 @@ def test_a_parameter_that_has_no_part_stays_and_has_a_state() -> None:
         assert torch.equal(tensor, before[name]) == ("encoder" in name)
         assert adam.state[tensor]["step"] == 3
 
-    conjugate = Program(Conjugate().double())
+    conjugate = Program(Conjugate().double()).bind((normal(4),))
     batches, idle = [(normal(4), torch.arange(4))] * 2, torch.zeros(1, requires_grad=True)
-    space = LatentSpace(without_guide(conjugate), (normal(4),))
+    space = LatentSpace(without_guide(conjugate))
     sgd = torch.optim.SGD([idle], lr=1.0)
     steps = list(per_sample_steps(without_guide(conjugate), batches, sgd, space=space, family=make_family("full", 1)))
     assert all(torch.isfinite(step.elbo) for step in steps)
@@ -142,12 +142,12 @@ def test_a_parameter_that_has_no_part_stays_and_has_a_state() -> None:
 def test_global_latents_have_their_share_of_the_objective() -> None:
     """In expectation: the ELBO at lambda less a sixth of KL(q(w) || p(w)), both in closed form."""
     x = normal(6)
-    program = with_globals(Program(SharedMean().double()), (x,), num_data=6)
+    program = Program(SharedMean().double()).bind((x,), num_data=6)
     with torch.no_grad():
         program.global_posterior.loc["w"].fill_(0.4)
         program.global_posterior.log_scale["w"].fill_(-0.5)
-    space, family = LatentSpace(program, (x,)), make_family("diagonal", 1)
-    sgd = torch.optim.SGD(program.parameters((x,)).values(), lr=0.0)
+    space, family = LatentSpace(program), make_family("diagonal", 1)
+    sgd = torch.optim.SGD(program.parameters().values(), lr=0.0)
     table = Table(6, family.width, torch.double)
     local, batch = LocalSteps(1, 0.1, DRAWS), (x, torch.arange(6))
     with seeded(0):
@@ -165,12 +165,12 @@ def test_global_latents_have_their_share_of_the_objective() -> None:
 # ----------------------------------------------------------------------------------------- semi-amortized
 
 
-def factor_analysis() -> tuple[FactorAnalysis, Program, LatentSpace, Family, Callable[[Batch], Tensor]]:
+def factor_analysis() -> tuple[FactorAnalysis, BoundProgram, LatentSpace, Family, Callable[[Batch], Tensor]]:
     with seeded(3):
         module = FactorAnalysis(5, 2).double()
         torch.nn.init.normal_(module.encoder.net[0].weight, std=0.5)  # type: ignore[arg-type]
-    program = Program(module)
-    space, family = LatentSpace(without_guide(program), (X,)), make_family("diagonal", 2)
+    program = Program(module).bind((X,))
+    space, family = LatentSpace(without_guide(program)), make_family("diagonal", 2)
 
     def encode(batch: Batch) -> Tensor:
         return family.start(*space.start(batch, program.guide))
@@ -193,7 +193,7 @@ def test_initial_moves_the_decoder_at_the_refined_lambda_and_the_encoder_at_its_
 ) -> None:
     """Neither has anything of the other's ELBO."""
     module, program, space, family, encode = factor_analysis()
-    parameters = program.parameters((X,))
+    parameters = program.parameters()
     before = {name: tensor.detach().clone() for name, tensor in parameters.items()}
     sgd = torch.optim.SGD(parameters.values(), lr=1.0)
     common: dict[str, Any] = {"space": space, "family": family, "encode": encode}
@@ -221,9 +221,9 @@ def test_a_guide_or_a_model_without_parameters(objective: EncoderObjective) -> N
     """What there is of them is trained."""
     x = normal(5)
 
-    def trained(program: Program) -> set[str]:
-        space, family, parameters = LatentSpace(without_guide(program), (x,)), make_family("diagonal", 1), {}
-        parameters = program.parameters((x,))
+    def trained(program: BoundProgram) -> set[str]:
+        space, family, parameters = LatentSpace(without_guide(program)), make_family("diagonal", 1), {}
+        parameters = program.parameters()
         before = {name: tensor.detach().clone() for name, tensor in parameters.items()}
         adam = torch.optim.Adam(parameters.values(), lr=0.1)
 
@@ -237,13 +237,13 @@ def test_a_guide_or_a_model_without_parameters(objective: EncoderObjective) -> N
         return {name for name, tensor in parameters.items() if not torch.equal(tensor, before[name])}
 
     conjugate = Conjugate().double()
-    assert trained(Program(conjugate)) == {"encoder.weight", "encoder.bias"}
+    assert trained(Program(conjugate).bind((x,))) == {"encoder.weight", "encoder.bias"}
 
     def fixed(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(x / 2, 0.5))
 
-    assert trained(Program(SummedSwitch().double().model, fixed)) == {"means.0"}
+    assert trained(Program(SummedSwitch().double().model, fixed).bind((x,))) == {"means.0"}
 
 
 def log_joint_of(theta: Tensor) -> Callable[..., Tensor]:

@@ -17,7 +17,7 @@ from ppl_vae.inference.methods import FROM_PRIOR, Inference, SemiAmortized, prop
 from ppl_vae.inference.per_sample import at_prior, unless_worse
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
-from ppl_vae.program import Batch, LatentSpace, Program, seeded, without_guide
+from ppl_vae.program import Batch, LatentSpace, Program, seeded
 from tests.helpers.scenarios import bits
 
 LATENTS, NUMBERS, DATA = 30, 100, 8
@@ -100,7 +100,7 @@ def test_a_datum_that_is_worse_off_goes_back_to_where_it_started(kind: FamilyNam
     with seeded(4):
         module = FactorAnalysis(data_dim=6, latent_dim=3).to(dtype)
         x = torch.randn(8, 6).to(dtype)
-    space, family = LatentSpace(without_guide(Program(module)), (x,)), make_family(kind, 3)
+    space, family = LatentSpace(Program(module).bind((x,), guided=False)), make_family(kind, 3)
     start = at_prior(space, family, (x,))
     found = Rows(*(tensor.clone() for tensor in start))
     found.taken.fill_(1)
@@ -122,7 +122,7 @@ def test_a_datum_that_is_worse_off_goes_back_to_where_it_started(kind: FamilyNam
 
 
 def made(module: VAE, x: Tensor, with_guide: bool) -> Inference:
-    program = Program(module) if with_guide else without_guide(Program(module))
+    program = Program(module).bind((x,), guided=with_guide)
     return proposal(program, (x,), VariationalInference(module).local_options(), "full")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.inference import Step, Training, amortized_steps
 from ppl_vae.models.vae import VAE
-from ppl_vae.program import Batch, Program, seeded
+from ppl_vae.program import Batch, BoundProgram, Program, seeded
 from tests.helpers.scenarios import Conjugate, bits, normal
 
 X = bits(40, 1).expand(40, 8).contiguous()  # eight copies of a fair bit: log p(x) can reach -log 2
@@ -27,14 +27,14 @@ def batches(seed: int) -> Iterator[Batch]:
 
 def training(max_epochs: int = 6, **options: object) -> Training:
     with seeded(0):
-        program = Program(VAE(data_dim=8, latent_dim=2, hidden=(16,)).double())
+        program = Program(VAE(data_dim=8, latent_dim=2, hidden=(16,)).double()).bind((X,))
     options = {"learning_rate": 0.05, **options}
     return Training(program, (X,), amortized_steps, max_epochs=max_epochs, **options)  # type: ignore[arg-type]
 
 
 def validate(run: Training) -> Callable[[], float]:
     def elbo() -> float:
-        with torch.no_grad(), seeded(9), run.program.scope(training=False):
+        with torch.no_grad(), run.program.running(seed=9, training=False):
             return run.program.log_weights((X,), 4).mean().item()
 
     return elbo
@@ -76,8 +76,8 @@ def test_resumed_after_any_epoch_it_gives_the_numbers_of_a_run_that_was_not_stop
         second.load_state(copies, numbers)
         rows += second.epochs(batches, validate(second))
         assert rows == expected
-        state = second.program.state((X,))
-        assert all(torch.equal(tensor, state[name]) for name, tensor in whole.program.state((X,)).items())
+        state = second.program.state()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in whole.program.state().items())
 
 
 def test_the_best_parameters_are_kept_and_patience_ends_it() -> None:
@@ -100,7 +100,7 @@ def test_averages_of_the_parameters_are_validated_and_kept() -> None:
     name, plain, seen = "decoder.0.weight", training(4), []
     path: list[Tensor] = []
 
-    def recorded(program: Program, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
+    def recorded(program: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
         for step in amortized_steps(program, batches, optimizer):
             path.append(plain.parameters[name].detach().clone())
             yield step
@@ -144,7 +144,7 @@ def test_a_loss_that_turns_nan_names_the_batch_and_keeps_the_last_good_parameter
     for _ in range(2):
         next(stream)
         if run.best_epoch == run.epoch:
-            good = {name: tensor.clone() for name, tensor in run.program.state((X,)).items()}
+            good = {name: tensor.clone() for name, tensor in run.program.state().items()}
 
     def poisoned(seed: int) -> Iterator[Batch]:
         for number, (x,) in enumerate(batches(seed)):
@@ -152,14 +152,14 @@ def test_a_loss_that_turns_nan_names_the_batch_and_keeps_the_last_good_parameter
 
     with pytest.raises(Diverged, match=r"the loss is nan at epoch 3, batch 2 of 3: lower the learning rate"):
         next(run.epochs(poisoned, validate(run)))
-    assert all(torch.equal(tensor, good[name]) for name, tensor in run.program.state((X,)).items())
+    assert all(torch.equal(tensor, good[name]) for name, tensor in run.program.state().items())
     assert run.epoch == 2
 
 
 def test_parameters_that_turn_nan_in_the_last_step_are_not_kept() -> None:
     run = training()
 
-    def spoil(program: Program, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
+    def spoil(program: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
         yield from amortized_steps(program, batches, optimizer)
         with torch.no_grad():
             next(iter(run.parameters.values())).fill_(math.nan)
@@ -170,7 +170,7 @@ def test_parameters_that_turn_nan_in_the_last_step_are_not_kept() -> None:
         Diverged, match=r"a parameter is not finite after epoch 2, .* the parameters of epoch 1 are kept"
     ):
         next(run.epochs(batches))
-    assert all(torch.isfinite(tensor).all() for tensor in run.program.state((X,)).values())
+    assert all(torch.isfinite(tensor).all() for tensor in run.program.state().values())
 
 
 def test_a_stop_in_the_first_epoch_leaves_no_trace() -> None:
@@ -252,7 +252,7 @@ def test_steps_reach_the_optimum_of_a_conjugate_program() -> None:
     """The guide can be the posterior N(2x/3, 1/3): its ELBO is then the evidence, without any noise."""
     x = normal(64)
     module = Conjugate().double()
-    program = Program(module)
+    program = Program(module).bind((x,))
     method = partial(amortized_steps, num_particles=4)
     for _ in Training(program, (x,), method, max_epochs=1000, learning_rate=0.03).epochs(lambda seed: [(x,)]):
         pass

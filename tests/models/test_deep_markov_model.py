@@ -61,7 +61,7 @@ def test_evidence_equals_the_forward_recursion() -> None:
     module, x = made(), padded(0.0)
     expected = [filtered(module, sequence[:length]) for sequence, length in zip(x, LENGTHS, strict=True)]
     module.combiner.gaussian.bias.data[1] = 2.0  # a wide guide, which importance weights forgive
-    program = Program(module)
+    program = Program(module).bind((x, LENGTHS))
     with torch.no_grad(), seeded(1):
         estimate = iwae(weigh(lambda k: program.log_weights((x, LENGTHS), k), 20000, 20000))
     error = np.abs(estimate.log_evidence.numpy() - expected) / estimate.mcse.numpy()
@@ -72,14 +72,14 @@ def test_evidence_equals_the_forward_recursion() -> None:
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
 def test_padding_changes_nothing(cell: str) -> None:
     """The result is equal to the last bit, for any values and any amount of padding."""
-    program = Program(made(cell=cell, likelihood="gaussian"))
+    program = Program(made(cell=cell, likelihood="gaussian")).bind((padded(0.0), LENGTHS))
 
     def log_weights(x: Tensor) -> Tensor:
         with torch.no_grad(), seeded(2):
             return program.log_weights((x, LENGTHS), 4)
 
     assert torch.equal(log_weights(padded(7.0)), log_weights(padded(0.0)))
-    longer = Program(program.module)
+    longer = Program(program.module).bind((padded(-3.0, 6), LENGTHS))
     with torch.no_grad(), seeded(2):
         torch.testing.assert_close(
             longer.log_weights((padded(-3.0, 6), LENGTHS), 4), log_weights(padded(0.0)), rtol=1e-12, atol=1e-12
@@ -87,11 +87,13 @@ def test_padding_changes_nothing(cell: str) -> None:
 
 
 def test_every_step_counts_without_lengths() -> None:
-    program, x = Program(made()), bits(5, 3, 2)
+    x = bits(5, 3, 2)
+    program = Program(made()).bind((x,))
     with torch.no_grad(), seeded(2):
         whole = program.log_weights((x,), 4)
     with torch.no_grad(), seeded(2):
-        assert torch.equal(whole, Program(program.module).log_weights((x, torch.full((5,), 3)), 4))
+        batch = (x, torch.full((5,), 3))
+        assert torch.equal(whole, Program(program.module).bind(batch).log_weights(batch, 4))
 
 
 def test_sequences_of_single_numbers_work() -> None:
@@ -99,20 +101,23 @@ def test_sequences_of_single_numbers_work() -> None:
     batch = (bits(5, 3), LENGTHS)
     check(Program(module), batch)
     with torch.no_grad(), seeded(2):
-        flat = Program(module).log_weights(batch, 4)
+        flat = Program(module).bind(batch).log_weights(batch, 4)
     with torch.no_grad(), seeded(2):
-        assert torch.equal(flat, Program(module).log_weights((batch[0][..., None], LENGTHS), 4))
+        assert torch.equal(
+            flat, Program(module).bind((batch[0][..., None], LENGTHS)).log_weights((batch[0][..., None], LENGTHS), 4)
+        )
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian:decoded", "poisson", "categorical:2"])
 def test_other_likelihoods_work(likelihood: str) -> None:
     module = made(likelihood=likelihood)
     check(Program(module), (padded(0.0), LENGTHS))
-    assert Program(module).log_weights((padded(0.0), LENGTHS), 4).shape == (4, 5)
+    assert Program(module).bind((padded(0.0), LENGTHS)).log_weights((padded(0.0), LENGTHS), 4).shape == (4, 5)
 
 
 def test_the_engine_leaves_out_padding() -> None:
-    program, batch = Program(made()), (padded(1.0), LENGTHS)
+    batch = (padded(1.0), LENGTHS)
+    program = Program(made()).bind(batch)
     assert observed_numbers(program, batch).tolist() == (2 * LENGTHS).tolist()
     for t, divergence in enumerate(elbo_terms(program, batch, 3).by_site.values()):
         assert torch.equal(divergence.flatten(1).any(1), t < LENGTHS)
@@ -124,7 +129,8 @@ def test_the_engine_leaves_out_padding() -> None:
 
 
 def test_posterior_draws_have_the_data_dimension_in_front() -> None:
-    program, batch = Program(made()), (padded(0.0), LENGTHS)
+    batch = (padded(0.0), LENGTHS)
+    program = Program(made()).bind(batch)
     draws = program.posterior(batch, 4)
     assert draws.latents["z_2"].shape[:2] == (4, 5)
     assert draws.observed["x"].shape == (4, 5, 3, 2)

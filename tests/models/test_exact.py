@@ -37,13 +37,13 @@ def raw(scale: np.ndarray) -> Tensor:
 def evidence(module: nn.Module, *batch: Tensor) -> np.ndarray:
     """Return the evidence by the closed form of the program, or by the sum over its discrete latents."""
     with torch.no_grad():
-        return Program(module).log_evidence(batch).numpy()
+        return Program(module).bind(batch).log_evidence(batch).numpy()
 
 
 def weights(module: nn.Module, *batch: Tensor) -> np.ndarray:
     """Return log weights ``(2, B)``; each is the evidence if the program draws nothing."""
     with torch.no_grad():
-        return Program(module).log_weights(batch, 2).numpy()
+        return Program(module).bind(batch).log_weights(batch, 2).numpy()
 
 
 class TestNormal:
@@ -168,7 +168,7 @@ class TestPPCA:
         exact = evidence(module, *batch).mean()
         assert abs(exact - PCA(2).fit(data).score(data)) < 0.01
         with torch.no_grad(), seeded(0):
-            elbo = Program(module).log_weights(batch, 200).mean().item()
+            elbo = Program(module).bind(batch).log_weights(batch, 200).mean().item()
         assert -0.005 < exact - elbo < 0.02  # the Monte Carlo error is about 0.0005
 
 
@@ -230,7 +230,7 @@ class TestHMM:
     def test_gradients_equal_those_of_the_forward_algorithm(self) -> None:
         """They equal finite differences, so the ELBO trains by maximum likelihood."""
         module, x = made(HMM, features=3, num_states=2), SEQUENCES["bernoulli"]
-        Program(module).log_evidence((x, LENGTHS)).sum().backward()
+        Program(module).bind((x, LENGTHS)).log_evidence((x, LENGTHS)).sum().backward()
         for parameter in module.parameters():
             for index in range(parameter.numel()):
                 found = []

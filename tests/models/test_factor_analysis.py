@@ -45,7 +45,8 @@ class TestFactorAnalysis:
 
     def test_importance_sampling_agrees(self, fitted: tuple[FactorAnalysis, np.ndarray, np.ndarray]) -> None:
         program, x, expected = fitted
-        run, batch = Program(program), (torch.from_numpy(x),)
+        batch = (torch.from_numpy(x),)
+        run = Program(program).bind(batch)
         with seeded(0):
             estimate = iwae(weigh(lambda k: run.log_weights(batch, k), 5000, 500))
         error = estimate.log_evidence.numpy() - expected

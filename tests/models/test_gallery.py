@@ -95,8 +95,8 @@ def test_the_compiled_step_of_a_vae_equals_pyro() -> None:
 def test_trains_under_plain_pyro_and_its_evidence_is_estimated(case: tuple[nn.Module, Batch]) -> None:
     """The ELBO rises; then importance sampling agrees with the exact evidence or with annealing from the prior."""
     module, batch = case
-    program = Program(module)
-    structure, guide = program.structure(batch), getattr(module, "guide", None) or empty_guide
+    program = Program(module).bind(batch)
+    structure, guide = program.structure, getattr(module, "guide", None) or empty_guide
     kind, model = (TraceEnum_ELBO, config_enumerate(module.model)) if structure.summed else (Trace_ELBO, module.model)
     with seeded(0), pyro.get_param_store().scope():
         svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), kind(max_plate_nesting=structure.plate_nesting))
@@ -109,7 +109,7 @@ def test_trains_under_plain_pyro_and_its_evidence_is_estimated(case: tuple[nn.Mo
         return
     with torch.no_grad(), seeded(1):
         found = iwae(weigh(lambda k: program.log_weights(few, k), 5000, 1000))
-    if program.has_log_evidence(few):
+    if program.has_log_evidence:
         expected, error = program.log_evidence(few), found.mcse
     else:
         path = annealing_path(program, few)
@@ -133,15 +133,15 @@ def test_passes_the_check_in_both_precisions(case: tuple[nn.Module, Batch]) -> N
 def test_densities_of_a_datum_do_not_depend_on_the_rest_of_the_batch(case: tuple[nn.Module, Batch]) -> None:
     """At the same latents, densities agree to the last digits; batches of any size have log weights."""
     module, batch = case
-    program = Program(module.eval())
+    program = Program(module.eval()).bind(tuple(t[:1] for t in batch))
     assert program.log_weights(tuple(t[:1] for t in batch), 3).shape == (3, 1)
     assert program.log_weights(tuple(t[:8] for t in batch), 3).shape == (3, 8)
-    structure, alone = program.structure(batch), tuple(t[4:5] for t in batch)
+    structure, alone = program.structure, tuple(t[4:5] for t in batch)
     if set(structure.latents) <= set(structure.discrete):
         found = program.log_evidence(batch)[4:5]
         torch.testing.assert_close(found, program.log_evidence(alone), rtol=1e-10, atol=1e-12)
         return
-    space = LatentSpace(program, batch)
+    space = LatentSpace(program)
     with seeded(0):
         u = space.flat(batch, program.posterior(batch, 3).latents)
     for origin in ("guide", "prior"):
@@ -155,7 +155,7 @@ def test_densities_of_a_datum_do_not_depend_on_the_rest_of_the_batch(case: tuple
 def test_draws_could_be_observed(case: tuple[nn.Module, Batch]) -> None:
     """Draws from the prior have the shape of the data and are in the support."""
     module, batch = case
-    program = Program(module)
+    program = Program(module).bind(batch)
     if program.name == program_class(DETERMINISTIC).__name__:
         pytest.skip("this model cannot generate")
     with seeded(0):
@@ -163,7 +163,7 @@ def test_draws_could_be_observed(case: tuple[nn.Module, Batch]) -> None:
     for name, drawn in draws.observed.items():
         assert draws.data[name].shape == drawn.shape[1:]
         assert bool(torch.isfinite(drawn).all())
-    with program.scope():
+    with program.running():
         trace = program.run(Generate()(program.model), batch)
     for site in trace.nodes.values():
         if site["type"] == "sample" and site["infer"].get("was_observed"):
@@ -174,7 +174,7 @@ def test_draws_could_be_observed(case: tuple[nn.Module, Batch]) -> None:
 
 def test_a_saved_fit_gives_the_same_numbers(case: tuple[nn.Module, Batch], tmp_path: Path) -> None:
     module, batch = case
-    arrays = {name: t.numpy() for name, t in zip(Program(module).argument_names(), batch, strict=True)}
+    arrays = {name: t.numpy() for name, t in zip(Program(module).argument_names, batch, strict=True)}
     options = {"batch_size": 8, "learning_rate": 0.02, "num_samples": 20, "validation_fraction": 0}
     vi = VariationalInference(module, max_epochs=3, **options)
     vi.prepare(arrays)

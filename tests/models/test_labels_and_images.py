@@ -26,15 +26,15 @@ from ppl_vae.networks import (
     one_hot,
     transposed_convolutions,
 )
-from ppl_vae.program import Program, seeded, simulate
+from ppl_vae.program import BoundProgram, Program, seeded, simulate
 from tests.helpers.scenarios import bits, normal
 
 SHAPES = [(1, 28, 28), (1, 8, 8), (1, 9, 31), (3, 8, 8), (3, 15, 16), (2, 7, 30)]
 
 
-def made(cls: type[nn.Module], **arguments: object) -> Program:
+def made(cls: type[nn.Module], *batch: Tensor, **arguments: object) -> BoundProgram:
     with seeded(0):
-        return Program(cls(**arguments).double())
+        return Program(cls(**arguments).double()).bind(batch)
 
 
 def standard(*values: Tensor) -> Tensor:
@@ -95,8 +95,9 @@ class TestImages:
 
     @pytest.mark.parametrize(("shape", "given"), [((8, 9), (8, 9)), ((8, 9), (72,)), ((2, 8, 9), (2, 8, 9))])
     def test_data_may_be_flat_or_images(self, shape: tuple[int, ...], given: tuple[int, ...]) -> None:
-        program = made(ConvVAE, image_shape=shape, latent_dim=3, channels=2, hidden=(5,))
-        x, decode = bits(4, *given), program.module.decoder
+        x = bits(4, *given)
+        program = made(ConvVAE, x, image_shape=shape, latent_dim=3, channels=2, hidden=(5,))
+        decode = program.module.decoder
         with torch.no_grad(), seeded(3):
             weights = program.log_weights((x,), 6)
         with torch.no_grad(), seeded(3):
@@ -105,7 +106,7 @@ class TestImages:
         flat = x.flatten(1)
         expected = bernoulli(torch.stack([decode(each) for each in z]), flat) + standard(z)
         torch.testing.assert_close(weights, expected - dist.Normal(loc, scale).log_prob(z).sum(-1))
-        assert program.structure((x,)).draws_by == "plate"
+        assert program.structure.draws_by == "plate"
         assert program.prior((x,)).observed["x"].shape == (1, 4, math.prod(shape))
 
     @pytest.mark.parametrize("shape", [(8,), (1, 2, 8, 8), (0, 8)])
@@ -115,7 +116,7 @@ class TestImages:
 
     def test_data_of_another_size_are_reported(self) -> None:
         with pytest.raises(InputError, match=r"a datum has 6 numbers, which are no image of shape \(1, 8, 8\)"):
-            made(ConvVAE).log_weights((bits(3, 6),))
+            made(ConvVAE, bits(3, 6))
 
 
 class TestLabels:
@@ -126,7 +127,7 @@ class TestLabels:
 
     def test_a_label_beyond_the_classes_is_reported(self) -> None:
         with pytest.raises(InputError, match=r"a label is 3, the model has 3 classes.* raise num_classes"):
-            made(CVAE, data_dim=6, num_classes=3).log_weights((bits(2, 6), torch.tensor([0, 3])))
+            made(CVAE, bits(2, 6), torch.tensor([0, 3]), data_dim=6, num_classes=3)
 
     def test_parts_are_joined_over_leading_dimensions(self) -> None:
         a, b = normal(4, 1, 1, 2), normal(3, 5, 6)
@@ -152,7 +153,7 @@ class TestCVAE:
     X, Y = bits(5, 6), torch.tensor([0, 2, 1, -1, 2])
 
     def test_log_weights_are_those_of_x_given_y(self) -> None:
-        program = made(CVAE, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
+        program = made(CVAE, self.X, self.Y, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
         with torch.no_grad(), seeded(1):
             weights = program.log_weights((self.X, self.Y), 4)
         with torch.no_grad(), seeded(1):
@@ -164,8 +165,8 @@ class TestCVAE:
         torch.testing.assert_close(weights, expected)
 
     def test_equals_a_vae_if_all_weights_of_the_label_are_zero(self) -> None:
-        cvae = made(CVAE, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
-        vae = made(VAE, data_dim=6, latent_dim=2, hidden=(8,))
+        cvae = made(CVAE, self.X, self.Y, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
+        vae = made(VAE, self.X, data_dim=6, latent_dim=2, hidden=(8,))
         with torch.no_grad():
             for ours, theirs, size in (
                 (cvae.module.encoder.net, vae.module.encoder.net, 6),
@@ -182,17 +183,18 @@ class TestCVAE:
 
     def test_draws_have_the_given_class(self) -> None:
         """This holds for every z if the decoder has learned to copy the label."""
-        program = made(CVAE, data_dim=3, num_classes=3, latent_dim=2, hidden=())
+        y = torch.tensor([2, 0, 1, -1])
+        batch = (torch.zeros(4, 3).double(), y)
+        program = made(CVAE, *batch, data_dim=3, num_classes=3, latent_dim=2, hidden=())
         with torch.no_grad():
             program.module.decoder[0].weight.copy_(torch.cat([torch.zeros(3, 2), 200 * torch.eye(3)], -1))
             program.module.decoder[0].bias.fill_(-100)
-        y = torch.tensor([2, 0, 1, -1])
-        drawn = program.prior((torch.zeros(4, 3).double(), y), 6).observed["x"]
+        drawn = program.prior(batch, 6).observed["x"]
         expected = one_hot(y, 3, like=drawn)
         torch.testing.assert_close(drawn, expected.expand(6, 4, 3), rtol=0, atol=0)
 
 
-def by_class(program: Program, x: Tensor, num_classes: int, num_samples: int) -> tuple[Tensor, Tensor]:
+def by_class(program: BoundProgram, x: Tensor, num_classes: int, num_samples: int) -> tuple[Tensor, Tensor]:
     """Return log p(x, z, w, c) - log q(z, w | x) of draws from the guide by class, ``(C, K, B)``, and log q."""
     components = program.module.components if hasattr(program.module, "components") else program.module.classes
     batch = (x,) if isinstance(program.module, GMVAE) else (x, torch.full((len(x),), -1))
@@ -214,17 +216,21 @@ def by_class(program: Program, x: Tensor, num_classes: int, num_samples: int) ->
 class TestGMVAE:
     def test_clusters_are_summed_out(self) -> None:
         x = bits(5, 6)
-        program = made(GMVAE, data_dim=6, num_clusters=3, latent_dim=2, style_dim=4, hidden=(8,), component_hidden=(3,))
+        program = made(
+            GMVAE, x, data_dim=6, num_clusters=3, latent_dim=2, style_dim=4, hidden=(8,), component_hidden=(3,)
+        )
         with torch.no_grad(), seeded(5):
             weights = program.log_weights((x,), 7)
         with torch.no_grad(), seeded(5):
             terms, _ = by_class(program, x, 3, 7)
         torch.testing.assert_close(weights, terms.logsumexp(0))
-        assert program.structure((x,)).summed == ("c",)
+        assert program.structure.summed == ("c",)
 
     def test_draws_of_a_cluster_are_from_its_posterior(self) -> None:
         x = bits(4, 6)
-        program = made(GMVAE, data_dim=6, num_clusters=3, latent_dim=2, style_dim=1, hidden=(8,), component_hidden=())
+        program = made(
+            GMVAE, x, data_dim=6, num_clusters=3, latent_dim=2, style_dim=1, hidden=(8,), component_hidden=()
+        )
         with torch.no_grad(), seeded(6):
             program.module.components.net[0].bias.copy_(torch.arange(12) / 4)
             c = program.posterior((x,), 6000).latents["c"]
@@ -240,12 +246,20 @@ class TestSemiSupervisedVAE:
     X, Y = bits(6, 6), torch.tensor([0, -1, 2, -1, 1, -1])
 
     @pytest.fixture
-    def program(self) -> Program:
+    def program(self) -> BoundProgram:
         return made(
-            SemiSupervisedVAE, data_dim=6, num_classes=3, latent_dim=2, style_dim=2, hidden=(8,), class_hidden=(4,)
+            SemiSupervisedVAE,
+            self.X,
+            self.Y,
+            data_dim=6,
+            num_classes=3,
+            latent_dim=2,
+            style_dim=2,
+            hidden=(8,),
+            class_hidden=(4,),
         )
 
-    def test_evidence_is_that_of_x_and_y_for_a_known_label_and_otherwise_of_x(self, program: Program) -> None:
+    def test_evidence_is_that_of_x_and_y_for_a_known_label_and_otherwise_of_x(self, program: BoundProgram) -> None:
         with torch.no_grad(), seeded(5):
             weights = program.log_weights((self.X, self.Y), 7)
         with torch.no_grad(), seeded(5):
@@ -254,14 +268,14 @@ class TestSemiSupervisedVAE:
             expected = terms[..., row].logsumexp(0) if label < 0 else terms[label, :, row]
             torch.testing.assert_close(weights[:, row], expected)
 
-    def test_gradient_is_that_of_x_and_y_for_a_known_label_and_otherwise_of_x(self, program: Program) -> None:
+    def test_gradient_is_that_of_x_and_y_for_a_known_label_and_otherwise_of_x(self, program: BoundProgram) -> None:
         """Only the known class has a gradient; minus infinity in the sum does not give NaN."""
         parameters = list(program.module.parameters())
         with seeded(5):
             ours = torch.autograd.grad(program.log_weights((self.X, self.Y), 7).sum(), parameters)
         with seeded(5):
-            structure = program.structure((self.X, self.Y))
-            with program.scope():
+            structure = program.structure
+            with program.running():
                 guide = program.guide_trace((self.X, self.Y), 7)
             z, w = (structure.value(guide.nodes[name], 7) for name in "zw")
         (of_z, of_w), net = split(program.module.encoder, self.X, 2, 2), program.module.classes.net
@@ -277,7 +291,7 @@ class TestSemiSupervisedVAE:
         theirs = torch.autograd.grad((log_p - log_q).sum(), parameters)
         torch.testing.assert_close(ours, theirs)
 
-    def test_all_labels_known_and_no_label_known(self, program: Program) -> None:
+    def test_all_labels_known_and_no_label_known(self, program: BoundProgram) -> None:
         """log p(x) is the sum of p(x, y) over y."""
         with torch.no_grad():
             known = []
@@ -288,7 +302,7 @@ class TestSemiSupervisedVAE:
                 unknown = program.log_weights((self.X, torch.full((6,), -1)), 7)
         torch.testing.assert_close(torch.stack(known).logsumexp(0), unknown)
 
-    def test_the_class_is_the_known_label_or_a_draw_from_its_posterior(self, program: Program) -> None:
+    def test_the_class_is_the_known_label_or_a_draw_from_its_posterior(self, program: BoundProgram) -> None:
         with torch.no_grad(), seeded(6):
             c = program.posterior((self.X, self.Y), 4000).latents["c"]
         with torch.no_grad(), seeded(6):
@@ -299,12 +313,12 @@ class TestSemiSupervisedVAE:
         seen = torch.stack([(c[:, ~known] == k).double().mean(0) for k in range(3)])
         torch.testing.assert_close(seen, expected, rtol=0, atol=4.5 * 0.5 / 4000**0.5)
 
-    def test_draws_have_the_label_of_their_class(self, program: Program) -> None:
+    def test_draws_have_the_label_of_their_class(self, program: BoundProgram) -> None:
         draws = program.prior((self.X, self.Y), 50)
         assert (draws.observed["y"] == draws.latents["c"]).all()
         assert set(draws.latents["c"].unique().tolist()) == {0, 1, 2}
 
-    def test_an_unknown_label_stays_unknown_in_simulated_data(self, program: Program) -> None:
+    def test_an_unknown_label_stays_unknown_in_simulated_data(self, program: BoundProgram) -> None:
         simulation = simulate(program, (self.X, self.Y))
         known = self.Y >= 0
         assert (simulation.batch[1][~known] == -1).all()
@@ -313,13 +327,15 @@ class TestSemiSupervisedVAE:
 
 class TestAutoencoder:
     def test_its_score_is_the_reconstruction_of_every_draw(self) -> None:
-        program, x = made(Autoencoder, data_dim=6, latent_dim=2, hidden=(8,)), bits(5, 6)
+        x = bits(5, 6)
+        program = made(Autoencoder, x, data_dim=6, latent_dim=2, hidden=(8,))
         module = program.module
         expected = bernoulli(module.decoder(module.encoder(x)), x)
         torch.testing.assert_close(program.log_weights((x,), 3), expected.expand(3, 5))
 
     def test_the_code_is_recorded_with_the_draw_dimension_in_front(self) -> None:
-        program, x = made(Autoencoder, data_dim=6, latent_dim=2, hidden=(8,)), bits(5, 6)
-        with program.scope():
+        x = bits(5, 6)
+        program = made(Autoencoder, x, data_dim=6, latent_dim=2, hidden=(8,))
+        with program.running():
             trace = program.run(program.model, (x,), 3)
         torch.testing.assert_close(trace.nodes["z"]["value"].expand(3, 5, 2), program.module.encoder(x).expand(3, 5, 2))

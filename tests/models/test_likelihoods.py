@@ -186,6 +186,6 @@ def test_a_vae_with_a_likelihood_passes_the_check_and_its_elbo_rises(kind: str) 
     rises = [epoch.elbo_train for epoch in vi.epochs()]
     assert np.isfinite(rises).all()
     assert np.mean(rises[-3:]) > np.mean(rises[:3]) + 0.5
-    drawn = Program(module).prior(batch).observed["x"]
+    drawn = Program(module).bind(batch).prior(batch).observed["x"]
     assert drawn.shape == (1, 160, 6)
-    assert torch.isfinite(Program(module).log_weights((drawn[0].double(),), 2)).all()
+    assert torch.isfinite(Program(module).bind((drawn[0].double(),)).log_weights((drawn[0].double(),), 2)).all()

@@ -31,7 +31,7 @@ from ppl_vae.networks import (
     mlp,
     product_of_gaussians,
 )
-from ppl_vae.program import Program, seeded
+from ppl_vae.program import BoundProgram, Program, seeded
 from tests.helpers.scenarios import bits, normal
 
 Posterior = Literal["bottom-up", "ladder"]
@@ -43,13 +43,15 @@ def made(cls: type[nn.Module], **options: object) -> nn.Module:
         return cls(**options).double()
 
 
-def drawn(program: Program, batch: tuple[Tensor, ...], num_samples: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def drawn(
+    program: BoundProgram, batch: tuple[Tensor, ...], num_samples: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return draws from the guide by site, and the log weights of the same draws."""
-    with torch.no_grad(), program.scope(), seeded(1):
-        guide, _ = program.traces(batch, num_samples)
+    with torch.no_grad(), program.running(), seeded(1):
+        guide = program.traces(batch, num_samples).guide
     with torch.no_grad(), seeded(1):
         weights = program.log_weights(batch, num_samples)
-    latents = program.structure(batch).latents
+    latents = program.structure.latents
     return {name: guide.nodes[name]["value"].numpy() for name in latents}, weights.numpy()
 
 
@@ -72,7 +74,7 @@ def log_bernoulli(x: Tensor, logits: Tensor) -> np.ndarray:
 
 def same_weights(program: nn.Module, vae: VAE, batch: tuple[Tensor, ...] = (bits(21, 6),)) -> None:
     """Assert that a program has the same log weights as the VAE on the same draws."""
-    (ours, theirs) = (drawn(Program(each), batch, 5) for each in (program, vae))
+    (ours, theirs) = (drawn(Program(each).bind(batch), batch, 5) for each in (program, vae))
     np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-10)
 
 
@@ -160,7 +162,7 @@ class TestVampVAE:
     @pytest.mark.parametrize("pseudo_range", ["unit", "positive", "real"])
     def test_log_weights_equal_those_written_by_hand(self, pseudo_range: str) -> None:
         module, x = made(VampVAE, **SIZES, num_pseudo=4, pseudo_range=pseudo_range), bits(21, 6)
-        draws, weights = drawn(Program(module), (x,), 3)
+        draws, weights = drawn(Program(module).bind((x,)), (x,), 3)
         raw = module.raw_pseudo_inputs.weight
         inputs = {"unit": 1 / (1 + (-raw).exp()), "positive": (1 + raw.exp()).log(), "real": raw}[pseudo_range]
         prior = logsumexp([log_normal(draws["z"], module.encoder(u)) for u in inputs], axis=0) - math.log(4)
@@ -205,7 +207,7 @@ class TestHierarchicalVAE:
     def test_log_weights_equal_those_written_by_hand(self, posterior: Posterior) -> None:
         sizes = {"data_dim": 6, "latent_dims": (4, 3, 2), "hidden": ((8, 7), (5,), (6,))}
         module, x = made(HierarchicalVAE, **sizes, posterior=posterior), bits(21, 6)
-        draws, weights = drawn(Program(module), (x,), 3)
+        draws, weights = drawn(Program(module).bind((x,)), (x,), 3)
         z = [draws[f"z{level}"] for level in (1, 2, 3)]
         log_joint = log_normal(z[2], (torch.tensor(0.0), torch.tensor(1.0)))
         for value, above, prior in zip(z, z[1:], module.priors, strict=False):
@@ -218,8 +220,8 @@ class TestHierarchicalVAE:
         module = made(HierarchicalVAE, data_dim=6, latent_dims=(2,), hidden=((8, 7),), posterior=posterior)
         vae = made(VAE, **SIZES)
         vae.load_state_dict({k.replace("encoders.0", "encoder"): v for k, v in module.state_dict().items()})
-        draws, weights = drawn(Program(module), (bits(21, 6),), 5)
-        expected = drawn(Program(vae), (bits(21, 6),), 5)
+        draws, weights = drawn(Program(module).bind((bits(21, 6),)), (bits(21, 6),), 5)
+        expected = drawn(Program(vae).bind((bits(21, 6),)), (bits(21, 6),), 5)
         np.testing.assert_array_equal(draws["z1"], expected[0]["z"])
         np.testing.assert_allclose(weights, expected[1], rtol=1e-12)
 
@@ -251,14 +253,14 @@ class TestHierarchicalVAE:
                 set_linear(first, 1 / c, -d / c, t / c)
                 set_linear(second, gain, -gain * mean_x, ((c**2 * s**2 + t**2) / variance_x) ** 0.5)
         expected = stats.norm.logpdf(x[:, 0], mean_x, variance_x**0.5)
-        weights = drawn(Program(module), (x,), 4)[1]
+        weights = drawn(Program(module).bind((x,)), (x,), 4)[1]
         np.testing.assert_allclose(weights, np.tile(expected, (4, 1)), rtol=1e-5)
 
 
 class TestFullCovarianceVAE:
     def test_log_weights_equal_those_written_by_hand(self) -> None:
         module, x = made(FullCovarianceVAE, **SIZES), bits(21, 6)
-        draws, weights = drawn(Program(module), (x,), 3)
+        draws, weights = drawn(Program(module).bind((x,)), (x,), 3)
         z = draws["z"]
         loc, factor = (p.detach().numpy() for p in module.encoder(x))
         assert np.abs(factor[:, 1, 0]).min() > 1e-4
@@ -302,9 +304,9 @@ class TestFullCovarianceVAE:
                 module.encoder.net[0].bias.copy_(torch.cat([-gain @ b, *spread]))
         marginal = w @ w.T + noise**2 * torch.eye(6).double()
         evidence = stats.multivariate_normal(b.numpy(), marginal.numpy()).logpdf(x.numpy())
-        weights = drawn(Program(full), (x,), 4)[1]
+        weights = drawn(Program(full).bind((x,)), (x,), 4)[1]
         np.testing.assert_allclose(weights, np.tile(evidence, (4, 1)), rtol=1e-10)
-        weights = drawn(Program(diagonal), (x,), 20_000)[1]
+        weights = drawn(Program(diagonal).bind((x,)), (x,), 20_000)[1]
         gap = (precision.diagonal().log().sum() - torch.logdet(precision)).item() / 2
         error = weights.std(0) / len(weights) ** 0.5
         assert gap > 0.1

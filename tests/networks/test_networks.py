@@ -68,21 +68,21 @@ def test_inputs_are_standardised_and_clipped() -> None:
 def test_a_derived_encoder_is_standardised_by_the_training_data() -> None:
     """Numbers between 0 and 1, such as pixels, are an exception; integers and Booleans count as numbers."""
     x = 30 + 5 * normal(50).numpy()
-    encoder = derive_encoder(Program(Rates()), (torch.ones(3),), arrays=[x]).module["encoder"]
+    encoder = derive_encoder(Program(Rates()).bind((torch.ones(3),)), (torch.ones(3),), arrays=[x]).module["encoder"]
     assert encoder.loc.item() == pytest.approx(x.mean())
     assert encoder.scale.item() == pytest.approx(x.std())
 
     lengths = np.arange(50) % 4 + 1
     x = normal(50, 4).numpy()
     x[3, 2] = np.nan
-    encoder = derive_encoder(
-        Program(Walks()), (torch.zeros(3, 4), torch.tensor([1, 2, 4])), arrays=[x, lengths]
-    ).module["encoder"]
+    walks = (torch.zeros(3, 4), torch.tensor([1, 2, 4]))
+    encoder = derive_encoder(Program(Walks()).bind(walks), walks, arrays=[x, lengths]).module["encoder"]
     np.testing.assert_allclose(encoder.loc, [*np.nanmean(x, 0), lengths.mean()], rtol=1e-6)
     np.testing.assert_allclose(encoder.scale, [*np.nanstd(x, 0), lengths.std()], rtol=1e-6)
 
     pixels = np.random.default_rng(0).uniform(size=(50, 1, 8, 8))
-    encoder = derive_encoder(Program(Pictures()), (torch.zeros(3, 1, 8, 8),), arrays=[pixels]).module["encoder"]
+    pictures = (torch.zeros(3, 1, 8, 8),)
+    encoder = derive_encoder(Program(Pictures()).bind(pictures), pictures, arrays=[pixels]).module["encoder"]
     assert encoder.image == 0
     assert (encoder.loc == 0).all()
     assert (encoder.scale == 1).all()
@@ -92,8 +92,8 @@ def test_a_derived_encoder_is_standardised_by_the_training_data() -> None:
 def test_a_derived_guide_is_the_prior_before_it_is_trained(family: str) -> None:
     """Then its weights are p(x | z) at its draws, and their mean is p(x)."""
     with seeded(0):
-        module = Rates().double()
-        program = derive_encoder(Program(module), (torch.ones(3).double(),), family)  # type: ignore[arg-type]
+        module, counts = Rates().double(), (torch.ones(3).double(),)
+        program = derive_encoder(Program(module).bind(counts), counts, family)  # type: ignore[arg-type]
     x = torch.tensor([0.0, 1.0, 4.0]).double()
     with torch.no_grad():
         with seeded(1):

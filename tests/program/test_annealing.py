@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from ppl_vae.errors import InputError
-from ppl_vae.program import Batch, Path, Program, Start, annealing_path, seeded, simulate
+from ppl_vae.program import AnnealingPath, Batch, BoundProgram, Program, Start, annealing_path, seeded, simulate
 from tests.helpers import scenarios
 from tests.helpers.integrals import (
     PROGRAMS,
@@ -28,13 +28,13 @@ from tests.helpers.scenarios import normal, switch_evidence
 STARTS: tuple[Start, ...] = ("prior", "guide")
 
 
-def made(name: str) -> tuple[Any, Program, Batch, Tensor]:
+def made(name: str) -> tuple[Any, BoundProgram, Batch, Tensor]:
     """Module, program, data, and the exact evidence."""
     make, batch, log_evidence, _ = PROGRAMS[name]
     with seeded(1):
         module = make().double().eval()
     with torch.no_grad():
-        return module, Program(module), batch, log_evidence(module, *batch)
+        return module, Program(module).bind(batch), batch, log_evidence(module, *batch)
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -100,7 +100,7 @@ def test_points_of_latents_have_the_programs_densities(name: str, start: Start) 
             values = {name: draws[k, b : b + 1] for name, draws in latents.items()}
             if "level" in values:  # Pyro lays it out with a dimension of one for the inner plate
                 values["level"] = values["level"][:, None]
-            with program.scope():
+            with program.running():
                 log_p, log_det = plain(program.model, datum, values, latents_only=False)
                 start_of = program.model if start == "prior" else program.guide
                 log_q, _ = plain(start_of, datum, values, latents_only=True)
@@ -143,7 +143,7 @@ def test_a_masked_latent_is_a_standard_gaussian(start: Start) -> None:
     with seeded(1):
         module = scenarios.Sequences().double()
     with torch.no_grad(), seeded(9):
-        path = annealing_path(Program(module), (x, lengths), start)
+        path = annealing_path(Program(module).bind((x, lengths)), (x, lengths), start)
         u = path.draw(20000)
         log_start, log_target = path.log_densities(u)
         hidden = torch.arange(5) >= lengths[:, None]
@@ -164,7 +164,7 @@ def test_a_masked_latent_is_a_standard_gaussian(start: Start) -> None:
 def test_a_mask_within_a_distribution_hides_the_jacobian_too(whole: bool, start: Start) -> None:
     """What is masked has the gradient of a standard Gaussian, and nothing of exp(u)."""
     there = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 1, 1]] if whole else [[1, 0, 1], [0, 0, 0], [0, 1, 1]]).bool()
-    program = Program(MaskedInside(whole).double())
+    program = Program(MaskedInside(whole).double()).bind((normal(3), there))
     path = annealing_path(program, (normal(3), there), start)
     u = path.draw(2).requires_grad_()
     for log_density in path.log_densities(u):
@@ -253,7 +253,7 @@ def test_what_cannot_be_annealed_is_told_in_one_line(
     module: type[nn.Module], x: Tensor, start: Start, message: str
 ) -> None:
     with seeded(0):
-        program = Program(module().double())
+        program = Program(module().double()).bind((x,))
 
     def anneal() -> None:
         path = annealing_path(program, (x,), start)
@@ -265,5 +265,5 @@ def test_what_cannot_be_annealed_is_told_in_one_line(
 
 
 def test_a_guide_that_cannot_be_inverted_does_not_matter_from_the_prior() -> None:
-    path: Path = annealing_path(Program(PlanarGuide().double()), (normal(3, 5),))
+    path: AnnealingPath = annealing_path(Program(PlanarGuide().double()).bind((normal(3, 5),)), (normal(3, 5),))
     assert path.log_densities(path.draw(2))[1].shape == (2, 3)

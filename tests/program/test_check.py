@@ -243,7 +243,7 @@ def test_a_crash_names_the_users_line() -> None:
 
 def test_grey_values_under_a_bernoulli_with_their_row() -> None:
     x = bits(50, 8)
-    program = Program(VAE(data_dim=8).double())
+    program = Program(VAE(data_dim=8).double()).bind((x,))
     check_observations(program, (x,))
     x[33, 5] = 0.3
     check(program, (x,))  # sees the first rows only
@@ -258,7 +258,7 @@ def test_masked_values_may_be_anything() -> None:
                 z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
                 pyro.sample("x", dist.Exponential(z.exp()), obs=x)
 
-    check_observations(Program(Masked().double()), (normal(9),))
+    check_observations(Program(Masked().double()).bind((normal(9),)), (normal(9),))
 
     class MaskedBits(Faulty):
         def likelihood(self, z: Tensor) -> pyro.distributions.TorchDistribution:
@@ -287,7 +287,7 @@ def test_a_trial_run_leaves_running_statistics_alone_and_a_batch_of_one_is_told(
             super().__init__()
             self.decoder = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
 
-    program = Program(Normalised().double())
+    program = Program(Normalised().double()).bind((normal(9, 3),))
     before = {name: buffer.clone() for name, buffer in program.module.named_buffers()}
     check(program, (normal(9, 3),))
     check_batch(program, (normal(9, 3),))

@@ -16,14 +16,14 @@ from ppl_vae.program import Coordinates, Program, posterior_moments, seeded, wit
 def test_the_latent_is_the_code_and_what_it_decodes_to_the_reconstruction() -> None:
     torch.manual_seed(0)
     module, x = Autoencoder(data_dim=6, latent_dim=2, hidden=(5,)).double(), torch.rand(7, 6).double()
-    program = Program(module)
+    program = Program(module).bind((x,))
     coded = with_code(program, (x,))
     assert coded is not None
     code = module.encoder(x)
     found = posterior_moments(coded, (x,), 3)
     torch.testing.assert_close(found.mean["z"], code.detach())
     assert (found.sd["z"] == 0).all()
-    there = Coordinates(coded, (x,))
+    there = Coordinates(coded)
     point = there.locate((x,), coded.posterior((x,), 5).latents)
     means = there.predict((x,), point).means["x"]
     expected = torch.sigmoid(module.decoder(code)).detach()
@@ -36,9 +36,9 @@ def test_the_latent_is_the_code_and_what_it_decodes_to_the_reconstruction() -> N
 def test_a_code_that_is_moved_is_decoded() -> None:
     torch.manual_seed(1)
     module, x = Autoencoder(data_dim=4, latent_dim=3, hidden=()).double(), torch.rand(2, 4).double()
-    coded = with_code(Program(module), (x,))
+    coded = with_code(Program(module).bind((x,)), (x,))
     assert coded is not None
-    there = Coordinates(coded, (x,))
+    there = Coordinates(coded)
     point = there.locate((x,), coded.posterior((x,)).latents)
     moved = point._replace(u=point.u + torch.tensor([0.0, 2.0, 0.0]))
     expected = torch.sigmoid(module.decoder(module.encoder(x) + torch.tensor([0.0, 2.0, 0.0]).double())).detach()
@@ -47,14 +47,14 @@ def test_a_code_that_is_moved_is_decoded() -> None:
 
 def test_the_program_itself_stays_as_it_was() -> None:
     module, x = Autoencoder(data_dim=6, latent_dim=2), torch.rand(7, 6).round()
-    program = Program(module)
+    program = Program(module).bind((x,))
     before = program.log_weights((x,))
     coded = with_code(program, (x,))
     assert coded is not None
     with seeded(0):
         coded.posterior((x,), 2)
     torch.testing.assert_close(program.log_weights((x,)), before, rtol=0, atol=0)
-    assert program.structure((x,)).latents == ()
+    assert program.structure.latents == ()
 
 
 class Summaries(nn.Module):
@@ -69,6 +69,6 @@ class Summaries(nn.Module):
 
 def test_a_program_with_latents_or_without_a_code_has_none() -> None:
     x = torch.rand(5, 3)
-    assert with_code(Program(VAE(data_dim=3)), (x,)) is None
-    assert with_code(Program(Normal(data_dim=3)), (x,)) is None
-    assert with_code(Program(Summaries()), (x,)) is None
+    assert with_code(Program(VAE(data_dim=3)).bind((x,)), (x,)) is None
+    assert with_code(Program(Normal(data_dim=3)).bind((x,)), (x,)) is None
+    assert with_code(Program(Summaries()).bind((x,)), (x,)) is None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.program import Batch, Coordinates, Point, Program, names_of, seeded
+from ppl_vae.program import Batch, Coordinates, LatentPoint, Program, names_of, seeded
 from tests.helpers import scenarios
 from tests.helpers.gallery import GALLERY
 from tests.helpers.scenarios import double, normal
@@ -69,12 +69,11 @@ CASES: dict[str, tuple[Any, Batch]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_from_where_latents_are_the_same_is_predicted(name: str, rows: int, num_samples: int) -> None:
     make, batch = CASES[name]
-    program = Program(double(make))
-    program.structure(batch)
+    program = Program(double(make)).bind(batch)
     batch = tuple(tensor[:rows] for tensor in batch)
     with seeded(2):
         draws = program.posterior(batch, num_samples)
-        there = Coordinates(program, batch)
+        there = Coordinates(program)
         point = there.locate(batch, draws.latents)
         found = there.predict(batch, point)
     assert point.u.shape == (num_samples, rows, there.continuous)
@@ -95,10 +94,11 @@ def heard(name: str, site: str, batch: Batch) -> Tensor:
 
 
 def test_of_a_latent_that_is_one_hot() -> None:
-    program, x = Program(Hot()), normal(6)
+    x = normal(6)
+    program = Program(Hot()).bind((x,))
     with seeded(2):
         draws = program.prior((x,), 5)
-        there = Coordinates(program, (x,))
+        there = Coordinates(program)
         point = there.locate((x,), draws.latents)
         found = there.predict((x,), point)
     assert torch.equal(point.choices[..., 0], draws.latents["c"].argmax(-1))
@@ -107,35 +107,37 @@ def test_of_a_latent_that_is_one_hot() -> None:
 
 
 def test_of_draws_from_the_posterior_of_one_that_is_one_hot() -> None:
-    program, x = Program(Hot()), normal(6)
+    x = normal(6)
+    program = Program(Hot()).bind((x,))
     with seeded(2):
         draws = program.posterior((x,), 5)
-    there = Coordinates(program, (x,))
+    there = Coordinates(program)
     found = there.predict((x,), there.locate((x,), draws.latents))
     torch.testing.assert_close(found.means["x"], draws.means["x"])
 
 
 def test_names_and_values() -> None:
-    there = Coordinates(Program(Hot()), (normal(5),))
+    there = Coordinates(Program(Hot()).bind((normal(5),)))
     assert there.names == ("s", "z[0]", "z[1]", "c")
     assert there.continuous == 3
     assert len(there.values) == 1
     assert torch.equal(there.values[0], torch.eye(4).double())
-    there = Coordinates(Program(InPlate()), (normal(5, 3),))
+    there = Coordinates(Program(InPlate()).bind((normal(5, 3),)))
     assert there.names == ("z[0]", "z[1]", "z[2]", "high", "c[0]", "c[1]", "c[2]")
     assert [values.tolist() for values in there.values] == [[0, 1]] + 3 * [[0, 1, 2]]
-    there = Coordinates(Program(double(scenarios.Mixture)), (normal(5, 2),))
+    there = Coordinates(Program(double(scenarios.Mixture)).bind((normal(5, 2),)))
     assert (there.names, there.continuous) == (("c",), 0)
     assert names_of("z", torch.Size([2, 2])) == ["z[0, 0]", "z[0, 1]", "z[1, 0]", "z[1, 1]"]
     assert names_of("z", torch.Size([0])) == []
 
 
 def test_each_coordinate_is_the_number_that_its_name_says() -> None:
-    program, x = Program(Hot()), normal(2)
-    there = Coordinates(program, (x,))
+    x = normal(2)
+    program = Program(Hot()).bind((x,))
+    there = Coordinates(program)
     u = torch.tensor([[[0.3, 0.0, 0.0], [0.3, 2.0, 5.0]]]).double().expand(4, 2, 3)
     choices = torch.tensor([0, 1, 2, 3])[:, None, None].expand(4, 2, 1)
-    found = there.predict((x,), Point(u, choices))
+    found = there.predict((x,), LatentPoint(u, choices))
     expected = torch.arange(1.0, 5).double()[:, None] + torch.tensor([0.0, 15.0]).double()
     torch.testing.assert_close(found.means["x"], expected)
     torch.testing.assert_close(found.latents["s"], torch.tensor(0.3).double().exp().expand(4, 2))
@@ -143,11 +145,12 @@ def test_each_coordinate_is_the_number_that_its_name_says() -> None:
 
 
 def test_in_plates_too() -> None:
-    program, x = Program(InPlate()), normal(2, 3)
-    there = Coordinates(program, (x,))
+    x = normal(2, 3)
+    program = Program(InPlate()).bind((x,))
+    there = Coordinates(program)
     u = torch.arange(6.0).double().reshape(1, 2, 3)
     choices = torch.tensor([[[1, 0, 1, 2], [0, 2, 2, 1]]])
-    found = there.predict((x,), Point(u, choices))
+    found = there.predict((x,), LatentPoint(u, choices))
     expected = torch.tensor([[10.0, 111.0, 212.0], [302.0, 402.0, 501.0]]).double()
     torch.testing.assert_close(found.means["x"][0], expected)
     located = there.locate((x,), found.latents)
@@ -156,22 +159,22 @@ def test_in_plates_too() -> None:
 
 
 def test_the_prior_in_unconstrained_space() -> None:
-    loc, scale = Coordinates(Program(Hot()), (normal(5),)).prior((normal(5),))
+    loc, scale = Coordinates(Program(Hot()).bind((normal(5),))).prior((normal(5),))
     torch.testing.assert_close(loc, torch.zeros(5, 3).double())
     torch.testing.assert_close(scale, torch.tensor([0.5, 1.0, 1.0]).double().expand(5, 3))
     batch = (normal(5, 4),)
-    loc, scale = Coordinates(Program(double(scenarios.InnerPlate)), batch).prior(batch)  # z after level
+    loc, scale = Coordinates(Program(double(scenarios.InnerPlate)).bind(batch)).prior(batch)  # z after level
     torch.testing.assert_close(scale, torch.tensor([1.0, 0.5, 0.5, 0.5, 0.5]).double().expand(5, 5))
     batch = (normal(5, 2),)
-    loc, scale = Coordinates(Program(double(scenarios.Mixture)), batch).prior(batch)
+    loc, scale = Coordinates(Program(double(scenarios.Mixture)).bind(batch)).prior(batch)
     assert loc.shape == scale.shape == (5, 0)
 
 
 @pytest.mark.parametrize("name", ["normal", "autoencoder"])
 def test_without_latents_there_is_nothing_to_move(name: str) -> None:
-    program = Program(double(GALLERY[name].make))
+    program = Program(double(GALLERY[name].make)).bind(GALLERY[name].batch)
     with pytest.raises(InputError, match="has no latents: there is nothing to move") as error:
-        Coordinates(program, GALLERY[name].batch)
+        Coordinates(program)
     assert "\n" not in str(error.value)
 
 
@@ -186,5 +189,5 @@ def test_what_can_be_neither_moved_nor_listed_is_refused() -> None:
             pyro.sample("n", dist.Poisson(x.new_tensor(3.0)))
 
     with pytest.raises(InputError, match=r"latent 'n' of model is discrete .* look at its draws") as error:
-        Coordinates(Program(model, guide), (normal(4),))
+        Coordinates(Program(model, guide).bind((normal(4),)))
     assert "\n" not in str(error.value)

@@ -63,18 +63,20 @@ def test_it_is_taken_where_validation_is_off_and_nowhere_else(monkeypatch: pytes
 
 
 def test_a_programs_density_does_not_depend_on_it() -> None:
-    program, x = Program(VAE().double()), bits(6, 64)
+    x = bits(6, 64)
+    program = Program(VAE().double()).bind((x,))
     torch.manual_seed(0)
     ours = program.log_weights((x,), 4)
     torch.manual_seed(0)
-    with program.scope(training=False):
+    with program.running(training=False):
         torch.testing.assert_close(program.log_weights((x,), 4), ours, rtol=1e-10, atol=1e-10)
 
 
 def test_the_slope_is_the_same_where_the_value_is_not_computed() -> None:
-    program, x = Program(VAE().double()), bits(6, 64)
-    space, u = LatentSpace(program, (x,)), normal(4, 6, 10).requires_grad_()
-    with program.scope(training=False):
+    x = bits(6, 64)
+    program = Program(VAE().double()).bind((x,))
+    space, u = LatentSpace(program), normal(4, 6, 10).requires_grad_()
+    with program.running(training=False):
         values = [space.log_joint((x,), u, slope=slope) for slope in (False, True)]
     slopes = [torch.autograd.grad(value.sum(), u)[0] for value in values]
     torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12)

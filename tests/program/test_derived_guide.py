@@ -16,6 +16,7 @@ from ppl_vae.evaluation.diagnose import diagnose
 from ppl_vae.inference.families import Family, FamilyName, make_family
 from ppl_vae.program import (
     Batch,
+    BoundProgram,
     LatentSpace,
     Program,
     annealing_path,
@@ -37,17 +38,17 @@ FAMILIES: tuple[FamilyName, ...] = ("diagonal", "full", "flow")
 REPEATED = ("images", "softmax")
 
 
-def derived(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, Batch]:
+def derived(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgram, Batch]:
     """The space of a model, a family, the program with lambda, and its batch: near the prior, and nothing is zero."""
     _, space, batch, _ = make_space(name)
     family = make_family(kind, space.size)
     with torch.no_grad():
         lam = family.start(*space.start(batch))
         lam = lam + 0.2 * normal(*lam.shape, seed=3)
-    return space, family, with_lambda(space, family.distribution), (*batch, lam)
+    return space, family, with_lambda(space, family.distribution, lam), (*batch, lam)
 
 
-def fitted(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, Batch, Tensor]:
+def fitted(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgram, Batch, Tensor]:
     """The same with lambda a little wider than the posterior's moments, and the exact evidence."""
     _, space, batch, evidence = make_space(name)
     family = make_family(kind, space.size)
@@ -60,7 +61,7 @@ def fitted(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, B
         lam = family.start(mean, 1.3 * (weight * (u - mean).square()).sum(0).sqrt())
         if kind != "diagonal":
             lam[:, 2 * space.size :] += 0.1 * normal(*lam.shape, seed=5)[:, 2 * space.size :]
-    return space, family, with_lambda(space, family.distribution), (*batch, lam), evidence
+    return space, family, with_lambda(space, family.distribution, lam), (*batch, lam), evidence
 
 
 class Encoder(nn.Module):
@@ -74,7 +75,7 @@ class Encoder(nn.Module):
         return 0.3 * self.linear(batch[0].double().reshape(len(batch[0]), -1))
 
 
-def encoded(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, Program, Batch]:
+def encoded(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgram, Batch]:
     _, space, batch, _ = make_space(name)
     family = make_family(kind, space.size)
     with seeded(6):
@@ -89,9 +90,9 @@ def test_weights_are_those_of_the_points(name: str, kind: FamilyName) -> None:
     space, family, program, everything = derived(name, kind)
     for num_samples, num_data in ((1, 3), (3, 3), (2, 1)):
         batch = tuple(tensor[:num_data] for tensor in everything)
-        with torch.no_grad(), program.scope(), seeded(0):
-            structure = program.structure(batch)
-            guide, _ = program.traces(batch, num_samples)
+        with torch.no_grad(), program.running(), seeded(0):
+            structure = program.structure
+            guide = program.traces(batch, num_samples).guide
             sites = dict(sample_sites(guide))
             latents = {n: structure.value(sites[n], num_samples) for n in space.names}
             u = space.flat(batch[:-1], latents)
@@ -110,7 +111,7 @@ def test_weights_are_those_of_the_points(name: str, kind: FamilyName) -> None:
 def test_a_diagonal_guide_has_sites_that_one_would_write(name: str) -> None:
     """A distribution for each latent, and no site beside them."""
     _, _, program, batch = derived(name, "diagonal")
-    with program.scope():
+    with program.running():
         sites = dict(sample_sites(program.traces(batch, 1)[0]))
     loc, log_scale = batch[-1].chunk(2, -1)
     if name == "ppca":
@@ -143,7 +144,7 @@ def test_the_check_passes(name: str, kind: FamilyName) -> None:
     check(program, batch)
     _, _, program, batch = encoded(name, kind)
     check(program, batch)
-    trained = program.parameters(batch)
+    trained = program.parameters()
     assert {"encoder.linear.weight", "encoder.linear.bias"} <= trained.keys()
 
 
@@ -185,17 +186,18 @@ def test_other_faults_are_told_as_ever(where: str, message: str) -> None:
     """The parameters that the guide alone has are left out; a decoder that nobody would train is not."""
     with seeded(0):
         program = Program(OwnDecoder(where).double())
-    space = LatentSpace(without_guide(program), (normal(3, 3),))
-    family = make_family("full", 2)
+    space = LatentSpace(program.bind((normal(3, 3),), guided=False))
+    lam = torch.zeros(3, 5).double()
+    posterior = with_lambda(space, make_family("full", 2).distribution, lam)
     with pytest.raises(InputError, match=message):
-        check(with_lambda(space, family.distribution), (normal(3, 3), torch.zeros(3, 5).double()))
+        check(posterior, (normal(3, 3), lam))
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", ["ppca", "proportions", "ragged sequences", "images", "summed switch", "inner_plate"])
 def test_what_is_done_to_a_guide_can_be_done_to_it(name: str, kind: FamilyName) -> None:
     space, _, program, batch = derived(name, kind)
-    latents = set(program.structure(batch).latents)
+    latents = set(program.structure.latents)
     draws, means = program.posterior(batch, 3), posterior_moments(program, batch).mean
     assert draws.latents.keys() == latents
     assert means.keys() == set(space.names)
@@ -273,7 +275,7 @@ def test_annealing_starts_from_it(name: str, kind: FamilyName) -> None:
     torch.testing.assert_close(log_start, family.distribution(batch[-1]).log_prob(u))
     torch.testing.assert_close(log_target, space.log_joint(batch[:-1], u).detach())
     if kind == "diagonal" and name in ("ppca", "proportions", "images"):  # with Pyro, site by site, it is the same
-        by_site, _ = LatentSpace(program, batch).log_densities(batch, u[:3], "guide")
+        by_site, _ = LatentSpace(program).log_densities(batch, u[:3], "guide")
         torch.testing.assert_close(log_start[:3], by_site)
 
 
@@ -297,7 +299,7 @@ def test_it_runs_under_plain_pyro(name: str, kind: FamilyName) -> None:
     _, _, program, batch = encoded(name, kind)
     with seeded(13):
         expected = -program.weighted_draws(batch, tempered=True).log_weight.sum()
-    with program.scope():
+    with program.running():
         with seeded(13):
             loss = Trace_ELBO().differentiable_loss(program.model, program.guide, *batch)
         size = 1000 / 3 if name == "subsampled" else 1.0
@@ -331,16 +333,16 @@ def test_lambda_has_the_gradient_of_the_path(kind: FamilyName) -> None:
 
 def test_the_program_is_left_as_it_was() -> None:
     module = scenarios.Conjugate().double()
-    program, x = Program(module), normal(3)
-    program.structure((x,))
+    x = normal(3)
+    program = Program(module).bind((x,))
     bare = without_guide(program)
     assert without_guide(bare) is bare
-    space = LatentSpace(bare, (x,))
-    posterior = with_lambda(space, make_family("diagonal", 1).distribution)
+    space = LatentSpace(bare)
+    posterior = with_lambda(space, make_family("diagonal", 1).distribution, torch.zeros(3, 2).double())
     posterior.log_weights((x, torch.zeros(3, 2).double()), 2)
     assert program.guide == module.guide
     assert program.log_weights((x,), 2).shape == (2, 3)
-    assert posterior.parameters((x, torch.zeros(3, 2).double())).keys() == program.parameters((x,)).keys()
+    assert posterior.parameters().keys() == program.parameters().keys()
 
 
 def test_a_closed_form_is_kept() -> None:
@@ -357,8 +359,8 @@ def test_a_program_without_a_guide_and_without_parameters_can_be_inferred() -> N
             pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
     x, family = normal(3), make_family("diagonal", 1)
-    program = with_lambda(LatentSpace(Program(model), (x,)), family.distribution)
     batch: tuple[Any, ...] = (x, family.start(x[:, None] / 2, torch.full((3, 1), 0.5**0.5).double()))
+    program = with_lambda(LatentSpace(Program(model).bind((x,))), family.distribution, batch[1])
     check(program, batch)
     with torch.no_grad():  # it is the posterior
         torch.testing.assert_close(program.log_weights(batch, 4), dist.Normal(0.0, 2**0.5).log_prob(x).expand(4, 3))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from ppl_vae.program import Batch, Program, elbo_terms, seeded
+from ppl_vae.program import Batch, BoundProgram, Program, elbo_terms, seeded
 from tests.helpers import scenarios
 from tests.helpers.scenarios import normal
 
@@ -113,12 +113,11 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], Batch, dict[str, tuple[int, ...]]]]
 }
 
 
-def made(name: str) -> tuple[Any, Program, Batch]:
+def made(name: str) -> tuple[Any, BoundProgram, Batch]:
     make, batch, _ = PROGRAMS[name]
     with seeded(1):
         module = make().double().eval()
-    program = Program(module)
-    program.structure(batch)
+    program = Program(module).bind(batch)
     return module, program, batch
 
 
@@ -178,7 +177,7 @@ def test_a_latent_given_the_one_before_it() -> None:
     module, program, (x,) = made("two_latents")
     with seeded(5):
         terms = elbo_terms(program, (x,), 11)
-    with torch.no_grad(), seeded(5), program.scope():  # a PyroModule asks for the store
+    with torch.no_grad(), program.running(seed=5):  # a PyroModule asks for the store
         a = program.posterior((x,), 11).latents["a"]
         out = module.encoder(x)
         expected = gaussian(out[:, 6] + a.mean(-1), out[:, 7].exp(), a.sum(-1), 0.3).mean(0)
@@ -252,7 +251,7 @@ def test_weights_of_the_prior_average_to_the_evidence(cls: type[nn.Module]) -> N
     x = {scenarios.PPCA: normal(3, 5), scenarios.SoftmaxDecoder: normal(3, 3) / 3}.get(cls, normal(3))
     with torch.no_grad(), seeded(9):
         module = cls().double()
-        weights = Program(module).log_prior_weights((x,), 30000)
+        weights = Program(module).bind((x,)).log_prior_weights((x,), 30000)
     assert weights.shape == (30000, 3)
     if cls is scenarios.SoftmaxDecoder:
         z = normal(30000, 2)
@@ -279,8 +278,8 @@ def test_weights_of_the_prior_with_masks_and_constraints() -> None:
         for row, n in zip(x, lengths.tolist(), strict=True)
     ]
     for program, data, expected in (
-        (Program(proportions), batch, proportions.log_evidence(*batch)),
-        (Program(sequences), (x, lengths), torch.stack(walks)),
+        (Program(proportions).bind(batch), batch, proportions.log_evidence(*batch)),
+        (Program(sequences).bind((x, lengths)), (x, lengths), torch.stack(walks)),
     ):
         with torch.no_grad(), seeded(1):
             weights = program.log_prior_weights(data, 30000)

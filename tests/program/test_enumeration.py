@@ -24,7 +24,7 @@ LENGTHS = torch.tensor([6, 3, 1, 5, 2, 4, 6])
 
 def test_a_mixture_is_exact() -> None:
     module, x = made(Mixture), normal(50, 2)
-    program = Program(module)
+    program = Program(module).bind((x,))
     check(program, (x,))
     torch.testing.assert_close(program.log_evidence((x,)), module.closed_form(x), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(program.log_weights((x,), 2), module.closed_form(x).expand(2, -1))
@@ -33,16 +33,19 @@ def test_a_mixture_is_exact() -> None:
 @pytest.mark.parametrize("num_data", [1, 7])
 def test_an_hmm_is_exact_with_sequences_of_any_length(num_data: int) -> None:
     module, x = made(HMM), normal(7, 6)[:num_data]
-    program, lengths = Program(module), LENGTHS[:num_data]
+    lengths = LENGTHS[:num_data]
+    program = Program(module).bind((x, lengths))
     expected = module.closed_form(x, lengths)
     torch.testing.assert_close(program.log_evidence((x, lengths)), expected, rtol=1e-10, atol=1e-10)
-    assert program.structure((x, lengths)).summed == tuple(f"state_{t}" for t in range(6))
+    assert program.structure.summed == tuple(f"state_{t}" for t in range(6))
 
 
 def test_gradients_are_those_of_the_exact_evidence() -> None:
     """So the ELBO of a program without other latents trains it by maximum likelihood."""
     module, x = made(HMM), normal(7, 6)
-    ours = torch.autograd.grad(elbo(Program(module).weighted_draws((x, LENGTHS))).sum(), module.means)
+    ours = torch.autograd.grad(
+        elbo(Program(module).bind((x, LENGTHS)).weighted_draws((x, LENGTHS))).sum(), module.means
+    )
     exact = torch.autograd.grad(module.closed_form(x, LENGTHS).sum(), module.means)
     torch.testing.assert_close(ours, exact)
 
@@ -51,10 +54,10 @@ def test_gradients_are_those_of_the_exact_evidence() -> None:
 def test_beside_a_continuous_latent_only_that_is_random(cls: type[nn.Module]) -> None:
     """Weights given z are sums over c in p and, where the guide draws c, in q."""
     module, x = made(cls), normal(9)
-    program = Program(module)
+    program = Program(module).bind((x,))
     with torch.no_grad(), seeded(4):
         weights = program.log_weights((x,), 5)
-    with torch.no_grad(), seeded(4), program.scope():
+    with torch.no_grad(), program.running(seed=4):
         z = program.guide_trace((x,), 5).nodes["z"]["value"]
         logit, loc, log_scale = module.encoder(x[..., None]).unbind(-1)
         log_p, log_q = [], []
@@ -78,7 +81,7 @@ def test_estimates_agree_with_the_closed_form(cls: type[nn.Module]) -> None:
     with torch.no_grad(), seeded(1):
         module.encoder.weight.copy_(torch.tensor([[1.0], [0.6], [0.0]]))
         module.encoder.bias.copy_(torch.tensor([-0.5, 0.0, 0.0]))
-        weights = Program(module).log_weights((x,), 20000)
+        weights = Program(module).bind((x,)).log_weights((x,), 20000)
         error = weights.logsumexp(0) - torch.tensor(20000.0).log() - switch_evidence(module, x)
         mcse = (weights - weights.amax(0)).exp().var(0).sqrt() / (weights - weights.amax(0)).exp().mean(0) / 20000**0.5
     assert (error.abs() < 4 * mcse).all()
@@ -107,11 +110,11 @@ class InsidePlates(nn.Module):
 
 def test_sums_nest_as_plates_do() -> None:
     module, x = made(InsidePlates), normal(5, 4)
-    program = Program(module)
+    program = Program(module).bind((x,))
     check(program, (x,))
     with torch.no_grad(), seeded(3):
         weights = program.log_weights((x,), 3)
-    with torch.no_grad(), seeded(3), program.scope():
+    with torch.no_grad(), program.running(seed=3):
         guide = program.guide_trace((x,), 3).nodes["level"]
         level = guide["value"]
         total = []
@@ -140,21 +143,21 @@ class MixesDimensions(SummedSwitch):
 
 def test_what_cannot_be_summed_out_is_told_and_never_a_wrong_number() -> None:
     with pytest.raises(InputError, match="'c' cannot be summed out"):
-        Program(made(MixesDimensions)).log_weights((normal(5),), 2)
+        Program(made(MixesDimensions)).bind((normal(5),)).log_weights((normal(5),), 2)
 
 
 def test_a_latent_of_the_guide_that_cannot_be_summed_out_is_sampled() -> None:
     class Sampled(Switch):
         model = MixesDimensions.model
 
-    program = Program(made(Sampled))
+    program = Program(made(Sampled)).bind((normal(5),))
     assert program.log_weights((normal(5),), 2).shape == (2, 5)
-    assert program.structure((normal(5),)).collapsed == ()
+    assert program.structure.collapsed == ()
 
 
 def test_draws_of_a_summed_latent_are_from_its_posterior() -> None:
     module, x = made(Mixture), normal(6, 2)
-    draws = Program(module).posterior((x,), 4000).latents["c"]
+    draws = Program(module).bind((x,)).posterior((x,), 4000).latents["c"]
     components = dist.Normal(module.means, module.scales[:, None]).to_event(1).log_prob(x[:, None])
     expected = (components + module.weights.log()).softmax(-1)
     seen = torch.stack([(draws == c).double().mean(0) for c in range(3)], -1)
@@ -184,7 +187,7 @@ class Clusters(nn.Module):
 @pytest.mark.parametrize("num_data", [2, 6])  # 2: as many as z has dimensions
 def test_draws_of_a_summed_latent_that_a_vector_depends_on(num_data: int) -> None:
     module, x = made(Clusters), normal(num_data, 2)
-    draws = Program(module).posterior((x,), 4000)
+    draws = Program(module).bind((x,)).posterior((x,), 4000)
     c, z = draws.latents["c"], draws.latents["z"]
     assert (c.shape, z.shape) == ((4000, num_data), (4000, num_data, 2))
     prior = torch.tensor([0.5, 0.2, 0.3], dtype=torch.double)
@@ -196,11 +199,12 @@ def test_draws_of_a_summed_latent_that_a_vector_depends_on(num_data: int) -> Non
 
 def test_exact_is_refused_where_it_is_not_known() -> None:
     with pytest.raises(InputError, match="'z' cannot be enumerated"):
-        Program(made(SummedSwitch)).log_evidence((normal(3),))
+        Program(made(SummedSwitch)).bind((normal(3),)).log_evidence((normal(3),))
 
 
 def test_the_elbos_terms_with_a_summed_latent() -> None:
-    program, x = Program(made(SummedSwitch)), normal(8)
+    x = normal(8)
+    program = Program(made(SummedSwitch)).bind((x,))
     with seeded(0):
         terms = elbo_terms(program, (x,), 50)
     with torch.no_grad(), seeded(0):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
 from ppl_vae.errors import InputError
-from ppl_vae.program import LatentSpace, Program, seeded, with_globals, without_guide
+from ppl_vae.program import BoundProgram, LatentSpace, Program, SharedTerm, seeded, without_guide
+from ppl_vae.program.global_posterior import AtMean
 from tests.helpers.scenarios import SharedMean, normal
 
 X = normal(20) + 1.5
@@ -109,7 +110,7 @@ def test_every_draw_has_one_of_its_own(event: bool) -> None:
     with torch.no_grad():
         shared.loc["w"].fill_(0.5)
         shared.log_scale["w"].fill_(-0.5)
-    assert vi.program_.structure(vi.template_).draws_by == ("plate" if event else "repeat")
+    assert vi.program_.structure.draws_by == ("plate" if event else "repeat")
     covariance = torch.exp(torch.tensor(-1.0)) * torch.ones(2, 2).double() + 1.25 * torch.eye(2).double()
     exact = dist.MultivariateNormal(torch.full((2,), 0.5).double(), covariance).log_prob(x)
     evidence = vi.evidence(x.numpy(), num_samples=1000)
@@ -126,8 +127,8 @@ def model(x: Tensor) -> None:
         pyro.sample("x", dist.Normal(z + shares[..., 1] + offset[..., 1], 0.5), obs=x)
 
 
-def globals_of(num_data: int) -> Program:
-    return with_globals(Program(model), (X,), num_data)
+def globals_of(num_data: int) -> BoundProgram:
+    return Program(model).bind((X,), num_data=num_data)
 
 
 def test_the_divergence_is_that_in_unconstrained_space() -> None:
@@ -140,14 +141,18 @@ def test_the_divergence_is_that_in_unconstrained_space() -> None:
         for parameter in shared.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     with torch.no_grad(), seeded(1):
-        points = {name: shared.draw(name, (7, 1)) for name in shared.names}
-    with torch.no_grad(), seeded(1), program.scope(), pyro.plate("_draws", 7, dim=-2), shared.drawn():
-        for name, fn in {
-            "scale": dist.LogNormal(torch.tensor(0.0).double(), 0.5),
-            "all.shares": dist.Dirichlet(torch.tensor([2.0, 3.0, 1.0]).double()),
-            "offset": dist.Normal(torch.zeros(2).double(), 1.0).to_event(1),
-        }.items():
-            seen[name] = pyro.sample(name, fn)
+        points = {name: shared.draw(name, (7, 1), torch.randn) for name in shared.names}
+    priors = {
+        "scale": dist.LogNormal(torch.tensor(0.0).double(), 0.5),
+        "all.shares": dist.Dirichlet(torch.tensor([2.0, 3.0, 1.0]).double()),
+        "offset": dist.Normal(torch.zeros(2).double(), 1.0).to_event(1),
+    }
+
+    def sample_all() -> None:
+        seen.update({name: pyro.sample(name, fn) for name, fn in priors.items()})
+
+    with torch.no_grad(), program.running(seed=1), SharedTerm(shared) as term, pyro.plate("_draws", 7, dim=-2):
+        shared.conditioned(sample_all)()
     (s, q_s), (p, q_p), (o, q_o) = points.values()
     assert torch.equal(seen["scale"], s.exp())
     assert torch.equal(seen["offset"], o)
@@ -157,22 +162,23 @@ def test_the_divergence_is_that_in_unconstrained_space() -> None:
     expected = expected + (dist.Normal(0.0, 1.0).log_prob(o) - q_o).sum(-1) - q_p.sum(-1)
     prior = dist.Dirichlet(torch.tensor([2.0, 3.0, 1.0]).double()).log_prob(stick(p))
     expected = expected + prior + stick.log_abs_det_jacobian(p, stick(p))
-    torch.testing.assert_close(shared.log_ratio, expected[:, 0])
+    torch.testing.assert_close(term.log_ratio, expected[:, 0])
+    torch.testing.assert_close(term.value, expected.mean() / 20)
 
 
 def test_the_program_is_one_without_them() -> None:
     program = globals_of(20)
-    assert program.structure((X,)).latents == ("z",)
-    assert {name for name in program.parameters((X,)) if name.startswith("globals")} == {
+    assert program.structure.latents == ("z",)
+    assert {name for name in program.parameters() if name.startswith("globals")} == {
         f"globals.{part}.{name}" for part in ("loc", "log_scale") for name in ("scale", "all_shares", "offset")
     }
-    space = LatentSpace(without_guide(program), (X,))
+    space = LatentSpace(without_guide(program))
     assert space.size == 1
     with seeded(0):
         draws = space.log_joint((X,), torch.zeros(4, 20, 1).double())
     assert draws.shape == (4, 20)
     assert len(draws[:, 0].unique()) == 4
-    with program.global_posterior.at_mean():
+    with AtMean():
         draws = space.log_joint((X,), torch.zeros(4, 20, 1).double())
         assert len(draws[:, 0].unique()) == 1
     assert len(space.log_joint((X,), torch.zeros(4, 20, 1).double())[:, 0].unique()) == 4
@@ -184,10 +190,9 @@ def test_those_that_the_guide_samples_and_programs_without_any_stay() -> None:
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
-    program = Program(local)
-    assert with_globals(program, (X,), 20) is program
+    assert Program(local).bind((X,), num_data=20).model is local
     program = Program(SharedMean().model, lambda x: pyro.sample("w", dist.Normal(0.0, 1.0)))
-    assert with_globals(program, (X,), 20) is program
+    assert program.bind((X,), num_data=20).global_posterior is None
 
 
 def test_a_second_fit_counts_its_own_data_and_a_checkpoint_keeps_them(tmp_path: Any) -> None:

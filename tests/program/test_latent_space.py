@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from ppl_vae.errors import InputError
-from ppl_vae.program import Batch, LatentSpace, Program, seeded, without_guide
+from ppl_vae.program import Batch, LatentSpace, Program, seeded
 from ppl_vae.program.handlers import Unconstrained
 from ppl_vae.program.traces import sample_sites
 from tests.helpers import scenarios
@@ -135,8 +135,8 @@ def test_flat_is_the_inverse(name: str) -> None:
     """Of the map from points to latents, but for what is masked, which is drawn."""
     module, space, batch, _ = make_space(name)
     for num_samples in (1, 3):
-        u, structure = points(space, num_samples), space.program.structure(batch)
-        with torch.no_grad(), space.program.scope(), Unconstrained(space.laid_out(batch, u)):
+        u, structure = points(space, num_samples), space.program.structure
+        with torch.no_grad(), space.program.running(), Unconstrained(space.laid_out(batch, u)):
             sites = dict(sample_sites(space.program.run(module.model, batch, num_samples)))
         latents = {name: structure.value(sites[name], num_samples) for name in space.names}
         found = space.flat(batch, latents)
@@ -183,8 +183,9 @@ class Priors(nn.Module):
 
 
 def test_the_start_has_the_priors_moments() -> None:
-    x, program = normal(3), Program(Priors().double())
-    space = LatentSpace(program, (x,))
+    x = normal(3)
+    program = Program(Priors().double()).bind((x,))
+    space = LatentSpace(program)
     loc, scale = space.start((x,))
     shares = torch.tensor([1.5, 2.0, 3.0]).double() / 6.5
     simplex = biject_to(dist.constraints.simplex).inv(shares)
@@ -217,9 +218,9 @@ def test_nothing_is_random_in_the_start() -> None:
 
 def test_the_start_of_a_guide_is_where_the_guide_lies() -> None:
     _, space, batch, _ = make_space("two_latents")
-    program = Program(space.program.module)
+    program = Program(space.program.module).bind(batch)
     loc, scale = space.start(batch, program.guide)
-    with program.scope():  # its module tells Pyro's parameter store when it is called
+    with program.running():  # its module tells Pyro's parameter store when it is called
         out = program.module.encoder(batch[0])
     torch.testing.assert_close(loc, torch.cat([out[:, :3], out[:, 6:7] + out[:, :3].mean(-1, keepdim=True)], -1))
     torch.testing.assert_close(scale, torch.cat([out[:, 3:6], out[:, 7:]], -1).exp())
@@ -262,7 +263,7 @@ class NotThere(nn.Module):
 
 
 def test_a_latent_that_is_not_in_every_batch_is_told() -> None:
-    there, space = torch.ones(3), LatentSpace(without_guide(Program(NotThere())), (torch.ones(3),))
+    there, space = torch.ones(3), LatentSpace(Program(NotThere()).bind((torch.ones(3),), guided=False))
     assert space.log_joint((there,), torch.zeros(2, 3, 2)).shape == (2, 3)
     with pytest.raises(InputError, match="'more' of NotThere is in some batches and not in others: loop over a fixed"):
         space.log_joint((-there,), torch.zeros(2, 3, 2))
@@ -271,15 +272,15 @@ def test_a_latent_that_is_not_in_every_batch_is_told() -> None:
 
 
 def test_without_a_continuous_latent_there_is_no_space() -> None:
-    program = Program(scenarios.Mixture().double())
+    program = Program(scenarios.Mixture().double()).bind((normal(3, 2),))
     with pytest.raises(
         InputError, match="Mixture has no continuous latent: sample it in a guide, and fit with --guide"
     ):
-        LatentSpace(program, (normal(3, 2),))
+        LatentSpace(program)
 
 
 def test_images_are_repeated_and_not_laid_under_a_plate() -> None:
-    found = {name: make_space(name)[1].program.structure(CASES[name][1]).draws_by for name in CASES}
+    found = {name: make_space(name)[1].program.structure.draws_by for name in CASES}
     assert {name for name, draws_by in found.items() if draws_by == "repeat"} == {"images", "softmax"}
 
 

@@ -20,7 +20,7 @@ from tests.helpers.scenarios import double, normal
 @pytest.mark.parametrize("rows", [20, 1])
 def test_of_a_mixture_they_are_the_responsibilities(rows: int) -> None:
     module, x = double(scenarios.Mixture), normal(rows, 2)
-    found = marginals(Program(module), (x,))
+    found = marginals(Program(module).bind((x,)), (x,))
     terms = dist.Normal(module.means, module.scales[:, None]).to_event(1).log_prob(x[:, None]) + module.weights.log()
     assert list(found) == ["c"]
     torch.testing.assert_close(found["c"], terms.softmax(-1).detach(), rtol=1e-10, atol=1e-10)
@@ -57,7 +57,7 @@ def test_the_forward_backward_algorithm_of_the_test_sums_over_paths() -> None:
 def test_of_a_hidden_markov_model_they_are_those_of_the_forward_backward_algorithm(rows: int) -> None:
     module, x = double(scenarios.HMM), normal(7, 6)[-rows:]
     lengths = torch.tensor([6, 3, 1, 5, 2, 6, 4])[-rows:]
-    found = marginals(Program(module), (x, lengths))
+    found = marginals(Program(module).bind((x, lengths)), (x, lengths))
     assert list(found) == [f"state_{t}" for t in range(6)]
     expected = torch.stack([forward_backward(module, *row) for row in zip(x, lengths.tolist(), strict=True)])
     torch.testing.assert_close(torch.stack(list(found.values()), 1), expected, rtol=1e-10, atol=1e-10)
@@ -68,7 +68,7 @@ def test_of_steps_that_were_not_seen_as_well() -> None:
     module, x, lengths = double(scenarios.HMM), normal(3, 6), torch.tensor([6, 6, 6])
     seen = torch.ones(3, 6, dtype=torch.bool)
     seen[:, 2] = False
-    half = with_missing(Program(module), (x, lengths))
+    half = with_missing(Program(module).bind((x, lengths)))
     found = marginals(half, (x, lengths, *seen.T))["state_2"]
     first, step = module.first / module.first.sum(), module.step / module.step.sum(-1, keepdim=True)
     heard = dist.Normal(module.means, 0.7).log_prob(x[..., None]).exp()
@@ -92,7 +92,7 @@ class Values(nn.Module):
 
 def test_inside_plates_each_number_has_its_own() -> None:
     x = 2 * normal(5, 3)
-    found = marginals(Program(Values()), (x,))
+    found = marginals(Program(Values()).bind((x,)), (x,))
     prior = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.double)
     classes = torch.arange(4).double()
     # (high, data, values, class)
@@ -108,7 +108,7 @@ def test_inside_plates_each_number_has_its_own() -> None:
 
 def test_beside_continuous_latents_they_are_averages_over_draws() -> None:
     module, x = double(scenarios.SummedSwitch), normal(6)
-    program = Program(module)
+    program = Program(module).bind((x,))
     with seeded(3):
         found = marginals(program, (x,), 5)["c"]
     with seeded(3), torch.no_grad():  # the same draws
@@ -120,11 +120,11 @@ def test_beside_continuous_latents_they_are_averages_over_draws() -> None:
 @pytest.mark.parametrize(("name", "shake"), [("gmvae", 0.3), ("mixture_prior_vae", 0.3), ("semi_supervised_vae", 0.0)])
 def test_they_agree_with_how_often_draws_have_each_value(name: str, shake: float) -> None:
     module, batch, many = double(GALLERY[name].make), tuple(t[:8] for t in GALLERY[name].batch), 4000
-    program = Program(module)
+    program = Program(module).bind(batch)
     with torch.no_grad(), seeded(2):
         for parameter in module.parameters():  # classes that differ
             parameter.add_(shake * torch.randn_like(parameter))
-    found_in = program.structure(batch).summed
+    found_in = program.structure.summed
     with seeded(4):
         found = marginals(program, batch, many)
     with seeded(5):
@@ -141,7 +141,8 @@ def test_they_agree_with_how_often_draws_have_each_value(name: str, shake: float
 
 def test_a_known_label_is_certain() -> None:
     case = GALLERY["semi_supervised_vae"]
-    program, batch = Program(double(case.make)), case.batch
+    batch = case.batch
+    program = Program(double(case.make)).bind(batch)
     share = marginals(program, batch, 10)["c"]
     known = batch[1] >= 0
     torch.testing.assert_close(share[known], nn.functional.one_hot(batch[1][known], 4).double())
@@ -158,7 +159,7 @@ def test_a_known_label_is_certain_however_far_its_class_is() -> None:
             pyro.sample("x", dist.Normal(80 * c, 1.0), obs=x)
 
     x, y = torch.tensor([0.0, 0.0, 60.0]).double(), torch.tensor([0.0, 1.0, 0.0]).double()
-    program = Program(model)
+    program = Program(model).bind((x, y))
     expected = dist.Normal(80 * y, 1.0).log_prob(x) - torch.tensor(2.0).double().log()
     torch.testing.assert_close(program.log_evidence((x, y)), expected)
     torch.testing.assert_close(marginals(program, (x, y))["c"], torch.stack([1 - y, y], -1))
@@ -171,4 +172,4 @@ def test_there_are_none_of_latents_that_the_guide_samples(name: str) -> None:
         "switch": (scenarios.Switch, (normal(4),)),
     }
     make, batch = cases[name]
-    assert marginals(Program(double(make)), batch) == {}
+    assert marginals(Program(double(make)).bind(batch), batch) == {}

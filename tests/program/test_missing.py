@@ -34,8 +34,8 @@ def test_the_evidence_of_what_is_seen_with_the_posterior_given_it_as_guide() -> 
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.MultivariateNormal(loc, precision_matrix=precision))
 
-    half = with_missing(Program(module), (x,))
-    half.guide = posterior
+    half = with_missing(Program(module).bind((x,)))
+    half = half.derive(guide=posterior)
     covariance = loading @ loading.T + module.noise**2 * torch.eye(5).double()
     expected = torch.stack([marginal(torch.zeros(5).double(), covariance, *row) for row in zip(x, seen, strict=True)])
     with torch.no_grad():
@@ -62,8 +62,8 @@ def test_what_is_not_closed_in_form_is_estimated() -> None:
             with pyro.plate("values", 4, dim=-1):
                 pyro.sample("z", dist.Normal(torch.where(seen, (x + level) / 2, level), 0.6))
 
-    half = with_missing(Program(module), (x,))
-    half.guide = guide
+    half = with_missing(Program(module).bind((x,)))
+    half = half.derive(guide=guide)
     with torch.no_grad(), seeded(2):
         weights = half.log_weights((x, seen), 20000)
     error = weights.logsumexp(0) - torch.tensor(20000.0).log() - expected
@@ -79,7 +79,7 @@ def test_of_a_mixture_the_components_are_summed_by_hand() -> None:
     with torch.no_grad(), seeded(3):  # full covariances
         module.raw_tril.add_(torch.randn_like(module.raw_tril) * 0.5)
         module.logits.add_(torch.tensor([0.5, -0.2, 0.0]))
-        half = with_missing(Program(module), (x,))
+        half = with_missing(Program(module).bind((x,)))
         got = half.log_evidence((x, seen))
     terms = []
     for k, log_share in enumerate(module.logits.detach().log_softmax(0)):
@@ -94,7 +94,7 @@ def test_of_a_hidden_markov_model_the_states_are_summed_by_hand() -> None:
     """A step that is not seen gives no evidence, and neither does what lies past the end, whatever its mask says."""
     module, x = double(scenarios.HMM), normal(6, 4)
     lengths, seen = torch.tensor([4, 1, 2, 3, 4, 2]), holes(6, 4)
-    half = with_missing(Program(module), (x, lengths))
+    half = with_missing(Program(module).bind((x, lengths)))
     with torch.no_grad():
         got = half.log_evidence((x, lengths, *seen.T))
     first, step = module.first / module.first.sum(), module.step / module.step.sum(-1, keepdim=True)
@@ -116,10 +116,11 @@ def test_of_a_hidden_markov_model_the_states_are_summed_by_hand() -> None:
 
 @pytest.mark.parametrize("name", GALLERY)
 def test_of_data_without_holes_it_is_the_program_itself(name: str) -> None:
-    program, batch = Program(double(GALLERY[name].make)), GALLERY[name].batch
+    batch = GALLERY[name].batch
+    program = Program(double(GALLERY[name].make)).bind(batch)
     seen = seen_parts(program, batch)
     assert all(each.all() for each in seen)
-    whole = with_missing(program, batch)
+    whole = with_missing(program)
     with torch.no_grad(), seeded(2):
         expected = program.log_weights(batch, 3)
     with torch.no_grad(), seeded(2):
@@ -165,9 +166,8 @@ def seen_log_likelihood(name: str, module: Any, batch: Batch, seen: Batch, z: di
 def test_the_weights_lack_what_is_not_seen(name: str, rows: slice, num_samples: int) -> None:
     make, batch, seen = SHAPES[name]
     module = double(make)
-    program = Program(module)
-    program.structure(batch)
-    half = with_missing(program, batch)
+    program = Program(module).bind(batch)
+    half = with_missing(program)
     batch, seen = tuple(t[rows] for t in batch), tuple(t[rows] for t in seen)
     with torch.no_grad():
         with seeded(2):
@@ -191,7 +191,7 @@ def test_what_is_predicted_of_missing_numbers_follows_the_seen_ones() -> None:
     x, seen = normal(4, 6), holes(4, 6, seed=6)
     with torch.no_grad(), seeded(3):
         module.raw_tril.add_(torch.randn_like(module.raw_tril) * 0.5)
-        half = with_missing(Program(module), (x,))
+        half = with_missing(Program(module).bind((x,)))
         _, draws = half.weighted_posterior((x, seen), MANY)
     for row in range(4):
         known, terms, means = seen[row], [], []
@@ -218,8 +218,7 @@ def test_what_is_predicted_of_missing_numbers_follows_the_seen_ones() -> None:
 def test_draws_have_a_gradient_in_the_parameters_whatever_stands_in_the_holes() -> None:
     """What stands in the place of a missing number has no part in the weights, nor in their gradient."""
     module, x, seen = double(scenarios.PPCA), normal(8, 5), holes(8, 5)
-    half = with_missing(Program(module), (x,))
-    half.guide = lambda x, seen: scenarios.PPCA.guide(module, x * seen)
+    half = with_missing(Program(module).bind((x,))).derive(guide=lambda x, seen: scenarios.PPCA.guide(module, x * seen))
 
     def gradient(x: Tensor) -> Tensor:
         with seeded(2):
@@ -231,15 +230,16 @@ def test_draws_have_a_gradient_in_the_parameters_whatever_stands_in_the_holes() 
 
 
 def test_nothing_of_the_program_changes() -> None:
-    program, x, seen = Program(double(scenarios.Conjugate)), normal(6), holes(6)
+    x, seen = normal(6), holes(6)
+    program = Program(double(scenarios.Conjugate)).bind((x,))
     with seeded(2), torch.no_grad():
         before = program.log_weights((x,), 3)
-    half = with_missing(program, (x,))
+    half = with_missing(program)
     with torch.no_grad():
         half.log_weights((x, seen), 3)
-    assert program.has_log_evidence((x,))
-    assert not half.has_log_evidence((x, seen))  # the closed form is of whole data
+    assert program.has_log_evidence
+    assert not half.has_log_evidence  # the closed form is of whole data
     with seeded(2), torch.no_grad():
         assert torch.equal(program.log_weights((x,), 3), before)
-    ours, theirs = half.parameters((x, seen)), program.parameters((x,))
+    ours, theirs = half.parameters(), program.parameters()
     assert {name: id(tensor) for name, tensor in ours.items()} == {name: id(tensor) for name, tensor in theirs.items()}

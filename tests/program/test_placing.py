@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.program import Batch, Program, observed_arguments, placed, seeded
+from ppl_vae.program import Batch, BoundProgram, Program, observed_arguments, placed, seeded
 from tests.helpers import scenarios
 from tests.helpers.gallery import GALLERY
 from tests.helpers.scenarios import bits, double, normal
@@ -34,7 +34,7 @@ def program_of(observes: Callable[[Tensor], Tensor]) -> Program:
     return Program(model, guide)
 
 
-def put(program: Program, batch: Batch, **values: Tensor) -> Batch:
+def put(program: BoundProgram, batch: Batch, **values: Tensor) -> Batch:
     """Of other arrays than those given, which stay as they are."""
     before = [tensor.clone() for tensor in batch]
     found = placed(program, batch, values)
@@ -57,8 +57,7 @@ PARTS: dict[str, Callable[[Tensor], Tensor]] = {
 def test_values_are_written_where_they_are_observed(name: str, rows: int) -> None:
     part = PARTS[name]
     x, w = normal(5, 2, 3)[:rows], normal(5)[:rows]
-    program = program_of(part)
-    program.structure((normal(5, 2, 3), normal(5)))
+    program = program_of(part).bind((x, w))
     value = normal(*part(x).shape, seed=9)
     expected = x.clone()
     if name == "flattened":
@@ -68,15 +67,16 @@ def test_values_are_written_where_they_are_observed(name: str, rows: int) -> Non
     found, condition = put(program, (x, w), x=value)
     assert torch.equal(found, expected)
     assert torch.equal(condition, w)
-    assert observed_arguments(program, (x, w)) == (True, False)
+    assert observed_arguments(program) == (True, False)
 
 
 def test_an_array_in_any_order_of_memory_can_be_written() -> None:
-    program, x, w = program_of(lambda x: x.reshape(len(x), -1)), normal(3, 2, 5).permute(2, 1, 0), normal(5)
+    x, w = normal(3, 2, 5).permute(2, 1, 0), normal(5)
+    program = program_of(lambda x: x.reshape(len(x), -1)).bind((x, w))
     value = normal(5, 6, seed=9)
     assert torch.equal(put(program, (x, w), x=value)[0], value.reshape(5, 2, 3))
     one = normal(1).expand(5)  # and of one number that stands for all
-    conjugate = Program(double(scenarios.Conjugate))
+    conjugate = Program(double(scenarios.Conjugate)).bind((one,))
     assert torch.equal(put(conjugate, (one,), x=normal(5, seed=9))[0], normal(5, seed=9))
 
 
@@ -88,18 +88,18 @@ def test_what_is_computed_is_refused_in_one_line(observes: Callable[[Tensor], Te
     with pytest.raises(
         InputError, match="what the site 'x' of model observes is computed from the model's arg"
     ) as error:
-        placed(program_of(observes), (x, w), {"x": x})
+        placed(program_of(observes).bind((x, w)), (x, w), {"x": x})
     assert "\n" not in str(error.value)
 
 
 def test_what_is_masked_stays() -> None:
-    program = Program(double(scenarios.Sequences))
     x, lengths = torch.full((6, 5), -99.0).double(), torch.tensor([5, 1, 2, 5, 3, 4])
+    program = Program(double(scenarios.Sequences)).bind((x, lengths))
     value = normal(6, 5)
     found, same = put(program, (x, lengths), **{f"x_{t}": value[:, t] for t in range(5)})
     assert torch.equal(found, torch.where(torch.arange(5) < lengths[:, None], value, x))
     assert torch.equal(same, lengths)
-    assert observed_arguments(program, (x, lengths)) == (True, False)
+    assert observed_arguments(program) == (True, False)
 
 
 def test_what_is_masked_stays_in_events_and_plates() -> None:
@@ -107,22 +107,23 @@ def test_what_is_masked_stays_in_events_and_plates() -> None:
     x, lengths = case.batch
     value = normal(*x.shape)
     heard = torch.arange(x.shape[1]) < lengths[:, None]
-    found, _ = put(Program(double(case.make)), case.batch, x=value)
+    found, _ = put(Program(double(case.make)).bind(case.batch), case.batch, x=value)
     assert torch.equal(found, torch.where(heard[..., None], value, x))
 
 
 def test_some_sites_only() -> None:
-    program = Program(double(scenarios.Proportions))
     x, n = torch.tensor([[4.0, 2.0, 2.0], [1.0, 1.0, 6.0]]).double(), torch.tensor([3.0, 0.0]).double()
+    program = Program(double(scenarios.Proportions)).bind((x, n))
     assert torch.equal(put(program, (x, n), n=n + 4)[1], n + 4)
     assert torch.equal(put(program, (x, n), n=n + 4)[0], x)
     assert torch.equal(put(program, (x, n))[0], x)
-    assert observed_arguments(program, (x, n)) == (True, True)
+    assert observed_arguments(program) == (True, True)
 
 
 def test_what_is_put_is_what_the_program_observes_next() -> None:
     for name in ("vae", "conv_vae", "hmm", "mixture", "factor_analysis", "cvae", "deep_markov_model"):
-        program, batch = Program(double(GALLERY[name].make)), GALLERY[name].batch
+        batch = GALLERY[name].batch
+        program = Program(double(GALLERY[name].make)).bind(batch)
         with seeded(2):
             draws = program.prior(batch)
         found = placed(program, batch, {site: value[0] for site, value in draws.observed.items()})
@@ -136,7 +137,7 @@ def test_what_is_put_is_what_the_program_observes_next() -> None:
 
 
 def test_conditions_are_the_arguments_that_no_site_observes() -> None:
-    assert observed_arguments(Program(double(GALLERY["cvae"].make)), GALLERY["cvae"].batch) == (True, False)
+    assert observed_arguments(Program(double(GALLERY["cvae"].make)).bind(GALLERY["cvae"].batch)) == (True, False)
     case = GALLERY["semi_supervised_vae"]
-    assert observed_arguments(Program(double(case.make)), case.batch) == (True, True)
-    assert observed_arguments(Program(double(scenarios.PyroExampleVAE)), (bits(6, 1, 8, 8),)) == (True,)
+    assert observed_arguments(Program(double(case.make)).bind(case.batch)) == (True, True)
+    assert observed_arguments(Program(double(scenarios.PyroExampleVAE)).bind((bits(6, 1, 8, 8),))) == (True,)

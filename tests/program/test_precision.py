@@ -115,7 +115,7 @@ def test_in_double_everything_is(way: str, compile: Any, monkeypatch: pytest.Mon
     vi.prepare({"x": X[:24]}, {"x": X[24:]})
     with Operations() as done:
         assert len(list(vi.epochs())) == 2
-    assert dtypes(vi.program_.parameters(vi.template_)) == {torch.float64}
+    assert dtypes(vi.program_.parameters()) == {torch.float64}
     assert len(done.seen) > 1000
     assert done.singles() == set()
     assert all(table.after(2).dtype == np.float64 for table in vi.inference_.tables.values())
@@ -145,12 +145,11 @@ def test_in_double_it_is_the_program_that_was_made_double() -> None:
 
 @pytest.mark.parametrize("training", [None, True, False])
 def test_the_default_precision_is_restored_after_errors_too(training: bool | None) -> None:
-    program = Program(Literal())
-    program.precision = "64-true"
+    program = Program(Literal()).bind((torch.from_numpy(X),), precision="64-true")
     seen = []
 
     def fail() -> None:
-        with program.scope(training=training):
+        with program.running(training=training):
             seen.append(torch.get_default_dtype())
             raise ZeroDivisionError
 
@@ -164,13 +163,15 @@ def test_the_default_precision_is_restored_after_errors_too(training: bool | Non
 
 
 def test_programs_that_are_made_of_one_share_its_precision() -> None:
-    program, x = Program(Literal()), torch.from_numpy(X)
+    x = torch.from_numpy(X)
+    program = Program(Literal()).bind((x,))
     bare = without_guide(program)
-    space = LatentSpace(bare, (x,))
-    derived = with_lambda(space, lambda lam: dist.Normal(lam[..., :2], lam[..., 2:].exp()).to_event(1))
-    program.precision = "64-true"
+    space = LatentSpace(bare)
+    lam = torch.zeros(len(x), 4)
+    derived = with_lambda(space, lambda lam: dist.Normal(lam[..., :2], lam[..., 2:].exp()).to_event(1), lam)
+    program.store.precision = "64-true"
     assert {bare.precision, derived.precision, space.program.precision} == {"64-true"}
-    derived.precision = "32-true"
+    derived.store.precision = "32-true"
     assert program.precision == "32-true"
 
 
@@ -248,11 +249,11 @@ def fitted(name: str, **options: Any) -> VariationalInference:
 def test_in_training_products_are_in_bfloat16_and_nothing_else_is(name: str) -> None:
     """Forward and backward; sums of log densities, parameters and their gradients are singles."""
     vi = fitted(name)
-    with Operations() as done, seeded(0), vi.program_.scope(training=True):
+    with Operations() as done, vi.program_.running(seed=0, training=True):
         list(vi.inference_.steps(vi._train_batches.shuffled(0), vi.training_.optimizer, 1))
     assert len(done.products()) >= 3 * 4  # of three batches, two layers each way, or more
     assert all(taken == {torch.bfloat16} for taken in done.products())
-    assert dtypes(vi.program_.parameters(vi.template_)) == {torch.float32}
+    assert dtypes(vi.program_.parameters()) == {torch.float32}
     allowed = {*PRODUCTS, "_to_copy", "t", "transpose", "view", "expand", "detach", "permute", "clone", "as_strided"}
     allowed |= {"_unsafe_view", "unsqueeze", "squeeze", "reshape", "alias", "empty_like", "copy_"}
     rounded = {f.rpartition(".")[2] for f, _, made in done.seen if any(g.dtype == torch.bfloat16 for g in made)}
@@ -264,13 +265,13 @@ def test_evaluation_is_that_of_singles(guide: Any) -> None:
     """Amid training, and after it, exactly; so are the steps in lambda, which are an evaluation's."""
     vi = fitted("vae", guide=guide)
     x = PROGRAMS["vae"][1].numpy()
-    with Operations() as done, vi.program_.scope(training=True):
+    with Operations() as done, vi.program_.running(training=True):
         vi._validate()
     assert done.products()
     assert all(taken == {torch.float32} for taken in done.products())
     list(vi.epochs())
     found = [vi._validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
-    vi.program_.precision = "32-true"
+    vi.program_.store.precision = "32-true"
     assert found == [vi._validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
 
 
@@ -286,14 +287,13 @@ def test_training_in_bfloat16_is_another_than_in_single_and_close() -> None:
 
 
 def compiled_run(compiler: Compiler) -> list[Tensor]:
-    with seeded(0):
-        program = Program(VAE(data_dim=8, latent_dim=2, hidden=(5,)))
-    program.precision = "bf16-mixed"
     x = bits(30, 8).float()
-    adam = torch.optim.Adam(program.parameters((x,)).values(), lr=1e-2)
-    with seeded(1), program.scope(training=True):
+    with seeded(0):
+        program = Program(VAE(data_dim=8, latent_dim=2, hidden=(5,))).bind((x,), precision="bf16-mixed")
+    adam = torch.optim.Adam(program.parameters().values(), lr=1e-2)
+    with program.running(seed=1, training=True):
         values = [step.elbo for step in amortized_steps(program, [(x,)] * 9, adam, compiler=compiler)]
-    return [*values, *program.state((x,)).values()]
+    return [*values, *program.state().values()]
 
 
 def assert_close_to_python(found: list[Tensor]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.program import LatentSpace, Program, posterior_moments, predict, seeded, with_lambda, without_guide
+from ppl_vae.program import LatentSpace, Program, posterior_moments, predict, seeded, with_lambda
 from tests.helpers import scenarios
 from tests.helpers.gallery import GALLERY
 from tests.helpers.scenarios import double, normal
@@ -24,7 +24,7 @@ MANY = 20000
 
 def test_of_one_gaussian_they_are_exact() -> None:
     module, x = double(scenarios.Conjugate), normal(6)
-    found = posterior_moments(Program(module), (x,))
+    found = posterior_moments(Program(module).bind((x,)), (x,))
     loc, log_scale = module.encoder(x[:, None]).detach().unbind(-1)
     torch.testing.assert_close(found.mean["z"], loc, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found.sd["z"], log_scale.exp(), rtol=1e-12, atol=1e-12)
@@ -53,17 +53,18 @@ class Guided(nn.Module):
 @pytest.mark.parametrize("rows", [5, 1])
 def test_of_a_lognormal_and_a_bernoulli_they_are_exact(rows: int) -> None:
     x = normal(rows)
-    found = posterior_moments(Program(Guided(s=lambda x: dist.LogNormal(x, 0.5))), (x,))
+    found = posterior_moments(Program(Guided(s=lambda x: dist.LogNormal(x, 0.5))).bind((x,)), (x,))
     torch.testing.assert_close(found.mean["s"], (x + 0.125).exp())
     torch.testing.assert_close(found.sd["s"], (x + 0.125).exp() * math.sqrt(math.expm1(0.25)))
-    found = posterior_moments(Program(Guided(s=lambda x: dist.Bernoulli(logits=x))), (x,))
+    found = posterior_moments(Program(Guided(s=lambda x: dist.Bernoulli(logits=x))).bind((x,)), (x,))
     torch.testing.assert_close(found.mean["s"], x.sigmoid())
     torch.testing.assert_close(found.sd["s"], (x.sigmoid() * (1 - x.sigmoid())).sqrt())
 
 
 def test_of_two_sites_they_follow_the_law_of_total_variance() -> None:
     """b given a is N(a^2, 0.5) with a from N(x, 0.75): Var b = 0.25 + Var a^2."""
-    program, x = Program(Guided(a=lambda x: dist.Normal(x, 0.75), b=lambda a: dist.Normal(a.square(), 0.5))), normal(6)
+    x = normal(6)
+    program = Program(Guided(a=lambda x: dist.Normal(x, 0.75), b=lambda a: dist.Normal(a.square(), 0.5))).bind((x,))
     with seeded(2):
         found = posterior_moments(program, (x,), MANY)
     squared = 2 * 0.75**4 + 4 * x.square() * 0.75**2  # the variance of a^2
@@ -76,7 +77,8 @@ def test_of_two_sites_they_follow_the_law_of_total_variance() -> None:
 
 def test_what_a_distribution_knows_is_not_drawn() -> None:
     """Of a latent after another only the conditional mean varies between draws: not even a small sample is noisy."""
-    program, x = Program(Guided(a=lambda x: dist.Normal(x, 0.01), b=lambda a: dist.Normal(a, 5.0))), normal(6)
+    x = normal(6)
+    program = Program(Guided(a=lambda x: dist.Normal(x, 0.01), b=lambda a: dist.Normal(a, 5.0))).bind((x,))
     with seeded(2):
         found = posterior_moments(program, (x,), 4)
     assert ((found.mean["b"] - x).abs() < 4.5 * 0.01 / 2).all()
@@ -90,8 +92,8 @@ def test_what_a_distribution_knows_is_not_drawn() -> None:
 def test_what_has_no_moments_in_closed_form_is_drawn(rows: int) -> None:
     """The logistic transform of a Gaussian, whose mean and variance are integrals over one number."""
     logistic = torch.distributions.SigmoidTransform()
-    program = Program(Guided(s=lambda x: dist.TransformedDistribution(dist.Normal(x, 1.0), [logistic])))
     x = normal(rows)
+    program = Program(Guided(s=lambda x: dist.TransformedDistribution(dist.Normal(x, 1.0), [logistic]))).bind((x,))
     with seeded(2):
         found = posterior_moments(program, (x,), MANY)
     grid = torch.linspace(-9, 9, 20001).double()
@@ -107,10 +109,10 @@ def test_what_has_no_moments_in_closed_form_is_drawn(rows: int) -> None:
 
 def test_a_guide_of_all_latents_together_has_the_moments_of_its_gaussian() -> None:
     x = normal(3, 5)
-    space = LatentSpace(without_guide(Program(double(scenarios.PPCA))), (x,))
+    space = LatentSpace(Program(double(scenarios.PPCA)).bind((x,), guided=False))
     tril = torch.tensor([[0.8, 0.0], [-0.9, 0.3]]).double()
-    program = with_lambda(space, lambda lam: torch.distributions.MultivariateNormal(lam, scale_tril=tril))
     loc = normal(3, 2, seed=3)
+    program = with_lambda(space, lambda lam: torch.distributions.MultivariateNormal(lam, scale_tril=tril), loc)
     with seeded(2):
         found = posterior_moments(program, (x, loc), MANY)
     assert set(found.mean) == {"z"}
@@ -126,7 +128,7 @@ def test_moments_lie_as_draws_do(name: str) -> None:
         "sequences": (scenarios.Sequences, (normal(6, 5), torch.tensor([5, 1, 2, 5, 3, 4]))),
     }[name]
     module = double(make)
-    program = Program(module)
+    program = Program(module).bind(batch)
     found, draws = posterior_moments(program, batch), program.posterior(batch, 2).latents
     for field in found:
         assert {site: value.shape for site, value in field.items()} == {k: v.shape[1:] for k, v in draws.items()}
@@ -144,8 +146,8 @@ def test_moments_lie_as_draws_do(name: str) -> None:
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("name", GALLERY)
 def test_draws_are_those_of_the_posterior_with_their_weights(name: str, num_samples: int) -> None:
-    program, batch = Program(double(GALLERY[name].make)), GALLERY[name].batch
-    program.structure(batch)
+    batch = GALLERY[name].batch
+    program = Program(double(GALLERY[name].make)).bind(batch)
     with seeded(2):
         weights, draws = program.weighted_posterior(batch, num_samples)
     with seeded(2):
@@ -155,8 +157,8 @@ def test_draws_are_those_of_the_posterior_with_their_weights(name: str, num_samp
     assert weights.shape == zeros.shape == (num_samples, 21)
     assert not zeros.any()
     torch.testing.assert_close(weights, expected.expand(num_samples, 21), rtol=1e-12, atol=1e-12)
-    assert draws.latents.keys() == same.latents.keys() == set(program.structure(batch).latents)
-    summed = program.structure(batch).summed
+    assert draws.latents.keys() == same.latents.keys() == set(program.structure.latents)
+    summed = program.structure.summed
     for site, value in draws.latents.items():
         assert value.shape == same.latents[site].shape
         if site not in summed:
@@ -167,7 +169,7 @@ def test_weighted_draws_are_of_the_exact_posterior() -> None:
     """Of a conjugate Gaussian: mean 2 x / 3, variance 1 / 3, whatever the guide is."""
     x = normal(6)
     with seeded(3):
-        weights, draws = Program(double(scenarios.Conjugate)).weighted_posterior((x,), MANY)
+        weights, draws = Program(double(scenarios.Conjugate)).bind((x,)).weighted_posterior((x,), MANY)
     shares, z = weights.softmax(0), draws.latents["z"]
     mean = (shares * z).sum(0)
     for value, exact in ((z, 2 * x / 3), (z.square(), 1 / 3 + (2 * x / 3) ** 2)):
@@ -192,8 +194,7 @@ LAYOUTS = {
 def test_given_latents_are_decoded_as_they_are(name: str, num_samples: int, rows: int) -> None:
     make, batch, site, size = LAYOUTS[name]
     module = double(make)
-    program = Program(module)
-    program.structure(batch)
+    program = Program(module).bind(batch)
     z = normal(num_samples, rows, size, seed=7)
     found = predict(program, tuple(t[:rows] for t in batch), {site: z})
     assert torch.equal(found.latents[site], z)
@@ -205,7 +206,8 @@ def test_given_latents_are_decoded_as_they_are(name: str, num_samples: int, rows
 
 @pytest.mark.parametrize("num_samples", [1, 3])
 def test_latents_in_and_out_of_an_inner_plate_lie_where_they_are_given(num_samples: int) -> None:
-    program, x = Program(double(scenarios.InnerPlate)), normal(6, 4)
+    x = normal(6, 4)
+    program = Program(double(scenarios.InnerPlate)).bind((x,))
     level, z = normal(num_samples, 6, seed=7), normal(num_samples, 6, 4, seed=8)
     found = predict(program, (x,), {"z": z, "level": level})
     assert torch.equal(found.latents["level"], level)
@@ -214,7 +216,8 @@ def test_latents_in_and_out_of_an_inner_plate_lie_where_they_are_given(num_sampl
 
 
 def test_latents_that_are_not_given_are_from_the_prior_given_the_others() -> None:
-    program, x = Program(double(scenarios.InnerPlate)), normal(2, 4)
+    x = normal(2, 4)
+    program = Program(double(scenarios.InnerPlate)).bind((x,))
     level = torch.tensor([-3.0, 2.0]).double()
     with seeded(2):
         found = predict(program, (x,), {"level": level.expand(MANY, 2)})
@@ -230,6 +233,6 @@ def test_latents_that_are_not_given_are_from_the_prior_given_the_others() -> Non
 def test_a_discrete_latent_may_be_given_too() -> None:
     module, x = double(scenarios.Mixture), normal(3, 2)
     c = torch.tensor([[0, 1, 2], [2, 2, 0]])
-    found = predict(Program(module), (x,), {"c": c})
+    found = predict(Program(module).bind((x,)), (x,), {"c": c})
     assert torch.equal(found.latents["c"], c)
     torch.testing.assert_close(found.means["x"], module.means[c].detach())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ppl_vae.errors import InputError
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
-from ppl_vae.program import Batch, Program, check, check_observations, posterior_moments, seeded
+from ppl_vae.program import Batch, BoundProgram, Program, check, check_observations, posterior_moments, seeded
 from tests.helpers import scenarios
 from tests.helpers.scenarios import bits, normal
 
@@ -38,10 +38,10 @@ PROGRAMS = {
 
 
 @pytest.fixture(params=PROGRAMS)
-def case(request: pytest.FixtureRequest) -> Iterator[tuple[Program, Batch, str]]:
+def case(request: pytest.FixtureRequest) -> Iterator[tuple[BoundProgram, Batch, str]]:
     make, batch, draws_by = PROGRAMS[request.param]
     with seeded(1):
-        program = Program(make().double().eval())
+        program = Program(make().double().eval()).bind(batch)
     yield program, batch, draws_by
     assert len(pyro.get_param_store()) == 0, "the program left parameters in the global store"
 
@@ -57,14 +57,14 @@ def log_density(fn: object, batch: Batch, values: dict[str, Tensor]) -> Tensor:
     return total
 
 
-def test_log_weights_are_those_of_plain_pyro_one_datum_at_a_time(case: tuple[Program, Batch, str]) -> None:
+def test_log_weights_are_those_of_plain_pyro_one_datum_at_a_time(case: tuple[BoundProgram, Batch, str]) -> None:
     program, batch, draws_by = case
     with seeded(2):
         weights = program.weighted_draws(batch, 3).log_weight
     with seeded(2):  # the guide is run first, so these are the same draws
         latents = program.posterior(batch, 3).latents
     assert weights.shape == (3, 6)
-    assert program.structure(batch).draws_by == draws_by
+    assert program.structure.draws_by == draws_by
     for k in range(3):
         for b in range(6):
             datum = tuple(tensor[b : b + 1] for tensor in batch)
@@ -73,12 +73,12 @@ def test_log_weights_are_those_of_plain_pyro_one_datum_at_a_time(case: tuple[Pro
                 value = draws[k, b : b + 1]
                 # Pyro lays a latent of an outer plate out with a dimension of one for the inner plate.
                 values[name] = value[:, None] if name == "level" else value
-            with program.scope(), torch.no_grad():
+            with program.running(), torch.no_grad():
                 expected = log_density(program.model, datum, values) - log_density(program.guide, datum, values)
             torch.testing.assert_close(weights[k, b], expected, rtol=1e-10, atol=1e-10)
 
 
-def test_one_draw_needs_no_outer_plate_and_has_the_same_distribution(case: tuple[Program, Batch, str]) -> None:
+def test_one_draw_needs_no_outer_plate_and_has_the_same_distribution(case: tuple[BoundProgram, Batch, str]) -> None:
     program, batch, _ = case
     with torch.no_grad(), seeded(3):
         many = program.log_weights(batch, 4000)
@@ -89,7 +89,7 @@ def test_one_draw_needs_no_outer_plate_and_has_the_same_distribution(case: tuple
     assert ((many.mean(0) - one.mean(0)).abs() < 4.5 * error + 1e-9).all()
 
 
-def test_draws_have_draws_then_data_in_front(case: tuple[Program, Batch, str]) -> None:
+def test_draws_have_draws_then_data_in_front(case: tuple[BoundProgram, Batch, str]) -> None:
     program, batch, _ = case
     prior, posterior = program.prior(batch), program.posterior(batch, 5)
     assert {name: v.shape[2:] for name, v in prior.latents.items()} == {
@@ -107,12 +107,13 @@ def test_draws_have_draws_then_data_in_front(case: tuple[Program, Batch, str]) -
 
 def test_data_of_the_posterior_are_the_observations() -> None:
     x = bits(6, 1, 8, 8)
-    draws = Program(scenarios.PyroExampleVAE().double()).posterior((x,), 2)
+    draws = Program(scenarios.PyroExampleVAE().double()).bind((x,)).posterior((x,), 2)
     assert torch.equal(draws.data["obs"], x.reshape(6, 64))
 
 
 def test_prior_and_posterior_predictive_follow_the_model() -> None:
-    program, x = Program(scenarios.Conjugate().double()), normal(1).expand(20000)
+    x = normal(1).expand(20000)
+    program = Program(scenarios.Conjugate().double()).bind((x,))
     with seeded(4):
         prior, posterior = program.prior((x,)), program.posterior((x,))
     # 4 standard errors of a mean and of a variance over 20000 draws
@@ -126,7 +127,8 @@ def test_prior_and_posterior_predictive_follow_the_model() -> None:
 
 
 def test_scales_count_in_training_only_and_never_that_of_the_data_plate() -> None:
-    program, x = Program(scenarios.Subsampled().double()), normal(6)
+    x = normal(6)
+    program = Program(scenarios.Subsampled().double()).bind((x,))
     with seeded(5):
         tempered = program.weighted_draws((x,), 2, tempered=True).log_weight
     with seeded(5):
@@ -138,13 +140,13 @@ def test_scales_count_in_training_only_and_never_that_of_the_data_plate() -> Non
 
 def test_two_programs_with_the_same_names_do_not_share() -> None:
     x = bits(6, 8)
-    first, second = (Program(VAE(data_dim=8, latent_dim=2).double()) for _ in range(2))
+    first, second = (Program(VAE(data_dim=8, latent_dim=2).double()).bind((x,)) for _ in range(2))
     for program in (first, second):
-        before = {k: v.clone() for k, v in program.state((x,)).items()}
-        sgd = torch.optim.SGD(program.parameters((x,)).values(), lr=0.1)
+        before = {k: v.clone() for k, v in program.state().items()}
+        sgd = torch.optim.SGD(program.parameters().values(), lr=0.1)
         program.log_weights((x,)).sum().backward()
         sgd.step()
-        assert all(not torch.equal(v, before[k]) for k, v in program.state((x,)).items())
+        assert all(not torch.equal(v, before[k]) for k, v in program.state().items())
 
 
 def test_parameters_of_functions_live_in_the_program() -> None:
@@ -160,14 +162,14 @@ def test_parameters_of_functions_live_in_the_program() -> None:
             pyro.sample("z", dist.Normal(loc, 1.0))
 
     x = normal(7)
-    program = Program(model, guide)
+    program = Program(model, guide).bind((x,))
     check(program, (x,))
-    state = program.state((x,))
+    state = program.state()
     assert set(state) == {"param.scale", "param.loc"}
     assert state["param.scale"].item() == pytest.approx(torch.tensor(2.0).log().item())
-    other = Program(model, guide)
-    other.load_state((x,), {"param.scale": torch.tensor(0.5), "param.loc": torch.tensor(1.0)})
-    assert program.state((x,))["param.loc"] == 0
+    other = Program(model, guide).bind((x,))
+    other.load_state({"param.scale": torch.tensor(0.5), "param.loc": torch.tensor(1.0)})
+    assert program.state()["param.loc"] == 0
     with seeded(0):
         far = other.log_weights((x,), 4000).mean()
     # E log w at the loaded values: scale exp(0.5), loc 1
@@ -183,29 +185,29 @@ def test_networks_that_functions_refer_to_follow_the_program() -> None:
         with pyro.plate("data", len(x)):
             pyro.sample("x", dist.Normal(network(x), 1.0).to_event(1), obs=x)
 
-    program = Program(model)
-    assert "module.network.2.running_mean" in program.state((normal(7, 1),))
-    with program.scope(training=False):
+    program = Program(model).bind((normal(7, 1),))
+    assert "module.network.2.running_mean" in program.state()
+    with program.running(training=False):
         assert not network[1].training
     assert network[1].training
     assert program.log_weights((normal(7, 1),)).shape == (1, 7)  # no latents: no guide is needed
 
 
 def test_scope_restores_after_an_exception() -> None:
-    program = Program(VAE(data_dim=8))
+    program = Program(VAE(data_dim=8)).bind((bits(4, 8).float(),))
     program.module.eval()
-    with pytest.raises(ZeroDivisionError), program.scope(training=True):
+    with pytest.raises(ZeroDivisionError), program.running(training=True):
         raise ZeroDivisionError
     assert not program.module.training
     assert len(pyro.get_param_store()) == 0
-    with program.scope():
+    with program.running():
         assert pyro.settings.get("validate_distributions_pyro")
 
 
 def test_the_trial_of_an_outer_plate_leaves_parameters_and_statistics_as_they_were() -> None:
     program = Program(scenarios.BatchNormDecoder().double())
     before = {name: tensor.clone() for name, tensor in program.module.state_dict().items()}
-    program.structure((normal(6, 3),))
+    program.bind((normal(6, 3),))
     assert all(torch.equal(tensor, before[name]) for name, tensor in program.module.state_dict().items())
 
 
@@ -227,7 +229,7 @@ def test_the_posterior_mean_of_a_guide_without_a_known_mean_is_an_average() -> N
     x = normal(6)
     check(Program(model, guide), (x,))
     with seeded(0):
-        mean = posterior_moments(Program(model, guide), (x,), 2000).mean["z"]
+        mean = posterior_moments(Program(model, guide).bind((x,)), (x,), 2000).mean["z"]
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     exact = (np.tanh(0.5 * x.numpy()[:, None] + nodes) * weights).sum(1) / weights.sum()
     assert np.abs(mean.numpy() - exact).max() < 4 * 1 / 2000**0.5
@@ -241,29 +243,29 @@ def test_initial_values_that_are_random_follow_the_seed() -> None:
 
     values = []
     for seed in (1, 1, 2):
-        program = Program(model)
         with seeded(seed):
-            values.append(program.parameters((normal(5),))["shift"].item())
+            program = Program(model).bind((normal(5),))
+        values.append(program.parameters()["shift"].item())
     assert values[0] == values[1] != values[2]
 
 
-def test_structure_leaves_the_random_state_alone() -> None:
+def test_binding_leaves_the_random_state_alone() -> None:
     program = Program(VAE(data_dim=8).double())
     state = torch.get_rng_state()
-    program.structure((bits(4, 8),))
+    program.bind((bits(4, 8),))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_load_state_refuses_another_program_and_changes_nothing() -> None:
     x = bits(4, 8)
-    program = Program(VAE(data_dim=8).double())
-    before = {k: v.clone() for k, v in program.state((x,)).items()}
-    wider = Program(VAE(data_dim=8, hidden=(7,)).double()).state((x,))
+    program = Program(VAE(data_dim=8).double()).bind((x,))
+    before = {k: v.clone() for k, v in program.state().items()}
+    wider = Program(VAE(data_dim=8, hidden=(7,)).double()).bind((x,)).state()
     with pytest.raises(InputError, match=r"'module.encoder.net.0.weight' has shape \(7, 8\), expected \(256, 8\)"):
-        program.load_state((x,), wider)
+        program.load_state(wider)
     with pytest.raises(InputError, match=r"lacks 'module\.decoder\.0\.bias'"):
-        program.load_state((x,), Program(FactorAnalysis(8).double()).state((x,)))
-    assert all(torch.equal(v, before[k]) for k, v in program.state((x,)).items())
+        program.load_state(Program(FactorAnalysis(8).double()).bind((x,)).state())
+    assert all(torch.equal(v, before[k]) for k, v in program.state().items())
 
 
 def test_deterministic_values_are_no_observations() -> None:
@@ -275,9 +277,10 @@ def test_deterministic_values_are_no_observations() -> None:
                 mean = pyro.deterministic("mean", torch.stack([z, z], -1))  # wider than the plate
                 pyro.sample("x", dist.Normal(mean[..., 0], 0.5**0.5), obs=x)
 
-    program, x = Program(Recorded().double()), normal(6)
+    x = normal(6)
+    program = Program(Recorded().double()).bind((x,))
     check(program, (x,))
-    assert program.structure((x,)).observed == ("x",)
+    assert program.structure.observed == ("x",)
     assert set(program.prior((x,)).observed) == {"x"}
     assert program.posterior((x,), 3).observed["x"].shape == (3, 6)
 
@@ -292,9 +295,10 @@ def test_modules_as_model_and_guide() -> None:
             getattr(self.owner, self.name)(x)
 
     half = scenarios.Conjugate().double()
-    program, x = Program(Forward(half, "model"), Forward(half, "guide")), normal(6)
-    assert program.arguments({"x"}) == ("x",)
-    check(program, (x,))
+    x = normal(6)
+    definition = Program(Forward(half, "model"), Forward(half, "guide"))
+    assert definition.arguments({"x"}) == ("x",)
+    program = check(definition, (x,))
     assert program.log_weights((x,), 2).shape == (2, 6)
 
 
@@ -327,27 +331,27 @@ class TestDataPlate:
         return Program(model)
 
     def test_is_the_one_of_the_batch_size(self) -> None:
-        assert self.model("rows", "columns").structure((normal(5, 3),)).data_plate == "rows"
-        assert self.model("rows", "columns").structure((normal(4, 4),)).data_plate == "rows"  # and follows it
+        assert self.model("rows", "columns").bind((normal(5, 3),)).structure.data_plate == "rows"
+        assert self.model("rows", "columns").bind((normal(4, 4),)).structure.data_plate == "rows"  # and follows it
 
     def test_called_data_wins_a_tie(self) -> None:
-        assert self.model("columns", "data", square=True).structure((normal(4, 4),)).data_plate == "data"
+        assert self.model("columns", "data", square=True).bind((normal(4, 4),)).structure.data_plate == "data"
 
     def test_that_is_ambiguous_has_to_be_named(self) -> None:
         with pytest.raises(InputError, match=r"2 plates of the batch's size 4 \(rows, columns\): name the one"):
-            self.model("rows", "columns", square=True).structure((normal(4, 4),))
-        program = Program(self.model("rows", "columns", square=True).model, data_plate="rows")
-        assert program.structure((normal(4, 4),)).data_plate == "rows"
+            self.model("rows", "columns", square=True).bind((normal(4, 4),))
+        program = Program(self.model("rows", "columns", square=True).model, data_plate="rows").bind((normal(4, 4),))
+        assert program.structure.data_plate == "rows"
         with pytest.raises(InputError, match=r"data_plate='row' .* did you mean 'rows'"):
-            Program(self.model("rows", "columns").model, data_plate="row").structure((normal(4, 4),))
+            Program(self.model("rows", "columns").model, data_plate="row").bind((normal(4, 4),))
 
     def test_as_a_python_loop_is_told(self) -> None:
         with pytest.raises(InputError, match=r"the plate 'rows' of model is a Python loop: write `with pyro\.plate"):
-            self.model("rows", loop=True).structure((normal(5, 3),))
+            self.model("rows", loop=True).bind((normal(5, 3),))
 
 
-def test_check_passes_every_program(case: tuple[Program, Batch, str]) -> None:
+def test_check_passes_every_program(case: tuple[BoundProgram, Batch, str]) -> None:
     program, batch, _ = case
     check(program, batch)
     check_observations(program, batch)
-    assert program.parameters(batch)
+    assert program.parameters()

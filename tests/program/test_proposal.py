@@ -14,7 +14,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.program import Program, seeded, widened
+from ppl_vae.program import BoundProgram, Program, seeded, widened
 from tests.helpers import scenarios
 from tests.helpers.scenarios import normal, switch_evidence
 
@@ -112,7 +112,7 @@ def test_weights_average_to_the_evidence(name: str, scale: float, df: float | No
     make, x, log_evidence = PROGRAMS[name]
     with torch.no_grad(), seeded(2):
         module = make().double()
-        program = Program(module)
+        program = Program(module).bind((x,))
         wider = widened(program, scale, df)
         expected = program.log_prior_weights((x,), 40000).logsumexp(0) - math.log(40000)
         of_prior = 0.03
@@ -126,15 +126,14 @@ def test_weights_average_to_the_evidence(name: str, scale: float, df: float | No
     assert ((estimate - expected).abs() < 4.5 * (error + of_prior)).all()  # for all 99 with probability 0.9993
 
 
-def site(program: Program, x: Tensor, name: str = "z") -> Any:
-    with program.scope(), torch.no_grad():
-        program.structure((x,))
+def site(program: BoundProgram, x: Tensor, name: str = "z") -> Any:
+    with program.running(), torch.no_grad():
         return poutine.trace(program.guide).get_trace(x).nodes[name]["fn"]
 
 
 def test_the_scale_is_multiplied_and_the_tails_are_a_students() -> None:
     x = normal(3, 5)
-    program = Program(scenarios.PPCA().double())
+    program = Program(scenarios.PPCA().double()).bind((x,))
     q = site(program, x)
     wide, heavy = site(widened(program, 1.5), x), site(widened(program, 1.5, 4.0), x)
     torch.testing.assert_close(wide.mean, q.mean)
@@ -151,7 +150,7 @@ def test_the_scale_is_multiplied_and_the_tails_are_a_students() -> None:
 @pytest.mark.parametrize("cls", [FullCovariance, LowRank])
 def test_a_covariance_is_kept(cls: type[nn.Module]) -> None:
     x = normal(3, 5)
-    program = Program(cls().double())
+    program = Program(cls().double()).bind((x,))
     q = site(program, x)
     wide, heavy = site(widened(program, 1.5), x), site(widened(program, 1.5, 4.0), x)
     torch.testing.assert_close(wide.covariance_matrix, 2.25 * q.covariance_matrix)
@@ -162,16 +161,17 @@ def test_a_covariance_is_kept(cls: type[nn.Module]) -> None:
 
 
 def test_a_discrete_site_is_as_it_was() -> None:
+    x = normal(50)
     with seeded(0):
-        program, x = Program(scenarios.Switch().double()), normal(50)
+        program = Program(scenarios.Switch().double()).bind((x,))
     wider = widened(program, 1.5, 5.0)
     assert torch.equal(site(wider, x, "c").logits, site(program, x, "c").logits)
     assert type(site(wider, x)) is dist.StudentT
-    assert wider.structure((x,)).collapsed == ("c",)
+    assert wider.structure.collapsed == ("c",)
 
 
 def test_a_guide_that_is_as_wide_as_before_is_the_same_program() -> None:
-    program = Program(scenarios.PPCA())
+    program = Program(scenarios.PPCA()).bind((normal(3, 5).float(),))
     assert widened(program) is program
     assert widened(program, 1, None) is program
 
@@ -182,12 +182,12 @@ def test_state_is_shared_and_the_original_is_not_disturbed(inside: bool, ran_bef
     """``TwoLatents`` has a parameter of Pyro's own beside its modules."""
     with seeded(0):
         module, x = scenarios.TwoLatents().double(), normal(3, 4).abs()
-    program, untouched = Program(module), None
+    program, untouched = Program(module).bind((x,)), None
     with torch.no_grad():
         if ran_before:
             program.log_weights((x,), 2)
         if inside:
-            with program.scope(training=False):
+            with program.running(training=False):
                 wider = widened(program, 1.2, 5.0)
                 first = wider.log_weights((x,), 2)
                 assert program.log_weights((x,), 2).shape == first.shape
@@ -200,13 +200,13 @@ def test_state_is_shared_and_the_original_is_not_disturbed(inside: bool, ran_bef
         with seeded(3):
             untouched = program.log_weights((x,), 5)
         with seeded(3):
-            torch.testing.assert_close(untouched, Program(module).log_weights((x,), 5))
-        parameters, of_wider = program.parameters((x,)), wider.parameters((x,))
+            torch.testing.assert_close(untouched, Program(module).bind((x,)).log_weights((x,), 5))
+        parameters, of_wider = program.parameters(), wider.parameters()
         assert parameters.keys() == of_wider.keys()
         assert all(parameters[name] is of_wider[name] for name in parameters)
         with seeded(4):
             before = wider.log_weights((x,), 5)
-        program.load_state((x,), {name: tensor + 0.1 for name, tensor in program.state((x,)).items()})
+        program.load_state({name: tensor + 0.1 for name, tensor in program.state().items()})
         with seeded(4):
             assert not torch.allclose(before, wider.log_weights((x,), 5))
 
@@ -223,11 +223,11 @@ def test_a_parameter_that_is_pyros_alone_is_shared_too() -> None:
             pyro.sample("z", dist.Normal(loc, 0.8))
 
     x = normal(3)
-    program = Program(model, guide)
+    program = Program(model, guide).bind((x,))
     wider = widened(program, 2.0)
-    assert wider.parameters((x,))["loc"] is program.parameters((x,))["loc"]
+    assert wider.parameters()["loc"] is program.parameters()["loc"]
     with torch.no_grad():
-        program.load_state((x,), {"param.loc": torch.tensor(-4.0).double()})
+        program.load_state({"param.loc": torch.tensor(-4.0).double()})
     torch.testing.assert_close(site(wider, x).mean, torch.full((3,), -4.0).double())
 
 
@@ -250,7 +250,7 @@ class HalfNormalGuide(Rates):
 def test_a_guide_without_gaussians_is_told_in_one_line(
     module: nn.Module, batch: tuple[Tensor, ...], message: str, ran_before: bool
 ) -> None:
-    program = Program(module)
+    program = Program(module).bind(batch)
     if ran_before:
         program.log_weights(batch)
     with pytest.raises(InputError, match=message) as raised:
@@ -272,9 +272,9 @@ def test_a_guide_without_gaussians_is_told_in_one_line(
 )
 def test_bad_settings(scale: float, df: float | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        widened(Program(scenarios.PPCA()), scale, df)
+        widened(Program(scenarios.PPCA()).bind((normal(3, 5).float(),)), scale, df)
 
 
 def test_no_guide_to_widen() -> None:
     with pytest.raises(InputError, match="Mixture has no guide to widen"):
-        widened(Program(scenarios.Mixture()), 1.5)
+        widened(Program(scenarios.Mixture()).bind((normal(3, 2).float(),)), 1.5)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.program import Batch, Program, seeded, seen_parts, with_missing
-from tests.helpers import scenarios
-from tests.helpers.scenarios import double, holes, normal
+from ppl_vae.program import Batch, BoundProgram, Program, seeded, seen_parts, with_missing
+from tests.helpers.scenarios import holes, normal
 
 
 class Observes(nn.Module):
@@ -49,8 +48,7 @@ HOWS = {
 def test_the_numbers_of_each_site_that_were_seen(name: str, rows: int) -> None:
     how, expected = HOWS[name]
     x, seen, w = normal(6, 4).exp()[-rows:], holes(6, 4)[-rows:], normal(6)[-rows:]
-    program = Program(Observes(how))
-    program.structure((x, w))
+    program = Program(Observes(how)).bind((x, w))
     got = seen_parts(program, (torch.where(seen, x, torch.nan), w))
     assert len(got) == len(expected(seen))
     for mine, theirs in zip(got, expected(seen), strict=True):
@@ -70,18 +68,17 @@ def test_a_factor_has_no_numbers() -> None:
             pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
 
     x = normal(4)
-    program = Program(model, guide)
-    program.structure((x,))
+    program = Program(model, guide).bind((x,))
     (seen,) = seen_parts(program, (torch.where(torch.arange(4) == 1, torch.nan, x),))
     assert seen.tolist() == [True, False, True, True]
-    half = with_missing(program, (x,))
+    half = with_missing(program)
     with seeded(1):
         weights, draws = half.weighted_posterior((x, seen), 2)
     z = draws.latents["z"]
     torch.testing.assert_close(weights, -z.square() + dist.Normal(z, 1.0).log_prob(x) * seen)
 
 
-def raises(program: Program, batch: Batch, match: str) -> None:
+def raises(program: BoundProgram, batch: Batch, match: str) -> None:
     with pytest.raises(InputError, match=match) as error:
         seen_parts(program, batch)
     assert "\n" not in str(error.value)
@@ -89,16 +86,14 @@ def raises(program: Program, batch: Batch, match: str) -> None:
 
 def test_a_missing_condition_is_refused_in_one_line() -> None:
     x, w = normal(6, 4), normal(6)
-    program = Program(Observes(lambda x: {"x": x}))
-    program.structure((x, w))
+    program = Program(Observes(lambda x: {"x": x})).bind((x, w))
     w[2] = torch.nan
     raises(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
 
 
 def test_a_missing_condition_is_refused_beside_a_missing_observation() -> None:
     x, w = normal(6, 4), normal(6)
-    program = Program(Observes(lambda x: {"x": x}))
-    program.structure((x, w))
+    program = Program(Observes(lambda x: {"x": x})).bind((x, w))
     x[2, 0], w[2] = torch.nan, torch.nan
     raises(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
 
@@ -114,8 +109,7 @@ def test_a_part_of_an_argument_that_is_a_condition_is_refused_beside_one_that_is
             pyro.sample("z", dist.Normal(x[:, 0], 1.0))
 
     x = normal(6, 2)
-    program = Program(model, guide)
-    program.structure((x,))
+    program = Program(model, guide).bind((x,))
     raises(program, (torch.where(torch.arange(12).reshape(6, 2) == 6, torch.nan, x),), "row 3 that no site")
     raises(program, (torch.where(torch.arange(12).reshape(6, 2) >= 10, torch.nan, x),), "row 5 that no site")
 
@@ -134,8 +128,7 @@ def test_a_model_that_does_not_run_on_nan_is_told_in_one_line() -> None:
                 pyro.sample("z", dist.Normal(x, 1.0))
 
     x = torch.tensor([0.0, 1.0, 2.0]).double()
-    program = Program(Looks())
-    program.structure((x,))
+    program = Program(Looks()).bind((x,))
     raises(program, (torch.tensor([0.0, torch.nan, 2.0]).double(),), "missing numbers cannot be filled in by Looks")
 
 
@@ -154,26 +147,11 @@ def test_a_model_that_computes_with_what_it_observes_is_refused() -> None:
             pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
 
     x = normal(4, 3)
-    program = Program(model, guide)
-    program.structure((x,))
+    program = Program(model, guide).bind((x,))
     last, within = x.clone(), x.clone()
     last[1, 2], within[1, 1] = torch.nan, torch.nan
     assert not seen_parts(program, (last,))[2][1]
     raises(program, (within,), "missing numbers cannot be filled in by model, whose model computes with the data")
-
-
-@pytest.mark.parametrize("name", ["sequences", "mixture", "inner_plate"])
-def test_a_program_may_see_data_with_holes_first(name: str) -> None:
-    """How it takes draws is found from the first batch, and no comparison of NaN says anything."""
-    make, batch = {
-        "sequences": (scenarios.Sequences, (normal(6, 5), torch.tensor([5, 1, 2, 5, 3, 4]))),
-        "mixture": (scenarios.Mixture, (normal(6, 2),)),
-        "inner_plate": (scenarios.InnerPlate, (normal(6, 4),)),
-    }[name]
-    program, other = Program(double(make)), Program(double(make))
-    part = (torch.where(holes(*batch[0].shape), batch[0], torch.nan), *batch[1:])
-    assert len(seen_parts(program, part)) == len(seen_parts(other, batch))
-    assert program.structure(batch) == other.structure(batch)
 
 
 WHOLE_ONLY = {
@@ -198,8 +176,7 @@ def test_a_part_of_an_event_whose_numbers_depend_on_each_other_is_refused(name: 
 
     with seeded(1):
         x = WHOLE_ONLY[name].sample((4,))
-    program = Program(model, guide)
-    program.structure((x,))
+    program = Program(model, guide).bind((x,))
     whole, part = x.clone(), x.clone()
     whole[1], part[2, 0] = torch.nan, torch.nan
     (seen,) = seen_parts(program, (whole,))

@@ -23,7 +23,7 @@ def simulated(module: Any, *batch: Tensor) -> Simulation:
     """With a fixed seed, and the given data left as they are."""
     before = [tensor.clone() for tensor in batch]
     with seeded(3):
-        simulation = simulate(Program(module), batch)
+        simulation = simulate(Program(module).bind(batch), batch)
     assert all(torch.equal(a, b) for a, b in zip(before, batch, strict=True))
     assert [tensor.shape for tensor in simulation.batch] == [tensor.shape for tensor in batch]
     assert [tensor.dtype for tensor in simulation.batch] == [tensor.dtype for tensor in batch]
@@ -115,7 +115,7 @@ def test_what_is_observed_may_be_a_view(cls: type[nn.Module]) -> None:
     (x,) = simulation.batch
     assert not torch.equal(x, given)
     name = next(iter(simulation.latents))
-    with torch.no_grad(), Program(module).scope():
+    with torch.no_grad(), Program(module).bind((given,)).running():
         z = simulation.latents[name][0]
         mean = module.decoder(z)
         if cls is scenarios.PyroExampleVAE:
@@ -210,7 +210,7 @@ class Observes(nn.Module):
 )
 def test_what_cannot_be_simulated_is_told_and_never_a_wrong_draw(module: nn.Module, batch: Batch, message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
-        simulate(Program(module), batch)
+        simulate(Program(module).bind(batch), batch)
     assert "\n" not in str(raised.value)
 
 
@@ -229,7 +229,7 @@ def test_missing_values_stay_missing() -> None:
     given = normal(MANY, 2)
     given[::3, 1] = torch.nan
     with pyro.validation_enabled(False), seeded(3):
-        (x,) = simulate(Program(Missing()), (given,)).batch
+        (x,) = simulate(Program(Missing()).bind((given,)), (given,)).batch
     assert torch.equal(x.isnan(), given.isnan())
     there = ~x.isnan().any(1)
     assert has_covariance(x[there], torch.tensor([[1.25, 1.0], [1.0, 1.25]]).double())
@@ -237,9 +237,9 @@ def test_missing_values_stay_missing() -> None:
 
 
 def test_nothing_is_left_behind_and_the_seed_tells_all() -> None:
-    with seeded(0):
-        program = Program(scenarios.TwoLatents().double())
     batch = (normal(6, 4),)
+    with seeded(0):
+        program = Program(scenarios.TwoLatents().double()).bind(batch)
     runs = []
     for _ in range(2):
         with seeded(8):

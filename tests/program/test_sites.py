@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae import InputError
-from ppl_vae.program import Batch, Program, with_globals
+from ppl_vae.program import Batch, BoundProgram, Program
 from ppl_vae.program import sites as described
 from ppl_vae.program.sites import describe_modules, describe_posterior, describe_sites, render_graph
 from tests.helpers.gallery import GALLERY
@@ -21,11 +21,12 @@ from tests.helpers.scenarios import normal
 drawn = pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
 
 
-def case(name: str) -> tuple[Program, Batch]:
+def case(name: str) -> tuple[BoundProgram, Batch]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = GALLERY[name].make()
-    return Program(made), tuple(t.float() if t.is_floating_point() else t for t in GALLERY[name].batch)
+    batch = tuple(t.float() if t.is_floating_point() else t for t in GALLERY[name].batch)
+    return Program(made).bind(batch), batch
 
 
 def labels(svg: str) -> set[str]:
@@ -43,35 +44,35 @@ def edges(svg: str) -> set[tuple[str, str]]:
 def test_every_site_and_every_parameter_is_told(name: str) -> None:
     program, batch = case(name)
     before = torch.get_rng_state()
-    rows, modules = describe_sites(program, batch), describe_modules(program, batch)
+    rows, modules = describe_sites(program), describe_modules(program)
     assert torch.equal(torch.get_rng_state(), before)
     assert not dict(pyro.get_param_store().named_parameters())
-    structure = program.structure(batch)
+    structure = program.structure
     told = {site: row.role for row in rows for site in row.names}
     expected = dict.fromkeys(structure.observed, "observed") | dict.fromkeys(structure.latents, "latent")
     assert told == expected | dict.fromkeys(structure.summed, "summed out")
-    assert sum(row.num_parameters for row in modules) == sum(t.numel() for t in program.parameters(batch).values())
+    assert sum(row.num_parameters for row in modules) == sum(t.numel() for t in program.parameters().values())
     assert all(row.part for row in modules)
     sizes = {tuple(tensor.shape[1:]) for tensor in batch}
     if len(structure.observed) == 1:
         assert rows[-1].shape in sizes
-    assert set(describe_posterior(program, batch)) == set(structure.latents) - set(structure.summed)
+    assert set(describe_posterior(program)) == set(structure.latents) - set(structure.summed)
 
 
 def test_words() -> None:
-    rows = describe_sites(*case("gmvae"))
+    rows = describe_sites(case("gmvae")[0])
     assert [(row.name, row.role, row.distribution, row.support) for row in rows] == [
         ("w", "latent", "Normal, 2 numbers", "real numbers"),
         ("c", "summed out", "Categorical, one of 3 values", "whole numbers from 0 to 2"),
         ("z", "latent", "Normal, 2 numbers", "real numbers"),
         ("x", "observed", "Bernoulli, 6 numbers", "0 or 1"),
     ]
-    steps, notes = describe_sites(*case("deep_markov_model"))
+    steps, notes = describe_sites(case("deep_markov_model")[0])
     assert (steps.name, steps.shape, steps.plates) == ("z_0 ... z_3", (2,), ("data",))
     assert steps.names == ("z_0", "z_1", "z_2", "z_3")
     assert (notes.distribution, notes.shape) == ("Bernoulli, 4 x 3 numbers", (4, 3))
     assert notes.plates == ("data", "steps of 4")
-    parts = {row.name: (row.part, row.num_parameters) for row in describe_modules(*case("vamp_vae"))}
+    parts = {row.name: (row.part, row.num_parameters) for row in describe_modules(case("vamp_vae")[0])}
     assert parts["encoder"] == ("model and guide", 151)
     assert parts["raw_pseudo_inputs"] == ("model", 24)
 
@@ -88,7 +89,7 @@ def odd(x: Tensor) -> None:
 
 
 def test_supports_and_factors() -> None:
-    rows = {row.name: row for row in describe_sites(Program(odd), (normal(5).float(),))}
+    rows = {row.name: row for row in describe_sites(Program(odd).bind((normal(5).float(),)))}
     assert list(rows) == ["a_1", "a_2", "c", "d", "f", "x"]
     assert {name: rows[name].support for name in ("c", "d", "x")} == {
         "c": "from 0 to 3",
@@ -112,38 +113,37 @@ class Shared(nn.Module):
 
 def test_a_global_latent_is_there() -> None:
     batch = (normal(7).float(),)
-    program = with_globals(Program(Shared()), batch, 7)
-    rows = {row.name: (row.role, row.shape, row.plates) for row in describe_sites(program, batch)}
+    program = Program(Shared()).bind(batch, num_data=7)
+    rows = {row.name: (row.role, row.shape, row.plates) for row in describe_sites(program)}
     assert rows["w"] == ("global", (2,), ())
     assert rows["z"] == ("latent", (), ("data",))
-    assert describe_posterior(program, batch) == {"w": "Normal"}
+    assert describe_posterior(program) == {"w": "Normal"}
     if shutil.which("dot"):
-        assert edges(render_graph(program, batch) or "") == {("w", "z"), ("z", "x")}
+        assert edges(render_graph(program) or "") == {("w", "z"), ("z", "x")}
 
 
 @drawn
 @pytest.mark.parametrize("name", GALLERY)
 def test_a_drawing_has_the_sites_and_leaves_no_trace(name: str) -> None:
-    program, batch = case(name)
-    program.structure(batch)
+    program, _ = case(name)
     before = torch.get_rng_state()
-    svg = render_graph(program, batch)
+    svg = render_graph(program)
     assert svg is not None
     assert torch.equal(torch.get_rng_state(), before)
     assert not dict(pyro.get_param_store().named_parameters())
-    rows = describe_sites(program, batch)
+    rows = describe_sites(program)
     first = {site for row in rows for site in row.names[: described.DRAWN]}
     computed = {"z"} if name == "autoencoder" else set()  # by pyro.deterministic: it is drawn, and no site
     assert labels(svg) == computed | first | {plate.split(" of ")[0] for row in rows for plate in row.plates}
-    assert svg == render_graph(program, batch)
+    assert svg == render_graph(program)
 
 
 @drawn
 def test_arrows_are_dependencies() -> None:
-    assert edges(render_graph(*case("autoencoder")) or "") == {("z", "x")}
-    assert edges(render_graph(*case("cvae")) or "") == {("z", "x")}
-    assert edges(render_graph(*case("gmvae")) or "") == {("w", "z"), ("c", "z"), ("z", "x")}
-    chain = edges(render_graph(*case("hmm")) or "")
+    assert edges(render_graph(case("autoencoder")[0]) or "") == {("z", "x")}
+    assert edges(render_graph(case("cvae")[0]) or "") == {("z", "x")}
+    assert edges(render_graph(case("gmvae")[0]) or "") == {("w", "z"), ("c", "z"), ("z", "x")}
+    chain = edges(render_graph(case("hmm")[0]) or "")
     assert chain == {(f"state_{t}", f"state_{t + 1}") for t in range(2)} | {(f"state_{t}", f"x_{t}") for t in range(3)}
 
 
@@ -153,7 +153,7 @@ def test_without_graphviz_there_is_no_drawing(missing: str, monkeypatch: pytest.
         monkeypatch.setattr(described.shutil, "which", lambda _: None)
     else:
         monkeypatch.setattr(described.importlib.util, "find_spec", lambda _: None)
-    assert render_graph(*case("vae")) is None
+    assert render_graph(case("vae")[0]) is None
 
 
 @drawn
@@ -163,4 +163,4 @@ def test_what_pyro_cannot_draw_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(described.relations, "get_model_relations", refuse)
     with pytest.raises(InputError, match=r"of VAE cannot be drawn \(NotImplementedError: Overlapping plates\)"):
-        render_graph(*case("vae"))
+        render_graph(case("vae")[0])

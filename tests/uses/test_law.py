@@ -50,7 +50,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     name, made = request.param, CASES[request.param]
     torch.manual_seed(0)
     program = made.make()
-    arguments = Program(program).argument_names()[: len(made.batch)]
+    arguments = Program(program).argument_names[: len(made.batch)]
     arrays = {key: value.numpy() for key, value in zip(arguments, made.batch, strict=True)}
     few = {"max_epochs": 1, "batch_size": 7, "inference_steps": 20}
     guide = (

@@ -1,0 +1,249 @@
+"""A program that is bound to data: its structure is known, and its densities are functions of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.program.binding import read_structure
+from ppl_vae.program.draws import Draws, WeightedDraws
+from ppl_vae.program.execution import empty_guide, run, with_draws
+from ppl_vae.program.global_posterior import SharedTerm
+from ppl_vae.program.handlers import Detached, Generate, Given, is_scored, posterior_of_discrete
+from ppl_vae.program.runner import Batch, Runner
+from ppl_vae.program.traces import Structure, sample_sites
+
+
+class Traces(NamedTuple):
+    """One run of the guide, and one of the model on its draws."""
+
+    guide: poutine.Trace
+    model: poutine.Trace
+    shared: Tensor | float
+    """As in ``WeightedDraws``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BoundProgram(Runner):
+    """A program and what one run of it on data has shown, as functions of tensors.
+
+    Tensors have the draws in front and the data behind them: ``(K, B)`` log weights, ``(K, B, ...)`` draws. It is made
+    by ``Program.bind``.
+
+    Attributes:
+        template: the data that it has been run on.
+        structure: its data plate and its sites.
+
+    Example:
+        >>> import pyro
+        >>> import pyro.distributions as dist
+        >>> from ppl_vae.program import Program
+        >>> def model(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> def guide(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+        >>> program = Program(model, guide).bind((torch.zeros(3),))
+        >>> log_weights = program.log_weights((torch.zeros(3),), num_samples=5)
+        >>> log_weights.shape                          # the guide is the posterior: every weight is log p(x)
+        torch.Size([5, 3])
+        >>> bool(torch.allclose(log_weights, dist.Normal(0.0, 2**0.5).log_prob(torch.zeros(3))))
+        True
+    """
+
+    template: Batch
+    structure: Structure
+
+    def derive(self, **changes: Any) -> BoundProgram:
+        """Return a variation of the program, which shares all that is not changed.
+
+        Args:
+            changes: the fields that change, such as ``model``, ``guide``, ``module``, ``closed_form`` or ``template``.
+                If ``structure`` is not among them, it is read from one run of the variation on its template.
+        """
+        if "structure" in changes:
+            return replace(self, **changes)
+        template = changes.pop("template", self.template)
+        return bind(Runner(**(_parts(self) | changes)), template)
+
+    # ------------------------------------------------------------------------------------------ densities
+
+    def weighted_draws(
+        self, batch: Batch, num_samples: int = 1, *, tempered: bool = False, reparameterised: bool = True
+    ) -> WeightedDraws:
+        """Draw ``K`` times from the guide and weigh: log p(x, z) - log q(z | x) for every draw and datum.
+
+        Differentiable: through reparameterised draws by the path, and for other sites by the score function, whose
+        log q is therefore detached in ``log_weight`` and returned as ``score`` (as ``pyro.infer.Trace_ELBO`` does).
+
+        Args:
+            batch: the arguments of ``model`` and ``guide``.
+            num_samples: ``K``.
+            tempered: keep the scales of ``poutine.scale``, as a training objective does; without, the density is
+                the program's own, as evidence needs. The scale of the data plate is undone in both.
+            reparameterised: False takes no gradient by the path: every site of the guide has the score function, but
+                for point masses, which are functions of the sites before them.
+        """
+        with self.running():
+            structure = self.structure
+            guide, model, shared = self.traces(batch, num_samples, reparameterised=reparameterised)
+            scored = [name for name, site in sample_sites(guide) if is_scored(site)]
+            log_p = structure.log_density(model, num_samples, tempered=tempered)
+            log_q = structure.log_density(guide, num_samples, tempered=tempered, leave_out=scored)
+            if not scored:
+                return WeightedDraws(log_p - log_q, None, shared)
+            others = [name for name, _ in sample_sites(guide) if name not in scored]
+            score = structure.log_density(guide, num_samples, tempered=tempered, leave_out=others)
+            return WeightedDraws(log_p - log_q - score.detach(), score, shared)
+
+    def log_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
+        """log p(x, z) - log q(z | x) of ``K`` draws from the guide, plate scales undone: ``(K, B)``, nats.
+
+        Discrete latents are summed out where they can be, in q as well as in p, so that only the others are random.
+        """
+        with self.running():
+            structure = self.structure
+            if not structure.collapsed:
+                return self.weighted_draws(batch, num_samples).log_weight
+            drawn = dict(sample_sites(self.guide_trace(batch, num_samples)))
+            values = {name: site["value"] for name, site in drawn.items() if name not in structure.collapsed}
+            model = self.run(self.model, batch, num_samples, values, summed=structure.discrete)
+            guide = self.run(self.guide or empty_guide, batch, num_samples, values, summed=structure.collapsed)
+            return structure.log_density(model, num_samples) - structure.log_density(guide, num_samples)
+
+    def log_prior_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
+        """log p(x | z) of ``K`` draws z from the prior: ``(K, B)``, nats; discrete latents are summed out."""
+        with self.running():
+            structure = self.structure
+            model = self.run(self.model, batch, num_samples)
+            if structure.discrete:  # drawn first: beside an enumerated latent, every value of it would draw another z
+                known = structure.discrete + structure.observed
+                values = {name: site["value"] for name, site in sample_sites(model) if name not in known}
+                model = self.run(self.model, batch, num_samples, values, summed=structure.discrete)
+            log_joint = structure.log_density(model, num_samples)
+            return log_joint - structure.log_density(model, num_samples, leave_out=structure.observed)
+
+    @property
+    def has_log_evidence(self) -> bool:
+        """Whether the exact evidence is known, so that ``log_evidence`` can be called."""
+        structure = self.structure
+        known = self.closed_form is not None or set(structure.latents) <= set(structure.discrete)
+        return known and self.global_posterior is None
+
+    def log_evidence(self, batch: Batch) -> Tensor:
+        """The exact log p(x), ``(B,)``, nats: the program's own ``log_evidence``, or the sum over discrete latents.
+
+        Raises:
+            InputError: neither is there.
+        """
+        with self.running():
+            if self.closed_form is not None:
+                return self.closed_form(*batch)
+            structure = self.structure
+            if others := [name for name in structure.latents if name not in structure.discrete]:
+                raise InputError(
+                    f"the exact evidence of {self.name} is not known: its latent {others[0]!r} cannot be enumerated; "
+                    f"write log_evidence(self, x), or estimate it (iwae, ais)"
+                )
+            return structure.log_density(self.run(self.model, batch, 1, summed=structure.discrete), 1)[0]
+
+    def traces(self, batch: Batch, num_samples: int, *, reparameterised: bool = True) -> Traces:
+        """Run the guide, and the model on the guide's draws; latents that the guide leaves out are enumerated."""
+        with nullcontext() if reparameterised else Detached():
+            guide = self.guide_trace(batch, num_samples)
+        values = {name: site["value"] for name, site in sample_sites(guide)}
+        with SharedTerm(self.global_posterior) as shared:
+            model = self.run(self.model, batch, num_samples, values, summed=self.structure.summed)
+        return Traces(guide, model, shared.value)
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        batch: Batch,
+        num_samples: int = 1,
+        values: Mapping[str, Tensor] | None = None,
+        *,
+        summed: Collection[str] = (),
+    ) -> poutine.Trace:
+        """Trace the model or the guide with ``K`` draws; some latents are given, some discrete ones are enumerated."""
+        return run(self.structure, fn, batch, num_samples, values, summed=summed)
+
+    def guide_trace(self, batch: Batch, num_samples: int) -> poutine.Trace:
+        """A run of the guide with ``K`` draws."""
+        if self.guide is None and set(self.structure.latents) - set(self.structure.summed):
+            raise InputError(f"{self.name} has no guide: write guide(self, x), which samples the model's latent sites")
+        return self.run(self.guide or empty_guide, batch, num_samples)
+
+    # ------------------------------------------------------------------------------------------ draws
+
+    @torch.no_grad()
+    def prior(self, batch: Batch, num_samples: int = 1) -> Draws:
+        """Draws from p(z) p(x | z). Of the batch its size counts, and conditions such as labels."""
+        with self.running():
+            return self.draws(batch, self.run(Generate()(self.model), batch, num_samples), num_samples)
+
+    @torch.no_grad()
+    def posterior(self, batch: Batch, num_samples: int = 1) -> Draws:
+        """Draws from the guide q(z | x), with the posterior predictive p(x' | z) of every observed site."""
+        return self.weighted_posterior(batch, num_samples, weighted=False)[1]
+
+    @torch.no_grad()
+    def weighted_posterior(self, batch: Batch, num_samples: int = 1, *, weighted: bool = True) -> tuple[Tensor, Draws]:
+        """The same draws, and their log weights log p(x, z) - log q(z | x), ``(K, B)``, nats; zeros if not asked for.
+
+        Discrete latents that the guide leaves out are summed out of the weights, and drawn given the others.
+        """
+        with self.running():
+            structure = self.structure
+            guide = self.guide_trace(batch, num_samples)
+            values = {name: site["value"] for name, site in sample_sites(guide)}
+            log_weight = torch.zeros(num_samples, len(batch[0]))
+            if weighted:
+                model = self.run(self.model, batch, num_samples, values, summed=structure.summed)
+                log_p, log_q = (structure.log_density(trace, num_samples) for trace in (model, guide))
+                log_weight = (log_p - log_q).expand(num_samples, len(batch[0]))
+            if structure.summed:
+                outer, repeated = with_draws(structure, batch, num_samples)
+                given = Given(values)(outer(self.model))
+                values |= posterior_of_discrete(given, structure.summed, -2 - structure.plate_nesting, repeated)
+            trace = self.run(Generate()(self.model), batch, num_samples, values)
+            return log_weight, self.draws(batch, trace, num_samples)
+
+    def draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
+        """What a run of the model has drawn, by site."""
+        structure, draws = self.structure, Draws({}, {}, {}, {})
+        for name, site in sample_sites(trace):
+            value = structure.value(site, num_samples)
+            if not site["infer"].get("was_observed"):
+                draws.latents[name] = value
+            elif value.numel():  # pyro.factor has nothing to draw
+                draws.observed[name] = value
+                draws.means[name] = structure.mean(site, num_samples).detach()  # it may be a parameter itself
+                given = site["infer"]["obs"].expand(site["fn"].shape())
+                draws.data[name] = structure.value(site | {"value": given}, num_samples)[0]
+        return draws
+
+
+def bind(program: Runner, template: Batch) -> BoundProgram:
+    """Run a program once on a few data, and return it with the structure that it has shown.
+
+    Random initial values of ``pyro.param`` are drawn from torch's generator as it is, which does not move.
+
+    Raises:
+        InputError: no plate, or more than one, can be the data plate; a discrete latent cannot be summed out.
+    """
+    structure = read_structure(program, template)
+    return BoundProgram(**_parts(program), template=template, structure=structure)
+
+
+def _parts(program: Runner) -> dict[str, Any]:
+    return {field.name: getattr(program, field.name) for field in fields(Runner)}
