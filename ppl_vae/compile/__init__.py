@@ -1,1 +1,1 @@
-"""From a function of tensors to a graph, and when a graph repays its compilation."""
+"""Compilation: a function of tensors becomes a graph, where a graph repays the time that its compilation takes."""

@@ -1,4 +1,4 @@
-"""When a function is run as a graph: where that repays, and for as long as the graph gives what the function gives."""
+"""The compiler: runs functions as graphs if that saves time, as long as a graph gives what its function gives."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ from ppl_vae.errors import InputError, nearest
 
 Compile = Literal["auto", "on", "off"]
 REPAID_BY = 10.0
-"""Seconds to save for which compiling pays: it takes 2 to 8 s, and training may stop early."""
+"""Seconds that a graph has to save before it is compiled: that takes 2 to 8 s, and training may stop early."""
 RARE = 10
-"""A batch of a size that is so many times rarer than another, such as the last of an epoch, has no graph of its own."""
+"""Ratio of visits from which a size of batch has no graph: the last batch of an epoch is that much rarer."""
 SAVED = 1e-3
-"""Seconds that a step of a small model saves, at least: what Python and Pyro take for it."""
+"""Seconds that a graph saves in a step of a small model, at least: the time that Python and Pyro take."""
 CHECKED = 3
-"""First calls of a graph that are compared with the function; later, the 4th, 8th, 16th, ... are."""
+"""Number of first calls of a graph that are compared with the function; later the 4th, 8th, 16th, ... are."""
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 0.02}
-"""Difference of a graph and its function, relative to its size, that rounding explains: where it turns a rectified unit
-on or off, the gradient of a datum changes by one unit's share."""
+"""Relative difference between a graph and its function that rounding explains: if it turns a rectified unit on or off,
+the gradient of a datum changes by the share of one unit."""
 _LOG = logging.getLogger("ppl_vae")
 
 Key = tuple[str, Hashable, tuple[tuple[torch.Size, tuple[int, ...], torch.dtype], ...]]
 
 
 class Compiler:
-    """Runs functions of tensors, as compiled graphs where that repays and gives the same.
+    """A caller of functions of tensors, which runs them as compiled graphs if that saves time and changes nothing.
 
-    A graph is made once for each name and each shape, strides and type of the inputs. Its first calls, and then ever
-    fewer, are compared with the function itself, from the same state and random numbers. Where they differ, or where a
-    function is no graph, it is run by Python from there on, and one line says why.
+    A graph is made once for each name and for each shape, strides and type of the inputs. Its first calls, and later
+    fewer and fewer, are compared with the function, from the same state and random numbers. If they differ, or if the
+    function cannot be traced, it runs in Python from then on, and one line reports why. So it does with a version of
+    PyTorch that is newer than the last that was tested.
 
     Args:
-        mode: "on" makes a graph of everything but for rare sizes of a batch; "auto" of what is planned to be called
-            often; "off" of nothing.
-        visits: how often a batch of so many rows is planned to be visited.
-        tolerance: relative difference that rounding explains; by default that of the outputs' precision.
-        say: takes the lines; the logger ``ppl_vae`` by default.
+        mode: "on" compiles everything, except for rare sizes of a batch; "auto" what is planned to be called often;
+            "off" nothing.
+        visits: planned number of visits, by the number of rows of a batch.
+        tolerance: relative difference that rounding explains; by default it depends on the precision of the outputs.
+        say: function that takes the lines; by default the logger ``ppl_vae``.
 
     Raises:
-        InputError: an unknown mode.
+        InputError: if the mode is unknown.
 
     Example:
         >>> compiler, weight = Compiler("on"), torch.ones(3)
@@ -57,7 +58,7 @@ class Compiler:
         ...     return (weight * x,)
         >>> compiler("scaled", scaled, [torch.arange(3.0)])
         (tensor([0., 1., 2.]),)
-        >>> weight.mul_(2), compiler("scaled", scaled, [torch.arange(3.0)])[0]  # what it refers to is read anew
+        >>> weight.mul_(2), compiler("scaled", scaled, [torch.arange(3.0)])[0]  # the weight is read anew
         (tensor([2., 2., 2.]), tensor([0., 2., 4.]))
     """
 
@@ -82,30 +83,30 @@ class Compiler:
 
     @property
     def graphs(self) -> set[str]:
-        """Names of the functions that are run as graphs."""
+        """Names of the functions that run as graphs."""
         return {name for name, *_ in self._known} - self._refused
 
     def plan(self, visits: Mapping[int, int]) -> None:
-        """Batches of so many rows will be visited so often."""
+        """Add planned visits: the number of visits, by the number of rows of a batch."""
         for rows, times in visits.items():
             self.visits[rows] = max(times, self.visits.get(rows, 0))
 
     def repays(self, rows: int, times: int = 1, saves: float = SAVED) -> bool:
-        """Whether a function is compiled: see ``__call__``. It depends on no clock: a run repeated is the same run."""
+        """Return True if a function is compiled, see ``__call__``. No clock decides, so that a run can be repeated."""
         visits = self.visits.get(rows, 0)
         if self.mode == "on":
             return rows not in self.visits or RARE * visits >= max(self.visits.values())
         return self.mode == "auto" and visits * times * saves >= REPAID_BY
 
     def choice(self, rows: int, times: int = 1) -> str:
-        """What was chosen for steps that each visit of so many rows takes so often, as the end of a sentence."""
+        """Describe the choice for a batch of this size and this number of calls a visit, as the end of a sentence."""
         planned = f"{self.visits.get(rows, 0) * times:,} of them are planned"
         if self.mode == "auto":
             return f"compiled, as {planned}" if self.repays(rows, times) else f"not compiled, as only {planned}"
         return "compiled" if self.mode == "on" else "not compiled"
 
     def refuse(self, name: str, why: str) -> None:
-        """Say once why a function is run by Python, where it was to be compiled."""
+        """Report once why a function that was to be compiled runs in Python."""
         if name not in self._refused and self.mode != "off":
             self._refused.add(name)
             self.say(f"{name} is not compiled: {why}")
@@ -123,21 +124,21 @@ class Compiler:
         times: int = 1,
         saves: float = SAVED,
     ) -> Outputs:
-        """``function(*inputs)``.
+        """Return ``function(*inputs)``.
 
         Args:
-            name: of the function, in messages. Under one name it refers to the same tensors in every call.
-            function: see :func:`~ppl_vae.compile.kernels.compiled`.
-            inputs: the last is a batch's tensor, whose rows tell how often it is visited.
-            eager: what does the same faster by Python.
-            compared: tensors which the function changes, linear in what it computes, such as a mean of gradients: they
-                are compared beside the outputs.
-            module: what the function runs.
-            static: what the function depends on beside tensors, such as a number of draws.
-            times: calls for each visit of a batch.
-            saves: seconds that a graph saves in each, about.
+            name: name of the function, in messages. Under one name it uses the same tensors in every call.
+            function: the function, see :func:`~ppl_vae.compile.kernels.compiled`.
+            inputs: its inputs; the last is a tensor of a batch, whose number of rows decides about the planned visits.
+            eager: function that does the same faster in Python, if there is one.
+            compared: tensors that the function changes and that are linear in what it computes, such as a mean of
+                gradients; they are compared beside the outputs.
+            module: the module that the function runs, if there is one.
+            static: the values other than tensors on which the function depends, such as a number of draws.
+            times: number of calls for each visit of a batch.
+            saves: seconds that a graph saves in each call, roughly.
         """
-        # A graph reads its inputs where they lay in memory when it was made.
+        # A graph relies on the strides of the inputs with which it was made.
         key = (name, static, tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in inputs))
         graph = self._known.get(key)
         if graph is None and name not in self._refused and self.repays(len(inputs[-1]), times, saves):
@@ -152,19 +153,18 @@ class Compiler:
     def _checked(
         self, name: str, graph: _Counted, function: Function, inputs: Sequence[Tensor], compared: Collection[Tensor]
     ) -> Outputs:
-        """A call of both from the same state; what the graph does stands, unless it is too far off."""
+        """Call both from the same state, and keep what the graph does, unless it is too far off."""
         changed = [*compared, *graph.run.captured]
         before = _copies(changed)
         with torch.random.fork_rng([inputs[-1].device] if inputs[-1].is_cuda else []):
             outputs = graph.run(*inputs)
-        left = _copies(changed)
+        after = _copies(changed)
         _write(changed, before)
         expected = function(*inputs)
-        steps = [(mine - old, own - old) for mine, old, own in zip(left, before, compared, strict=False)]
-        off = max(_difference([pair]) for pair in zip(outputs, expected, strict=True))
-        off = max(off, _difference(steps))
+        changes = [(new - old, right - old) for new, old, right in zip(after, before, compared, strict=False)]
+        off = max(_difference(changes), *(_difference([pair]) for pair in zip(outputs, expected, strict=True)))
         if off <= (self.tolerance or max(TOLERANCE.get(output.dtype, 0.1) for output in outputs)):
-            _write(changed, left)
+            _write(changed, after)
             return outputs
         self.refuse(
             name,
@@ -187,7 +187,7 @@ class Compiler:
 
 @dataclass
 class _Counted:
-    """A graph, and how often it has been called."""
+    """A graph, with the number of its calls."""
 
     run: Graph
     calls: int = 0
@@ -204,18 +204,21 @@ def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def _difference(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """The largest difference of some tensors from those expected, in norm and relative to theirs.
+    """Return the largest relative difference between tensors and those that are expected, in norm.
 
-    One that is a thousandth of the largest, or less, is compared with that: it may be zero but for rounding.
+    A tensor of at most a thousandth of the largest norm is compared with that thousandth: it may be zero but for
+    rounding.
     """
     sizes = [_norm(expected) for _, expected in pairs]
     floor = 1e-3 * max(sizes, default=0.0)
-    if not all(torch.equal(mine.isfinite(), expected.isfinite()) for mine, expected in pairs):
+    if not all(torch.equal(actual.isfinite(), expected.isfinite()) for actual, expected in pairs):
         return math.inf
-    found = [_norm(mine - expected) for mine, expected in pairs]
-    return max((off / (size + floor) if off else 0.0 for off, size in zip(found, sizes, strict=True)), default=0.0)
+    errors = [_norm(actual - expected) for actual, expected in pairs]
+    return max(
+        (error / (size + floor) if error else 0.0 for error, size in zip(errors, sizes, strict=True)), default=0.0
+    )
 
 
 def _norm(tensor: Tensor) -> float:
-    """In double precision; minus infinity less itself counts as nothing."""
+    """Return the norm in double precision; what is not finite counts as zero."""
     return float(tensor.double().nan_to_num(0.0, 0.0, 0.0).norm())

@@ -1,4 +1,4 @@
-"""Why a function is no graph: the statement at fault, and what it does."""
+"""Errors that explain why a function cannot be traced: the statement at fault, and the reason."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ from ppl_vae.errors import reason
 
 
 class Untraceable(Exception):
-    """A function that is no graph of tensor operations: says which statement is none, and why."""
+    """The error for a function that is not a graph of tensor operations; it names the statement at fault."""
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """What goes wrong inside is an ``Untraceable`` that names the statement."""
+    """Turn the errors of a block into an ``Untraceable`` that names the statement at fault."""
     try:
         yield
     except Untraceable:
         raise
     except Exception as error:
-        looked = isinstance(error, private.value_errors()) or "data-dependent" in str(error) or ".numpy()" in str(error)
-        why = "Python looks at the value of a tensor" if looked else reason(error)
+        reads_value = (
+            isinstance(error, private.value_errors()) or "data-dependent" in str(error) or ".numpy()" in str(error)
+        )
+        why = "Python looks at the value of a tensor" if reads_value else reason(error)
         raise Untraceable(f"{_statement(error)}: {why}") from error
 
 
 def _statement(error: Exception) -> str:
-    """The innermost statement of the user's: of a file that is no library's, and no part of this one but a model."""
+    """Return the innermost statement of the user: outside of libraries and of this package, apart from its models."""
     libraries = {Path(sysconfig.get_paths()[name]).resolve() for name in ("stdlib", "purelib", "platlib")}
     package = Path(__file__).resolve().parents[1]
     libraries.add(Path(torch.__file__).resolve().parents[1])
-    own = None
+    innermost = None
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename).resolve()
         within = package in path.parents and package / "models" not in path.parents
@@ -46,8 +48,8 @@ def _statement(error: Exception) -> str:
             and not frame.filename.startswith("<")
             and not any(library in path.parents for library in libraries)
         ):
-            own = frame
-    if own is None:
+            innermost = frame
+    if innermost is None:
         return "an operation of a library"
-    line = linecache.getline(own.filename, own.lineno or 0).strip() or own.line
-    return f"line {own.lineno} of {Path(own.filename).name}, `{line}`"
+    line = linecache.getline(innermost.filename, innermost.lineno or 0).strip() or innermost.line
+    return f"line {innermost.lineno} of {Path(innermost.filename).name}, `{line}`"

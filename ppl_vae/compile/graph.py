@@ -1,4 +1,4 @@
-"""A function of tensors as a graph of tensor operations: it is run in Python once, and written down."""
+"""Tracing: a function of tensors runs in Python once, and its tensor operations are recorded as a graph."""
 
 from __future__ import annotations
 
@@ -18,24 +18,30 @@ from ppl_vae.program.densities import tracing
 
 Outputs = tuple[Tensor, ...]
 Function = Callable[..., Outputs]
-"""Tensors to a tuple of tensors. It may refer to others, and change those in place, but not its inputs."""
+"""A function from tensors to a tuple of tensors. It may use other tensors and change those in place, not its inputs."""
 MOST_OPERATIONS = 5000
-"""Of a graph that is compiled; Inductor would need some minutes for more, such as a long chain of latents."""
+"""Largest number of operations of a graph; for more, such as a long chain of latents, Inductor would take minutes."""
 
 
 class Traced(NamedTuple):
-    """A graph, and what it refers to beside its inputs: parameters, buffers, data. They are read anew in every run."""
+    """A graph and the tensors that it uses beside its inputs: parameters, buffers, data. Each run reads them anew."""
 
     module: fx.GraphModule
-    """Takes the inputs and then the captured tensors."""
+    """The graph; it takes the inputs, followed by the captured tensors."""
     captured: list[Tensor]
 
 
 def trace(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Traced:
-    """The graph of a function, and the tensors that it refers to.
+    """Record the graph of a function, and find the tensors that it uses beside its inputs.
+
+    Args:
+        function: the function of the inputs.
+        inputs: examples; only their shapes, strides and types matter.
+        module: the module that the function runs, if there is one.
 
     Raises:
-        Untraceable: Python looks at the value of a tensor, draws random numbers of its own, or remembers something.
+        Untraceable: if Python reads the value of a tensor, draws from Python's or NumPy's generators, or changes an
+            attribute of the module.
     """
     detached = [tensor.detach() for tensor in inputs]
     mode = private.fake_mode(allow_non_fake_inputs=True)
@@ -54,7 +60,7 @@ def trace(function: Function, inputs: Sequence[Tensor], module: nn.Module | None
 
 @contextmanager
 def _no_draws_by_python() -> Iterator[None]:
-    """Python's and NumPy's generators stay as they are; a function that draws from them is no graph."""
+    """Leave the generators of Python and NumPy as they are, and refuse a function that draws from them."""
     python, numpy = random.getstate(), cast(tuple, np.random.get_state())  # noqa: NPY002
     try:
         yield
@@ -68,7 +74,7 @@ def _no_draws_by_python() -> Iterator[None]:
 
 @contextmanager
 def _no_memory(module: nn.Module | None) -> Iterator[None]:
-    """Modules' attributes stay what they are; a function that sets one is no graph, which would leave it alone."""
+    """Leave the attributes of a module as they are, and refuse a function that sets one: its graph would not."""
     parts = list(module.modules()) if module is not None else []
     by_pytorch = vars(nn.Module()).keys()
     held: list[tuple[nn.Module, str | None, Any]] = [
@@ -94,16 +100,16 @@ def _no_memory(module: nn.Module | None) -> Iterator[None]:
 
 
 def _changed(now: Any, before: Any) -> list[Any]:
-    """Keys of a dictionary, or places in a list, at which there is another object, or none."""
-    new, old = (each if isinstance(each, dict) else dict(enumerate(each)) for each in (now, before))
+    """Return the keys of a dictionary, or the places of a list, that were added, removed or assigned."""
+    new, old = (items if isinstance(items, dict) else dict(enumerate(items)) for items in (now, before))
     return [key for key in {**old, **new} if key not in new or key not in old or new[key] is not old[key]]
 
 
 class _Unchanged(private.TorchDispatchMode):
-    """What a function changes in place stays as it is while the function is traced: a stand-in takes its place.
+    """A mode that protects the tensors that a traced function changes in place: the function changes stand-ins.
 
     Attributes:
-        originals: of the stand-ins, by their identity.
+        originals: the original tensors, by the identity of their stand-ins.
     """
 
     def __init__(self, mode: Any) -> None:
@@ -136,7 +142,7 @@ class _Unchanged(private.TorchDispatchMode):
 
 
 def _lifted(module: fx.GraphModule, originals: Mapping[int, Tensor]) -> list[Tensor]:
-    """Make inputs of the tensors that a graph refers to, or to whose stand-ins it does."""
+    """Turn the tensors that a graph uses, itself or through their stand-ins, into further inputs, and return them."""
     captured: list[Tensor] = []
     nodes: dict[int, fx.Node] = {}
     last = [node for node in module.graph.nodes if node.op == "placeholder"][-1:]
@@ -157,15 +163,17 @@ def _lifted(module: fx.GraphModule, originals: Mapping[int, Tensor]) -> list[Ten
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Return the operations that are replaced by others, so that the graph draws the numbers of the function."""
+
     def normal(x: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: None = None) -> Tensor:
         noise = torch.randn(x.shape, dtype=x.dtype, device=x.device)
         return noise if (mean, std) == (0, 1) else noise * std + mean
 
-    def bernoulli(p: Tensor, *, generator: None = None) -> Tensor:  # Inductor's draws singles for doubles too
+    def bernoulli(p: Tensor, *, generator: None = None) -> Tensor:  # Inductor draws in single precision for doubles too
         return (torch.rand_like(p) < p).to(p.dtype)
 
     def addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-        """The bias is added by the kernel that reads the product; in three dimensions, or Inductor would undo it."""
+        """Add the bias in the kernel that reads the product; in three dimensions, or else Inductor would undo it."""
         if (beta, alpha) != (1, 1):
             return NotImplemented
         return ((a @ b)[None] + bias)[0]

@@ -1,4 +1,4 @@
-"""The kernels of a graph: compiled by Inductor, and on a GPU captured in a CUDA graph."""
+"""Compilation of a graph: by Inductor, and on a GPU into a CUDA graph."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ from ppl_vae.compile.graph import Function, Outputs, Traced, trace
 from ppl_vae.errors import reason
 
 WARM_UP = 3
-"""Runs of a CUDA kernel before its capture, in which libraries choose their algorithms."""
+"""Number of runs before a CUDA graph is captured, in which libraries choose their algorithms."""
 
 
 class Graph(NamedTuple):
-    """A compiled function."""
+    """A compiled function and the tensors that it uses beside its inputs."""
 
     run: Callable[[list[Tensor]], Sequence[Tensor]]
     captured: list[Tensor]
 
     def __call__(self, *inputs: Tensor) -> Outputs:
-        """The function's outputs; tensors that it changes in place are changed."""
-        with torch.no_grad(), private.without_modes():  # modes have had their say in the trace
+        """Run the graph: return the outputs of the function, and change in place what the function changes."""
+        with torch.no_grad(), private.without_modes():  # they have acted in the trace
             return tuple(self.run([*inputs, *self.captured]))
 
 
 def compiled(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Graph:
     """Trace and compile a function for inputs of these shapes.
 
-    On a CPU the graph is compiled by Inductor to C++. On a GPU it is compiled by Inductor where Triton is there, and
-    captured in a CUDA graph. Random numbers come from the global generator, the same ones as without a graph.
+    On a CPU, Inductor compiles the graph to C++. On a GPU, Inductor compiles it if Triton is installed, and it becomes
+    a CUDA graph. Random numbers come from the global generator, the same ones as without a graph.
 
     Args:
-        function: of the inputs. It may differentiate (``torch.autograd.grad``), and change what it refers to in place.
+        function: the function of the inputs. It may differentiate (``torch.autograd.grad``), and may change other
+            tensors than its inputs in place.
         inputs: examples; nothing is computed with their values, and no tensor changes.
-        module: what the function runs. It may change its tensors in place, but not put others in their place.
+        module: the module that the function runs, if there is one. The function may change its tensors in place, but
+            may not replace them by others.
 
     Raises:
-        Untraceable: the function is no graph of tensor operations, or there is nothing here to compile it.
+        Untraceable: if the function is not a graph of tensor operations, or no compiler is installed.
 
     Example:
         >>> total = torch.zeros(())
@@ -54,7 +56,7 @@ def compiled(function: Function, inputs: Sequence[Tensor], module: nn.Module | N
         ((tensor([2., 2., 2.]),), (tensor([2., 2., 2.]),), tensor(6.))
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of compilers about themselves
+        warnings.simplefilter("ignore")  # compilers' warnings about their own code
         return _compiled(trace(function, inputs, module), inputs)
 
 
@@ -76,10 +78,10 @@ def _inductor(module: fx.GraphModule, example: list[Tensor]) -> Callable[[list[T
 def _cuda_graph(
     module: fx.GraphModule, example: list[Tensor], num_inputs: int
 ) -> Callable[[list[Tensor]], Sequence[Tensor]]:
-    """The graph's kernels, recorded once; inputs are copied to where the recording reads them."""
+    """Record the kernels of a graph once; each run copies its inputs to where the recording reads them."""
     try:
         run: Callable[[list[Tensor]], Any] = _inductor(module, example)
-    except Untraceable:  # without Triton the kernels are PyTorch's own, one for each operation
+    except Untraceable:  # without Triton, PyTorch runs one kernel for each operation
 
         def run(tensors: list[Tensor]) -> Any:
             return module(*tensors)
