@@ -138,153 +138,150 @@ def ais(
         >>> estimate.log_evidence.round(decimals=4)
         tensor([-1.5000, -1.5000, -1.5000], dtype=torch.float64)
     """
-    steps = adapt(draw, log_densities, settings, first_datum=first_datum, progress=progress, propose=propose)
-    log_weight, acceptance = forward(
-        draw, log_densities, settings, steps, first_datum=first_datum, progress=progress, propose=propose
-    )
+    chains = Chains(draw, log_densities, settings, first_datum, progress, propose)
+    log_weight, acceptance = chains.forward(chains.adapt())
     log_evidence, mcse, ess = mean_of_chains(log_weight)
     doubtful = ~(mcse <= MOST_BELIEVABLE_ERROR)
     return Evidence(log_evidence, mcse, ess, doubtful, "lower", columns={"acceptance": acceptance})
 
 
-@torch.no_grad()
-def adapt(
-    draw: Draw,
-    log_densities: LogDensities,
-    settings: Annealing,
-    *,
-    first_datum: int = 0,
-    progress: Progress | None = None,
-    propose: Propose | None = None,
-) -> Tensor:
-    r"""Find step sizes for every temperature and datum, in a pilot run with a quarter of the chains.
+class Chains(NamedTuple):
+    """Chains that go through tempered densities, from a start density to a target or back."""
 
-    After each transition the step size learns from the acceptance of the pilot's chains, :math:`\bar a`:
+    draw: Draw
+    """Function that draws from the start density."""
+    log_densities: LogDensities
+    """The start density and the target."""
+    settings: Annealing
+    first_datum: int = 0
+    """Row of the first datum of the batch, for messages."""
+    progress: Progress | None = None
+    """Function that is called with 1 for every temperature done."""
+    propose: Propose | None = None
+    """Function that computes a transition; by default ``trajectory``."""
 
-    .. math::
-        \log \epsilon \leftarrow \log \epsilon + \gamma (\bar a - 0.65)
+    @torch.no_grad()
+    def adapt(self) -> Tensor:
+        r"""Find step sizes for every temperature and datum, in a pilot run with a quarter of the chains.
 
-    The run that follows has fresh chains and these step sizes: had it learnt them from its own chains, its transitions
-    would depend on where its chains had been, and its weights would be biased.
+        After each transition the step size learns from the acceptance of the pilot's chains, :math:`\bar a`:
 
-    Args:
-        draw: of the start density.
-        log_densities: the start and the target.
-        settings: how to anneal.
-        first_datum: the row of the batch's first datum, for a message.
-        progress: called with 1 for every temperature done.
-        propose: how the transitions are computed, if not by ``trajectory``.
+        .. math::
+            \log \epsilon \leftarrow \log \epsilon + \gamma (\bar a - 0.65)
 
-    Returns:
-        Tensor: ``(T, B)``; row ``t`` is for the ``t + 1``-st temperature after 0, so that the last is for the target.
+        The run that follows has new chains and these step sizes. If it learnt them from its own chains, its transitions
+        would depend on where its chains had been, and its weights would be biased.
 
-    Raises:
-        InputError: a setting that cannot be.
-        Diverged: a density is NaN at a draw of the start density.
+        Returns:
+            Tensor: ``(T, B)``; row ``t`` is for the ``t + 1``-st temperature after 0, so that the last is for the
+            target.
 
-    Example:
-        >>> normal = lambda u: torch.distributions.Normal(0.0, torch.tensor([[1.0], [100.0]])).log_prob(u).sum(-1)
-        >>> draw = lambda num_chains: torch.randn(num_chains, 2, 1) * torch.tensor([[1.0], [100.0]])
-        >>> steps = adapt(draw, lambda u: (normal(u), normal(u)), Annealing(num_temperatures=5))
-        >>> steps.shape, bool((steps[:, 1] > 10 * steps[:, 0]).all())
-        (torch.Size([5, 2]), True)
-    """
-    _check(settings)
-    point = _begin(draw, log_densities, max(2, settings.num_chains // 4), first_datum)
-    log_step = -point.grad_start.square().mean((0, 2)).log() / 2  # of a Gaussian, the standard deviation
-    num_moves = math.ceil(MIN_PILOT_MOVES / settings.num_temperatures)
+        Raises:
+            InputError: if a setting is impossible.
+            Diverged: if a density is NaN at a draw of the start density.
 
-    def learn(beta: float, gain: float) -> None:
-        nonlocal point, log_step
-        point, acceptance = move(log_densities, point, beta, log_step.exp(), settings.num_leapfrog, propose)
-        log_step = log_step + gain * (acceptance.mean(0) - TARGET_ACCEPTANCE)
+        Example:
+            >>> normal = lambda u: torch.distributions.Normal(0.0, torch.tensor([[1.0], [100.0]])).log_prob(u).sum(-1)
+            >>> draw = lambda num_chains: torch.randn(num_chains, 2, 1) * torch.tensor([[1.0], [100.0]])
+            >>> steps = Chains(draw, lambda u: (normal(u), normal(u)), Annealing(num_temperatures=5)).adapt()
+            >>> steps.shape, bool((steps[:, 1] > 10 * steps[:, 0]).all())
+            (torch.Size([5, 2]), True)
+        """
+        _check(self.settings)
+        state = self._begin(max(2, self.settings.num_chains // 4))
+        log_step = -state.grad_start.square().mean((0, 2)).log() / 2  # of a Gaussian, the standard deviation
+        num_moves = math.ceil(MIN_PILOT_MOVES / self.settings.num_temperatures)
 
-    for n in range(1, WARM_UP_MOVES + 1):
-        learn(0.0, n**-0.5)
-    steps = []
-    for beta in temperatures(settings.num_temperatures, settings.schedule)[1:].tolist():
+        def learn(beta: float, gain: float) -> None:
+            nonlocal state, log_step
+            state, acceptance = self.move(state, beta, log_step.exp())
+            log_step = log_step + gain * (acceptance.mean(0) - TARGET_ACCEPTANCE)
+
+        for n in range(1, WARM_UP_MOVES + 1):
+            learn(0.0, n**-0.5)
+        steps = []
+        for beta in self._temperatures()[1:].tolist():
+            for _ in range(num_moves):
+                learn(beta, GAIN)
+            steps.append(log_step.exp())
+            self._report()
+        return torch.stack(steps)
+
+    def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Carry new chains from the start density to the target.
+
+        Args:
+            steps: step sizes, ``(T, B)``, found by :meth:`adapt`.
+
+        Returns:
+            tuple[Tensor, Tensor]: log weights ``(C, B)`` and mean acceptances ``(B,)``.
+
+        Raises:
+            Diverged: if the weight of a chain is NaN or plus infinity.
+        """
+        return self.anneal(self._begin(self.settings.num_chains), self._temperatures(), steps[:-1])
+
+    def backward(self, exact: Tensor, steps: Tensor, num_moves: int) -> tuple[Tensor, Tensor]:
+        """Carry chains back from an exact draw of the target, ``(B, D)``; see :meth:`forward`.
+
+        They first move ``num_moves`` times at the target.
+        """
+        state = evaluate(self.log_densities, exact.to(steps).expand(self.settings.num_chains, -1, -1))
+        refuse_nan(state.log_start - state.log_target, self.first_datum)
         for _ in range(num_moves):
-            learn(beta, GAIN)
-        steps.append(log_step.exp())
-        if progress is not None:
-            progress(1)
-    return torch.stack(steps)
+            state, _ = self.move(state, 1.0, steps[-1])
+        return self.anneal(state, self._temperatures().flip(0), steps[:-1].flip(0))
 
+    @torch.no_grad()
+    def anneal(self, state: ChainState, betas: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Carry chains along a path of temperatures, in either direction, and weigh them.
 
-def forward(
-    draw: Draw,
-    log_densities: LogDensities,
-    settings: Annealing,
-    steps: Tensor,
-    *,
-    first_datum: int = 0,
-    progress: Progress | None = None,
-    propose: Propose | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Fresh chains from the start density to the target: their log weights ``(C, B)``, and mean acceptances ``(B,)``.
+        .. math::
+            \log w = \sum_{t=1}^T (\beta_t - \beta_{t-1}) \log \frac{f_1(u_{t-1})}{f_0(u_{t-1})}, \qquad
+            u_t \sim \text{a transition from } u_{t-1} \text{ at } \beta_t, \quad t = 1, \dots, T - 1
 
-    Args:
-        draw: of the start density.
-        log_densities: the start and the target.
-        settings: how to anneal.
-        steps: step sizes, ``(T, B)``, by :func:`adapt`.
-        first_datum: the row of the batch's first datum, for a message.
-        progress: called with 1 for every temperature done.
-        propose: how the transitions are computed, if not by ``trajectory``.
+        With the temperatures and the step sizes in reverse, it is the same chain backwards, because each transition is
+        reversible: a chain that goes :math:`u_0, \dots, u_{T-1}` then goes :math:`u_{T-1}, \dots, u_0`, and its
+        weight is :math:`1 / w`.
 
-    Raises:
-        Diverged: a chain's weight is NaN or plus infinity.
-    """
-    point = _begin(draw, log_densities, settings.num_chains, first_datum)
-    betas = temperatures(settings.num_temperatures, settings.schedule)
-    log_weight, acceptance = anneal(log_densities, point, betas, steps[:-1], settings.num_leapfrog, progress, propose)
-    refuse_nan(log_weight, first_datum)
-    return log_weight, acceptance
+        Args:
+            state: the states in which the chains begin.
+            betas: the path, ``(T + 1,)``; the chains begin with the first, and the last has no transition.
+            steps: step sizes ``(T - 1, B)`` of the transitions, in the order of the path.
 
+        Returns:
+            tuple[Tensor, Tensor]: log weights ``(C, B)`` and mean acceptances ``(B,)``, in double precision.
 
-@torch.no_grad()
-def anneal(
-    log_densities: LogDensities,
-    point: ChainState,
-    betas: Tensor,
-    steps: Tensor,
-    num_leapfrog: int,
-    progress: Progress | None = None,
-    propose: Propose | None = None,
-) -> tuple[Tensor, Tensor]:
-    r"""Carry chains along a path of temperatures, in either direction, and weigh them.
+        Raises:
+            Diverged: if the weight of a chain is NaN or plus infinity.
+        """
+        path = betas.tolist()
+        log_weight = torch.zeros_like(state.log_start, dtype=torch.double)
+        accepted = torch.zeros_like(log_weight[0])
+        for n in range(1, len(path)):
+            log_weight = log_weight + (path[n] - path[n - 1]) * _log_ratio(state)
+            if n < len(path) - 1:
+                state, acceptance = self.move(state, path[n], steps[n - 1])
+                accepted += acceptance.mean(0)
+            self._report()
+        refuse_nan(log_weight, self.first_datum)
+        return log_weight, accepted / (len(path) - 2)
 
-    .. math::
-        \log w = \sum_{t=1}^T (\beta_t - \beta_{t-1}) \log \frac{f_1(u_{t-1})}{f_0(u_{t-1})}, \qquad
-        u_t \sim \text{a transition from } u_{t-1} \text{ at } \beta_t, \quad t = 1, \dots, T - 1
+    def move(self, state: ChainState, beta: float, step_size: Tensor) -> tuple[ChainState, Tensor]:
+        """Make one transition of every chain, see :func:`~ppl_vae.evidence.hmc.move`."""
+        return move(self.log_densities, state, beta, step_size, self.settings.num_leapfrog, self.propose)
 
-    With the temperatures and the step sizes turned round it is the same chain backwards, because each transition is
-    reversible: what went :math:`u_0, \dots, u_{T-1}` then goes :math:`u_{T-1}, \dots, u_0`, and weighs
-    :math:`1 / w`.
+    def _begin(self, num_chains: int) -> ChainState:
+        state = evaluate(self.log_densities, self.draw(num_chains))
+        refuse_nan(_log_ratio(state), self.first_datum)
+        return state
 
-    Args:
-        log_densities: the start and the target.
-        point: where the chains begin.
-        betas: the path, ``(T + 1,)``; the chains begin with the first, and the last has no transition.
-        steps: step sizes ``(T - 1, B)`` of the transitions, in the path's order.
-        num_leapfrog: ``L``.
-        progress: called with 1 for every temperature done.
-        propose: how the transitions are computed, if not by ``trajectory``.
+    def _temperatures(self) -> Tensor:
+        return temperatures(self.settings.num_temperatures, self.settings.schedule)
 
-    Returns:
-        tuple[Tensor, Tensor]: log weights ``(C, B)`` and mean acceptances ``(B,)``, in double precision.
-    """
-    path = betas.tolist()
-    log_weight = torch.zeros_like(point.log_start, dtype=torch.double)
-    accepted = torch.zeros_like(log_weight[0])
-    for n in range(1, len(path)):
-        log_weight = log_weight + (path[n] - path[n - 1]) * _log_ratio(point)
-        if n < len(path) - 1:
-            point, acceptance = move(log_densities, point, path[n], steps[n - 1], num_leapfrog, propose)
-            accepted += acceptance.mean(0)
-        if progress is not None:
-            progress(1)
-    return log_weight, accepted / (len(path) - 2)
+    def _report(self) -> None:
+        if self.progress is not None:
+            self.progress(1)
 
 
 def mean_of_chains(log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -292,14 +289,8 @@ def mean_of_chains(log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return log_mean(log_weight.logsumexp(0), (2 * log_weight).logsumexp(0), len(log_weight))
 
 
-def _begin(draw: Draw, log_densities: LogDensities, num_chains: int, first_datum: int) -> ChainState:
-    point = evaluate(log_densities, draw(num_chains))
-    refuse_nan(_log_ratio(point), first_datum)
-    return point
-
-
-def _log_ratio(point: ChainState) -> Tensor:
-    return point.log_target.double() - point.log_start.double()
+def _log_ratio(state: ChainState) -> Tensor:
+    return state.log_target.double() - state.log_start.double()
 
 
 def _check(settings: Annealing) -> None:

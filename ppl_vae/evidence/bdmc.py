@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_vae.evidence.ais import Annealing, Draw, adapt, anneal, forward, mean_of_chains, temperatures
-from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress, refuse_nan
-from ppl_vae.evidence.hmc import LogDensities, Propose, evaluate, move
+from ppl_vae.evidence.ais import Annealing, Chains, Draw, mean_of_chains
+from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress
+from ppl_vae.evidence.hmc import LogDensities, Propose
 
 NUM_MOVES = 10
 """Transitions of the reverse chains at the target, before they are annealed: they part from their common start."""
@@ -72,23 +72,12 @@ def bdmc(
         >>> (estimate.columns["upper"] - estimate.columns["lower"]).abs().max() < 1e-5
         tensor(True)
     """
-    steps = adapt(draw, log_densities, settings, first_datum=first_datum, progress=progress, propose=propose)
-    log_weight, acceptance = forward(
-        draw, log_densities, settings, steps, first_datum=first_datum, progress=progress, propose=propose
-    )
+    chains = Chains(draw, log_densities, settings, first_datum, progress, propose)
+    steps = chains.adapt()
+    log_weight, acceptance = chains.forward(steps)
     lower, mcse_lower, ess_lower = mean_of_chains(log_weight)
-
-    point = evaluate(log_densities, exact.to(steps).expand(settings.num_chains, -1, -1))
-    refuse_nan(point.log_start - point.log_target, first_datum)
-    for _ in range(NUM_MOVES):
-        point, _ = move(log_densities, point, 1.0, steps[-1], settings.num_leapfrog, propose)
-    betas = temperatures(settings.num_temperatures, settings.schedule).flip(0)
-    log_weight, acceptance_back = anneal(
-        log_densities, point, betas, steps[:-1].flip(0), settings.num_leapfrog, progress, propose
-    )
-    refuse_nan(log_weight, first_datum)
+    log_weight, acceptance_back = chains.backward(exact, steps, NUM_MOVES)
     minus_upper, mcse_upper, ess_upper = mean_of_chains(log_weight)
-
     upper = -minus_upper
     mcse = torch.hypot(mcse_lower, mcse_upper) / 2
     return Evidence(

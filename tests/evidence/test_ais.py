@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.evidence.ais import Annealing, adapt, ais, num_steps, temperatures
+from ppl_vae.evidence.ais import Annealing, Chains, ais, num_steps, temperatures
 from ppl_vae.program import seeded
 from tests.helpers.densities import Bimodal, Counts, LinearGaussian, log_normal, standard_error
 
@@ -82,7 +82,7 @@ def test_every_datum_gets_its_own_step_size() -> None:
         return log_normal(u, 0.0, scale), log_normal(u, 0.5 * scale, 0.2 * scale) + 7
 
     with seeded(4):
-        steps = adapt(draw, log_densities, Annealing(100, 16))
+        steps = Chains(draw, log_densities, Annealing(100, 16)).adapt()
         estimate = ais(draw, log_densities, Annealing(100, 16))
     assert steps.shape == (100, 140)
     for acceptance in estimate.columns["acceptance"].view(20, 7).mean(0).tolist():

@@ -15,9 +15,8 @@ from ppl_vae.evidence.ais import (
     MIN_PILOT_MOVES,
     WARM_UP_MOVES,
     Annealing,
-    adapt,
+    Chains,
     ais,
-    anneal,
     num_steps,
     temperatures,
 )
@@ -67,10 +66,11 @@ def test_both_directions_weigh_without_bias(num_temperatures: int, start: str) -
 def test_a_chain_that_stays_weighs_the_same_both_ways() -> None:
     case, betas = LinearGaussian(4, 2), temperatures(6)
     with seeded(2):
-        point = evaluate(case.log_densities, case.draw(3))
-        forward, _ = anneal(case.log_densities, point, betas, torch.zeros(5, 4).double(), 2)
-        reverse, _ = anneal(case.log_densities, point, betas.flip(0), torch.zeros(5, 4).double(), 2)
-    torch.testing.assert_close(forward, point.log_target - point.log_start)
+        chains = Chains(case.draw, case.log_densities, Annealing(6, 3))
+        state = evaluate(case.log_densities, case.draw(3))
+        forward, _ = chains.anneal(state, betas, torch.zeros(5, 4).double())
+        reverse, _ = chains.anneal(state, betas.flip(0), torch.zeros(5, 4).double())
+    torch.testing.assert_close(forward, state.log_target - state.log_start)
     torch.testing.assert_close(reverse, -forward)
 
 
@@ -84,9 +84,8 @@ def test_both_directions_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) ->
 
     case = LinearGaussian(3, 2)
     with seeded(3):
-        steps = adapt(case.draw, case.log_densities, Annealing(6, 4))
-    for name in ("ais", "bdmc"):  # the package's attributes of these names are the functions
-        monkeypatch.setattr(sys.modules[f"ppl_vae.evidence.{name}"], "move", spy)
+        steps = Chains(case.draw, case.log_densities, Annealing(6, 4)).adapt()
+    monkeypatch.setattr(sys.modules["ppl_vae.evidence.ais"], "move", spy)  # the package's attribute is the function
     with seeded(3):
         bdmc(case.draw, case.log_densities, case.latents, Annealing(6, 4))
     forward, at_target, reverse = taken[-10 - NUM_MOVES : -5 - NUM_MOVES], taken[-5 - NUM_MOVES : -5], taken[-5:]
