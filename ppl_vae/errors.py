@@ -1,4 +1,4 @@
-"""The errors that a user can cause, each told in one line."""
+"""The errors that a user can cause, each with a message of one line."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Bad input: its message is one line with what is wrong, where, the value, and the remedy.
+    """The error for bad input; its message is one line with the fault, its place, the value and the remedy.
 
-    The commands print the message and exit with status 2; in Python it is a ``ValueError``. Only the first line is
-    kept: Pyro adds the shapes of a trace to what is raised within it.
+    The commands print the message and exit with status 2; in Python it is a ``ValueError``. Only the first line of
+    the message is kept, because Pyro adds the shapes of a trace to errors that are raised within it.
 
     Example:
         >>> InputError("no array 'x'\\n Trace Shapes: ...").args
@@ -22,11 +22,11 @@ class InputError(ValueError):
 
 
 class Diverged(ArithmeticError):
-    """A number is no longer finite: the loss of a training run, or a datum's weights. Says where."""
+    """The error for a number that is no longer finite: the loss of a training run, or the weights of a datum."""
 
 
 def reason(error: BaseException) -> str:
-    """What somebody else's error says, in the one line that a message of ours has room for.
+    """Return the type of an error and the first line of its message, as a part of another message.
 
     Example:
         >>> reason(ValueError("bad shape\\nand much more"))
@@ -37,7 +37,7 @@ def reason(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, then all of them.
+    """Return the end of a message about an unknown name: the nearest known name, then all of them.
 
     Example:
         >>> nearest("mnits", ["digits", "mnist"])

@@ -30,7 +30,7 @@ TOO_LONG = {
 }
 TWICE = {"Arrays", "Epoch", "Path", "Picture", "Table"}
 UNREADABLE_ROOMS = {"cli", "evidence", "estimator", "evaluation", "inference", "plots", "program", "report", "uses"}
-UNREADABLE_ROOMS |= {"compile", "data", "errors.py", "models", "networks"}
+
 OTHERS_WITH_PRIVATE = {"ppl_vae/inference/average.py"}
 
 

@@ -1,4 +1,4 @@
-"""Data sets as named arrays: load them, check them, make bits of them, serve them in batches.
+"""Data sets as named arrays: functions that load, check and binarise them, and batches of them.
 
 Example:
     >>> from ppl_vae.data import Batches, load_dataset

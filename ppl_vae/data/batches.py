@@ -1,4 +1,4 @@
-"""Batches of arrays that lie on the device."""
+"""Batches of arrays that are on the device."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ppl_vae.errors import InputError, nearest
 class Batches:
     """Batches of named arrays, each a tuple of tensors in the order of ``names``.
 
-    The arrays go to the device once, and a batch is an index look-up there: no worker processes. The last
-    batch is smaller where the batch size does not divide the number of data.
+    The arrays are copied to the device once, and a batch is looked up there by index, without worker processes.
+    The last batch is smaller if the batch size does not divide the number of data.
 
     Args:
         arrays: arrays of shape ``(N, ...)`` by name.
-        names: which of them a batch holds, in this order: the arguments of ``model``.
-        batch_size: data in a batch, ``B``.
-        device: where the arrays lie.
-        dtype: what real numbers are cast to; whole numbers become int64, Booleans stay.
-        dynamic: names of arrays of probabilities; a batch has Bernoulli draws of them, new ones for each
-            seed (Burda et al., 2016).
+        names: names of the arrays in a batch, in this order: the arguments of ``model``.
+        batch_size: number of data in a batch, ``B``.
+        device: device of the arrays.
+        dtype: type to which real numbers are cast; whole numbers become int64, Booleans stay.
+        dynamic: names of arrays of probabilities; a batch has Bernoulli draws with these probabilities, new ones
+            for each seed (Burda et al., 2016).
 
     Attributes:
         num_data: the number of data, ``N``.
 
     Raises:
         InputError: if a name is missing, there are no names or no rows, the batch size is below 1, arrays
-            differ in length, or a dynamic array is no array of probabilities.
+            differ in length, or a dynamic array does not hold probabilities.
 
     Example:
         >>> batches = Batches({"x": np.eye(5), "y": np.arange(5)}, ["x", "y"], batch_size=2)
@@ -73,17 +73,17 @@ class Batches:
         self._tensors = tuple(_tensor(arrays[name], device, dtype) for name in names)
 
     def __len__(self) -> int:
-        """The number of batches, the last, smaller one included."""
+        """Return the number of batches, including the last, smaller one."""
         return -(-self.num_data // self.batch_size)
 
     def sizes(self, batch_size: int | None = None) -> dict[int, int]:
-        """How many batches have so many rows."""
+        """Return the number of batches by their number of rows; see ``sizes``."""
         return sizes(self.num_data, batch_size or self.batch_size)
 
     def shuffled(self, seed: int) -> Iterator[tuple[Tensor, ...]]:
-        """Every datum once, in an order and with draws that depend on the seed alone.
+        """Yield every datum once, in an order and with draws that depend on the seed alone.
 
-        The global random state is not touched. The order is the same on every device; draws are not.
+        The global random state does not change. The order is the same on every device; the draws are not.
         """
         order_generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(self.num_data, generator=order_generator).to(self._tensors[0].device)
@@ -92,14 +92,14 @@ class Batches:
             yield self._batch((tensor.index_select(0, rows) for tensor in self._tensors), draws)
 
     def in_order(self, seed: int = 0, *, batch_size: int | None = None) -> Iterator[tuple[Tensor, ...]]:
-        """Every datum once, in the order of its row; the seed decides the draws of dynamic arrays.
+        """Yield every datum once, in the order of the rows.
 
         Args:
-            seed: of the draws.
-            batch_size: of these batches, if other than that of the shuffled ones.
+            seed: seed of the draws of dynamic arrays.
+            batch_size: number of data in a batch; by default the same as in shuffled batches.
 
         Yields:
-            Tensors; those that are not dynamic are views: do not write to them.
+            Tensors; those that are not dynamic are views, so do not write to them.
         """
         draws = self._draws(torch.Generator().manual_seed(seed))
         size = batch_size or self.batch_size
@@ -119,7 +119,7 @@ class Batches:
 
 
 def sizes(num_data: int, batch_size: int) -> dict[int, int]:
-    """How many batches have so many rows.
+    """Return the number of batches by their number of rows.
 
     Example:
         >>> sizes(5, batch_size=2)
@@ -130,12 +130,12 @@ def sizes(num_data: int, batch_size: int) -> dict[int, int]:
 
 
 def subset(arrays: Mapping[str, np.ndarray], num_data: int | None, seed: int) -> dict[str, np.ndarray]:
-    """Some rows of every array, drawn at random without replacement, in ascending order of row.
+    """Return some rows of every array, drawn at random without replacement, in ascending order.
 
     Args:
         arrays: arrays of shape ``(N, ...)`` by name.
-        num_data: how many rows; None, or ``N`` and more, is all of them.
-        seed: decides which rows.
+        num_data: number of rows; None, or ``N`` and more, means all of them.
+        seed: seed of the choice of rows.
 
     Returns:
         Arrays of shape ``(num_data, ...)`` by name.
@@ -160,8 +160,8 @@ def subset(arrays: Mapping[str, np.ndarray], num_data: int | None, seed: int) ->
 def _num_rows(arrays: Mapping[str, np.ndarray]) -> int:
     sizes = {name: len(values) for name, values in arrays.items()}
     if len(set(sizes.values())) != 1:
-        found = ", ".join(f"'{name}' {size}" for name, size in sizes.items())
-        raise InputError(f"arrays differ in their number of rows ({found}): every array needs one row a datum")
+        counts = ", ".join(f"'{name}' {size}" for name, size in sizes.items())
+        raise InputError(f"arrays differ in their number of rows ({counts}): every array needs one row a datum")
     num_rows = next(iter(sizes.values()))
     if num_rows == 0:
         raise InputError(f"the arrays {', '.join(sizes)} are empty: expected at least one row")

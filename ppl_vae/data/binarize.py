@@ -1,9 +1,9 @@
-"""Bits from grey values: a threshold, one draw for good, or a new draw every epoch.
+"""Bits from grey values, by a threshold, by one draw that is kept, or by a new draw every epoch.
 
 References:
-    Salakhutdinov and Murray (2008), On the quantitative analysis of deep belief networks: one draw for good
-    ("static"). Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders: a new draw every
-    epoch ("dynamic"). Log-likelihoods under different ways are not comparable.
+    Salakhutdinov and Murray (2008), On the quantitative analysis of deep belief networks: one draw that is
+    kept ("static"). Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders: a new draw every
+    epoch ("dynamic"). Log likelihoods of data binarised in different ways are not comparable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BINARIZE: tuple[str, ...] = get_args(Binarize)
 
 
 def check_binarize(how: str) -> None:
-    """Raise ``InputError`` for an unknown way to binarise."""
+    """Raise ``InputError`` if the way to binarise is unknown."""
     if how not in BINARIZE:
         raise InputError(f"unknown binarize {how!r}: {nearest(str(how), BINARIZE)}")
 
@@ -32,14 +32,14 @@ def binarize_parts(
     r"""Replace the grey x of every part by bits; the other arrays stay.
 
     ``threshold``: :math:`b = 1[x \ge 1/2]`. ``static``: :math:`b \sim \mathrm{Bernoulli}(x)`, one draw, from
-    a stream of its own for each part. ``dynamic``: as static in valid and test; train stays grey, for
-    ``Batches`` to draw anew every epoch.
+    a separate stream for each part. ``dynamic``: as static in valid and test; train stays grey, and
+    ``Batches`` draws it anew every epoch.
 
     Args:
-        name: the data set, for the message.
+        name: name of the data set, for messages.
         parts: arrays by part and name; x is float32 of shape ``(N, ...)`` with values in ``[0, 1]``.
         how: one of ``BINARIZE``.
-        seed: decides the draws.
+        seed: seed of the draws.
 
     Raises:
         InputError: if ``how`` is unknown or a value lies outside ``[0, 1]``.
@@ -66,7 +66,7 @@ def binarize_parts(
 
 
 def check_unit_interval(where: str, values: np.ndarray) -> None:
-    """Raise ``InputError`` if a value is no probability."""
+    """Raise ``InputError`` if a value is not a probability."""
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 1):
         raise InputError(

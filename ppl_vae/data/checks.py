@@ -1,4 +1,4 @@
-"""What every data set has to satisfy before a program sees it."""
+"""Checks of data before they reach a program."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
 
 LABELS = "y"
-UNKNOWN = -1  # as a label, where a part of the labels is known; scikit-learn's convention
+UNKNOWN = -1
+"""The value of a label that is not known, as in scikit-learn."""
 
 
 def check_parts(name: str, parts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Check the arrays of a data set, part by part and then against the train part.
 
     Args:
-        name: the data set, for the message.
+        name: name of the data set, for messages.
         parts: the arrays of "train", "valid" and "test" by name, each of shape ``(N_part, ...)``.
 
     Raises:
-        InputError: for an empty part, an array that is not numeric, NaN or infinity, arrays of unequal
-            length, a missing array, data of different shapes, or a label out of range.
+        InputError: if a part is empty, an array is not numeric, not finite or missing, arrays differ in length, data
+            differ in shape, or a label is out of range.
     """
     for part in PARTS:
         check_arrays(name, part, parts[part])
@@ -49,8 +50,8 @@ def check_arrays(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None
     """Check the arrays of one part, whose rows are the data.
 
     Raises:
-        InputError: for an empty part, an array that is not numeric, NaN or infinity, arrays of unequal
-            length, a label below -1, which is an unknown one, or lengths that x cannot have.
+        InputError: if the part is empty, an array is not numeric or not finite, arrays differ in length, a label is
+            below -1, or x cannot have the lengths.
     """
     if not arrays:
         raise InputError(f"{name}: {part} holds no arrays: it needs at least one, such as 'x'")
@@ -82,7 +83,7 @@ def check_arrays(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None
 
 
 def check_numeric(where: str, values: np.ndarray) -> None:
-    """Raise ``InputError`` for anything but an array of Booleans, whole or real numbers."""
+    """Raise ``InputError`` if values are not an array of Booleans, whole or real numbers."""
     if not isinstance(values, np.ndarray):
         raise InputError(f"{where} is a {type(values).__name__}: expected a NumPy array")
     if values.dtype.kind not in "biuf":
@@ -90,7 +91,7 @@ def check_numeric(where: str, values: np.ndarray) -> None:
 
 
 def is_labels(values: np.ndarray | None) -> TypeGuard[np.ndarray]:
-    """Whether an array holds labels: whole numbers, one a datum."""
+    """Return True if an array holds labels: whole numbers, one per datum."""
     return values is not None and values.ndim == 1 and values.dtype.kind in "iu"
 
 
@@ -108,9 +109,9 @@ def _check_finite(where: str, values: np.ndarray) -> None:
 
 
 def _check_same_names(name: str, part: str, arrays: Mapping[str, np.ndarray], train: Mapping[str, np.ndarray]) -> None:
-    for here, there, place, other in ((train, arrays, "train", part), (arrays, train, part, "train")):
-        for array in here:
-            if array not in there:
+    for first, second, place, other in ((train, arrays, "train", part), (arrays, train, part, "train")):
+        for array in first:
+            if array not in second:
                 raise InputError(
                     f"{name}: array '{array}' is in {place} but not in {other}: "
                     f"add it to {other} or leave it out of every part"
@@ -128,16 +129,16 @@ def _check_label_range(name: str, part: str, labels: np.ndarray, train: np.ndarr
 
 
 def as_condition(name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
-    """A condition for ``num_data`` draws, of the kind that the model was fitted with.
+    """Return a condition for ``num_data`` draws, of the type and shape with which the model was fitted.
 
     Args:
-        name: of the array.
-        given: a number for all draws, or an array with a row for each.
-        like: rows of the array as the model has seen it.
-        num_data: how many draws.
+        name: name of the array.
+        given: one number for all draws, or an array with a row for each draw.
+        like: rows of the array with which the model was fitted.
+        num_data: number of draws.
 
     Raises:
-        InputError: what is given is no number, not whole where the array was, or of another shape.
+        InputError: if the condition is not finite numbers, not whole although the array was, or of another shape.
 
     Example:
         >>> as_condition("y", 3, torch.tensor([0, 1]), num_data=4)
@@ -159,16 +160,16 @@ def as_condition(name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
 
 
 def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> dict[str, np.ndarray]:
-    """What a caller passed to a fit or to a fitted object, as named arrays that have been checked.
+    """Return the arguments of a call as named arrays, after checking them.
 
     Args:
-        owner: whose, for a message.
-        where: and in which call.
-        arrays: in the order of the model's arguments, None for those that are left out; or one mapping.
-        arguments: names of the model's arguments; whole numbers of the first become real ones.
+        owner: name of the object that is called, for messages.
+        where: name of the call, for messages.
+        arrays: arrays in the order of the model's arguments, None for those that are left out; or one mapping.
+        arguments: names of the model's arguments; whole numbers of the first become real numbers.
 
     Raises:
-        InputError: more arrays than arguments, or arrays that do not pass ``check_arrays``.
+        InputError: if there are more arrays than arguments, or arrays do not pass ``check_arrays``.
 
     Example:
         >>> name_arrays("VAE", "fit", [[[0, 1], [1, 1]]], ["x", "y"])["x"].dtype
@@ -183,7 +184,7 @@ def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequen
 
 
 def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> dict[str, np.ndarray]:
-    """What a caller passed, in the order of the model's arguments or as one mapping, by name."""
+    """Return by name the arrays of a call, given in the order of the model's arguments or as one mapping."""
     given = [array for array in arrays if array is not None]
     if len(given) == 1 and isinstance(given[0], Mapping):
         return {name: np.asarray(array) for name, array in given[0].items()}

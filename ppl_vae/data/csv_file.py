@@ -1,4 +1,4 @@
-"""A table of numbers, one row a datum."""
+"""Tables of numbers in a .csv file, one row per datum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_csv(path: Path, *, holes: bool = False) -> dict[str, np.ndarray]:
     y, shape ``(N,)``, int64; all others are x, shape ``(N, D)``, float64. With ``holes``, an empty field is NaN.
 
     Raises:
-        InputError: if a field is no number, rows differ in length, the file is empty, or the labels are no
+        InputError: if a field is not a number, rows differ in length, the file is empty, or the labels are not
             whole numbers.
     """
     names, num_before = _names(path)
@@ -36,7 +36,7 @@ def read_csv(path: Path, *, holes: bool = False) -> dict[str, np.ndarray]:
 
 
 def _names(path: Path) -> tuple[list[str], int]:
-    """The names of the columns, if there are any, and the number of lines before the first row."""
+    """Return the names of the columns, if there are any, and the number of lines before the first row."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -71,7 +71,7 @@ def _table(path: Path, num_before: int, num_names: int, holes: bool) -> np.ndarr
 
 
 def _first_fault(path: Path, num_before: int, holes: bool) -> str | None:
-    """Where the table breaks; NumPy's own message does not count the lines of the file."""
+    """Describe the first fault of the table; NumPy's message does not count the lines of the file."""
     width = None
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)

@@ -18,24 +18,24 @@ class Dataset:
     """Named arrays for training, validation and test, checked when the object is made.
 
     The names of the arrays are the names of the arguments of a program's ``model``. An array has one row
-    a datum: "x" is float32 of shape ``(N, ...)``, the labels "y" are int64 of shape ``(N,)``; a data set
-    may have others. With "lengths", int64 of shape ``(N,)``, x is sequences, ``(N, T, ...)``, of so many steps each;
-    what lies past their ends is set to zero.
+    per datum: "x" is float32 of shape ``(N, ...)``, the labels "y" are int64 of shape ``(N,)``; a data set
+    may have others. With "lengths", int64 of shape ``(N,)``, x holds padded sequences, ``(N, T, ...)``, of these
+    lengths; the values past their ends are set to zero.
 
     Attributes:
-        name: what messages and figures call the data set.
-        train: the arrays that parameters are fitted to.
-        valid: the arrays that decide when to stop and which setting to keep.
-        test: the arrays that are reported on.
-        image_shape: how a datum of x is drawn: ``(H, W)`` grey or ``(H, W, 3)`` colour, None where it is no
-            image. :func:`ppl_vae.data.as_images` has the convention.
-        binarize: how x became bits; after "dynamic" the train part is still grey and ``Batches`` draws it
-            anew every epoch.
+        name: name of the data set in messages and figures.
+        train: arrays to which parameters are fitted.
+        valid: arrays that decide when to stop and which setting to keep.
+        test: arrays on which results are reported.
+        image_shape: shape of x as an image: ``(H, W)`` grey or ``(H, W, 3)`` colour, None if it is not an
+            image; see :func:`ppl_vae.data.as_images`.
+        binarize: way in which x became bits; after "dynamic" the train part is still grey, and ``Batches`` draws
+            it anew every epoch.
 
     Raises:
-        InputError: for an empty part, an array that is not numeric, NaN or infinity, arrays of unequal
-            length, an array missing from a part, data whose shape differs between parts, a label out of
-            range, lengths that x cannot have, or an unknown way to binarise.
+        InputError: if a part is empty, an array is not numeric, not finite or missing from a part, arrays differ in
+            length, the shape of a datum differs between parts, a label is out of range, x cannot have the
+            lengths, or the way to binarise is unknown.
 
     Example:
         >>> x = np.eye(4, dtype=np.float32)
@@ -60,7 +60,7 @@ class Dataset:
         check_parts(self.name, {part: self.part(part) for part in PARTS})
 
     def part(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of "train", "valid" or "test".
+        """Return the arrays of "train", "valid" or "test".
 
         Raises:
             InputError: if there is no such part.
@@ -70,7 +70,7 @@ class Dataset:
         return getattr(self, name)
 
     def describe(self) -> str:
-        """One line: the size of each part, the shape of each array, how x became bits."""
+        """Describe in one line the sizes of the parts, the shapes of the arrays, and the way in which x became bits."""
         sizes = ", ".join(f"{len(next(iter(self.part(part).values())))} {part}" for part in PARTS)
         shapes = ", ".join(
             f"{array} {'x'.join(map(str, values.shape[1:]))}".rstrip() for array, values in self.train.items()

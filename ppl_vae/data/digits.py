@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: no download."""
+"""The handwritten digits that come with scikit-learn, without a download."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ppl_vae.data.split import PARTS, split_rows
 
 
 def load_digits(seed: int) -> tuple[dict[str, dict[str, np.ndarray]], tuple[int, int]]:
-    """1797 images of 8 by 8, in 16 steps of grey scaled to ``[0, 1]``; 70/10/20 % by seed.
+    """Load 1797 images of 8 by 8 pixels, in 16 steps of grey scaled to ``[0, 1]``, split 70/10/20 % by the seed.
 
     Returns:
         For each part x, shape ``(N, 64)``, and y, shape ``(N,)``; and the image shape ``(8, 8)``.

@@ -1,4 +1,4 @@
-"""The arrays of a user's own file, as the file has them."""
+"""Reading the arrays of a user's file, as they are."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SUFFIXES = (".npz", ".npy", ".csv")
 
 
 def read_file(path: Path, *, holes: bool = False) -> dict[str, np.ndarray]:
-    """Read every array of an ``.npz``, ``.npy`` (called x) or ``.csv`` file, whose empty fields may be ``holes``.
+    """Read every array of an ``.npz``, ``.npy`` (called x) or ``.csv`` file; with ``holes``, its empty fields are NaN.
 
     Raises:
-        InputError: if the file is missing, of another kind, broken, or holds pickled objects.
+        InputError: if the file is missing, of another format, broken, or holds pickled objects.
     """
     if not path.exists():
         raise InputError(f"there is no file {path}: check the path (from {Path.cwd()})")

@@ -1,4 +1,4 @@
-"""How a datum is drawn as an image."""
+"""Data as images: their shapes, and arrays ready to be drawn."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ppl_vae.errors import InputError
 
 
 def as_images(x: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
-    """The images of data, channels last, ready for matplotlib's ``imshow``.
+    """Return data as images, channels last, ready for matplotlib's ``imshow``.
 
-    ``image_shape`` is how a datum is drawn, not how it is stored: ``(H, W)`` grey or ``(H, W, 3)`` colour. A
-    datum stored channel-first, with shape ``(3, H, W)``, has its channels moved to the end; any other one,
-    a vector of pixels too, is only reshaped. Where every size is 3, channel-first wins.
+    ``image_shape`` is the shape in which a datum is drawn, not the shape in which it is stored: ``(H, W)`` grey or
+    ``(H, W, 3)`` colour. If a datum is stored channel-first, with shape ``(3, H, W)``, its channels are moved to the
+    end; any other datum, such as a vector of pixels, is only reshaped. A shape ``(3, 3, 3)`` is channel-first.
 
     Args:
         x: data of shape ``(N, ...)``.
@@ -36,7 +36,7 @@ def as_images(x: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
 
 
 def infer_image_shape(datum_shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The image shape of data stored as images, None for any other data.
+    """Return the image shape of data stored as images, None for any other data.
 
     Shapes ``(H, W)``, ``(1, H, W)`` and ``(H, W, 1)`` give ``(H, W)``; ``(3, H, W)`` and ``(H, W, 3)`` give
     ``(H, W, 3)``.
@@ -52,10 +52,10 @@ def infer_image_shape(datum_shape: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 def check_image_shape(name: str, image_shape: Sequence[int], datum_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The image shape asked for, with the channels last.
+    """Check an image shape and return it with the channels last.
 
     Raises:
-        InputError: if it is no shape of an image, does not have the size of a datum, or puts the channels of
+        InputError: if it is not the shape of an image, does not have the size of a datum, or puts the channels of
             a vector of pixels first.
     """
     asked = tuple(int(size) for size in image_shape)

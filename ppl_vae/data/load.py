@@ -1,4 +1,4 @@
-"""Load a data set by its name or from a file."""
+"""Loading a data set by its name or from a file."""
 
 from __future__ import annotations
 
@@ -30,33 +30,32 @@ def load_dataset(
     image_shape: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Load a named image set, or a file of your own, as checked named arrays.
+    """Load a named image set or a file as named arrays that have been checked.
 
-    A ``.npz`` file holds x_train, x_valid, x_test (likewise y and any other array); a part that is missing is
-    a tenth of train, and arrays called just x, y are split 80/10/10 %. A ``.npy`` file is x. A ``.csv`` file
-    has one row a datum, with or without a line of names; a column called y or label, of whole numbers, is y.
-    Arrays lengths_train and so on, one whole number a datum, make x sequences of shape ``(N, T, ...)``, of so many
-    steps each: what lies past the end of one is set to zero, and T may differ between the parts.
+    A ``.npz`` file holds x_train, x_valid, x_test (likewise y and any other array); if a part is missing,
+    it becomes a tenth of train, and arrays called just x, y are split 80/10/10 %. A ``.npy`` file is x. A ``.csv``
+    file has one row per datum, with or without a line of names; a column called y or label, of whole numbers, is y.
+    With arrays lengths_train and so on, one whole number per datum, x holds padded sequences ``(N, T, ...)`` of these
+    lengths. The values past their ends are set to zero, and T may differ between the parts.
 
     Args:
         data: digits, mnist, fashion-mnist, kmnist, emnist, omniglot, or the path of an .npz, .npy or .csv file.
-        data_root: where torchvision's image sets are or are downloaded to; by default ~/.cache/ppl_vae.
+        data_root: folder of torchvision's image sets, to which they are downloaded; by default ~/.cache/ppl_vae.
         binarize: none, threshold (1 from half the range up), static (one Bernoulli draw, by seed) or dynamic
             (train is drawn anew every epoch). By default threshold for a named image set, whose grey values a
             Bernoulli likelihood cannot observe, and none for a file. Images of bytes in a file are divided by
-            255 if they are made bits, and kept if not.
-        image_shape: how a datum of x is drawn, (H, W) or (H, W, 3). Data stored as images, (H, W), (1, H, W),
-            (3, H, W) or (H, W, 3) each, have it by themselves, sequences do not; a vector of pixels is reshaped, so
+            255 if they become bits, and kept otherwise.
+        image_shape: shape of x as an image, (H, W) or (H, W, 3). By default it is inferred from data stored as
+            (H, W), (1, H, W), (3, H, W) or (H, W, 3), unless they are sequences. A vector of pixels is reshaped, so
             its channels come last.
-        seed: decides the split and the draws.
+        seed: seed of the split and of the draws.
 
     Returns:
-        The data set: x float32, shape ``(N, ...)``; where there are labels, y int64, shape ``(N,)``, and likewise
-        lengths.
+        The data set: x float32, shape ``(N, ...)``; if there are labels or lengths, int64, shape ``(N,)``.
 
     Raises:
-        InputError: for an unknown name, a missing or broken file, a download that fails, an array that does
-            not pass the checks of ``Dataset``, or a wrong ``binarize``, ``image_shape`` or ``seed``.
+        InputError: if the name is unknown, the file is missing or broken, the download fails, an array does not
+            pass the checks of ``Dataset``, or ``binarize``, ``image_shape`` or ``seed`` is wrong.
 
     References:
         Salakhutdinov and Murray (2008) for "static", Burda et al. (2016) for "dynamic".

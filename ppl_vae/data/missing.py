@@ -1,4 +1,4 @@
-"""Data with holes."""
+"""Data with missing numbers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ def fill_missing(
     missing: Mapping[str, np.ndarray],
     like: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Put the mean of a column in the places of its missing numbers.
+    """Replace the missing numbers of a column by its mean.
 
     Args:
-        owner: whose, for a message.
-        arrays: in the order of the model's arguments, or one mapping; what is missing is NaN.
+        owner: name of the object that is called, for messages.
+        arrays: arrays in the order of the model's arguments, or one mapping; a missing number is NaN.
         arguments: names of the model's arguments.
-        missing: what is missing beside the NaN, Boolean arrays by name.
-        like: rows of each argument, for the mean of a column without a number.
+        missing: masks of further missing numbers, Boolean arrays by name.
+        like: rows of each argument, for the mean of a column without any number.
 
     Returns:
-        The arrays without NaN, and where there was one or the mask says so, of each array.
+        The arrays without NaN, and for each array a mask of the numbers that were NaN or in ``missing``.
 
     Raises:
-        InputError: a mask of no array, of another shape than it, or of whole numbers, which are conditions.
+        InputError: if a mask belongs to no array, has another shape than its array, or is of whole numbers, which are
+            conditions.
 
     Example:
         >>> x = np.array([[1.0, np.nan], [3.0, 4.0]])
@@ -56,7 +57,7 @@ def fill_missing(
             if not real and name in like and like[name].dtype.kind != "f":
                 raise InputError(f"a mask of {name!r}, which is whole numbers: only real numbers can be missing")
             hole = hole | mask.astype(bool)
-        if name == "x" and is_padded(named):  # past the end of a sequence there is nothing to miss
+        if name == "x" and is_padded(named):  # past the end of a sequence, nothing is missing
             past = np.arange(array.shape[1]) >= named[LENGTHS][:, None]
             hole = hole & ~past.reshape(past.shape + (1,) * (array.ndim - 2))
         holes[name] = hole

@@ -1,4 +1,4 @@
-"""From the arrays of a file to the parts of a data set."""
+"""Sorting the arrays of a file into the parts of a data set."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ppl_vae.errors import InputError
 
 
 def parts_of(name: str, arrays: Mapping[str, np.ndarray], seed: int) -> dict[str, dict[str, np.ndarray]]:
-    """Sort arrays by part, convert them, and split off train what is missing.
+    """Sort arrays by part, convert them, and split missing parts off train.
 
     Arrays are called ``x_train``, ``x_valid``, ``x_test``, ``y_train`` and so on; arrays called ``x``, ``y``
-    are all train. A part that is missing is a tenth of the rows of train, drawn by seed: nothing but train
-    is split 80/10/10 %.
+    are all train. A missing part becomes a tenth of the rows of train, drawn by the seed; so train alone is
+    split 80/10/10 %.
 
     Args:
-        name: the data set, for the message.
+        name: name of the data set, for messages.
         arrays: arrays by their name in the file.
-        seed: decides the split.
+        seed: seed of the split.
 
     Returns:
         For each part its arrays: x as float32, other real numbers as float32, whole numbers as int64.
 
     Raises:
-        InputError: if there is no x in train, an array belongs to no part, or train has too few rows or
-            arrays that do not pass the checks.
+        InputError: if there is no x in train, an array belongs to no part, train has too few rows, or its
+            arrays do not pass the checks.
 
     Example:
         >>> parts = parts_of("toy", {"x": np.arange(20)[:, None], "y": np.arange(20)}, seed=0)
@@ -49,7 +49,7 @@ def parts_of(name: str, arrays: Mapping[str, np.ndarray], seed: int) -> dict[str
 
 
 def scale_bytes(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Divide x by 255 where all its parts are bytes and some value is above 1; leave the rest."""
+    """Divide x by 255 if all its parts are bytes and some value is above 1; leave other arrays as they are."""
     x = {key: values for key, values in arrays.items() if key == "x" or key.rpartition("_")[0] == "x"}
     is_bytes = all(values.dtype == np.uint8 for values in x.values())
     if not is_bytes or not any(values.max(initial=0) > 1 for values in x.values()):
@@ -77,7 +77,7 @@ def _group(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, n
 def _convert(where: str, array: str, values: np.ndarray) -> np.ndarray:
     check_numeric(where, values)
     if array == "x" or values.dtype.kind == "f":
-        # What float32 cannot hold becomes infinite, which the checks report.
+        # A number that is too large for float32 becomes infinite, which the checks report.
         with np.errstate(over="ignore"):
             return values.astype(np.float32)
     return values if values.dtype.kind == "b" else values.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Sequences of different lengths as one padded array."""
+"""Sequences of different lengths in one padded array."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LENGTHS = "lengths"
 
 
 def is_padded(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Whether x is a set of padded sequences: there is an array of their lengths."""
+    """Return True if x holds padded sequences, so that there is an array of their lengths."""
     return "x" in arrays and LENGTHS in arrays
 
 
 def check_lengths(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Check that x, ``(N, T, ...)``, can hold sequences of so many steps.
+    """Check that x, ``(N, T, ...)``, can hold sequences of the given lengths.
 
     Raises:
         InputError: if x has no steps, or the lengths are not whole numbers from 1 to T, one for each row of x.
@@ -42,18 +42,18 @@ def check_lengths(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> Non
 
 
 def clear_padding(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Zeros in the place of what lies past the end of each sequence, whatever it was, NaN included.
+    """Set everything past the end of each sequence to zero, including NaN.
 
     Args:
-        name: the data set, for a message.
-        part: and the part.
-        arrays: where there is an array of ``lengths``, ``(N,)``, x of shape ``(N, T, ...)`` is sequences.
+        name: name of the data set, for messages.
+        part: name of the part, for messages.
+        arrays: arrays by name; if there are ``lengths``, ``(N,)``, then x, ``(N, T, ...)``, holds sequences.
 
     Returns:
-        The arrays; x is a copy where anything changed.
+        The arrays; x is a copy if anything changed.
 
     Raises:
-        InputError: as of ``check_lengths``.
+        InputError: see ``check_lengths``.
 
     Example:
         >>> x = np.array([[1.0, 2.0, np.nan], [3.0, 4.0, 5.0]])
@@ -71,14 +71,14 @@ def clear_padding(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> dic
 
 
 def pad_parts(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The sequences of every part of a file, cleared past their ends and padded with zeros to one number of steps.
+    """Pad the sequences of every part of a file with zeros to one number of steps, and clear them past their ends.
 
     Args:
-        name: the file, for a message.
-        arrays: by their name in the file; sequences are x with lengths, or ``x_train`` with ``lengths_train``.
+        name: name of the file, for messages.
+        arrays: arrays by their name in the file; sequences are x with lengths, or ``x_train`` with ``lengths_train``.
 
     Raises:
-        InputError: as of ``check_lengths``.
+        InputError: see ``check_lengths``.
 
     Example:
         >>> x = {f"x_{part}": np.ones((2, steps)) for part, steps in (("train", 3), ("test", 5))}

@@ -1,4 +1,4 @@
-"""Random numbers by seed and purpose, and the random split of rows into parts."""
+"""Random numbers by seed and purpose, and random splits of rows into parts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SPLIT_STREAM = 3
 SUBSET_STREAM = 4
 HOLD_OUT_STREAM = 5
 
-# SeedSequence([seed, 0]) is SeedSequence(seed). Without a word of its own, the draws of train would be the
-# numbers of default_rng(seed), and grey values simulated with the same seed would give bits that are all 0.
+# SeedSequence([seed, 0]) equals SeedSequence(seed). Without this number, the draws of train would be the numbers
+# of default_rng(seed), and grey values simulated with the same seed would give bits that are all 0.
 NAMESPACE = 0x70706C76
 
 MIN_ROWS = 10
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
-    """A generator of its own for each seed and purpose; NumPy's global state is not touched.
+    """Return a separate generator for each seed and purpose; the global state of NumPy does not change.
 
     Raises:
         InputError: if the seed is negative.
@@ -40,12 +40,12 @@ def split_rows(num_rows: int, shares: Sequence[int], seed: int, where: str) -> l
 
     Args:
         num_rows: the number of rows, ``N``.
-        shares: the relative size of each part, such as ``(80, 10, 10)``.
-        seed: the same seed gives the same split.
-        where: names the data in an error message.
+        shares: relative size of each part, such as ``(80, 10, 10)``.
+        seed: seed of the split.
+        where: name of the data, for messages.
 
     Returns:
-        For each share the indices of its rows, in ascending order.
+        The indices of the rows of each part, in ascending order.
 
     Raises:
         InputError: if there are fewer than 10 rows.
@@ -67,15 +67,15 @@ def split_rows(num_rows: int, shares: Sequence[int], seed: int, where: str) -> l
 def hold_out(
     arrays: Mapping[str, np.ndarray], fraction: float, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
-    """Some rows, drawn at random, kept from training to validate on.
+    """Split off some rows, drawn at random, for validation.
 
     Args:
         arrays: arrays of shape ``(N, ...)`` by name.
         fraction: share of the rows, 0 or more and less than 1.
-        seed: decides which.
+        seed: seed of the choice of rows.
 
     Returns:
-        The rows to train on and those held out; None where the share is less than half a row.
+        The rows to train on and those held out; None instead of these if the share is less than half a row.
 
     Example:
         >>> train, valid = hold_out({"y": np.arange(10)}, 0.2, seed=0)

@@ -1,4 +1,4 @@
-"""Import torchvision beside a PyTorch that it was not built for."""
+"""Importing torchvision beside a PyTorch for which it was not built."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 
 from ppl_vae.errors import InputError
 
-# A schema lives as long as its Library object.
+# A schema exists as long as its Library object.
 _library: torch.library.Library | None = None
 
 
 def import_torchvision() -> ModuleType:
-    """Import torchvision, also where its compiled operators cannot be loaded.
+    """Import torchvision, even if its compiled operators cannot be loaded.
 
     PyPI's torchvision is built for CUDA. Beside a CPU-only PyTorch its operators do not load, and the import
-    fails with "operator torchvision::nms does not exist". Only then are the schemas of ``nms`` and ``qnms``
-    declared, and the import tried again. The data sets need no operator.
+    fails with "operator torchvision::nms does not exist". In that case the schemas of ``nms`` and ``qnms`` are
+    declared, and the import is tried again. The data sets need no operator.
 
     Raises:
         InputError: if torchvision is not installed.
@@ -34,7 +34,7 @@ def import_torchvision() -> ModuleType:
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
-    # A failed import leaves the submodules that it finished.
+    # A failed import leaves behind the submodules that it finished.
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
     if _library is None:

@@ -1,4 +1,4 @@
-"""torchvision's sets of small grey images."""
+"""Sets of small grey images of torchvision."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ DEFAULT_ROOT = Path("~/.cache/ppl_vae")
 def load_vision(
     name: str, data_root: str | Path | None, seed: int
 ) -> tuple[dict[str, dict[str, np.ndarray]], tuple[int, int]]:
-    """Load an image set, downloading it only if its files are missing.
+    """Load an image set, and download it only if its files are missing.
 
-    One row in six of its training images, drawn by seed, becomes the valid part (10,000 of MNIST's 60,000).
-    EMNIST is the "balanced" split, its images turned upright. Omniglot trains on the background characters
-    and tests on the evaluation ones, ink is 1, and its images are resized to 28 by 28; it has no y, since no
+    One row in six of its training images, drawn by the seed, becomes the valid part (10,000 of MNIST's 60,000).
+    EMNIST is the "balanced" split, with its images upright. Omniglot trains on the background characters and
+    tests on the evaluation characters; ink is 1, and images are resized to 28 by 28. It has no y, because no
     character of its test part occurs in train.
 
     Args:
         name: a key of ``CLASSES``.
-        data_root: the folder that torchvision's layout starts in; None is ``~/.cache/ppl_vae``.
-        seed: decides the valid part.
+        data_root: folder in which torchvision's layout starts; None means ``~/.cache/ppl_vae``.
+        seed: seed of the choice of the valid part.
 
     Returns:
-        For each part x in ``[0, 1]``, shape ``(N, 784)``, and y, shape ``(N,)``; and the image shape.
+        For each part, x in ``[0, 1]``, shape ``(N, 784)``, and y, shape ``(N,)``; and the image shape.
 
     Raises:
         InputError: if ``data_root`` does not exist, or the files are missing and cannot be downloaded, or

@@ -1,4 +1,4 @@
-"""Evidence: one estimator a file, each a function of log weights or log densities. No Pyro in here.
+"""Estimators of the log evidence, one a file: functions of log weights or of log densities, without Pyro.
 
 | file | estimator |
 |---|---|
@@ -7,10 +7,10 @@
 | ``cubo`` | the chi-squared upper bound, from the same weights |
 | ``ais`` | annealed importance sampling |
 | ``bdmc`` | bidirectional Monte Carlo: both sides, on simulated data |
-| ``exact`` | the number itself |
+| ``exact`` | the exact number, if it is known |
 
-``estimate`` has what they share, ``weights`` and ``pareto`` what importance sampling needs, ``hmc`` what annealing
-needs. ``diagnostics`` tells how a fit uses its latents.
+``estimate`` has what they share. Importance sampling needs ``weights`` and ``pareto``, and annealing needs ``hmc``.
+``diagnostics`` measures how a fit uses its latents.
 """
 
 from ppl_vae.evidence.ais import Annealing, TemperatureSchedule, ais, num_steps

@@ -1,4 +1,4 @@
-"""Annealed importance sampling: the log evidence of every datum, from chains that go from a start to the target."""
+"""Annealed importance sampling: the log evidence of every datum from chains that go from a start to a target."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress,
 from ppl_vae.evidence.hmc import ChainState, LogDensities, Propose, evaluate, move
 
 Draw = Callable[[int], Tensor]
-"""``C`` independent draws of the start density for each datum, ``(C, B, D)``, in unconstrained space."""
+"""A function from ``C`` to that many independent draws of the start density, ``(C, B, D)``, in unconstrained space."""
 
 TemperatureSchedule = Literal["linear", "sigmoidal"]
-"""How the temperatures lie between 0 and 1: evenly, or closer together at both ends."""
+"""The spacing of the temperatures between 0 and 1: even, or closer at both ends."""
 
 TARGET_ACCEPTANCE = 0.65
-"""Where Hamiltonian Monte Carlo goes farthest for its work: Neal, MCMC using Hamiltonian dynamics (2011), 4.4."""
+"""The most efficient acceptance of Hamiltonian Monte Carlo: Neal, MCMC using Hamiltonian dynamics (2011), 4.4."""
 
 WARM_UP_MOVES = 20
-"""Transitions of the pilot run before the first temperature."""
+"""Number of transitions of the pilot run before the first temperature."""
 
 MIN_PILOT_MOVES = 100
-"""Transitions of the pilot run over all temperatures, at least: a short path gets several at each."""
+"""Smallest number of transitions of the pilot run over all temperatures; a short path has several at each."""
 
 GAIN = 0.5
-"""Change of the pilot's log step size, per unit by which the acceptance is off."""
+"""Change of the log step size of the pilot run for each unit by which the acceptance is off."""
 
 
 class Annealing(NamedTuple):
-    """How to anneal."""
+    """The settings of annealing."""
 
     num_temperatures: int = 300
-    """``T``, steps from the start density to the target, with one transition between a step and the next."""
+    """``T``, the number of steps from the start density to the target, with one transition between two steps."""
     num_chains: int = 16
-    """``C``, independent chains for each datum."""
+    """``C``, the number of independent chains for each datum."""
     schedule: TemperatureSchedule = "sigmoidal"
-    """How the temperatures are spaced."""
+    """The spacing of the temperatures."""
     num_leapfrog: int = 2
-    """``L``, leapfrog steps of a transition."""
+    """``L``, the number of leapfrog steps of a transition."""
 
 
 def temperatures(num: int, schedule: TemperatureSchedule = "sigmoidal") -> Tensor:
-    r"""The inverse temperatures of the path, from 0 to 1.
+    r"""Return the inverse temperatures of the path, from 0 to 1.
 
     .. math::
         \beta_t = \frac tT \qquad\text{or}\qquad
@@ -57,7 +57,7 @@ def temperatures(num: int, schedule: TemperatureSchedule = "sigmoidal") -> Tenso
     Source: Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015).
 
     Args:
-        num: ``T``.
+        num: ``T``, the number of steps.
         schedule: ``"linear"`` or ``"sigmoidal"``.
 
     Returns:
@@ -77,11 +77,11 @@ def temperatures(num: int, schedule: TemperatureSchedule = "sigmoidal") -> Tenso
 
 
 def num_steps(settings: Annealing, *, sandwich: bool = False) -> int:
-    """The temperatures that a run goes through, those of its pilot included: how often ``progress`` is called.
+    """Return the number of temperatures of a run and its pilot run, which is the number of calls of ``progress``.
 
     Args:
-        settings: how to anneal.
-        sandwich: whether chains run in both directions, as in :func:`~ppl_vae.evidence.bdmc.bdmc`.
+        settings: the settings of annealing.
+        sandwich: True if chains run in both directions, as in :func:`~ppl_vae.evidence.bdmc.bdmc`.
 
     Example:
         >>> num_steps(Annealing(num_temperatures=100)), num_steps(Annealing(num_temperatures=100), sandwich=True)
@@ -108,28 +108,28 @@ def ais(
         f_\beta = f_0^{1-\beta} f_1^\beta
 
     :math:`u_{c,0}` is a draw of the start density :math:`f_0`, and :math:`u_{c,t}` comes from :math:`u_{c,t-1}` by a
-    transition of Hamiltonian Monte Carlo at :math:`\beta_t`. The weights are unbiased for the evidence with any
-    transitions; with good ones they vary little. So the estimate is on average a lower bound. A single temperature is
-    importance sampling from the start density.
+    transition of Hamiltonian Monte Carlo at :math:`\beta_t`. With any transitions, the mean of a weight is the
+    evidence; with good ones the weights vary little. So the estimate is on average a lower bound. With a single
+    temperature, this is importance sampling from the start density.
 
     Source: Neal, Annealed importance sampling (2001), section 2.
 
     Args:
-        draw: of the start density, the prior or the guide.
+        draw: function that draws from the start density, the prior or the guide.
         log_densities: log start, normalised, and log target, log p(x, z) with the log Jacobian of z's transform.
-        settings: how to anneal.
-        first_datum: the row of the batch's first datum, for a message.
-        progress: called with 1 for every temperature done, :func:`num_steps` times.
-        propose: how the transitions are computed, if not by ``trajectory``.
+        settings: the settings of annealing.
+        first_datum: row of the first datum of the batch, for a message.
+        progress: function that is called with 1 for every temperature done, :func:`num_steps` times.
+        propose: function that computes a transition; by default ``trajectory``.
 
     Returns:
-        Evidence: nats per datum, ``(B,)``. Standard error and effective number are those of the chains' weights.
-        Doubtful where the error is above 0.5 nats or cannot be told. Columns: ``"acceptance"``, the mean acceptance
-        of the transitions, NaN for a single temperature, which has none.
+        Evidence: nats per datum, ``(B,)``. The standard error and the effective number are those of the chains'
+        weights. An estimate is doubtful if its error is above 0.5 nats or unknown. Columns: ``"acceptance"``, the mean
+        acceptance of the transitions; NaN for a single temperature, which has no transitions.
 
     Raises:
-        InputError: a setting that cannot be.
-        Diverged: a chain's weight is NaN or plus infinity.
+        InputError: if a setting is impossible.
+        Diverged: if the weight of a chain is NaN or plus infinity.
 
     Example:
         >>> log_start = lambda u: torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1)
@@ -158,7 +158,7 @@ class Chains(NamedTuple):
     progress: Progress | None = None
     """Function that is called with 1 for every temperature done."""
     propose: Propose | None = None
-    """Function that computes a transition; by default ``trajectory``."""
+    """Function that computes a transition; by default :func:`~ppl_vae.evidence.hmc.trajectory`."""
 
     @torch.no_grad()
     def adapt(self) -> Tensor:
@@ -285,7 +285,7 @@ class Chains(NamedTuple):
 
 
 def mean_of_chains(log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`~ppl_vae.evidence.estimate.log_mean` of log weights ``(C, B)``."""
+    """Return :func:`~ppl_vae.evidence.estimate.log_mean` of log weights ``(C, B)``."""
     return log_mean(log_weight.logsumexp(0), (2 * log_weight).logsumexp(0), len(log_weight))
 
 

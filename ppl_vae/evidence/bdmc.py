@@ -10,10 +10,10 @@ from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress
 from ppl_vae.evidence.hmc import LogDensities, Propose
 
 NUM_MOVES = 10
-"""Transitions of the reverse chains at the target, before they are annealed: they part from their common start."""
+"""Number of transitions of the reverse chains at the target before they are annealed; they leave their common start."""
 
 WIDEST_SANDWICH = 1.0
-"""Bounds farther apart than this, in nats, say that the chains have not followed the path."""
+"""Largest difference between the bounds, in nats, for which the chains are believed to have followed the path."""
 
 
 @torch.no_grad()
@@ -35,34 +35,35 @@ def bdmc(
         \mathrm E[\text{lower}] \le \log p(x) \le \mathrm E[\text{upper}]
 
     The forward chains are those of :func:`~ppl_vae.evidence.ais.ais`. A reverse chain begins with a draw of the
-    posterior and goes :math:`u_{T-1}, \dots, u_0`, with a transition at :math:`\beta_t` from :math:`u_t` to
-    :math:`u_{t-1}`, of the step size with which a forward chain goes from :math:`u_{t-1}` to :math:`u_t`.
-    The transitions are reversible, so it is the forward chain's time reversal, and
-    :math:`\mathrm E[1 / w'] = 1 / p(x)`. Simulated data come with one draw of their posterior: the latent that they
-    were simulated from. All of a datum's reverse chains begin there, and first move at the target, each for itself.
+    posterior and goes :math:`u_{T-1}, \dots, u_0`. Its transition at :math:`\beta_t` from :math:`u_t` to
+    :math:`u_{t-1}` has the step size with which a forward chain goes from :math:`u_{t-1}` to :math:`u_t`. The
+    transitions are reversible. So a reverse chain is a forward chain backwards in time, and
+    :math:`\mathrm E[1 / w'] = 1 / p(x)`. Simulated data come with one draw of their posterior: the latent from which
+    they were simulated. All reverse chains of a datum begin there, and each first moves at the target.
 
     Source: Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015).
 
     Args:
-        draw: of the start density, the prior or the guide.
+        draw: function that draws from the start density, the prior or the guide.
         log_densities: log start, normalised, and log target, log p(x, z) with the log Jacobian of z's transform.
-        exact: the latent that each datum was simulated from, ``(B, D)``, in unconstrained space.
-        settings: how to anneal.
-        first_datum: the row of the batch's first datum, for a message.
-        progress: called with 1 for every temperature done, ``num_steps(settings, sandwich=True)`` times.
-        propose: how the transitions are computed, if not by ``trajectory``.
+        exact: latent from which each datum was simulated, ``(B, D)``, in unconstrained space.
+        settings: the settings of annealing.
+        first_datum: row of the first datum of the batch, for a message.
+        progress: function that is called with 1 for every temperature done, ``num_steps(settings, sandwich=True)``
+            times.
+        propose: function that computes a transition; by default ``trajectory``.
 
     Returns:
         Evidence: the middle of both bounds, nats per datum, ``(B,)``. The standard error is half the root of the sum
-        of both sides' squares. The reverse chains share their start and can be alike without being right, so the
-        spread over data is the safer error. The effective number is the smaller of both sides'. Doubtful where the
-        bounds are more than a nat apart, or the error is above 0.5 nats or cannot be told. Columns: ``"lower"``,
-        ``"upper"``, which can lie in the wrong order by their Monte Carlo error, and ``"acceptance"``, the mean over
-        both directions.
+        of the squared errors of both sides. The reverse chains share their start and can agree without being right, so
+        the spread over data is the safer error. The effective number is the smaller one of both sides. An estimate is
+        doubtful if the bounds are more than a nat apart, or if its error is above 0.5 nats or unknown. Columns:
+        ``"lower"`` and ``"upper"``, which can be in the wrong order by their Monte Carlo error, and ``"acceptance"``,
+        the mean over both directions.
 
     Raises:
-        InputError: a setting that cannot be.
-        Diverged: a chain's weight is NaN or plus infinity, or ``exact`` is impossible under the target.
+        InputError: if a setting is impossible.
+        Diverged: if the weight of a chain is NaN or plus infinity, or ``exact`` is impossible under the target.
 
     Example:
         >>> log_start = lambda u: torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1)

@@ -1,4 +1,4 @@
-"""The chi upper bound: above the log evidence, from the same draws as the importance-weighted bound."""
+"""The chi upper bound on the log evidence, from the same draws as the importance-weighted bound."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from ppl_vae.evidence.weights import Weights
 
 
 def cubo(weights: Weights) -> Evidence:
-    r"""Half the logarithm of the average squared importance weight.
+    r"""Return half the logarithm of the average squared importance weight.
 
     .. math::
         \mathrm{CUBO}_2 = \tfrac12 \log \mathbb E_{q(z \mid x)}\biggl[\biggl(\frac{p(x, z)}{q(z \mid x)}\biggr)^2\biggr]
         = \log p(x) + \tfrac12 \log\bigl(1 + \chi^2(p(z \mid x) \,\|\, q(z \mid x))\bigr) \ge \log p(x)
 
     Dieng, Tran, Ranganath, Paisley and Blei, Variational Inference via chi Upper Bound Minimization (2017), whose ``n``
-    is two here. What is above the evidence is the expectation. The logarithm of an average of ``K`` squared weights is
-    too low, by more the heavier their tail is, and may be below the evidence: so this is an estimate and no bound.
-    Where a Gaussian guide has at most half of the posterior's variance, :math:`\mathrm{CUBO}_2` itself is infinite,
-    and a finite sample shows it by its tail only.
+    is two here. The expectation is above the evidence. The logarithm of an average of ``K`` squared weights is too
+    low, and the more so the heavier their tail is. It may be below the evidence, so this is an estimate and not a
+    bound. If a Gaussian guide has at most half the variance of the posterior, :math:`\mathrm{CUBO}_2` is infinite,
+    and a finite sample shows this by its tail only.
 
     Args:
-        weights: of draws from the proposal, by :func:`~ppl_vae.evidence.weights.weigh`.
+        weights: importance weights of draws from the proposal, see :func:`~ppl_vae.evidence.weights.weigh`.
 
     Returns:
-        Evidence: an estimate, nats per datum, ``(B,)``. The standard error is that of the logarithm of the average
-        squared weight, halved; the effective number of draws is that of the squared weights. Doubtful where the Pareto
-        k of the squared weights, about twice that of the weights, is unknown or above its threshold. Column:
-        ``"pareto_k"``, of the squared weights.
+        Evidence: an estimate, nats per datum, ``(B,)``. The standard error is half the error of the logarithm of the
+        average squared weight, and the effective number of draws belongs to the squared weights. An estimate is
+        doubtful if the Pareto k of the squared weights, about twice the k of the weights, is unknown or above its
+        threshold. Column: ``"pareto_k"`` of the squared weights.
 
     Example:
         >>> import torch

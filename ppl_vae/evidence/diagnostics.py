@@ -1,4 +1,4 @@
-"""How a fit uses its latent dimensions: which carry data, and how far their aggregate is from the prior."""
+"""Diagnostics of latent dimensions: which of them carry data, and the distance of their aggregate from the prior."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 
 ACTIVE_VARIANCE = 0.01
-"""A latent dimension is active where its posterior mean varies by more than this over the data."""
+"""A latent dimension is active if the variance of its posterior mean over the data is larger."""
 
 MOST_BINS = 50
+"""Largest number of bins of ``marginal_divergence``."""
 
 
 def active_units(posterior_means: Tensor) -> Tensor:
-    r"""Which latent dimensions tell the data apart.
+    r"""Find the latent dimensions that distinguish the data.
 
     .. math::
         A_d = \operatorname{Var}_x\bigl(\operatorname{E}_{q(z \mid x)}[z_d]\bigr) > 0.01
 
     The statistic and the threshold are those of Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders
-    (2016). They suit a prior of unit scale: rescale the means where the prior has another.
+    (2016). They suit a prior of unit scale: rescale the means if the prior has another scale.
 
     Args:
-        posterior_means: ``(N, ...)``, a datum a row, N at least 2.
+        posterior_means: posterior means, ``(N, ...)``, one row per datum, N at least 2.
 
     Returns:
         Boolean, ``(...)``.
 
     Raises:
-        InputError: fewer than two data, or a mean that is not finite.
+        InputError: if there are fewer than two data, or a mean is not finite.
 
     Example:
         >>> active_units(torch.tensor([[0.0, 1.0], [2.0, 1.1], [4.0, 1.1]]))
@@ -42,37 +43,37 @@ def active_units(posterior_means: Tensor) -> Tensor:
 
 
 def marginal_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
-    r"""An estimate of KL(aggregated posterior || prior) for each latent dimension, in nats.
+    r"""Estimate KL(aggregated posterior || prior) for each latent dimension, in nats.
 
-    The aggregated posterior is the average of q(z | x) over the data. Where a dimension's divergence is large, draws
-    from the prior decode to what the decoder was seldom trained on. With ``n_b`` and ``m_b`` of the draws in bin b:
+    The aggregated posterior is the average of q(z | x) over the data. If the divergence of a dimension is large, the
+    decoder was seldom trained on draws like those from the prior. With ``n_b`` and ``m_b`` of the draws in bin b:
 
     .. math::
         \widehat{\mathrm{KL}} = \sum_b \frac{n_b}{N} \log \frac{n_b}{N} - \frac{B^+ - 1}{2N}
             - \sum_b \frac{n_b}{N} \log \frac{m_b + 1/2}{M + 1/2}
 
     The bins hold equal shares of the prior's draws, about :math:`2 N^{1/3}` of them and at most 50. Values that
-    repeat (a discrete latent) are never split; where there are no more values than bins, each is a bin.
+    repeat (a discrete latent) are never split; if there are no more values than bins, each value is a bin.
     :math:`B^+` bins hold any of the ``draws``: Miller (1955), Note on the bias of information estimates, Madow's
     correction of the plug-in entropy. On the prior's side, the same expansion gives
     :math:`\operatorname{E}[\log(m_b / M)] \approx \log \pi_b - (1 - \pi_b) / (2 M \pi_b)`, which the two halves
-    cancel; they also keep the estimate finite where the prior has no draw. What is left of the bias is small where
-    the bins that matter hold a few draws of each.
+    cancel; they also keep the estimate finite if the prior has no draw in a bin. The rest of the bias is small if the
+    important bins have a few draws of each.
 
-    It is an estimate, so it is not clipped at zero: about zero, half of the estimates are negative. It also is of the
-    binned distributions, so it falls short where they differ within a bin, such as in the prior's tails; about
-    :math:`\log B` nats is the most that B bins can show.
+    The estimate is not clipped at zero: if the divergence is about zero, half of the estimates are negative. The
+    estimate compares binned distributions, so it is too low if they differ within a bin, such as in the tails of the
+    prior; B bins can show about :math:`\log B` nats at most.
 
     Args:
-        draws: from the aggregated posterior, ``(N, ...)``, one draw a datum. Several draws of one datum depend on
+        draws: draws from the aggregated posterior, ``(N, ...)``, one per datum. Several draws of one datum depend on
             each other, and the correction would be too small.
-        prior_draws: from the prior, ``(M, ...)``, independent.
+        prior_draws: independent draws from the prior, ``(M, ...)``.
 
     Returns:
         ``(...)``, nats, in double precision.
 
     Raises:
-        InputError: the shapes do not agree, or a draw is not finite.
+        InputError: if the shapes do not agree, or a draw is not finite.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -93,11 +94,12 @@ def marginal_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
 
 
 def prior_scales(prior_draws: Tensor, within: float) -> Tensor:
-    """Standard deviations of draws from the prior ``(M, D)``; one where they are one up to their error, or zero.
+    """Return the standard deviations of draws from the prior; one for those that are zero, or one up to their error.
 
     Args:
-        prior_draws: ``(M, D)``.
-        within: how far from one a standard deviation counts as one: some of its errors, each one over the root of 2 M.
+        prior_draws: draws from the prior, ``(M, D)``.
+        within: largest distance from one at which a standard deviation counts as one; its error is one over the root
+            of 2 M.
 
     Example:
         >>> prior_scales(torch.tensor([[0.9, 10.0, 2.0], [-1.1, -10.0, 2.0], [1.0, 0.0, 2.0]]), within=0.2)
@@ -108,18 +110,18 @@ def prior_scales(prior_draws: Tensor, within: float) -> Tensor:
 
 
 def gaussian_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
-    r"""KL of each datum's posterior from the prior by their moments, for each latent dimension, in nats.
+    r"""Estimate the KL of each datum's posterior from the prior by their moments, in nats for each latent dimension.
 
     .. math::
         \frac1N \sum_i \log\frac{\sigma_0}{\sigma_i}
         + \frac{\sigma_i^2 + (\mu_i - \mu_0)^2}{2 \sigma_0^2} - \frac12
 
-    It is that of the Gaussians with the moments of the draws: of Gaussians their own, but for an error and a bias of
-    order :math:`1 / K`; of others it tells which dimensions carry data.
+    This is the KL of Gaussians with the moments of the draws. For Gaussians it is right up to an error and a bias of
+    order :math:`1 / K`; for others it shows which dimensions carry data.
 
     Args:
-        draws: from the posterior of each datum, ``(K, N, D)``, K at least 2.
-        prior_draws: ``(M, D)``.
+        draws: draws from the posterior of each datum, ``(K, N, D)``, K at least 2.
+        prior_draws: draws from the prior, ``(M, D)``.
 
     Returns:
         ``(D,)``, nats per datum, in double precision.
@@ -141,7 +143,7 @@ def gaussian_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
 
 
 def _divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
-    """The estimate of one dimension, from ``(N,)`` and ``(M,)``."""
+    """Return the estimate for one dimension, from draws ``(N,)`` and ``(M,)``."""
     size, prior_size = len(draws), len(prior_draws)
     edges = _upper_ends(draws, prior_draws, min(MOST_BINS, max(2, round(2 * size ** (1 / 3)))))
     count = torch.bincount(torch.searchsorted(edges, draws), minlength=len(edges) + 1)
@@ -153,7 +155,7 @@ def _divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
 
 
 def _upper_ends(draws: Tensor, prior_draws: Tensor, bins: int) -> Tensor:
-    """The largest value of every bin but the last; a value at an end belongs to the bin below it.
+    """Return the largest value of every bin but the last; a value at an end belongs to the bin below it.
 
     Example:
         >>> _upper_ends(torch.tensor([1.0, 2.0]), torch.arange(12.0), bins=4)
@@ -170,7 +172,7 @@ def _upper_ends(draws: Tensor, prior_draws: Tensor, bins: int) -> Tensor:
 
 
 def _draws(values: Tensor, name: str) -> Tensor:
-    """``(N, ...)`` of finite values, in double precision."""
+    """Return values ``(N, ...)`` in double precision, and refuse those that are not finite."""
     if values.dim() == 0 or len(values) == 0:
         raise InputError(f"{name}: expected (N, ...) of at least one row, got shape {tuple(values.shape)}")
     bad = ~values.isfinite()

@@ -1,4 +1,4 @@
-"""What every estimator of the evidence answers with."""
+"""The result of every estimator of the evidence, and the functions that they share."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from torch import Tensor
 from ppl_vae.errors import Diverged
 
 BoundSide = Literal["lower", "estimate", "sandwich", "exact"]
-"""What an estimate is of the log evidence: on average below it, on neither side for certain, between two, itself."""
+"""The side of the log evidence on which an estimate is: on average below, unknown, between two bounds, exact."""
 
 Progress = Callable[[int], object]
-"""Called with the number of draws, or of steps, that have been done since the last call."""
+"""A function that is called with the number of draws, or of steps, since the last call."""
 
 MOST_BELIEVABLE_ERROR = 0.5
-"""The delta method gives the error of a logarithm where the relative error of its argument is small; not above this."""
+"""Largest error of a logarithm for which the delta method can be trusted; it needs a small relative error."""
 
 
 class Evidence(NamedTuple):
     """An estimate of the log evidence for each of ``B`` data, nats per datum, in double precision."""
 
     log_evidence: Tensor
-    """``(B,)``; minus infinity where every weight is zero."""
+    """The estimate, ``(B,)``; minus infinity if every weight is zero."""
     mcse: Tensor
-    """Monte Carlo standard error of ``log_evidence``, ``(B,)``; infinite where it cannot be told."""
+    """Monte Carlo standard error of ``log_evidence``, ``(B,)``; infinite if it is unknown."""
     ess: Tensor
-    """Effective number of draws or chains, ``(B,)``; 0 where every weight is zero."""
+    """Effective number of draws or chains, ``(B,)``; 0 if every weight is zero."""
     doubtful: Tensor
-    """Whether the estimate or its error should not be believed, ``(B,)``, Boolean."""
+    """True if the estimate or its error should not be believed, ``(B,)``."""
     bound: BoundSide
+    """The side of the log evidence on which the estimate is."""
     columns: Mapping[str, Tensor] = MappingProxyType({})
-    """What else is known of every datum, ``(B,)`` each: ``"elbo"``, ``"pareto_k"``, ``"lower"``, ``"upper"``."""
+    """Further numbers for every datum, ``(B,)`` each: ``"elbo"``, ``"pareto_k"``, ``"lower"``, ``"upper"``."""
     curve: Mapping[int, Tensor] = MappingProxyType({})
-    """The bound ``(B,)`` of every number of draws, from one to all."""
+    """The bound ``(B,)`` by number of draws, from one to all."""
 
     def table(self) -> dict[str, Tensor]:
-        """All but the curve by name, ``(B,)`` each.
+        """Return everything but the curve by name, ``(B,)`` each.
 
         Example:
             >>> one = torch.ones(3)
@@ -51,19 +52,22 @@ class Evidence(NamedTuple):
 
 
 def log_mean(log_sum: Tensor, log_sum_squares: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    r"""The logarithm of a mean of ``count`` weights, its standard error, and their effective number, ``(B,)`` each.
+    r"""Return the logarithm of a mean of weights, its standard error and the effective number of weights.
 
     .. math::
         \log \hat p = \log \frac1K \sum_k w_k, \qquad
         \mathrm{mcse} = \sqrt{\frac{K}{K-1}\Bigl(\frac{\sum_k w_k^2}{(\sum_k w_k)^2} - \frac1K\Bigr)}, \qquad
         \mathrm{ess} = \frac{(\sum_k w_k)^2}{\sum_k w_k^2}
 
-    The standard error is the delta method's; it is infinite for a single weight and where all are zero.
+    The standard error is that of the delta method; it is infinite for a single weight, and if all weights are zero.
 
     Args:
-        log_sum: :math:`\log \sum_k w_k`.
-        log_sum_squares: :math:`\log \sum_k w_k^2`.
-        count: ``K``.
+        log_sum: :math:`\log \sum_k w_k`, ``(B,)``.
+        log_sum_squares: :math:`\log \sum_k w_k^2`, ``(B,)``.
+        count: ``K``, the number of weights.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: the three numbers, ``(B,)`` each.
 
     Example:
         >>> log_weights = torch.tensor([[0.0], [0.0], [0.0], [0.0]], dtype=torch.double)
@@ -80,14 +84,14 @@ def log_mean(log_sum: Tensor, log_sum_squares: Tensor, count: int) -> tuple[Tens
 
 
 def refuse_nan(log_weight: Tensor, first_datum: int = 0) -> None:
-    """Weights ``(..., B)`` are numbers or zero (minus infinity); raise where they are not.
+    """Refuse log weights ``(..., B)`` that are NaN or plus infinity; minus infinity is a weight of zero.
 
     Args:
         log_weight: any log weights or log densities.
-        first_datum: the row of the batch's first datum, for the message.
+        first_datum: row of the first datum of the batch, for the message.
 
     Raises:
-        Diverged: one is NaN or plus infinity.
+        Diverged: if a log weight is NaN or plus infinity.
 
     Example:
         >>> refuse_nan(torch.tensor([[-1.0, math.nan]]), first_datum=64)

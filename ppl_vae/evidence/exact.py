@@ -1,4 +1,4 @@
-"""The evidence itself, where it is known."""
+"""The exact evidence, if it is known."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ppl_vae.evidence.estimate import Evidence, refuse_nan
 
 
 def exact(log_evidence: Tensor, first_datum: int = 0) -> Evidence:
-    r"""Evidence without a Monte Carlo error: a closed form, or a sum over all values of the latents.
+    r"""Return evidence without a Monte Carlo error: a closed form, or a sum over all values of the latents.
 
     .. math:: \log p(x) = \log \sum_z p(x, z)
 
     Args:
-        log_evidence: ``(B,)``, nats per datum.
-        first_datum: the row of the batch's first datum, for a message.
+        log_evidence: the exact log evidence, ``(B,)``, nats per datum.
+        first_datum: row of the first datum of the batch, for a message.
 
     Raises:
-        Diverged: a value is NaN or plus infinity.
+        Diverged: if a value is NaN or plus infinity.
 
     Example:
         >>> exact(torch.tensor([-1.5, -2.0])).mcse.tolist()

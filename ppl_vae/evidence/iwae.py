@@ -10,29 +10,28 @@ from ppl_vae.evidence.weights import Weights
 
 
 def iwae(weights: Weights) -> Evidence:
-    r"""The logarithm of the average importance weight.
+    r"""Return the logarithm of the average importance weight.
 
     .. math::
         \log \hat p(x) = \log \frac1K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q(z \mid x)
 
     Its expectation is the bound :math:`\mathcal L_K \le \log p(x)` of Burda, Grosse and Salakhutdinov, Importance
-    Weighted Autoencoders (2016), equation 8; it rises with ``K``. Standard error and effective number of draws are
-    those of :func:`~ppl_vae.evidence.estimate.log_mean`. They are of the weights that were drawn: a guide that misses
-    a part of the posterior gives small ones. So the tail is looked at too.
+    Weighted Autoencoders (2016), equation 8; it rises with ``K``. The standard error and the effective number of
+    draws are those of :func:`~ppl_vae.evidence.estimate.log_mean`. They only know the weights that were drawn, which
+    are small if the guide misses a part of the posterior. So the tail of the weights is examined too.
 
     Args:
-        weights: of draws from the proposal, by :func:`~ppl_vae.evidence.weights.weigh`.
+        weights: importance weights of draws from the proposal, see :func:`~ppl_vae.evidence.weights.weigh`.
 
     Returns:
-        Evidence: a lower bound, nats per datum, ``(B,)``. Doubtful where the Pareto k of the weights is unknown or
-        above its threshold. Columns: ``"elbo"``, of the same draws, with its standard error ``"elbo_mcse"``, and
-        ``"pareto_k"``. The curve has the bound of 1,
-        10, 100, ... and ``K`` draws.
+        Evidence: a lower bound, nats per datum, ``(B,)``. It is doubtful if the Pareto k of the weights is unknown or
+        above its threshold. Columns: ``"elbo"`` of the same draws, its standard error ``"elbo_mcse"``, and
+        ``"pareto_k"``. The curve has the bound of 1, 10, 100, ... and ``K`` draws.
 
     Example:
         >>> import torch
         >>> from ppl_vae.evidence.weights import weigh
-        >>> log_weights = lambda k: torch.full((k, 2), -1.5)  # a proposal that is the posterior
+        >>> log_weights = lambda k: torch.full((k, 2), -1.5)  # the proposal is the posterior
         >>> estimate = iwae(weigh(log_weights, num_samples=100, draws_per_pass=30))
         >>> estimate.log_evidence, estimate.ess.round()
         (tensor([-1.5000, -1.5000], dtype=torch.float64), tensor([100., 100.], dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Importance weights, drawn pass by pass: the sums and the tail that every estimator from weights is made of."""
+"""Importance weights, drawn pass by pass: their sums and their tail, which every estimator from weights needs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ppl_vae.evidence.pareto import tail_length
 
 
 class Weights(NamedTuple):
-    """What is kept of ``K`` importance weights for each of ``B`` data, nats, in double precision."""
+    """A summary of ``K`` importance weights for each of ``B`` data, nats, in double precision."""
 
     num_samples: int
-    """``K``."""
+    """``K``, the number of weights."""
     log_sum: Tensor
-    r""":math:`\log \sum_k w_k`, ``(B,)``; minus infinity where every weight is zero."""
+    r""":math:`\log \sum_k w_k`, ``(B,)``; minus infinity if every weight is zero."""
     log_sum_squares: Tensor
     r""":math:`\log \sum_k w_k^2`, ``(B,)``."""
     log_sum_fourths: Tensor
     r""":math:`\log \sum_k w_k^4`, ``(B,)``."""
     spread: Tensor
-    """Standard deviation of log w, ``(B,)``; infinite where it cannot be told."""
+    """Standard deviation of log w, ``(B,)``; infinite if it is unknown."""
     curve: dict[int, Tensor]
-    """The bound of 1, 10, 100, ... draws and of all ``K``, ``(B,)`` each; that of one draw is the ELBO."""
+    """The bound of 1, 10, 100, ... draws and of all ``K``, ``(B,)`` each; the bound of one draw is the ELBO."""
     tail: Tensor
     """The largest log weights, ``(M + 1, B)`` (``M`` is :func:`tail_length`) or ``(1, B)``; the largest first."""
 
@@ -50,23 +50,23 @@ def weigh(
         \hat{\mathcal L}_{K'} = \frac1J \sum_{j=1}^J \log \frac1{K'} \sum_{k \in \text{block } j} w_k,
         \qquad J = \lfloor K / K' \rfloor
 
-    Ten blocks of one length make one of the next, as they are drawn. Memory is that of a pass and of the tail,
+    Ten blocks of one length make one block of the next length. The memory is that of a pass and of the tail,
     :math:`O(\sqrt K)`, for every datum.
 
     Args:
-        log_weights: gives ``(k, B)`` log weights of ``k`` fresh draws: log p(x, z) - log q(z | x) of z ~ q, or
-            log p(x | z) of z ~ p(z).
-        num_samples: ``K``, draws per datum.
-        draws_per_pass: at most this many at once.
-        first_datum: the row of the batch's first datum, for a message.
-        progress: called after every pass, with its number of draws.
+        log_weights: function from ``k`` to ``(k, B)`` log weights of ``k`` new draws: log p(x, z) - log q(z | x) of
+            z ~ q, or log p(x | z) of z ~ p(z).
+        num_samples: ``K``, the number of draws per datum.
+        draws_per_pass: largest number of draws at once.
+        first_datum: row of the first datum of the batch, for a message.
+        progress: function that is called after every pass with its number of draws.
 
     Raises:
-        InputError: ``num_samples`` or ``draws_per_pass`` is below 1.
-        Diverged: a log weight is NaN or plus infinity.
+        InputError: if ``num_samples`` or ``draws_per_pass`` is below 1.
+        Diverged: if a log weight is NaN or plus infinity.
 
     Example:
-        >>> log_weights = lambda k: torch.full((k, 3), -1.5)  # a proposal that is the posterior
+        >>> log_weights = lambda k: torch.full((k, 3), -1.5)  # the proposal is the posterior
         >>> weights = weigh(log_weights, num_samples=200, draws_per_pass=30)
         >>> list(weights.curve), weights.curve[100]
         ([1, 10, 100, 200], tensor([-1.5000, -1.5000, -1.5000], dtype=torch.float64))
@@ -119,11 +119,11 @@ class _Spread:
 
     def deviation(self) -> Tensor:
         variance = self.squares / (self.count - 1) if self.count > 1 else torch.full_like(self.squares, math.inf)
-        return variance.sqrt().nan_to_num(nan=math.inf)  # where a weight is zero
+        return variance.sqrt().nan_to_num(nan=math.inf)  # if a weight is zero
 
 
 class _Tail:
-    """The largest of numbers that come pass by pass; sorted only when as many again have come."""
+    """The largest of numbers that come pass by pass; they are sorted only when twice as many have come."""
 
     def __init__(self, keep: int) -> None:
         self.keep = keep

@@ -1,4 +1,4 @@
-"""The gallery: one Pyro program a file. ``--model NAME`` is the file's name; the class in it is the program.
+"""The gallery: one Pyro program per file. ``--model NAME`` takes the name of the file, whose class is the program.
 
 | name | program |
 |---|---|
@@ -10,13 +10,13 @@
 | ``factor_analysis`` | linear Gaussian with diagonal noise; the evidence is known |
 | ``conv_vae`` | VAE of images, with convolutions |
 | ``cvae`` | VAE of data given their labels |
-| ``semi_supervised_vae`` | VAE with a class, of which a few data have a label; elsewhere it is summed out |
+| ``semi_supervised_vae`` | VAE with a class; a few data have a label, and for the others it is summed out |
 | ``gmvae`` | VAE with a Gaussian mixture as its prior: clusters |
 | ``mixture_prior_vae`` | VAE whose prior is a learned mixture of Gaussians with full covariances |
 | ``vamp_vae`` | VAE whose prior is the mixture of the posteriors of learned pseudo-inputs |
 | ``hierarchical_vae`` | VAE with two or more layers of latents; the guide goes bottom-up, or is a ladder |
 | ``full_covariance_vae`` | VAE whose posterior has a full covariance |
 | ``flow_vae`` | VAE whose posterior is a Gaussian carried through an inverse autoregressive flow |
-| ``deep_markov_model`` | sequences: a nonlinear state space of Gaussian latents; the guide's RNN reads from the end |
-| ``autoencoder`` | no latent variable: a reconstruction, no evidence |
+| ``deep_markov_model`` | sequences: a nonlinear state space of Gaussian latents; the guide reads them from the end |
+| ``autoencoder`` | no latent variable: a reconstruction, without an evidence |
 """

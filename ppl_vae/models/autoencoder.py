@@ -1,4 +1,4 @@
-"""Autoencoder: a code and its reconstruction, without a latent variable; a baseline that generates nothing."""
+"""Autoencoder: a code and its reconstruction, without a latent variable; a baseline that cannot generate."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ppl_vae.networks import Activation, Likelihood, make_likelihood, mlp
 
 
 class Autoencoder(nn.Module):
-    r"""A code computed from the datum, decoded into the datum again.
+    r"""A code that is computed from the datum and decoded into the datum again.
 
     .. math::
         z = \mathrm{MLP}_\phi(x), \qquad \mathcal L(x) = \sum_d \log p\bigl(x_d; \mathrm{MLP}_\theta(z)_d\bigr)
 
-    This number is a reconstruction term and **no evidence**: the code has seen the datum and costs nothing, so that it
-    may not be compared with a log evidence, although tables name it so. Nothing can be generated: what is "drawn" are
-    reconstructions of the data that were given.
+    This number is a reconstruction term and **not an evidence**: the code depends on the datum and costs nothing. So
+    the number may not be compared with a log evidence, although tables call it so. Nothing can be generated: draws are
+    reconstructions of the given data.
 
     Source: Hinton and Salakhutdinov, Reducing the Dimensionality of Data with Neural Networks (2006).
 
     Args:
         data_dim: size of a datum; a datum of any shape is flattened.
         latent_dim: size of the code z.
-        hidden: widths of the hidden layers, from x to z; the decoder has them in reverse.
+        hidden: widths of the hidden layers from x to z; the decoder has them in reverse.
         activation: the nonlinearity after each hidden layer.
-        likelihood: of a number of a datum, see ``ppl_vae.networks.make_likelihood``.
+        likelihood: likelihood of a number of a datum, see ``ppl_vae.networks.make_likelihood``.
 
     Example:
         >>> import torch

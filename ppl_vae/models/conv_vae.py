@@ -24,12 +24,12 @@ class ConvVAE(nn.Module):
     Chintala, Unsupervised Representation Learning with Deep Convolutional GANs (2016), section 3.
 
     Args:
-        image_shape: (height, width) or (channels, height, width); a datum may come in this shape or flat.
+        image_shape: (height, width) or (channels, height, width); a datum has this shape or is flat.
         latent_dim: size of the latent z.
-        channels: of the convolution next to the image; each further one has twice as many and half the size, until a
-            side is shorter than eight.
+        channels: number of channels of the convolution next to the image; each further convolution has twice as many
+            and half the size, until a side is shorter than eight.
         hidden: widths of the hidden layers between convolutions and latent; the decoder has them in reverse.
-        likelihood: of a pixel, see ``ppl_vae.networks.make_likelihood``.
+        likelihood: likelihood of a pixel, see ``ppl_vae.networks.make_likelihood``.
 
     Example:
         >>> import torch

@@ -20,19 +20,19 @@ class CVAE(nn.Module):
         q_\phi(z \mid x, y) = \mathcal N\bigl(\mu_\phi(x, y), \mathrm{diag}\,\sigma_\phi^2(x, y)\bigr)
 
     The label is a condition, not a part of the data: the evidence is :math:`\log p(x \mid y)`. A label of -1 is
-    unknown, and both networks see no class.
+    unknown; both networks then see no class.
 
     Source: Sohn, Lee and Yan, Learning Structured Output Representation using Deep Conditional Generative Models
-    (2015), section 4, equation 4, with a prior of z that does not depend on the condition; so it is the model of
+    (2015), section 4, equation 4, with a prior of z that does not depend on the condition; this is the model of
     equation 2 of Kingma, Rezende, Mohamed and Welling, Semi-supervised Learning with Deep Generative Models (2014).
 
     Args:
         data_dim: size of a datum; a datum of any shape is flattened.
-        num_classes: how many classes there are, numbered from 0.
+        num_classes: number of classes, which are numbered from 0.
         latent_dim: size of the latent z.
-        hidden: widths of the hidden layers, from x to z; the decoder has them in reverse.
+        hidden: widths of the hidden layers from x to z; the decoder has them in reverse.
         activation: the nonlinearity after each hidden layer.
-        likelihood: of a number of a datum, see ``ppl_vae.networks.make_likelihood``.
+        likelihood: likelihood of a number of a datum, see ``ppl_vae.networks.make_likelihood``.
 
     Example:
         >>> import torch

@@ -21,22 +21,22 @@ class DeepMarkovModel(nn.Module):
         x_{t,d} \mid z_t \sim p\bigl(\cdot\,; \mathrm{MLP}_\theta(z_t)_d\bigr), \qquad
         q_\phi(z \mid x) = \prod_t \mathcal N\bigl(z_t; \mathrm{combiner}_\phi(z_{t-1}, h_t)\bigr)
 
-    :math:`h_t` is the state of an RNN that reads :math:`x_t, x_{t+1}, \dots` from the end; model and guide have each a
-    learned :math:`z_0`. Sequences are ``(N, T, D)``, or ``(N, T)`` of single numbers; of one that is shorter than T,
-    the entries from its length on are left out.
+    :math:`h_t` is the state of an RNN that reads :math:`x_t, x_{t+1}, \dots` from the end; model and guide each have a
+    learned :math:`z_0`. Sequences are ``(N, T, D)``, or ``(N, T)`` of single numbers; the entries past the length of a
+    sequence do not count.
 
     Source: Krishnan, Shalit and Sontag, Structured Inference Networks for Nonlinear State Space Models (2017), section
     5 and, for the guide, DKS in section 4.
 
     Args:
-        features: D, numbers of one step. It is not filled in from the data: 88 are the keys of a piano.
+        features: D, the number of numbers of one step. The data do not set it; a piano has 88 keys.
         latent_dim: size of a latent.
         emission: width of the two hidden layers from a latent to a step.
         transition: width of the hidden layers of the gated transition.
         rnn: width of the RNN.
-        cell: of the RNN: gru, or rnn (tanh) as in the source, which learns slower.
-        likelihood: of a number of a step: bernoulli, gaussian (gaussian:0.5, gaussian:decoded), categorical:10,
-            poisson, ...; see ``ppl_vae.networks.make_likelihood``.
+        cell: kind of RNN: gru, or rnn (tanh) as in the source, which learns more slowly.
+        likelihood: likelihood of a number of a step: bernoulli, gaussian (gaussian:0.5, gaussian:decoded),
+            categorical:10, poisson, ...; see ``ppl_vae.networks.make_likelihood``.
 
     Example:
         >>> from ppl_vae.program import Program
@@ -88,6 +88,6 @@ class DeepMarkovModel(nn.Module):
 
 
 def _sequences(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Any]:
-    """Sequences ``(B, T, D)``, their lengths ``(B,)``, and which steps are theirs, ``(B, T)``."""
+    """Return sequences ``(B, T, D)``, their lengths ``(B,)``, and True for the steps within them, ``(B, T)``."""
     lengths = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths
     return x.reshape(*x.shape[:2], -1), lengths, torch.arange(x.shape[1], device=x.device) < lengths[:, None]

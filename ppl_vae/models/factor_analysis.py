@@ -10,7 +10,7 @@ from ppl_vae.networks import GaussianEncoder, LinearGaussian
 
 
 class FactorAnalysis(nn.Module):
-    r"""A Gaussian latent, decoded by a linear map, with a noise variance for every variable.
+    r"""A Gaussian latent that a linear map decodes, with a noise variance for every variable.
 
     .. math::
         z \sim \mathcal N(0, I), \qquad x \mid z \sim \mathcal N(W z + \mu, \Psi), \quad \Psi = \mathrm{diag}(\sigma^2),
@@ -21,7 +21,7 @@ class FactorAnalysis(nn.Module):
     Args:
         data_dim: number of variables of a datum; a datum of any shape is flattened.
         latent_dim: number of factors.
-        min_noise: smallest standard deviation of the noise; without one, the evidence of a constant variable has no
+        min_noise: smallest standard deviation of the noise; without it, the evidence of a constant variable has no
             upper bound.
 
     Example:
@@ -50,7 +50,7 @@ class FactorAnalysis(nn.Module):
             pyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
     def log_evidence(self, x: Tensor) -> Tensor:
-        """The exact log p(x), ``(B,)``, nats."""
+        """Return the exact log p(x), ``(B,)``, in nats."""
         origin = x.new_zeros(self.latent_dim)
         loc, noise = self.decoder(origin)
         return dist.LowRankMultivariateNormal(loc, self.decoder.linear.weight, noise**2).log_prob(x.flatten(1))

@@ -1,4 +1,4 @@
-"""Variational autoencoder whose posterior is a Gaussian carried through a normalizing flow."""
+"""Variational autoencoder whose posterior is a Gaussian that a normalizing flow transforms."""
 
 from __future__ import annotations
 

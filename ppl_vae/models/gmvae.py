@@ -12,7 +12,7 @@ from ppl_vae.networks import Activation, ClassGaussian, GaussianEncoder, Likelih
 
 
 class GMVAE(nn.Module):
-    r"""A cluster c and a style w, which give z a Gaussian together; z is decoded by an MLP.
+    r"""A cluster c and a style w, which together set the Gaussian of z; an MLP decodes z.
 
     .. math::
         w \sim \mathcal N(0, I), \quad c \sim \mathrm{Categorical}(1/C), \quad
@@ -23,18 +23,18 @@ class GMVAE(nn.Module):
     :math:`p(c \mid z, w)`.
 
     Source: Dilokthanakul et al., Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders (2016),
-    section 3, where z, w, c and x are called x, w, z and y; the sum over clusters lies within the logarithm here, a
-    tighter bound than theirs.
+    section 3, where z, w, c and x are called x, w, z and y. Here the sum over clusters is inside the logarithm, which
+    is a tighter bound.
 
     Args:
         data_dim: size of a datum; a datum of any shape is flattened.
-        num_clusters: how many clusters there may be.
+        num_clusters: largest number of clusters.
         latent_dim: size of the latent z.
         style_dim: size of the latent w, which lets a cluster have any shape.
-        hidden: widths of the hidden layers, from x to z and w; the decoder has them in reverse.
+        hidden: widths of the hidden layers from x to z and w; the decoder has them in reverse.
         component_hidden: widths of the hidden layers from w to the components' parameters.
         activation: the nonlinearity after each hidden layer.
-        likelihood: of a number of a datum, see ``ppl_vae.networks.make_likelihood``.
+        likelihood: likelihood of a number of a datum, see ``ppl_vae.networks.make_likelihood``.
 
     Example:
         >>> import torch

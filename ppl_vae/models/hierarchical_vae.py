@@ -1,4 +1,4 @@
-"""Variational autoencoder with several layers of latents, and a guide that goes up them or down."""
+"""Variational autoencoder with several layers of latents, and a guide that goes up or down the layers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ppl_vae.networks import Activation, GaussianEncoder, Likelihood, make_likel
 
 
 class HierarchicalVAE(nn.Module):
-    r"""Gaussian latents, each decoded into the mean and the standard deviation of the one below it.
+    r"""Gaussian latents, each of which is decoded into the mean and the standard deviation of the one below it.
 
     .. math::
         z_L \sim \mathcal N(0, I), \qquad
         z_l \mid z_{l+1} \sim \mathcal N\bigl(\mu_\theta(z_{l+1}), \mathrm{diag}\,\sigma_\theta^2(z_{l+1})\bigr), \qquad
         x_d \mid z_1 \sim p\bigl(\cdot\,; \mathrm{MLP}_\theta(z_1)_d\bigr)
 
-    The guide goes up, or up to Gaussians of mean and deviation :math:`\hat\mu, \hat\sigma` that depend on x alone and
-    then down, where each meets the model's own conditional in a product of the two, renormalised:
+    The guide goes up. Or it goes up to Gaussians with mean and deviation :math:`\hat\mu, \hat\sigma` that depend on x
+    alone, and then down, where each is multiplied by the conditional of the model and renormalised:
 
     .. math::
         \text{bottom-up}\quad q(z \mid x) &= q(z_1 \mid x) \prod_l q(z_{l+1} \mid z_l) \\
@@ -30,16 +30,16 @@ class HierarchicalVAE(nn.Module):
         q(z_l \mid z_{l+1}, x) \propto \mathcal N(z_l; \hat\mu_l(x), \hat\sigma_l^2(x))\, p(z_l \mid z_{l+1})
 
     Source: bottom-up, Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders (2016), sections 2 and 5.1,
-    whose two layers for MNIST are latent_dims=[100,50], hidden=[[200,200],[100,100]], tanh. Ladder, Sønderby et al.,
+    whose two layers for MNIST are latent_dims=[100,50], hidden=[[200,200],[100,100]], tanh. Ladder: Sønderby et al.,
     Ladder Variational Autoencoders (2016), here without the batch normalisation and the warm-up of their training,
-    which they found to matter.
+    which matter according to them.
 
     Args:
         data_dim, activation, likelihood: see ``VAE``.
-        latent_dims: sizes of the latents, from the one above x upwards.
+        latent_dims: sizes of the latents, from the one next to x upwards.
         hidden: widths of the hidden layers from x to the first latent, from there to the second and so on; the
             decoders have them in reverse.
-        posterior: which way the guide goes.
+        posterior: direction of the guide.
 
     Example:
         >>> import torch
@@ -89,7 +89,7 @@ class HierarchicalVAE(nn.Module):
             {"bottom-up": self.bottom_up, "ladder": self.ladder}[self.posterior](x.flatten(1))
 
     def bottom_up(self, below: Tensor) -> None:
-        """Sample each latent given what lies below it."""
+        """Sample each latent given the data or the latent below it."""
         for level, encoder in enumerate(self.encoders, 1):
             below = pyro.sample(f"z{level}", dist.Normal(*encoder(below)).to_event(1))
 

@@ -14,23 +14,23 @@ from ppl_vae.networks import Likelihood, make_likelihood
 
 
 class HMM(nn.Module):
-    r"""A chain of discrete states, each with its own distribution of what is heard at a step.
+    r"""A chain of discrete states, each with its own distribution of the observation at a step.
 
     .. math::
         s_1 \sim \mathrm{Categorical}(\pi), \qquad s_t \mid s_{t-1} \sim \mathrm{Categorical}(A_{s_{t-1}}), \qquad
         x_{t,d} \mid s_t \sim p\bigl(\cdot\,; \theta_{s_t, d}\bigr)
 
     The states are summed out, so that there is no guide and the evidence is exact. Sequences are ``(N, T, D)``, or
-    ``(N, T)`` of single numbers; of one that is shorter, the entries from its length on are left out.
+    ``(N, T)`` of single numbers; the entries past the length of a sequence do not count.
 
     Source: Rabiner, A Tutorial on Hidden Markov Models (1989), sections II and III.A; of music: Boulanger-Lewandowski,
     Bengio and Vincent, Modeling Temporal Dependencies in High-Dimensional Sequences (2012).
 
     Args:
-        features: D, numbers of one step. It is not filled in from the data: 88 are the keys of a piano.
-        num_states: how many states.
-        likelihood: of a number of a step: bernoulli, gaussian (gaussian:decoded has a scale for each state and number),
-            categorical:10, poisson, ...; see ``ppl_vae.networks.make_likelihood``.
+        features: D, the number of numbers of one step. The data do not set it; a piano has 88 keys.
+        num_states: number of states.
+        likelihood: likelihood of a number of a step: bernoulli, gaussian (gaussian:decoded has a scale for each state
+            and number), categorical:10, poisson, ...; see ``ppl_vae.networks.make_likelihood``.
 
     Example:
         >>> from ppl_vae.program import Program

@@ -1,4 +1,4 @@
-"""Gaussian mixture: clusters that are found without being told."""
+"""Gaussian mixture: clusters of data without labels."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch.nn import functional
 
 
 class Mixture(nn.Module):
-    r"""House prices by neighbourhood: a component for every datum, each a Gaussian with a covariance of its own.
+    r"""House prices by neighbourhood: every datum has a component, which is a Gaussian with its own covariance.
 
     .. math::
         c \sim \mathrm{Categorical}(\pi), \qquad x \mid c \sim \mathcal N(\mu_c, L_c L_c^\top), \qquad
         p(x) = \sum_c \pi_c\, \mathcal N(x; \mu_c, L_c L_c^\top)
 
     The component is summed out, so that there is no guide and the evidence is exact. :math:`L_c` is lower triangular.
-    The means begin as draws from a standard Gaussian: data should be standardised, or be of about that size. Of few
-    data, a larger ``learning_rate`` such as 0.02 is needed to get far. As with EM, a fit may end in a local optimum,
-    two components in one cluster: fit with other seeds, and keep the fit with the highest evidence.
+    The means begin as draws from a standard Gaussian: data should be standardised, or of about that size. If there are
+    few data, use a larger ``learning_rate`` such as 0.02. As with EM, a fit may end in a local optimum with two
+    components in one cluster: fit with several seeds, and keep the fit with the highest evidence.
 
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 9.2, equations 9.7 to 9.13.
 
     Args:
         data_dim: numbers of a datum; a datum of any shape is flattened, and may be a single number.
-        num_components: how many clusters.
-        min_scale: smallest diagonal entry of :math:`L_c`; without one, the evidence of a component that holds a single
+        num_components: number of clusters.
+        min_scale: smallest diagonal entry of :math:`L_c`; without it, the evidence of a component that holds a single
             datum has no upper bound.
 
     Example:

@@ -1,4 +1,4 @@
-"""Variational autoencoder whose prior is a mixture of Gaussians that is learned."""
+"""Variational autoencoder whose prior is a learned mixture of Gaussians."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ppl_vae.networks import Activation, GaussianEncoder, Likelihood, cholesky_f
 
 
 class MixturePriorVAE(nn.Module):
-    r"""A latent whose prior is a mixture of Gaussians with weights, means and full covariances that are learned.
+    r"""A latent whose prior is a mixture of Gaussians with learned weights, means and full covariances.
 
     .. math::
         z \sim \sum_{k=1}^K \pi_k\, \mathcal N(\mu_k, L_k L_k^\top), \qquad
@@ -23,11 +23,11 @@ class MixturePriorVAE(nn.Module):
     The mean and the variance of the mixture start near those of a standard normal.
 
     Source: Jiang et al., Variational Deep Embedding (2017), section 3.1, there with diagonal covariances and a guide
-    of the component; here it is summed out, as in Tomczak and Welling, VAE with a VampPrior (2018), "MoG".
+    of the component; here the component is summed out, as in Tomczak and Welling, VAE with a VampPrior (2018), "MoG".
 
     Args:
         data_dim, latent_dim, hidden, activation, likelihood: see ``VAE``.
-        num_components: K.
+        num_components: K, the number of components.
 
     Example:
         >>> from ppl_vae.program import Program

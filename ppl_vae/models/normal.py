@@ -10,19 +10,19 @@ from torch.nn import functional
 
 
 class Normal(nn.Module):
-    r"""Heights: every number of a datum is Gaussian, with a mean and a scale that all data share; no latents.
+    r"""Heights: every number of a datum is Gaussian, with a mean and a scale that all data share, without latents.
 
     .. math::
         x_d \sim \mathcal N(\mu_d, \sigma_d^2), \qquad \sigma = \mathrm{softplus}(s) + \sigma_{\min}
 
     The maximum of the likelihood is known: the mean of the data, and their standard deviation (divided by N).
-    Data about 0 and of a scale of about 1 are learned fastest.
+    Data with a mean of about 0 and a scale of about 1 are learned fastest.
 
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 1.2.4, equations 1.55 and 1.56.
 
     Args:
-        data_dim: numbers of a datum; a datum of any shape is flattened, and may be a single number.
-        min_scale: smallest standard deviation; without one, the evidence of a constant number has no upper bound.
+        data_dim: size of a datum; a datum of any shape is flattened, and may be a single number.
+        min_scale: smallest standard deviation; without it, the evidence of a constant number has no upper bound.
 
     Example:
         >>> heights = torch.tensor([-0.4, 0.0, 0.1])
@@ -42,9 +42,9 @@ class Normal(nn.Module):
             pyro.sample("x", self.distribution(), obs=x.reshape(len(x), -1))
 
     def distribution(self) -> dist.TorchDistribution:
-        """Of a datum."""
+        """Return the distribution of a datum."""
         return dist.Normal(self.loc, functional.softplus(self.raw_scale) + self.min_scale).to_event(1)
 
     def log_evidence(self, x: Tensor) -> Tensor:
-        """The exact log p(x), ``(B,)``, nats."""
+        """Return the exact log p(x), ``(B,)``, in nats."""
         return self.distribution().log_prob(x.reshape(len(x), -1))

@@ -10,14 +10,15 @@ from ppl_vae.networks import GaussianEncoder, LinearGaussian
 
 
 class PPCA(nn.Module):
-    r"""Principal components as a generative model: a Gaussian latent, decoded by a linear map, one noise for all.
+    r"""Principal components as a generative model: a Gaussian latent that a linear map decodes, with one noise for all.
 
     .. math::
         z \sim \mathcal N(0, I), \qquad x \mid z \sim \mathcal N(W z + \mu, \sigma^2 I), \qquad
         p(x) = \mathcal N(x; \mu, W W^\top + \sigma^2 I)
 
-    The guide is a linear encoder with independent latents. It costs nothing at the optimum: of all rotations of W,
-    which have the same evidence, the ELBO is highest at one with orthogonal columns, where the posterior is such.
+    The guide is a linear encoder with independent latents. At the optimum this costs nothing: all rotations of W have
+    the same evidence, and the ELBO is highest for orthogonal columns, for which the latents of the posterior are
+    independent.
 
     Source: Tipping and Bishop, Probabilistic Principal Component Analysis (1999), section 3, equations 2 to 4; the
     guide: Lucas, Tucker, Grosse and Norouzi, Don't Blame the ELBO! (2019), section 4.
@@ -53,6 +54,6 @@ class PPCA(nn.Module):
             pyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
     def log_evidence(self, x: Tensor) -> Tensor:
-        """The exact log p(x), ``(B,)``, nats."""
+        """Return the exact log p(x), ``(B,)``, in nats."""
         loc, noise = self.decoder(x.new_zeros(self.latent_dim))
         return dist.LowRankMultivariateNormal(loc, self.decoder.linear.weight, noise**2).log_prob(x.flatten(1))

@@ -1,4 +1,4 @@
-"""Variational autoencoder of data of which a few have a label."""
+"""Variational autoencoder of data, a few of which have a label."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from ppl_vae.networks import Activation, ClassGaussian, GaussianEncoder, Likelih
 
 
 class SemiSupervisedVAE(nn.Module):
-    r"""A class c and a style w, which give z a Gaussian together; c is summed out where its label is unknown, -1.
+    r"""A class c and a style w, which together set the Gaussian of z; c is summed out if its label is unknown, -1.
 
     .. math::
         w \sim \mathcal N(0, I), \quad c \sim \mathrm{Categorical}(1/C), \quad
         z \mid w, c \sim \mathcal N\bigl(\mu_c(w), \mathrm{diag}\,\sigma_c^2(w)\bigr), \quad
         x_d \mid z \sim p\bigl(\cdot\,; \mathrm{MLP}_\theta(z)_d\bigr)
 
-    The evidence of a datum is :math:`\log p(x, y)` with :math:`c = y` where its label y is known, and
-    :math:`\log p(x) = \log \sum_c p(x, c)` where not. The guide is :math:`q(z \mid x)\, q(w \mid x)`, and the class
+    The evidence of a datum is :math:`\log p(x, y)` with :math:`c = y` if its label y is known, and
+    :math:`\log p(x) = \log \sum_c p(x, c)` if not. The guide is :math:`q(z \mid x)\, q(w \mid x)`, and the class
     of a datum is drawn from :math:`p(c \mid z, w)`.
 
-    ``bound="iwae"`` with a few particles classifies better than the ELBO: 88 against 80 % of the test digits right,
-    given 100 labels.
+    ``bound="iwae"`` with a few particles classifies better than the ELBO: with 100 labels, 88 instead of 80 % of the
+    test digits are classified correctly.
 
     Source: Kingma, Rezende, Mohamed and Welling, Semi-supervised Learning with Deep Generative Models (2014), section
-    2, the stacked model M1+M2, trained at once; the sum over classes lies within the logarithm here, a tighter bound
-    than their equation 7.
+    2, the stacked model M1+M2, trained at once. Here the sum over classes is inside the logarithm, which is a tighter
+    bound than their equation 7.
 
     Args:
         data_dim: size of a datum; a datum of any shape is flattened.
-        num_classes: how many classes there are, numbered from 0.
+        num_classes: number of classes, which are numbered from 0.
         latent_dim: size of the latent z.
-        style_dim: size of the latent w, what data of a class differ in.
-        hidden: widths of the hidden layers, from x to z and w; the decoder has them in reverse.
+        style_dim: size of the latent w, in which data of a class differ.
+        hidden: widths of the hidden layers from x to z and w; the decoder has them in reverse.
         class_hidden: widths of the hidden layers from w to the classes' parameters.
         activation: the nonlinearity after each hidden layer.
-        likelihood: of a number of a datum, see ``ppl_vae.networks.make_likelihood``.
+        likelihood: likelihood of a number of a datum, see ``ppl_vae.networks.make_likelihood``.
 
     Example:
         >>> import torch

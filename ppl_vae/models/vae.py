@@ -12,7 +12,7 @@ from ppl_vae.networks import Activation, GaussianEncoder, Likelihood, make_likel
 
 
 class VAE(nn.Module):
-    r"""A Gaussian latent, decoded by an MLP into independent numbers.
+    r"""A Gaussian latent that an MLP decodes into independent numbers.
 
     .. math::
         z \sim \mathcal N(0, I), \qquad
@@ -24,10 +24,10 @@ class VAE(nn.Module):
     Args:
         data_dim: size of a datum; a datum of any shape is flattened.
         latent_dim: size of the latent z.
-        hidden: widths of the hidden layers, from x to z; the decoder has them in reverse.
+        hidden: widths of the hidden layers from x to z; the decoder has them in reverse.
         activation: the nonlinearity after each hidden layer.
-        likelihood: of a number of a datum: bernoulli, gaussian (gaussian:0.5, gaussian:decoded), categorical:10,
-            poisson, negative-binomial, zero-inflated-poisson or zero-inflated-negative-binomial; see
+        likelihood: likelihood of a number of a datum: bernoulli, gaussian (gaussian:0.5, gaussian:decoded),
+            categorical:10, poisson, negative-binomial, zero-inflated-poisson or zero-inflated-negative-binomial; see
             ``ppl_vae.networks.make_likelihood``.
 
     Example:

@@ -15,20 +15,20 @@ _ONTO: dict[str, type[nn.Module]] = {"unit": nn.Sigmoid, "positive": nn.Softplus
 
 
 class VampVAE(nn.Module):
-    r"""A latent whose prior is a mixture of the encoder's own posteriors, at inputs that are learned.
+    r"""A latent whose prior is a mixture of the posteriors of learned inputs of the encoder.
 
     .. math::
         z \sim \frac1K \sum_{k=1}^K q_\phi(z \mid u_k), \qquad
         x_d \mid z \sim p\bigl(\cdot\,; \mathrm{MLP}_\theta(z)_d\bigr), \qquad
         q_\phi(z \mid x) = \mathcal N\bigl(\mu_\phi(x), \mathrm{diag}\,\sigma_\phi^2(x)\bigr)
 
-    Source: Tomczak and Welling, VAE with a VampPrior (2018), equation 9; their layers are gated, 500 pseudo-inputs for
-    MNIST.
+    Source: Tomczak and Welling, VAE with a VampPrior (2018), equation 9; they use gated layers, and 500 pseudo-inputs
+    for MNIST.
 
     Args:
         data_dim, latent_dim, hidden, activation, likelihood: see ``VAE``.
         num_pseudo: K, the number of pseudo-inputs.
-        pseudo_range: where pseudo-inputs lie: the unit interval for bits, positive for counts, real.
+        pseudo_range: range of the pseudo-inputs: unit, the unit interval, for bits; positive for counts; or real.
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ class VampVAE(nn.Module):
         self.raw_pseudo_inputs, self.onto_range = nn.Embedding(num_pseudo, data_dim), _ONTO[pseudo_range]()
 
     def prior(self) -> GaussianMixture:
-        """The density of z."""
+        """Return the density of z."""
         return GaussianMixture(*self.encoder(self.onto_range(self.raw_pseudo_inputs.weight)))
 
     def model(self, x: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Encoders, decoders and likelihoods. Leading dimensions are free: ``(K, B, ...)`` as well as ``(B, ...)``."""
+"""Encoders, decoders and likelihoods, for any leading dimensions: ``(K, B, ...)`` as well as ``(B, ...)``."""
 
 from ppl_vae.networks.data_encoder import DataEncoder
 from ppl_vae.networks.distributions import GaussianMixture, InverseAutoregressiveFlow

@@ -1,4 +1,4 @@
-"""Distributions that Pyro has not, or not so that they are quick and their graphs whole."""
+"""Distributions that Pyro lacks, or that are slow or cannot be traced in Pyro."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ppl_vae.errors import InputError
 
 
 class GaussianMixture(dist.TorchDistribution):
-    r"""An equal mixture of Gaussians with diagonal covariances, quick where there are hundreds of them.
+    r"""An equal mixture of Gaussians with diagonal covariances, which is fast for hundreds of components.
 
     .. math:: p(z) = \frac1K \sum_{k=1}^K \mathcal N\bigl(z; \mu_k, \mathrm{diag}\,\sigma_k^2\bigr)
 
-    Every value meets every component in a product of matrices,
+    Values and components meet in a product of matrices,
 
     .. math:: \sum_d \frac{(z_d - \mu_{kd})^2}{\sigma_{kd}^2}
         = \sum_d \frac{z_d^2}{\sigma_{kd}^2} - 2 \frac{z_d\, \mu_{kd}}{\sigma_{kd}^2} + \frac{\mu_{kd}^2}{\sigma_{kd}^2}
 
-    and no array of values by components by dimensions is made, as ``MixtureSameFamily`` does. The three terms nearly
-    cancel for a narrow component, so that they are computed in double precision.
+    so that no array of values by components by dimensions is made, as in ``MixtureSameFamily``. The three terms nearly
+    cancel for a narrow component, so they are computed in double precision.
 
     Args:
         loc: means, ``(K, D)``.
@@ -49,7 +49,7 @@ class GaussianMixture(dist.TorchDistribution):
         super().__init__(torch.Size(), loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: GaussianMixture | None = None) -> GaussianMixture:
-        """Every datum has the same mixture."""
+        """Return the same mixture for every datum of a batch."""
         new = self._get_checked_instance(GaussianMixture, _instance)
         new.loc, new.scale = self.loc, self.scale
         super(GaussianMixture, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
@@ -58,18 +58,18 @@ class GaussianMixture(dist.TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """Of the mixture."""
+        """The mean of the mixture."""
         return self.loc.mean(0).expand(self.shape())
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """A component, and a value of it."""
+        """Draw components, and a value from each."""
         shape = torch.Size(sample_shape) + self.batch_shape
         component = torch.randint(len(self.loc), shape, device=self.loc.device)
         return torch.normal(self.loc[component], self.scale[component])
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Of values ``(..., D)``, nats."""
+        """Return the log density of values ``(..., D)``, in nats."""
         if self._validate_args:
             self._validate_sample(value)
         z, loc, precision = value.double(), self.loc.double(), self.scale.double() ** -2
@@ -80,24 +80,24 @@ class GaussianMixture(dist.TorchDistribution):
 
 
 class InverseAutoregressiveFlow(nn.Module):
-    r"""Carries a Gaussian through affine maps, each number's shift and scale a function of the numbers before it.
+    r"""A flow of affine maps, in which the shift and scale of a number are functions of the numbers before it.
 
     .. math:: z^t_i = \mu^t_i(z^{t-1}_{<i}, h) + \sigma^t_i(z^{t-1}_{<i}, h)\, z^{t-1}_i
 
-    The order of the numbers is reversed from each map to the next. A draw and its density take one pass; the density at
-    a given point takes as many as there are numbers.
+    The order of the numbers is reversed from each map to the next. A draw and its density take one pass; the density
+    of a given value takes as many passes as there are numbers.
 
     Source: Kingma et al., Improved Variational Inference with Inverse Autoregressive Flow (2016), equation 10; the maps
     are Pyro's.
 
     Args:
-        size: of what is drawn.
+        size: number of numbers that are drawn.
         context_dim: size of the context h.
         num_flows: number of maps.
         hidden: widths of the hidden layers of each map's network, not below ``size``.
 
     Raises:
-        InputError: a hidden layer is narrower than what is drawn.
+        InputError: if a hidden layer is narrower than ``size``.
 
     Example:
         >>> flow = InverseAutoregressiveFlow(3, context_dim=7)
@@ -111,7 +111,7 @@ class InverseAutoregressiveFlow(nn.Module):
         if min(hidden, default=size) < size:
             raise InputError(
                 f"a flow of {size} numbers has a hidden layer of {min(hidden)}: an autoregressive layer is at least as "
-                f"wide as what it carries; give it {size} or more"
+                f"wide as its input; give it {size} or more"
             )
         self.maps = nn.ModuleList()
         for flow in range(num_flows):
@@ -119,11 +119,11 @@ class InverseAutoregressiveFlow(nn.Module):
             network = ConditionalAutoRegressiveNN(
                 size, context_dim, list(hidden), permutation=cast(torch.LongTensor, order)
             )
-            del network.permutation  # a tensor, by which the inverse indexes a list: no graph of it could be written
+            del network.permutation  # a tensor; the inverse would index a list with it, which cannot be traced
             network.permutation = order.tolist()  # type: ignore[assignment]
             self.maps.append(ConditionalAffineAutoregressive(network))
 
     def forward(self, base: dist.TorchDistribution, context: Tensor) -> dist.TransformedDistribution:
-        """The distribution of ``(..., D)`` numbers, given that of the first and contexts ``(..., context_dim)``."""
+        """Return the distribution of ``(..., D)`` numbers, given a base distribution and contexts."""
         maps = cast(Iterable[ConditionalAffineAutoregressive], self.maps)
-        return dist.TransformedDistribution(base, [each.condition(context) for each in maps])
+        return dist.TransformedDistribution(base, [affine.condition(context) for affine in maps])

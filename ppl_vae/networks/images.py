@@ -1,4 +1,4 @@
-"""Convolutions, down and up, and what encodes and decodes images by them."""
+"""Convolutions and transposed convolutions, and the encoders and decoders of images that use them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ppl_vae.networks.perceptrons import GaussianEncoder, mlp
 
 
 def convolutions(shape: Sequence[int], channels: int = 32) -> tuple[nn.Sequential, int]:
-    """Convolutions that halve an image until a side is shorter than eight, and the number of features that are left.
+    """Return convolutions that halve an image until a side is shorter than eight, and the number of their features.
 
     Args:
-        shape: of an image, ``(channels, height, width)``.
-        channels: after the first convolution; each further one doubles them.
+        shape: shape of an image, ``(channels, height, width)``.
+        channels: number of channels after the first convolution; each further one doubles it.
 
     Example:
         >>> import torch
@@ -33,11 +33,11 @@ def convolutions(shape: Sequence[int], channels: int = 32) -> tuple[nn.Sequentia
 
 
 def transposed_convolutions(shape: Sequence[int], channels: int = 32) -> tuple[nn.Sequential, int]:
-    """The way back: from as many features as ``convolutions`` leaves of an image to one, doubling it at every step.
+    """Return the reverse of ``convolutions``, which doubles an image in every step, and the number of its features.
 
     Args:
-        shape: of an image, ``(channels, height, width)``; a side may be odd.
-        channels: before the last convolution; each earlier one has twice as many.
+        shape: shape of an image, ``(channels, height, width)``; a side may be odd.
+        channels: number of channels before the last convolution; each earlier one has twice as many.
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ def transposed_convolutions(shape: Sequence[int], channels: int = 32) -> tuple[n
 
 
 def _halvings(shape: Sequence[int], channels: int) -> list[tuple[int, int, int]]:
-    """Shapes ``(channels, height, width)`` of an image and of what each convolution makes of it."""
+    """Return the shapes ``(channels, height, width)`` of an image before and after each convolution."""
     depth, height, width = shape
     shapes = [(depth, height, width)]
     while min(height, width) >= 8:
@@ -66,7 +66,7 @@ def _halvings(shape: Sequence[int], channels: int) -> list[tuple[int, int, int]]
 
 
 def _channels_first(shape: Sequence[int]) -> tuple[int, int, int]:
-    """``(channels, height, width)`` of an image whose shape may lack the channels."""
+    """Return the shape ``(channels, height, width)`` of an image whose shape may lack the channels."""
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise InputError(f"image_shape={tuple(shape)}: expected (height, width) or (channels, height, width)")
     depth, height, width = (1, *shape) if len(shape) == 2 else shape
@@ -74,12 +74,12 @@ def _channels_first(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 class ImageEncoder(nn.Module):
-    r"""From an image to the parameters of a diagonal Gaussian: convolutions, then a ``GaussianEncoder``.
+    r"""A network from an image to a diagonal Gaussian: convolutions, then a ``GaussianEncoder``.
 
     Args:
         image_shape: ``(height, width)`` or ``(channels, height, width)``.
         latent_dim: size of the latent.
-        channels: after the first convolution; each further one doubles them.
+        channels: number of channels after the first convolution; each further one doubles it.
         hidden: widths of the hidden layers after the convolutions.
 
     Example:
@@ -98,7 +98,7 @@ class ImageEncoder(nn.Module):
         self.gaussian = GaussianEncoder(features, latent_dim, hidden)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each ``(..., latent_dim)``, of flat images ``(..., pixels)``."""
+        """Return mean and standard deviation, ``(..., latent_dim)`` each, of flat images ``(..., pixels)``."""
         if x.shape[-1] != math.prod(self.shape):
             raise InputError(
                 f"a datum has {x.shape[-1]} numbers, which are no image of shape {self.shape}: "
@@ -110,13 +110,13 @@ class ImageEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """From a latent to some numbers for every pixel of an image: an MLP, then transposed convolutions.
+    """A network from a latent to some numbers for every pixel of an image: an MLP, then transposed convolutions.
 
     Args:
         latent_dim: size of the latent.
         image_shape: ``(height, width)`` or ``(channels, height, width)``.
-        outputs: how many numbers a pixel of a channel takes, as a ``Likelihood`` tells.
-        channels: before the last convolution; each earlier one has twice as many.
+        outputs: number of outputs for a pixel of a channel, see ``Likelihood``.
+        channels: number of channels before the last convolution; each earlier one has twice as many.
         hidden: widths of the hidden layers before the convolutions.
 
     Example:
@@ -139,6 +139,6 @@ class ImageDecoder(nn.Module):
         self.net = mlp([latent_dim, *hidden, features])
 
     def forward(self, z: Tensor) -> Tensor:
-        """Flat images ``(..., outputs * pixels)``, first outputs first, of latents ``(..., latent_dim)``."""
+        """Return flat images ``(..., outputs * pixels)``, first outputs first, of latents ``(..., latent_dim)``."""
         features = self.net(z)
         return self.convolutions(features.reshape(-1, features.shape[-1])).reshape(*z.shape[:-1], -1)

@@ -1,4 +1,4 @@
-"""Labels and classes as what a network sees, and as what chooses among its outputs."""
+"""Labels and classes as inputs of a network, and as a choice among its outputs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ppl_vae.networks.perceptrons import Activation, mlp
 
 
 def one_hot(labels: Tensor, num_classes: int, like: Tensor) -> Tensor:
-    """A one at the place of the label, ``(..., num_classes)``; zeros where it is unknown, -1.
+    """Return vectors ``(..., num_classes)`` with a one at the place of the label; zeros for an unknown label, -1.
 
     Args:
         labels: whole numbers from -1 to ``num_classes - 1``, ``(...)``.
-        num_classes: how many classes there are.
-        like: whose dtype and device the numbers take.
+        num_classes: number of classes.
+        like: tensor of the dtype and on the device of the result.
 
     Raises:
-        InputError: a label is out of range.
+        InputError: if a label is out of range.
 
     Example:
         >>> one_hot(torch.tensor([2, -1]), 3, like=torch.zeros(()))
@@ -38,7 +38,7 @@ def one_hot(labels: Tensor, num_classes: int, like: Tensor) -> Tensor:
 
 
 def join(*parts: Tensor) -> Tensor:
-    """Tensors side by side in their last dimension; the leading ones are broadcast.
+    """Join tensors in their last dimension; the leading dimensions are broadcast.
 
     Example:
         >>> join(torch.zeros(10, 1, 1, 4), torch.zeros(5, 3, 2)).shape
@@ -49,7 +49,7 @@ def join(*parts: Tensor) -> Tensor:
 
 
 class ClassGaussian(nn.Module):
-    r"""An MLP to the parameters of a Gaussian with diagonal covariance for every class, of which one is taken.
+    r"""An MLP to a diagonal Gaussian for every class, and the choice of one of them.
 
     .. math:: (\mu_1, s_1, \dots, \mu_C, s_C) = \mathrm{MLP}(w), \qquad \sigma_c = \mathrm{softplus}(s_c) + 10^{-2}
 
@@ -61,8 +61,8 @@ class ClassGaussian(nn.Module):
         activation: the nonlinearity after each hidden layer.
 
     Example:
-        >>> every = torch.arange(10)[:, None, None]  # as a class is enumerated
-        >>> loc, scale = ClassGaussian(10, input_dim=5, latent_dim=2)(torch.zeros(4, 3, 5), every)
+        >>> classes = torch.arange(10)[:, None, None]  # as Pyro enumerates a class
+        >>> loc, scale = ClassGaussian(10, input_dim=5, latent_dim=2)(torch.zeros(4, 3, 5), classes)
         >>> loc.shape, scale.shape
         (torch.Size([10, 4, 3, 2]), torch.Size([10, 4, 3, 2]))
     """
@@ -80,10 +80,10 @@ class ClassGaussian(nn.Module):
         self.net = mlp([input_dim, *hidden, num_classes * 2 * latent_dim], activation)
 
     def forward(self, w: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each ``(..., latent_dim)``, given w ``(..., input_dim)`` and classes ``(...)``.
+        """Return mean and standard deviation ``(..., latent_dim)``, given w ``(..., input_dim)`` and classes ``(...)``.
 
         The leading dimensions of w and c are broadcast.
         """
-        every = self.net(w).unflatten(-1, (self.num_classes, -1))
-        loc, raw = (one_hot(c, self.num_classes, like=w)[..., None] * every).sum(-2).chunk(2, -1)
+        by_class = self.net(w).unflatten(-1, (self.num_classes, -1))
+        loc, raw = (one_hot(c, self.num_classes, like=w)[..., None] * by_class).sum(-2).chunk(2, -1)
         return loc, functional.softplus(raw) + 1e-2

@@ -13,14 +13,14 @@ from ppl_vae.errors import InputError, nearest
 
 
 class Likelihood(nn.Module):
-    """What a number of a datum is drawn from, given the outputs of a decoder for it.
+    """The distribution of the numbers of a datum, given the outputs of a decoder.
 
-    A likelihood is called with ``(..., outputs * D)`` numbers: first those that each of the ``D`` numbers of a datum
-    has as its first, then the second. It answers with a distribution of batch shape ``(..., D)``, which a program
-    closes by ``.to_event(1)``.
+    A likelihood takes ``(..., outputs * D)`` numbers: the first output for each of the ``D`` numbers of a datum, then
+    the second output for each, and so on. It returns a distribution of batch shape ``(..., D)``, for which a program
+    calls ``.to_event(1)``.
 
     Attributes:
-        outputs: how many outputs of the decoder a number of a datum takes.
+        outputs: number of outputs of the decoder for each number of a datum.
 
     Example:
         >>> likelihood = make_likelihood("gaussian:decoded")
@@ -31,7 +31,7 @@ class Likelihood(nn.Module):
     outputs: int = 1
 
     def forward(self, out: Tensor) -> dist.TorchDistribution:
-        """The distribution of ``(..., D)`` independent numbers, of outputs ``(..., outputs * D)``."""
+        """Return the distribution of ``(..., D)`` independent numbers, given outputs ``(..., outputs * D)``."""
         raise NotImplementedError
 
 
@@ -47,10 +47,10 @@ class Gaussian(Likelihood):
     r"""Real numbers: :math:`x \sim \mathcal N(o_1, \sigma^2)`.
 
     Args:
-        scale: :math:`\sigma`: a number that stays fixed; ``"learned"``, one parameter for all numbers of all data; or
-            ``"decoded"``, :math:`\mathrm{softplus}(o_2)`, for each number of each datum its own.
-        min_scale: added to a scale that is not fixed: the evidence of a number that is met exactly has no upper bound
-            without one.
+        scale: :math:`\sigma`: a number, which stays fixed; ``"learned"``, one parameter for all numbers of all data;
+            or ``"decoded"``, :math:`\mathrm{softplus}(o_2)` for each number of each datum.
+        min_scale: number that is added to a scale that is not fixed; without it, the evidence of a number that is
+            predicted exactly would have no upper bound.
     """
 
     def __init__(self, scale: float | str = "learned", min_scale: float = 1e-2) -> None:
@@ -79,7 +79,7 @@ class Categorical(Likelihood):
     r"""One of C classes, numbered from 0: :math:`x \sim \mathrm{Categorical}(\mathrm{softmax}(o_1, \dots, o_C))`.
 
     Args:
-        classes: C.
+        classes: C, the number of classes.
     """
 
     def __init__(self, classes: int) -> None:
@@ -102,7 +102,7 @@ class Poisson(Likelihood):
 
 
 class NegativeBinomial(Likelihood):
-    r"""Counts that vary by more than a Poisson's: a Poisson whose rate is a Gamma of shape r.
+    r"""Counts with a larger variance than a Poisson: a Poisson whose rate is a Gamma of shape r.
 
     .. math:: \mathbb E[x] = e^{o_1}, \qquad \mathrm{Var}[x] = e^{o_1} + e^{2 o_1} / r, \qquad r = e^{o_2}
     """
@@ -116,7 +116,7 @@ class NegativeBinomial(Likelihood):
 
 
 class ZeroInflated(Likelihood):
-    r"""Counts with zeros of their own: :math:`p(x) = \pi\, [x = 0] + (1 - \pi)\, p_0(x)`.
+    r"""Counts with additional zeros: :math:`p(x) = \pi\, [x = 0] + (1 - \pi)\, p_0(x)`.
 
     The last output is the logit of :math:`\pi`. Source: Lambert, Zero-Inflated Poisson Regression (1992).
 
@@ -147,9 +147,9 @@ _KINDS = {
 
 
 def make_likelihood(kind: str | Likelihood) -> Likelihood:
-    """The likelihood of a name.
+    """Return the likelihood of a name.
 
-    | name | of | outputs |
+    | name | data | outputs |
     |---|---|---|
     | ``bernoulli`` | bits | 1 |
     | ``gaussian``, ``gaussian:learned`` | real numbers, one learned standard deviation | 1 |
@@ -157,14 +157,14 @@ def make_likelihood(kind: str | Likelihood) -> Likelihood:
     | ``gaussian:decoded`` | real numbers, a standard deviation for each | 2 |
     | ``categorical:C`` | classes 0, ..., C - 1 | C |
     | ``poisson`` | counts | 1 |
-    | ``negative-binomial`` | counts that vary by more | 2 |
-    | ``zero-inflated-poisson``, ``zero-inflated-negative-binomial`` | counts with zeros of their own | 2, 3 |
+    | ``negative-binomial`` | counts with a larger variance | 2 |
+    | ``zero-inflated-poisson``, ``zero-inflated-negative-binomial`` | counts with additional zeros | 2, 3 |
 
     Args:
-        kind: a name, or a likelihood, which is handed back.
+        kind: name, or a likelihood, which is returned as it is.
 
     Raises:
-        InputError: the name, or what follows its colon, is unknown.
+        InputError: if the name, or the part after its colon, is unknown.
 
     Example:
         >>> make_likelihood("zero-inflated-negative-binomial").outputs

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons, and what they give the parameters of."""
+"""Multilayer perceptrons, and Gaussians whose parameters they compute."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NONLINEARITY: dict[str, type[nn.Module]] = {
 
 
 def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
-    r"""A multilayer perceptron with these widths, from input to output, linear at its end.
+    r"""Return a multilayer perceptron with the given widths, from input to output, whose last layer is linear.
 
-    A gated layer is two linear maps, of which one opens and closes the other (Dauphin et al., Language Modeling with
-    Gated Convolutional Networks, 2017):
+    A gated layer consists of two linear maps, one of which is the gate of the other (Dauphin et al., Language Modeling
+    with Gated Convolutional Networks, 2017):
 
     .. math:: h = (A x + a) \odot \mathrm{sigmoid}(B x + b)
 
@@ -75,15 +75,15 @@ class GaussianEncoder(nn.Module):
         self.net = mlp([data_dim, *hidden, 2 * latent_dim], activation)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each ``(..., latent_dim)``, of data ``(..., data_dim)``."""
+        """Return mean and standard deviation, ``(..., latent_dim)`` each, of data ``(..., data_dim)``."""
         return self.head(self.features(x))
 
     def features(self, x: Tensor) -> Tensor:
-        """The last hidden layer, or the data where there is none."""
+        """Return the last hidden layer, or the data if there is no hidden layer."""
         return self.net[:-1](x)
 
     def head(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the last hidden layer."""
+        """Return mean and standard deviation, given the last hidden layer."""
         loc, raw = self.net[-1](features).chunk(2, dim=-1)
         return loc, functional.softplus(raw) + 1e-4  # a scale of zero has no density
 
@@ -112,6 +112,6 @@ class LinearGaussian(nn.Module):
         self.min_scale = min_scale
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean ``(..., data_dim)`` and standard deviation ``(data_dim,)`` given latents ``(..., latent_dim)``."""
+        """Return mean ``(..., data_dim)`` and standard deviation ``(data_dim,)`` of latents ``(..., latent_dim)``."""
         scale = functional.softplus(self.raw_scale) + self.min_scale
         return self.linear(z), scale.expand(self.linear.out_features)

@@ -1,4 +1,4 @@
-"""What posteriors and priors that are more than a diagonal Gaussian are made of."""
+"""Parts of posteriors and priors that are more than a diagonal Gaussian."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ppl_vae.networks.perceptrons import Activation, mlp
 
 
 def product_of_gaussians(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    r"""Mean and standard deviation of the Gaussian that the product of two densities is, renormalised.
+    r"""Return mean and standard deviation of the product of two Gaussian densities, renormalised.
 
     .. math::
         \sigma^{-2} = \sigma_1^{-2} + \sigma_2^{-2}, \qquad
         \mu = \sigma^2 \bigl(\sigma_1^{-2} \mu_1 + \sigma_2^{-2} \mu_2\bigr)
 
     Args:
-        first: mean and standard deviation, of shapes that broadcast.
-        second: the same of the other.
+        first: mean and standard deviation of one Gaussian, of shapes that broadcast.
+        second: mean and standard deviation of the other.
 
     Example:
         >>> product_of_gaussians((torch.tensor(0.0), torch.tensor(1.0)), (torch.tensor(2.0), torch.tensor(1.0)))
@@ -34,12 +34,12 @@ def product_of_gaussians(first: tuple[Tensor, Tensor], second: tuple[Tensor, Ten
 
 
 def cholesky_factor(raw: Tensor) -> Tensor:
-    r"""A lower triangular matrix with a positive diagonal, the Cholesky factor of a covariance.
+    r"""Return a lower triangular matrix with a positive diagonal, the Cholesky factor of a covariance.
 
     .. math:: L_{ii} = \mathrm{softplus}(r_i) + 10^{-4}
 
     Args:
-        raw: ``(..., D (D + 1) / 2)`` real numbers: those of the diagonal, then those below it, row by row.
+        raw: real numbers, ``(..., D (D + 1) / 2)``: the diagonal, then the entries below it, row by row.
 
     Returns:
         Tensor: ``(..., D, D)``.
@@ -83,6 +83,6 @@ class FullGaussianEncoder(nn.Module):
         self.net = mlp([data_dim, *hidden, sum(self.sizes)], activation)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean ``(..., D)`` and Cholesky factor of the covariance ``(..., D, D)``, of data ``(..., data_dim)``."""
+        """Return mean ``(..., D)`` and factor ``(..., D, D)`` of the covariance of data ``(..., data_dim)``."""
         loc, raw = self.net(x).split(self.sizes, -1)
         return loc, cholesky_factor(raw)

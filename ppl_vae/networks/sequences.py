@@ -1,4 +1,4 @@
-"""Networks of sequences: the gated transition and the combiner of a deep Markov model, and what reads backwards."""
+"""Networks for sequences: the gated transition and the combiner of a deep Markov model, and an RNN in reverse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ppl_vae.networks.perceptrons import mlp
 
 
 class GatedTransition(nn.Module):
-    r"""From a latent to the Gaussian of the next: a gate chooses between a linear map and an MLP, number by number.
+    r"""A network from a latent to the Gaussian of the next: a gate mixes a linear map and an MLP, number by number.
 
     .. math::
         g = \mathrm{sigmoid}\bigl(\mathrm{MLP}_g(z)\bigr), \quad h = \mathrm{MLP}_h(z), \quad
@@ -23,8 +23,8 @@ class GatedTransition(nn.Module):
 
     Args:
         latent_dim: size of a latent.
-        hidden: width of the two MLPs' hidden layer.
-        min_scale: added to the standard deviation.
+        hidden: width of the hidden layers of both MLPs.
+        min_scale: smallest standard deviation.
 
     Example:
         >>> loc, scale = GatedTransition(3, 8)(torch.zeros(5, 2, 3))
@@ -43,14 +43,14 @@ class GatedTransition(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the next latent, each ``(..., latent_dim)``."""
+        """Return mean and standard deviation of the next latent, ``(..., latent_dim)`` each."""
         gate, proposed = self.gate(z).sigmoid(), self.proposed(z)
         loc = torch.lerp(self.linear(z), proposed, gate)
         return loc, functional.softplus(self.scale(proposed.relu())) + self.min_scale
 
 
 class Combiner(nn.Module):
-    r"""From the latent before and what an RNN has read to a Gaussian over a latent.
+    r"""A network from the previous latent and the state of an RNN to a Gaussian over a latent.
 
     .. math::
         c = \tfrac 1 2 \bigl(\tanh(W z_{t-1} + b) + h_t\bigr), \qquad
@@ -62,7 +62,7 @@ class Combiner(nn.Module):
     Args:
         latent_dim: size of a latent.
         hidden: width of the RNN.
-        min_scale: added to the standard deviation.
+        min_scale: smallest standard deviation.
 
     Example:
         >>> loc, scale = Combiner(3, 8)(torch.zeros(5, 2, 3), torch.zeros(2, 8))
@@ -77,18 +77,17 @@ class Combiner(nn.Module):
         self.min_scale = min_scale
 
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each ``(..., latent_dim)``, of the latent ``(..., latent_dim)`` before it and
-        the RNN's state ``(..., hidden)``."""
+        """Return mean and standard deviation, given the previous latent and the state of the RNN, ``(..., hidden)``."""
         loc, raw = self.gaussian((self.latent(z).tanh() + h) / 2).chunk(2, -1)
         return loc, functional.softplus(raw) + self.min_scale
 
 
 def reversed_within(x: Tensor, lengths: Tensor) -> Tensor:
-    """Each sequence from its last step to its first; what lies past its end stays there.
+    """Reverse each sequence within its length; the values past its end stay in place.
 
     Args:
-        x: padded sequences ``(B, T, ...)``.
-        lengths: of each, ``(B,)``.
+        x: padded sequences, ``(B, T, ...)``.
+        lengths: length of each sequence, ``(B,)``.
 
     Example:
         >>> reversed_within(torch.tensor([[1, 2, 3, 0, 0], [1, 2, 3, 4, 5]]), torch.tensor([3, 5]))
@@ -102,16 +101,16 @@ def reversed_within(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 class BackwardRNN(nn.Module):
-    r"""An RNN that reads each sequence from its end: its state at a step has seen that step and the later ones.
+    r"""An RNN that reads each sequence from its end: its state at a step depends on that step and the later ones.
 
     .. math:: h_t = f(h_{t+1}, x_t), \qquad h_{T_i + 1} = 0
 
-    A sequence is reversed within its own length, so that no state has seen what pads it.
+    A sequence is reversed within its length, so that no state depends on its padding.
 
     Args:
-        features: numbers of one step.
+        features: number of numbers of one step.
         hidden: width of the state.
-        cell: ``gru``, or ``rnn`` (tanh).
+        cell: kind of RNN: ``gru``, or ``rnn`` (tanh).
 
     Example:
         >>> h = BackwardRNN(4, 8)(torch.zeros(2, 5, 4), torch.tensor([5, 3]))
@@ -124,6 +123,6 @@ class BackwardRNN(nn.Module):
         self.rnn = {"rnn": nn.RNN, "gru": nn.GRU}[cell](features, hidden, batch_first=True)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The state at every step, ``(B, T, hidden)``, of sequences ``(B, T, features)``."""
+        """Return the state at every step, ``(B, T, hidden)``, of sequences ``(B, T, features)``."""
         states, _ = self.rnn(reversed_within(x, lengths))
         return reversed_within(states, lengths)

@@ -1,4 +1,4 @@
-"""A run's folder: configuration, checkpoint, metrics, posterior draws, evidence, figures."""
+"""The folder of a run: configuration, checkpoint, metrics, posterior draws, evidence and figures."""
 
 from ppl_vae.runs.checkpoint import read_checkpoint, write_checkpoint
 from ppl_vae.runs.columns import write_table

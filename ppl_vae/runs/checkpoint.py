@@ -1,4 +1,4 @@
-"""Checkpoints: named tensors and a few numbers in one safetensors file. No pickle."""
+"""Checkpoints: named tensors and a few numbers in one safetensors file, without pickle."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ FORMAT = 1
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-    """Write tensors, and what JSON can hold, as one file, whole or not at all."""
-    # A clone each: tied weights share memory, which the format refuses.
+    """Write tensors, and numbers that JSON can hold, as one file, whole or not at all."""
+    # Each tensor is cloned: tied weights share memory, which the format refuses.
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_whole(path, save(flat, metadata={"format": str(FORMAT), "numbers": json.dumps(dict(numbers))}))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``write_checkpoint`` wrote.
+    """Read a checkpoint that ``write_checkpoint`` wrote.
 
     Raises:
-        InputError: no file, cut short, or written by something else.
+        InputError: if there is no file, it is cut short, or something else wrote it.
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: the run ended before its first epoch was saved; fit it anew")

@@ -1,4 +1,4 @@
-"""A table with a row for each datum, as a file."""
+"""Files of tables with a row for each datum."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ppl_vae.runs.files import write_whole, writing_whole
 def write_table(
     path: Path, names: Sequence[str], columns: Mapping[str, np.ndarray], label: Mapping[str, np.ndarray]
 ) -> None:
-    """Write columns as ``.npz``, as they are beside their ``names``, or as ``.csv``, with a line of names.
+    """Write columns and their names as ``.npz``, or as ``.csv`` with a line of names.
 
     Args:
-        path: the file; its folder is made if it is not there.
-        names: of D columns.
-        columns: by kind, such as mean and sd, ``(N, D)`` each.
-        label: other arrays ``(N,)``.
+        path: path of the file; its folder is made if it does not exist.
+        names: names of D columns.
+        columns: arrays by kind, such as mean and sd, ``(N, D)`` each.
+        label: further arrays by name, ``(N,)`` each.
 
     Raises:
-        InputError: nothing can be written there.
+        InputError: if the file cannot be written.
 
     Example:
         >>> import tempfile

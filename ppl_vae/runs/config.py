@@ -1,4 +1,4 @@
-"""The configuration of a run: what repeats it, and the program that it names."""
+"""The configuration of a run, with which it can be repeated, and the program that it names."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ GALLERY = "ppl_vae.models"
 
 
 def known_models() -> list[str]:
-    """Names of the gallery's programs: the files in ``ppl_vae/models``."""
+    """Return the names of the programs in the gallery, which are the files in ``ppl_vae/models``."""
     gallery = importlib.util.find_spec(GALLERY)
     assert gallery is not None
     return sorted(m.name for m in pkgutil.iter_modules(gallery.submodule_search_locations))
 
 
 def program_class(spec: str) -> type:
-    """The class that ``--model`` names.
+    """Return the class that ``--model`` names.
 
     Args:
-        spec: a name of the gallery (``vae``), ``package.module.Class``, or ``path/to/file.py:Class``; the class may be
-            left out where its file has one program only.
+        spec: name in the gallery (``vae``), ``package.module.Class``, or ``path/to/file.py:Class``; the class may be
+            left out if its file has only one program.
 
     Raises:
-        InputError: no such name, file or class, or a class that has no ``model``.
+        InputError: if there is no such name, file or class, or the class has no ``model``.
 
     Example:
         >>> program_class("vae")
@@ -76,15 +76,15 @@ def program_class(spec: str) -> type:
 
 
 def file_and_class(spec: str) -> tuple[Path | None, str]:
-    """``path/to/file.py:Class`` as an absolute path and a name, which may be empty; no path for any other spec.
+    """Split ``path/to/file.py:Class`` into an absolute path and a name, which may be empty; other specs have no path.
 
     Example:
         >>> path, name = file_and_class("models.py/mine.py:Mine")
         >>> path.name, name, file_and_class("vae")
         ('mine.py', 'Mine', (None, ''))
     """
-    if found := re.fullmatch(r"(.+\.py)(?::(\w+))?", spec):
-        return Path(found.group(1)).expanduser().resolve(), found.group(2) or ""
+    if match := re.fullmatch(r"(.+\.py)(?::(\w+))?", spec):
+        return Path(match.group(1)).expanduser().resolve(), match.group(2) or ""
     return None, ""
 
 
@@ -92,21 +92,21 @@ def build_program(cls: type, init_args: Mapping[str, Any]) -> Any:
     """Construct a program.
 
     Raises:
-        InputError: the constructor refuses its arguments.
+        InputError: if the constructor refuses its arguments.
     """
     try:
         return cls(**init_args)
     except Exception as error:
         raise InputError(
-            f"{cls.__name__} cannot be made with {dict(init_args)}, {reason(error)}; --model.help tells its options"
+            f"{cls.__name__} cannot be made with {dict(init_args)}, {reason(error)}; --model.help lists its options"
         ) from error
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A configuration file as a dictionary.
+    """Read a configuration file as a dictionary.
 
     Raises:
-        InputError: no file, or no YAML mapping.
+        InputError: if there is no file, or it is not a YAML mapping.
     """
     try:
         config = yaml.safe_load(path.read_text())
@@ -138,7 +138,7 @@ def _import_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # what lies beside it can be imported, as when it is run as a script
+        sys.path.append(str(path.parent))  # files beside it can be imported, as if it were a script
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The evidence of every datum as netCDF in ArviZ's schema."""
+"""The evidence of every datum, as a netCDF file in the schema of ArviZ."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def write_evidence(
     curves: Mapping[str, Mapping[int, np.ndarray]],
     rows: np.ndarray,
 ) -> None:
-    """Write what estimators found for every datum, nats; ``arviz.from_netcdf`` opens it.
+    """Write the results of estimators for every datum, in nats; ``arviz.from_netcdf`` opens the file.
 
-    The log evidence of a datum is its log likelihood under the one value that the model's parameters have, its latents
-    integrated out: group ``log_likelihood``, a variable for each estimator, with one chain and one draw. What else is
-    known, such as ``iwae_mcse`` and ``iwae_pareto_k``, is in ``sample_stats``.
+    The log evidence of a datum is its log likelihood with the latents integrated out, for one value of the parameters:
+    so it is a variable of the group ``log_likelihood`` for each estimator, with one chain and one draw. Further
+    columns, such as ``iwae_mcse`` and ``iwae_pareto_k``, are in ``sample_stats``.
 
     Args:
-        path: the file.
-        columns: by estimator, by name, ``(data,)`` each; ``"log_evidence"`` is among them. Those of an estimator that
-            simulates its own data may have another length.
-        curves: by estimator, the bound ``(data,)`` of every number of draws.
-        rows: numbers of the data in their part, ``(data,)``: the coordinate ``datum``.
+        path: path of the file.
+        columns: columns by estimator and by name, ``(data,)`` each, with ``"log_evidence"`` among them. An estimator
+            that simulates its own data may have columns of another length.
+        curves: bounds ``(data,)`` by estimator and by number of draws.
+        rows: numbers of the data in their part, ``(data,)``, which become the coordinate ``datum``.
 
     Example:
         >>> import arviz, tempfile
@@ -42,9 +42,9 @@ def write_evidence(
     stats: dict[str, np.ndarray] = {}
     dims: dict[str, list[str]] = {}
     coords: dict[str, np.ndarray] = {"datum": rows}
-    for estimator, found in columns.items():
-        own = "datum" if len(found["log_evidence"]) == len(rows) and "lower" not in found else f"{estimator}_datum"
-        for name, values in found.items():
+    for estimator, table in columns.items():
+        own = "datum" if len(table["log_evidence"]) == len(rows) and "lower" not in table else f"{estimator}_datum"
+        for name, values in table.items():
             variable = estimator if name == "log_evidence" else f"{estimator}_{name}"
             (log_likelihood if name == "log_evidence" else stats)[variable] = values[None, None]
             dims[variable] = [own]

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writing files whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import BinaryIO
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """A file with this content: a reader sees the old file or the new one, also after a crash."""
+    """Write a file, so that a reader finds the old file or the new one, even after a crash."""
     with writing_whole(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def writing_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of the one at ``path`` when the block ends: beside, sync, rename."""
+    """Open a temporary file beside ``path``, which is synchronised and renamed to ``path`` when the block ends."""
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

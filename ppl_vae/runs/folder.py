@@ -19,12 +19,12 @@ from ppl_vae.runs.config import read_config
 from ppl_vae.runs.files import write_whole, writing_whole
 
 FORMATS = ("png", "svg", "pdf")
-"""Of figures."""
+"""Formats of figures."""
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 class Run:
-    """A folder with ``config.yaml``, ``checkpoint.safetensors``, ``metrics.jsonl``, ``summary.json``,
+    """The folder of a run, with ``config.yaml``, ``checkpoint.safetensors``, ``metrics.jsonl``, ``summary.json``,
     ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json``, ``figures/``, ``uses/`` and ``report.html``.
 
     Args:
@@ -49,10 +49,10 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """A run that exists.
+        """Return a run that exists.
 
         Raises:
-            InputError: the folder is no run.
+            InputError: if the folder is not a run.
         """
         run = cls(path)
         if not (run.path / "config.yaml").is_file():
@@ -60,7 +60,7 @@ class Run:
         return run
 
     def check_writable(self) -> None:
-        """Raise ``InputError`` where nothing can be written into the folder."""
+        """Raise ``InputError`` if nothing can be written into the folder."""
         if not os.access(self.path, os.W_OK):
             raise InputError(f"{self.path} may not be written to: copy the run to a folder of your own")
 
@@ -68,7 +68,7 @@ class Run:
         """Make sure that a new run may be written here, and change nothing.
 
         Raises:
-            InputError: the folder is there and not to be overwritten, or is no run.
+            InputError: if the folder exists and may not be overwritten, or is not a run.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output {self.path} is a file: name a folder")
@@ -100,14 +100,14 @@ class Run:
                 path.unlink(missing_ok=True)
 
     def config(self) -> dict[str, Any]:
-        """The options of the run, as given to ``--config``."""
+        """Return the options of the run, as ``--config`` takes them."""
         return read_config(self.path / "config.yaml")
 
     def option(self, name: str) -> Any:
-        """One of the options.
+        """Return one of the options.
 
         Raises:
-            InputError: the configuration lacks it.
+            InputError: if the configuration lacks it.
         """
         try:
             return self.config()[name]
@@ -124,7 +124,7 @@ class Run:
             file.write(_json(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of ``metrics.jsonl``; a last line that was cut short is left out."""
+        """Return the rows of ``metrics.jsonl``, without a last line that was cut short."""
         path = self.path / "metrics.jsonl"
         lines = path.read_text().split("\n") if path.is_file() else []
         try:
@@ -133,7 +133,7 @@ class Run:
             raise InputError(f"{path} is damaged ({error}): remove the broken line or fit the run anew") from error
 
     def rewind(self, last: Mapping[str, Any] | None) -> None:
-        """Back to where a checkpoint was written, for a run that is resumed: its metrics up to this row, no results."""
+        """Return to a checkpoint to resume the run: keep its metrics up to this row, and remove its results."""
         epoch = last["epoch"] if last else 0
         rows = [row for row in self.metrics() if row["epoch"] <= epoch]
         if last and (not rows or rows[-1]["epoch"] < epoch):  # it was stopped before the row was written
@@ -146,17 +146,17 @@ class Run:
         self.write_json("summary.json", summary)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a file of numbers and texts; a number that is not finite is null."""
+        """Write a file of numbers and texts; numbers that are not finite become null."""
         write_json(self.path / name, content)
 
     def write_figures(self, figures: Mapping[str, Figure], among: Collection[str]) -> None:
-        """Write these figures, and remove the others among those that belong together."""
+        """Write some of the figures that belong together, and remove the others."""
         self._remove(*(f"figures/{name}.png" for name in among))
         for name, figure in figures.items():
             self.write_figure(name, figure)
 
     def write_figure(self, name: str, figure: Figure, formats: Sequence[str] = ("png",)) -> list[Path]:
-        """Write ``figures/NAME.FORMAT`` in each format; the files."""
+        """Write ``figures/NAME.FORMAT`` in each format, and return the paths."""
         folder, paths = self.path / "figures", []
         folder.mkdir(exist_ok=True)
         for suffix in formats:
@@ -167,7 +167,7 @@ class Run:
         return paths
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> Path:
-        """Write ``uses/NAME.npz``."""
+        """Write ``uses/NAME.npz``, and return its path."""
         path = self.path / "uses" / f"{name}.npz"
         path.parent.mkdir(exist_ok=True)
         with writing_whole(path) as file:
@@ -176,12 +176,12 @@ class Run:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of numbers and texts, whole or not at all; a number that is not finite is null."""
+    """Write a file of numbers and texts, whole or not at all; numbers that are not finite become null."""
     write_whole(path, _json(content, indent=2) + "\n")
 
 
 def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
-    """JSON; a number that is not finite is null, as JSON has no name for it."""
+    """Return JSON; numbers that are not finite become null, because JSON has no name for them."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Posterior draws as netCDF in ArviZ's schema, and the contact with ArviZ, whose API changes with version 1."""
+"""Posterior draws as a netCDF file in the schema of ArviZ, and the import of ArviZ, whose version 1 has another API."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def write_posterior(
     observed_data: Mapping[str, np.ndarray],
     rows: np.ndarray,
 ) -> None:
-    """Write draws of the latents, draws of the data given them, and the data; ``arviz.from_netcdf`` opens it.
+    """Write draws of the latents, draws of the data given these, and the data; ``arviz.from_netcdf`` opens the file.
 
     Args:
-        path: the file.
-        posterior: latent sites, ``(draws, data, ...)``.
-        posterior_predictive: observed sites, ``(draws, data, ...)``.
-        observed_data: observed sites, ``(data, ...)``.
-        rows: numbers of these data in their part, ``(data,)``: the coordinate ``datum``.
+        path: path of the file.
+        posterior: draws of latent sites, ``(draws, data, ...)``.
+        posterior_predictive: draws of observed sites, ``(draws, data, ...)``.
+        observed_data: values of observed sites, ``(data, ...)``.
+        rows: numbers of these data in their part, ``(data,)``, which become the coordinate ``datum``.
 
     Example:
         >>> import arviz, tempfile
@@ -36,7 +36,7 @@ def write_posterior(
         {'chain': 1, 'draw': 5, 'datum': 3, 'z_dim_0': 2}
     """
     posterior, posterior_predictive, observed_data = (
-        {name.replace("/", "_"): array for name, array in group.items()}  # HDF5 takes "/" for a folder
+        {name.replace("/", "_"): array for name, array in group.items()}  # in HDF5, "/" separates folders
         for group in (posterior, posterior_predictive, observed_data)
     )
     dims = {
@@ -54,7 +54,7 @@ def write_posterior(
 
 
 def import_arviz() -> Any:
-    """ArviZ, without its announcement of version 1."""
+    """Import ArviZ without its announcement of version 1."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         import arviz
@@ -62,7 +62,7 @@ def import_arviz() -> Any:
 
 
 def write_netcdf(data: Any, path: Path) -> None:
-    """Write ArviZ's inference data, whole or not at all."""
+    """Write inference data of ArviZ, whole or not at all."""
     beside = path.with_name(f".{path.name}")
     data.to_netcdf(str(beside), engine="h5netcdf")
     os.replace(beside, path)

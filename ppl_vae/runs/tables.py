@@ -1,4 +1,4 @@
-"""Tables of local parameters beside a checkpoint: one ``.npy`` file each, read from in place."""
+"""Tables of local parameters beside a checkpoint, one ``.npy`` file each, which are read in place."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from ppl_vae.runs.files import writing_whole
 
 @contextmanager
 def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray]) -> Iterator[None]:
-    """Write tables that belong to the checkpoint which is written inside the block; those of earlier ones go then.
+    """Write the tables of a checkpoint that is written inside the block, and then remove tables of earlier ones.
 
-    Their names have the epoch, so that a checkpoint is never beside the tables of another epoch, whenever the process
-    is killed.
+    Their names contain the epoch, so that a checkpoint never lacks its tables, whenever the process is killed.
 
     Args:
-        checkpoint: where the checkpoint is written.
-        epoch: that it is of.
-        tables: by part of the data.
+        checkpoint: path of the checkpoint.
+        epoch: epoch of the checkpoint.
+        tables: tables by part of the data.
 
     Example:
         >>> import tempfile
@@ -37,26 +36,26 @@ def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray])
         with writing_whole(_path(checkpoint, epoch, part)) as file:
             np.save(file, rows, allow_pickle=False)
     yield
-    for hidden in ("", "."):  # one that a kill has cut short is hidden
+    for hidden in ("", "."):  # a file that was cut short is hidden
         for path in checkpoint.parent.glob(f"{hidden}{checkpoint.stem}.lambda-*.npy*"):
             if path not in written:
                 path.unlink()
 
 
 def read_tables(checkpoint: Path, epoch: int, parts: Collection[str]) -> dict[str, np.ndarray]:
-    """The tables that were written with a checkpoint, mapped to their files.
+    """Return the tables that were written with a checkpoint, as memory maps of their files.
 
     Raises:
-        InputError: one is missing or cut short.
+        InputError: if a table is missing or cut short.
     """
     tables = {}
     for part in parts:
         path = _path(checkpoint, epoch, part)
         try:
             tables[part] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:  # of an empty file, the last
+        except (OSError, ValueError, EOFError) as error:  # an empty file raises the last
             raise InputError(
-                f"{path}, the local parameters that {checkpoint.name} goes on from, cannot be read ({reason(error)}): "
+                f"{path}, the local parameters of {checkpoint.name}, cannot be read ({reason(error)}): "
                 f"restore it or fit the run anew"
             ) from error
     return tables

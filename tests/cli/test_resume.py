@@ -119,7 +119,9 @@ def test_a_table_that_does_not_belong_to_it_is_told(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"the table of local parameters .* other data or another family"):
             prepared(resume=path, **options)
     (tmp_path / "it.lambda-train-1.npy").unlink()
-    with pytest.raises(InputError, match=r"it.lambda-train-1.npy, the local parameters that it.safetensors goes on"):
+    with pytest.raises(
+        InputError, match=r"it.lambda-train-1.npy, the local parameters of it.safetensors, cannot be read"
+    ):
         prepared(resume=path)
 
 
