@@ -6,7 +6,6 @@ Nothing here uses pyplot or changes ``rcParams``: a figure belongs to its caller
 
 from __future__ import annotations
 
-from ppl_vae.plots._common import number
 from ppl_vae.plots.bound import bound_over_samples
 from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
 from ppl_vae.plots.gap import gaps
@@ -15,6 +14,7 @@ from ppl_vae.plots.latents import latent_space
 from ppl_vae.plots.posteriors import posteriors_beside_prior
 from ppl_vae.plots.samples import prior_samples, reconstructions
 from ppl_vae.plots.sheet import sheet
+from ppl_vae.plots.style import number
 from ppl_vae.plots.training import elbo_over_epochs
 from ppl_vae.plots.usage import aggregated_posterior, divergence_per_dimension
 

@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import BLUE, INK, ORANGE, blank, count_of_data, number, tidy
-from ppl_vae.plots._common import rows as as_rows
+from ppl_vae.plots.style import BLUE, HALO, INK, ORANGE, count_of_data, note, number, single
+from ppl_vae.plots.style import rows as as_rows
 
-HALO = [withStroke(linewidth=3, foreground="white")]
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": ORANGE, "linestyle": "-", "marker": "o"},
     {"color": BLUE, "linestyle": "--", "marker": "^"},
@@ -57,15 +54,14 @@ def bound_over_samples(
     """
     means, count, left_out = _mean_curves(curves)
     levels = dict(references or {}) | ({} if exact is None else {"exact": exact})
-    fig = blank(6.8, 4.2)
-    ax = tidy(fig.add_subplot())
+    fig, ax = single(f"Bound of K draws on the log evidence, mean of {count_of_data(count - left_out)}", 6.8, 4.2)
     notes = [f"{left_out} of {count} data left out: their bound is not finite"] if left_out else []
-    ends: list[tuple[str, float, str]] = []
+    ends: list[tuple[str, float, float, str]] = []
     for i, (name, points) in enumerate(means.items()):
         style = STYLES[i % len(STYLES)]
         finite = points[np.isfinite(points[:, 1])]
         ax.plot(*finite.T, linewidth=1.6, markersize=4.5, label=name, **style)
-        ends.append((name, float(points[-1, 1]), style["color"]))
+        ends.append((name, np.inf, float(points[-1, 1]), style["color"]))
         if len(finite) < len(points):
             lost = points[~np.isfinite(points[:, 1]), 0]
             notes.append(f"{name}: not finite below K = {_draws(finite[finite[:, 0] > lost.max(), 0].min())}")
@@ -74,38 +70,19 @@ def bound_over_samples(
     for name, value in shown.items():
         colour, line = (INK, "-") if name == "exact" and exact is not None else ("0.4", ":")
         ax.axhline(value, color=colour, linestyle=line, linewidth=1.1, zorder=1.5, label=name)
-        ends.append((name, value, colour))
+        ends.append((name, np.inf, value, colour))
 
-    ks = np.unique(np.concatenate([points[:, 0] for points in means.values()]))
-    ax.set_xscale("log")
-    beside = 1.15 if len(ks) > 1 else 3
-    ax.set_xlim(ks[0] / beside, ks[-1] * beside)
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    if ks[-1] < 10 * ks[0]:
-        ax.set_xticks(ks)
-        ax.minorticks_off()
-    else:
-        ax.xaxis.set_major_locator(LogLocator(numticks=8))
+    axis_of_draws(ax, means)
     notes += _crop(ax, means, list(shown.values()))
     first = next(iter(means.values()))
     if first[0, 0] == 1 and np.isfinite(first[0, 1]):
-        ax.annotate(
-            f"ELBO {number(first[0, 1], '.2f')}",
-            (1, first[0, 1]),
-            (8, -5),
-            textcoords="offset points",
-            va="top",
-            fontsize="small",
-            color=INK,
-            path_effects=HALO,
-        )
-    _name_ends(ax, [end for end in ends if end[1] >= ax.get_ylim()[0]])
-    kept = count - left_out
-    fig.suptitle(f"Bound of K draws on the log evidence, mean of {count_of_data(kept)}")
+        elbo = f"ELBO {number(first[0, 1], '.2f')}"
+        look: dict[str, Any] = {"fontsize": "small", "color": INK, "path_effects": HALO}
+        ax.annotate(elbo, first[0], (8, -5), textcoords="offset points", va="top", **look)
+    low = ax.get_ylim()[0]
+    name_ends(ax, [(f"{name} {number(y, '.2f')}", x, y, colour) for name, x, y, colour in ends if y >= low])
     ax.set(xlabel="number of draws K", ylabel="log evidence (nats per datum)")
-    if notes:
-        fig.supxlabel("\n".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
+    note(fig, notes)
     return fig
 
 
@@ -151,24 +128,38 @@ def _crop(ax: Axes, means: Mapping[str, np.ndarray], levels: Sequence[float]) ->
     return notes + [f"a reference lies below the axis: {number(v, '.2f')}" for v in levels if v < low]
 
 
-def _name_ends(ax: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Each line's name and last value in the right margin, pushed apart so that none hides another."""
-    low, high = ax.get_ylim()
-    heights = spread(np.array([(value - low) / (high - low) for _, value, _ in ends]), 0.055)
-    leader: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.9, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0}
-    for (name, value, colour), height in zip(ends, heights, strict=True):
+def axis_of_draws(ax: Axes, curves: Mapping[str, np.ndarray]) -> None:
+    """Give axes a logarithmic axis for the numbers of draws of curves ``(K, value)``, with ticks that have room."""
+    ks = np.unique(np.concatenate([points[:, 0] for points in curves.values()]))
+    beside = 1.15 if len(ks) > 1 else 3
+    ax.set_xscale("log")
+    ax.set_xlim(ks[0] / beside, ks[-1] * beside)
+    ticks = [float(ks[0])]
+    for k in ks:
+        if np.log(k / ticks[-1]) > 0.06 * np.log(ks[-1] / ks[0]):
+            ticks.append(float(k))
+    ax.set_xticks(ticks, [f"{k:.0f}" for k in ticks])
+    ax.minorticks_off()
+
+
+def name_ends(ax: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
+    """Write what each line is called in the right margin, with the names pushed apart so that none hides another.
+
+    Args:
+        ax: the axes, whose scales and limits are fixed.
+        ends: the name of each line, its end x and y, and its colour; an x of infinity is the right end of the axes.
+    """
+    right = ax.get_xlim()[1]
+    places = ax.transAxes.inverted().transform(
+        ax.transData.transform([(min(x, right), y) for _, x, y, _ in ends]).reshape(-1, 2)
+    )
+    look: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.9, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3}
+    for (name, x, _, colour), (across, up), height in zip(ends, places, spread(places[:, 1], 0.055), strict=True):
+        leader = look | {"color": colour} | ({"shrinkB": 0} if x > right else {})
         ax.annotate(
-            f"{name} {number(value, '.2f')}",
-            (1, value),
-            (1.035, height),
-            xycoords=ax.get_yaxis_transform(),
-            textcoords="axes fraction",
-            va="center",
-            fontsize="small",
-            color=INK,
-            arrowprops=leader | {"color": colour},
-            annotation_clip=False,
-        )
+            name, (across, up), (1.035, height), xycoords="axes fraction", textcoords="axes fraction", va="center",
+            fontsize="small", color=INK, arrowprops=leader, annotation_clip=False,
+        )  # fmt: skip
 
 
 def spread(heights: np.ndarray, gap: float) -> np.ndarray:

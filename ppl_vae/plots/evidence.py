@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import BLUE, INK, ORANGE, PALE, blank, count_of_data, number, tidy
-from ppl_vae.plots._common import rows as as_rows
-from ppl_vae.plots._images import GAP, cell_size, checked_shape
-from ppl_vae.plots._lines import small_multiples
-from ppl_vae.plots.samples import reconstructions
+from ppl_vae.plots.images import checked_shape
+from ppl_vae.plots.samples import image_pairs, vectors
+from ppl_vae.plots.style import BLUE, INK, ORANGE, PALE, count_of_data, note, number, remarked, single
+from ppl_vae.plots.style import rows as as_rows
 
 WORST_IMAGES, WORST_VECTORS = 20, 12  # more are not drawn, and the title says so
 LOWEST_K, HIGHEST_K = -1.0, 2.0  # Pareto shapes beyond these are in one bar
@@ -57,39 +55,30 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
     heights = np.bincount(place - first, minlength=last - first + 1)
     left = anchor + (np.arange(first, last + 1) - 1) * width
 
-    fig = blank(6.4, 3.8)
-    ax = tidy(fig.add_subplot())
+    bad = int((known > threshold).sum())
+    share = f" ({100 * bad / len(shapes):.0f} %)" if bad else ""
+    above = f"{bad or 'none'} of {count_of_data(len(shapes))}{share} above {number(threshold)}"
+    fig, ax = single(f"Pareto shape of the weights: {above}", height=3.8)
     ax.grid(axis="x", visible=False)
     good: dict[str, Any] = {"color": BLUE, "edgecolor": "white", "linewidth": 0.5}
     doubtful = good | {"color": ORANGE, "hatch": "////"}
-    above = np.arange(first, last + 1) > 0 if drawn else np.full(len(left), threshold < LOWEST_K)
-    ax.bar(left[~above], heights[~above], width, align="edge", **good)
-    ax.bar(left[above], heights[above], width, align="edge", **doubtful)
+    high = np.arange(first, last + 1) > 0 if drawn else np.full(len(left), threshold < LOWEST_K)
+    ax.bar(left[~high], heights[~high], width, align="edge", **good)
+    ax.bar(left[high], heights[high], width, align="edge", **doubtful)
     if drawn:
         ax.axvline(threshold, color=INK, linestyle="--", linewidth=1.4)
-        ax.annotate(
-            f"threshold {number(threshold)}",
-            (threshold, 1),
-            (0, 3),
-            xycoords=ax.get_xaxis_transform(),
-            textcoords="offset points",
-            ha="center",
-            fontsize="small",
-        )
+        above_axes = ax.get_xaxis_transform()
+        ax.text(threshold, 1.02, f"threshold {number(threshold)}", transform=above_axes, ha="center", fontsize="small")
     start, end = float(left[0]), float(left[-1]) + width
     inside = [float(t) for t in MaxNLocator(6).tick_values(start, end) if start - 1e-9 <= t <= end + 1e-9]
     ticks = {t: number(round(t, 9)) for t in inside}
     apart = 0.09 * (end - start)  # such that the names of the bars outside have room
     lowest = known[known <= LOWEST_K]
     lowest_name = "equal\nweights" if np.isinf(lowest).all() else f"{number(LOWEST_K)} or\nless"
+    highest, highest_name = int((known >= HIGHEST_K).sum()), f"{number(HIGHEST_K)} or\nmore"
     for count, name, side, style in [
         (len(lowest), lowest_name, -1, good if threshold >= LOWEST_K else doubtful),
-        (
-            int((known >= HIGHEST_K).sum()),
-            f"{number(HIGHEST_K)} or\nmore",
-            1,
-            doubtful if threshold < HIGHEST_K else good,
-        ),
+        (highest, highest_name, 1, doubtful if threshold < HIGHEST_K else good),
         (unknown, "cannot\ntell", 1, {"color": PALE, "edgecolor": "0.45", "linewidth": 0.5}),
     ]:
         if count:
@@ -101,15 +90,10 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
     ax.set_xticks(list(ticks), list(ticks.values()))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
-    bad = int((known > threshold).sum())
-    share = f" ({100 * bad / len(shapes):.0f} %)" if bad else ""
-    told = f"{bad or 'none'} of {count_of_data(len(shapes))}{share} above {number(threshold)}"
-    fig.suptitle(f"Pareto shape of the weights: {told}")
     notes = ["above the threshold, an estimate is doubtful"] if bad else []
     if unknown:
         notes.append(f"of {unknown}, the shape cannot be told")
-    if notes:
-        fig.supxlabel("; ".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
+    note(fig, notes)
     ax.set(xlabel="Pareto shape k (lower is better)", ylabel="number of data")
     return fig
 
@@ -141,8 +125,8 @@ def worst_explained(
     Example:
         >>> x = np.linspace(0, 1, 2 * 16).reshape(2, 16)
         >>> figure = worst_explained(x, x**2, np.array([-31.5, -20.0]), image_shape=(4, 4), rows=np.array([7, 3]))
-        >>> [text.get_text().replace("\N{MINUS SIGN}", "-") for text in figure.axes[0].texts]
-        ['row 7: -31.5', 'row 3: -20.0']
+        >>> [text.get_text().split("\n")[0] for text in figure.axes[0].texts]
+        ['row 7:', 'row 3:']
     """
     x, mean = as_rows(data, "data"), as_rows(means, "means")
     evidence = as_rows(log_evidence, "log_evidence").ravel()
@@ -158,38 +142,12 @@ def worst_explained(
     labels = [number(value, ".1f") for value in evidence[:shown]]
     if numbers is not None:
         labels = [f"row {row}: {label}" for row, label in zip(numbers, labels, strict=False)]
-    which = "" if shown == len(x) else f" (the worst {shown} of {len(x)})"
-    title = f"The data explained worst{which}: log evidence in nats"
-
-    if shape is not None:
-        fig = reconstructions(x[:shown], mean[:shown], image_shape=shape)
-        _label_images(fig.axes[0], labels, cell_size(shape)[0] + GAP)
-        fig.suptitle(title, y=1 - 0.08 / fig.get_figheight())
-        return fig
-    fig = small_multiples({"original": x[:shown], "reconstruction": mean[:shown]}, title, "datum")
-    for ax, label in zip(fig.axes, labels, strict=True):
-        ax.set_title(label, fontsize="small", color="0.35", pad=2)
-        if x.shape[1] <= 4:
-            ax.set(xticks=range(x.shape[1]), xlim=(-0.5, x.shape[1] - 0.5))
-            for line in ax.get_lines():
-                line.set_markersize(6)
-    return fig
-
-
-def _label_images(ax: Axes, labels: Sequence[str], pitch: float) -> None:
-    """A label under each reconstruction, in the gap between the bands; ``ax`` is in inches."""
-
-    def size(texts: Sequence[str]) -> float:
-        return 72 * pitch / (0.62 * max(len(line) for text in texts for line in text.split("\n")))
-
-    if size(labels) < 6:
-        labels = [label.removeprefix("row ").replace(": ", "\n") for label in labels]
-    points = min(size(labels), 6.5)
-    for image, label in zip(ax.images[len(labels) :], labels, strict=True):
-        left, right, bottom, _ = image.get_extent()
-        ax.text((left + right) / 2, bottom + 0.02, label, fontsize=points, ha="center", va="top", color=INK)
-    ax.xaxis.labelpad = 17 if "\n" in labels[0] else 12
-    ax.xaxis.label.set_fontsize("x-small")
+    which = "" if shown == len(x) else f"the worst {shown} of {len(x)}"
+    title = f"{remarked('The data explained worst', [which])}: log evidence in nats"
+    stacks = {"original": x[:shown], "reconstruction": mean[:shown]}
+    if shape is None:
+        return vectors(stacks, title, labels)
+    return image_pairs(stacks, shape, title, [label.replace(": ", ":\n") for label in labels])
 
 
 def sandwich(lower: ArrayLike, upper: ArrayLike) -> Figure:
@@ -224,8 +182,9 @@ def sandwich(lower: ArrayLike, upper: ArrayLike) -> Figure:
     low, high = low[finite][order], high[finite][order]
     width, middle = high - low, (high + low) / 2
 
-    fig = blank(6.4, 4.0)
-    ax = tidy(fig.add_subplot())
+    count, mean = len(width), number(float(width.mean()), ".2g")
+    data = "simulated data" if count > 1 else "simulated datum"
+    fig, ax = single(f"Bounds on the log evidence of {count} {data}: mean width {mean} nats")
     crossed = width < 0
     ax.vlines(middle, np.minimum(width, 0), np.maximum(width, 0), color="0.72", linewidth=1.2, rasterized=True)
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 4.5 if len(width) <= 200 else 3}
@@ -236,21 +195,8 @@ def sandwich(lower: ArrayLike, upper: ArrayLike) -> Figure:
     ax.margins(y=0.12)
     if len(width) == 1:
         ax.set_xlim(middle[0] - 1, middle[0] + 1)
-    mean = number(float(width.mean()), ".2g")
-    ax.annotate(
-        f"mean\n{mean}",
-        (1, width.mean()),
-        (4, 0),
-        xycoords=ax.get_yaxis_transform(),
-        textcoords="offset points",
-        va="center",
-        fontsize="small",
-        color=INK,
-        annotation_clip=False,
-    )
-    count = len(width)
-    data = "simulated data" if count > 1 else "simulated datum"
-    fig.suptitle(f"Bounds on the log evidence of {count} {data}: mean width {mean} nats")
+    beside = ax.get_yaxis_transform()
+    ax.text(1.01, width.mean(), f"mean\n{mean}", transform=beside, va="center", fontsize="small", color=INK)
     notes = []
     if count > 2:
         notes.append(f"median {number(float(np.median(width)), '.2g')}, largest {number(float(width.max()), '.2g')}")
@@ -258,7 +204,6 @@ def sandwich(lower: ArrayLike, upper: ArrayLike) -> Figure:
         notes.append(f"{crossed.sum()} crossed (triangles): the bounds are random")
     if not finite.all():
         notes.append(f"{(~finite).sum()} of {len(finite)} not finite, left out")
-    if notes:
-        fig.supxlabel("; ".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
+    note(fig, notes)
     ax.set(xlabel="log evidence: middle of the two bounds (nats)", ylabel="upper \N{MINUS SIGN} lower bound (nats)")
     return fig

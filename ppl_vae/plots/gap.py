@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from textwrap import fill, wrap
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import BLUE, INK, ORANGE, blank, count_of_data, number, tidy
-from ppl_vae.plots._common import rows as as_rows
-from ppl_vae.plots.bound import HALO
+from ppl_vae.plots.style import BLUE, HALO, INK, ORANGE, blank, count_of_data, note, number, panels
+from ppl_vae.plots.style import rows as as_rows
 
 AMORTIZED: dict[str, Any] = {"color": ORANGE, "linestyle": "-", "marker": "o"}
 FAMILIES: tuple[dict[str, Any], ...] = (  # from light to dark, the larger the family
@@ -83,16 +82,16 @@ def gaps(
         what, total = "Inference gap", evidence - elbos["amortized"]
         curves = {"amortized": elbos[first] - elbos["amortized"]} | curves
 
-    fig = blank(10.4, 4.7)
-    left, right = (tidy(ax) for ax in fig.subplots(1, 2))
+    whose = f"per datum, mean of {count_of_data(count)}" if count > 1 else "at the one datum"
+    fig = blank(f"{what}: {_with_error(total)} nats {whose}", 10.4, 4.7)
+    body: Any = fig.subfigures()  # the legend below both axes lies in it, and the notes below the legend
+    left, right = panels(body, 2, 2)
     _ladder(left, elbos, evidence, styles, by)
     notes += _shares(right, {named[key]: (values, styles[key]) for key, values in curves.items()})
-    notes = [line for note in notes for line in wrap(note, 165)]
-    whose = f"per datum, mean of {count_of_data(count)}" if count > 1 else "at the one datum"
-    fig.suptitle(f"{what}: {_with_error(total)} nats {whose}")
-    _explain(fig, "Gap: mean (marked) ± its error over data" if count > 1 else None, len(curves), len(notes))
-    if notes:
-        fig.supxlabel("\n".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
+    meaning = "Gap: mean (marked) ± its error over data" if count > 1 else None
+    look: dict[str, Any] = {"frameon": False, "fontsize": "small", "title_fontsize": "small", "columnspacing": 3}
+    body.legend(title=meaning, loc="outside lower center", ncols=2, **look)
+    note(fig, notes)
     return fig
 
 
@@ -147,18 +146,9 @@ def _ladder(
     ax.axhline(means[-1], color=INK, linewidth=0.9, linestyle=":", zorder=1.5)
     for i, (one, other) in enumerate(pairwise(steps)):
         ax.plot([i + 0.5, i + 0.5], means[i : i + 2], color="0.6", linewidth=1.2, zorder=1.8)
-        ax.annotate(
-            _with_error(other - one, "\n", sign="+"),
-            (i + 1, means[i + 1]),
-            (0, -7),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize="small",
-            color=INK,
-            linespacing=1.15,
-            path_effects=HALO,
-        )
+        step = _with_error(other - one, "\n", sign="+")
+        look: dict[str, Any] = {"fontsize": "small", "color": INK, "linespacing": 1.15, "path_effects": HALO}
+        ax.annotate(step, (i + 1, means[i + 1]), (0, -7), textcoords="offset points", ha="center", va="top", **look)
     for i, (style, mean) in enumerate(zip([*styles.values(), {"color": INK}], means, strict=True)):
         ax.plot([i - 0.5, i + 0.5], [mean, mean], color=style["color"], linewidth=2.4, solid_capstyle="butt")
         ax.plot([i], [mean], color=style["color"], marker=style.get("marker", ""), markersize=6.5, linestyle="none")
@@ -210,15 +200,6 @@ def _shares(ax: Axes, curves: Mapping[str, tuple[np.ndarray, dict[str, Any]]]) -
         why = "Monte Carlo error, or an optimum or the evidence understated"
         notes.append(f"below zero ({why}): {', '.join(below)} of {data}")
     return notes
-
-
-def _explain(fig: Figure, title: str | None, curves: int, notes: int) -> None:
-    """The legend of both axes, above the notes; matplotlib's layout would put it over them, so it has a room here."""
-    notes_end, height = 0.06 + 0.12 * notes, 0.14 + 0.18 * (-(-curves // 2) + (title is not None))  # inches
-    low, room = notes_end / fig.get_figheight(), height / fig.get_figheight()
-    look: dict[str, Any] = {"frameon": False, "fontsize": "small", "title_fontsize": "small", "columnspacing": 3}
-    fig.legend(title=title, loc="lower center", bbox_to_anchor=(0.5, low), ncols=2, borderaxespad=0, **look)
-    fig.set_layout_engine("constrained", rect=(0, room, 1, 1 - room))
 
 
 def _range(curves: Sequence[np.ndarray]) -> tuple[float, float, float]:

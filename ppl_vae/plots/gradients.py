@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import BLUE, INK, ORANGE, blank, tidy
-from ppl_vae.plots.bound import spread
+from ppl_vae.plots.bound import axis_of_draws, name_ends
+from ppl_vae.plots.style import BLUE, INK, ORANGE, note, single
 
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": INK, "linestyle": "-", "marker": "o"},
@@ -58,48 +56,19 @@ def variance_over_particles(curves: Mapping[str, Mapping[int, float]]) -> Figure
             drawn[name] = points[positive]
     if not drawn:
         raise InputError(f"curves: expected one or more with a positive variance, got {list(curves)}")
-    fig = blank(7.2, 4.4)
-    ax = tidy(fig.add_subplot())
+    fig, ax = single("Variance of the estimators of the ELBO's gradient", 7.2, 4.4)
     for i, (name, points) in enumerate(drawn.items()):
-        ax.plot(*points.T, linewidth=1.6, markersize=4.5, label=name, **STYLES[i % len(STYLES)])
-    ax.set_xscale("log")
+        ax.plot(*points.T, linewidth=1.6, markersize=4.5, label=name, **_style(i))
+    axis_of_draws(ax, drawn)
     ax.set_yscale("log")
-    ks = np.unique(np.concatenate([points[:, 0] for points in drawn.values()]))
-    beside = 1.15 if len(ks) > 1 else 3
-    ax.set_xlim(ks[0] / beside, ks[-1] * beside)
-    ax.xaxis.set_major_locator(FixedLocator(ks[:: -(-len(ks) // 10)].tolist()))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     everything = np.concatenate([points[:, 1] for points in drawn.values()])
     ax.set_ylim(everything.min() / 1.6, everything.max() * 1.6)
-    _name_ends(ax, drawn)
-    fig.suptitle("Variance of the estimators of the ELBO's gradient")
+    name_ends(ax, [(name, *points[-1], _style(i)["color"]) for i, (name, points) in enumerate(drawn.items())])
     ax.set(xlabel="number of particles K", ylabel="variance, sum over \N{GREEK SMALL LETTER LAMDA} (nats squared)")
-    if notes:
-        fig.supxlabel("\n".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
+    note(fig, notes)
     return fig
 
 
-def _name_ends(ax: Axes, curves: Mapping[str, np.ndarray]) -> None:
-    """Each line's name in the right margin, pushed apart so that none hides another."""
-    low, high = np.log(ax.get_ylim())
-    heights = spread(np.array([(np.log(points[-1, 1]) - low) / (high - low) for points in curves.values()]), 0.055)
-    for i, ((name, points), height) in enumerate(zip(curves.items(), heights, strict=True)):
-        ax.annotate(
-            name,
-            (points[-1, 0], points[-1, 1]),
-            (1.035, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize="small",
-            color=INK,
-            arrowprops={
-                "arrowstyle": "-",
-                "linewidth": 0.9,
-                "relpos": (0, 0.5),
-                "shrinkA": 1,
-                "shrinkB": 3,
-                "color": STYLES[i % len(STYLES)]["color"],
-            },
-            annotation_clip=False,
-        )
+def _style(i: int) -> dict[str, Any]:
+    """Return the style of the i-th curve; the styles are used again if there are more curves."""
+    return STYLES[i % len(STYLES)]

@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import BLUE, CLASS_COLOURS, bins, blank, dot_style, rows, tidy
+from ppl_vae.plots.style import BLUE, CLASS_COLOURS, HALO, bins, dot_style, remarked, rows, single
 
 
 def latent_space(
@@ -59,12 +58,11 @@ def latent_space(
     if names is not None and len(names) > len(CLASS_COLOURS):
         names = None
 
-    left_out = f"\n({(~finite).sum()} not finite left out)" if not finite.all() else ""
+    left_out = f"{(~finite).sum()} not finite left out" if not finite.all() else ""
     count, size = points.shape
     dims = f"{size} dimension{'s' * (size > 1)}"
-    fig = blank(6.0, 4.8)
-    ax = tidy(fig.add_subplot())
-    fig.suptitle(f"{title or f'Latent space: posterior means of {count} data, {dims}'}{left_out}")
+    title = title or f"Latent space: posterior means of {count} data, {dims}"
+    fig, ax = single(remarked(title, [left_out], "\n"), 6.0, 4.8)
     if size == 1:
         _one_dimension(ax, points[:, 0], tags, names)
         return fig
@@ -121,10 +119,9 @@ def _plane(fig: Figure, ax: Axes, points: np.ndarray, tags: np.ndarray | None, n
         order = order[known[order]]
         colours = np.array(CLASS_COLOURS)[np.searchsorted(names, tags[order])]
         ax.scatter(points[order, 0], points[order, 1], c=colours, **style)
-        halo = [withStroke(linewidth=3, foreground="white")]
         centres = np.array([np.median(points[tags == name], 0) for name in names])
         for name, (x, y) in zip(names, apart(centres, 0.05 * float(np.ptp(points, 0).max())), strict=True):
-            ax.text(x, y, str(name), ha="center", va="center", weight="bold", path_effects=halo)
+            ax.text(x, y, str(name), ha="center", va="center", weight="bold", path_effects=HALO)
         dot: dict[str, Any] = {"marker": "o", "linestyle": "none"}
         handles = [Line2D([], [], color=c, label=str(n), **dot) for c, n in zip(CLASS_COLOURS, names, strict=False)]
         fig.legend(handles=handles, title="label", frameon=False, loc="outside right center")

@@ -14,13 +14,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import PALE, blank, fullest, rows, tidy
-from ppl_vae.plots._text import widest
+from ppl_vae.plots.style import PALE, blank, bulk, first, fullest, panels, remarked, rows, widest
 
 PANELS, DATA, FEW = 12, 6, 20  # dimensions, data, and the values of a discrete latent
 POINTS = 300  # of a density
 COLOURS = ("#222222", "#d55e00", "#0072b2", "#009e73", "#882255", "#56b4e9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)))
+BULK = (0.002, 4.0)  # what an axis leaves out: share of draws at either end, and interquartile ranges
 HIGHEST = 12.0  # times the prior's peak, lest the prior be lost: a density that is higher is cut off
 
 
@@ -75,10 +75,9 @@ def posteriors_beside_prior(
     shown = z.shape[2]
     columns = fullest(shown, 4)
     n_rows = -(-shown // columns)
-    fig = blank(max(5.4, 2.3 * columns + 0.4), max(3.4, 1.75 * n_rows + 1.2))
+    fig = blank(title, max(5.4, 2.3 * columns + 0.4), max(3.4, 1.75 * n_rows + 1.2))
     cut = discrete = 0
-    for d in range(shown):
-        ax = tidy(fig.add_subplot(n_rows, columns, d + 1), grid=False)
+    for d, ax in enumerate(panels(fig, shown, columns, grid=False)):
         posteriors = [_finite(z[:, i, d], called[i], dimensions[d]) for i in range(z.shape[1])]
         theirs = _finite(reference[:, d], "the prior", dimensions[d])
         values = np.unique(np.concatenate([theirs, *posteriors]))
@@ -93,10 +92,9 @@ def posteriors_beside_prior(
         ax.tick_params(labelsize="x-small")
         ax.xaxis.set_major_locator(MaxNLocator(8 if whole else 4, integer=whole, steps=[1, 2, 5, 10]))
         ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    which = [f"first {z.shape[1]} of {count} data"] if z.shape[1] < count else []
-    which += [f"first {shown} of {size} dimensions"] if shown < size else []
-    which += [f"cut off at the top: a density in {cut} of {shown} axes"] if cut else []
-    fig.suptitle(title + (f"\n({', '.join(which)})" if which else ""))
+    remarks = [first(DATA, count, "data"), first(PANELS, size, "dimensions")]
+    remarks += [f"cut off at the top: a density in {cut} of {shown} axes"] if cut else []
+    fig.suptitle(remarked(title, remarks, "\n"), wrap=True)
     handles: list[Any] = [Patch(facecolor=PALE, edgecolor="0.55", label="prior")]
     for name, colour, dash in zip(called[: z.shape[1]], COLOURS, DASHES, strict=False):
         handles.append(
@@ -137,7 +135,7 @@ def _finite(values: np.ndarray, whose: str, dimension: str) -> np.ndarray:
 def _densities(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> bool:
     """The densities, and whether one is cut off."""
     every = [prior, *posteriors]
-    ends = np.array([_bulk(values) for values in every])
+    ends = np.array([bulk(values, *BULK) for values in every])
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     margin = 0.05 * (high - low) or 0.5
     least, most = min(v.min() for v in every), max(v.max() for v in every)
@@ -157,7 +155,7 @@ def _densities(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> boo
             ax.axvline(values[0], color=colour, linestyle=dash, linewidth=1.4)
             continue
         # Its own points too: a narrow density falls between those of the axis.
-        at = np.union1d(grid, np.clip(np.linspace(*_bulk(values), POINTS // 2), low, high))
+        at = np.union1d(grid, np.clip(np.linspace(*bulk(values, *BULK), POINTS // 2), low, high))
         heights = density(values, at, support)
         ax.plot(at, heights, color=colour, linestyle=dash, linewidth=1.4)
         peaks.append(float(heights.max()))
@@ -175,10 +173,3 @@ def _bars(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> None:
         places = values - 0.4 + (i + 0.5) * width
         ax.bar(places, [(draws == v).mean() for v in values], width, color=colour, edgecolor="white", linewidth=0.4)
     ax.set(xlim=(values[0] - 0.6, values[-1] + 0.6))
-
-
-def _bulk(values: np.ndarray) -> tuple[float, float]:
-    """All but the outermost, however heavy the tails."""
-    low, first, median, third, high = np.quantile(values, [0.002, 0.25, 0.5, 0.75, 0.998])
-    reach = 4 * (third - first) or np.inf
-    return max(low, median - reach), min(high, median + reach)

@@ -1,12 +1,13 @@
-"""What a program makes: its reconstructions of data, and its draws from the prior predictive.
+"""What a program produces: its reconstructions of data, and its draws from the prior predictive.
 
-A datum is drawn by its size: images where ``image_shape`` is given; else one value, two values (a point in
-the plane), or a vector.
+A datum is drawn by its size: as an image if ``image_shape`` is given; else as one value, two values (a point in the
+plane), or a vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -14,15 +15,28 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import BLUE, INK, ORANGE, bins, blank, dot_style, fullest, limits, rows, tidy
-from ppl_vae.plots._images import bands, cell_size, checked_shape
-from ppl_vae.plots._lines import small_multiples
+from ppl_vae.plots.images import bands, cell_size, checked_shape
+from ppl_vae.plots.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    bins,
+    blank,
+    dot_style,
+    first,
+    fullest,
+    limits,
+    panels,
+    remarked,
+    rows,
+    single,
+)  # fmt: skip
 
 PAIRS, PAIRS_OF_VECTORS, IMAGES, VECTORS = 40, 12, 100, 16  # more are not drawn, and the title says so
 
 
 def reconstructions(originals: ArrayLike, means: ArrayLike, *, image_shape: Sequence[int] | None = None) -> Figure:
-    """Data beside the means of their posterior predictive.
+    """Draw data beside the means of their posterior predictive.
 
     Args:
         originals: the data, ``(N, ...)``; NaN is a missing value.
@@ -45,15 +59,15 @@ def reconstructions(originals: ArrayLike, means: ArrayLike, *, image_shape: Sequ
     title = "Data and their reconstructions"
     if image_shape is not None:
         shape = checked_shape(image_shape, x.shape[1], "originals")
-        x, mean, title = x[:PAIRS], mean[:PAIRS], title + _first(PAIRS, len(x))
-        columns = fullest(len(x), int(np.clip(8 / cell_size(shape)[0], 1, 10)))
-        return bands({"original": x, "reconstruction": mean}, shape, columns, title)
+        stacks = {"original": x[:PAIRS], "reconstruction": mean[:PAIRS]}
+        return image_pairs(stacks, shape, remarked(title, [first(PAIRS, len(x))]))
     if x.shape[1] == 1:
         return _scalar_pairs(x[:, 0], mean[:, 0], title)
     if x.shape[1] == 2:
         return _point_pairs(x, mean, title)
-    x, mean, title = x[:PAIRS_OF_VECTORS], mean[:PAIRS_OF_VECTORS], title + _first(PAIRS_OF_VECTORS, len(x))
-    return small_multiples({"original": x, "reconstruction": mean}, title, "datum")
+    most = PAIRS_OF_VECTORS
+    stacks = {"original": x[:most], "reconstruction": mean[:most]}
+    return vectors(stacks, remarked(title, [first(most, len(x))]), [f"datum {i}" for i in range(len(x))])
 
 
 def prior_samples(
@@ -62,12 +76,12 @@ def prior_samples(
     image_shape: Sequence[int] | None = None,
     title: str = "Draws from the prior: mean of x given z",
 ) -> Figure:
-    """Draws from the prior predictive, each as the mean of ``x`` given its ``z``.
+    """Draw the prior predictive, each draw as the mean of ``x`` given its ``z``.
 
     Args:
         means: the mean of ``x`` given ``z``, one ``z`` from the prior for each row, ``(N, ...)``.
         image_shape: ``(H, W)`` or ``(H, W, 3)`` to draw every row as an image, on one scale.
-        title: of the figure.
+        title: the title of the figure.
 
     Returns:
         Images or lines in a grid. Two values a datum: points in the plane. One: a histogram.
@@ -78,43 +92,76 @@ def prior_samples(
         ('value 0', 'value 1')
     """
     mean = rows(means, "means")
+    count, size = mean.shape
     if image_shape is not None:
-        shape = checked_shape(image_shape, mean.shape[1], "means")
-        title, mean = title + _first(IMAGES, len(mean)), mean[:IMAGES]
-        width, height = cell_size(shape)
+        shape = checked_shape(image_shape, size, "means")
+        mean, (width, height) = mean[:IMAGES], cell_size(shape)
         columns = fullest(len(mean), max(1, round(np.sqrt(len(mean) * height / width))))
-        return bands({"": mean}, shape, columns, title)
-    if mean.shape[1] > 2:
-        title, mean = title + _first(VECTORS, len(mean)), mean[:VECTORS]
-        return small_multiples({"": mean}, title, "draw")
-    if mean.shape[1] == 1:
-        fig = blank(5.2, 3.6)
-        ax = tidy(fig.add_subplot())
+        return bands({"": mean}, shape, columns, remarked(title, [first(IMAGES, count)]))
+    if size > 2:
+        labels = [f"draw {i}" for i in range(count)]
+        return vectors({"": mean[:VECTORS]}, remarked(title, [first(VECTORS, count)]), labels)
+    if size == 1:
+        fig, ax = single(title, 5.2, 3.6)
         values = mean[np.isfinite(mean)]
         ax.hist(values, bins=bins(values), color=BLUE, edgecolor="white", linewidth=0.5)
-        fig.suptitle(title)
-        ax.set(xlabel="value", ylabel=f"number of draws (of {len(mean)})")
+        ax.set(xlabel="value", ylabel=f"number of draws (of {count})")
         return fig
-    fig = blank(5.2, 4.6)
-    ax = tidy(fig.add_subplot())
-    ax.scatter(*mean.T, color=BLUE, **dot_style(len(mean)))
-    fig.suptitle(title)
+    fig, ax = single(title, 5.2, 4.6)
+    ax.scatter(*mean.T, color=BLUE, **dot_style(count))
     ax.set(xlabel="value 0", ylabel="value 1")
     ax.set_aspect("equal", adjustable="datalim")
     return fig
 
 
-def _first(most: int, count: int) -> str:
-    return f" (first {most} of {count})" if count > most else ""
+def image_pairs(
+    stacks: Mapping[str, np.ndarray], shape: tuple[int, ...], title: str, below: Sequence[str] = ()
+) -> Figure:
+    """Draw two stacks of images ``(N, D)``, one above the other, with a label below each pair if there are labels."""
+    columns = fullest(len(stacks["original"]), int(np.clip(8 / cell_size(shape)[0], 1, 10)))
+    return bands(stacks, shape, columns, title, below)
+
+
+def vectors(stacks: Mapping[str, np.ndarray], title: str, labels: Sequence[str]) -> Figure:
+    """Draw an axes for each row of the stacks ``(N, D)``, in which the stacks are lines of different styles.
+
+    Args:
+        stacks: one or two stacks by their names.
+        title: the title of the figure.
+        labels: the title of each axes.
+    """
+    count, size = next(iter(stacks.values())).shape
+    columns = fullest(count, min(4, max(1, round(np.sqrt(count * 1.3)))))
+    fig = blank(title, max(5.2, 2.1 * columns + 0.6), max(3.0, 1.5 * -(-count // columns) + 1.0))
+    thin = 1.4 if size <= 200 else 0.8
+    styles: list[dict[str, Any]] = [{"color": BLUE, "linewidth": thin}]
+    if len(stacks) > 1:
+        broad = {"color": "0.68", "linewidth": 1.8 * thin}
+        styles = [broad, {"color": ORANGE, "linewidth": thin, "linestyle": "--"}]
+    if size <= 30:
+        styles = [{**style, "marker": mark} for style, mark in zip(styles, "o^", strict=False)]
+    axes = panels(fig, count, columns, share=True)
+    for i, ax in enumerate(axes):
+        for (name, stack), style in zip(stacks.items(), styles, strict=False):
+            ax.plot(np.arange(size), stack[i], markersize=3 if size > 4 else 6, label=name, **style)
+        ax.set_title(labels[i], fontsize="small", color="0.35", pad=2)
+        ax.tick_params(labelsize="small")
+    if size <= 4:
+        axes[0].set(xticks=range(size), xlim=(-0.5, size - 0.5))
+    for ax in axes[-columns:]:
+        ax.set_xlabel("index of the value", fontsize="small")
+    fig.supylabel("value", fontsize="medium")
+    if len(stacks) > 1:
+        handles, names = axes[0].get_legend_handles_labels()
+        fig.legend(handles, names, frameon=False, fontsize="small", loc="outside lower center", ncols=2)
+    return fig
 
 
 def _scalar_pairs(x: np.ndarray, mean: np.ndarray, title: str) -> Figure:
-    fig = blank(5.0, 4.6)
-    ax = tidy(fig.add_subplot())
+    fig, ax = single(title, 5.0, 4.6)
     ends = limits(x, mean)
     ax.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="reconstruction = original")
     ax.scatter(x, mean, color=ORANGE, **dot_style(len(x)))
-    fig.suptitle(title)
     ax.set(xlabel="original", ylabel="reconstruction")
     ax.set_aspect("equal", adjustable="datalim")
     ax.legend(frameon=False, fontsize="small", loc="upper left")
@@ -122,17 +169,16 @@ def _scalar_pairs(x: np.ndarray, mean: np.ndarray, title: str) -> Figure:
 
 
 def _point_pairs(x: np.ndarray, mean: np.ndarray, title: str) -> Figure:
-    fig = blank(5.2, 4.8)
-    ax = tidy(fig.add_subplot())
     finite = np.isfinite(x).all(1) & np.isfinite(mean).all(1)
-    x, mean = x[finite], mean[finite]
-    if not finite.all():
-        title += f"\n({(~finite).sum()} of {len(finite)} missing or not finite, left out)"
+    count, x, mean = len(x), x[finite], mean[finite]
+    lost = count - len(x)
+    fig, ax = single(
+        remarked(title, [f"{lost} of {count} missing or not finite, left out" if lost else ""], "\n"), 5.2, 4.8
+    )
     faint = {"colors": "0.5", "linewidths": 0.6, "alpha": float(np.clip(300 / max(len(x), 1), 0.06, 0.7))}
     ax.add_collection(LineCollection(list(np.stack([x, mean], 1)), zorder=0.9, rasterized=True, **faint))
     ax.scatter(*x.T, color=INK, label="original", **dot_style(len(x)))
     ax.scatter(*mean.T, color=ORANGE, marker="^", label="reconstruction", **dot_style(len(x)))
-    fig.suptitle(title)
     ax.set(xlabel="value 0", ylabel="value 1")
     ax.set_aspect("equal", adjustable="datalim")
     legend = fig.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)

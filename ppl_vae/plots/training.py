@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import BLUE, INK, ORANGE, blank, number, tidy
+from ppl_vae.plots.style import BLUE, INK, ORANGE, note, number, single
 
 
 def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
@@ -37,8 +37,7 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
         keys = sorted({key for row in metrics for key in row})
         raise InputError(f"metrics: expected rows with 'elbo_train' or 'elbo_valid', got keys {keys}")
 
-    fig = blank()
-    ax = tidy(fig.add_subplot())
+    fig, ax = single("ELBO over the fit")
     marker = "o" if len(metrics) <= 15 else ""
     if len(train):
         ax.plot(*train.T, color=BLUE, linewidth=1.2, linestyle="--", marker=marker, markersize=4, label="training")
@@ -47,22 +46,15 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
         if np.isfinite(valid[:, 1]).any():
             epoch, best = valid[np.nanargmax(np.where(np.isfinite(valid[:, 1]), valid[:, 1], np.nan))]
             label = f"best validation: {number(best, '.2f')} at epoch {epoch:.0f}"
-            style: dict[str, Any] = {
-                "color": INK,
-                "markersize": 11,
-                "markerfacecolor": "none",
-                "markeredgewidth": 1.5,
-            }
-            ax.plot([epoch], [best], linestyle="none", marker="o", zorder=4, label=label, **style)
+            ring: dict[str, Any] = {"color": INK, "markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.5}
+            ax.plot([epoch], [best], linestyle="none", marker="o", zorder=4, label=label, **ring)
 
     both = np.concatenate([train, valid])
     notes = _crop(ax, both[np.isfinite(both[:, 1])])
     lost = np.unique(both[~np.isfinite(both[:, 1]), 0])
     if lost.size:
         notes.append(f"not finite at {lost.size} epoch{'s' * (lost.size > 1)}, first at {lost[0]:.0f}")
-    if notes:
-        fig.supxlabel("; ".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
-    fig.suptitle("ELBO over the fit")
+    note(fig, notes)
     ax.set(xlabel="epoch", ylabel="ELBO (nats per datum, higher is better)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     if len(metrics) == 1:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots._common import BLUE, INK, PALE, blank, fullest, number, rows, tidy
+from ppl_vae.plots.style import BLUE, INK, PALE, blank, bulk, fullest, note, number, panels, remarked, rows, single
 
 PANELS = 16
 NAMED_BARS, BARS = 25, 60  # up to 25 bars have their dimension's number; past 60, an inactive tail is left out
@@ -50,8 +50,9 @@ def divergence_per_dimension(kl: ArrayLike, active: ArrayLike, *, names: Sequenc
     shown = order[: max(BARS, last_active + 11)]
     rest = values[order[len(shown) :]]
 
-    fig = blank(6.8, 4.0)
-    ax = tidy(fig.add_subplot())
+    dims = "dimensions" if count > 1 else "dimension"
+    title = f"{used.sum()} of {count} latent {dims} active: KL of {number(total)} nats per datum in all"
+    fig, ax = single(title, 6.8)
     ax.grid(axis="x", visible=False)
     few = len(shown) <= NAMED_BARS
     edge: dict[str, Any] = {"width": 0.8 if few else 1.0, "edgecolor": "0.45" if few else "none", "linewidth": 0.5}
@@ -66,9 +67,8 @@ def divergence_per_dimension(kl: ArrayLike, active: ArrayLike, *, names: Sequenc
         ax.set_xlim(-0.5, 2.5)
     if few:
         labels = [names[d] if names else str(d) for d in shown]
-        ax.set_xticks(
-            ranks, labels, fontsize="small", rotation=90 if max(map(len, labels)) > 3 and len(labels) > 8 else 0
-        )
+        turn = 90 if max(map(len, labels)) > 3 and len(labels) > 8 else 0
+        ax.set_xticks(ranks, labels, fontsize="small", rotation=turn)
         ax.set_xlabel("latent dimension, by its divergence")
     else:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -79,10 +79,7 @@ def divergence_per_dimension(kl: ArrayLike, active: ArrayLike, *, names: Sequenc
         notes.append(f"{len(rest)} more inactive dimensions, {number(float(rest.sum()), '.2g')} nats in all, left out")
     if not finite.all():
         notes.append(f"not finite at {(~finite).sum()} of {count} dimensions")
-    if notes:
-        fig.supxlabel("; ".join(notes), x=0.99, ha="right", fontsize="x-small", color="0.4")
-    dims = "dimensions" if count > 1 else "dimension"
-    fig.suptitle(f"{used.sum()} of {count} latent {dims} active: KL of {number(total)} nats per datum in all")
+    note(fig, notes)
     ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return fig
 
@@ -125,10 +122,12 @@ def aggregated_posterior(
     shown = [int(d) for d in order if drawable[d]][:PANELS]
 
     columns = fullest(len(shown), 4)
-    n_rows = -(-len(shown) // columns)
-    fig = blank(max(5.4, 2.0 * columns + 0.6), max(3.4, 1.5 * n_rows + 1.2))
-    for i, d in enumerate(shown):
-        ax = tidy(fig.add_subplot(n_rows, columns, i + 1))
+    which = f": the {len(shown)} of {size} dimensions that differ most" if len(shown) < size else ""
+    lost = int((~np.isfinite(z)).sum() + (~np.isfinite(prior)).sum())
+    remarks = [f"{lost} draws not finite, left out" if lost else ""]
+    title = remarked(f"Aggregated posterior and prior{which}", remarks, "\n")
+    fig = blank(title, max(5.4, 2.0 * columns + 0.6), max(3.4, 1.5 * -(-len(shown) // columns) + 1.2))
+    for d, ax in zip(shown, panels(fig, len(shown), columns), strict=True):
         ours, theirs = z[np.isfinite(z[:, d]), d], prior[np.isfinite(prior[:, d]), d]
         edges = _edges(ours, theirs)
         share, prior_share = (np.histogram(v, edges)[0] / len(v) for v in (ours, theirs))
@@ -141,10 +140,6 @@ def aggregated_posterior(
         ax.tick_params(labelsize="small")
         whole = bool((ours % 1 == 0).all() and (theirs % 1 == 0).all())
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=whole, steps=[1, 2, 5, 10]))
-    which = f": the {len(shown)} of {size} dimensions that differ most" if len(shown) < size else ""
-    lost = int((~np.isfinite(z)).sum() + (~np.isfinite(prior)).sum())
-    left_out = f"\n({lost} draws not finite, left out)" if lost else ""
-    fig.suptitle(f"Aggregated posterior and prior{which}{left_out}")
     fig.supylabel("share of draws", fontsize="medium")
     handles = [Patch(color=BLUE, alpha=0.55, label="aggregated posterior"), Patch(fill=False, ec=INK, label="prior")]
     fig.legend(handles=handles, frameon=False, fontsize="small", loc="outside lower center", ncols=2)
@@ -158,15 +153,8 @@ def _edges(draws: np.ndarray, prior_draws: np.ndarray) -> np.ndarray:
         between = (values[1:] + values[:-1]) / 2
         half = np.diff(values).min() / 2 if len(values) > 1 else 0.5
         return np.concatenate([[values[0] - half], between, [values[-1] + half]])
-    ends = np.array([_bulk(draws), _bulk(prior_draws)])
+    ends = np.array([bulk(values, 0.005, 3.0) for values in (draws, prior_draws)])
     low, high = ends.min(), ends.max()
     if low == high:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, int(np.clip(np.sqrt(min(len(draws), len(prior_draws))), 10, 30)) + 1)
-
-
-def _bulk(values: np.ndarray) -> tuple[float, float]:
-    """All but the outermost, however heavy the tails: 99 per cent, within 3 interquartile ranges of the median."""
-    low, first, median, third, high = np.quantile(values, [0.005, 0.25, 0.5, 0.75, 0.995])
-    reach = 3 * (third - first) or np.inf
-    return max(low, median - reach), min(high, median + reach)

@@ -1,4 +1,4 @@
-"""The positions of the texts in a figure."""
+"""Where the text of a figure lies, and which of it is cut off or covered."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ Boxes = list[tuple[str, Bbox]]
 
 
 def shown_ticks(axis) -> list[Text]:
+    """Return the labels of an axis that are drawn, on either side of the axes."""
     low, high = sorted(axis.get_view_interval())
-    params = axis.get_tick_params()
-    if not params.get("labelbottom", params.get("labelleft")):
-        return []
-    return [label for at, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True) if low <= at <= high]
+    ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [label for tick in ticks for label in (tick.label1, tick.label2) if label.get_visible()]
 
 
-def text_boxes(figure: Figure) -> tuple[Boxes, Figure]:
-    """Return the texts of a drawn figure and their positions."""
+def text_boxes(figure: Figure) -> Boxes:
+    """Draw a figure, and return each of its texts with its box in pixels; a legend is one text."""
     agg = FigureCanvasAgg(figure)
     agg.draw()
     canvas = agg.get_renderer()
     texts = [figure._suptitle, figure._supxlabel, figure._supylabel]
     for ax in figure.axes:
         texts += [*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label, *shown_ticks(ax.xaxis), *shown_ticks(ax.yaxis)]
+        texts += [cell.get_text() for table in ax.tables for cell in table.get_celld().values()]
     # Text's extent, not Annotation's, which has the leader line in it.
     boxes = [(text.get_text(), Text.get_window_extent(text, canvas)) for text in texts if text and text.get_text()]
-    keys = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
-    return boxes + [("legend", key.get_window_extent(canvas)) for key in keys], figure
+    keys = [key for part in (figure, *figure.subfigs) for key in part.legends]
+    keys += [ax.get_legend() for ax in figure.axes if ax.get_legend()]
+    return boxes + [("legend", key.get_window_extent(canvas)) for key in keys]
 
 
 def misplaced(boxes: Boxes, figure: Figure) -> list[str | tuple[str, str]]:
-    """Return texts that are cut off, and pairs of texts that overlap."""
+    """Return the texts that are cut off, and the pairs of texts that overlap."""
     page = figure.bbox
     wrong: list[str | tuple[str, str]] = [
         text for text, box in boxes if box.x0 < -1 or box.y0 < -1 or box.x1 > page.x1 + 1 or box.y1 > page.y1 + 1

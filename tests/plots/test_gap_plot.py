@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-from matplotlib import pyplot, rcParams
 from matplotlib.colors import to_rgb
 
 from ppl_vae.errors import InputError
 from ppl_vae.plots import gaps
 from ppl_vae.plots.gap import AMORTIZED, FAMILIES, _ticks
-from tests.helpers.legible import misplaced, text_boxes
+from tests.helpers.figures import gap_case, gap_figure
 
 INF, NAN = np.inf, np.nan
 
@@ -34,7 +31,7 @@ def rungs(figure):
 
 
 def entries(figure):
-    return [plain(text.get_text()) for text in figure.legends[0].get_texts()]
+    return [plain(text.get_text()) for text in figure.subfigs[0].legends[0].get_texts()]
 
 
 def curves(figure):
@@ -42,92 +39,9 @@ def curves(figure):
     return [line.get_xydata()[1:] for line in figure.axes[1].get_lines() if line.get_drawstyle() == "steps-post"]
 
 
-def case(count=300, families=("diagonal", "full", "flow"), scale=1.0, seed=3):
-    """Gaps with a heavy tail: some amortization gaps are 30 times the mean."""
-    rng = np.random.default_rng(seed)
-    evidence = rng.normal(-85, 20, count)
-    gap = {"diagonal": rng.exponential(1.5, count)}
-    gap["full"] = gap["diagonal"] * rng.beta(4, 3, count)
-    gap["flow"] = gap["full"] * rng.beta(2, 6, count)
-    elbos = {name: scale * (evidence - gap[name] + rng.normal(0, 0.03, count)) for name in families}
-    cost = rng.exponential(5, count) * np.where(np.arange(count) % 100 == 99, 30, 1)
-    return scale * evidence, elbos, elbos[families[0]] - scale * (cost + rng.normal(0, 0.03, count))
-
-
-def figure_of(count=300, families=("diagonal", "full", "flow"), scale=1.0, by="iwae with the encoder"):
-    evidence, elbos, amortized = case(count, families, scale)
-    return gaps(evidence, elbos, amortized=amortized, by=by)
-
-
-def without(count=300, **options):
-    evidence, elbos, _ = case(count, **options)
-    return gaps(evidence, elbos, by="exact")
-
-
-def all_notes():
-    evidence, elbos, amortized = case(10000)
-    evidence[:30], amortized[50], amortized[60] = -INF, NAN, -1e6
-    elbos["diagonal"][70:80], elbos["full"][70:90] = INF, -INF
-    noise = np.random.default_rng(0).normal(0, 1, 10000)
-    return gaps(evidence, {name: elbo + 3 * noise for name, elbo in elbos.items()}, amortized=amortized, by="ais")
-
-
-def exact():
-    """The posterior is in the second family; the third has not converged, the first is as good as the encoder."""
-    evidence, elbos, _ = case()
-    noise = np.random.default_rng(5).normal(0, 0.02, (3, len(evidence)))
-    families = {"diagonal": elbos["diagonal"], "full": evidence + noise[0], "flow": evidence - 0.1 + noise[1]}
-    return gaps(evidence, families, amortized=elbos["diagonal"] + noise[2], by="exact")
-
-
-FIGURES = {
-    "many": lambda: figure_of(10000),
-    "few": lambda: figure_of(7),
-    "two": lambda: figure_of(2),
-    "one": lambda: figure_of(1),
-    "one family": lambda: figure_of(families=("full",)),
-    "two families": lambda: figure_of(families=("diagonal", "flow")),
-    "large": lambda: figure_of(scale=1000.0),
-    "small": lambda: figure_of(scale=1e-3),
-    "no encoder": without,
-    "no encoder, one family": lambda: without(families=("diagonal",)),
-    "no encoder, one": lambda: without(1, families=("diagonal",)),
-    "nobody said": lambda: figure_of(by=""),
-    "all notes": all_notes,
-    "exact": exact,
-    "no gaps": lambda: gaps(np.full(9, -85.0), {"diagonal": np.full(9, -85.0)}, amortized=np.full(9, -85.0)),
-    "rounding": lambda: gaps([-85.0, -84.0], {"full": [-85 - 1e-13, -84 + 1e-13]}, amortized=[-85.0, -84.0]),
-    "constant": lambda: gaps(np.full(9, -85.0), {"diagonal": np.full(9, -86.0)}, amortized=np.full(9, -90.0)),
-    "upside down": lambda: gaps([-9.0, -8.0], {"diagonal": [-7.0, -6.5], "full": [-7.5, -6.6]}, amortized=[-5.0, -5.5]),
-}
-
-
-@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
-def test_it_is_titled_full_and_nobody_elses(make):
-    before = {key: rcParams[key] for key in rcParams if key != "backend"}
-    figure = make()
-    figure.savefig(io.BytesIO(), format="png", dpi=60)
-    assert "nats" in figure.get_suptitle()
-    for ax in figure.axes:
-        assert ax.has_data()
-        assert ax.get_title()
-        assert "nats" in ax.get_xlabel() + ax.get_ylabel()
-    assert pyplot.get_fignums() == []
-    assert {key: rcParams[key] for key in rcParams if key != "backend"} == before
-
-
-@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
-def test_no_text_is_cut_off_and_none_covers_another(make):
-    boxes, figure = text_boxes(make())
-    assert misplaced(boxes, figure) == []
-    ladder = figure.axes[0]
-    inside = {text.get_text() for text in ladder.texts}
-    assert all(box.y0 >= ladder.bbox.y0 - 1 for text, box in boxes if text in inside)
-
-
 class TestLadder:
     def test_rungs_are_means_and_steps_have_paired_errors(self):
-        evidence, elbos, amortized = case(50)
+        evidence, elbos, amortized = gap_case(50)
         figure = gaps(evidence, elbos, amortized=amortized, by="ais")
         ladder = [amortized, *elbos.values(), evidence]
         names = ["amortized", "diagonal", "full", "flow", "log p(x)"]
@@ -163,7 +77,7 @@ class TestLadder:
 
 class TestShares:
     def test_the_share_of_the_data_with_a_larger_gap(self):
-        evidence, elbos, amortized = case(200)
+        evidence, elbos, amortized = gap_case(200)
         figure = gaps(evidence, elbos, amortized=amortized)
         expected = [elbos["diagonal"] - amortized, *(evidence - elbo for elbo in elbos.values())]
         for drawn, values in zip(curves(figure), expected, strict=True):
@@ -181,12 +95,12 @@ class TestShares:
         np.testing.assert_allclose(means, [values.mean() for values in expected], atol=0.06)
 
     def test_amortization_and_approximation_add_up(self):
-        evidence, elbos, amortized = case(100)
+        evidence, elbos, amortized = gap_case(100)
         first, second = (drawn[:, 0].sum() for drawn in curves(gaps(evidence, elbos, amortized=amortized))[:2])
         assert first + second == pytest.approx((evidence - amortized).sum())
 
     def test_a_heavy_tail_is_on_the_axis_and_does_not_squash_the_rest(self):
-        figure = figure_of(1000)
+        figure = gap_figure(1000)
         ax = figure.axes[1]
         worst = max(curve[-1, 0] for curve in curves(figure))
         assert worst > 50
@@ -196,7 +110,7 @@ class TestShares:
         assert "beyond" not in note(figure)
 
     def test_what_is_off_the_axis_is_told(self):
-        evidence, elbos, amortized = case(1000)
+        evidence, elbos, amortized = gap_case(1000)
         amortized[5] -= 1e6
         elbos["full"][[6, 7]] += [1e5, 2e5]
         figure = gaps(evidence, elbos, amortized=amortized)
@@ -231,7 +145,7 @@ class TestShares:
 
 class TestLeftOut:
     def test_a_datum_that_is_not_finite_is_nowhere_and_that_is_said(self):
-        evidence, elbos, amortized = case(40)
+        evidence, elbos, amortized = gap_case(40)
         kept = np.arange(40) >= 4
         clean = gaps(evidence[kept], {k: v[kept] for k, v in elbos.items()}, amortized=amortized[kept])
         evidence[:2], amortized[1], elbos["flow"][[2, 3]] = -INF, NAN, [INF, -INF]

@@ -1,0 +1,125 @@
+"""A sheet whose data are few numbers: a table with shades."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from ppl_vae.plots.cells import LINES, Cells
+from ppl_vae.plots.images import MISSING, fit, page
+from ppl_vae.plots.style import INK, LINE, PALE, SMALL, first, note, number, remarked, tallest, widest, wrap
+
+BOLD = 1.12 * SMALL  # a size at which normal letters are as wide as small bold ones
+VALUES = 12  # more columns are not drawn, and the title says so
+HEIGHT, PAD = 0.23, 0.1  # of a line and beside a number, inches
+SHADE, OWN_SHADE = (0.78, 0.86, 0.95), (0.88, 0.84, 0.95)  # light enough for text on it, in grey too
+
+
+def table_of(sheet: Cells) -> Figure:
+    """Draw a table of the sheet's rows and columns if a datum is one value, else with a line for each datum."""
+    n_rows, n_columns, size = sheet.cells.shape
+    one_value = size == 1
+    if one_value:
+        lines, left_out = [(row, 0) for row in range(min(n_rows, LINES))], first(LINES, n_rows, "rows")
+        values, drawn = sheet.cells[:LINES, :VALUES, 0], sheet.shown[:LINES, :VALUES]
+        kinds = np.array([[-1 - c if c in sheet.own else 0 for c in range(n_columns)]] * len(lines))[:, :VALUES]
+        names = list(sheet.columns or (sheet.names if n_columns == 1 else ())) or [""] * n_columns
+        remarks = [left_out, first(VALUES, n_columns, "columns")]
+    else:
+        lines, left_out = sheet.lines()
+        values = np.array([sheet.cells[row, column, :VALUES] for row, column in lines])
+        drawn = np.ones(values.shape, bool)
+        of_value = np.arange(values.shape[1])
+        kinds = np.array([-1 - of_value if c in sheet.own else of_value for _, c in lines])
+        names = list(sheet.names or [f"value {d}" for d in range(size)])
+        remarks = [left_out, first(VALUES, size, "values")]
+    own = kinds < 0
+
+    texts = [
+        [("\N{EN DASH}" if o and np.isnan(v) else digits(v)) if d else "" for v, d, o in zip(*line, strict=True)]
+        for line in zip(values, drawn, own, strict=True)
+    ]
+    header = [wrap(name, 1.0) for name in names[:VALUES]]
+    colours = np.ones((*values.shape, 3))
+    colours[drawn] = shades(values, kinds, drawn)[drawn]
+    begins = [i == 0 or lines[i - 1][0] != row for i, (row, _) in enumerate(lines)]
+    before = []
+    if any(sheet.rows):
+        labels = [sheet.rows[row] if new else "" for new, (row, _) in zip(begins, lines, strict=True)]
+        before.append([sheet.row_title, *labels])
+    if any(sheet.columns) and not one_value:
+        before.append([sheet.column_title, *(sheet.columns[column] for _, column in lines)])
+    columns = [*before, *map(list, zip(header, *texts, strict=True))]
+    widths = [max(widest(column), widest(column[:1], BOLD)) + 2 * PAD for column in columns]
+    top = max(tallest(header), SMALL * LINE) + 0.06
+
+    notes = list(sheet.notes)
+    if values.size > 1:
+        notes.append(f"the darker a cell, the larger its value in {'the table' if one_value else 'its column'}")
+    if sheet.own:
+        notes.append(f"lilac, by itself: {', '.join(sheet.column_name(c) for c in sheet.own)}")
+    if (drawn & ~np.isfinite(values) & ~own).any():
+        notes.append("orange: missing or not finite")
+    fig, ax = page(remarked(sheet.title, remarks), sum(widths), top + HEIGHT * len(lines))
+    if one_value and sheet.column_title:
+        ax.set_xlabel(sheet.column_title)
+    white = np.ones((len(lines), len(before), 3))
+    table = ax.table(
+        cellText=list(map(list, zip(*(column[1:] for column in columns), strict=True))),
+        cellColours=np.concatenate([white, colours], 1).tolist(),
+        colLabels=[column[0] for column in columns],
+        colWidths=widths,
+        bbox=Bbox.unit(),
+    )
+    table.auto_set_font_size(False)
+    table.set_in_layout(False)  # it fills its axes, whose size is known
+    for (line, column), cell in table.get_celld().items():
+        cell.set(height=HEIGHT if line else top, linewidth=0)
+        cell.PAD = PAD / widths[column]  # a share of its width
+        cell.set_text_props(size=SMALL, color=INK, ha="left" if column < len(before) else "right")
+        cell.get_text().set_fontweight("normal" if line else "bold")
+    ax.hlines(top, 0, sum(widths), color=INK, linewidth=0.9)
+    if n_columns > 1 and not one_value:
+        new = np.flatnonzero(begins)[1:]
+        ax.hlines(top + HEIGHT * new, 0, sum(widths), color=PALE, linewidth=0.6)
+    note(fig, notes, "; ", x=0.5, ha="center", fontsize="small")
+    fit(fig, ax)
+    return fig
+
+
+def digits(value: float) -> str:
+    r"""Return a number with at least 3 significant digits, or whole if it is, or the word "missing".
+
+    Example:
+        >>> [digits(v) for v in (0.12345, 12.345, 1987.4, 3.0, 0.5, 1.5e7, np.nan)]
+        ['0.123', '12.3', '1987', '3', '0.500', '1.5e+07', 'missing']
+    """
+    if not math.isfinite(value):
+        return "missing" if math.isnan(value) else ("\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}")
+    size = abs(value)
+    if value == int(value) and size < 1e6:
+        return number(value + 0.0, ".0f")  # no minus before 0
+    if not 1e-3 <= size < 1e6:
+        return number(value, ".3g")
+    return number(value, f".{int(np.clip(2 - math.floor(math.log10(float(f'{size:.3g}'))), 0, 5))}f")
+
+
+def shades(values: np.ndarray, kinds: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Return a colour for each value, the darker the larger it is among the values of its kind.
+
+    Args:
+        values: the values, ``(L, V)``.
+        kinds: integers ``(L, V)``; a negative one is a kind on its own scale, of which nothing is missing.
+        drawn: the values that are drawn, Boolean, ``(L, V)``.
+    """
+    colours = np.where((kinds < 0)[..., None], 1.0, np.array(MISSING))
+    for kind in np.unique(kinds):
+        mine = (kinds == kind) & drawn & np.isfinite(values)
+        if mine.any():
+            low, high = values[mine].min(), values[mine].max()
+            share = (values[mine] - low) / (high - low) if high > low else np.zeros(mine.sum())
+            colours[mine] = 1 - share[:, None] * (1 - np.array(OWN_SHADE if kind < 0 else SHADE))
+    return colours

@@ -1,0 +1,55 @@
+"""What holds of every figure: it is titled, it has data, and none of its text is cut off or covered."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib import pyplot, rcParams
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ppl_vae import plots
+from tests.helpers.figures import FIGURES
+from tests.helpers.legible import misplaced, text_boxes
+
+SMALLEST = 6.9  # points
+LARGEST = 11.5  # inches
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_a_figure_is_legible_and_leaves_nothing_behind(draw):
+    before = {key: rcParams[key] for key in rcParams if key != "backend"}  # the backend is found on first use
+    figure = draw()
+    assert isinstance(figure, Figure)
+    assert figure.get_suptitle()
+    boxes = text_boxes(figure)
+    assert misplaced(boxes, figure) == []
+    title = figure._suptitle.get_window_extent()
+    assert all(box.y1 <= title.y0 + 1 for text, box in boxes if text != figure.get_suptitle())
+    canvas = FigureCanvasAgg(figure).get_renderer()
+    for ax in figure.axes:
+        assert ax.has_data() or ax.tables
+        box = ax.get_tightbbox(canvas)
+        assert min(box.x0, box.y0) >= -1
+        assert box.x1 <= figure.bbox.x1 + 1
+        assert box.y1 <= title.y0 + 1
+        cells = [cell.get_text() for table in ax.tables for cell in table.get_celld().values()]
+        assert all(text.get_fontsize() >= SMALLEST for text in (*ax.texts, *cells))
+    assert max(figure.get_size_inches()) <= LARGEST
+    assert pyplot.get_fignums() == []
+    assert {key: rcParams[key] for key in rcParams if key != "backend"} == before
+
+
+def test_every_function_that_draws_is_among_the_figures():
+    sources = {name for draw in FIGURES.values() for name in draw.__code__.co_names}
+    assert set(plots.__all__) - {"number"} <= sources
+
+
+def test_text_that_overlaps_or_is_cut_off_is_found():
+    figure = Figure(figsize=(2, 2))
+    ax = figure.add_axes((0.1, 0.1, 0.8, 0.8))
+    for x, text in [(0.5, "one"), (0.5, "other"), (1.2, "cut off")]:
+        ax.text(x, 0.5, text, transform=ax.transAxes)
+    wrong = misplaced(text_boxes(figure), figure)
+    assert ("one", "other") in wrong
+    assert "cut off" in wrong
