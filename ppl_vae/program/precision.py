@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ppl_vae.program.process import LOCK
+
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 """The names of PyTorch Lightning."""
 
@@ -72,13 +74,14 @@ MatmulPrecision = Literal["auto", "highest", "high", "medium"]
 @contextmanager
 def fp32_products(precision: MatmulPrecision, device: torch.device) -> Iterator[None]:
     """Inside, fp32 matrix products are as exact as that; ``"auto"`` is TF32 on a GPU, and what is set on a CPU."""
-    before = torch.get_float32_matmul_precision()
-    if precision != "auto" or device.type == "cuda":
-        torch.set_float32_matmul_precision("high" if precision == "auto" else precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with LOCK:
+        before = torch.get_float32_matmul_precision()
+        if precision != "auto" or device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if precision == "auto" else precision)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
