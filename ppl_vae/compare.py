@@ -2,7 +2,7 @@
 
 import sys
 
-from ppl_vae.cli.compare import main
+from ppl_vae.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["compare", *sys.argv[1:]]))

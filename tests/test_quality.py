@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from ppl_vae.cli.fit import parse
+from ppl_vae.cli.configuration import parse_options
 from tests.helpers.scripts import ROOT, import_scripts
 
 
@@ -25,4 +25,4 @@ def test_the_page_contains_the_numbers(quality: ModuleType) -> None:
 
 def test_the_command_line_accepts_the_commands(quality: ModuleType) -> None:
     for name in quality.WORKS:
-        assert parse(quality.command(name)[1:]).settings["max_epochs"] > 1
+        assert parse_options(quality.command(name)[1:]).settings["max_epochs"] > 1

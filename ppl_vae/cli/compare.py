@@ -1,11 +1,7 @@
-"""``python -m ppl_vae.compare``: runs on the same data side by side, in nats, with paired errors, and their costs."""
+"""The verb ``compare``."""
 
 from __future__ import annotations
 
-import ppl_vae.cli.process  # noqa: F401
-
-# isort: split
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ppl_vae.cli.parser import Parser, command
+from ppl_vae.cli import command
+from ppl_vae.cli.opened import Outcome, Selection
+from ppl_vae.cli.parser import Parser
 from ppl_vae.data import Part, subset
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import (
@@ -30,62 +28,46 @@ from ppl_vae.estimator import (
     comparison_table,
     load,
     load_data,
-    make_settings,
     measure,
 )
 from ppl_vae.runs import Run, write_json
 
 Arrays = Mapping[str, np.ndarray]
 TRIAL = {"num_samples": 2, "num_temperatures": 1, "num_chains": 1}
-"""Of one datum, before any run is measured: a fault of the last is told at once, and no run pays for the first call."""
+"""Settings of a first measurement of one datum of each run.
+
+It reports a fault of the last run at once, and no run pays for the first call of the estimator."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-
-    def verb(args: Sequence[str]) -> None:
-        parser = Parser(
-            prog="python -m ppl_vae.compare",
-            description="Put runs on the same data side by side: differences of log evidence with paired errors, ELBO, "
-            "seconds.",
-        )
-        parser.add_argument("runs", nargs="*", metavar="RUN", help="what fit wrote; two or more")
-        parser.add_function_arguments(compare, skip={"runs", "settings"})
-        parser.add_class_arguments(Settings, skip={"num_simulated"})
-        options = parser.parse_args(args).as_dict()
-        rows = compare(**options)
-        print(comparison_table(rows, options["part"]))
-        for row in rows:
-            for sentence in row.warnings:
-                print(f"{row.name}: {sentence}")
-        if options["output"] is not None:
-            print(f"\nwritten to {options['output']}")
-
-    return command(verb, args)
+def parse(args: Sequence[str]) -> dict[str, Any]:
+    """Return the values of the options of ``compare``."""
+    parser = Parser("compare", command.describe(compare))
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder that fit wrote; give two or more")
+    command.add_options(parser, compare, skip=("runs", "num_simulated"))
+    return parser.parse_args(args).as_dict()
 
 
 def compare(
     runs: Sequence[str],
     estimator: PerDatum | None = None,
-    part: Part = "test",
-    num_data: int | None = None,
+    selection: Selection = Selection(),
+    settings: Settings = Settings(),
     accelerator: Accelerator | None = None,
     output: str | None = None,
-    **settings: Any,
-) -> list[Compared]:
-    """Put runs on the same data side by side.
+) -> Outcome:
+    """Compare runs on the same data: differences of log evidence with paired errors, ELBO, seconds.
 
     Args:
-        runs: folders that ``fit`` wrote.
-        estimator: of the evidence, the same for all runs; by default exact for a run where it is known, else iwae.
-        part: the part of the runs' data.
-        num_data: so many data, drawn at random with the first run's seed; all by default.
-        accelerator: auto takes a GPU if there is one; as in each fit by default.
-        output: write the numbers to this file too, as JSON.
-        settings: fields of ``Settings``.
+        runs: run folders that ``fit`` wrote.
+        estimator: estimator of the evidence, the same for all runs; by default exact for a run where it is known, and
+            iwae for the others.
+        selection: the data; the seed is that of the first run.
+        settings: settings of the estimator.
+        accelerator: device; auto takes a GPU if there is one; null takes that of each fit.
+        output: JSON file to write the numbers to.
 
     Returns:
-        list[Compared]: the best run first; a run's name is its folder as given.
+        Outcome: with a list of ``Compared``, the best run first; the name of a run is its folder as given.
 
     Raises:
         InputError: fewer than two runs, runs on other data, or evidence that cannot be compared.
@@ -93,46 +75,49 @@ def compare(
     """
     runs = [str(run) for run in runs]
     _check_folders(runs)
-    path = None if output is None else _free(output)
-    settings = {"num_samples": Settings.num_samples} | settings
+    path = None if output is None else _check_output(output)
+    options = asdict(settings)
     fits = {name: load(name, accelerator=accelerator) for name in runs}
-    arrays = common_data(fits, part, num_data)
+    arrays = common_data(fits, selection.part, selection.num_data)
     check_comparable({name: vi.fitted for name, vi in fits.items()})
 
-    def measured(name: str, num_data: int | None, **settings: Any) -> Measured:
+    def measure_run(name: str, num_data: int | None, **options: Any) -> Measured:
         with _named(name):
-            return measure(fits[name].fitted, subset(arrays[name], num_data, 0), estimator, **settings)
+            return measure(fits[name].fitted, subset(arrays[name], num_data, 0), estimator, **options)
 
     for name in fits:
-        measured(name, 1, **settings | TRIAL)
-    rows = compare_fits({name: measured(name, None, **settings) for name in fits})
+        measure_run(name, 1, **options | TRIAL)
+    rows = compare_fits({name: measure_run(name, None, **options) for name in fits})
+    lines = [comparison_table(rows, selection.part)]
+    lines += [f"{row.name}: {sentence}" for row in rows for sentence in row.warnings]
     if path is not None:
-        content = {"part": part, "num_data": rows[0].num_data, "runs": {row.name: _numbers(row) for row in rows}}
-        write_json(path, content | {"settings": asdict(make_settings(settings))})
-    return rows
+        content = {"part": selection.part, "num_data": rows[0].num_data}
+        write_json(path, content | {"runs": {row.name: _numbers(row) for row in rows}, "settings": options})
+        lines += [f"\nwritten to {output}"]
+    return Outcome(rows, lines)
 
 
 def common_data(fits: Mapping[str, VariationalInference], part: Part, num_data: int | None) -> dict[str, Arrays]:
-    """The same rows of the data for each run: the arrays that its model takes.
+    """Return the same rows of the data for each run, as the arrays that its model takes.
 
     Args:
-        fits: by run folder.
-        part: of the data.
-        num_data: so many, drawn with the first run's seed; None takes all.
+        fits: fitted programs by run folder.
+        part: part of the data.
+        num_data: number of data, drawn with the first run's seed; None takes all.
 
     Raises:
         InputError: an array that two runs take differs between them, or they take none in common.
     """
     seed = next(iter(fits.values())).seed
-    found: dict[str, Arrays] = {}
+    common: dict[str, Arrays] = {}
     first: dict[str, tuple[str, np.ndarray]] = {}
     options: dict[str, dict[str, Any]] = {}
     for name, vi in fits.items():
         data = load_data(name)
-        there = data.part(part)
+        of_part = data.part(part)
         options[name] = {option: Run.open(name).option(option) for option in DATA_OPTIONS}
         options[name]["binarize"] = options[name]["binarize"] or data.binarize
-        arrays = {array: there[array] for array in vi.arguments_ if array in there}
+        arrays = {array: of_part[array] for array in vi.arguments_ if array in of_part}
         if first and not first.keys() & arrays.keys():
             raise InputError(
                 f"{name} takes the arrays {', '.join(arrays)}, the runs before it {', '.join(first)}: they have no "
@@ -141,33 +126,33 @@ def common_data(fits: Mapping[str, VariationalInference], part: Part, num_data: 
         for array, values in arrays.items():
             other, others = first.setdefault(array, (name, values))
             if not np.array_equal(values, others):
-                how = ", ".join(
+                changes = ", ".join(
                     f"--{option.replace('_', '-')} {value} and {options[other][option]}"
                     for option, value in options[name].items()
                     if value != options[other][option]
                 )
                 raise InputError(
-                    f"{name} and {other} are on different data, for their {array!r} of {part} differs ({how}): fit the "
-                    f"one anew with the other's options"
+                    f"{name} and {other} are on different data, for their {array!r} of {part} differs ({changes}): "
+                    f"fit the one anew with the other's options"
                 )
-        found[name] = subset(arrays, num_data, seed)
-    return found
+        common[name] = subset(arrays, num_data, seed)
+    return common
 
 
 def _check_folders(runs: Sequence[str]) -> None:
     if len(runs) < 2:
         given = f"only {runs[0]} is given" if runs else "none is given"
-        raise InputError(f"a comparison needs two run folders or more, {given}: python -m ppl_vae.compare RUN RUN")
-    seen: set[Path] = set()
+        raise InputError(f"a comparison needs two run folders or more, {given}: python -m ppl_vae compare RUN RUN")
+    paths: set[Path] = set()
     for name in runs:
         path = Run.open(name).path.resolve()
-        if path in seen:
+        if path in paths:
             raise InputError(f"the run {name} is given twice: name every run folder once")
-        seen.add(path)
+        paths.add(path)
 
 
-def _free(output: str) -> Path:
-    """A path that a file may be written to."""
+def _check_output(output: str) -> Path:
+    """Return the path, if a file may be written to it."""
     path = Path(output).expanduser()
     if path.is_dir():
         raise InputError(f"--output {path} is a folder: name a file, such as {path / 'compare.json'}")
@@ -178,7 +163,7 @@ def _free(output: str) -> Path:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """What is wrong with one run is told with its name."""
+    """Add the name of a run to the errors about it."""
     try:
         yield
     except (InputError, Diverged) as error:
@@ -187,7 +172,3 @@ def _named(name: str) -> Iterator[None]:
 
 def _numbers(row: Compared) -> dict[str, Any]:
     return {key: value for key, value in row._asdict().items() if key not in ("name", "num_data")}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

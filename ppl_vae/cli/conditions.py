@@ -12,32 +12,33 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.uses import listed_values
 
-MOST_ROWS = 50
+MOST_VALUES = 50
+"""The most labels that ``all`` stands for."""
 
 
 def condition_rows(vi: VariationalInference, data: Dataset, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Conditions for each row of a sheet: one row, or one for each value of the condition that has several.
+    """Return the conditions of each row of a sheet: one row, or one for each value of the condition that has several.
 
     Args:
         vi: the fitted program.
-        data: in which ``all`` finds the labels.
-        given: texts by name.
+        data: the data whose labels ``all`` stands for.
+        given: texts of the command line, by name.
 
     Raises:
-        InputError: a condition that the program does not have, values that are no numbers, two with several values.
+        InputError: the program has no such condition, a value is no number, or two conditions have several values.
     """
-    values = {name: _values(vi, data, name, str(text)) for name, text in given.items()}
-    several = [name for name, each in values.items() if len(each) > 1]
+    values = {name: _parse_values(vi, data, name, str(text)) for name, text in given.items()}
+    several = [name for name, numbers in values.items() if len(numbers) > 1]
     if len(several) > 1:
         raise InputError(f"--{several[0]} and --{several[1]} both have several values: give one of them a single value")
-    single = {name: each[0] for name, each in values.items()}
+    single = {name: numbers[0] for name, numbers in values.items()}
     return [{**single, name: value} for name in several for value in values[name]] or [single]
 
 
-def _values(vi: VariationalInference, data: Dataset, name: str, text: str) -> list[float | int]:
+def _parse_values(vi: VariationalInference, data: Dataset, name: str, text: str) -> list[float | int]:
     if name not in vi.conditions:
         if name in vi.arguments_:
-            vi.fitted.conditioned(1, {name: 0})  # which says why not
+            vi.fitted.conditioned(1, {name: 0})  # raises with the reason
         raise InputError(f"unknown option or condition --{name}; {nearest(name, vi.conditions)}; --help lists options")
     if text != "all":
         try:
@@ -47,9 +48,9 @@ def _values(vi: VariationalInference, data: Dataset, name: str, text: str) -> li
     if name not in vi.arguments_:
         return listed_values(vi, name)
     labels = data.train[name]
-    found = np.unique(labels[labels >= 0] if labels.dtype.kind == "i" else labels)  # -1 is unknown
-    if labels.ndim > 1 or len(found) > MOST_ROWS:
+    values = np.unique(labels[labels >= 0] if labels.dtype.kind == "i" else labels)  # -1 is unknown
+    if labels.ndim > 1 or len(values) > MOST_VALUES:
         raise InputError(
-            f"--{name} all: the data have {len(found)} values of it; name some, such as --{name} {found[0]}"
+            f"--{name} all: the data have {len(values)} values of it; name some, such as --{name} {values[0]}"
         )
-    return found.tolist()
+    return values.tolist()

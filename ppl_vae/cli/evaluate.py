@@ -1,86 +1,101 @@
-"""``python -m ppl_vae.evaluate``: how good a fitted model is, in nats, with errors and what to doubt."""
+"""The verb ``evaluate``."""
 
 from __future__ import annotations
 
-import ppl_vae.cli.process  # noqa: F401
-
-# isort: split
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from ppl_vae.cli.figures import numbered, write_evidence_figures
-from ppl_vae.cli.parser import Parser, command
-from ppl_vae.data import Part
-from ppl_vae.estimator import Accelerator, Compile, Evaluation, Settings, load, load_data
-from ppl_vae.runs import Run, write_evidence
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection
+from ppl_vae.cli.pictures import picture_reconstructions
+from ppl_vae.estimator import Evaluation, Settings
+from ppl_vae.plots import (
+    aggregated_posterior,
+    bound_over_samples,
+    divergence_per_dimension,
+    pareto_k_histogram,
+    sandwich,
+    worst_explained,
+)
+from ppl_vae.runs import write_evidence
 
-
-def main(args: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-
-    def verb(args: Sequence[str]) -> None:
-        parser = Parser(
-            prog="python -m ppl_vae.evaluate",
-            description="Estimate the evidence of a run's data, say what to believe, and write it into the run folder.",
-        )
-        parser.add_function_arguments(evaluate, as_positional=True, skip={"settings"})
-        parser.add_class_arguments(Settings)
-        options = parser.parse_args(args).as_dict()
-        evaluation = evaluate(**options)
-        print("\n".join([evaluation.table(options["part"]), *evaluation.warnings()]))
-        print(f"\nwritten to {Run(options['folder']).path}: evidence.json, evidence.nc, figures")
-
-    return command(verb, args)
+WORST_DATA = 20
+"""Number of data in the figure of those that are explained worst."""
+FIGURES = ("bound", "pareto_k", "sandwich", "worst", "divergence", "aggregated")
 
 
 def evaluate(
-    folder: str,
+    run: OpenRun,
     estimators: str | None = None,
-    part: Part = "test",
-    num_data: int | None = None,
-    accelerator: Accelerator | None = None,
-    compile: Compile | None = None,
-    **settings: Any,
-) -> Evaluation:
-    """Estimate the evidence of a run's data; write ``evidence.json``, ``evidence.nc`` and figures.
+    selection: Selection = Selection(),
+    settings: Settings = Settings(),
+) -> Outcome:
+    """Estimate the evidence of data, with errors and doubts.
+
+    The run folder gets ``evidence.json``, ``evidence.nc`` and figures. The seed is that of the run, so that the same
+    command gives the same numbers.
 
     Args:
-        folder: what ``fit`` wrote.
-        estimators: some of prior, iwae, cubo, ais, bdmc and exact, such as iwae,ais; by default iwae, and exact where
-            it is known.
-        part: the part of the run's data.
-        num_data: so many data, drawn at random with the run's seed; all by default.
-        accelerator: auto takes a GPU if there is one; as in the fit by default.
-        compile: auto runs what is called often as compiled graphs; on, off; as in the fit by default.
-        settings: fields of ``Settings``.
+        run: the run.
+        estimators: one or several of prior, iwae, cubo, ais, bdmc and exact, such as iwae,ais; by default iwae, and
+            exact if it is known.
+        selection: the data.
+        settings: settings of the estimators.
 
     Returns:
-        Evaluation: nats per datum; the seed is the run's, so that the same command gives the same numbers.
+        Outcome: with an ``Evaluation``.
     """
-    run, data = Run.open(folder), load_data(folder)
-    run.check_writable()
-    vi = load(folder, accelerator=accelerator, compile=compile)
-    arrays = numbered(data, part, num_data, vi.seed)
+    arrays = run.select(selection)
     names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]
-    defaults = {"num_samples": Settings.num_samples}
-    evaluation = vi.evaluate(arrays, estimators=names, diagnostics=True, **(defaults | settings))
-    run.write_json("evidence.json", {"part": part, **evaluation.numbers()})
+    evaluation = run.vi.evaluate(arrays, estimators=names, diagnostics=True, **asdict(settings))
+    run.run.write_json("evidence.json", {"part": selection.part, **evaluation.numbers()})
+    evidence = evaluation.evidence
     write_evidence(
-        run.path / "evidence.nc",
-        {name: _arrays(each.table()) for name, each in evaluation.evidence.items()},
-        {name: _arrays(each.curve) for name, each in evaluation.evidence.items() if each.curve},
+        run.run.path / "evidence.nc",
+        {name: _to_arrays(estimate.table()) for name, estimate in evidence.items()},
+        {name: _to_arrays(estimate.curve) for name, estimate in evidence.items() if estimate.curve},
         rows=arrays["_row"],
     )
-    write_evidence_figures(run, vi, data, arrays, evaluation)
-    return evaluation
+    run.write_figures(_draw(run, arrays, evaluation), among=FIGURES)
+    lines = [evaluation.table(selection.part), *evaluation.warnings()]
+    lines += [f"\nwritten to {run.run.path}: evidence.json, evidence.nc, figures"]
+    return Outcome(evaluation, lines)
 
 
-def _arrays(tensors: Mapping[Any, Any]) -> dict[Any, np.ndarray]:
+def _draw(run: OpenRun, arrays: dict[str, np.ndarray], evaluation: Evaluation) -> dict[str, Figure]:
+    """Draw the evidence and the latents of the data that were evaluated."""
+    evidence, rows = evaluation.evidence, evaluation.rows
+    figures: dict[str, Figure] = {}
+    curves = {name: _to_arrays(estimate.curve) for name, estimate in sorted(evidence.items()) if estimate.curve}
+    if curves:  # those of iwae, whose first point is the ELBO, come before those of prior
+        exact = rows["exact"].log_evidence if "exact" in rows else None
+        references = {"ais": rows["ais"].log_evidence} if "ais" in rows else {}
+        figures["bound"] = bound_over_samples(curves, exact=exact, references=references)
+    if "iwae" in evidence:
+        k = evidence["iwae"].columns["pareto_k"].numpy()
+        figures["pareto_k"] = pareto_k_histogram(k, evaluation.highest_pareto_k)
+    if "bdmc" in evidence:
+        figures["sandwich"] = sandwich(*(evidence["bdmc"].columns[side].numpy() for side in ("lower", "upper")))
+    if best := next((name for name in ("exact", "ais", "iwae", "prior") if name in evidence), None):
+        log_evidence = evidence[best].log_evidence.numpy()
+        worst = np.argsort(log_evidence)[:WORST_DATA]
+        draws = run.vi.posterior({name: array[worst] for name, array in arrays.items()}, num_samples=32)
+        lengths = arrays["lengths"][worst] if "lengths" in arrays else None
+        data, means, shape = picture_reconstructions(draws, run.data, lengths)
+        figures["worst"] = worst_explained(
+            data, means, log_evidence[worst], image_shape=shape, rows=arrays["_row"][worst]
+        )
+    if (used := evaluation.diagnostics) is not None:
+        by_dimension, names = used.divergence_by_dimension.numpy(), used.dimensions
+        if np.isfinite(by_dimension).all() and used.active is not None:
+            figures["divergence"] = divergence_per_dimension(by_dimension, used.active.numpy(), names=names)
+        columns = (used.draws.numpy(), used.prior_draws.numpy(), used.aggregated_divergence.numpy())
+        figures["aggregated"] = aggregated_posterior(*columns, names=names)
+    return figures
+
+
+def _to_arrays(tensors: Mapping[Any, Any]) -> dict[Any, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

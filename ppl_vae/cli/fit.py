@@ -1,66 +1,48 @@
-"""``python -m ppl_vae.fit``: fit a program to data, learn how good it is, and write a run folder."""
+"""The verb ``fit``."""
 
 from __future__ import annotations
 
-import ppl_vae.cli.process
-
-# isort: split
-import argparse
-import json
 import platform
-import re
 import shlex
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
-from ppl_vae.cli.figures import write_figures, write_posterior_draws
-from ppl_vae.cli.parser import Parser, command, underscored
-from ppl_vae.data import DATASETS, Dataset, load_dataset
-from ppl_vae.errors import InputError, reason
+import ppl_vae
+from ppl_vae.cli.configuration import Options, fill_in_data_dim, make_config, parse_options, refuse_changes
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection
+from ppl_vae.cli.pictures import picture_reconstructions, picture_sites
+from ppl_vae.data import load_dataset
 from ppl_vae.estimator import VariationalInference, check_options
-from ppl_vae.runs import Run, build_program, file_and_class, known_models, program_class, read_config
+from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
+from ppl_vae.runs import Run, build_program, program_class, write_posterior
 
 CHECKPOINT_SECONDS = 5.0
-"""A checkpoint is written at most this often, and at the end; it syncs to disk, which can cost more than an epoch."""
+"""The least time between two checkpoints, but for the last; one syncs to disk, which can cost more than an epoch."""
+POSTERIOR_DATA, POSTERIOR_DRAWS = 256, 32
+RECONSTRUCTIONS, PRIOR_DRAWS, LATENT_DATA = 20, 64, 5000
 
 
-class Options(NamedTuple):
-    """What a fit was asked for."""
-
-    data: dict[str, Any]
-    """Arguments of ``load_dataset`` but the seed."""
-    settings: dict[str, Any]
-    """Arguments of ``VariationalInference``."""
-    model: str
-    """As given to ``--model``."""
-    init_args: dict[str, Any]
-    """Arguments of the program's constructor."""
-    given: frozenset[str]
-    """Names of those that were asked for; the others are defaults."""
-    output: Path
-    overwrite: bool
-    resume: bool
+def parse(args: Sequence[str]) -> dict[str, Any]:
+    """Return the options of ``fit``."""
+    return {"options": parse_options(args)}
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    return command(fit, args)
+def fit(options: Options) -> Outcome:
+    """Fit a Pyro program to data, estimate how good it is, and write a run folder.
 
-
-def fit(args: Sequence[str]) -> None:
-    """Fit a program; nothing is written before everything that was asked for has been checked."""
+    Nothing is written before all options have been checked.
+    """
     started = time.perf_counter()
-    options = parse(args)
     run = Run(options.output)
     if not options.resume:
         run.free(overwrite=options.overwrite)
@@ -109,19 +91,21 @@ def fit(args: Sequence[str]) -> None:
             },
         }
     )
-    write_posterior_draws(run, vi, data)
-    write_figures(run, vi, data)
-    print(
+    fitted = OpenRun(run, vi, data, ("png",))
+    _write_posterior_draws(fitted)
+    _write_figures(fitted)
+    lines = [
         f"trained {training.epoch} epochs in {vi.train_seconds_:.1f} s, best epoch {training.best_epoch}; "
         f"{time.perf_counter() - started:.1f} s in all\n\n{evaluation.table('test')}\n\nwritten to {run.path}"
-    )
+    ]
     if "iwae" in evaluation.rows:
-        command = f"python -m ppl_vae.evaluate {shlex.quote(str(run.path))} --estimators iwae,ais,bdmc"
-        print(f"how far to believe it: {command}")
+        command = f"python -m ppl_vae evaluate {shlex.quote(str(run.path))} --estimators iwae,ais,bdmc"
+        lines += [f"how far to believe it: {command}"]
+    return Outcome(evaluation, lines)
 
 
 def train(vi: VariationalInference, run: Run) -> None:
-    """Train with a progress bar on a terminal; a line of metrics an epoch, checkpoints on the way and at any end."""
+    """Train with a progress bar on a terminal; log a line of metrics an epoch, and save checkpoints and the end."""
     vi.save(run.checkpoint)
     saved, last = vi.training_.epoch, time.perf_counter()
     bar = tqdm(total=vi.max_epochs, initial=saved, unit="epoch", disable=not sys.stderr.isatty(), leave=False)
@@ -139,135 +123,55 @@ def train(vi: VariationalInference, run: Run) -> None:
             vi.save(run.checkpoint)
 
 
-def parse(args: Sequence[str]) -> Options:
-    """Options from the command line, over those of ``--config``, or of the run that ``--resume`` goes on with."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for option in ("--config", "--model", "--output"):
-        first.add_argument(option)
-    for flag in ("--resume", "--overwrite"):
-        first.add_argument(flag, action="store_true")
-    try:
-        run_options, rest = first.parse_known_args(underscored(args))
-    except argparse.ArgumentError as error:
-        raise InputError(str(error)) from error
-    if run_options.resume and (run_options.overwrite or run_options.config):
-        raise InputError("--resume goes on with a run and its options: leave out --overwrite and --config")
-    config = read_config(Path(run_options.config)) if run_options.config else {}
-    options = _parse(run_options, rest, config)
-    if options.resume:
-        options = _parse(run_options, rest, Run.open(options.output).config())
-    return options
-
-
-def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping[str, Any]) -> Options:
-    """A configuration is options that stand before those of the command line."""
-    earlier = dict(config)
-    model = earlier.pop("model", {})
-    if not isinstance(model, Mapping):
-        raise InputError(f"the configuration's model is {model!r}: expected class_path and init_args")
-    spec = model.get("class_path", "vae") if run_options.model is None else run_options.model
-    init_args = model.get("init_args", {})
-    if not isinstance(spec, str) or not isinstance(init_args, Mapping):
-        raise InputError(
-            f"the configuration's model is {model!r}: expected a name as class_path, a mapping as init_args"
-        )
-    if spec == model.get("class_path"):
-        earlier |= {f"model.{name}": value for name, value in init_args.items()}
-    parser = make_parser(program_class(spec), spec)
-    if "--model.help" in rest:
-        rest = ["--help"]
-    tokens = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in earlier.items()]
-    values = parser.parse_args([*tokens, *rest]).as_dict()
-    init_args = values.pop("model", {})
-    data = {name: values.pop(name) for name in ("data", "data_root", "binarize", "image_shape")}
-    settings = {name: value for name, value in values.items() if name in VariationalInference._get_param_names()}
-    name = "-".join((Path(data["data"]).stem, _short(spec), settings["guide"]))
-    return Options(
-        data=data,
-        settings=settings,
-        model=spec,
-        init_args=init_args,
-        given=frozenset(re.findall(r"--model\.(\w+)", " ".join([*tokens, *rest]))),
-        output=Path(run_options.output or Path("runs") / name),
-        overwrite=run_options.overwrite,
-        resume=run_options.resume,
+def _write_posterior_draws(fitted: OpenRun) -> None:
+    """Write ``posterior.nc``: posterior and posterior-predictive draws of some test data."""
+    arrays = fitted.select(Selection(num_data=POSTERIOR_DATA))
+    draws = fitted.vi.posterior(arrays, num_samples=POSTERIOR_DRAWS)
+    write_posterior(
+        fitted.run.path / "posterior.nc",
+        posterior=draws.latents,
+        posterior_predictive={name: _compact(array) for name, array in draws.observed.items()},
+        observed_data={name: _compact(array) for name, array in draws.data.items()},
+        rows=arrays["_row"],
     )
 
 
-def make_parser(cls: type, spec: str) -> Parser:
-    """The parser of all options, those of the program's constructor among them."""
-    known = ", ".join(known_models())
-    parser = Parser(
-        prog="python -m ppl_vae.fit",
-        description="Fit a Pyro program to data, learn how good it is, and write a run folder.",
-        model_help=f"the program: {known}, path/to/file.py:Class or package.module.Class (default: vae); --model.help",
+def _write_figures(fitted: OpenRun) -> None:
+    """Write ``figures/``: the ELBO over epochs, reconstructions, draws from the prior, the latent space."""
+    vi, image_shape = fitted.vi, fitted.data.image_shape
+    arrays = fitted.select(Selection(num_data=RECONSTRUCTIONS))
+    *data_and_means, shape = picture_reconstructions(
+        vi.posterior(arrays, num_samples=32), fitted.data, arrays.get("lengths")
     )
-    run = parser.add_argument_group("Run")
-    run.add_argument("--config", help="options from this file, such as a run's config.yaml")
-    run.add_argument("--output", help="the run folder; runs/<data>-<model>-<guide> by default")
-    run.add_argument("--overwrite", action="store_true", help="replace a run that is there")
-    run.add_argument("--resume", action="store_true", help="go on from the last epoch of the run that is there")
-    parser.add_function_arguments(load_dataset, skip={"seed"})
-    parser.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"})
-    try:
-        parser.add_class_arguments(cls, "model")
-    except Exception as error:
-        raise InputError(
-            f"--model {spec}: the arguments of {cls.__name__}.__init__ cannot become options ({reason(error)}): give "
-            f"each a type, such as latent_dim: int = 10"
-        ) from error
-    return parser
+    figures = {
+        "elbo": elbo_over_epochs(fitted.run.metrics()),
+        "reconstructions": reconstructions(*data_and_means, image_shape=shape),
+    }
+    if vi.generates:
+        conditions = {}
+        if "lengths" in vi.arguments_:
+            conditions["lengths"] = np.resize(arrays["lengths"], PRIOR_DRAWS)
+        samples = vi.sample(PRIOR_DRAWS, mean=True, **conditions)
+        sites = samples if isinstance(samples, dict) else {"": samples}
+        picture = picture_sites(sites, image_shape, conditions.get("lengths"))
+        figures["prior"] = prior_samples(picture.array, image_shape=picture.shape)
+    if vi.has_latents:
+        arrays = fitted.select(Selection(num_data=LATENT_DATA))
+        labels = arrays.get("y")
+        plane = vi.transform(arrays)
+        figures["latents"] = latent_space(plane, labels if labels is not None and labels.ndim == 1 else None)
+    fitted.write_figures(figures)
 
 
-def fill_in_data_dim(options: Options, data: Dataset) -> dict[str, Any]:
-    """The constructor's arguments; ``data_dim`` is the size of a datum unless it was asked for."""
-    init_args = dict(options.init_args)
-    if "data_dim" in init_args and "data_dim" not in options.given:
-        x = data.train.get("x", next(iter(data.train.values())))
-        init_args["data_dim"] = x[0].size
-    return init_args
-
-
-def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``config.yaml`` holds: enough to repeat the run with ``--config``, from any folder."""
-    data = dict(options.data)
-    for name in ("data", "data_root"):
-        named = name == "data" and str(data[name]) in DATASETS  # whatever else of that name lies in the folder
-        if data[name] is not None and not named and Path(data[name]).expanduser().exists():
-            data[name] = str(Path(data[name]).expanduser().resolve())
-    path, name = file_and_class(options.model)
-    spec = options.model if path is None else f"{path}:{name}".rstrip(":")
-    model = {"class_path": spec, "init_args": {k: _plain(v) for k, v in init_args.items()}}
-    return {**{k: _plain(v) for k, v in data.items()}, "model": model, **options.settings}
-
-
-def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
-    """A resumed run is the same experiment: how long and how fast it is trained may change, what is fitted may not."""
-    for name in ("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start"):
-        if (was := run.option(name)) != config[name]:
-            raise InputError(
-                f"--resume with another {name}: the run in {run.path} has {was}, asked for is {config[name]}; fit "
-                f"another run with --output DIR"
-            )
-
-
-def _short(spec: str) -> str:
-    """A model's name in a folder's: ``vae``; ``Class`` of ``package.module.Class`` or ``file.py:Class``; ``file``."""
-    path, name = file_and_class(spec)
-    return spec.rpartition(".")[2] if path is None else name or path.stem
-
-
-def _plain(value: Any) -> Any:
-    """A value that YAML can hold."""
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, bool | int | float | str | dict | type(None)) else str(value)
+def _compact(array: np.ndarray) -> np.ndarray:
+    """Return bits as bytes, which take a quarter of the memory."""
+    return array.astype(np.int8) if np.isin(array, (0, 1)).all() else array
 
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM, which a cluster's scheduler sends before it kills, stops a run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+    """Let SIGTERM, which a cluster's scheduler sends before it kills, stop a run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # the only one that can handle signals
         yield
         return
 
@@ -279,7 +183,3 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,65 +1,57 @@
-"""``python -m ppl_vae.impute``: fill in what is missing in data."""
+"""The verb ``impute``."""
 
 from __future__ import annotations
 
-import ppl_vae.cli.process  # noqa: F401
-
-# isort: split
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ppl_vae import uses
-from ppl_vae.cli.opened import Done, Opened, flattened, named_row, use_command
-from ppl_vae.data import Part, read_file
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection, name_row
+from ppl_vae.data import read_file
 from ppl_vae.errors import InputError
 
-SHOWN, DRAWS, FEW = 8, 4, 10
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    return use_command(impute, args)
+ROWS, DRAWS = 8, 4
+"""The most data, and the most draws of each, in the figure."""
+FEW = 10
+"""Effective draws below which an answer should not be believed."""
 
 
 def impute(
-    it: Opened,
+    run: OpenRun,
     data: str | None = None,
     mask: str | None = None,
     hide: float | None = None,
-    part: Part = "test",
-    num_data: int | None = None,
+    selection: Selection = Selection(),
     method: uses.ImputeBy = "per-sample",
     num_samples: int = 1000,
     num_draws: int = 8,
-) -> Done:
-    """Fill in missing numbers: several draws, a mean and an uncertainty for each.
+) -> Outcome:
+    """Write several draws, the mean and an interval for each.
 
     Args:
-        it: the run.
-        data: a file .npz, .npy or .csv with holes, NaN or empty fields; by default a part of the run's data.
-        mask: a file .npz or .npy of Booleans of the shape of the data, true where a number is missing.
-        hide: hide so large a share of the numbers, drawn at random, to see how well they are found.
-        part: the part of the run's data.
-        num_data: so many of these, drawn at random with the run's seed; all by default.
+        run: the run.
+        data: file .npz, .npy or .csv with holes, which are NaN or empty fields; by default the run's data.
+        mask: file .npz or .npy of Booleans of the shape of the data, true where a number is missing.
+        hide: share of the numbers to hide at random, between 0 and 1, in order to see how well they are filled in.
+        selection: the data, unless a file is given.
         method: per-sample optimises lambda for what was seen of each datum; importance draws from the guide.
-        num_samples: draws of the latents per datum.
-        num_draws: completed data that are written for each datum.
+        num_samples: number of draws of the latents per datum.
+        num_draws: number of completed data that are written for each datum.
 
     Returns:
-        Done: ``ppl_vae.uses.Imputation``.
+        Outcome: with ``ppl_vae.uses.Imputation``.
     """
     if data is None and mask is None and hide is None:
         raise InputError("nothing is missing: give --data FILE with holes, --mask FILE, or --hide 0.5 for a trial")
     if hide is not None and not 0 < hide < 1:
         raise InputError(f"--hide {hide}: expected a share between 0 and 1")
-    arrays = it.arrays(part, num_data) if data is None else read_file(Path(data).expanduser(), holes=True)
+    arrays = run.select(selection) if data is None else read_file(Path(data).expanduser(), holes=True)
     arrays.setdefault("_row", np.arange(len(next(iter(arrays.values())))))
-    free = set(it.vi.template) - set(it.vi.conditions)
-    names = [name for name in it.vi.template if name in free & set(arrays) and it.vi.template[name].dtype.kind == "f"]
+    free = set(run.vi.template) - set(run.vi.conditions)
+    names = [name for name in run.vi.template if name in free & set(arrays) and run.vi.template[name].dtype.kind == "f"]
     missing = {}
     if mask is not None:
         masks = read_file(Path(mask).expanduser())
@@ -67,58 +59,59 @@ def impute(
         if not missing:
             raise InputError(f"--mask {mask} has {', '.join(masks)}: expected an array called {names[0]!r}")
     if hide is not None:
-        random = np.random.default_rng(it.vi.seed)
+        random = np.random.default_rng(run.vi.seed)
         missing = {name: random.random(arrays[name].shape) < hide for name in names}
-    found = uses.impute(it.vi, arrays, missing=missing, num_samples=num_samples, num_draws=num_draws, method=method)
-    truth = it.vi.observed(arrays) if hide is not None else {}
-    figure = _figure(found, truth, it, arrays)
-    fields = flattened(**found._asdict(), rows=arrays["_row"])
-    return Done(found, _lines(found, truth), it.write("impute", fields, {"impute": figure}))
+    imputation = uses.impute(
+        run.vi, arrays, missing=missing, num_samples=num_samples, num_draws=num_draws, method=method
+    )
+    truth = run.vi.observed(arrays) if hide is not None else {}
+    figure = _draw(imputation, truth, run, arrays)
+    fields = imputation._asdict() | {"rows": arrays["_row"]}
+    return Outcome(imputation, _describe(imputation, truth), run.write("impute", fields, {"impute": figure}))
 
 
-def _figure(found: uses.Imputation, truth: dict[str, np.ndarray], it: Opened, arrays: dict[str, np.ndarray]) -> Figure:
-    few, cells = min(SHOWN, len(arrays["_row"])), {}
-    for name, mean in found.mean.items():
-        seen = np.where(found.missing[name], np.nan, mean)
-        columns = [seen, *found.draws[name][:DRAWS], mean, found.sd[name], *([truth[name]] if truth else [])]
-        cells[name] = np.stack([column[:few] for column in columns], 1)
-    draws = min(DRAWS, len(next(iter(found.draws.values()))))
+def _draw(
+    imputation: uses.Imputation, truth: Mapping[str, np.ndarray], run: OpenRun, arrays: Mapping[str, np.ndarray]
+) -> Figure:
+    """Draw what was seen, draws of what was missing, their mean and deviation, and the truth if it is known."""
+    rows, cells = min(ROWS, len(arrays["_row"])), {}
+    for name, mean in imputation.mean.items():
+        seen = np.where(imputation.missing[name], np.nan, mean)
+        columns = [seen, *imputation.draws[name][:DRAWS], mean, imputation.sd[name], *([truth[name]] if truth else [])]
+        cells[name] = np.stack([column[:rows] for column in columns], 1)
+    draws = min(DRAWS, len(next(iter(imputation.draws.values()))))
     labels = ["seen", *(f"draw {draw + 1}" for draw in range(draws)), "mean", "sd", *(["truth"] if truth else [])]
-    return it.figure(
+    return run.draw_sheet(
         cells,
         "What was seen, and what may be missing",
-        lengths=it.lengths({name: array[:few] for name, array in arrays.items()}, (few, len(labels))),
-        rows=[named_row(arrays, index) for index in range(few)],
+        lengths=run.sheet_lengths({name: array[:rows] for name, array in arrays.items()}, (rows, len(labels))),
+        rows=[name_row(arrays, index) for index in range(rows)],
         columns=labels,
         own_scale=[labels.index("sd")],
     )
 
 
-def _lines(found: uses.Imputation, truth: dict[str, np.ndarray]) -> list[str]:
-    """What there is to say of each site; where the numbers were only hidden, how well they were found."""
-    alike: dict[str, list[str]] = {}  # x_0, x_1, ... of a sequence
-    for name in found.missing:
-        alike.setdefault(name.rstrip("0123456789"), []).append(name)
+def _describe(imputation: uses.Imputation, truth: Mapping[str, np.ndarray]) -> list[str]:
+    """Return lines about each site, with scores if the numbers were only hidden."""
+    series: dict[str, list[str]] = {}  # x_0, x_1, ... of a sequence
+    for name in imputation.missing:
+        series.setdefault(name.rstrip("0123456789"), []).append(name)
     lines = []
-    for names in alike.values():
+    for names in series.values():
 
-        def joined(arrays: dict[str, np.ndarray], names: list[str] = names) -> np.ndarray:
+        def join(arrays: Mapping[str, np.ndarray], names: list[str] = names) -> np.ndarray:
             return np.concatenate([arrays[name].reshape(len(arrays[name]), -1) for name in names], 1)
 
         title = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-        hole = joined(found.missing)
+        hole = join(imputation.missing)
         lines += [f"{title}: {hole.sum()} of {hole.size} numbers missing in {len(hole)} data"]
         if truth and hole.any():
-            x, usual = joined(truth), uses.column_means(joined(truth), hole)
-            of_program, of_column = (uses.score_missing(x, mean, hole) for mean in (joined(found.mean), usual))
-            pairs = of_program.items()
-            lines += [f"  {score}: {value:.4f}; the column's mean {of_column[score]:.4f}" for score, value in pairs]
-            if "log loss" not in of_program:
-                inside = (x >= joined(found.lower)) & (x <= joined(found.upper))
+            x = join(truth)
+            means = (join(imputation.mean), uses.column_means(x, hole))
+            scores, column = (uses.score_missing(x, mean, hole) for mean in means)
+            lines += [f"  {name}: {score:.4f}; the column's mean {column[name]:.4f}" for name, score in scores.items()]
+            if "log loss" not in scores:
+                inside = (x >= join(imputation.lower)) & (x <= join(imputation.upper))
                 lines += [f"  90 % intervals hold {inside[hole].mean():.1%}"]
-    poor, usual = (found.effective < FEW).mean(), np.median(found.effective)
+    poor, usual = (imputation.effective < FEW).mean(), np.median(imputation.effective)
     return [*lines, f"effective draws of the median datum {usual:.0f}; fewer than {FEW} of {poor:.1%} of the data"]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,61 +1,44 @@
-"""``python -m ppl_vae.reconstruct``: data beside what the program makes of them."""
+"""The verb ``reconstruct``."""
 
 from __future__ import annotations
-
-import ppl_vae.cli.process  # noqa: F401
-
-# isort: split
-import sys
-from collections.abc import Sequence
 
 import numpy as np
 
 from ppl_vae import uses
-from ppl_vae.cli.opened import Done, Opened, flattened, named_row, use_command, whole_numbers
-from ppl_vae.data import Part
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    return use_command(reconstruct, args)
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection, name_row, parse_rows
 
 
 def reconstruct(
-    it: Opened,
-    part: Part = "test",
-    num_data: int = 8,
+    run: OpenRun,
+    selection: Selection = Selection(num_data=8),
     rows: str | None = None,
     num_draws: int = 5,
-) -> Done:
-    """Show data, the means of their posterior predictive and draws from it, side by side.
+) -> Outcome:
+    """Draw them beside the data and the mean.
 
     Args:
-        it: the run.
-        part: the part of the run's data.
-        num_data: so many data, drawn at random with the run's seed.
-        rows: these rows of the part instead, such as 3,17.
-        num_draws: draws of x from its posterior predictive, for each datum.
+        run: the run.
+        selection: the data.
+        rows: numbers of rows of the part to take instead, such as 3,17.
+        num_draws: number of draws of x for each datum.
 
     Returns:
-        Done: ``ppl_vae.uses.Reconstruction``.
+        Outcome: with ``ppl_vae.uses.Reconstruction``.
     """
-    arrays = it.arrays(part, num_data, whole_numbers(rows, "--rows"))
-    found = uses.reconstruct(it.vi, arrays, num_draws=num_draws)
+    arrays = run.select(selection, parse_rows(rows, "--rows"))
+    reconstruction = uses.reconstruct(run.vi, arrays, num_draws=num_draws)
+    mean, draws = reconstruction.mean, reconstruction.draws
     sites = {
-        name: np.concatenate([data[:, None], found.mean[name][:, None], found.draws[name].swapaxes(0, 1)], 1)
-        for name, data in found.data.items()
+        name: np.concatenate([data[:, None], mean[name][:, None], draws[name].swapaxes(0, 1)], 1)
+        for name, data in reconstruction.data.items()
     }
     shape = (len(arrays["_row"]), 2 + num_draws)
-    figure = it.figure(
+    figure = run.draw_sheet(
         sites,
         "Data, and what the posterior predicts",
-        lengths=it.lengths(arrays, shape),
-        rows=[named_row(arrays, index) for index in range(shape[0])],
+        lengths=run.sheet_lengths(arrays, shape),
+        rows=[name_row(arrays, index) for index in range(shape[0])],
         columns=["datum", "mean", *(f"draw {draw + 1}" for draw in range(num_draws))],
     )
-    fields = {**found._asdict(), "rows": arrays["_row"]}
-    return Done(found, [], it.write("reconstruct", flattened(**fields), {"reconstruct": figure}))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    fields = reconstruction._asdict() | {"rows": arrays["_row"]}
+    return Outcome(reconstruction, [], run.write("reconstruct", fields, {"reconstruct": figure}))

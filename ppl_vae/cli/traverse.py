@@ -1,72 +1,57 @@
-"""``python -m ppl_vae.traverse``: one latent dimension at a time."""
+"""The verb ``traverse``."""
 
 from __future__ import annotations
-
-import ppl_vae.cli.process  # noqa: F401
-
-# isort: split
-import sys
-from collections.abc import Sequence
 
 import numpy as np
 
 from ppl_vae import uses
-from ppl_vae.cli.opened import Done, Opened, flattened, named_row, use_command
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection, name_row
 from ppl_vae.data import Part
 
 DATA = 500
-"""Over which a dimension's KL from the prior is averaged."""
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    return use_command(traverse, args)
+"""Number of data over which a dimension's KL from the prior is averaged."""
 
 
 def traverse(
-    it: Opened,
+    run: OpenRun,
     part: Part = "test",
     row: int | None = None,
     num_dimensions: int = 8,
     num_steps: int = 9,
     width: float = 2.5,
-) -> Done:
-    """Show the means of x where one latent dimension moves and the others stay at a datum's posterior mean.
+) -> Outcome:
+    """Draw a row for each dimension, around one datum.
 
     Args:
-        it: the run.
-        part: the part of the run's data.
-        row: of the datum; by default one drawn at random with the run's seed.
-        num_dimensions: those with the largest KL from the prior.
-        num_steps: points of each.
-        width: how far a dimension moves, in standard deviations of the prior.
+        run: the run.
+        part: part of the run's data.
+        row: number of the datum's row; by default one drawn at random with the run's seed.
+        num_dimensions: number of dimensions, those with the largest KL from the prior.
+        num_steps: number of points of each.
+        width: distance that a dimension moves to either side, in standard deviations of the prior.
 
     Returns:
-        Done: ``ppl_vae.uses.Traversal``.
+        Outcome: with ``ppl_vae.uses.Traversal``.
     """
-    one, others = it.arrays(part, 1, [] if row is None else [row]), it.arrays(part, DATA)
-    together = {name: np.concatenate([array, others[name]]) for name, array in one.items()}
-    found = uses.traverse(it.vi, together, num_dimensions=num_dimensions, num_steps=num_steps, width=width)
-    lengths = it.lengths(one, (1, 1))
-    pairs = list(zip(found.names, found.divergence.tolist(), strict=True))
-    coded = bool(np.isnan(found.divergence).all())  # a code has no prior
-    numbered = found.discrete.any()
-    columns = range(1, 1 + found.values.shape[1]) if numbered else np.linspace(-width, width, num_steps).tolist()
-    figure = it.figure(
-        {name: mean[:, :, 0] for name, mean in found.means.items()},
-        f"One latent dimension at a time, around {named_row(one, 0)}: mean of x given z",
-        lengths=None if lengths is None else np.full(found.values.shape, lengths[0, 0]),
-        rows=[name if np.isnan(kl) else f"{name}: {kl:.2g} nats" for name, kl in pairs],
+    datum, others = run.select(Selection(part, 1), [] if row is None else [row]), run.select(Selection(part, DATA))
+    arrays = {name: np.concatenate([array, others[name]]) for name, array in datum.items()}
+    traversal = uses.traverse(run.vi, arrays, num_dimensions=num_dimensions, num_steps=num_steps, width=width)
+    lengths = run.sheet_lengths(datum, (1, 1))
+    divergences = list(zip(traversal.names, traversal.divergence.tolist(), strict=True))
+    is_code = bool(np.isnan(traversal.divergence).all())  # a code has no prior
+    numbered = traversal.discrete.any()
+    columns = range(1, 1 + traversal.values.shape[1]) if numbered else np.linspace(-width, width, num_steps).tolist()
+    figure = run.draw_sheet(
+        {name: mean[:, :, 0] for name, mean in traversal.means.items()},
+        f"One latent dimension at a time, around {name_row(datum, 0)}: mean of x given z",
+        lengths=None if lengths is None else np.full(traversal.values.shape, lengths[0, 0]),
+        rows=[name if np.isnan(kl) else f"{name}: {kl:.2g} nats" for name, kl in divergences],
         columns=columns,
-        row_title="dimension" if coded else "dimension, KL",
-        column_title="value no." if numbered else f"sd of the {'codes' if coded else 'prior'}",
+        row_title="dimension" if is_code else "dimension, KL",
+        column_title="value no." if numbered else f"sd of the {'codes' if is_code else 'prior'}",
     )
     lines = [f"KL from the prior, nats per datum, over {len(others['_row'])} data:"]
-    lines += [f"  {name:<12} {kl:.3f}" for name, kl in pairs]
-    lines = [] if coded else lines
-    fields = {**found._asdict(), "names": np.array(found.names), "row": one["_row"]}
-    return Done(found, lines, it.write("traverse", flattened(**fields), {"traverse": figure}))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    lines += [f"  {name:<12} {kl:.3f}" for name, kl in divergences]
+    fields = traversal._asdict() | {"row": datum["_row"]}
+    files = run.write("traverse", fields, {"traverse": figure})
+    return Outcome(traversal, [] if is_code else lines, files)

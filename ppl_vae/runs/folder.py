@@ -149,11 +149,12 @@ class Run:
         """Write a file of numbers and texts; numbers that are not finite become null."""
         write_json(self.path / name, content)
 
-    def write_figures(self, figures: Mapping[str, Figure], among: Collection[str]) -> None:
-        """Write some of the figures that belong together, and remove the others."""
-        self._remove(*(f"figures/{name}.png" for name in among))
-        for name, figure in figures.items():
-            self.write_figure(name, figure)
+    def write_figures(
+        self, figures: Mapping[str, Figure], among: Collection[str] = (), formats: Sequence[str] = ("png",)
+    ) -> list[Path]:
+        """Write figures in each format, remove the others among those that belong together, and return the files."""
+        self._remove(*(f"figures/{name}.{suffix}" for name in among for suffix in FORMATS))
+        return [path for name, figure in figures.items() for path in self.write_figure(name, figure, formats)]
 
     def write_figure(self, name: str, figure: Figure, formats: Sequence[str] = ("png",)) -> list[Path]:
         """Write ``figures/NAME.FORMAT`` in each format, and return the paths."""

@@ -1,4 +1,4 @@
-"""What one does with a fitted model: one use a file, each a function of a fitted ``VariationalInference`` to arrays.
+"""The uses of a fitted model, one use a file: functions of a fitted ``VariationalInference`` to arrays.
 
 Every use is done by effect handlers on the program, so that it works for any program, and returns a ``NamedTuple`` of
 arrays; dictionaries in it are by the names of observed sites. Draws are those of the fit's seed, so that the same call
@@ -18,6 +18,7 @@ Example:
 from __future__ import annotations
 
 from ppl_vae.uses.augment import Augmented, augment
+from ppl_vae.uses.description import USES, Caption, Need, Use, describe_use
 from ppl_vae.uses.embed import Embedding, embed
 from ppl_vae.uses.generate import Generated, generate, listed_values
 from ppl_vae.uses.impute import Imputation, ImputeBy, column_means, impute, score_missing
@@ -29,7 +30,9 @@ from ppl_vae.uses.reconstruct import Reconstruction, reconstruct
 from ppl_vae.uses.traverse import Traversal, traverse
 
 __all__ = [
+    "USES",
     "Augmented",
+    "Caption",
     "Embedding",
     "Generated",
     "Imputation",
@@ -37,13 +40,16 @@ __all__ = [
     "Interpolation",
     "Latents",
     "Manifold",
+    "Need",
     "Outliers",
     "PathName",
     "Plane",
     "Reconstruction",
     "Traversal",
+    "Use",
     "augment",
     "column_means",
+    "describe_use",
     "embed",
     "generate",
     "impute",

@@ -10,6 +10,7 @@ import torch
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.program import Batch, BoundProgram, placed
+from ppl_vae.uses.description import Caption, describe_use
 
 
 class Augmented(NamedTuple):
@@ -22,10 +23,11 @@ class Augmented(NamedTuple):
     """The row of that datum, ``(N * copies,)``."""
 
 
+@describe_use(augment=Caption("uses", "Augmented data", "Data, and new ones drawn from their posteriors."))
 def augment(
     vi: VariationalInference, *arrays: Any, copies: int = 4, what: Literal["sample", "mean"] = "sample"
 ) -> Augmented:
-    r"""Draw new data from the posterior predictive of given ones.
+    r"""Draw new labelled data from the posterior predictive of given ones.
 
     .. math:: z \sim q(z \mid x_i), \qquad x' \sim p(x \mid z)
 

@@ -12,6 +12,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.program import Batch, BoundProgram, Moments, marginals, names_of, posterior_moments
 from ppl_vae.uses._points import with_latents
+from ppl_vae.uses.description import describe_use
 
 DRAWS = 256
 """Where moments are not known in closed form."""
@@ -28,8 +29,9 @@ class Embedding(NamedTuple):
     """Posterior standard deviations, ``(N, D)``."""
 
 
+@describe_use("latents")
 def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
-    """Posterior means and standard deviations of all latents.
+    """Compute the posterior means and standard deviations of all latents.
 
     A discrete latent that is summed out has a column for each of its values, with its exact posterior probability p and
     standard deviation sqrt(p (1 - p)): what a mixture calls responsibilities. An autoencoder's code, which its model

@@ -9,6 +9,7 @@ import numpy as np
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.uses._points import coordinates
+from ppl_vae.uses.description import Caption, describe_use
 
 
 class Generated(NamedTuple):
@@ -21,8 +22,9 @@ class Generated(NamedTuple):
     latents: dict[str, np.ndarray]
 
 
+@describe_use("generation", generate=Caption("samples", "Generated data", "Draws from the prior predictive."))
 def generate(vi: VariationalInference, num_data: int, **conditions: Any) -> Generated:
-    r"""Draw data from the prior predictive.
+    r"""Draw new data from the prior predictive.
 
     .. math:: z \sim p(z), \qquad x \sim p(x \mid z)
 

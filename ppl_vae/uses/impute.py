@@ -19,6 +19,7 @@ from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
 from ppl_vae.inference import Compiler, FamilyName
 from ppl_vae.inference.methods import Inference, PerSample, random_latents
 from ppl_vae.program import Batch, Draws, LatentSpace, placed, seen_parts, with_missing, without_guide
+from ppl_vae.uses.description import Caption, describe_use
 
 ImputeBy = Literal["per-sample", "importance"]
 INTERVAL = (0.05, 0.95)
@@ -52,6 +53,10 @@ class Imputation(NamedTuple):
     """Effective number of the draws for each datum, ``(N,)``: below 10 or so, an answer should not be believed."""
 
 
+@describe_use(
+    "generation",
+    impute=Caption("uses", "Missing entries filled in", "What was seen, and draws and means of what was missing."),
+)
 def impute(
     vi: VariationalInference,
     *arrays: Any,
@@ -61,7 +66,7 @@ def impute(
     method: ImputeBy = "per-sample",
     family: FamilyName | None = None,
 ) -> Imputation:
-    r"""Draw missing numbers from their distribution given those that were seen.
+    r"""Draw missing numbers from their distribution, given those that were seen.
 
     .. math::
         p(x_{\mathrm{mis}} \mid x_{\mathrm{obs}}) \approx

@@ -12,6 +12,7 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.program import LatentPoint
 from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, prior_of, whole, with_latents
+from ppl_vae.uses.description import Caption, describe_use
 
 PathName = Literal["line", "circle"]
 
@@ -25,10 +26,11 @@ class Interpolation(NamedTuple):
     """The mean of x given z there, ``(T, N, ...)`` by observed site."""
 
 
+@describe_use("latents", interpolate=Caption("uses", "Interpolation", "Means on the way between two data."))
 def interpolate(
     vi: VariationalInference, start: Any, end: Any, *, num_steps: int = 9, path: PathName = "line"
 ) -> Interpolation:
-    r"""The means of x along paths between the posterior means of pairs of data.
+    r"""Compute the means of x along paths between the posterior means of pairs of data.
 
     .. math::
         z_t = (1 - t)\, a + t\, b \qquad\text{or}\qquad

@@ -14,6 +14,7 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evidence import gaussian_divergence, marginal_divergence, prior_scales
 from ppl_vae.program import Batch, BoundProgram, names_of
+from ppl_vae.uses.description import Caption, describe_use
 from ppl_vae.uses.embed import embed
 
 Plane = Literal["pca", "tsne"]
@@ -44,8 +45,22 @@ class Latents(NamedTuple):
     """KL of the aggregated posterior from the prior in each dimension, ``(D,)``, nats."""
 
 
+@describe_use(
+    "latents",
+    latent_space=Caption(
+        "latents", "Data in the latent space", "Posterior means, coloured by label if there are labels."
+    ),
+    latent_posteriors=Caption(
+        "latents", "Posteriors of some data", "The posterior of each dimension beside the prior."
+    ),
+    latent_aggregated=Caption(
+        "latents",
+        "The aggregated posterior",
+        "One draw for each datum, beside draws from the prior; the largest KL first.",
+    ),
+)
 def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data: int = 4) -> Latents:
-    r"""Places of data in the latent space, posteriors of a few of them, and the aggregated posterior.
+    r"""Find the places of data in the latent space, posteriors of a few of them, and the aggregated posterior.
 
     .. math:: q(z) = \frac1N \sum_i q(z \mid x_i), \qquad\text{beside}\qquad p(z)
 

@@ -13,6 +13,7 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.program import Coordinates, LatentPoint
 from ppl_vae.uses._points import coordinates, draws_of, means_at, prior_of, whole
+from ppl_vae.uses.description import Caption, describe_use
 from ppl_vae.uses.traverse import divergences
 
 
@@ -29,6 +30,11 @@ class Manifold(NamedTuple):
     """The mean of x given z there, ``(R, T, ...)`` by observed site."""
 
 
+@describe_use(
+    "latents",
+    "generation",
+    manifold=Caption("uses", "The manifold", "Means over a grid of the latents, spaced as the prior is."),
+)
 def manifold(
     vi: VariationalInference,
     *arrays: Any,
@@ -36,7 +42,7 @@ def manifold(
     dimensions: Sequence[str] | None = None,
     **conditions: Any,
 ) -> Manifold:
-    r"""The means of x over a grid of two latent dimensions, in equal shares of the prior.
+    r"""Compute the means of x over a grid of two latent dimensions, in equal shares of the prior.
 
     .. math:: z_{ij} = \mu_0 + \sigma_0 \Bigl(\Phi^{-1}\bigl(\tfrac{j - 1/2}{T}\bigr),
         \Phi^{-1}\bigl(\tfrac{i - 1/2}{T}\bigr)\Bigr)

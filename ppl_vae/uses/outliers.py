@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.uses.description import Caption, describe_use
 
 
 class Outliers(NamedTuple):
@@ -23,8 +24,9 @@ class Outliers(NamedTuple):
     estimator: str
 
 
+@describe_use(outliers=Caption("uses", "Outliers", "The data with the lowest log evidence."))
 def outliers(vi: VariationalInference, *arrays: Any, estimator: str | None = None, **settings: Any) -> Outliers:
-    r"""Order data by :math:`\log p(x)`, and by nothing else.
+    r"""Order data by their log evidence, the least likely first.
 
     Density is no proof of membership: deep models give simple data of another kind a high one (Nalisnick et al., Do
     Deep Generative Models Know What They Don't Know?, 2019). Sequences of more steps have less of it.

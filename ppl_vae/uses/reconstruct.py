@@ -8,6 +8,7 @@ import numpy as np
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.uses.description import Caption, describe_use
 
 DRAWS_OF_A_MEAN = 64
 
@@ -23,8 +24,11 @@ class Reconstruction(NamedTuple):
     """Draws from it, ``(S, N, ...)``."""
 
 
+@describe_use(
+    reconstruct=Caption("samples", "Reconstructions by several draws", "Data, their means and several posterior draws.")
+)
 def reconstruct(vi: VariationalInference, *arrays: Any, num_draws: int = 5) -> Reconstruction:
-    r"""The posterior predictive of data: what else the model might have seen.
+    r"""Draw from the posterior predictive of data, to see what the program makes of them.
 
     .. math:: x' \sim \int p(x' \mid z)\, q(z \mid x)\, dz
 

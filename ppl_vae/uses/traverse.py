@@ -13,6 +13,7 @@ from ppl_vae.estimator import VariationalInference
 from ppl_vae.evidence import gaussian_divergence
 from ppl_vae.program import Batch, Coordinates, LatentPoint
 from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, prior_of, whole, with_latents
+from ppl_vae.uses.description import Caption, describe_use
 
 PRIOR_DRAWS = 2048
 
@@ -33,6 +34,12 @@ class Traversal(NamedTuple):
     """The mean of x given z there, ``(D, T, N, ...)`` by observed site; NaN likewise."""
 
 
+@describe_use(
+    "latents",
+    traverse=Caption(
+        "uses", "Traversals", "One latent dimension at a time, those with the largest KL from the prior first."
+    ),
+)
 def traverse(
     vi: VariationalInference,
     *arrays: Any,
@@ -41,7 +48,7 @@ def traverse(
     num_steps: int = 9,
     width: float = 2.5,
 ) -> Traversal:
-    r"""The means of x where one latent dimension moves and the others stay at a datum's posterior mean.
+    r"""Compute the means of x as one latent dimension moves and the others stay at a datum's posterior mean.
 
     A dimension moves from ``width`` standard deviations of the prior below its mean to as many above, latents before it
     at theirs; a discrete latent takes each of its values. An autoencoder's code, which has no prior, moves by the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from ppl_vae.cli import compare, evaluate, fit
+from ppl_vae.cli.command import run_verb
 from ppl_vae.runs import read_checkpoint, write_checkpoint
 
 QUICK = ["--max-epochs", "2", "--num-samples", "5", "--model.hidden", "[4]", "--model.latent_dim", "2"]
@@ -187,7 +187,7 @@ FAULTS = {
 @pytest.mark.parametrize("asked", FAULTS)
 def test_fit(asked: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(here.rglob("*"))
-    assert fit.main([*QUICK, *asked.split()]) == 2
+    assert run_verb("fit", [*QUICK, *asked.split()]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")
@@ -200,23 +200,29 @@ def test_fit(asked: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit.main([*QUICK, "--accelerator", "cuda"]) == 2
+    assert run_verb("fit", [*QUICK, "--accelerator", "cuda"]) == 2
     assert capsys.readouterr().err == (
         "error: --accelerator cuda: this machine has no GPU that PyTorch can use; take auto or cpu\n"
     )
     assert not (here / "runs").exists()
 
 
-class TestARunThatIsThere:
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fitted") / "run"
+    assert run_verb("fit", [*QUICK, "--output", str(folder)]) == 0
+    return folder
+
+
+class TestARunThatExists:
     @pytest.fixture
-    def run(self, here: Path) -> Path:
-        assert fit.main([*QUICK, "--output", "run"]) == 0
-        return here / "run"
+    def run(self, here: Path, fitted: Path) -> Path:
+        return Path(shutil.copytree(fitted, here / "run"))
 
     @staticmethod
-    def fails(verb: Callable[[list[str]], int], args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    def fails(verb: str, args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         capsys.readouterr()
-        assert verb(args) == 2
+        assert run_verb(verb, args) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert err.count("\n") == 1
@@ -224,22 +230,22 @@ class TestARunThatIsThere:
 
     def test_exists(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-        err = self.fails(fit.main, [*QUICK, "--output", "run"], capsys)
+        err = self.fails("fit", [*QUICK, "--output", "run"], capsys)
         assert "the run folder run exists: --overwrite replaces it, --resume goes on with it" in err
         assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
-        assert fit.main([*QUICK, "--output", "run", "--overwrite", "--seed", "5"]) == 0
+        assert run_verb("fit", [*QUICK, "--output", "run", "--overwrite", "--seed", "5"]) == 0
         assert yaml.safe_load((run / "config.yaml").read_text())["seed"] == 5
 
     def test_checkpoint_cut_short(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = run / "checkpoint.safetensors"
         path.write_bytes(path.read_bytes()[:-100])
-        for verb, args in ((evaluate.main, ["run"]), (fit.main, ["--resume", "--output", "run"])):
+        for verb, args in (("evaluate", ["run"]), ("fit", ["--resume", "--output", "run"])):
             assert "checkpoint.safetensors is cut short or no checkpoint" in self.fails(verb, args, capsys)
 
     def test_checkpoint_of_another_model(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert fit.main([*QUICK, "--output", "other", "--model.latent_dim", "3"]) == 0
+        assert run_verb("fit", [*QUICK, "--output", "other", "--model.latent_dim", "3"]) == 0
         (run / "checkpoint.safetensors").write_bytes(Path("other/checkpoint.safetensors").read_bytes())
-        for verb, args in ((evaluate.main, ["run"]), (fit.main, ["--resume", "--output", "run"])):
+        for verb, args in (("evaluate", ["run"]), ("fit", ["--resume", "--output", "run"])):
             assert "belong to another model than VAE" in self.fails(verb, args, capsys)
 
     @pytest.mark.parametrize(
@@ -256,15 +262,15 @@ class TestARunThatIsThere:
     ) -> None:
         before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
         assert f"--resume with another {name}:" in self.fails(
-            fit.main, ["--resume", "--output", "run", *asked.split()], capsys
+            "fit", ["--resume", "--output", "run", *asked.split()], capsys
         )
         assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
     def test_resumed_on_data_that_have_changed(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert fit.main([*QUICK, "--data", "good.npz", "--output", "mine"]) == 0
+        assert run_verb("fit", [*QUICK, "--data", "good.npz", "--output", "mine"]) == 0
         arrays = dict(np.load("good.npz"))
         np.savez("good.npz", **{**arrays, "x_train": 1 - arrays["x_train"]})
-        err = self.fails(fit.main, ["--resume", "--output", "mine"], capsys)
+        err = self.fails("fit", ["--resume", "--output", "mine"], capsys)
         assert "the data have changed since" in err
 
     def test_evaluate(self, run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,10 +295,10 @@ class TestARunThatIsThere:
             "run --num-leapfrog 0": "num_leapfrog is 0",
             "run --num-simulated 0": "num_simulated is 0",
         }.items():
-            assert part in self.fails(evaluate.main, asked.split(), capsys)
+            assert part in self.fails("evaluate", asked.split(), capsys)
         config = run / "config.yaml"
         config.write_text(config.read_text().replace("model:", "modle:"))
-        assert "config.yaml lacks 'model'" in self.fails(evaluate.main, ["run"], capsys)
+        assert "config.yaml lacks 'model'" in self.fails("evaluate", ["run"], capsys)
 
     def test_compare(self, run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for name, options in {
@@ -303,10 +309,10 @@ class TestARunThatIsThere:
             "narrow": ["--data", "good.npz"],
         }.items():
             quick = QUICK[:4] if "factor_analysis" in options else QUICK
-            assert fit.main([*quick, *options, "--output", name]) == 0
+            assert run_verb("fit", [*quick, *options, "--output", name]) == 0
         before = {p: p.read_bytes() for p in here.rglob("*") if p.is_file()}
         for asked, part in {
-            "": "a comparison needs two run folders or more, none is given: python -m ppl_vae.compare RUN RUN",
+            "": "a comparison needs two run folders or more, none is given: python -m ppl_vae compare RUN RUN",
             "run": "two run folders or more, only run is given",
             "run ./run": "the run ./run is given twice",
             "run nowhere": "nowhere is no run folder",
@@ -324,22 +330,22 @@ class TestARunThatIsThere:
             "run other --output seed": "--output seed is a folder: name a file, such as seed/compare.json",
             "run other --output none/out.json": "--output none/out.json cannot be written: there is no folder none",
         }.items():
-            assert part in self.fails(compare.main, asked.split(), capsys)
+            assert part in self.fails("compare", asked.split(), capsys)
         assert {p: p.read_bytes() for p in here.rglob("*") if p.is_file()} == before
 
     def test_a_run_without_an_epoch(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = run / "checkpoint.safetensors"
         tensors, numbers = read_checkpoint(path)
         write_checkpoint(path, {k: v for k, v in tensors.items() if not k.startswith("best.")}, numbers)
-        assert "has no finished epoch" in self.fails(evaluate.main, ["run"], capsys)
+        assert "has no finished epoch" in self.fails("evaluate", ["run"], capsys)
         path.unlink()
-        assert "no checkpoint at" in self.fails(evaluate.main, ["run"], capsys)
+        assert "no checkpoint at" in self.fails("evaluate", ["run"], capsys)
 
 
 def test_a_loss_that_turns_nan_keeps_the_last_good_epoch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """1257 data make 20 batches, 19 of them whole; the checks take a few, so step 61 is in the fourth epoch."""
     options = ["--model", "late.py", "--num-samples", "5", "--output", "run"]
-    assert fit.main([*options, "--max-epochs", "9"]) == 2
+    assert run_verb("fit", [*options, "--max-epochs", "9"]) == 2
     err = capsys.readouterr().err
     assert "the loss is nan at epoch 4, batch 3 of 20: lower the learning rate" in err
     assert "the parameters of epoch 3 are kept" in err
@@ -348,19 +354,19 @@ def test_a_loss_that_turns_nan_keeps_the_last_good_epoch(here: Path, capsys: pyt
     assert (numbers["row"]["epoch"], numbers["row"]["best_epoch"]) == (3, 3)
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     assert [json.loads(line)["epoch"] for line in Path("run/metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
-    assert evaluate.main(["run"]) == 0
+    assert run_verb("evaluate", ["run"]) == 0
 
     # From the last good epoch it can go on, with other settings.
     source = here / "late.py"
     source.write_text(FAILS_LATE.replace("steps: int = 60", "steps: int = 6000"))
     config = here / "run" / "config.yaml"
     config.write_text(config.read_text().replace("steps: 60", "steps: 6000"))
-    assert fit.main(["--resume", "--output", "run", "--learning-rate", "1e-3", "--max-epochs", "5"]) == 0
+    assert run_verb("fit", ["--resume", "--output", "run", "--learning-rate", "1e-3", "--max-epochs", "5"]) == 0
     assert json.loads(Path("run/summary.json").read_text())["epochs"] == 5
 
 
 def test_a_loss_that_turns_nan_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit.main(["--model", "late.py", "--model.steps", "3", "--output", "run"]) == 2
+    assert run_verb("fit", ["--model", "late.py", "--model.steps", "3", "--output", "run"]) == 2
     err = capsys.readouterr().err
     assert "at epoch 1, batch 3 of 20" in err
     assert "no epoch was completed" in err

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ppl_vae import load
-from ppl_vae.cli import compare, fit
+from ppl_vae.cli import compare
+from ppl_vae.cli.command import run_verb
+from ppl_vae.cli.opened import Selection
 from ppl_vae.data import load_dataset, subset
+from ppl_vae.estimator import Compared, Settings
 
 QUICK = ["--num-samples", "5", "--model.hidden", "[16]", "--batch-size", "256"]
 
@@ -55,13 +59,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fitted(output: str, *options: str) -> str:
     quick = [] if "conditional.py" in options or "factor_analysis" in options else QUICK
-    assert fit.main([*quick, "--max-epochs", "2", "--output", output, *options]) == 0
+    assert run_verb("fit", [*quick, "--max-epochs", "2", "--output", output, *options]) == 0
     return output
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     capsys.readouterr()
-    assert compare.main(list(args)) == 2
+    assert run_verb("compare", list(args)) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     return err
@@ -72,7 +76,7 @@ def test_runs_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     fitted("short", "--model.latent_dim", "3")
     fitted("pairs", "--model.latent_dim", "2", "--binarize", "static")
     capsys.readouterr()
-    assert compare.main(["short", "long", "--num-samples", "30", "--output", "out.json"]) == 0
+    assert run_verb("compare", ["short", "long", "--num-samples", "30", "--output", "out.json"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.splitlines()
@@ -106,27 +110,33 @@ def test_runs_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "short and pairs" in error_of(capsys, "pairs", "short")
 
 
+def compared(
+    runs: list[str], estimator: Any = None, part: Any = "test", num_data: int | None = None, **settings: Any
+) -> list[Compared]:
+    return compare.compare(runs, estimator, Selection(part, num_data), Settings(**settings)).result
+
+
 def test_the_rows_are_those_of_the_first_run(here: Path) -> None:
     """An image set's test part is the same for all seeds; the rows that are drawn from it are not."""
     x = np.random.default_rng(1).integers(0, 2, size=(150, 6)).astype("float32")
     np.savez("parts.npz", x_train=x[:60], x_valid=x[60:80], x_test=x[80:])
     runs = [fitted(f"seed{seed}", "--data", "parts.npz", "--seed", str(seed)) for seed in (0, 1)]
     for order, seed in ((runs, 0), (runs[::-1], 1)):
-        rows = compare.compare(order, num_data=30, num_samples=20)
+        rows = compared(order, num_data=30, num_samples=20)
         drawn = subset({"x": x[80:]}, 30, seed)
         for row in rows:
             assert row.num_data == 30
             assert row.log_evidence == pytest.approx(load(row.name).evaluate(drawn, num_samples=20).rows["iwae"][0])
-    assert {row.num_data for row in compare.compare(runs, num_samples=20)} == {70}
+    assert {row.num_data for row in compared(runs, num_samples=20)} == {70}
 
 
 def test_exact_evidence_where_it_is_known(here: Path) -> None:
     data = ("--data", "one.npz")
     runs = [fitted(f"fa-{n}", *data, "--model", "factor_analysis", "--model.latent_dim", str(n)) for n in (1, 2)]
-    for row in compare.compare(runs, num_samples=50):
+    for row in compared(runs, num_samples=50):
         assert (row.estimator, row.bound, row.doubtful, row.difference_mcse) == ("exact", "exact", 0, 0)
         assert row.elbo < row.log_evidence
-    for row in compare.compare(runs, "iwae", "valid", num_samples=50):
+    for row in compared(runs, "iwae", "valid", num_samples=50):
         assert (row.estimator, row.effort, row.num_data) == ("iwae", "iwae, 50 draws", 8)
 
 
@@ -134,7 +144,7 @@ def test_runs_may_take_other_arrays_of_the_same_data(here: Path, capsys: pytest.
     x = fitted("x", "--data", "one.npz")
     one, two = (fitted(f"c-{n}", "--data", f"{n}.npz", "--model", "conditional.py") for n in ("one", "two"))
     for runs in ((x, one), (x, two), (two, x)):
-        assert {row.name for row in compare.compare(runs, num_samples=10)} == set(runs)
+        assert {row.name for row in compared(runs, num_samples=10)} == set(runs)
     err = error_of(capsys, x, one, two)
     assert "c-two and c-one are on different data, for their 'y' of test differs (--data " in err
     assert "one.npz" in err
@@ -144,7 +154,7 @@ def test_runs_may_take_other_arrays_of_the_same_data(here: Path, capsys: pytest.
 def test_dynamic_bits_are_static_ones_to_a_comparison(here: Path) -> None:
     """Those of test are drawn once, by the seed: the data options may differ where the arrays do not."""
     runs = [fitted(how, "--binarize", how) for how in ("dynamic", "static")]
-    assert len(compare.compare(runs, num_data=20, num_samples=10)) == 2
+    assert len(compared(runs, num_data=20, num_samples=10)) == 2
 
 
 def test_bits_that_were_drawn_are_other_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

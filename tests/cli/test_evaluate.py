@@ -19,7 +19,7 @@ from matplotlib.image import imread
 from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
-from ppl_vae.cli import evaluate, fit
+from ppl_vae.cli.command import run_verb
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import ESTIMATORS
 from ppl_vae.evaluation import diagnose, estimators
@@ -38,7 +38,7 @@ FAST = ["--num-samples", "100", "--num-temperatures", "5", "--num-chains", "4", 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    assert fit.main([*QUICK, "--output", str(folder)]) == 0
+    assert run_verb("fit", [*QUICK, "--output", str(folder)]) == 0
     return folder
 
 
@@ -47,7 +47,7 @@ def fitted(module: nn.Module, x: np.ndarray, **options: int) -> VariationalInfer
 
 
 def test_the_verb_writes_everything(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate.main([str(run), "--estimators", "iwae, prior,cubo,ais,bdmc", "--num-data", "40", *FAST]) == 0
+    assert run_verb("evaluate", [str(run), "--estimators", "iwae, prior,cubo,ais,bdmc", "--num-data", "40", *FAST]) == 0
     out = capsys.readouterr().out
     found = json.loads((run / "evidence.json").read_text())
     assert (found["num_data"], found["part"]) == (40, "test")
@@ -84,14 +84,14 @@ def test_the_verb_writes_everything(run: Path, capsys: pytest.CaptureFixture[str
     for name in ("bound", "pareto_k", "sandwich", "worst", "divergence", "aggregated"):
         assert imread(run / "figures" / f"{name}.png")[..., :3].std() > 0.02, f"{name} is blank"
 
-    assert evaluate.main([str(run), "--estimators", "ais", "--num-data", "9", *FAST]) == 0
+    assert run_verb("evaluate", [str(run), "--estimators", "ais", "--num-data", "9", *FAST]) == 0
     assert not (run / "figures" / "sandwich.png").exists()  # it would be another evaluation's
     assert (run / "figures" / "elbo.png").exists()
 
 
 def test_a_resumed_run_has_no_evidence_of_its_earlier_parameters(run: Path) -> None:
-    assert evaluate.main([str(run), "--num-samples", "30", "--num-data", "9"]) == 0
-    assert fit.main(["--resume", "--output", str(run), "--max-epochs", "3"]) == 0
+    assert run_verb("evaluate", [str(run), "--num-samples", "30", "--num-data", "9"]) == 0
+    assert run_verb("fit", ["--resume", "--output", str(run), "--max-epochs", "3"]) == 0
     assert not (run / "evidence.json").exists()
     assert not (run / "evidence.nc").exists()
 
@@ -381,7 +381,7 @@ def test_the_verb_compiles_where_it_is_asked_to(
     monkeypatch.setattr("ppl_vae.evaluation.passes.NUMBERS_PER_PASS", 64 * 40 * 10)
     tables = {}
     for mode in ("off", "auto", "on"):
-        assert evaluate.main([str(run), "--compile", mode, "--num-data", "40", "--num-samples", "50"]) == 0
+        assert run_verb("evaluate", [str(run), "--compile", mode, "--num-data", "40", "--num-samples", "50"]) == 0
         tables[mode] = [line.split()[:-1] for line in capsys.readouterr().out.splitlines()[:4]]
         assert made.called == (mode == "on")
     assert tables["on"] == tables["off"] == tables["auto"]

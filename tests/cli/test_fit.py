@@ -18,10 +18,8 @@ from matplotlib.image import imread
 
 import ppl_vae
 from ppl_vae import InputError, load
-from ppl_vae.__main__ import VERBS
-from ppl_vae.__main__ import main as dispatch
-from ppl_vae.cli import evaluate, fit
-from ppl_vae.cli import parser as cli
+from ppl_vae.cli import command, list_verbs, main
+from ppl_vae.cli.command import run_verb
 from ppl_vae.data import load_dataset
 from ppl_vae.models.vae import VAE
 from ppl_vae.runs import known_models
@@ -47,7 +45,7 @@ def numbers(folder: Path) -> dict[str, object]:
 
 
 def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit.main(["--guide", "amortized", *QUICK]) == 0
+    assert run_verb("fit", ["--guide", "amortized", *QUICK]) == 0
     out, err = capsys.readouterr()
     assert err == ""  # no progress bar where there is no terminal
     run = here / "runs" / "digits-vae-amortized"
@@ -77,15 +75,16 @@ def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys:
     table = out.split("\n\n")[1]
     assert f"{test['elbo']:.2f}" in table
     assert f"{test['log_evidence']:.2f}" in table
-    assert evaluate.main([str(run), "--num-samples", "10"]) == 0
+    assert run_verb("evaluate", [str(run), "--num-samples", "10"]) == 0
     assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
     first = (
         "model  vae, amortized guide, on cpu, steps not compiled, as only 38 of them are planned"  # 19 a whole epoch
     )
     assert torch.cuda.is_available() or out.splitlines()[1] == first
 
-    evaluation = evaluate.evaluate(str(run), part="train", num_samples=3, num_data=50)
-    assert (evaluation.num_data, evaluation.settings.num_samples) == (50, 3)
+    assert run_verb("evaluate", [str(run), "--part", "train", "--num-samples", "3", "--num-data", "50"]) == 0
+    evidence = json.loads((run / "evidence.json").read_text())
+    assert (evidence["part"], evidence["num_data"], evidence["settings"]["num_samples"]) == ("train", 50, 3)
 
 
 def without_seconds(table: str) -> list[list[str]]:
@@ -94,7 +93,7 @@ def without_seconds(table: str) -> list[list[str]]:
 
 
 def test_load_gives_the_fitted_object(here: Path) -> None:
-    assert fit.main([*QUICK, "--output", "run"]) == 0
+    assert run_verb("fit", [*QUICK, "--output", "run"]) == 0
     vi = ppl_vae.load("run")
     assert isinstance(vi.program, VAE)
     assert vi.program.latent_dim == 2
@@ -108,7 +107,7 @@ def test_load_gives_the_fitted_object(here: Path) -> None:
 
 def test_a_program_of_ones_own_fits_evaluates_and_draws(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "mine.py:Mine", "--data", "my data.npz", "--max-epochs", "3", "--num-samples", "20"]
-    assert fit.main([*options, "--model.width", "2"]) == 0
+    assert run_verb("fit", [*options, "--model.width", "2"]) == 0
     run = here / "runs" / "my data-Mine-amortized"
     assert len(list((run / "figures").iterdir())) == 4
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -120,16 +119,19 @@ def test_a_program_of_ones_own_fits_evaluates_and_draws(here: Path, capsys: pyte
     table = capsys.readouterr().out.split("\n\n")[1]
     (here / "elsewhere").mkdir()
     os.chdir(here / "elsewhere")
-    assert evaluate.main([str(run), "--num-samples", "20"]) == 0
+    assert run_verb("evaluate", [str(run), "--num-samples", "20"]) == 0
     assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
 
 
 def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
     quick = [option.replace("-epochs", "_epochs") for option in QUICK]  # either spelling will do
-    assert fit.main([*quick, "--seed", "3", "--output", "first"]) == 0
-    assert fit.main(["--config", "first/config.yaml", "--output", "second"]) == 0
+    assert run_verb("fit", [*quick, "--seed", "3", "--output", "first"]) == 0
+    assert run_verb("fit", ["--config", "first/config.yaml", "--output", "second"]) == 0
     assert numbers(here / "first") == numbers(here / "second")
-    assert fit.main(["--config", "first/config.yaml", "--output", "third", "--seed", "4", "--model.latent-dim=3"]) == 0
+    assert (
+        run_verb("fit", ["--config", "first/config.yaml", "--output", "third", "--seed", "4", "--model.latent-dim=3"])
+        == 0
+    )
     config = yaml.safe_load(Path("third/config.yaml").read_text())
     assert (config["seed"], config["max_epochs"]) == (4, 2)
     expected = {"data_dim": 64, "latent_dim": 3, "hidden": [8], "activation": "relu", "likelihood": "bernoulli"}
@@ -138,16 +140,16 @@ def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
 
 def test_data_dim_is_that_of_the_data(here: Path) -> None:
     np.savez("bits.npz", x=np.random.default_rng(0).integers(0, 2, size=(60, 4, 3)))
-    assert fit.main([*QUICK, "--data", "bits.npz", "--output", "run"]) == 0
+    assert run_verb("fit", [*QUICK, "--data", "bits.npz", "--output", "run"]) == 0
     assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]["data_dim"] == 12
 
 
 def test_resume_after_any_stop_gives_the_numbers_of_a_run_that_was_not_stopped(here: Path) -> None:
     """The stop is a SIGTERM in another process, as from a cluster's scheduler."""
     options = [*QUICK, "--max-epochs", "60", "--batch-size", "16"]
-    assert fit.main([*options, "--output", "whole"]) == 0
-    command = [sys.executable, "-m", "ppl_vae.fit", *options, "--output", "stopped"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert run_verb("fit", [*options, "--output", "whole"]) == 0
+    arguments = [sys.executable, "-m", "ppl_vae.fit", *options, "--output", "stopped"]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     metrics = here / "stopped" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.is_file() and metrics.read_text().count("\n") >= 3):
@@ -160,17 +162,17 @@ def test_resume_after_any_stop_gives_the_numbers_of_a_run_that_was_not_stopped(h
     done = metrics.read_text().count("\n")
     assert 3 <= done < 60, "it has to be stopped on the way for this test to say anything"
     assert not (here / "stopped" / "summary.json").exists()
-    assert fit.main(["--resume", "--output", "stopped"]) == 0
+    assert run_verb("fit", ["--resume", "--output", "stopped"]) == 0
     assert numbers(here / "stopped") == numbers(here / "whole")
 
 
 def test_resume_goes_on_where_more_epochs_are_asked_for(here: Path) -> None:
-    assert fit.main([*QUICK, "--schedule", "constant"]) == 0
-    assert fit.main(["--resume", "--max-epochs", "4"]) == 0  # the folder's name follows from the other options
+    assert run_verb("fit", [*QUICK, "--schedule", "constant"]) == 0
+    assert run_verb("fit", ["--resume", "--max-epochs", "4"]) == 0  # the folder's name follows from the other options
     run = here / "runs" / "digits-vae-amortized"
     assert [row["epoch"] for row in numbers(run)["metrics"]] == [1, 2, 3, 4]  # type: ignore[attr-defined]
     assert yaml.safe_load((run / "config.yaml").read_text())["max_epochs"] == 4
-    assert fit.main([*QUICK, "--schedule", "constant", "--max-epochs", "4", "--output", "whole"]) == 0
+    assert run_verb("fit", [*QUICK, "--schedule", "constant", "--max-epochs", "4", "--output", "whole"]) == 0
     assert numbers(run) == numbers(here / "whole")
 
 
@@ -180,12 +182,12 @@ def test_a_compiled_run_is_that_of_python_and_goes_on(
     """Its graphs run by PyTorch's own kernels; clipped, and of products in bfloat16, as well."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
     options = [*QUICK, "--clip-norm", "30", "--precision", "bf16-mixed", "--schedule", "constant", "--seed", "1"]
-    assert fit.main([*options, "--output", "python", "--compile", "off"]) == 0
+    assert run_verb("fit", [*options, "--output", "python", "--compile", "off"]) == 0
     assert ", steps not compiled\n" in capsys.readouterr().out
-    assert fit.main([*options, "--output", "whole", "--compile", "on"]) == 0
+    assert run_verb("fit", [*options, "--output", "whole", "--compile", "on"]) == 0
     assert ", steps compiled\n" in capsys.readouterr().out
-    assert fit.main([*options, "--output", "stopped", "--compile", "on", "--max-epochs", "1"]) == 0
-    assert fit.main(["--resume", "--output", "stopped", "--max-epochs", "2"]) == 0
+    assert run_verb("fit", [*options, "--output", "stopped", "--compile", "on", "--max-epochs", "1"]) == 0
+    assert run_verb("fit", ["--resume", "--output", "stopped", "--max-epochs", "2"]) == 0
     assert numbers(here / "stopped") == numbers(here / "whole")
     found, expected = (numbers(here / name)["metrics"] for name in ("whole", "python"))
     for row, other in zip(found, expected, strict=True):  # type: ignore[call-overload]
@@ -199,18 +201,19 @@ def test_a_compiled_run_is_that_of_python_and_goes_on(
 
 def test_dynamic_bits_are_drawn_anew_every_epoch_from_the_seed(here: Path) -> None:
     for name in ("a", "b"):
-        assert fit.main([*QUICK, "--binarize", "dynamic", "--output", name]) == 0
+        assert run_verb("fit", [*QUICK, "--binarize", "dynamic", "--output", name]) == 0
     assert numbers(here / "a") == numbers(here / "b")
-    assert fit.main([*QUICK, "--binarize", "static", "--output", "c"]) == 0
+    assert run_verb("fit", [*QUICK, "--binarize", "static", "--output", "c"]) == 0
     assert numbers(here / "a")["metrics"] != numbers(here / "c")["metrics"]
 
 
 def test_evaluate_of_every_part_of_a_dynamic_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit.main([*QUICK, "--binarize", "dynamic", "--output", "run"]) == 0
+    assert run_verb("fit", [*QUICK, "--binarize", "dynamic", "--output", "run"]) == 0
     table = capsys.readouterr().out.split("\n\n")[1]
-    assert evaluate.main(["run", "--num-samples", "10"]) == 0
+    assert run_verb("evaluate", ["run", "--num-samples", "10"]) == 0
     assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
-    assert evaluate.evaluate("run", part="train", num_data=20).num_data == 20
+    assert run_verb("evaluate", ["run", "--part", "train", "--num-data", "20", "--num-samples", "10"]) == 0
+    assert json.loads((here / "run" / "evidence.json").read_text())["num_data"] == 20
 
 
 def test_conditions_that_are_no_labels_and_models_without_latents(here: Path) -> None:
@@ -218,9 +221,9 @@ def test_conditions_that_are_no_labels_and_models_without_latents(here: Path) ->
     np.savez("pairs.npz", x=rng.normal(size=(60, 5)), y=rng.normal(size=(60, 3)))
     (here / "plain.py").write_text(PLAIN)
     options = ["--data", "pairs.npz", "--max-epochs", "2", "--num-samples", "5"]
-    assert fit.main([*options, "--model", "mine.py", "--output", "labelled"]) == 0
+    assert run_verb("fit", [*options, "--model", "mine.py", "--output", "labelled"]) == 0
     assert (here / "labelled" / "figures" / "latents.png").exists()
-    assert fit.main([*options, "--model", "plain.py", "--output", "plain"]) == 0
+    assert run_verb("fit", [*options, "--model", "plain.py", "--output", "plain"]) == 0
     assert not (here / "plain" / "figures" / "latents.png").exists()
     test = json.loads(Path("plain/summary.json").read_text())["test"]
     assert test["elbo"] == pytest.approx(test["log_evidence"])  # nothing to integrate out
@@ -228,19 +231,20 @@ def test_conditions_that_are_no_labels_and_models_without_latents(here: Path) ->
 
 def test_grey_values_for_a_model_of_real_numbers(here: Path) -> None:
     options = ["--model", "factor_analysis", "--binarize", "none", "--max-epochs", "2", "--num-samples", "10"]
-    assert fit.main([*options, "--output", "run"]) == 0
+    assert run_verb("fit", [*options, "--output", "run"]) == 0
     assert json.loads(Path("run/summary.json").read_text())["test"]["num_data"] == 360
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_on_a_gpu_a_run_is_fitted_evaluated_resumed_and_loaded(here: Path) -> None:
     """The same verbs; the evidence agrees with that of the same parameters on the CPU within single precision."""
-    assert fit.main([*QUICK, "--accelerator", "cuda", "--binarize", "dynamic", "--output", "run"]) == 0
-    assert fit.main(["--resume", "--output", "run", "--max-epochs", "3"]) == 0
-    scores = [evaluate.evaluate("run", num_samples=200, accelerator=name) for name in ("cuda", "cpu")]
-    assert scores[0].rows["iwae"].log_evidence == pytest.approx(
-        scores[1].rows["iwae"].log_evidence, abs=0.05
-    )  # other draws, 360 data by 200
+    assert run_verb("fit", [*QUICK, "--accelerator", "cuda", "--binarize", "dynamic", "--output", "run"]) == 0
+    assert run_verb("fit", ["--resume", "--output", "run", "--max-epochs", "3"]) == 0
+    scores = []
+    for name in ("cuda", "cpu"):
+        assert run_verb("evaluate", ["run", "--num-samples", "200", "--accelerator", name]) == 0
+        scores.append(json.loads((here / "run" / "evidence.json").read_text())["estimators"]["iwae"]["log_evidence"])
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)  # other draws, 360 data by 200
     vi = ppl_vae.load("run")
     assert vi.fitted.device.type == "cuda"
     assert vi.sample(3).shape == (3, 64)
@@ -249,7 +253,7 @@ def test_on_a_gpu_a_run_is_fitted_evaluated_resumed_and_loaded(here: Path) -> No
 def test_help_tells_the_models_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for args in (["--help"], ["--model", "mine.py:Mine", "--model.help"]):
         with pytest.raises(SystemExit) as stop:
-            fit.main(args)
+            run_verb("fit", args)
         assert stop.value.code == 0
     out = capsys.readouterr().out
     assert "--model.latent_dim" in out
@@ -259,13 +263,13 @@ def test_help_tells_the_models_options(here: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch([]) == 0
+    assert main([]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[2:-2]] == list(VERBS)
-    assert dispatch(["ft"]) == 2
+    assert [line.split()[0] for line in out.splitlines()[3:-2]] == list_verbs()
+    assert main(["ft"]) == 2
     assert (
         capsys.readouterr().err
-        == f"error: unknown verb 'ft'; did you mean 'fit'? (known: {', '.join(sorted(VERBS))})\n"
+        == f"error: unknown verb 'ft'; did you mean 'fit'? (known: {', '.join(sorted(list_verbs()))})\n"
     )
 
 
@@ -288,7 +292,7 @@ def test_the_commands_leave_the_precision_setting_to_the_process() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
     before = torch.get_float32_matmul_precision()
-    assert fit.main(["--data", "nothing.npz"]) == 2
+    assert run_verb("fit", ["--data", "nothing.npz"]) == 2
     assert torch.get_float32_matmul_precision() == before
 
 
@@ -299,7 +303,7 @@ def test_whether_fast_products_are_exact_is_measured_and_leaves_the_setting(sett
     a, b = torch.full((256, 512), 1 + 2.0**-12), torch.ones(512, 256)
     try:
         torch.set_float32_matmul_precision(setting)
-        found = cli.medium_is_exact()
+        found = command.medium_is_exact()
         assert torch.get_float32_matmul_precision() == setting
         torch.set_float32_matmul_precision("medium")
         assert found == bool((a @ b == 512 * (1 + 2.0**-12)).all())
@@ -311,9 +315,10 @@ def test_whether_fast_products_are_exact_is_measured_and_leaves_the_setting(sett
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_commands_take_fast_products_where_they_are_exact(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, before = [], torch.get_float32_matmul_precision()
-    monkeypatch.setattr(cli, "medium_is_exact", lambda: exact)
+    monkeypatch.setattr(command, "medium_is_exact", lambda: exact)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cli.command(lambda args: seen.append(torch.get_float32_matmul_precision()), []) == 0
+    with command.fast_products():
+        seen.append(torch.get_float32_matmul_precision())
     assert seen == ["medium" if exact else before]
     assert torch.get_float32_matmul_precision() == before
 
@@ -323,7 +328,7 @@ def test_a_model_that_does_not_generate_has_no_draws_and_says_what_its_number_is
 ) -> None:
     output = tmp_path / "run"
     options = ["--model", "autoencoder", "--max-epochs", "2", "--num-samples", "10", "--output", str(output)]
-    assert fit.main(options) == 0
+    assert run_verb("fit", options) == 0
     assert "this is a reconstruction term, as an autoencoder's, and no log evidence" in capsys.readouterr().out
     assert {path.stem for path in (output / "figures").iterdir()} == {"elbo", "reconstructions"}
     with pytest.raises(InputError, match="Autoencoder does not generate: its model computes with the data"):

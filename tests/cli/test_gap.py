@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from torch import Tensor
 
 from ppl_vae import InputError, VariationalInference
-from ppl_vae.cli import fit, gap
+from ppl_vae.cli.command import run_verb
 from ppl_vae.estimator import Gap, GapSettings, measure_gap
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import seeded
@@ -222,14 +222,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "my.npz", x=normal(80, 5).numpy())
     (folder / "mine.py").write_text(MODEL_ONLY)
     options = ["--data", str(folder / "my.npz"), "--model", str(folder / "mine.py"), "--num-samples", "10"]
-    assert fit.main([*options, "--guide", "semi-amortized", "--max-epochs", "2", "--output", str(folder / "run")]) == 0
+    assert (
+        run_verb("fit", [*options, "--guide", "semi-amortized", "--max-epochs", "2", "--output", str(folder / "run")])
+        == 0
+    )
     return folder / "run"
 
 
 def test_the_verb_writes_numbers_and_a_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fast = ["--families", "full,diagonal", "--local-steps", "20", "--num-samples", "50"]
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    assert gap.main([str(run), *fast, "--part", "train", "--num-data", "11"]) == 0
+    assert run_verb("gap", [str(run), *fast, "--part", "train", "--num-data", "11"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert f"written to {run}: gap.json, figures/gap.png" in out
@@ -242,7 +245,7 @@ def test_the_verb_writes_numbers_and_a_figure(run: Path, capsys: pytest.CaptureF
     assert imread(run / "figures" / "gap.png")[..., :3].std() > 0.02
     assert {name: (run / name).read_bytes() for name in before} == before
 
-    assert gap.main([str(run), *fast, "--compile", "off"]) == 0
+    assert run_verb("gap", [str(run), *fast, "--compile", "off"]) == 0
     again = json.loads((run / "gap.json").read_text())
     assert (again["part"], again["num_data"]) == ("test", 8)
     capsys.readouterr()
@@ -255,10 +258,10 @@ def test_the_verb_writes_numbers_and_a_figure(run: Path, capsys: pytest.CaptureF
         "--local-learning-rate 0": "local_learning_rate is 0.0",
         "--steps 3": "unknown option --steps",
     }.items():
-        assert gap.main([str(run), *asked.split()]) == 2
+        assert run_verb("gap", [str(run), *asked.split()]) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
         assert part in err
     assert json.loads((run / "gap.json").read_text()) == again
-    assert gap.main(["nowhere"]) == 2
+    assert run_verb("gap", ["nowhere"]) == 2
     assert "nowhere is no run folder" in capsys.readouterr().err

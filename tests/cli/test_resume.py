@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ppl_vae import InputError, VariationalInference
-from ppl_vae.cli import fit
+from ppl_vae.cli.command import run_verb
 from ppl_vae.inference import table as table_module
 from ppl_vae.program import seeded
 from tests.helpers.own_programs import MODEL_ONLY, PER_SAMPLE
@@ -134,6 +134,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 KILLED = """\
 import os, signal, sys
 import ppl_vae.cli.fit as fit
+from ppl_vae.cli import main
 import ppl_vae.estimator.variational_inference as module
 
 fit.CHECKPOINT_SECONDS = 0.0
@@ -145,7 +146,7 @@ def write(path, tensors, numbers):
     write_checkpoint(path, tensors, numbers)
 
 module.write_checkpoint = write
-fit.main(sys.argv[1:])
+main(["fit", *sys.argv[1:]])
 """
 
 
@@ -162,13 +163,13 @@ def test_a_killed_run_goes_on(
     Path("mine.py").write_text(MODEL_ONLY)
     options = [*PER_SAMPLE, "--max-epochs", "8", "--batch-size", "16"]
     process = subprocess.Popen([sys.executable, "-c", KILLED, *options, "--output", "killed"])
-    assert fit.main([*options, "--output", "whole"]) == 0
+    assert run_verb("fit", [*options, "--output", "whole"]) == 0
     assert process.wait(timeout=120) == -signal.SIGKILL
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     tables = {epoch: [f"checkpoint.lambda-{part}-{epoch}.npy" for part in ("train", "valid")] for epoch in (3, 4, 8)}
     assert names(killed) == sorted([*tables[3], *tables[4], "checkpoint.safetensors"])
     assert (killed / "metrics.jsonl").read_text().count("\n") == 4
-    assert fit.main(["--resume", "--output", "killed"]) == 0
+    assert run_verb("fit", ["--resume", "--output", "killed"]) == 0
     assert numbers(killed) == numbers(whole)
     for run in (killed, whole):
         assert names(run) == [*tables[8], "checkpoint.safetensors"]
@@ -178,12 +179,12 @@ def test_a_killed_run_goes_on(
     # Another family has another lambda; a table that is missing or cut short is told.
     capsys.readouterr()
     for option, name in (("--family", "family"), ("--warm-start", "warm_start")):
-        assert fit.main(["--resume", "--output", "killed", option, "full" if name == "family" else "false"]) == 2
+        assert run_verb("fit", ["--resume", "--output", "killed", option, "full" if name == "family" else "false"]) == 2
         assert capsys.readouterr().err.startswith(f"error: --resume with another {name}: ")
     path = killed / tables[8][0]
     path.write_bytes(path.read_bytes()[:300])
     for _ in range(2):
-        assert fit.main(["--resume", "--output", "killed"]) == 2
+        assert run_verb("fit", ["--resume", "--output", "killed"]) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
         assert "checkpoint.lambda-train-8.npy, the local parameters" in err

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from ppl_vae import InputError, Program, VariationalInference, load
+from ppl_vae.cli.command import run_verb
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import seeded
@@ -196,10 +197,8 @@ def test_bad_use_of_a_fitted_object(call: Callable[[VariationalInference], objec
 
 
 def test_load_leaves_the_random_state_alone(tmp_path: Path) -> None:
-    from ppl_vae import fit
-
     with seeded(0):
-        assert fit.main(["--max-epochs", "1", "--num-samples", "2", "--output", str(tmp_path / "run")]) == 0
+        assert run_verb("fit", ["--max-epochs", "1", "--num-samples", "2", "--output", str(tmp_path / "run")]) == 0
     state = torch.get_rng_state()
     load(tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), state)

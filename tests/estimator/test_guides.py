@@ -14,7 +14,7 @@ from sklearn.decomposition import FactorAnalysis as ByEM
 from torch import Tensor, nn
 
 from ppl_vae import InputError, VariationalInference, load
-from ppl_vae.cli import compare, evaluate, fit
+from ppl_vae.cli.command import run_verb
 from ppl_vae.inference import FamilyName
 from ppl_vae.program import seeded
 from tests.helpers import scenarios
@@ -250,23 +250,23 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_verb_of_runs_without_a_guide_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The model alone is fitted; the runs are evaluated, compared and loaded."""
     for guide, options in {"amortized": QUICK_MODEL_ONLY, "per-sample": PER_SAMPLE}.items():
-        assert fit.main([*options, "--guide", guide, "--max-epochs", "2", "--output", guide]) == 0
+        assert run_verb("fit", [*options, "--guide", guide, "--max-epochs", "2", "--output", guide]) == 0
         table = capsys.readouterr().out.split("\n\n")[1]
         assert ("the posterior of each datum was found in" in table) == (guide == "per-sample")
         vi = load(guide)
         assert vi.guide == guide
         assert vi.transform(np.load("my.npz")["x"].astype("float32")).shape == (80, 2)
     asked = ["--num-samples", "10", "--estimators", "iwae,ais,bdmc", "--num-chains", "2", "--num-temperatures", "3"]
-    assert evaluate.main(["per-sample", *asked]) == 0
+    assert run_verb("evaluate", ["per-sample", *asked]) == 0
     assert "written to per-sample: evidence.json" in capsys.readouterr().out
-    assert evaluate.main(["amortized", *asked, "--proposal", "per-sample", "--proposal-family", "flow"]) == 0
+    assert run_verb("evaluate", ["amortized", *asked, "--proposal", "per-sample", "--proposal-family", "flow"]) == 0
     assert "iwae, 10 draws, flow per-sample" in capsys.readouterr().out
     assert json.loads(Path("amortized/evidence.json").read_text())["settings"]["proposal"] == "per-sample"
-    assert compare.main(["amortized", "per-sample", "--num-samples", "10"]) == 0
+    assert run_verb("compare", ["amortized", "per-sample", "--num-samples", "10"]) == 0
     for option, part in {
         "--proposal": "expected one of guide, per-sample, got nonsense",
         "--proposal-family": "expected one of diagonal, full, flow, got nonsense",
     }.items():
         capsys.readouterr()
-        assert evaluate.main(["amortized", option, "nonsense"]) == 2
+        assert run_verb("evaluate", ["amortized", option, "nonsense"]) == 2
         assert capsys.readouterr().err == f"error: option {option}: {part}\n"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.cli import fit
+from ppl_vae.cli.command import run_verb
 from ppl_vae.evidence import iwae, weigh
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
 from ppl_vae.networks import BackwardRNN, Combiner, GatedTransition, reversed_within
@@ -146,7 +146,7 @@ def test_parts_may_have_different_lengths_in_a_fit(tmp_path: Path, capsys: pytes
     np.savez(tmp_path / "own.npz", **arrays)
     sizes = [f"--model.{name}={size}" for name, size in SIZES.items()]
     run = ["--data", str(tmp_path / "own.npz"), "--output", str(tmp_path / "run"), "--model", "deep_markov_model"]
-    assert fit.main([*run, *sizes, "--max-epochs", "2", "--batch-size", "5", "--num-samples", "5"]) == 0
+    assert run_verb("fit", [*run, *sizes, "--max-epochs", "2", "--batch-size", "5", "--num-samples", "5"]) == 0
     row = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("elbo"))
     nats, bits_per_dim = float(row[1]), float(row[4])
     assert bits_per_dim == pytest.approx(-nats / math.log(2) / (2 * arrays["lengths_test"].mean()), abs=5e-3)

@@ -1,0 +1,147 @@
+"""The way from a command line to the function of a verb, and from its outcome to what is printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, is_dataclass
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import Any, get_type_hints
+
+import torch
+
+from ppl_vae.cli import describe_verb
+from ppl_vae.cli.opened import OpenRun, Outcome, open_run
+from ppl_vae.cli.parser import Parser, split_conditions
+from ppl_vae.errors import Diverged, InputError
+
+
+def run_verb(verb: str, args: Sequence[str]) -> int:
+    """Run a verb, print its outcome, and return the exit status.
+
+    The status is 0 for success and 2 for bad input, which is reported in one line on standard error.
+    """
+    module = import_module(f"ppl_vae.cli.{verb}")
+    function: Callable[..., Outcome] = getattr(module, verb)
+    try:
+        with fast_products():
+            options = module.parse(args) if hasattr(module, "parse") else parse(function, args)
+            outcome = call(function, options)
+            print("\n".join([*outcome.lines, *(f"written to {path}" for path in outcome.files)]))
+    except (InputError, Diverged) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{place}: look at the disk and its permissions", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(function: Callable[..., Outcome], args: Sequence[str]) -> dict[str, Any]:
+    """Return the values of the options of a verb's function; see ``add_options``.
+
+    If the function takes any keyword, an option that is unknown is a condition of the program, such as ``--y 3``.
+    """
+    parser = Parser(function.__name__, describe(function))
+    add_options(parser, function)
+    conditions: dict[str, str] = {}
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(function).parameters.values()):
+        args, conditions = split_conditions(parser, args)
+    return parser.parse_args(args).as_dict() | conditions
+
+
+def add_options(parser: Parser, function: Callable[..., Any], skip: Sequence[str] = ()) -> None:
+    """Add an option for each parameter of a verb's function.
+
+    A parameter that is a dataclass stands for all options of that class, with the values of the default as defaults; an
+    ``OpenRun`` stands for those of ``open_run``.
+
+    Args:
+        parser: the parser of the verb.
+        function: the function of the verb.
+        skip: names of parameters and of fields that are no options.
+    """
+    groups = _groups(function)
+    keywords = [name for name, value in signature(function).parameters.items() if value.kind is Parameter.VAR_KEYWORD]
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip={*groups, *keywords, *skip})
+    for kind, default in groups.values():
+        if kind is OpenRun:
+            parser.add_function_arguments(open_run, as_positional=True)
+        else:
+            parser.add_class_arguments(kind, skip=set(skip))
+            parser.set_defaults({name: value for name, value in asdict(default).items() if name not in skip})
+
+
+def call(function: Callable[..., Outcome], options: Mapping[str, Any]) -> Outcome:
+    """Call a verb's function with values of its options, or the defaults of those that are missing.
+
+    Args:
+        function: the function of the verb.
+        options: values by name; the run may be an ``OpenRun``, by the name of its parameter.
+    """
+    arguments = dict(options)
+    for name, (kind, default) in _groups(function).items():
+        if kind is OpenRun:
+            if name not in arguments:
+                arguments[name] = open_run(**{key: arguments.pop(key) for key in signature(open_run).parameters})
+        else:
+            given = {field.name: arguments.pop(field.name) for field in fields(kind) if field.name in arguments}
+            arguments[name] = kind(**asdict(default) | given)
+    return function(**arguments)
+
+
+def _groups(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the class and the default of each parameter that stands for a group of options."""
+    kinds = get_type_hints(function)
+    return {
+        name: (kinds[name], parameter.default)
+        for name, parameter in signature(function).parameters.items()
+        if kinds[name] is OpenRun or is_dataclass(kinds[name])
+    }
+
+
+def describe(function: Callable[..., Any]) -> str:
+    """Return the sentence about a verb, and that of its function if it has another."""
+    sentences = (describe_verb(function.__name__), (function.__doc__ or "").partition("\n")[0])
+    return " ".join(dict.fromkeys(sentences))
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """Let fp32 matrix products run at the precision "medium" on a CPU on which that is as exact.
+
+    On a GPU it would round to ten bits, which an estimate of the evidence cannot afford.
+    """
+    precision = torch.get_float32_matmul_precision()
+    if not torch.cuda.is_available() and medium_is_exact():
+        torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def medium_is_exact() -> bool:
+    """Measure if fp32 matrix products at the precision "medium" are exact on this processor.
+
+    With that setting oneDNN may round the factors to bfloat16, and does so if the processor has AMX, where it is
+    faster. On a processor with AVX-512 alone the products stay what they were, and are nearly twice as fast.
+    """
+    before, generator = torch.get_float32_matmul_precision(), torch.Generator().manual_seed(0)
+    a, b = torch.randn(256, 512, generator=generator), torch.randn(512, 256, generator=generator)
+    try:
+        torch.set_float32_matmul_precision("medium")
+        off = ((a @ b).double() - a.double() @ b.double()).abs().max()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return float(off) < 1e-3  # rounded factors: 0.1

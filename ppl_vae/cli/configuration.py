@@ -1,0 +1,171 @@
+"""The configuration of a fit: from a command line and a run's ``config.yaml`` to options, and back to a file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from jsonargparse import ActionConfigFile
+
+from ppl_vae.cli import describe_verb
+from ppl_vae.cli.parser import Parser, underscored
+from ppl_vae.data import DATASETS, Dataset, load_dataset
+from ppl_vae.errors import InputError, reason
+from ppl_vae.estimator import VariationalInference
+from ppl_vae.runs import Run, file_and_class, known_models, program_class, read_config
+
+
+class Options(NamedTuple):
+    """The options of a fit."""
+
+    data: dict[str, Any]
+    """Arguments of ``load_dataset`` but the seed."""
+    settings: dict[str, Any]
+    """Arguments of ``VariationalInference``."""
+    model: str
+    """The value of ``--model``."""
+    init_args: dict[str, Any]
+    """Arguments of the program's constructor."""
+    given: frozenset[str]
+    """Names of those arguments that are not defaults."""
+    output: Path
+    overwrite: bool
+    resume: bool
+
+
+def parse_options(args: Sequence[str]) -> Options:
+    """Parse a command line; its options override those of ``--config``, or of the run that ``--resume`` continues."""
+    # The constructor of the program decides which options there are, so that --model is parsed before the others.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for option in ("--config", "--model", "--output"):
+        first.add_argument(option)
+    for flag in ("--resume", "--overwrite"):
+        first.add_argument(flag, action="store_true")
+    try:
+        run_options, rest = first.parse_known_args(underscored(args))
+    except argparse.ArgumentError as error:
+        raise InputError(str(error)) from error
+    if run_options.resume and (run_options.overwrite or run_options.config):
+        raise InputError("--resume goes on with a run and its options: leave out --overwrite and --config")
+    config = read_config(Path(run_options.config)) if run_options.config else {}
+    options = _parse(run_options, rest, config)
+    if options.resume:
+        options = _parse(run_options, rest, Run.open(options.output).config())
+    return options
+
+
+def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping[str, Any]) -> Options:
+    model = config.get("model", {})
+    if not isinstance(model, Mapping):
+        raise InputError(f"the configuration's model is {model!r}: expected class_path and init_args")
+    spec = model.get("class_path", "vae") if run_options.model is None else run_options.model
+    init_args = model.get("init_args", {})
+    if not isinstance(spec, str) or not isinstance(init_args, Mapping):
+        raise InputError(
+            f"the configuration's model is {model!r}: expected a name as class_path, a mapping as init_args"
+        )
+    if spec != model.get("class_path"):
+        init_args = {}  # those of another program
+    parser = make_parser(program_class(spec), spec)
+    parser.require([*(name for name in config if name != "model"), *(f"model.{name}" for name in init_args)])
+    if "--model.help" in rest:
+        rest = ["--help"]
+    if config:
+        rest = ["--config", yaml.safe_dump({**config, "model": dict(init_args)}), *rest]
+    values = parser.parse_args(rest).as_dict()
+    given = parser.parse_args(rest, defaults=False).as_dict().get("model", {})
+    data = {name: values.pop(name) for name in ("data", "data_root", "binarize", "image_shape")}
+    settings = {name: value for name, value in values.items() if name in VariationalInference._get_param_names()}
+    name = "-".join((Path(data["data"]).stem, _short_name(spec), settings["guide"]))
+    return Options(
+        data=data,
+        settings=settings,
+        model=spec,
+        init_args=values.get("model", {}),
+        given=frozenset(given),
+        output=Path(run_options.output or Path("runs") / name),
+        overwrite=run_options.overwrite,
+        resume=run_options.resume,
+    )
+
+
+def make_parser(cls: type, spec: str) -> Parser:
+    """Return the parser of all options, with those of the program's constructor.
+
+    Args:
+        cls: the class of the program.
+        spec: the value of ``--model``.
+
+    Raises:
+        InputError: the constructor has an argument that cannot become an option.
+    """
+    parser = Parser("fit", describe_verb("fit"))
+    run = parser.add_argument_group("Run")
+    run.add_argument("--config", action=ActionConfigFile, help="file with options, such as a run's config.yaml")
+    run.add_argument("--output", help="run folder (default: runs/<data>-<model>-<guide>)", default=argparse.SUPPRESS)
+    run.add_argument("--overwrite", action="store_true", help="replace the run in the folder, if there is one")
+    run.add_argument("--resume", action="store_true", help="continue the run in the folder after its last epoch")
+    parser.add_function_arguments(load_dataset, skip={"seed"})
+    parser.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"})
+    try:
+        parser.add_class_arguments(cls, "model")
+    except Exception as error:
+        raise InputError(
+            f"--model {spec}: the arguments of {cls.__name__}.__init__ cannot become options ({reason(error)}): give "
+            f"each a type, such as latent_dim: int = 10"
+        ) from error
+    if action := parser._option_string_actions.get("--model"):  # which jsonargparse adds, for a file of these arguments
+        action.metavar, known = "MODEL", ", ".join(known_models())
+        action.help = (
+            f"program: {known}, path/to/file.py:Class or package.module.Class (default: vae); its own options "
+        )
+        action.help += "follow, and --model NAME --model.help shows those of another program"
+    return parser
+
+
+def fill_in_data_dim(options: Options, data: Dataset) -> dict[str, Any]:
+    """Return the constructor's arguments; ``data_dim`` is the size of a datum unless it was given."""
+    init_args = dict(options.init_args)
+    if "data_dim" in init_args and "data_dim" not in options.given:
+        x = data.train.get("x", next(iter(data.train.values())))
+        init_args["data_dim"] = x[0].size
+    return init_args
+
+
+def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``config.yaml`` holds: enough to repeat the run with ``--config``, from any folder."""
+    data = dict(options.data)
+    for name in ("data", "data_root"):
+        named = name == "data" and str(data[name]) in DATASETS  # even if the folder has a file of that name
+        if data[name] is not None and not named and Path(data[name]).expanduser().exists():
+            data[name] = str(Path(data[name]).expanduser().resolve())
+    path, name = file_and_class(options.model)
+    spec = options.model if path is None else f"{path}:{name}".rstrip(":")
+    model = {"class_path": spec, "init_args": {k: _to_plain(v) for k, v in init_args.items()}}
+    return {**{k: _to_plain(v) for k, v in data.items()}, "model": model, **options.settings}
+
+
+def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
+    """Check that a resumed run is the same experiment: its length and speed may change, what is fitted may not."""
+    for name in ("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start"):
+        if (was := run.option(name)) != config[name]:
+            raise InputError(
+                f"--resume with another {name}: the run in {run.path} has {was}, asked for is {config[name]}; fit "
+                f"another run with --output DIR"
+            )
+
+
+def _short_name(spec: str) -> str:
+    """Return a model's name in that of a folder: ``vae``, ``Class`` of ``package.module.Class``, or a file's name."""
+    path, name = file_and_class(spec)
+    return spec.rpartition(".")[2] if path is None else name or path.stem
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a value that YAML can hold."""
+    if isinstance(value, list | tuple):
+        return [_to_plain(v) for v in value]
+    return value if isinstance(value, bool | int | float | str | dict | type(None)) else str(value)

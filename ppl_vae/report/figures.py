@@ -1,0 +1,126 @@
+"""The figures of a run folder, inlined, with their titles and captions."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ppl_vae.plots import elbo_over_epochs
+from ppl_vae.uses import USES
+
+DPI = 150
+"""Dots per inch of the figures in a run folder."""
+SUPERSEDED = {"latents": "latent_space", "aggregated": "latent_aggregated"}
+"""Figures of ``fit`` and ``evaluate``, and those of the verb ``latents`` that show the same and more."""
+
+CAPTIONS: dict[str, tuple[str, str, str]] = {
+    "elbo": ("training", "The ELBO over the fit", "Training and validation bound of each epoch; higher is better."),
+    "bound": (
+        "quality",
+        "The bound over the number of draws",
+        "The estimate rises towards the log evidence as more draws are averaged. If it still rises at the end, it is "
+        "too low.",
+    ),
+    "pareto_k": (
+        "quality",
+        "Pareto k of the importance weights",
+        "The weights of data to the right of the line have such a heavy tail that their estimate should not be "
+        "believed.",
+    ),
+    "sandwich": (
+        "quality",
+        "Bidirectional Monte Carlo",
+        "Bounds from below and from above for data that were simulated from the model.",
+    ),
+    "worst": ("quality", "The data that are explained worst", "Those with the lowest log evidence, and their means."),
+    "gap": ("gap", "The gaps of inference", "What amortization and the posterior's family cost, datum by datum."),
+    "latents": ("latents", "The latent space", "Posterior means, coloured by label if there are labels."),
+    "divergence": (
+        "latents",
+        "Divergence of each latent dimension",
+        "The KL divergence of the posterior from the prior; a dimension near zero is not used.",
+    ),
+    "aggregated": (
+        "latents",
+        "Aggregated posterior beside the prior",
+        "Where they differ, the decoder gets draws from the prior that are unlike most that it was trained on.",
+    ),
+    "reconstructions": ("samples", "Reconstructions", "Test data and their posterior-predictive means."),
+    "prior": ("samples", "Draws from the prior predictive", "Means of new data, given latents from the prior."),
+}
+"""The section, the title and the caption of the figures of ``fit``, ``evaluate`` and ``gap``, in their order."""
+SECTIONS = ("training", "quality", "gap", "latents", "samples", "uses")
+
+
+class InlineFigure(NamedTuple):
+    """A figure as part of a page."""
+
+    section: str
+    title: str
+    caption: str
+    file: str
+    """Name of the file in the folder ``figures``; empty if the figure was drawn for the report."""
+    src: str
+    """A data URI."""
+    width: int | None
+    """Width of the figure in CSS pixels; None for an SVG, which has its own."""
+
+
+def collect_figures(folder: Path, metrics: Sequence[Any]) -> list[InlineFigure]:
+    """Return the figures of a folder, as PNG, or as SVG if there is no PNG, in the order of their sections.
+
+    Args:
+        folder: the folder ``figures`` of a run.
+        metrics: the rows of a run's metrics, from which the ELBO is drawn if the run was stopped before it drew it.
+    """
+    of_uses = {name: caption for use in USES.values() for name, caption in use.figures.items()}
+    captions: dict[str, tuple[str, str, str]] = {**of_uses, **CAPTIONS}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+        if path.suffix in (".png", ".svg") and not path.name.startswith("."):
+            files.setdefault(path.stem, path)  # .png comes before .svg
+    for older, newer in SUPERSEDED.items():
+        if newer in files:
+            files.pop(older, None)
+    figures = []
+    for stem, path in files.items():
+        known = [name for name in captions if belongs_to(stem, name)]
+        key = max(known, key=len, default="")
+        section, title, caption = captions.get(key, ("uses", stem.replace("_", " ").replace("-", " "), ""))
+        if key and stem != key:
+            title = f"{title}: {stem[len(key) + 1 :].replace('_', ' ')}"
+        content, svg = path.read_bytes(), path.suffix == ".svg"
+        width = None if svg or len(content) < 24 else round(struct.unpack(">I", content[16:20])[0] * 96 / DPI)
+        figure = InlineFigure(section, title, caption, path.name, data_uri(content, "svg+xml" if svg else "png"), width)
+        rank = list(captions).index(key) if key else len(captions)
+        figures.append((SECTIONS.index(section), rank, stem, figure))
+    ordered = [figure for *_, figure in sorted(figures, key=lambda item: item[:3])]
+    drawn = any(figure.section == "training" for figure in ordered)
+    return [_draw_elbo(metrics), *ordered] if metrics and not drawn else ordered
+
+
+def belongs_to(stem: str, name: str) -> bool:
+    """Return true if a file is one of a figure or a use, whose name may be followed by more words.
+
+    Example:
+        >>> belongs_to("generate_mean", "generate"), belongs_to("generated", "generate")
+        (True, False)
+    """
+    return stem == name or stem.startswith((f"{name}_", f"{name}-", f"{name}."))
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return the data URI of an image, such as ``png``."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _draw_elbo(metrics: Sequence[Any]) -> InlineFigure:
+    file = io.BytesIO()
+    figure = elbo_over_epochs(metrics)
+    figure.savefig(file, dpi=DPI, format="png", metadata={"Software": None})
+    width = round(float(figure.get_size_inches()[0]) * 96)
+    return InlineFigure(*CAPTIONS["elbo"], "", data_uri(file.getvalue(), "png"), width)
