@@ -1,112 +1,130 @@
-"""The estimator's options: what their values can be."""
+"""The estimator's options, flat: those of every method of inference, of training, of a fit and of the hardware."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal, get_args
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
 
-from ppl_vae.errors import InputError, nearest
-from ppl_vae.inference import Baseline, Bound, Compile, EncoderObjective, FamilyName, Gradient, Schedule
+from ppl_vae.errors import InputError
+from ppl_vae.inference import METHODS, Compile, MethodOptions, TrainingOptions
+from ppl_vae.inference.options import (
+    Count,
+    Share,
+    check_options_of_others,
+    check_value,
+    check_values,
+    help_lines,
+    options_of,
+    parameters,
+)
 from ppl_vae.program import MatmulPrecision, Precision
 
-Guide = Literal["amortized", "per-sample", "semi-amortized"]
 Accelerator = Literal["auto", "cpu", "cuda"]
+Estimator = TypeVar("Estimator", bound=type)
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """The options of a fit that concern its data and its evaluation.
+
+    Args:
+        validation_fraction: share of the data that fit holds out if it is given no validation data. The default is 0.1.
+        num_samples: number of draws per datum in estimates of the evidence. The default is 1000.
+        data_plate: name of the program's data plate. It is needed only if the trace does not show which plate it is.
+    """
+
+    validation_fraction: Share = 0.1
+    num_samples: Count = 1000
+    data_plate: str | None = None
+
+
+@dataclass(frozen=True)
+class HardwareOptions:
+    """The options that decide where and how exactly numbers are computed.
+
+    Args:
+        accelerator: the device. "auto" (the default) uses a GPU if there is one; "cpu" and "cuda" ask for a device.
+        compile: which functions run as compiled graphs; these give the same numbers up to rounding. "auto" (the
+            default) compiles what is planned to be called often, "on" everything that can be compiled, "off" nothing.
+        precision: "32-true" (the default) leaves the program as it is made. "bf16-mixed" rounds the factors of matrix
+            products to bfloat16, in training only. "64-true" computes everything in double precision.
+        matmul_precision: how exact fp32 matrix products are in training, with the values of
+            torch.set_float32_matmul_precision. "auto" (the default) is high (TF32) on a GPU, and leaves the setting as
+            it is on a CPU. Evaluation never rounds below fp32 on a GPU.
+    """
+
+    accelerator: Accelerator = "auto"
+    compile: Compile = "auto"
+    precision: Precision = "32-true"
+    matmul_precision: MatmulPrecision = "auto"
+
+
+def option_kinds() -> list[type]:
+    """Return the dataclasses of all options: those of each method, of training, of a fit and of the hardware."""
+    return [*(method.Options for method in METHODS.values()), TrainingOptions, FitOptions, HardwareOptions]
+
+
+def with_options(cls: Estimator) -> Estimator:
+    """Give an estimator's constructor and docstring the options of all dataclasses, and its guide all methods' names.
+
+    The line ``**options: ...`` of the docstring is replaced by the help of each option. If a method has been added to
+    ``METHODS`` since, another call takes it in.
+    """
+    kept = [
+        parameter
+        for parameter in inspect.signature(cls.__init__, follow_wrapped=False).parameters.values()  # type: ignore[misc]
+        if parameter.name in ("self", "program")
+    ]
+    guide = inspect.Parameter(
+        "guide", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="amortized", annotation=guide_type()
+    )
+    named = parameters(option_kinds()).values()
+    cls.__init__.__signature__ = inspect.Signature([*kept, guide, *named], return_annotation=None)  # type: ignore[misc]
+    cls.__init__.__annotations__["guide"] = guide.annotation  # type: ignore[misc]
+    cls._docstring = vars(cls).get("_docstring", cls.__doc__)  # type: ignore[attr-defined]
+    lines = ["    " + line if line else "" for line in help_lines(option_kinds()).splitlines()]
+    before, marker, after = (cls._docstring or "").partition("        **options:")  # type: ignore[attr-defined]
+    cls.__doc__ = before + "\n".join(lines) + after[after.index("\n") :] if marker else before
+    return cls
+
+
+def guide_type() -> Any:
+    """Return the type of ``guide``, with the names of all methods."""
+    return Literal.__getitem__(tuple(METHODS))
 
 
 def check_options(estimator: Any) -> None:
-    """Raise ``InputError`` for an option whose value cannot be."""
-    choices = {
-        "guide": Guide,
-        "schedule": Schedule,
-        "family": FamilyName,
-        "encoder_objective": EncoderObjective,
-        "bound": Bound,
-        "gradient": Gradient,
-        "baseline": Baseline,
-        "compile": Compile,
-        "precision": Precision,
-        "matmul_precision": MatmulPrecision,
-    }
-    for name, known in ((name, get_args(choice)) for name, choice in choices.items()):
-        if getattr(estimator, name) not in known:
-            raise InputError(
-                f"{name}={getattr(estimator, name)!r} is unknown; {nearest(str(getattr(estimator, name)), known)}"
-            )
-    for name in (
-        "num_particles",
-        "max_epochs",
-        "batch_size",
-        "num_samples",
-        "patience",
-        "local_steps",
-        "inference_steps",
-    ):
-        value = getattr(estimator, name)
-        if not (isinstance(value, int | np.integer) and value >= 1) and not (name == "patience" and value is None):
-            raise InputError(f"{name} is {value!r}: expected a whole number, 1 or more")
-    if not (isinstance(estimator.seed, int | np.integer) and 0 <= estimator.seed < 2**63):
-        raise InputError(f"seed is {estimator.seed!r}: expected a whole number from 0 to 2**63 - 1")
-    if (estimator.guide, estimator.encoder_objective, estimator.gradient) == (
-        "semi-amortized",
-        "refined",
-        "score-function",
-    ):
-        raise InputError("the refined objective is differentiated along the path: --gradient reparam, or initial")
-    for name in ("learning_rate", "local_learning_rate"):
-        rate = getattr(estimator, name)
-        if not (name == "local_learning_rate" and rate is None) and not 0 < rate < math.inf:
-            raise InputError(f"{name} is {getattr(estimator, name)}: expected a positive number")
-    _check_objective(estimator)
-    if estimator.clip_norm is not None and not 0 < estimator.clip_norm < math.inf:
-        raise InputError(f"clip_norm is {estimator.clip_norm}: expected a positive number")
-    if (estimator.gradient, estimator.baseline, estimator.num_particles) == ("score-function", "leave-one-out", 1):
-        raise InputError(
-            "the leave-one-out baseline needs two draws or more: --num-particles 2, or --baseline decaying-average"
-        )
-    if not 0 <= estimator.validation_fraction < 1:
-        raise InputError(f"validation_fraction is {estimator.validation_fraction}: expected 0 or more and less than 1")
+    """Check every option, and what the options of the chosen method mean together.
+
+    Raises:
+        InputError: an option's value is unknown or out of range, or two options contradict each other.
+    """
+    check_value("guide", estimator.guide, guide_type())
+    for kind in option_kinds():
+        check_values(options_of(estimator, kind))
+    chosen = method_options(estimator)
+    chosen.check()
+    others = [(name, method.Options) for name, method in METHODS.items()]
+    check_options_of_others(estimator, type(chosen), others)
     device(estimator.accelerator)
 
 
-def _check_objective(estimator: Any) -> None:
-    """What training ascends: another bound, a weight of the divergence, free bits; not every method has them all."""
-    for name in ("kl_weight", "free_bits"):
-        if not 0 <= getattr(estimator, name) < math.inf:
-            raise InputError(f"{name} is {getattr(estimator, name)}: expected 0 or more")
-    warmup, decay = estimator.kl_warmup_epochs, estimator.ema_decay
-    if not (isinstance(warmup, int | np.integer) and warmup >= 0):
-        raise InputError(f"kl_warmup_epochs is {warmup!r}: expected a whole number, 0 or more")
-    if decay is not None and not 0 <= decay < 1:
-        raise InputError(f"ema_decay is {decay}: expected 0 or more and less than 1")
-    changed = {
-        "kl_weight": estimator.kl_weight != 1,
-        "kl_warmup_epochs": warmup > 0,
-        "free_bits": estimator.free_bits > 0,
-        "analytic_kl": estimator.analytic_kl,
-        "gradient": estimator.gradient != "reparam",
-    }
-    if estimator.bound == "iwae":
-        if others := [name for name, is_changed in changed.items() if is_changed]:
-            raise InputError(f"bound='iwae' has no part for {others[0]}: leave that out, or take bound='elbo'")
-        if estimator.num_particles == 1:
-            raise InputError("bound='iwae' of one draw is the ELBO: take more, --num-particles 50")
-    if estimator.guide != "amortized":
-        changed["bound"] = estimator.bound != "elbo"
-        for name in ("bound", "free_bits", "analytic_kl"):
-            if changed[name]:
-                raise InputError(f"{name}={getattr(estimator, name)!r} is for guide='amortized' alone: leave it out")
-        if estimator.kl_weight == 0:
-            raise InputError(f"kl_weight is 0: with guide={estimator.guide!r} lambda has no optimum then; give it more")
+def method_options(estimator: Any) -> MethodOptions:
+    """Return the options of an estimator's method of inference."""
+    return options_of(estimator, METHODS[estimator.guide].Options)
 
 
 def device(accelerator: str) -> torch.device:
-    """The device of an accelerator: a GPU if there is one and it was not declined."""
+    """Return the device of an accelerator: a GPU if there is one and it was not declined.
+
+    Raises:
+        InputError: the accelerator is unknown, or there is no GPU.
+    """
+    check_value("accelerator", accelerator, Accelerator)
     available = torch.cuda.is_available()
-    if accelerator not in get_args(Accelerator):
-        raise InputError(f"accelerator={accelerator!r} is unknown; {nearest(accelerator, get_args(Accelerator))}")
     if accelerator == "cuda" and not available:
         raise InputError("--accelerator cuda: this machine has no GPU that PyTorch can use; take auto or cpu")
     return torch.device("cuda" if available and accelerator != "cpu" else "cpu")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ppl_vae.data import Batches, hold_out, name_arrays
 from ppl_vae.errors import InputError
-from ppl_vae.estimator.options import Accelerator, Guide, check_options, device
+from ppl_vae.estimator.options import FitOptions, HardwareOptions, check_options, device, method_options, with_options
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Arrays, Fitted, make_batches
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
@@ -23,25 +25,23 @@ from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
 from ppl_vae.evaluation.validation import validation_bound
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import (
-    Baseline,
-    Bound,
+    METHODS,
+    NUMBER,
+    AmortizedOptions,
     Compile,
     Compiler,
-    EncoderObjective,
     Epoch,
-    FamilyName,
-    Gradient,
-    Schedule,
+    LocalOptions,
+    Method,
     Step,
     Training,
+    TrainingOptions,
     group,
 )
-from ppl_vae.inference.methods import NUMBER, Inference, Local, make_inference
+from ppl_vae.inference.options import options_of
 from ppl_vae.program import (
     Batch,
     BoundProgram,
-    MatmulPrecision,
-    Precision,
     Program,
     check,
     check_batch,
@@ -58,6 +58,7 @@ BF16_TOLERANCE = 0.1
 """How far, relative to its size, a graph may be off where bfloat16 is rounded at other places."""
 
 
+@with_options
 class VariationalInference(BaseEstimator):
     """Fit a Pyro program by variational inference.
 
@@ -65,47 +66,11 @@ class VariationalInference(BaseEstimator):
 
     Args:
         program: an object with ``model`` and ``guide``, a ``Program``, or a pair of functions.
-        guide: the method. "amortized" trains the program's own guide by SVI with Trace_ELBO, or an encoder that is
-            derived from the model where it has none; "per-sample" has no encoder, every datum's lambda is found by
-            gradient steps; "semi-amortized" starts these steps at the encoder's output.
-        family: the posterior of a datum, where it is derived: Gaussian with a diagonal or a full covariance, or a flow.
-        local_steps: gradient steps in lambda of a datum, each time it is visited in training.
-        local_learning_rate: of these steps, at the start; by default 0.3 from the prior, 0.05 from the last visit, 0.02
-            from an encoder.
-        warm_start: per-sample, lambda starts where the datum's last visit left it, and not at the prior.
-        inference_steps: per-sample, most steps in lambda of a datum that is evaluated; it stops where it has converged.
-        encoder_objective: semi-amortized, what the encoder ascends: the ELBO at its own output (initial), or after the
-            refinement, through which is then differentiated (refined).
-        gradient: "reparam" takes the gradient along the path of the draws where they have one; "score-function" does
-            not, for comparison.
-        baseline: what the score-function gradient subtracts: leave-one-out needs two particles or more.
-        num_particles: draws per datum in the training objective, and in the steps in lambda.
-        bound: what training ascends, and how it is validated: "elbo"; or "iwae", the importance-weighted bound of
-            num_particles draws, by its doubly reparameterised gradient. Validation has the same.
-        kl_weight: of the divergence of the posterior from the prior in training, the beta of the beta-VAE. Validation
-            and evaluation are always those of the program as it is.
-        kl_warmup_epochs: in these first epochs that weight rises to its value.
-        free_bits: nats of divergence that each latent dimension, on average over a batch, has for nothing in training.
-        analytic_kl: take the divergence in closed form where there is one, and not from the draws.
-        max_epochs: most passes over the training data.
-        batch_size: data per gradient step.
-        learning_rate: Adam's, at the start.
-        schedule: "cosine" lets it fall to zero over max_epochs; "constant" does not.
-        patience: stop after this many epochs without a better validation ELBO; null (None in Python) trains to the end.
-        validation_fraction: share of the data that fit holds out where it is given no validation data.
-        num_samples: draws per datum in estimates of the evidence.
-        seed: decides every random number; the same seed gives the same numbers on the same machine.
-        ema_decay: validate and keep exponential moving averages of the parameters over the steps, with this decay, such
-            as 0.999; null keeps the parameters themselves.
-        clip_norm: gradients of a larger norm, over all parameters together, are scaled down to it; null never does.
-        accelerator: "auto" takes a GPU if there is one.
-        compile: "auto" runs what is planned to be called often as compiled graphs, which give the same numbers but for
-            rounding; "on" everything that can be, "off" nothing.
-        precision: "32-true" leaves the program as it is made; "bf16-mixed" takes bfloat16 factors in the matrix
-            products of training, and only there; "64-true" makes all of it double.
-        matmul_precision: how exact fp32 matrix products are in training, as torch.set_float32_matmul_precision has it;
-            "auto" is high (TF32) on a GPU, and what is set on a CPU. Evaluation is never below fp32.
-        data_plate: name of the program's data plate, where it cannot be told from the trace.
+        guide: the method of inference. "amortized" (the default) trains the program's own guide by stochastic
+            variational inference; if the program has none, an encoder is derived from the model. "per-sample" has no
+            encoder: gradient steps find the lambda of every datum. "semi-amortized" starts these steps at the encoder's
+            output.
+        **options: see the dataclasses of options; their help stands here.
 
     Example:
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
@@ -119,72 +84,17 @@ class VariationalInference(BaseEstimator):
 
     fitted_: Fitted
 
-    def __init__(
-        self,
-        program: Any,
-        guide: Guide = "amortized",
-        *,
-        family: FamilyName = "diagonal",
-        local_steps: int = 20,
-        local_learning_rate: float | None = None,
-        warm_start: bool = False,
-        inference_steps: int = 500,
-        encoder_objective: EncoderObjective = "initial",
-        gradient: Gradient = "reparam",
-        baseline: Baseline = "leave-one-out",
-        num_particles: int = 1,
-        bound: Bound = "elbo",
-        kl_weight: float = 1.0,
-        kl_warmup_epochs: int = 0,
-        free_bits: float = 0.0,
-        analytic_kl: bool = False,
-        max_epochs: int = 500,
-        batch_size: int = 64,
-        learning_rate: float = 2e-3,
-        schedule: Schedule = "cosine",
-        patience: int | None = 50,
-        validation_fraction: float = 0.1,
-        num_samples: int = 1000,
-        seed: int = 0,
-        ema_decay: float | None = None,
-        clip_norm: float | None = None,
-        accelerator: Accelerator = "auto",
-        compile: Compile = "auto",
-        precision: Precision = "32-true",
-        matmul_precision: MatmulPrecision = "auto",
-        data_plate: str | None = None,
-    ) -> None:
-        self.program = program
-        self.guide = guide
-        self.family = family
-        self.local_steps = local_steps
-        self.local_learning_rate = local_learning_rate
-        self.warm_start = warm_start
-        self.inference_steps = inference_steps
-        self.encoder_objective = encoder_objective
-        self.gradient = gradient
-        self.baseline = baseline
-        self.num_particles = num_particles
-        self.bound = bound
-        self.kl_weight = kl_weight
-        self.kl_warmup_epochs = kl_warmup_epochs
-        self.free_bits = free_bits
-        self.analytic_kl = analytic_kl
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.patience = patience
-        self.validation_fraction = validation_fraction
-        self.num_samples = num_samples
-        self.seed = seed
-        self.ema_decay = ema_decay
-        self.clip_norm = clip_norm
-        self.accelerator = accelerator
-        self.compile = compile
-        self.precision = precision
-        self.matmul_precision = matmul_precision
-        self.data_plate = data_plate
+    guide: str
+    max_epochs: int
+    num_samples: int
+    seed: int
+    compile: Compile
+
+    def __init__(self, program: Any, guide: str = "amortized", **options: Any) -> None:
+        given = inspect.signature(VariationalInference.__init__).bind(self, program, guide, **options)
+        given.apply_defaults()
+        for name, value in list(given.arguments.items())[1:]:
+            setattr(self, name, value)
 
     # ------------------------------------------------------------------------------------------------- fitting
 
@@ -204,7 +114,7 @@ class VariationalInference(BaseEstimator):
             given = validation if isinstance(validation, tuple) else (validation,)
             valid: Arrays | None = self._named(given, "validation")
         else:
-            train, valid = hold_out(train, self.validation_fraction, self.seed)
+            train, valid = hold_out(train, options_of(self, FitOptions).validation_fraction, self.seed)
         self.prepare(train, valid)
         for _ in self.epochs():
             pass
@@ -232,12 +142,14 @@ class VariationalInference(BaseEstimator):
                 f"--proposal per-sample"
             )
         method, num_valid = self.inference_, len(next(iter(valid.values()))) if valid else 0
-        self._train_batches = self._batches(self._numbered(train), self.batch_size, dynamic)
+        options = options_of(self, TrainingOptions)
+        batch_size = options.batch_size
+        self._train_batches = self._batches(self._numbered(train), batch_size, dynamic)
         self._valid_batches = self._batches(self._numbered(valid), ROWS_PER_PASS) if valid else None
         self._check_batches(self._batches(train, ROWS_PER_PASS, dynamic))
         if valid:
             self._check_batches(self._batches(valid, ROWS_PER_PASS))
-        sizes = {min(self.batch_size, self._train_batches.num_data), self._train_batches.num_data % self.batch_size}
+        sizes = {min(batch_size, self._train_batches.num_data), self._train_batches.num_data % batch_size}
         for size in sizes - {0}:
             first = {name: array[:size] for name, array in train.items()}
             check_batch(method.posterior, method.begin(next(self._batches(first, size, dynamic).in_order())))
@@ -248,13 +160,8 @@ class VariationalInference(BaseEstimator):
             self.program_,
             self.template_,
             self._steps,
-            max_epochs=self.max_epochs,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            patience=self.patience if valid else None,
-            warmup=self.kl_warmup_epochs,
-            ema_decay=self.ema_decay,
-            seed=self.seed,
+            options if valid else replace(options, patience=None),
+            warmup=method_options(self).kl_warmup_epochs,
         )
         self.train_seconds_ = 0.0
         if resume is not None:
@@ -272,16 +179,13 @@ class VariationalInference(BaseEstimator):
 
     def _steps(self, _: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
         """An epoch of training."""
-        with fp32_products(self.matmul_precision, self.fitted.device):
+        with fp32_products(options_of(self, HardwareOptions).matmul_precision, self.fitted.device):
             yield from self.inference_.steps(batches, optimizer, self.training_.epoch + 1)
 
     def compiles(self) -> str:
-        """Whether the steps of training are compiled, and why, as the end of a sentence."""
-        sizes, compiler = self._train_batches.sizes(), self.inference_.compiler
-        rows = max(sizes, key=lambda rows: sizes[rows])
-        if self.inference_.local:
-            return "steps in lambda " + compiler.choice(rows, self.local_steps)
-        return "steps " + compiler.choice(rows)
+        """Report if the steps of training are compiled, and why, as the end of a sentence."""
+        sizes = self._train_batches.sizes()
+        return self.inference_.describe_compilation(max(sizes, key=lambda rows: sizes[rows]))
 
     def check_data(self, *arrays: Any) -> None:
         """Raise ``InputError`` where a datum has no density under the program: grey values under a Bernoulli."""
@@ -318,8 +222,8 @@ class VariationalInference(BaseEstimator):
                 method.posterior,
                 (method.validate(batch, epoch) for batch in self._valid_batches.in_order()),
                 self._valid_batches.num_data,
-                num_particles=self.num_particles,
-                bound=self.bound,
+                num_particles=method_options(self).num_particles,
+                bound=options_of(self, AmortizedOptions).bound,
                 room=self.fitted.room,
             )
 
@@ -457,7 +361,8 @@ class VariationalInference(BaseEstimator):
         """The fitted program, to be applied to data under this object's present options."""
         check_is_fitted(self, "fitted_")
         fitted: Fitted = self.fitted_
-        fitted.options, fitted.num_samples, fitted.seed = self.local_options(), self.num_samples, self.seed
+        fitted.options = options_of(self, LocalOptions)
+        fitted.num_samples, fitted.seed = self.num_samples, self.seed
         fitted.compile, fitted.train_seconds = self.compile, getattr(self, "train_seconds_", math.nan)
         return fitted
 
@@ -467,7 +372,7 @@ class VariationalInference(BaseEstimator):
         return self.fitted.program
 
     @property
-    def inference_(self) -> Inference:
+    def inference_(self) -> Method:
         """The method of inference."""
         return self.fitted.inference
 
@@ -481,47 +386,54 @@ class VariationalInference(BaseEstimator):
         """A few data, on the device."""
         return self.fitted.template
 
-    def local_options(self) -> Local:
-        """Return the options of finding lambda."""
-        return Local(**{name: getattr(self, name) for name in Local.__dataclass_fields__})
-
     def _attach(self, arrays: Arrays, dynamic: Collection[str] = (), *, train: bool) -> None:
         """Bring the program to the device, keep a few rows of data as its template, and make the method.
 
         A method that was made before, with the same options, goes on.
         """
-        place = device(self.accelerator)
+        hardware = options_of(self, HardwareOptions)
+        place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
         program = self._make_program()
-        program.store.precision = self.precision
-        program.module.to(place, torch.float64 if self.precision == "64-true" else None)
+        program.store.precision = hardware.precision
+        program.module.to(place, torch.float64 if is_double else None)
         floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
-        fallback = torch.float64 if self.precision == "64-true" else torch.get_default_dtype()
+        fallback = torch.float64 if is_double else torch.get_default_dtype()
         dtype = floats[0] if floats else fallback
         arguments = program.arguments(arrays.keys())
         few = {name: array[:8] for name, array in arrays.items()}
         template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
 
-        options = self.local_options()
+        options, kind = method_options(self), METHODS[self.guide]
         made = (program, self.guide, options)
         if getattr(self, "_inferred_by", None) == made:
             method = self.fitted_.inference
         else:
             columns = [arrays[name] for name in arguments] if train else None
-            own_guide = self.guide == "amortized" and program.guide is not None
+            own_guide = kind.uses_guide and not kind.lambda_is_data and program.guide is not None
             bound = program.bind(
                 template,
-                precision=self.precision,
-                guided=self.guide != "per-sample",
+                precision=hardware.precision,
+                guided=kind.uses_guide,
                 num_data=len(columns[0]) if columns else 1,
                 check=(check_parts if own_guide else check_model) if train else None,
             )
-            method = make_inference(self.guide, bound, template, options, columns)
+            method = kind(bound, template, options, columns)
             self._inferred_by = made
-        method.compiler = Compiler(self.compile, tolerance=BF16_TOLERANCE if self.precision == "bf16-mixed" else None)
+        method.compiler = Compiler(
+            hardware.compile, tolerance=BF16_TOLERANCE if hardware.precision == "bf16-mixed" else None
+        )
         if train and (shared := method.program.global_posterior) is not None:
             shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data
         self.fitted_ = Fitted(
-            method, arguments, template, place, dtype, options, self.num_samples, self.seed, self.compile
+            method,
+            arguments,
+            template,
+            place,
+            dtype,
+            options_of(self, LocalOptions),
+            self.num_samples,
+            self.seed,
+            self.compile,
         )
 
     def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
@@ -549,6 +461,6 @@ class VariationalInference(BaseEstimator):
             return self.program
         if getattr(self, "_made_from", _NOTHING) is not self.program:
             parts = self.program if isinstance(self.program, tuple) else (self.program,)
-            self._made = Program(*parts, data_plate=self.data_plate)
+            self._made = Program(*parts, data_plate=options_of(self, FitOptions).data_plate)
             self._made_from: Any = self.program
         return self._made

@@ -20,8 +20,7 @@ from ppl_vae.evaluation.evaluate import evaluate_program
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, room_for
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
-from ppl_vae.inference import Compile, Compiler
-from ppl_vae.inference.methods import LAMBDA, NUMBER, Inference, Local, proposal, random_latents
+from ppl_vae.inference import LAMBDA, NUMBER, Compile, Compiler, LocalOptions, Method, proposal, random_latents
 from ppl_vae.program import (
     Batch,
     BoundProgram,
@@ -54,12 +53,12 @@ class Fitted:
         train_seconds: the time that the fit took.
     """
 
-    inference: Inference
+    inference: Method
     arguments: tuple[str, ...]
     template: Batch
     device: torch.device
     dtype: torch.dtype
-    options: Local
+    options: LocalOptions
     num_samples: int
     seed: int
     compile: Compile
@@ -124,10 +123,10 @@ class Fitted:
         """Return data as the model takes them, on the device; behind the model's arguments lambda, if it is given."""
         return make_batches(arrays, self.arguments, batch_size, self.device, self.dtype)
 
-    def located(self, arrays: Arrays, method: Inference | None = None) -> tuple[BoundProgram, Arrays]:
-        """Return the program to look at data with, and the data; if lambda is local, it is found and added to them."""
+    def located(self, arrays: Arrays, method: Method | None = None) -> tuple[BoundProgram, Arrays]:
+        """Return the program to look at data with, and the data; if lambda is data, it is found and added to them."""
         method = method or self.inference
-        if not method.local:
+        if not method.lambda_is_data:
             return method.posterior, arrays
         batches = self.batches(arrays)
         method.compiler.plan(batches.sizes())
@@ -140,7 +139,7 @@ class Fitted:
     ) -> list[T]:
         """Apply a function to every batch of data; a batch is so small that the draws fit in memory.
 
-        The function's program has a fitted guide, and is in evaluation mode and in its scope. If lambda is local, it
+        The function's program has a fitted guide, and is in evaluation mode and in its scope. If lambda is data, it
         has been found, and is the last tensor of a batch. Random numbers depend on the seed alone.
 
         Args:
@@ -170,7 +169,7 @@ class Fitted:
             method.compiler = Compiler(self.compile)
         started = time.perf_counter()
         program, data = self.located(named, method)
-        seconds = time.perf_counter() - started if method.local else None
+        seconds = time.perf_counter() - started if method.lambda_is_data else None
         evaluation = evaluate_program(
             program,
             method.begin(self.template),

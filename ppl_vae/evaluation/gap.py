@@ -21,8 +21,18 @@ from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.passes import passes, room_for
 from ppl_vae.evaluation.results import aligned, mean_and_error
 from ppl_vae.evidence import Evidence
-from ppl_vae.inference import Compiler, Family, FamilyName, LocalSteps, Rows, at_prior, infer, make_family
-from ppl_vae.inference.methods import LAMBDA, encoded
+from ppl_vae.inference import (
+    LAMBDA,
+    Compiler,
+    Family,
+    FamilyName,
+    LocalSteps,
+    Rows,
+    at_prior,
+    encoded,
+    infer,
+    make_family,
+)
 from ppl_vae.program import Batch, BoundProgram, LatentSpace, seeded, with_lambda, without_guide
 
 CHOICE_DRAWS = 100

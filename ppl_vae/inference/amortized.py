@@ -2,55 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.errors import InputError
 from ppl_vae.inference.ascent import Ascent
+from ppl_vae.inference.method import Method, Step, with_guide
 from ppl_vae.inference.objectives import (
-    Baseline,
     Bound,
     DecayingAverage,
-    Gradient,
     check_gradient,
     elbo,
     iwae,
     leave_one_out,
     tempered,
 )
+from ppl_vae.inference.options import OWN, MethodOptions, NotNegative
 from ppl_vae.program import Batch, BoundProgram, WeightedDraws, objective_terms, path_draws
 
 
-class Step(NamedTuple):
-    """One gradient step."""
+@dataclass(frozen=True)
+class AmortizedOptions(MethodOptions):
+    """The options of amortized inference.
 
-    elbo: Tensor
-    """Mean over the batch, before the step; a detached scalar on the device, so that no step waits for it."""
-    num_data: int
+    Args:
+        bound: the objective of training and of validation. "elbo" is the evidence lower bound. "iwae" is the
+            importance-weighted bound of num_particles draws, with its doubly reparameterised gradient.
+        free_bits: divergence in nats that each latent dimension may have, on average over a batch, without a penalty in
+            training. The default 0 penalises all of it.
+        analytic_kl: if true, training computes the divergence in closed form where there is one, and not from the
+            draws. The default is false.
+    """
+
+    bound: Bound = field(default="elbo", metadata=OWN)
+    free_bits: NotNegative = field(default=0.0, metadata=OWN)
+    analytic_kl: bool = field(default=False, metadata=OWN)
+
+    def check(self) -> None:
+        """Check what the values mean together; see ``MethodOptions.check``."""
+        if self.bound == "iwae":
+            default = AmortizedOptions()
+            for name in ("kl_weight", "kl_warmup_epochs", "free_bits", "analytic_kl", "gradient"):
+                if getattr(self, name) != getattr(default, name):
+                    raise InputError(f"bound='iwae' has no part for {name}: leave that out, or take bound='elbo'")
+            if self.num_particles == 1:
+                raise InputError("bound='iwae' of one draw is the ELBO: take more, --num-particles 50")
+        super().check()
+
+
+class Amortized(Method):
+    """lambda = f(x; phi), with the program's own guide or one that is derived from the model."""
+
+    Options = AmortizedOptions
+
+    def __init__(
+        self,
+        program: BoundProgram,
+        template: Batch,
+        options: AmortizedOptions,
+        arrays: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        self.options, self.compiler = options, Compiler()
+        self.tables = {}
+        self.kl_weight = options.make_kl_weight(template)
+        self.program = self.posterior = with_guide(program, template, options.family, arrays)
+
+    def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """See ``Method``."""
+        self.options.set_kl_weight(self.kl_weight, epoch)
+        return amortized_steps(
+            self.program, batches, optimizer, self.options, kl_weight=self.kl_weight, compiler=self.compiler
+        )
 
 
 def amortized_steps(
     program: BoundProgram,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
+    options: AmortizedOptions = AmortizedOptions(),
     *,
-    num_particles: int = 1,
-    bound: Bound = "elbo",
-    kl_weight: float | Tensor = 1.0,
-    free_bits: float = 0.0,
-    analytic_kl: bool = False,
-    gradient: Gradient = "reparam",
-    baseline: Baseline = "leave-one-out",
+    kl_weight: Tensor | None = None,
     compiler: Compiler | None = None,
-    clip_norm: float | None = None,
 ) -> Iterator[Step]:
     """Ascend the ELBO, or another bound, in theta and phi together, one step a batch.
 
-    Modules are in the mode, and Pyro validates, as the caller has set it: ``program.running(training=True)``.
+    The caller sets the mode of the modules and Pyro's validation: ``program.running(training=True)``.
+
+    The bound ``"iwae"`` is described at ``iwae``, free bits at ``tempered``; free bits always take the divergence in
+    closed form where there is one. With ``gradient="reparam"``, sites that have no path use the score function. Its
+    baseline ``"leave-one-out"`` takes for each draw the other draws of the same datum, and with one particle there is
+    none. ``"decaying-average"`` is one number, the average of the log weights of the steps before; it begins anew with
+    each call, with draws of its own.
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), algorithm 1; for the score function, Ranganath,
     Gerrish and Blei, Black Box Variational Inference (2014), and Mnih and Gregor, Neural Variational Inference and
@@ -59,29 +106,19 @@ def amortized_steps(
     Args:
         program: a program with a guide.
         batches: tuples of tensors, the arguments of ``model``.
-        optimizer: over ``program.parameters()``.
-        num_particles: draws per datum in the objective.
-        bound: ``"elbo"``, or ``"iwae"``: the importance-weighted bound of ``num_particles`` draws, by its doubly
-            reparameterised gradient; see ``iwae``. It takes none of the options that follow.
-        kl_weight: of the divergence of the guide from the prior; a scalar tensor may change between the steps.
-        free_bits: nats of divergence that each latent dimension has for nothing; see ``tempered``.
-        analytic_kl: take the divergence in closed form where there is one; free bits always do.
-        gradient: ``"reparam"`` goes along the path of the draws, and takes the score function for sites that have no
-            path; ``"score-function"`` takes it for all of them.
-        baseline: of the score function: ``"leave-one-out"``, each draw's from the other draws of its datum;
-            ``"decaying-average"``, one number, the average of the log weights of the steps before, which begins anew
-            with each call, with draws of its own; or ``"none"``. With one particle and ``gradient="reparam"``,
-            leave-one-out is none.
+        optimizer: an optimiser of ``program.parameters()``.
+        options: the objective and its gradient.
+        kl_weight: the weight of the divergence as a scalar tensor, which may change between the steps; by default
+            that of the options.
         compiler: runs the step as a graph; one and the same for all epochs. A decaying average, which goes from step to
-            step, is left to Python.
-        clip_norm: gradients of a larger norm are scaled down to it.
+            step, is run in Python.
 
     Yields:
-        Step: the bound of the batch, nats per datum; with a ``kl_weight`` or ``free_bits``, the ELBO as it is without.
+        Step: the bound of the batch, nats per datum; with a ``kl_weight`` or ``free_bits``, the ELBO without them.
 
     Raises:
-        InputError: the score function is to have the leave-one-out baseline of one particle; ``"iwae"`` beside another
-            option, or of a program whose latents have no path.
+        InputError: the leave-one-out baseline of the score function has one particle only; ``"iwae"`` is combined with
+            another option, or the program's latents have no path.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -93,23 +130,25 @@ def amortized_steps(
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
     """
-    check_gradient(gradient, baseline, num_particles)
-    plain = not isinstance(kl_weight, Tensor) and (kl_weight, free_bits, analytic_kl) == (1.0, 0.0, False)
-    if bound == "iwae" and not (plain and gradient == "reparam"):
+    num_particles, bound, baseline = options.num_particles, options.bound, options.baseline
+    check_gradient(options.gradient, baseline, num_particles)
+    weight = options.kl_weight if kl_weight is None else kl_weight
+    plain = kl_weight is None and (weight, options.free_bits, options.analytic_kl) == (1.0, 0.0, False)
+    by_path = options.gradient == "reparam"
+    if bound == "iwae" and not (plain and by_path):
         raise InputError(
             "bound='iwae' has no divergence and no score function: leave out kl_weight, free_bits, analytic_kl and "
             "gradient, or bound='elbo'"
         )
     average: DecayingAverage | None = None
-    by_path = gradient == "reparam"
 
     def draw(batch: Batch) -> tuple[WeightedDraws, Tensor | None]:
-        """Draws whose ELBO is ascended, and the ELBO where that is another."""
+        """Return draws whose ELBO is ascended, and the ELBO that is reported if it is another."""
         if plain:
             return program.weighted_draws(batch, num_particles, tempered=True, reparameterised=by_path), None
-        closed = analytic_kl or free_bits > 0
+        closed = options.analytic_kl or options.free_bits > 0
         terms = objective_terms(program, batch, num_particles, closed=closed, reparameterised=by_path)
-        return tempered(terms, kl_weight, free_bits), tempered(terms).log_weight.mean()
+        return tempered(terms, weight, options.free_bits), tempered(terms).log_weight.mean()
 
     def objective(*batch: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         nonlocal average
@@ -132,6 +171,6 @@ def amortized_steps(
     if baseline == "decaying-average" and compiler is not None:
         compiler.refuse(name, "its baseline goes from one step to the next")
         compiler = None
-    ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=clip_norm)
+    ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=options.clip_norm)
     for batch in batches:
         yield Step(ascend(objective, *batch), len(batch[0]))

@@ -2,124 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_vae.compile.compiler import Compiler
-from ppl_vae.inference.amortized import Step
 from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.families import Family
-from ppl_vae.inference.local import Rows, refine
-from ppl_vae.inference.objectives import Baseline, Gradient
-from ppl_vae.inference.table import Epoch
-from ppl_vae.program import Batch, BoundProgram, LatentSpace, SharedTerm
-
-CHECK_DRAWS, CHECK_AT_ONCE, CHECK_LOWER = 16, 8, 14
-"""Draws that tell whether a datum has come to a worse place than where it started, how many at once, and how many of
-them need be lower: by chance, 14 are in one case of 500."""
-
-
-class LocalSteps(NamedTuple):
-    """How lambda is optimised."""
-
-    num_steps: int = 20
-    learning_rate: float = 0.2
-    num_particles: int = 1
-    gradient: Gradient = "reparam"
-    baseline: Baseline = "leave-one-out"
+from ppl_vae.inference.method import Step
+from ppl_vae.inference.per_datum import (
+    FROM_PRIOR,
+    FROM_TABLE,
+    LocalOptions,
+    LocalSteps,
+    PerDatum,
+    at_prior,
+    elbo_at,
+    infer,
+    unless_worse,
+)
+from ppl_vae.inference.table import Table, TableView
+from ppl_vae.program import Batch, BoundProgram, LatentSpace, without_guide
 
 
-def infer(
-    space: LatentSpace,
-    family: Family,
-    batch: Batch,
-    rows: Rows,
-    local: LocalSteps,
-    compiler: Compiler | None = None,
-    kl_weight: float | Tensor | None = None,
-) -> Rows:
-    """Optimise the lambda of every datum of a batch, theta fixed and the modules in evaluation mode.
+@dataclass(frozen=True)
+class PerSampleOptions(LocalOptions):
+    """The options of per-sample inference.
 
     Args:
-        space: of the program.
-        family: the variational family.
-        batch: the data.
-        rows: where each datum starts.
-        local: how.
-        compiler: runs the steps as a graph; one and the same for all batches.
-        kl_weight: of the divergence from the prior, above zero; None is one.
-
-    Example:
-        >>> from ppl_vae.inference.families import Full
-        >>> from ppl_vae.models.factor_analysis import FactorAnalysis
-        >>> from ppl_vae.program import Program
-        >>> x = torch.zeros(3, 4)
-        >>> space, family = LatentSpace(Program(FactorAnalysis(data_dim=4, latent_dim=2)).bind((x,))), Full(2)
-        >>> infer(space, family, (x,), at_prior(space, family, (x,)), LocalSteps(num_steps=5)).lam.shape
-        torch.Size([3, 5])
+        warm_start: if true, the lambda of a datum starts where the last visit to this datum left it. By default false:
+            it starts at the prior at every visit.
     """
 
-    def log_joint(u: Tensor, data: Batch) -> Tensor:
-        return weighted_log_joint(space, data, u, kl_weight, slope=local.gradient == "reparam")
-
-    with space.program.running(training=False):
-        return refine(log_joint, family, rows, batch, **local._asdict(), compiler=compiler, module=space.program.module)
+    warm_start: bool = False
 
 
-@torch.no_grad()
-def unless_worse(space: LatentSpace, family: Family, batch: Batch, start: Rows, found: Rows) -> Rows:
-    r"""Where each datum has come to, or, where its ELBO is clearly lower there or not finite, where it started.
+class PerSample(PerDatum):
+    """Every datum has its own lambda; a guide that the program has is not used."""
 
-    Of 16 pairs of draws, the mean difference is more than three standard errors below zero, or it is below zero and 14
-    of them are. Log q is computed from the noise (of a flow, by inverting it), so that a scale that is lost in rounding
-    does not pass for a high ELBO. The caller's generator does not move.
+    Options = PerSampleOptions
+    options: PerSampleOptions
+    uses_guide, numbered = False, True
 
-    Args:
-        space: of the program.
-        family: the variational family.
-        batch: the data.
-        start: where each datum started.
-        found: where it has come to.
+    def __init__(
+        self,
+        program: BoundProgram,
+        template: Batch,
+        options: PerSampleOptions,
+        arrays: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        super().__init__(without_guide(program), template, options)
 
-    Example:
-        >>> from ppl_vae.inference.families import Diagonal
-        >>> from ppl_vae.models.factor_analysis import FactorAnalysis
-        >>> from ppl_vae.program import Program
-        >>> x = torch.zeros(2, 4)
-        >>> space, family = LatentSpace(Program(FactorAnalysis(data_dim=4, latent_dim=2)).bind((x,))), Diagonal(2)
-        >>> start = at_prior(space, family, (x,))
-        >>> far = Rows.at(torch.tensor([[1e3, 0.0, 0.0, 0.0], [0.0, 0.0, -0.1, -0.1]]))
-        >>> unless_worse(space, family, (x,), start, far).lam[:, 0].tolist()
-        [0.0, 0.0]
-    """
-    generator = torch.Generator(start.lam.device).manual_seed(0)
-    parts = []
-    with space.program.running(training=False):
-        for _ in range(CHECK_DRAWS // CHECK_AT_ONCE):
-            shape = (CHECK_AT_ONCE, 1, family.size)
-            noise = torch.randn(shape, generator=generator, dtype=start.lam.dtype, device=start.lam.device)
-            parts.append([_log_weights(space, family, batch, rows.lam, noise) for rows in (start, found)])
-    before, after = (torch.cat(each).double() for each in zip(*parts, strict=True))
-    gain = after - before
-    mean, error = gain.mean(0), gain.std(0) / CHECK_DRAWS**0.5
-    lower = (gain < 0).sum(0)  # of gains with a long tail, the error is as large as the mean
-    worse = (mean < -3 * error) | ((mean < 0) & (lower >= CHECK_LOWER))
-    keep = (torch.isfinite(after).all(0) & ~worse)[:, None]
-    return Rows(*(torch.where(keep, new, old) for new, old in zip(found, start, strict=True)))
+    def remember(self, num_train: int, num_valid: int) -> None:
+        """See ``Method``."""
+        sizes = {"train": num_train if self.options.warm_start else 0, "valid": num_valid}
+        dtype = next((p.dtype for p in self.program.module.parameters()), torch.get_default_dtype())
+        self.tables = {part: Table(size, self.family.width, dtype) for part, size in sizes.items() if size}
 
+    def infer(self, batch: Batch) -> Batch:
+        """See ``Method``."""
+        local = self.options.steps(self.options.inference_steps, FROM_PRIOR)
+        start = at_prior(self.space, self.family, batch)
+        end = infer(self.space, self.family, batch, start, local, self.compiler)
+        return (*batch, unless_worse(self.space, self.family, batch, start, end).lam)
 
-def _log_weights(space: LatentSpace, family: Family, batch: Batch, lam: Tensor, noise: Tensor) -> Tensor:
-    u, log_q = family.draw(lam, noise)
-    return space.log_joint(batch, u) - log_q
+    def validate(self, batch: Batch, epoch: int) -> Batch:
+        """See ``Method``."""
+        *data, numbers = batch
+        table, start = self.tables["valid"].epoch(epoch), at_prior(self.space, self.family, tuple(data))
+        local = self.options.steps(self.options.local_steps, FROM_TABLE)
+        rows = infer(self.space, self.family, tuple(data), table.read(numbers, start), local, self.compiler)
+        table.write(numbers, rows)
+        return (*data, rows.lam)
 
-
-def at_prior(space: LatentSpace, family: Family, batch: Batch) -> Rows:
-    """Lambda of the prior, for every datum of a batch."""
-    with torch.no_grad():
-        return Rows.at(family.start(*space.start(batch)))
+    def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """See ``Method``."""
+        self.options.set_kl_weight(self.kl_weight, epoch)
+        return per_sample_steps(
+            self.program,
+            batches,
+            optimizer,
+            space=self.space,
+            family=self.family,
+            local=self.options.steps(self.options.local_steps, FROM_TABLE if "train" in self.tables else FROM_PRIOR),
+            table=self.tables["train"].epoch(epoch) if "train" in self.tables else None,
+            kl_weight=self.kl_weight,
+            compiler=self.compiler,
+            clip_norm=self.options.clip_norm,
+        )
 
 
 def per_sample_steps(
@@ -130,7 +103,7 @@ def per_sample_steps(
     space: LatentSpace,
     family: Family,
     local: LocalSteps = LocalSteps(),  # noqa: B008
-    table: Epoch | None = None,
+    table: TableView | None = None,
     kl_weight: float | Tensor | None = None,
     compiler: Compiler | None = None,
     clip_norm: float | None = None,
@@ -191,42 +164,3 @@ def per_sample_steps(
         if table is not None:
             table.write(numbers, rows)
         yield Step(ascend(objective, rows.lam, *batch), len(numbers))
-
-
-def weighted_log_joint(
-    space: LatentSpace, batch: Batch, u: Tensor, kl_weight: float | Tensor | None, *, slope: bool = False
-) -> Tensor:
-    r"""What stands in the place of the log joint where the divergence has a weight.
-
-    .. math:: \log p(u) + \frac1\beta \log p(x \mid u)
-
-    Its ELBO is the weighted one divided by :math:`\beta`, of the same optimum in lambda.
-    """
-    if kl_weight is None:
-        return space.log_joint(batch, u, slope=slope)
-    log_prior, log_joint = space.log_densities(batch, u, "prior")
-    return log_prior + (log_joint - log_prior) / kl_weight
-
-
-def elbo_at(
-    space: LatentSpace,
-    family: Family,
-    batch: Batch,
-    lam: Tensor,
-    num_particles: int,
-    kl_weight: float | Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The ELBO of a batch at lambda ``(B, P)``, nats per datum, and the same with the divergence weighted.
-
-    Both are scalars, differentiable in theta and in lambda.
-    """
-    noise = torch.randn(num_particles, len(lam), family.size).to(lam)
-    u, log_q = family.draw(lam, noise)
-    with SharedTerm(space.program.global_posterior) as shared:
-        if kl_weight is None:
-            reported = ascended = (space.log_joint(batch, u) - log_q).mean()
-        else:
-            log_prior, log_joint = space.log_densities(batch, u, "prior")
-            reported = (log_joint - log_q).mean()
-            ascended = (log_joint - log_prior + kl_weight * (log_prior - log_q)).mean()
-    return reported + shared.value, ascended + shared.value

@@ -2,22 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_vae.compile.compiler import Compiler
-from ppl_vae.inference.amortized import Step
+from ppl_vae.errors import InputError
 from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, EPSILON, Rows, cosine
-from ppl_vae.inference.per_sample import LocalSteps, elbo_at, infer, weighted_log_joint
-from ppl_vae.program import Batch, BoundProgram, LatentSpace
+from ppl_vae.inference.method import Step, with_guide
+from ppl_vae.inference.per_datum import (
+    FROM_ENCODER,
+    LocalOptions,
+    LocalSteps,
+    PerDatum,
+    elbo_at,
+    infer,
+    weighted_log_joint,
+)
+from ppl_vae.program import Batch, BoundProgram, DerivedGuide, LatentSpace
 
 EncoderObjective = Literal["initial", "refined"]
+
+
+@dataclass(frozen=True)
+class SemiAmortizedOptions(LocalOptions):
+    """The options of semi-amortized inference.
+
+    Args:
+        encoder_objective: the objective of the encoder. "initial" is the ELBO at the encoder's own output. "refined" is
+            the ELBO after the steps in lambda, through which the gradient then goes; a step costs about three times as
+            much.
+    """
+
+    encoder_objective: EncoderObjective = "initial"
+
+    def check(self) -> None:
+        """Check what the values mean together; see ``MethodOptions.check``."""
+        if (self.encoder_objective, self.gradient) == ("refined", "score-function"):
+            raise InputError("the refined objective is differentiated along the path: --gradient reparam, or initial")
+        super().check()
+
+
+class SemiAmortized(PerDatum):
+    """lambda starts at f(x; phi) and takes some steps of its own."""
+
+    Options = SemiAmortizedOptions
+    options: SemiAmortizedOptions
+
+    def __init__(
+        self,
+        program: BoundProgram,
+        template: Batch,
+        options: SemiAmortizedOptions,
+        arrays: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        super().__init__(with_guide(program, template, options.family, arrays), template, options)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Return lambda at the encoder's output, ``(B, P)``."""
+        return encoded(self.program, self.space, self.family, batch)
+
+    def infer(self, batch: Batch) -> Batch:
+        """See ``Method``."""
+        return (*batch, self.refined(batch)[1].lam)
+
+    def refined(self, batch: Batch) -> tuple[Rows, Rows]:
+        """Return where lambda starts, and where its steps have taken it."""
+        with torch.no_grad(), self.program.running(training=False):
+            start = Rows.at(self.encode(batch))
+        local = self.options.steps(self.options.local_steps, FROM_ENCODER)
+        return start, infer(self.space, self.family, batch, start, local, self.compiler)
+
+    def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """See ``Method``."""
+        self.options.set_kl_weight(self.kl_weight, epoch)
+        return semi_amortized_steps(
+            self.program,
+            batches,
+            optimizer,
+            space=self.space,
+            family=self.family,
+            encode=self.encode,
+            local=self.options.steps(self.options.local_steps, FROM_ENCODER),
+            encoder_objective=self.options.encoder_objective,
+            kl_weight=self.kl_weight,
+            compiler=self.compiler,
+            clip_norm=self.options.clip_norm,
+        )
+
+
+def encoded(program: BoundProgram, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
+    """Lambda ``(B, P)`` at a guide's output: its own where it is of the family, else the Gaussian with its moments."""
+    guide = program.guide
+    if not isinstance(guide, DerivedGuide):
+        return family.start(*space.start(batch, guide))
+    _, lam = guide.parameters(*batch)
+    own: Family = guide.distribution.__self__  # type: ignore[attr-defined]
+    if type(own) is type(family):
+        return lam
+    draws = own.draw(lam, torch.randn(256, 1, family.size).to(lam))[0]
+    return family.start(draws.mean(0), draws.std(0))
 
 
 def semi_amortized_steps(

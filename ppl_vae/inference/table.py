@@ -44,9 +44,9 @@ class Table:
         for copy in self._copies:
             copy[:, -1] = np.nan  # the number of steps of a datum that has not been visited
 
-    def epoch(self, number: int) -> Epoch:
+    def epoch(self, number: int) -> TableView:
         """The view of an epoch, counted from 1."""
-        return Epoch(self._copies[(number - 1) % 2], self._copies[number % 2])
+        return TableView(self._copies[(number - 1) % 2], self._copies[number % 2])
 
     def after(self, epoch: int) -> np.ndarray:
         """What an epoch has left, ``(N, 3 P + 1)``; not a copy."""
@@ -67,7 +67,7 @@ class Table:
         own[:] = rows
 
 
-class Epoch(NamedTuple):
+class TableView(NamedTuple):
     """A table as one epoch sees it."""
 
     before: np.ndarray

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -12,12 +13,38 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.inference.amortized import Step
 from ppl_vae.inference.ascent import begin
 from ppl_vae.inference.average import Average
+from ppl_vae.inference.method import Step
+from ppl_vae.inference.options import Count, Positive, Seed, Share
 from ppl_vae.program import Batch, BoundProgram
 
 Schedule = Literal["cosine", "constant"]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The options of the training loop.
+
+    Args:
+        max_epochs: largest number of passes over the training data. The default is 500.
+        batch_size: number of data in each gradient step. The default is 64.
+        learning_rate: learning rate of Adam at the start of training. The default is 0.002.
+        schedule: "cosine" (the default) lowers the learning rate to zero over max_epochs; "constant" keeps it.
+        patience: number of epochs without a better validation bound after which training stops. The default is 50; null
+            (None in Python) trains to the end.
+        seed: seed of every random number; the same seed gives the same numbers on the same machine. The default is 0.
+        ema_decay: decay per step, such as 0.999, of exponential moving averages of the parameters, which are then
+            validated and kept. The default null keeps the parameters themselves.
+    """
+
+    max_epochs: Count = 500
+    batch_size: Count = 64
+    learning_rate: Positive = 2e-3
+    schedule: Schedule = "cosine"
+    patience: Count | None = 50
+    seed: Seed = 0
+    ema_decay: Share | None = None
 
 
 class Epoch(NamedTuple):
@@ -45,8 +72,8 @@ class _Reached(NamedTuple):
     """The program's and the optimiser's state, from which the next epoch starts."""
 
 
-class Method(Protocol):
-    """One epoch of a method of inference, such as ``amortized_steps``."""
+class EpochSteps(Protocol):
+    """One epoch of steps of a method of inference, such as ``amortized_steps``."""
 
     def __call__(
         self, program: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, /
@@ -64,37 +91,25 @@ class Training:
     Args:
         program: what is trained, in place.
         batch: any batch, to find the parameters.
-        method: one epoch of inference.
-        max_epochs: stop after this many epochs.
-        learning_rate: of Adam, at the start.
-        schedule: ``"cosine"`` falls to zero over ``max_epochs``; ``"constant"`` stays.
-        patience: stop after this many epochs without a better validation ELBO; None never does.
-        warmup: epochs at the beginning that patience does not count.
-        ema_decay: validate and keep exponential moving averages of the parameters, with this decay a step; None keeps
-            the parameters themselves.
-        seed: seed of shuffling, draws and dropout.
+        steps: the steps of one epoch of inference.
+        options: how long, how fast and from which seed; the batches are the caller's.
+        warmup: number of epochs at the beginning that patience does not count.
     """
 
     def __init__(
         self,
         program: BoundProgram,
         batch: Batch,
-        method: Method,
+        steps: EpochSteps,
+        options: TrainingOptions = TrainingOptions(),
         *,
-        max_epochs: int,
-        learning_rate: float,
-        schedule: Schedule = "cosine",
-        patience: int | None = None,
         warmup: int = 0,
-        ema_decay: float | None = None,
-        seed: int = 0,
     ) -> None:
-        self.program, self.batch, self.method = program, batch, method
-        self.max_epochs, self.learning_rate, self.schedule = max_epochs, learning_rate, schedule
-        self.patience, self.warmup, self.seed = patience, warmup, seed
+        self.program, self.batch, self.steps = program, batch, steps
+        self.options, self.warmup = options, warmup
         self.parameters = program.parameters()
-        self.average = None if ema_decay is None else Average(self.parameters, ema_decay)
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate, fused=True)
+        self.average = None if options.ema_decay is None else Average(self.parameters, options.ema_decay)
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=options.learning_rate, fused=True)
         begin(self.optimizer)
         self._reached = _Reached(None, -math.inf, {}, self._snapshot())
 
@@ -134,7 +149,7 @@ class Training:
         """
         self._restore(self._reached.last)
         try:
-            while self.epoch < self.max_epochs and not self._impatient():
+            while self.epoch < self.options.max_epochs and not self._impatient():
                 self._reached = self._run_epoch(batches, validate)
                 assert self._reached.row is not None
                 yield self._reached.row
@@ -145,10 +160,10 @@ class Training:
         epoch, rate = self.epoch + 1, self._rate(self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        seed = epoch_seed(self.seed, epoch)
+        seed = epoch_seed(self.options.seed, epoch)
         with self.program.running(seed=seed, training=True):
             steps = []
-            for step in self.method(self.program, batches(seed), self.optimizer):
+            for step in self.steps(self.program, batches(seed), self.optimizer):
                 steps.append(step)
                 if self.average is not None:
                     self.average.update()
@@ -181,12 +196,14 @@ class Training:
         )
 
     def _impatient(self) -> bool:
-        return self.patience is not None and self.epoch - max(self.best_epoch, self.warmup) >= self.patience
+        patience = self.options.patience
+        return patience is not None and self.epoch - max(self.best_epoch, self.warmup) >= patience
 
     def _rate(self, epochs_done: int) -> float:
-        if self.schedule == "constant":
-            return self.learning_rate
-        return self.learning_rate * (1 + math.cos(math.pi * epochs_done / self.max_epochs)) / 2
+        options = self.options
+        if options.schedule == "constant":
+            return options.learning_rate
+        return options.learning_rate * (1 + math.cos(math.pi * epochs_done / options.max_epochs)) / 2
 
     def _snapshot(self) -> dict[str, Tensor]:
         """Copies of what the next epoch starts from, so that an epoch that is broken off leaves no trace."""

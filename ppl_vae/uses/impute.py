@@ -16,8 +16,8 @@ from ppl_vae.data import Batches, fill_missing
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
-from ppl_vae.inference import Compiler, FamilyName
-from ppl_vae.inference.methods import Inference, PerSample, random_latents
+from ppl_vae.inference import Compiler, FamilyName, Method, PerSample, PerSampleOptions, random_latents
+from ppl_vae.inference.options import options_of
 from ppl_vae.program import Batch, Draws, LatentSpace, placed, seen_parts, with_missing, without_guide
 from ppl_vae.uses.description import Caption, describe_use
 
@@ -143,13 +143,14 @@ class _Proposal:
 
     def __init__(self, vi: VariationalInference, template: Batch, method: ImputeBy, family: FamilyName | None) -> None:
         masked = with_missing(vi.program_)
-        self.found: Inference | None = None
+        self.found: Method | None = None
         self.program = masked
         if random_latents(masked):
             if method == "per-sample":
                 size = LatentSpace(without_guide(masked)).size
                 family = family or ("full" if size <= MOST_WITH_COVARIANCE else "diagonal")
-                options = replace(vi.local_options(), family=family, gradient="reparam", local_learning_rate=None)
+                options = options_of(vi, PerSampleOptions)
+                options = replace(options, family=family, gradient="reparam", local_learning_rate=None)
                 self.found = PerSample(masked, template, options)
                 self.found.compiler = Compiler(vi.compile)
                 self.program = self.found.posterior

@@ -1,0 +1,107 @@
+"""The interface of a method of inference, and what methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.compile.compiler import Compiler
+from ppl_vae.inference.encoder import derive_encoder
+from ppl_vae.inference.families import FamilyName
+from ppl_vae.inference.options import MethodOptions
+from ppl_vae.inference.table import Table
+from ppl_vae.program import Batch, BoundProgram
+
+LAMBDA = "_lambda"
+"""The name of the array of variational parameters, for methods whose lambda is data."""
+NUMBER = "_number"
+"""The name of the array of row numbers, for methods that remember every datum."""
+
+
+class Step(NamedTuple):
+    """One gradient step."""
+
+    elbo: Tensor
+    """The mean over the batch, before the step: a detached scalar on the device, so that no step waits for it."""
+    num_data: int
+
+
+class Method(Protocol):
+    """A method of inference for one program and one shape of data."""
+
+    Options: ClassVar[type[MethodOptions]]
+    """The method's options, a frozen dataclass."""
+    uses_guide: ClassVar[bool] = True
+    """False if the method leaves out the program's own guide."""
+    lambda_is_data: ClassVar[bool] = False
+    """True if ``posterior`` takes lambda as data, the last tensor of a batch."""
+    numbered: ClassVar[bool] = False
+    """True if training batches have the number of each row as their last tensor."""
+
+    program: BoundProgram
+    """The program that is trained, saved and loaded."""
+    posterior: BoundProgram
+    """The program with the guide for looking at data."""
+    tables: dict[str, Table]
+    """The lambda of every datum as its last visit left it, by part of the data: ``train`` and ``valid``."""
+    compiler: Compiler
+    """Runs the steps, as graphs if that repays; the caller, who knows what is planned, sets it."""
+
+    def __init__(
+        self, program: BoundProgram, template: Batch, options: Any, arrays: Sequence[np.ndarray] | None = None
+    ) -> None:
+        """Prepare the method.
+
+        Args:
+            program: the program, with or without a guide.
+            template: a few data.
+            options: an instance of ``Options``.
+            arrays: the training data, to standardise the input of a derived encoder.
+
+        Raises:
+            InputError: the program has no latents that the method can optimise.
+        """
+        ...
+
+    def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """Run one epoch of training, counted from 1."""
+        ...
+
+    def remember(self, num_train: int, num_valid: int) -> None:
+        """Make the tables that the method needs, before training, for these numbers of data."""
+        return None
+
+    def begin(self, batch: Batch) -> Batch:
+        """Return a batch for ``posterior`` in which lambda has not been optimised yet."""
+        return batch
+
+    def infer(self, batch: Batch) -> Batch:
+        """Return a batch for ``posterior``, with the lambda of every datum if lambda is data."""
+        return batch
+
+    def validate(self, batch: Batch, epoch: int) -> Batch:
+        """Return a batch for ``posterior`` from one of validation data, numbered if training batches are."""
+        return self.infer(batch)
+
+    def describe_compilation(self, rows: int) -> str:
+        """Report if the training steps of batches with this number of rows are compiled, and why."""
+        return f"steps {self.compiler.choice(rows)}"
+
+
+def with_guide(
+    program: BoundProgram, template: Batch, family: FamilyName, arrays: Sequence[np.ndarray] | None = None
+) -> BoundProgram:
+    """Return the program, with a guide derived from its model if it has none and needs one."""
+    if program.guide is not None or not random_latents(program):
+        return program
+    return derive_encoder(program, template, family, arrays)
+
+
+def random_latents(program: BoundProgram) -> set[str]:
+    """Return the names of the latents that are not summed out in training."""
+    structure = program.structure
+    return set(structure.latents) - set(structure.summed)

@@ -1,0 +1,198 @@
+"""Options as frozen dataclasses: what values their fields can have, and the options that all methods share."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import reduce
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError, nearest
+from ppl_vae.inference.families import FamilyName
+from ppl_vae.inference.objectives import Baseline, Gradient
+from ppl_vae.program import Batch
+
+Kind = TypeVar("Kind")
+
+
+OWN = {"own": True}
+"""Metadata of a field that changes what a method ascends: methods without this option refuse any other value."""
+
+
+class Constraint(NamedTuple):
+    """What values a number can have."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+    """The same in words, as the end of a message."""
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and int(value) >= least
+
+
+Count = Annotated[int, Constraint(lambda value: _whole(value, 1), "a whole number, 1 or more")]
+CountOrZero = Annotated[int, Constraint(lambda value: _whole(value, 0), "a whole number, 0 or more")]
+Seed = Annotated[
+    int, Constraint(lambda value: _whole(value, 0) and value < 2**63, "a whole number from 0 to 2**63 - 1")
+]
+Positive = Annotated[
+    float, Constraint(lambda value: isinstance(value, Real) and 0 < value < math.inf, "a positive number")
+]
+NotNegative = Annotated[float, Constraint(lambda value: isinstance(value, Real) and 0 <= value < math.inf, "0 or more")]
+Share = Annotated[
+    float, Constraint(lambda value: isinstance(value, Real) and 0 <= value < 1, "0 or more and less than 1")
+]
+
+
+def check_value(name: str, value: Any, kind: Any) -> None:
+    """Check one option against its type: a ``Literal``'s choices, a number's ``Constraint``, and None where allowed.
+
+    Raises:
+        InputError: the value is none of the choices, or does not meet the constraint.
+
+    Example:
+        >>> check_value("patience", None, Count | None)
+        >>> check_value("batch_size", 0, Count)
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: batch_size is 0: expected a whole number, 1 or more
+    """
+    choices = get_args(kind) if get_origin(kind) is Literal else None
+    if choices is not None and value not in choices:
+        raise InputError(f"{name}={value!r} is unknown; {nearest(str(value), choices)}")
+    if get_origin(kind) is Annotated:
+        if not kind.__metadata__[0].holds(value):
+            raise InputError(f"{name} is {value!r}: expected {kind.__metadata__[0].expected}")
+    elif choices is None and type(None) in get_args(kind) and value is not None:
+        for part in get_args(kind):
+            check_value(name, value, part)
+
+
+def check_values(options: Any) -> None:
+    """Check every field of a dataclass with ``check_value``."""
+    for name, kind in get_type_hints(type(options), include_extras=True).items():
+        check_value(name, getattr(options, name), kind)
+
+
+def options_of(source: Any, kind: type[Kind]) -> Kind:
+    """Return the dataclass of options whose fields have the values of an object's attributes.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> @dataclass(frozen=True)
+        ... class Waiting:
+        ...     patience: int = 50
+        >>> options_of(SimpleNamespace(patience=3, seed=0), Waiting)
+        Waiting(patience=3)
+    """
+    return kind(**{option.name: getattr(source, option.name) for option in fields(kind)})  # type: ignore[arg-type]
+
+
+def parameters(kinds: Iterable[type]) -> dict[str, inspect.Parameter]:
+    """Return the fields of dataclasses as keyword-only parameters, by name, each once."""
+    named: dict[str, inspect.Parameter] = {}
+    for kind in kinds:
+        hints = {name: _plain(hint) for name, hint in get_type_hints(kind).items()}
+        for option in fields(kind):
+            named.setdefault(
+                option.name,
+                inspect.Parameter(
+                    option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=hints[option.name]
+                ),
+            )
+    return named
+
+
+def _plain(hint: Any) -> Any:
+    """Return a type that may be None as ``int | None``, which is how it reads best in help texts."""
+    return reduce(operator.or_, get_args(hint)) if get_origin(hint) is Union else hint
+
+
+def help_lines(kinds: Iterable[type]) -> str:
+    """Return what the docstrings of dataclasses, and of those that they inherit from, have under ``Args:``."""
+    owners = dict.fromkeys(owner for kind in kinds for owner in reversed(kind.__mro__) if is_dataclass(owner))
+    texts = [inspect.cleandoc(owner.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0] for owner in owners]
+    return "\n".join(text for text in texts if text)
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """The options that all methods of inference share.
+
+    Args:
+        family: the distribution of a datum's latents where the package derives the posterior: a Gaussian with a
+            diagonal covariance (the default), a Gaussian with a full covariance, or a normalizing flow.
+        num_particles: number of draws per datum in the training objective and in each step in lambda. More draws
+            give a gradient with less noise, and cost more.
+        kl_weight: factor of the divergence of the posterior from the prior in training, as in the beta-VAE. The default
+            is 1. Validation and evaluation always use 1.
+        kl_warmup_epochs: number of epochs over which this factor rises from zero to its value, in equal steps. The
+            default 0 uses the full value from the start.
+        gradient: "reparam" differentiates along the path of the draws wherever they have one. "score-function" uses the
+            score function for all latents; it is meant for comparison.
+        baseline: what the score-function gradient subtracts to reduce its noise. "leave-one-out" uses the other draws
+            of the same datum, and needs two particles or more.
+        clip_norm: largest norm of the gradient over all parameters together; a larger gradient is scaled down to it.
+            The default null never scales.
+    """
+
+    family: FamilyName = "diagonal"
+    num_particles: Count = 1
+    kl_weight: NotNegative = 1.0
+    kl_warmup_epochs: CountOrZero = 0
+    gradient: Gradient = "reparam"
+    baseline: Baseline = "leave-one-out"
+    clip_norm: Positive | None = None
+
+    def check(self) -> None:
+        """Check what the values mean together.
+
+        Raises:
+            InputError: two options contradict each other.
+        """
+        if (self.gradient, self.baseline, self.num_particles) == ("score-function", "leave-one-out", 1):
+            raise InputError(
+                "the leave-one-out baseline needs two draws or more: --num-particles 2, or --baseline decaying-average"
+            )
+
+    def kl_weight_in(self, epoch: int) -> float:
+        """Return the weight of the divergence in an epoch, counted from 1: it rises in equal steps to its value."""
+        return self.kl_weight * min(1.0, epoch / max(1, self.kl_warmup_epochs))
+
+    def make_kl_weight(self, template: Batch) -> Tensor | None:
+        """Make a scalar that holds the weight, to which a compiled graph refers; None if the weight is always one."""
+        if self.kl_weight == 1 and self.kl_warmup_epochs <= 1:
+            return None
+        real = next((tensor for tensor in template if tensor.is_floating_point()), torch.empty(()))
+        return torch.ones((), dtype=real.dtype, device=template[0].device)
+
+    def set_kl_weight(self, kl_weight: Tensor | None, epoch: int) -> None:
+        """Give this scalar, if there is one, its value in an epoch."""
+        if kl_weight is not None:
+            kl_weight.fill_(self.kl_weight_in(epoch))
+
+
+def check_options_of_others(source: Any, kind: type, others: Iterable[tuple[str, type]]) -> None:
+    """Check that options which only another method has, and which would change what it ascends, have their defaults.
+
+    Args:
+        source: an object with all options as attributes.
+        kind: the chosen method's options.
+        others: name and options of every method.
+
+    Raises:
+        InputError: names the method that has the option.
+    """
+    known = {option.name for option in fields(kind)}
+    for method, other in others:
+        for option in fields(other):
+            value = getattr(source, option.name)
+            if option.metadata.get("own") and option.name not in known and value != option.default:
+                raise InputError(f"{option.name}={value!r} is for guide={method!r} alone: leave it out")
