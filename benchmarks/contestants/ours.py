@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_steps import clock, mean_elbo, start, training
 
 from ppl_vae import VariationalInference
-from ppl_vae.inference import Compiler, LocalSteps, Rows, amortized_steps, infer
+from ppl_vae.inference import AmortizedOptions, Compiler, LocalSteps, Rows, amortized_steps, infer
 from ppl_vae.inference.families import Diagonal
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Program
@@ -44,7 +44,11 @@ def steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
     def run(batches: Iterator[Tensor]) -> list[Tensor]:
         with program.running(training=True):
             training_steps = amortized_steps(
-                program, ((x,) for x in batches), adam, num_particles=work.num_particles, compiler=compiler
+                program,
+                ((x,) for x in batches),
+                adam,
+                AmortizedOptions(num_particles=work.num_particles),
+                compiler=compiler,
             )
             losses = [step.elbo for step in training_steps]
         check(compiler)

@@ -65,7 +65,7 @@ class LocalOptions(MethodOptions):
         return LocalSteps(num_steps, rate, self.num_particles, self.gradient, self.baseline)
 
 
-class PerDatum(Method):
+class LambdaMethod(Method):
     """A method whose posterior takes the lambda of every datum as data.
 
     Args:

@@ -16,9 +16,9 @@ from ppl_vae.inference.method import Step
 from ppl_vae.inference.per_datum import (
     FROM_PRIOR,
     FROM_TABLE,
+    LambdaMethod,
     LocalOptions,
     LocalSteps,
-    PerDatum,
     at_prior,
     elbo_at,
     infer,
@@ -40,7 +40,7 @@ class PerSampleOptions(LocalOptions):
     warm_start: bool = False
 
 
-class PerSample(PerDatum):
+class PerSample(LambdaMethod):
     """Every datum has its own lambda; a guide that the program has is not used."""
 
     Options = PerSampleOptions

@@ -19,9 +19,9 @@ from ppl_vae.inference.local import BETAS, EPSILON, Rows, cosine
 from ppl_vae.inference.method import Step, with_guide
 from ppl_vae.inference.per_datum import (
     FROM_ENCODER,
+    LambdaMethod,
     LocalOptions,
     LocalSteps,
-    PerDatum,
     elbo_at,
     infer,
     weighted_log_joint,
@@ -50,7 +50,7 @@ class SemiAmortizedOptions(LocalOptions):
         super().check()
 
 
-class SemiAmortized(PerDatum):
+class SemiAmortized(LambdaMethod):
     """lambda starts at f(x; phi) and takes some steps of its own."""
 
     Options = SemiAmortizedOptions

@@ -14,9 +14,9 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.inference import amortized_steps, derive_encoder, elbo, iwae, tempered
+from ppl_vae.inference import AmortizedOptions, amortized_steps, derive_encoder, elbo, iwae, tempered
 from ppl_vae.inference.families import Diagonal, Full
-from ppl_vae.inference.per_sample import LocalSteps, at_prior, elbo_at, infer
+from ppl_vae.inference.per_datum import LocalSteps, at_prior, elbo_at, infer
 from ppl_vae.program import (
     Batch,
     BoundProgram,
@@ -168,7 +168,7 @@ class TestImportanceWeighted:
         for option in ({"kl_weight": 2.0}, {"free_bits": 0.1}, {"analytic_kl": True}, {"gradient": "score-function"}):
             adam = torch.optim.Adam([nn.Parameter(torch.zeros(1))])
             with pytest.raises(InputError, match="bound='iwae' has no divergence and no score function"):
-                list(amortized_steps(program, [], adam, bound="iwae", num_particles=2, **option))  # type: ignore[arg-type]
+                list(amortized_steps(program, [], adam, AmortizedOptions(bound="iwae", num_particles=2, **option)))  # type: ignore[arg-type]
 
 
 class TestDivergence:
@@ -300,7 +300,7 @@ class TestSteps:
         program, batch, parameters = make(name)
         adam = torch.optim.Adam(parameters, lr=0.01)
         with program.running(seed=7, training=True):
-            first = next(iter(amortized_steps(program, [batch], adam, **options))).elbo
+            first = next(iter(amortized_steps(program, [batch], adam, AmortizedOptions(**options)))).elbo
         program, batch, parameters = make(name)
         with program.running(seed=7, training=True):
             log_weights = program.weighted_draws(batch, options.get("num_particles", 1)).log_weight
@@ -309,7 +309,7 @@ class TestSteps:
             assert first.item() == pytest.approx(expected.mean().item())
         adam = torch.optim.Adam(parameters, lr=0.01)
         with program.running(seed=8, training=True):
-            steps = [step.elbo for step in amortized_steps(program, [batch] * 200, adam, **options)]
+            steps = [step.elbo for step in amortized_steps(program, [batch] * 200, adam, AmortizedOptions(**options))]
         assert torch.stack(steps[-40:]).mean() > torch.stack(steps[:40]).mean()
 
     @pytest.mark.parametrize("family", [Diagonal, Full])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.inference import (
+    AmortizedOptions,
     Compile,
     Compiler,
     Epoch,
@@ -24,6 +25,7 @@ from ppl_vae.inference import (
     Step,
     Table,
     Training,
+    TrainingOptions,
     amortized_steps,
     at_prior,
     infer,
@@ -101,8 +103,8 @@ def trained(mode: Compile, stops: Sequence[int] = (10,), anneals: bool = True) -
             for some in torch.randperm(40, generator=torch.Generator().manual_seed(seed)).split(16):
                 yield (X[some],)
 
-        method = partial(amortized_steps, compiler=compiler, clip_norm=20.0)
-        training = Training(program, (X,), method, max_epochs=10, learning_rate=0.02)
+        steps = partial(amortized_steps, options=AmortizedOptions(clip_norm=20.0), compiler=compiler)
+        training = Training(program, (X,), steps, TrainingOptions(10, learning_rate=0.02))
         if state is not None:
             tensors, numbers = state
             training.load_state({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
@@ -291,7 +293,7 @@ def encoder_of(program: BoundProgram) -> dict[str, Any]:
 METHODS: dict[str, tuple[Callable[..., Iterator[Step]], dict[str, Any], str]] = {
     "decaying average": (
         amortized_steps,
-        {"gradient": "score-function", "baseline": "decaying-average"},
+        {"options": AmortizedOptions(gradient="score-function", baseline="decaying-average")},
         "its baseline goes from one step to the next",
     ),
     "another optimiser": (amortized_steps, {"optimizer": torch.optim.Adagrad}, "Adagrad is not the Adam"),
@@ -321,7 +323,7 @@ def test_a_method_that_is_no_graph_has_the_numbers_of_python(name: str, quick: N
 @pytest.mark.parametrize(("gradient", "baseline"), [("score-function", "leave-one-out"), ("score-function", "none")])
 def test_the_score_function_is_a_graph(gradient: Any, baseline: Any, quick: None) -> None:
     compiler = Compiler("on", say=pytest.fail)
-    how = {"gradient": gradient, "baseline": baseline, "num_particles": 3}
+    how = {"options": AmortizedOptions(gradient=gradient, baseline=baseline, num_particles=3)}
     program = made()
     program.module.encoder[1] = nn.Identity()  # which has no draws in front
     assert_close(stepped(program, compiler, **how), stepped_without_norm(how))

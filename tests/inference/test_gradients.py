@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.inference import amortized, amortized_steps, elbo, local
+from ppl_vae.inference import AmortizedOptions, amortized, amortized_steps, elbo, local
 from ppl_vae.inference.families import Diagonal, Family, Full, make_family
 from ppl_vae.inference.local import Rows, refine
 from ppl_vae.inference.objectives import DECAY, leave_one_out
@@ -55,7 +55,7 @@ def recorded(program: BoundProgram, batch: tuple[Tensor, ...], steps: int, **opt
     """Gradients of so many steps at the same parameters, each ``(R, ...)``."""
     recorder = Recorder(program.parameters())
     with program.running(seed=3, training=True):
-        for _ in amortized_steps(program, [batch] * steps, recorder, **options):
+        for _ in amortized_steps(program, [batch] * steps, recorder, AmortizedOptions(**options)):
             pass
     return {name: torch.stack([seen[name] for seen in recorder.seen]) for name in recorder.seen[0]}
 
@@ -318,10 +318,13 @@ def test_bad_input() -> None:
     rows = Rows.at(torch.zeros(5, 4).double())
     one = {"num_particles": 1, "gradient": "score-function"}
     faults: list[tuple[Callable[[], object], str]] = [
-        (lambda: list(amortized_steps(program, [(x,)], adam, **one)), "two draws or more"),
+        (lambda: list(amortized_steps(program, [(x,)], adam, AmortizedOptions(**one))), "two draws or more"),
         (lambda: refine(quadratic, family, rows, num_steps=1, **one), "two draws or more"),
         (lambda: leave_one_out(torch.zeros(1, 3)), "two draws or more"),
-        (lambda: list(amortized_steps(program, [(x,)], adam, gradient="score")), "did you mean 'score-function'"),
+        (
+            lambda: list(amortized_steps(program, [(x,)], adam, AmortizedOptions(gradient="score"))),
+            "did you mean 'score-function'",
+        ),
         (lambda: refine(quadratic, family, rows, num_steps=1, baseline="zero"), "baseline='zero' is unknown"),
     ]
     for call, match in faults:

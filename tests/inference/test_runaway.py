@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ppl_vae import VariationalInference
+from ppl_vae.inference import LocalOptions, Method, proposal
 from ppl_vae.inference.families import FamilyName, Full, make_family
 from ppl_vae.inference.local import STEADY, Rows, refine
-from ppl_vae.inference.methods import FROM_PRIOR, Inference, SemiAmortized, proposal
-from ppl_vae.inference.per_sample import at_prior, unless_worse
+from ppl_vae.inference.per_datum import FROM_PRIOR, at_prior, unless_worse
+from ppl_vae.inference.semi_amortized import SemiAmortized
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Batch, LatentSpace, Program, seeded
@@ -121,9 +121,9 @@ def test_a_datum_that_is_worse_off_goes_back_to_where_it_started(kind: FamilyNam
     assert torch.equal(back.joined(), start.joined())
 
 
-def made(module: VAE, x: Tensor, with_guide: bool) -> Inference:
+def made(module: VAE, x: Tensor, with_guide: bool) -> Method:
     program = Program(module).bind((x,), guided=with_guide)
-    return proposal(program, (x,), VariationalInference(module).local_options(), "full")
+    return proposal(program, (x,), LocalOptions(), "full")
 
 
 def elbo(method: Any, x: Tensor, lam: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.inference import Step, Training, amortized_steps
+from ppl_vae.inference import AmortizedOptions, Step, Training, TrainingOptions, amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Batch, BoundProgram, Program, seeded
 from tests.helpers.scenarios import Conjugate, bits, normal
@@ -25,11 +25,11 @@ def batches(seed: int) -> Iterator[Batch]:
         yield (X[rows],)
 
 
-def training(max_epochs: int = 6, **options: object) -> Training:
+def training(max_epochs: int = 6, warmup: int = 0, **options: object) -> Training:
     with seeded(0):
         program = Program(VAE(data_dim=8, latent_dim=2, hidden=(16,)).double()).bind((X,))
-    options = {"learning_rate": 0.05, **options}
-    return Training(program, (X,), amortized_steps, max_epochs=max_epochs, **options)  # type: ignore[arg-type]
+    options = {"learning_rate": 0.05, "patience": None, **options}
+    return Training(program, (X,), amortized_steps, TrainingOptions(max_epochs, **options), warmup=warmup)
 
 
 def validate(run: Training) -> Callable[[], float]:
@@ -105,7 +105,7 @@ def test_averages_of_the_parameters_are_validated_and_kept() -> None:
             path.append(plain.parameters[name].detach().clone())
             yield step
 
-    plain.method = recorded
+    plain.steps = recorded
     start = plain.parameters[name].detach().clone()
     rows = [epoch.elbo_train for epoch in plain.epochs(batches)]
     run = training(4, ema_decay=0.8)
@@ -165,7 +165,7 @@ def test_parameters_that_turn_nan_in_the_last_step_are_not_kept() -> None:
             next(iter(run.parameters.values())).fill_(math.nan)
 
     next(run.epochs(batches))
-    run.method = spoil
+    run.steps = spoil
     with pytest.raises(
         Diverged, match=r"a parameter is not finite after epoch 2, .* the parameters of epoch 1 are kept"
     ):
@@ -253,8 +253,8 @@ def test_steps_reach_the_optimum_of_a_conjugate_program() -> None:
     x = normal(64)
     module = Conjugate().double()
     program = Program(module).bind((x,))
-    method = partial(amortized_steps, num_particles=4)
-    for _ in Training(program, (x,), method, max_epochs=1000, learning_rate=0.03).epochs(lambda seed: [(x,)]):
+    steps = partial(amortized_steps, options=AmortizedOptions(num_particles=4))
+    for _ in Training(program, (x,), steps, TrainingOptions(1000, learning_rate=0.03)).epochs(lambda seed: [(x,)]):
         pass
     with torch.no_grad():
         assert module.encoder.weight[0, 0].item() == pytest.approx(2 / 3, abs=1e-2)
