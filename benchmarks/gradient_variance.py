@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from ppl_vae import VariationalInference
+from ppl_vae.cli.parser import medium_is_exact
 from ppl_vae.data import load_dataset
 from ppl_vae.estimator import load, load_data
 from ppl_vae.inference.families import Diagonal
@@ -59,10 +60,12 @@ def main() -> None:
     parser.add_argument("--run", help="run folder of a fit with a guide (default: train a vae of the digits)")
     parser.add_argument("--num-data", type=int, default=100, help="number of test data (default: 100)")
     parser.add_argument("--num-draws", type=int, default=8192, help="number of draws per datum (default: 8192)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "docs" / "gradient_variance.png")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
+    default = Path(__file__).parent.parent / "docs" / "gradient_variance.png"
+    parser.add_argument("--output", type=Path, default=default, help="file of the figure (default: that in docs)")
     options = parser.parse_args()
-    torch.set_float32_matmul_precision("medium")  # the setting of the commands
+    if medium_is_exact():  # as the commands do
+        torch.set_float32_matmul_precision("medium")
     vi, data = fitted(options.run, options.seed)
     if vi.program_.guide is None:
         parser.error(f"{options.run} has no encoder, because it was fitted with --guide per-sample: choose another run")
