@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from ppl_vae.data.binarize import Binarize, binarize_parts, check_binarize
 from ppl_vae.data.dataset import Dataset
@@ -79,7 +77,7 @@ def load_dataset(
 
 def _load_named(name: str, data_root: str | Path | None, seed: int) -> Dataset:
     parts, image_shape = load_digits(seed) if name == "digits" else load_vision(name, data_root, seed)
-    return _dataset(name, parts, image_shape)
+    return Dataset(name, **parts, image_shape=image_shape)  # type: ignore[arg-type]
 
 
 def _load_file(data: str | Path, seed: int, *, is_unit: bool) -> Dataset:
@@ -94,8 +92,5 @@ def _load_file(data: str | Path, seed: int, *, is_unit: bool) -> Dataset:
         arrays = scale_bytes(arrays)
     parts = parts_of(path.name, arrays, seed)
     train = parts["train"]
-    return _dataset(path.name, parts, None if is_padded(train) else infer_image_shape(train["x"].shape[1:]))
-
-
-def _dataset(name: str, parts: Mapping[str, dict[str, np.ndarray]], image_shape: tuple[int, ...] | None) -> Dataset:
-    return Dataset(name, parts["train"], parts["valid"], parts["test"], image_shape=image_shape)
+    image_shape = None if is_padded(train) else infer_image_shape(train["x"].shape[1:])
+    return Dataset(path.name, **parts, image_shape=image_shape)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""When a function is run as a graph, and when no longer."""
+"""The compiler: which functions run as graphs, and when they stop doing so."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from ppl_vae.models.vae import VAE
 from ppl_vae.program import seeded
 from tests.helpers.laws import traced
 
+Shapes = list[tuple[torch.Size, ...]]
+
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Size, ...]]:
-    """Shapes of the inputs for which a graph has been made."""
-    shapes: list[tuple[torch.Size, ...]] = []
+def shapes_made(monkeypatch: pytest.MonkeyPatch) -> Shapes:
+    """Return a list that collects the shapes of the inputs of every graph that is made."""
+    shapes: Shapes = []
 
     def noted(function: Function, inputs: Sequence[Tensor], module: nn.Module | None) -> Graph:
         shapes.append(tuple(tensor.shape for tensor in inputs))
@@ -63,23 +65,23 @@ ENOUGH = round(REPAID_BY / SAVED)
         ("on", {5: 9, 6: 9 * RARE + 1}, 1, SAVED, False),
     ],
 )
-def test_what_is_planned_decides(
+def test_the_planned_calls_decide(
     mode: Any,
     visits: dict[int, int],
     times: int,
     saves: float,
     expected: bool,
-    made: list[tuple[torch.Size, ...]],
+    shapes_made: Shapes,
 ) -> None:
     compiler, x = Compiler(mode, visits), torch.ones(5, 2)
     assert compiler.repays(5, times, saves) == expected
     for _ in range(3):
-        assert torch.equal(compiler("it", double, [x], times=times, saves=saves)[0], 2 * x)
-    assert made == [((5, 2),)] * expected
-    assert compiler.graphs == ({"it"} if expected else set())
+        assert torch.equal(compiler("step", double, [x], times=times, saves=saves)[0], 2 * x)
+    assert shapes_made == [((5, 2),)] * expected
+    assert compiler.graphs == ({"step"} if expected else set())
 
 
-def test_of_several_plans_the_largest_counts_and_the_last_input_is_the_batch() -> None:
+def test_the_largest_of_several_plans_counts() -> None:
     compiler = Compiler("auto", {5: 3})
     compiler.plan({5: ENOUGH, 2: 1})
     compiler.plan({5: 7})
@@ -88,7 +90,7 @@ def test_of_several_plans_the_largest_counts_and_the_last_input_is_the_batch() -
     assert not compiler.repays(2)
 
 
-def test_what_was_chosen_is_told() -> None:
+def test_the_choice_is_described() -> None:
     visits = {5: ENOUGH, 2: 1500}
     assert Compiler("auto", visits).choice(5) == f"compiled, as {ENOUGH:,} of them are planned"
     assert Compiler("auto", visits).choice(2) == "not compiled, as only 1,500 of them are planned"
@@ -103,7 +105,7 @@ def test_an_unknown_mode() -> None:
 
 
 def test_the_default_fit_is_not_compiled_and_a_long_one_is() -> None:
-    """The steps that are planned decide, before any has been taken."""
+    """The planned steps decide before the first step."""
     data = load_dataset("digits")
     for epochs, chosen in {
         500: "steps not compiled, as only 9,500 of them are planned",
@@ -116,7 +118,7 @@ def test_the_default_fit_is_not_compiled_and_a_long_one_is() -> None:
     assert VariationalInference(VAE()).max_epochs == 500
 
 
-def test_steps_in_lambda_count_each(made: list[tuple[torch.Size, ...]]) -> None:
+def test_every_step_in_lambda_counts(shapes_made: Shapes) -> None:
     x = load_dataset("digits").train["x"][:128]
     for guide, batch, steps in (
         ("per-sample", 64, "steps in lambda not compiled, as only 4,000"),
@@ -125,32 +127,32 @@ def test_steps_in_lambda_count_each(made: list[tuple[torch.Size, ...]]) -> None:
         vi = VariationalInference(VAE(hidden=(4,)), guide, max_epochs=100, batch_size=batch)
         vi.prepare({"x": x})
         assert vi.compiles().startswith(steps)
-    assert made == []
+    assert shapes_made == []
 
 
-# ----------------------------------------------------------------------------------------------------------- one each
+# ------------------------------------------------------------------------------------------------------ graphs by key
 
 
-def test_a_graph_for_each_name_shape_precision_and_number(made: list[tuple[torch.Size, ...]]) -> None:
+def test_each_name_shape_precision_and_static_value_has_its_graph(shapes_made: Shapes) -> None:
     compiler, x = Compiler("on"), torch.ones(5, 2)
     for name, static, inputs in (
-        ("it", 5, [x]),
-        ("it", 5, [x.double()]),
-        ("it", 5, [x[:3]]),
-        ("it", 2, [x]),
+        ("step", 5, [x]),
+        ("step", 5, [x.double()]),
+        ("step", 5, [x[:3]]),
+        ("step", 2, [x]),
         ("other", 5, [x]),
     ):
         for _ in range(2):
-            found = compiler(name, lambda x: x.split(static), inputs, static=static)  # noqa: B023
-            assert [len(part) for part in found] == [len(part) for part in inputs[0].split(static)]
-    assert made == [((5, 2),), ((5, 2),), ((3, 2),), ((5, 2),), ((5, 2),)]
-    assert compiler.graphs == {"it", "other"}
+            parts = compiler(name, lambda x: x.split(static), inputs, static=static)  # noqa: B023
+            assert [len(part) for part in parts] == [len(part) for part in inputs[0].split(static)]
+    assert shapes_made == [((5, 2),), ((5, 2),), ((3, 2),), ((5, 2),), ((5, 2),)]
+    assert compiler.graphs == {"step", "other"}
 
 
 # ----------------------------------------------------------------------------------------------------------- compared
 
 
-def test_the_first_calls_are_compared_and_then_ever_fewer(made: list[tuple[torch.Size, ...]]) -> None:
+def test_the_first_calls_and_then_fewer_are_compared(shapes_made: Shapes) -> None:
     calls = []
 
     def eager(x: Tensor) -> Outputs:
@@ -159,13 +161,13 @@ def test_the_first_calls_are_compared_and_then_ever_fewer(made: list[tuple[torch
 
     compiler = Compiler("on")
     for number in range(1, 40):
-        compiler("it", double, [torch.full((2,), float(number))], eager=eager)
+        compiler("step", double, [torch.full((2,), float(number))], eager=eager)
     assert calls == [1, 2, 3, 4, 8, 16, 32]
     assert CHECKED == 3
 
 
-def test_both_begin_with_the_same_state_and_the_same_draws(made: list[tuple[torch.Size, ...]]) -> None:
-    """And what the graph does stands, once."""
+def test_graph_and_function_start_from_the_same_state_and_draws(shapes_made: Shapes) -> None:
+    """The graph changes the state, and only once."""
     total = torch.zeros(3)
 
     def function(x: Tensor) -> Outputs:
@@ -173,7 +175,7 @@ def test_both_begin_with_the_same_state_and_the_same_draws(made: list[tuple[torc
         return (total * 2,)
 
     compiler, results = Compiler("on", say=pytest.fail), []
-    for run in (function, lambda x: compiler("it", function, [x])):
+    for run in (function, lambda x: compiler("step", function, [x])):
         total.zero_()
         with seeded(1):
             results.append([*(run(torch.ones(3))[0] for _ in range(6)), total.clone(), torch.rand(1)])
@@ -182,9 +184,9 @@ def test_both_begin_with_the_same_state_and_the_same_draws(made: list[tuple[torc
 
 
 @pytest.mark.parametrize("changes_at", [2, 3, 4, 8])
-def test_a_number_of_pythons_that_changes_is_found_out(changes_at: int, made: list[tuple[torch.Size, ...]]) -> None:
-    """State, results and draws are then the function's, as if there had been no graph; one line says so."""
-    said: list[str] = []
+def test_a_python_number_that_changes_is_detected(changes_at: int, shapes_made: Shapes) -> None:
+    """State, results and draws are those of the function, as if there were no graph, and one line reports it."""
+    reports: list[str] = []
     total, factor = torch.zeros(3).double(), 1.0
 
     def function(x: Tensor) -> Outputs:
@@ -195,20 +197,20 @@ def test_a_number_of_pythons_that_changes_is_found_out(changes_at: int, made: li
         nonlocal factor
         total.zero_()
         with seeded(2):
-            found = []
+            results = []
             for number in range(1, 12):
                 factor = 1.5 if number >= changes_at else 1.0
-                found.append(call(torch.ones(3).double())[0])
-            return [*found, total.clone(), torch.rand(1)]
+                results.append(call(torch.ones(3).double())[0])
+            return [*results, total.clone(), torch.rand(1)]
 
-    compiler = Compiler("on", say=said.append)
-    for a, b in zip(run(lambda x: compiler("it", function, [x])), run(function), strict=True):
+    compiler = Compiler("on", say=reports.append)
+    for a, b in zip(run(lambda x: compiler("step", function, [x])), run(function), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-    assert len(said) == 1
-    assert said[0].startswith(f"it is not compiled: in call {changes_at} its graph was off by 0.")
+    assert len(reports) == 1
+    assert reports[0].startswith(f"step is not compiled: in call {changes_at} its graph was off by 0.")
     assert compiler.graphs == set()
-    compiler("it", function, [torch.ones(5)[:3]])
-    assert made == [((3,),)]
+    compiler("step", function, [torch.ones(5)[:3]])
+    assert shapes_made == [((3,),)]
 
 
 TOLERATED: list[tuple[dict[str, Any], torch.dtype, float, bool]] = [
@@ -221,48 +223,53 @@ TOLERATED: list[tuple[dict[str, Any], torch.dtype, float, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "dtype", "off", "kept"), TOLERATED)
-@pytest.mark.parametrize("where", ["output", "state"])
-def test_what_rounding_explains_is_tolerated(
-    options: dict[str, Any], dtype: torch.dtype, off: float, kept: bool, where: str, made: list[tuple[torch.Size, ...]]
+@pytest.mark.parametrize(("options", "dtype", "error", "kept"), TOLERATED)
+@pytest.mark.parametrize("place", ["output", "state"])
+def test_rounding_errors_are_tolerated(
+    options: dict[str, Any],
+    dtype: torch.dtype,
+    error: float,
+    kept: bool,
+    place: str,
+    shapes_made: Shapes,
 ) -> None:
-    """In outputs, and in what is named beside them; a state that is not named may differ."""
-    said: list[str] = []
+    """This holds for outputs and for tensors named in ``compared``; other state may differ."""
+    reports: list[str] = []
     mean, other, share = torch.ones(3, dtype=dtype), torch.ones(3, dtype=dtype), 1.0
 
     def function(x: Tensor) -> Outputs:
-        mean.add_(x * (share if where == "state" else 1))
+        mean.add_(x * (share if place == "state" else 1))
         other.add_(x * 10 * share)
-        return (x * (share if where == "output" else 1),)
+        return (x * (share if place == "output" else 1),)
 
-    compiler = Compiler("on", say=said.append, **options)
+    compiler = Compiler("on", say=reports.append, **options)
     x = torch.ones(3, dtype=dtype)
-    compiler("it", function, [x], compared=[mean])
-    share = 1.0 + off
-    compiler("it", function, [x], compared=[mean])
-    assert (compiler.graphs == {"it"}) == kept == (not said)
-    torch.testing.assert_close(other, x * (21 if kept else 21 + 10 * off))
+    compiler("step", function, [x], compared=[mean])
+    share = 1.0 + error
+    compiler("step", function, [x], compared=[mean])
+    assert (compiler.graphs == {"step"}) == kept == (not reports)
+    torch.testing.assert_close(other, x * (21 if kept else 21 + 10 * error))
 
 
-def test_what_is_not_finite_on_both_sides_is_the_same(made: list[tuple[torch.Size, ...]]) -> None:
+def test_infinities_on_both_sides_are_equal(shapes_made: Shapes) -> None:
     compiler = Compiler("on", say=pytest.fail)
     for _ in range(4):
-        (found,) = compiler("it", lambda x: (x.log(),), [torch.tensor([0.0, -1.0, 1.0])])
-        assert found[0] == -torch.inf
-    assert compiler.graphs == {"it"}
+        (result,) = compiler("step", lambda x: (x.log(),), [torch.tensor([0.0, -1.0, 1.0])])
+        assert result[0] == -torch.inf
+    assert compiler.graphs == {"step"}
 
 
-def test_nan_on_one_side_alone_is_not_the_same(made: list[tuple[torch.Size, ...]]) -> None:
-    said, bad = [], 1.0
-    compiler = Compiler("on", say=said.append)
+def test_nan_on_one_side_is_a_difference(shapes_made: Shapes) -> None:
+    reports, bad = [], 1.0
+    compiler = Compiler("on", say=reports.append)
 
     def function(x: Tensor) -> Outputs:
         return (x * bad,)
 
-    compiler("it", function, [torch.ones(3)])
+    compiler("step", function, [torch.ones(3)])
     bad = float("nan")
-    assert compiler("it", function, [torch.ones(3)])[0].isnan().all()
-    assert len(said) == 1
+    assert compiler("step", function, [torch.ones(3)])[0].isnan().all()
+    assert len(reports) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------ refused
@@ -270,24 +277,24 @@ def test_nan_on_one_side_alone_is_not_the_same(made: list[tuple[torch.Size, ...]
 
 @pytest.mark.parametrize("version", ["2.14.0", "2.14.0a0+git1", "3.0.0+cpu"])
 def test_nothing_is_compiled_with_a_version_of_pytorch_that_was_not_tested(
-    version: str, made: list[tuple[torch.Size, ...]], monkeypatch: pytest.MonkeyPatch
+    version: str, shapes_made: Shapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "__version__", version)
-    said: list[str] = []
+    reports: list[str] = []
     for mode in ("on", "auto", "off"):
-        compiler = Compiler(mode, {3: 10**9}, say=said.append)  # type: ignore[arg-type]
+        compiler = Compiler(mode, {3: 10**9}, say=reports.append)  # type: ignore[arg-type]
         for _ in range(2):
             assert torch.equal(compiler("doubling", double, [torch.ones(3)])[0], 2 * torch.ones(3))
         assert compiler.choice(3) == "not compiled"
-    assert made == []
-    assert said == 2 * [
+    assert shapes_made == []
+    assert reports == 2 * [
         f"nothing is compiled: PyTorch {version} is newer than 2.13, the last version tested with compilation: "
         "install 2.13"
     ]
 
 
 @pytest.mark.parametrize("version", ["2.6.0", "2.13.1+cu130"])
-def test_the_versions_before_are_compiled(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_versions_are_compiled(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", version)
     assert Compiler("on", say=pytest.fail).mode == "on"
 
@@ -298,40 +305,42 @@ def test_the_version_that_was_tested_last_is_the_bound_of_the_package() -> None:
     assert f"torch>=2.6,<{major}.{minor + 1}" in project["dependencies"]
 
 
-def test_what_is_no_graph_is_run_by_python_from_there_on(made: list[tuple[torch.Size, ...]]) -> None:
-    said, traces = [], []
+def test_a_function_that_cannot_be_traced_runs_in_python_from_then_on(
+    shapes_made: Shapes,
+) -> None:
+    reports, traces = [], []
 
     def function(x: Tensor) -> Outputs:
         traces.append(1)
         return (x * 2 if x.sum() > 0 else x,)
 
-    compiler = Compiler("on", say=said.append)
+    compiler = Compiler("on", say=reports.append)
     for size in (3, 3, 4):
-        assert torch.equal(compiler("it", function, [torch.ones(size)])[0], 2 * torch.ones(size))
-    assert len(traces) == 4  # one to trace it, three to run it
-    assert len(said) == 1
-    assert "`return (x * 2 if x.sum() > 0 else x,)`: Python looks at the value of a tensor" in said[0]
+        assert torch.equal(compiler("step", function, [torch.ones(size)])[0], 2 * torch.ones(size))
+    assert len(traces) == 4  # one trace and three runs
+    assert len(reports) == 1
+    assert "`return (x * 2 if x.sum() > 0 else x,)`: Python looks at the value of a tensor" in reports[0]
     assert compiler.graphs == set()
     assert torch.equal(compiler("other", double, [torch.ones(3)])[0], 2 * torch.ones(3))
     assert compiler.graphs == {"other"}
 
 
-def test_lines_go_to_the_log_unless_somebody_takes_them(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_go_to_the_log_by_default(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="ppl_vae"):
         for mode in ("on", "off", "auto"):
             compiler = Compiler(mode)  # type: ignore[arg-type]
             for _ in range(2):
-                compiler.refuse(f"it ({mode})", "it has to be so")
+                compiler.refuse(f"step ({mode})", "the reason")
     lines = [record.getMessage() for record in caplog.records if record.name == "ppl_vae"]
-    assert lines == [f"it ({mode}) is not compiled: it has to be so" for mode in ("on", "auto")]
+    assert lines == [f"step ({mode}) is not compiled: the reason" for mode in ("on", "auto")]
 
 
-def test_inputs_that_lie_otherwise_in_memory_have_a_graph_of_their_own() -> None:
-    """A graph reads where its first inputs lay: that of a column-major array would read past the end of another."""
+def test_inputs_with_other_strides_have_their_own_graph() -> None:
+    """The graph of a column-major array would read past the end of a row-major one."""
     compiler, x = Compiler("on"), torch.arange(600.0).reshape(200, 3)
     column_major = x.T.contiguous().T
-    for each in (column_major[:50], x[:50], column_major[50:100], x[50:100]):
-        for _ in range(6):  # compared with Python, and not
-            (found,) = compiler("rows", lambda rows: (rows.sum(-1) * 2,), (each,))
-        torch.testing.assert_close(found, 2 * each.sum(-1))
+    for rows in (column_major[:50], x[:50], column_major[50:100], x[50:100]):
+        for _ in range(6):  # some calls are compared with Python, others are not
+            (result,) = compiler("rows", lambda rows: (rows.sum(-1) * 2,), (rows,))
+        torch.testing.assert_close(result, 2 * rows.sum(-1))
     assert compiler.graphs == {"rows"}

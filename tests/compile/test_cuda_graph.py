@@ -1,4 +1,4 @@
-"""Graphs on a GPU: recorded and replayed, by stand-ins where there is none."""
+"""Graphs on a GPU, which are recorded and replayed; without a GPU, stand-ins do this."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.helpers.scenarios import bits
 
 
 class Recording(TorchDispatchMode):
-    """A CUDA graph on a CPU: operations, and the memory in which they leave their results, every time."""
+    """A stand-in for a CUDA graph: it repeats operations and writes their results to the same memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Stream:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stand-ins for what is called of ``torch.cuda``; what was done, in order."""
+    """Replace functions of ``torch.cuda`` by stand-ins, and return a list of what they did, in order."""
     done: list[str] = []
 
     def without_triton(*_: Any) -> Any:
@@ -73,14 +73,14 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def as_cuda_graph(function: Any, inputs: list[Tensor], module: Any = None) -> Graph:
-    """What ``compiled`` gives for tensors on a GPU."""
+    """Return what ``compiled`` returns for tensors on a GPU."""
     traced = trace(function, inputs, module)
     example = [tensor.detach() for tensor in (*inputs, *traced.captured)]
     return Graph(kernels._cuda_graph(traced.module, example, len(inputs)), example[len(inputs) :])
 
 
-def test_a_recording_reads_its_inputs_anew_and_its_outputs_are_nobody_elses(cuda: list[str]) -> None:
-    """It changes what the function changes, draws what it draws, and warming up leaves no trace."""
+def test_a_recording_reads_its_inputs_anew_and_returns_separate_outputs(cuda: list[str]) -> None:
+    """It changes and draws what the function does, and its warm-up leaves no trace."""
     weight = nn.Parameter(torch.ones(3))
 
     def function(x: Tensor, rate: Tensor) -> Outputs:
@@ -96,26 +96,26 @@ def test_a_recording_reads_its_inputs_anew_and_its_outputs_are_nobody_elses(cuda
         run = as_cuda_graph(function, list(inputs[0]))
         assert torch.equal(torch.get_rng_state(), generator)
         assert torch.equal(weight.detach(), torch.ones(3))
-        found = [*(run(*each) for each in inputs), (weight.detach().clone(),)]
+        results = [*(run(*arguments) for arguments in inputs), (weight.detach().clone(),)]
         after = torch.rand(1)
     with torch.no_grad():
         weight.fill_(1.0)
     with seeded(1):
-        expected = [*(function(*each) for each in inputs), (weight.detach(),)]
+        expected = [*(function(*arguments) for arguments in inputs), (weight.detach(),)]
         assert torch.rand(1) == after
-    for own, other in zip(found, expected, strict=True):
-        for a, b in zip(own, other, strict=True):
+    for outputs, others in zip(results, expected, strict=True):
+        for a, b in zip(outputs, others, strict=True):
             torch.testing.assert_close(a, b)
     assert cuda == ["warm-up", "recorded"]
     assert torch.equal(inputs[0][0], torch.arange(3.0))
 
-    with torch.no_grad():  # what it refers to is read anew, too
+    with torch.no_grad():  # the weight is read anew, too
         weight.fill_(2.0)
-    assert run(*inputs[0])[0] != found[0][0]
+    assert run(*inputs[0])[0] != results[0][0]
 
 
 def test_steps_of_training_are_recorded(cuda: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a whole fit; the same numbers as by Python."""
+    """A whole fit has the same numbers as in Python."""
     x, results = bits(20, 6), []
     for mode in ("off", "on"):
         with seeded(0):
@@ -125,27 +125,27 @@ def test_steps_of_training_are_recorded(cuda: list[str], monkeypatch: pytest.Mon
         with program.running(seed=1, training=True):
             steps = amortized_steps(program, [(x[:16],), (x[16:],)] * 9, adam, compiler=Compiler(mode))
             results.append([*(step.elbo for step in steps), *program.state().values()])
-    for own, expected in zip(*results, strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-10, atol=1e-10)
+    for result, expected in zip(*results, strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-10, atol=1e-10)
     assert cuda == ["warm-up", "recorded"] * 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("num_particles", [1, 4])
-def test_on_a_gpu_compiled_steps_are_those_of_python(num_particles: int) -> None:
-    """Two sizes of a batch; a compiled run repeats itself bit for bit."""
-    x, results, said = bits(40, 6).cuda(), [], []
+def test_on_a_gpu_compiled_steps_equal_those_in_python(num_particles: int) -> None:
+    """There are two sizes of batches; a repeated compiled run is the same bit for bit."""
+    x, results, reports = bits(40, 6).cuda(), [], []
     for mode in ("off", "on", "on"):
         with seeded(0):
             program = Program(VAE(data_dim=6, latent_dim=2, hidden=(5,)).double().cuda()).bind((x,))
         adam = torch.optim.Adam(program.parameters().values(), lr=0.01)
-        compiler = Compiler(mode, say=said.append)
+        compiler = Compiler(mode, say=reports.append)
         with program.running(seed=1, training=True):
             run = partial(amortized_steps, program, num_particles=num_particles, compiler=compiler)
             steps = list(run([(x[:16],), (x[16:32],), (x[32:],)] * 10, adam))
         results.append([*(step.elbo for step in steps), *program.state().values()])
-        assert said == []
+        assert reports == []
         assert len(compiler.graphs) == (mode == "on")
-    for expected, own, again in zip(*results, strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-8, atol=1e-8)
-        assert torch.equal(own, again)
+    for expected, result, repeated in zip(*results, strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-8, atol=1e-8)
+        assert torch.equal(result, repeated)

@@ -1,4 +1,4 @@
-"""Graphs of functions: what they compute, what they refer to, what is none, and that tracing leaves no trace."""
+"""Graphs of functions: their results, the tensors that they use, functions that cannot be traced, side effects."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Batch, dict[str, int]]] = {
     [pytest.param(torch.float32, marks=pytest.mark.slow, id="single"), pytest.param(torch.float64, id="double")],
 )
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_value_and_gradients_are_trace_elbos(name: str, dtype: torch.dtype) -> None:
+def test_value_and_gradients_equal_trace_elbo(name: str, dtype: torch.dtype) -> None:
     make, batch, how = PROGRAMS[name]
     assert_equals_pyro(make, batch, dtype, ["eager", "traced"], **how)
 
@@ -56,29 +56,29 @@ def test_value_and_gradients_are_trace_elbos(name: str, dtype: torch.dtype) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_they_are_where_inductor_compiles_them(name: str, dtype: torch.dtype) -> None:
+def test_value_and_gradients_compiled_by_inductor_equal_trace_elbo(name: str, dtype: torch.dtype) -> None:
     make, batch, how = PROGRAMS[name]
     assert_equals_pyro(make, batch, dtype, ["compiled"], **how)
 
 
-# ------------------------------------------------------------------------------------- what a graph reads and changes
+# ------------------------------------------------------------------------------- tensors that a graph reads and changes
 
 
 def assert_alike(make: Callable[[], tuple[Function, list[Tensor]]], inputs: list[Tensor], calls: int = 3) -> None:
-    """Outputs of some calls, and the tensors that are changed, are those of the function from the same seed."""
-    found = []
+    """Compare outputs of some calls, and tensors that they change, with those of the function for the same seed."""
+    results = []
     for how in (lambda function: function, lambda function: traced(function, inputs)):
         function, changed = make()
         run = how(function)
         with seeded(0):
             outputs = [tuple(tensor.clone() for tensor in run(*inputs)) for _ in range(calls)]
-            found.append([*(tensor for output in outputs for tensor in output), *changed, torch.rand(1)])
-    for own, expected in zip(*found, strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
+            results.append([*(tensor for output in outputs for tensor in output), *changed, torch.rand(1)])
+    for result, expected in zip(*results, strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
 
 
 def in_place() -> tuple[Function, list[Tensor]]:
-    """Changed between two readings, and read between two changes."""
+    """Return a function that reads a tensor before, between and after two changes."""
     total = torch.zeros(3).double()
 
     def function(x: Tensor) -> Outputs:
@@ -105,7 +105,7 @@ def by_views() -> tuple[Function, list[Tensor]]:
 
 
 def parameter() -> tuple[Function, list[Tensor]]:
-    """A leaf that is differentiated and stepped, and the state of its optimiser."""
+    """Return a function that differentiates and updates a leaf, and changes the state of its optimiser."""
     weight, count = nn.Parameter(torch.ones(3).double()), torch.zeros((), dtype=torch.int64)
 
     def function(x: Tensor) -> Outputs:
@@ -120,19 +120,21 @@ def parameter() -> tuple[Function, list[Tensor]]:
 
 
 def modules() -> tuple[Function, list[Tensor]]:
-    """Dropout draws anew in every call, and batch norm goes on with its averages."""
+    """Return a function with dropout, which draws anew in every call, and batch norm, which updates its averages."""
     with seeded(2):
         net = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).double()
     return lambda x: (net(x[:, None]).detach(), torch.randn(5), torch.rand_like(x)), list(net.buffers())
 
 
 def constants() -> tuple[Function, list[Tensor]]:
-    """Outputs that depend on no input, an input that is an output, and one that is not used."""
+    """Return a function with outputs that depend on no input, and an input that is an output."""
     return lambda x: (torch.ones(2), x, torch.arange(3)), []
 
 
 @pytest.mark.parametrize("make", [in_place, by_views, parameter, modules, constants])
-def test_a_graph_reads_and_changes_what_the_function_does(make: Callable[[], tuple[Function, list[Tensor]]]) -> None:
+def test_a_graph_reads_and_changes_what_the_function_does(
+    make: Callable[[], tuple[Function, list[Tensor]]],
+) -> None:
     assert_alike(make, [torch.arange(3.0).double()])
 
 
@@ -156,8 +158,8 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
-def test_draws_are_the_generators_and_anew_in_every_call(dtype: torch.dtype) -> None:
-    """Of every kind: as the function draws them; so is what is drawn after them."""
+def test_every_call_draws_new_numbers_from_the_generator(dtype: torch.dtype) -> None:
+    """Draws of every kind equal those of the function, and so do the draws after them."""
     p = torch.linspace(0.1, 0.9, 20).to(dtype)
 
     @pyro.validation_enabled(False)
@@ -168,14 +170,14 @@ def test_draws_are_the_generators_and_anew_in_every_call(dtype: torch.dtype) -> 
     with seeded(3):
         expected = [*function(p), *function(p)]
     with seeded(3):
-        found = [*graph(p), *graph(p)]
-    for name, own, other in zip([*DRAWS, *DRAWS], found, expected, strict=True):
-        torch.testing.assert_close(own, other, rtol=1e-6, atol=1e-6, msg=name)
-    assert not any(torch.equal(a, b) for a, b in zip(found[: len(DRAWS)], found[len(DRAWS) :], strict=True))
+        results = [*graph(p), *graph(p)]
+    for name, result, other in zip([*DRAWS, *DRAWS], results, expected, strict=True):
+        torch.testing.assert_close(result, other, rtol=1e-6, atol=1e-6, msg=name)
+    assert not any(torch.equal(a, b) for a, b in zip(results[: len(DRAWS)], results[len(DRAWS) :], strict=True))
 
 
-def test_compiled_by_inductor_it_is_the_same(capfd: pytest.CaptureFixture[str]) -> None:
-    """All of the above in one graph: draws of every kind, changes in place, derivatives, buffers."""
+def test_a_graph_compiled_by_inductor_equals_the_function(capfd: pytest.CaptureFixture[str]) -> None:
+    """One graph has all of the above: draws of every kind, changes in place, derivatives, buffers."""
     p = torch.linspace(0.1, 0.9, 20).double()
     parts = [make() for make in (in_place, by_views, parameter, modules)]
 
@@ -188,23 +190,23 @@ def test_compiled_by_inductor_it_is_the_same(capfd: pytest.CaptureFixture[str]) 
     before = [tensor.detach().clone() for tensor in state]
     graph = compiled(function, [p])
     assert capfd.readouterr() == ("", "")
-    found: list[list[Tensor]] = []
+    results: list[list[Tensor]] = []
     for run in (function, graph):
         with torch.no_grad():
             for tensor, value in zip(state, before, strict=True):
                 tensor.copy_(value)
         with seeded(3):
             outputs = [tensor.clone() for _ in range(2) for tensor in run(p)]
-        found.append([*outputs, *(tensor.detach().clone() for tensor in state)])
-    for number, (expected, own) in enumerate(zip(*found, strict=True)):
-        torch.testing.assert_close(own, expected, rtol=1e-6, atol=1e-6, msg=str(number))
+        results.append([*outputs, *(tensor.detach().clone() for tensor in state)])
+    for number, (expected, result) in enumerate(zip(*results, strict=True)):
+        torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-6, msg=str(number))
 
 
 # ---------------------------------------------------------------------------------------------------------- no traces
 
 
 def test_tracing_leaves_everything_as_it_was() -> None:
-    """Parameters, buffers, gradients, an optimiser's state and all generators."""
+    """Parameters, buffers, gradients, the state of an optimiser and all generators stay the same."""
     with seeded(0):
         net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
     adam = torch.optim.Adam(net.parameters())
@@ -235,7 +237,7 @@ def test_tracing_leaves_everything_as_it_was() -> None:
     }
 
 
-# ------------------------------------------------------------------------------------------------ what is no graph
+# ------------------------------------------------------------------------------------ functions that cannot be traced
 
 
 def branches(z: Tensor) -> Tensor:
@@ -283,18 +285,18 @@ STATEMENTS = {
 
 
 @pytest.mark.parametrize("function", STATEMENTS)
-def test_a_function_that_is_no_graph_is_told_which_statement_is_none(function: Callable[[Tensor], Tensor]) -> None:
+def test_the_error_names_the_statement_that_cannot_be_traced(function: Callable[[Tensor], Tensor]) -> None:
     source, first = inspect.getsourcelines(function)
     statement = STATEMENTS[function]
     (line,) = [first + n for n, text in enumerate(source) if statement in text]
     with pytest.raises(Untraceable) as caught:
         trace(lambda x: (function(2 * x),), [torch.ones(3)])
-    where = f"line {line} of {Path(__file__).name}, `{statement}`"
-    assert str(caught.value) == f"{where}: Python looks at the value of a tensor"
+    place = f"line {line} of {Path(__file__).name}, `{statement}`"
+    assert str(caught.value) == f"{place}: Python looks at the value of a tensor"
 
 
 @pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: np.random.normal(0, 1)])
-def test_random_numbers_of_python_are_refused_and_not_consumed(draw: Callable[[], float]) -> None:
+def test_draws_from_the_generators_of_python_are_refused_and_not_consumed(draw: Callable[[], float]) -> None:
     random.seed(3)
     np.random.seed(3)
     expected = draw()
@@ -305,7 +307,7 @@ def test_random_numbers_of_python_are_refused_and_not_consumed(draw: Callable[[]
     assert draw() == expected
 
 
-def test_an_error_of_the_functions_own_is_told() -> None:
+def test_an_error_of_the_function_is_reported() -> None:
     def function(x: Tensor) -> Outputs:
         raise ValueError("no such thing")
 
@@ -313,7 +315,7 @@ def test_an_error_of_the_functions_own_is_told() -> None:
         trace(function, [torch.ones(3)])
 
 
-def test_without_a_compiler_the_function_is_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("No working C++ compiler found\nand more")
 
@@ -326,15 +328,15 @@ def test_without_a_compiler_the_function_is_no_graph(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_sums_over_states_have_the_right_gradient_where_inductor_compiles_them() -> None:
-    """Its horizontal fusion, which is off, made it wrong by percents from about ten steps of sixteen states on."""
+def test_sums_over_states_compiled_by_inductor_have_the_right_gradient() -> None:
+    """With horizontal fusion it was wrong by percents for ten or more steps of sixteen states; so that is off."""
     assert_equals_pyro(
         lambda: HMM(features=3, num_states=16), (bits(6, 10, 3), torch.full((6,), 10)), torch.float32, ["compiled"]
     )
 
 
 @pytest.mark.parametrize("length", [49, 51])
-def test_a_graph_that_would_take_long_to_compile_is_refused_before_it_is_made(
+def test_a_graph_that_would_take_long_to_compile_is_refused_while_it_is_traced(
     length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operations = 0

@@ -21,7 +21,7 @@ def toy() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 22, 23, 100])
-def test_every_datum_once(batch_size: int) -> None:
+def test_every_datum_occurs_once(batch_size: int) -> None:
     batches = Batches(toy(), ["x", "y"], batch_size)
     for epoch in (batches.in_order(), batches.shuffled(0)):
         tuples = list(epoch)
@@ -36,7 +36,7 @@ def test_every_datum_once(batch_size: int) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 22, 23, 24, 100])
-def test_how_many_batches_have_so_many_rows(batch_size: int) -> None:
+def test_batches_are_counted_by_their_number_of_rows(batch_size: int) -> None:
     batches = Batches(toy(), ["x"], batch_size)
     counted = Counter(len(x) for (x,) in batches.shuffled(0))
     assert batches.sizes() == sizes(N, batch_size) == counted
@@ -44,7 +44,7 @@ def test_how_many_batches_have_so_many_rows(batch_size: int) -> None:
     assert sum(rows * times for rows, times in counted.items()) == N
 
 
-def test_in_order_is_in_order() -> None:
+def test_rows_in_order_are_in_order() -> None:
     (y,) = zip(*Batches(toy(), ["y"], 5).in_order(), strict=True)
     assert torch.cat(y).tolist() == list(range(N))
 
@@ -153,7 +153,7 @@ def test_read_only_arrays_give_no_warning() -> None:
         ({"x": np.zeros((0, 3))}, {"names": ["x"]}, "empty"),
     ],
 )
-def test_errors(arrays: dict[str, np.ndarray], options: dict, fact: str) -> None:
+def test_bad_input_is_refused(arrays: dict[str, np.ndarray], options: dict, fact: str) -> None:
     with pytest.raises(InputError) as caught:
         Batches(arrays, **{"batch_size": 4, **options})
     assert fact in str(caught.value)
@@ -170,24 +170,24 @@ def test_subset_is_random_rows_in_order() -> None:
     assert not np.array_equal(subset(toy(), 10, seed=1)["y"], rows["y"])
 
 
-def test_every_row_is_as_likely_in_a_subset() -> None:
+def test_all_rows_are_equally_likely_in_a_subset() -> None:
     count = sum(np.bincount(subset(toy(), 5, seed=seed)["y"], minlength=N) for seed in range(2000))
     p = 5 / N
     assert np.abs(count - 2000 * p).max() < 5 * np.sqrt(2000 * p * (1 - p))
 
 
 @pytest.mark.parametrize("num_data", [None, N, N + 1])
-def test_subset_of_everything(num_data: int | None) -> None:
+def test_a_subset_of_all_rows(num_data: int | None) -> None:
     assert np.array_equal(subset(toy(), num_data, seed=0)["x"], toy()["x"])
 
 
 @pytest.mark.parametrize("num_data", [0, -3])
-def test_subset_of_nothing(num_data: int) -> None:
+def test_an_empty_subset_is_refused(num_data: int) -> None:
     with pytest.raises(InputError, match=f"num_data is {num_data}: .*{N} rows"):
         subset(toy(), num_data, seed=0)
 
 
-def test_rows_lie_together_whatever_the_order_of_the_array() -> None:
+def test_rows_are_contiguous_for_any_memory_layout_of_the_array() -> None:
     x = np.asfortranarray(np.arange(12.0).reshape(4, 3))
     (batch,) = next(Batches({"x": x}, ("x",), 2).in_order())
     assert batch.is_contiguous()

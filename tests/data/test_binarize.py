@@ -43,7 +43,7 @@ def test_draws_have_mean_x() -> None:
         assert correlation == pytest.approx(x.std() / np.sqrt(x.mean() * (1 - x.mean())), abs=0.015)
 
 
-def test_no_draw_where_x_is_certain() -> None:
+def test_zeros_and_ones_stay() -> None:
     for x in bits_of("static").values():
         assert (x[:, 0] == 0).all()
         assert (x[:, 1] == 1).all()

@@ -1,4 +1,4 @@
-"""Data with holes: what is put in them, and files that have them."""
+"""Data with missing numbers: their replacement, and files that have them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def raises(match: str, *arrays: Any, **options: Any) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_the_mean_of_a_column_is_that_of_its_numbers() -> None:
+def test_the_mean_of_a_column_is_the_mean_of_its_known_numbers() -> None:
     x = np.array([[1.0, NAN, 3.0], [NAN, 4.0, 5.0], [5.0, 8.0, 1.0]])
-    found, holes = filled(x)
-    assert found["x"].tolist() == [[1, 6, 3], [3, 4, 5], [5, 8, 1]]
+    arrays, holes = filled(x)
+    assert arrays["x"].tolist() == [[1, 6, 3], [3, 4, 5], [5, 8, 1]]
     assert np.array_equal(holes["x"], np.isnan(x))
     assert np.isnan(x).sum() == 2
 
@@ -48,57 +48,57 @@ def test_a_datum_may_be_a_number_or_an_image(shape: tuple[int, ...]) -> None:
     first = (0,) * len(shape)
     mean = x[(slice(1, None), *first[1:])].mean()
     x[first] = NAN
-    found, holes = filled(x)
-    assert found["x"][first] == pytest.approx(mean)
+    arrays, holes = filled(x)
+    assert arrays["x"][first] == pytest.approx(mean)
     assert holes["x"].sum() == 1
-    assert np.array_equal(found["x"][~holes["x"]], x[~holes["x"]])
+    assert np.array_equal(arrays["x"][~holes["x"]], x[~holes["x"]])
 
 
 def test_a_column_without_a_number_has_the_mean_of_other_data() -> None:
     x = np.array([[NAN, 1.0], [NAN, NAN]])
-    found, _ = filled(x, like={"x": np.array([[2.0, 50.0], [4.0, 60.0]])})
-    assert found["x"].tolist() == [[3, 1], [3, 1]]
+    arrays, _ = filled(x, like={"x": np.array([[2.0, 50.0], [4.0, 60.0]])})
+    assert arrays["x"].tolist() == [[3, 1], [3, 1]]
     assert filled(np.array([[NAN, 1.0]]))[0]["x"].tolist() == [[0, 1]]
 
 
-def test_a_mask_hides_numbers_beside_those_that_are_none() -> None:
+def test_a_mask_hides_numbers_in_addition_to_nan() -> None:
     x, mask = np.array([[1.0, NAN], [3.0, 4.0], [5.0, 6.0]]), np.array([[0, 0], [1, 0], [0, 0]])
-    found, holes = filled(x, missing={"x": mask})
+    arrays, holes = filled(x, missing={"x": mask})
     assert holes["x"].tolist() == [[False, True], [True, False], [False, False]]
-    assert found["x"].tolist() == [[1, 5], [3, 4], [5, 6]]
+    assert arrays["x"].tolist() == [[1, 5], [3, 4], [5, 6]]
 
 
 def test_whole_numbers_of_a_real_column_may_be_hidden() -> None:
     x, mask = np.array([[1, 2], [2, 5]]), np.array([[False, True], [False, False]])
-    found, _ = filled(x, missing={"x": mask}, like={"x": np.ones((3, 2), np.float32)})
-    assert found["x"].dtype == np.float32
-    assert found["x"].tolist() == [[1, 5], [2, 5]]
+    arrays, _ = filled(x, missing={"x": mask}, like={"x": np.ones((3, 2), np.float32)})
+    assert arrays["x"].dtype == np.float32
+    assert arrays["x"].tolist() == [[1, 5], [2, 5]]
     bits = filled(x > 1, missing={"x": mask}, like={"x": np.ones((3, 2), np.float32)})[0]["x"]
     assert bits.tolist() == [[0, 1], [1, 1]]
 
 
 def test_every_array_has_its_holes() -> None:
     x, w, y = np.ones((3, 2)), np.array([1.0, NAN, 2.0]), np.array([0, 1, 2])
-    found, holes = filled(x, w, y, names="x w y", like={"y": y})
+    arrays, holes = filled(x, w, y, names="x w y", like={"y": y})
     assert {name: array.tolist() for name, array in holes.items()} == {
         "x": 3 * [[False, False]],
         "w": [False, True, False],
         "y": 3 * [False],
     }
-    assert found["w"].tolist() == [1, 1.5, 2]
-    assert found["y"].dtype == y.dtype
+    assert arrays["w"].tolist() == [1, 1.5, 2]
+    assert arrays["y"].dtype == y.dtype
     named = filled({"w": w, "x": x}, names="x w")
     assert named[0]["w"].tolist() == [1, 1.5, 2]
 
 
-def test_what_lies_past_the_end_of_a_sequence_is_no_hole() -> None:
+def test_nothing_is_missing_past_the_end_of_a_sequence() -> None:
     x, lengths = np.array([[1.0, NAN, NAN], [3.0, 4.0, 5.0]]), np.array([2, 3])
-    found, holes = filled({"x": x, "lengths": lengths}, names="x lengths")
+    arrays, holes = filled({"x": x, "lengths": lengths}, names="x lengths")
     assert holes["x"].tolist() == [[False, True, False], [False, False, False]]
-    assert found["x"].tolist() == [[1, 4, 0], [3, 4, 5]]
+    assert arrays["x"].tolist() == [[1, 4, 0], [3, 4, 5]]
 
 
-def test_masks_that_fit_no_array_are_refused_in_one_line() -> None:
+def test_masks_that_do_not_fit_are_refused_in_one_line() -> None:
     x, y = np.ones((3, 2)), np.arange(3)
     raises("a mask of 'z', which the data do not have", x, missing={"z": x > 0})
     raises(r"the mask of 'x' has shape \(2,\): expected that of the array, \(3, 2\)", x, missing={"x": x[0] > 0})
@@ -127,15 +127,15 @@ def written(folder: Path, text: str) -> Path:
     ],
 )
 def test_an_empty_field_of_a_table_is_a_hole(tmp_path: Path, text: str, x: list[list[float]]) -> None:
-    found = read_file(written(tmp_path, text), holes=True)
-    assert list(found) == ["x"]
-    np.testing.assert_array_equal(found["x"], x)
+    arrays = read_file(written(tmp_path, text), holes=True)
+    assert list(arrays) == ["x"]
+    np.testing.assert_array_equal(arrays["x"], x)
 
 
 def test_labels_stay_whole_numbers(tmp_path: Path) -> None:
-    found = read_file(written(tmp_path, "a,y,b\n1,0,\n,1,6\n"), holes=True)
-    np.testing.assert_array_equal(found["x"], [[1, NAN], [NAN, 6]])
-    assert found["y"].tolist() == [0, 1]
+    arrays = read_file(written(tmp_path, "a,y,b\n1,0,\n,1,6\n"), holes=True)
+    np.testing.assert_array_equal(arrays["x"], [[1, NAN], [NAN, 6]])
+    assert arrays["y"].tolist() == [0, 1]
     with pytest.raises(InputError, match="label nan in row 1 is no whole number"):
         read_file(written(tmp_path, "a,y\n1,0\n2,\n"), holes=True)
 
@@ -154,13 +154,13 @@ def test_without_holes_an_empty_field_is_refused(tmp_path: Path) -> None:
         ("a,b\n1,\n3,4,5\n", "line 3 has 3 values, the first row 2"),
     ],
 )
-def test_what_is_no_number_is_refused_where_it_is(tmp_path: Path, text: str, message: str) -> None:
+def test_the_place_of_a_field_without_a_number_is_reported(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         read_file(written(tmp_path, text), holes=True)
     assert "\n" not in str(error.value)
 
 
-def test_arrays_have_their_holes_anyway(tmp_path: Path) -> None:
+def test_arrays_may_have_holes_in_any_case(tmp_path: Path) -> None:
     x = np.array([[1.0, NAN]])
     np.savez(tmp_path / "own.npz", x=x)
     np.save(tmp_path / "own.npy", x)

@@ -13,11 +13,11 @@ from ppl_vae.errors import InputError
 CHORALES = Path(__file__).parents[2].parent / "shared" / "data" / "jsb_chorales.npz"
 STEPS = {"train": 4, "valid": 6, "test": 3}
 LENGTHS = {"train": [4, 1, 3, 2], "valid": [6, 2, 5], "test": [1, 3]}
-"""No sequence fills test's first row, or any but one of valid's."""
+"""Lengths of the sequences; the first one of test and all but one of valid are shorter than their arrays."""
 
 
 def arrays_of(past: float = 7.0, dtype: type = float) -> dict[str, np.ndarray]:
-    """Ones, and another number past each end."""
+    """Return sequences of ones, with another number past their ends."""
     arrays = {}
     for part in PARTS:
         lengths = np.array(LENGTHS[part])
@@ -45,7 +45,7 @@ def test_parts_are_padded_with_zeros_to_the_longest(tmp_path: Path, past: float)
             assert (sequence[length:] == 0).all()
 
 
-def test_sequences_are_no_images(tmp_path: Path) -> None:
+def test_sequences_are_not_images(tmp_path: Path) -> None:
     arrays = arrays_of()
     assert load_dataset(saved(tmp_path, arrays)).image_shape is None
     assert load_dataset(saved(tmp_path, arrays), image_shape=(6, 2)).image_shape == (6, 2)
@@ -60,7 +60,7 @@ def test_one_part_is_split_with_its_lengths(tmp_path: Path) -> None:
 
 
 def test_bytes_past_the_end_do_not_scale_the_others(tmp_path: Path) -> None:
-    """A byte above 1 would make them grey values out of 255."""
+    """With a byte above 1 they would be grey values up to 255."""
     data = load_dataset(saved(tmp_path, arrays_of(200, np.uint8)), binarize="threshold")
     assert data.train["x"].sum() == 2 * sum(LENGTHS["train"])
 
@@ -108,7 +108,7 @@ def test_nan_within_a_sequence(tmp_path: Path) -> None:
         ({"lengths_test": None}, ["'lengths' is in train but not in test"]),
     ],
 )
-def test_what_is_wrong_is_one_line(tmp_path: Path, change: dict[str, np.ndarray | None], said: list[str]) -> None:
+def test_faults_are_reported_in_one_line(tmp_path: Path, change: dict[str, np.ndarray | None], said: list[str]) -> None:
     arrays = {name: array for name, array in (arrays_of() | change).items() if array is not None}
     with pytest.raises(InputError) as caught:
         load_dataset(saved(tmp_path, arrays))

@@ -52,12 +52,12 @@ def fake_torchvision(folder: Path, init: str) -> Path:
     return package / "__init__.py"
 
 
-def test_nothing_is_declared_where_the_import_works(tmp_path: Path) -> None:
+def test_nothing_is_declared_if_the_import_works(tmp_path: Path) -> None:
     path = fake_torchvision(tmp_path, "import torch\nruns = hasattr(torch.ops.torchvision, 'nms')\n")
     assert run(CHECK, tmp_path) == f"{path} False False"
 
 
-def test_schemas_are_declared_where_the_import_needs_them(tmp_path: Path) -> None:
+def test_schemas_are_declared_if_the_import_needs_them(tmp_path: Path) -> None:
     path = fake_torchvision(tmp_path, BROKEN)
     assert run(CHECK, tmp_path) == f"{path} None True"
 
@@ -93,7 +93,7 @@ def write_idx(path: Path, values: np.ndarray) -> None:
 
 
 def images(n: int) -> np.ndarray:
-    """The first pixel of an image is its number; the upper half is grey, the rest black."""
+    """Return images whose first pixel is their number; the upper half is grey, the rest black."""
     pixels = np.zeros((n, 28, 28), dtype=np.uint8)
     pixels[:, :14] = 153
     pixels[:, 0, 0] = np.arange(n)

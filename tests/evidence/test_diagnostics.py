@@ -1,4 +1,4 @@
-"""Active units and the aggregated posterior's divergence, against closed forms."""
+"""Active units and the divergence of the aggregated posterior, compared with closed forms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def normal(rows, seed, mean=0.0, scale=1.0, dims=DIMS):
 
 
 def sampling_error(p, q, rows, prior_rows):
-    """Standard error of a plug-in KL by the delta method: Var_p[log p/q] / N + Var_q[p/q] / M."""
+    """Return the standard error of a plug-in KL by the delta method: Var_p[log p/q] / N + Var_q[p/q] / M."""
     ratio = p / q
     log = torch.where(p > 0, ratio, 1.0).log()
     divergence = (p * log).sum()
@@ -32,7 +32,7 @@ class TestActiveUnits:
         means = torch.tensor([1.0, -1.0]).double()[:, None] * step * torch.tensor([0.99, 1.01, 0.0]).double() + 7
         assert active_units(means).tolist() == [False, True, False]
 
-    def test_latent_dimensions_are_free(self):
+    def test_latents_may_have_any_shape(self):
         assert active_units(torch.randn(5, 2, 3)).shape == (2, 3)
         assert active_units(torch.tensor([0, 1, 0, 1])).item() is True
 
@@ -94,7 +94,7 @@ class TestDivergence:
         estimate = marginal_divergence(torch.ones(100, 1), torch.zeros(1000, 1))
         assert estimate.item() == pytest.approx(math.log(1000.5 / 0.5))
 
-    def test_every_dimension_is_its_own(self):
+    def test_dimensions_are_independent(self):
         draws, prior_draws = normal(50, 7, dims=6).reshape(50, 2, 3), normal(80, 8, dims=6).reshape(80, 2, 3)
         estimate = marginal_divergence(draws, prior_draws)
         assert estimate.shape == (2, 3)

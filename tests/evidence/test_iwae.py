@@ -1,4 +1,4 @@
-"""The estimates from importance weights against closed forms, and their errors against their own promise."""
+"""Estimates from importance weights, and their errors, compared with closed forms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def program_weights(x: Tensor) -> Callable[[int], Tensor]:
 
 
 def proposal(x: Tensor, scale: float, shift: float = 0.0, seed: int = 0) -> Callable[[int], Tensor]:
-    """Weights of draws from a Gaussian, ``scale`` times as wide as the posterior and ``shift`` off."""
+    """Return weights of draws from a Gaussian that is ``scale`` times as wide as the posterior and shifted."""
     generator = torch.Generator().manual_seed(seed)
     q = Normal(2 * x / 3 + shift, scale * DEVIATION)
 
@@ -42,7 +42,7 @@ def proposal(x: Tensor, scale: float, shift: float = 0.0, seed: int = 0) -> Call
 
 
 def likelihoods(x: Tensor, seed: int = 0) -> Callable[[int], Tensor]:
-    """log p(x | z) of z ~ p(z), of data ``(B, D)``."""
+    """Return log p(x | z) of z ~ p(z), for data ``(B, D)``."""
     generator = torch.Generator().manual_seed(seed)
 
     def log_weights(k: int) -> Tensor:
@@ -53,14 +53,14 @@ def likelihoods(x: Tensor, seed: int = 0) -> Callable[[int], Tensor]:
 
 
 def chi_bound(x: Tensor, scale: float, shift: float) -> Tensor:
-    """log p(x) + 1/2 log of the integral of the squared posterior over the proposal, where that is wide enough."""
+    """Return log p(x) + 1/2 log of the integral of the squared posterior over a proposal that is wide enough."""
     s2, t2 = 1 / 3, scale**2 / 3
     log_ratio = math.log(t2) - 0.5 * math.log(s2 * (2 * t2 - s2)) + shift**2 / (2 * t2 - s2)
     return Conjugate().log_evidence(x) + log_ratio / 2
 
 
 def assert_covers(estimate: Evidence, exact: Tensor) -> None:
-    """Over the data the error, in units of the reported standard error, is a standard Gaussian."""
+    """Check that errors of the data, in units of the reported standard error, are standard Gaussian."""
     count = len(exact)
     errors = (estimate.log_evidence - exact) / estimate.mcse
     inside = (errors.abs() < 1.96).double().mean().item()
@@ -108,7 +108,7 @@ def test_mcse_is_the_spread_of_repeated_estimates(make: Estimator) -> None:
     assert estimate.mcse.square().mean().sqrt().item() == pytest.approx(spread, rel=0.08)
 
 
-def test_they_are_what_they_say_of_the_weights() -> None:
+def test_estimates_equal_their_definitions() -> None:
     fixed = normal(100, 5) * 3 - 100
     weights = weigh(lambda k: fixed[:k], 100, 100)
     for estimate, w, power in ((iwae(weights), fixed.exp(), 1), (cubo(weights), (2 * fixed).exp(), 2)):
@@ -135,7 +135,7 @@ def test_order_of_the_bounds() -> None:
 
 
 def test_the_effective_number_of_draws_from_the_prior_falls_with_the_dimension() -> None:
-    """At x = 0 it is ``K`` times the 3 / 5 ** 0.5 of one dimension to the power of minus ``D``."""
+    """At x = 0 it is ``K`` times (3 / 5 ** 0.5) to the power of minus ``D``."""
     shares = {}
     for dim in (1, 5, 20):
         estimate = prior(weigh(likelihoods(torch.zeros(50, dim, dtype=torch.double)), 2000, 500))
@@ -150,7 +150,7 @@ def test_the_effective_number_of_draws_from_the_prior_falls_with_the_dimension()
 
 
 def test_a_proposal_that_is_too_narrow_is_doubtful_and_a_wide_one_is_not() -> None:
-    """The tail index of a proposal of a share ``c`` of the posterior's variance is ``1 - c``."""
+    """The tail index of a proposal with a share ``c`` of the variance of the posterior is ``1 - c``."""
     x = normal(100)
     narrow, half, wide = (iwae(weigh(proposal(x, scale), 5000, 1000)) for scale in (0.2, 0.5**0.5, 1.5))
     assert (narrow.columns["pareto_k"] > 0.7).double().mean() > 0.8
@@ -181,7 +181,7 @@ class TestEdges:
         assert estimate.doubtful.all()
 
     @pytest.mark.parametrize("draws", [1, 4, 100])
-    def test_no_weight_at_all(self, make: Estimator, draws: int) -> None:
+    def test_all_weights_are_zero(self, make: Estimator, draws: int) -> None:
         estimate = make(weigh(lambda k: torch.full((k, 1), -math.inf), draws, 3))
         assert estimate.log_evidence.item() == -math.inf
         assert estimate.mcse.item() == math.inf
@@ -190,7 +190,7 @@ class TestEdges:
         assert all(bound.item() == -math.inf for bound in estimate.curve.values())
 
     def test_some_weights_of_zero(self, make: Estimator) -> None:
-        """Half of the draws impossible: half of the evidence, and no doubt."""
+        """If half of the draws are impossible, half of the evidence is left, without doubt."""
         fixed = normal(1000, 3)
         fixed[::2] = -math.inf
         estimate, half = make(weigh(lambda k: fixed, 1000, 1000)), make(weigh(lambda k: fixed[1::2], 500, 500))
@@ -206,6 +206,6 @@ class TestEdges:
         assert far.log_evidence.item() == pytest.approx(-1e5)
         assert far.mcse.item() < 1e-5  # doubles next to 1e5 are 1e-11 apart, and a root is taken
 
-    def test_what_is_no_number_is_named(self, make: Estimator) -> None:
+    def test_the_datum_of_a_nan_is_named(self, make: Estimator) -> None:
         with pytest.raises(Diverged, match="datum 9 are nan"):
             make(weigh(lambda k: torch.full((k, 1), math.nan), 10, 5, first_datum=9))

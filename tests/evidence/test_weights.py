@@ -1,4 +1,4 @@
-"""What is kept of the weights, against all of them at once."""
+"""The summary of weights that come in passes, compared with all of them at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.scenarios import Conjugate, normal
 
 
 def stream(fixed: Tensor) -> Callable[[int], Tensor]:
-    """The rows of ``fixed``, each once."""
+    """Return a function that returns the rows of ``fixed``, each once."""
     done = 0
 
     def log_weights(k: int) -> Tensor:
@@ -46,7 +46,7 @@ def test_the_passes_do_not_matter(draws_per_pass: int) -> None:
 
 @pytest.mark.parametrize("draws_per_pass", [1, 7, 10, 101, 999, 5000])
 @pytest.mark.parametrize(("draws", "lengths"), [(1234, [1, 10, 100, 1000, 1234]), (100, [1, 10, 100]), (9, [1, 9])])
-def test_the_curve_is_that_of_disjoint_blocks(draws: int, lengths: list[int], draws_per_pass: int) -> None:
+def test_the_curve_averages_disjoint_blocks(draws: int, lengths: list[int], draws_per_pass: int) -> None:
     fixed = normal(draws, 5) * 3 - 2000
     curve = weigh(stream(fixed), draws, draws_per_pass).curve
     assert list(curve) == lengths
@@ -55,7 +55,7 @@ def test_the_curve_is_that_of_disjoint_blocks(draws: int, lengths: list[int], dr
 
 
 def test_the_curve_rises_from_the_elbo_to_the_evidence() -> None:
-    """By Jensen's inequality it does for every datum, where each length divides the next."""
+    """By the inequality of Jensen it rises for every datum if each length divides the next."""
     x = normal(500)
     program = Program(Conjugate().double()).bind((x,))
     with seeded(0):
@@ -93,7 +93,7 @@ def test_a_single_draw_of_a_single_datum() -> None:
     assert weights.tail.tolist() == [[-3.0]]
 
 
-def test_no_weight_at_all_is_no_nan() -> None:
+def test_weights_that_are_all_zero_give_no_nan() -> None:
     weights = weigh(lambda k: torch.full((k, 2), -math.inf), 25, 3)
     assert all((bound == -math.inf).all() for bound in weights.curve.values())
     assert (weights.log_sum == -math.inf).all()
@@ -113,7 +113,7 @@ def test_no_graph_is_kept() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_weight_that_is_no_number_is_refused_in_whichever_pass(value: float) -> None:
+def test_a_nan_is_refused_in_any_pass(value: float) -> None:
     fixed = normal(20, 5)
     fixed[17, 3] = value
     with pytest.raises(Diverged, match=rf"the log weights of datum 103 are {value}: "):
@@ -122,7 +122,7 @@ def test_a_weight_that_is_no_number_is_refused_in_whichever_pass(value: float) -
 
 
 @pytest.mark.parametrize(("num_samples", "draws_per_pass"), [(0, 1), (1, 0), (-3, 5)])
-def test_bad_numbers_are_told_in_one_line(num_samples: int, draws_per_pass: int) -> None:
+def test_bad_numbers_are_reported_in_one_line(num_samples: int, draws_per_pass: int) -> None:
     name, value = ("num_samples", num_samples) if num_samples < 1 else ("draws_per_pass", draws_per_pass)
     with pytest.raises(InputError, match=f"^{name} is {value}: expected 1 or more$"):
         weigh(lambda k: torch.zeros(k, 1), num_samples, draws_per_pass)

@@ -21,7 +21,7 @@ LENGTHS = torch.tensor([3, 1, 2, 3, 2])
 SIZES = {"features": 2, "latent_dim": 1, "emission": 4, "transition": 3, "rnn": 5}
 
 
-def made(**options: int | str) -> DeepMarkovModel:
+def perturbed(**options: int | str) -> DeepMarkovModel:
     with seeded(0):
         module = DeepMarkovModel(**(SIZES | options)).double()
         for parameter in module.parameters():  # away from where anything is zero or the identity
@@ -58,7 +58,7 @@ def filtered(module: DeepMarkovModel, x: Tensor) -> float:
 
 
 def test_evidence_equals_the_forward_recursion() -> None:
-    module, x = made(), padded(0.0)
+    module, x = perturbed(), padded(0.0)
     expected = [filtered(module, sequence[:length]) for sequence, length in zip(x, LENGTHS, strict=True)]
     module.combiner.gaussian.bias.data[1] = 2.0  # a wide guide, which importance weights forgive
     program = Program(module).bind((x, LENGTHS))
@@ -72,7 +72,7 @@ def test_evidence_equals_the_forward_recursion() -> None:
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
 def test_padding_changes_nothing(cell: str) -> None:
     """The result is equal to the last bit, for any values and any amount of padding."""
-    program = Program(made(cell=cell, likelihood="gaussian")).bind((padded(0.0), LENGTHS))
+    program = Program(perturbed(cell=cell, likelihood="gaussian")).bind((padded(0.0), LENGTHS))
 
     def log_weights(x: Tensor) -> Tensor:
         with torch.no_grad(), seeded(2):
@@ -88,7 +88,7 @@ def test_padding_changes_nothing(cell: str) -> None:
 
 def test_every_step_counts_without_lengths() -> None:
     x = bits(5, 3, 2)
-    program = Program(made()).bind((x,))
+    program = Program(perturbed()).bind((x,))
     with torch.no_grad(), seeded(2):
         whole = program.log_weights((x,), 4)
     with torch.no_grad(), seeded(2):
@@ -97,7 +97,7 @@ def test_every_step_counts_without_lengths() -> None:
 
 
 def test_sequences_of_single_numbers_work() -> None:
-    module = made(features=1)
+    module = perturbed(features=1)
     batch = (bits(5, 3), LENGTHS)
     check(Program(module), batch)
     with torch.no_grad(), seeded(2):
@@ -110,14 +110,14 @@ def test_sequences_of_single_numbers_work() -> None:
 
 @pytest.mark.parametrize("likelihood", ["gaussian:decoded", "poisson", "categorical:2"])
 def test_other_likelihoods_work(likelihood: str) -> None:
-    module = made(likelihood=likelihood)
+    module = perturbed(likelihood=likelihood)
     check(Program(module), (padded(0.0), LENGTHS))
     assert Program(module).bind((padded(0.0), LENGTHS)).log_weights((padded(0.0), LENGTHS), 4).shape == (4, 5)
 
 
 def test_the_engine_leaves_out_padding() -> None:
     batch = (padded(1.0), LENGTHS)
-    program = Program(made()).bind(batch)
+    program = Program(perturbed()).bind(batch)
     assert observed_numbers(program, batch).tolist() == (2 * LENGTHS).tolist()
     for t, divergence in enumerate(elbo_terms(program, batch, 3).by_site.values()):
         assert torch.equal(divergence.flatten(1).any(1), t < LENGTHS)
@@ -130,7 +130,7 @@ def test_the_engine_leaves_out_padding() -> None:
 
 def test_posterior_draws_have_the_data_dimension_in_front() -> None:
     batch = (padded(0.0), LENGTHS)
-    program = Program(made()).bind(batch)
+    program = Program(perturbed()).bind(batch)
     draws = program.posterior(batch, 4)
     assert draws.latents["z_2"].shape[:2] == (4, 5)
     assert draws.observed["x"].shape == (4, 5, 3, 2)

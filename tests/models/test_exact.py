@@ -19,14 +19,10 @@ from ppl_vae.models.mixture import Mixture
 from ppl_vae.models.normal import Normal
 from ppl_vae.models.ppca import PPCA
 from ppl_vae.program import Batch, Program, check, seeded
+from tests.helpers.modules import in_double
 from tests.helpers.scenarios import bits, normal
 
 FIT = {"validation_fraction": 0, "num_samples": 50, "schedule": "cosine", "compile": "off", "precision": "64-true"}
-
-
-def made(make: type[nn.Module], seed: int = 0, **arguments: object) -> nn.Module:
-    with seeded(seed):
-        return make(**arguments).double()
 
 
 def raw(scale: np.ndarray) -> Tensor:
@@ -52,7 +48,7 @@ class TestNormal:
         x = normal(*shape)
         data = x.numpy().reshape(50, -1)
         loc, scale = np.linspace(-1, 2, data.shape[1]), np.linspace(0.3, 2, data.shape[1])
-        module = made(Normal, data_dim=data.shape[1], min_scale=0.0)
+        module = in_double(Normal, data_dim=data.shape[1], min_scale=0.0)
         with torch.no_grad():
             module.loc.copy_(torch.from_numpy(loc))
             module.raw_scale.copy_(raw(scale))
@@ -63,7 +59,9 @@ class TestNormal:
 
     def test_a_fit_maximises_the_likelihood(self) -> None:
         x = np.random.default_rng(0).normal([0.3, -1.0], [1.2, 0.4], (200, 2))
-        vi = VariationalInference(made(Normal, data_dim=2), max_epochs=200, batch_size=200, learning_rate=0.1, **FIT)
+        vi = VariationalInference(
+            in_double(Normal, data_dim=2), max_epochs=200, batch_size=200, learning_rate=0.1, **FIT
+        )
         module = vi.fit(x).program
         mean, std = module.distribution().mean.detach().numpy(), module.distribution().stddev.detach().numpy()
         np.testing.assert_allclose(mean, x.mean(0), atol=1e-3)
@@ -86,7 +84,7 @@ class TestMixture:
         """The log evidence and the posterior of the component agree for overlapping components."""
         x = houses + np.random.default_rng(1).normal(size=houses.shape)
         sklearn = GaussianMixture(3, random_state=0).fit(x)
-        module = made(Mixture, data_dim=2, num_components=3, min_scale=0.0)
+        module = in_double(Mixture, data_dim=2, num_components=3, min_scale=0.0)
         tril = np.linalg.cholesky(sklearn.covariances_)
         with torch.no_grad():
             module.logits.copy_(torch.from_numpy(np.log(sklearn.weights_)))
@@ -106,16 +104,16 @@ class TestMixture:
         np.testing.assert_allclose(marginals["c"].probs.numpy(), expected, atol=1e-8, rtol=0)
 
     def test_data_of_one_number_work(self) -> None:
-        x, module = normal(20), made(Mixture, data_dim=1, num_components=2)
+        x, module = normal(20), in_double(Mixture, data_dim=1, num_components=2)
         scale = np.log1p(np.exp(0.0)) + 0.01
         densities = stats.norm(module.loc.detach().numpy()[:, 0], scale).pdf(x.numpy()[:, None])
         np.testing.assert_allclose(evidence(module, x), np.log(densities.mean(-1)), atol=1e-10, rtol=0)
 
     def test_a_fit_finds_the_clusters(self, houses: np.ndarray) -> None:
         best = GaussianMixture(3, random_state=0, n_init=5, tol=1e-8).fit(houses).score(houses)
-        vi = VariationalInference(made(Mixture, seed=1), max_epochs=150, batch_size=100, learning_rate=0.05, **FIT).fit(
-            houses
-        )
+        vi = VariationalInference(
+            in_double(Mixture, seed=1), max_epochs=150, batch_size=100, learning_rate=0.05, **FIT
+        ).fit(houses)
         assert abs(evidence(vi.program, torch.from_numpy(houses)).mean() - best) < 0.01
 
     @pytest.mark.slow
@@ -139,7 +137,7 @@ class TestPPCA:
     @pytest.mark.parametrize("latent_dim", [1, 2, 5])
     def test_evidence_equals_scikit_learn(self, data: np.ndarray, latent_dim: int) -> None:
         pca = PCA(latent_dim).fit(data)
-        module = made(PPCA, data_dim=6, latent_dim=latent_dim, min_noise=0.0)
+        module = in_double(PPCA, data_dim=6, latent_dim=latent_dim, min_noise=0.0)
         with torch.no_grad():
             loading = pca.components_.T * np.sqrt(pca.explained_variance_ - pca.noise_variance_)
             module.decoder.linear.weight.copy_(torch.from_numpy(loading))
@@ -152,7 +150,7 @@ class TestPPCA:
     @pytest.mark.parametrize("latent_dim", [1, 6, 8])
     def test_evidence_equals_the_gaussian_with_the_full_covariance(self, data: np.ndarray, latent_dim: int) -> None:
         """This includes as many or more components than variables, for which scikit-learn has no noise."""
-        module = made(PPCA, data_dim=6, latent_dim=latent_dim)
+        module = in_double(PPCA, data_dim=6, latent_dim=latent_dim)
         loading, mean = (p.detach().numpy() for p in module.decoder.linear.parameters())
         noise = np.log(2) + 0.01
         expected = stats.multivariate_normal(mean, loading @ loading.T + noise**2 * np.eye(6)).logpdf(data)
@@ -160,7 +158,7 @@ class TestPPCA:
 
     def test_a_fit_reaches_the_maximum_and_its_guide_the_posterior(self, data: np.ndarray) -> None:
         """The noise is one number; the ELBO with independent latents is exact at the optimum."""
-        module = made(PPCA, data_dim=6, latent_dim=2)
+        module = in_double(PPCA, data_dim=6, latent_dim=2)
         vi = VariationalInference(
             module, max_epochs=200, batch_size=50, learning_rate=0.03, num_particles=4, **FIT
         ).fit(data)
@@ -205,7 +203,7 @@ SEQUENCES = {
 class TestHMM:
     @pytest.fixture(params=SEQUENCES)
     def case(self, request: pytest.FixtureRequest) -> tuple[HMM, Tensor]:
-        module = made(HMM, features=3, num_states=4, likelihood=request.param)
+        module = in_double(HMM, features=3, num_states=4, likelihood=request.param)
         with torch.no_grad(), seeded(1):
             for parameter in (module.initial, module.transition):
                 parameter.copy_(torch.randn_like(parameter))
@@ -229,7 +227,7 @@ class TestHMM:
 
     def test_gradients_equal_those_of_the_forward_algorithm(self) -> None:
         """They equal finite differences, so the ELBO trains by maximum likelihood."""
-        module, x = made(HMM, features=3, num_states=2), SEQUENCES["bernoulli"]
+        module, x = in_double(HMM, features=3, num_states=2), SEQUENCES["bernoulli"]
         Program(module).bind((x, LENGTHS)).log_evidence((x, LENGTHS)).sum().backward()
         for parameter in module.parameters():
             for index in range(parameter.numel()):
@@ -243,7 +241,7 @@ class TestHMM:
     @pytest.mark.parametrize(("likelihood", "covariance_type"), [("gaussian:decoded", "diag"), ("gaussian", "tied")])
     def test_equals_hmmlearn(self, likelihood: str, covariance_type: str) -> None:
         """The score of each sequence agrees, with one scale per state and number, or with one for all."""
-        module = made(HMM, features=3, num_states=4, likelihood=likelihood)
+        module = in_double(HMM, features=3, num_states=4, likelihood=likelihood)
         with torch.no_grad(), seeded(1):
             for parameter in (module.initial, module.transition):
                 parameter.copy_(torch.randn_like(parameter))
@@ -261,7 +259,7 @@ class TestHMM:
         np.testing.assert_allclose(evidence(module, x, LENGTHS), expected, atol=1e-8, rtol=0)
 
     def test_sequences_of_single_numbers_work(self) -> None:
-        module, x = made(HMM, features=1, num_states=3), bits(7, 6)
+        module, x = in_double(HMM, features=1, num_states=3), bits(7, 6)
         np.testing.assert_array_equal(evidence(module, x), evidence(module, x[..., None]))
 
     def test_a_fit_finds_states_as_good_as_those_of_hmmlearn(self) -> None:
@@ -273,7 +271,7 @@ class TestHMM:
         x = np.where(states == 0, -1.0, 1.5) + 0.7 * rng.normal(size=states.shape)
         other = GaussianHMM(2, "tied", n_iter=200, tol=1e-6, random_state=0).fit(x.reshape(-1, 1), [12] * 60)
         best = other.score(x.reshape(-1, 1), [12] * 60) / 60
-        module = made(HMM, features=1, num_states=2, likelihood="gaussian")
+        module = in_double(HMM, features=1, num_states=2, likelihood="gaussian")
         vi = VariationalInference(module, max_epochs=100, batch_size=60, learning_rate=0.1, **FIT).fit(x)
         assert abs(evidence(vi.program, torch.from_numpy(x)).mean() - best) < 0.02
         stay = vi.program.transition.detach().softmax(-1).diagonal()

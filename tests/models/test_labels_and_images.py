@@ -27,14 +27,14 @@ from ppl_vae.networks import (
     transposed_convolutions,
 )
 from ppl_vae.program import BoundProgram, Program, seeded, simulate
+from tests.helpers.modules import in_double
 from tests.helpers.scenarios import bits, normal
 
 SHAPES = [(1, 28, 28), (1, 8, 8), (1, 9, 31), (3, 8, 8), (3, 15, 16), (2, 7, 30)]
 
 
-def made(cls: type[nn.Module], *batch: Tensor, **arguments: object) -> BoundProgram:
-    with seeded(0):
-        return Program(cls(**arguments).double()).bind(batch)
+def bound(cls: type[nn.Module], *batch: Tensor, **arguments: object) -> BoundProgram:
+    return Program(in_double(cls, **arguments)).bind(batch)
 
 
 def standard(*values: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class TestImages:
     @pytest.mark.parametrize(("shape", "given"), [((8, 9), (8, 9)), ((8, 9), (72,)), ((2, 8, 9), (2, 8, 9))])
     def test_data_may_be_flat_or_images(self, shape: tuple[int, ...], given: tuple[int, ...]) -> None:
         x = bits(4, *given)
-        program = made(ConvVAE, x, image_shape=shape, latent_dim=3, channels=2, hidden=(5,))
+        program = bound(ConvVAE, x, image_shape=shape, latent_dim=3, channels=2, hidden=(5,))
         decode = program.module.decoder
         with torch.no_grad(), seeded(3):
             weights = program.log_weights((x,), 6)
@@ -116,7 +116,7 @@ class TestImages:
 
     def test_data_of_another_size_are_reported(self) -> None:
         with pytest.raises(InputError, match=r"a datum has 6 numbers, which are no image of shape \(1, 8, 8\)"):
-            made(ConvVAE, bits(3, 6))
+            bound(ConvVAE, bits(3, 6))
 
 
 class TestLabels:
@@ -127,7 +127,7 @@ class TestLabels:
 
     def test_a_label_beyond_the_classes_is_reported(self) -> None:
         with pytest.raises(InputError, match=r"a label is 3, the model has 3 classes.* raise num_classes"):
-            made(CVAE, bits(2, 6), torch.tensor([0, 3]), data_dim=6, num_classes=3)
+            bound(CVAE, bits(2, 6), torch.tensor([0, 3]), data_dim=6, num_classes=3)
 
     def test_parts_are_joined_over_leading_dimensions(self) -> None:
         a, b = normal(4, 1, 1, 2), normal(3, 5, 6)
@@ -153,7 +153,7 @@ class TestCVAE:
     X, Y = bits(5, 6), torch.tensor([0, 2, 1, -1, 2])
 
     def test_log_weights_are_those_of_x_given_y(self) -> None:
-        program = made(CVAE, self.X, self.Y, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
+        program = bound(CVAE, self.X, self.Y, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
         with torch.no_grad(), seeded(1):
             weights = program.log_weights((self.X, self.Y), 4)
         with torch.no_grad(), seeded(1):
@@ -165,8 +165,8 @@ class TestCVAE:
         torch.testing.assert_close(weights, expected)
 
     def test_equals_a_vae_if_all_weights_of_the_label_are_zero(self) -> None:
-        cvae = made(CVAE, self.X, self.Y, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
-        vae = made(VAE, self.X, data_dim=6, latent_dim=2, hidden=(8,))
+        cvae = bound(CVAE, self.X, self.Y, data_dim=6, num_classes=3, latent_dim=2, hidden=(8,))
+        vae = bound(VAE, self.X, data_dim=6, latent_dim=2, hidden=(8,))
         with torch.no_grad():
             for ours, theirs, size in (
                 (cvae.module.encoder.net, vae.module.encoder.net, 6),
@@ -185,7 +185,7 @@ class TestCVAE:
         """This holds for every z if the decoder has learned to copy the label."""
         y = torch.tensor([2, 0, 1, -1])
         batch = (torch.zeros(4, 3).double(), y)
-        program = made(CVAE, *batch, data_dim=3, num_classes=3, latent_dim=2, hidden=())
+        program = bound(CVAE, *batch, data_dim=3, num_classes=3, latent_dim=2, hidden=())
         with torch.no_grad():
             program.module.decoder[0].weight.copy_(torch.cat([torch.zeros(3, 2), 200 * torch.eye(3)], -1))
             program.module.decoder[0].bias.fill_(-100)
@@ -216,7 +216,7 @@ def by_class(program: BoundProgram, x: Tensor, num_classes: int, num_samples: in
 class TestGMVAE:
     def test_clusters_are_summed_out(self) -> None:
         x = bits(5, 6)
-        program = made(
+        program = bound(
             GMVAE, x, data_dim=6, num_clusters=3, latent_dim=2, style_dim=4, hidden=(8,), component_hidden=(3,)
         )
         with torch.no_grad(), seeded(5):
@@ -228,7 +228,7 @@ class TestGMVAE:
 
     def test_draws_of_a_cluster_are_from_its_posterior(self) -> None:
         x = bits(4, 6)
-        program = made(
+        program = bound(
             GMVAE, x, data_dim=6, num_clusters=3, latent_dim=2, style_dim=1, hidden=(8,), component_hidden=()
         )
         with torch.no_grad(), seeded(6):
@@ -247,7 +247,7 @@ class TestSemiSupervisedVAE:
 
     @pytest.fixture
     def program(self) -> BoundProgram:
-        return made(
+        return bound(
             SemiSupervisedVAE,
             self.X,
             self.Y,
@@ -328,14 +328,14 @@ class TestSemiSupervisedVAE:
 class TestAutoencoder:
     def test_its_score_is_the_reconstruction_of_every_draw(self) -> None:
         x = bits(5, 6)
-        program = made(Autoencoder, x, data_dim=6, latent_dim=2, hidden=(8,))
+        program = bound(Autoencoder, x, data_dim=6, latent_dim=2, hidden=(8,))
         module = program.module
         expected = bernoulli(module.decoder(module.encoder(x)), x)
         torch.testing.assert_close(program.log_weights((x,), 3), expected.expand(3, 5))
 
     def test_the_code_is_recorded_with_the_draw_dimension_in_front(self) -> None:
         x = bits(5, 6)
-        program = made(Autoencoder, x, data_dim=6, latent_dim=2, hidden=(8,))
+        program = bound(Autoencoder, x, data_dim=6, latent_dim=2, hidden=(8,))
         with program.running():
             trace = program.run(program.model, (x,), 3)
         torch.testing.assert_close(trace.nodes["z"]["value"].expand(3, 5, 2), program.module.encoder(x).expand(3, 5, 2))

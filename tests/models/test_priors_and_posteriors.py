@@ -32,15 +32,11 @@ from ppl_vae.networks import (
     product_of_gaussians,
 )
 from ppl_vae.program import BoundProgram, Program, seeded
+from tests.helpers.modules import in_double
 from tests.helpers.scenarios import bits, normal
 
 Posterior = Literal["bottom-up", "ladder"]
 SIZES = {"data_dim": 6, "latent_dim": 2, "hidden": (8, 7)}
-
-
-def made(cls: type[nn.Module], **options: object) -> nn.Module:
-    with seeded(0):
-        return cls(**options).double()
 
 
 def drawn(
@@ -80,7 +76,7 @@ def same_weights(program: nn.Module, vae: VAE, batch: tuple[Tensor, ...] = (bits
 
 class TestNetworks:
     def test_a_gated_layer_is_a_product(self) -> None:
-        net, x = made(mlp, sizes=[3, 4, 2], activation="gated"), normal(5, 3)
+        net, x = in_double(mlp, sizes=[3, 4, 2], activation="gated"), normal(5, 3)
         a, b = net[0].weight.split(4)
         a_0, b_0 = net[0].bias.split(4)
         hidden = (x @ a.T + a_0) / (1 + torch.exp(-(x @ b.T + b_0)))
@@ -130,7 +126,7 @@ class TestGaussianMixture:
 
 class TestMixturePriorVAE:
     def test_prior_equals_the_mixture_of_scikit_learn(self) -> None:
-        module = made(MixturePriorVAE, **SIZES, num_components=3)
+        module = in_double(MixturePriorVAE, **SIZES, num_components=3)
         data = torch.cat([normal(50, 2) @ normal(2, 2) + 3 * i for i in range(3)]).numpy()
         fitted = SklearnMixture(3, random_state=0).fit(data)
         factors = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_))
@@ -143,7 +139,7 @@ class TestMixturePriorVAE:
         np.testing.assert_allclose(found.numpy(), fitted.score_samples(data), rtol=1e-8)
 
     def test_equals_the_vae_with_one_standard_component(self) -> None:
-        module, vae = made(MixturePriorVAE, **SIZES, num_components=1), made(VAE, **SIZES)
+        module, vae = in_double(MixturePriorVAE, **SIZES, num_components=1), in_double(VAE, **SIZES)
         vae.load_state_dict({k: v for k, v in module.state_dict().items() if not k.startswith("prior")})
         with torch.no_grad():
             module.prior["loc"].zero_()
@@ -151,7 +147,7 @@ class TestMixturePriorVAE:
         same_weights(module, vae)
 
     def test_the_initial_prior_is_near_a_standard_normal(self) -> None:
-        module = made(MixturePriorVAE, **SIZES, num_components=1000)
+        module = in_double(MixturePriorVAE, **SIZES, num_components=1000)
         with torch.no_grad():
             loc, variance = module.prior["loc"], cholesky_factor(module.prior["raw_tril"]).square().sum(-1)
             assert (loc.mean(0).abs() < 0.1).all()
@@ -161,7 +157,7 @@ class TestMixturePriorVAE:
 class TestVampVAE:
     @pytest.mark.parametrize("pseudo_range", ["unit", "positive", "real"])
     def test_log_weights_equal_those_written_by_hand(self, pseudo_range: str) -> None:
-        module, x = made(VampVAE, **SIZES, num_pseudo=4, pseudo_range=pseudo_range), bits(21, 6)
+        module, x = in_double(VampVAE, **SIZES, num_pseudo=4, pseudo_range=pseudo_range), bits(21, 6)
         draws, weights = drawn(Program(module).bind((x,)), (x,), 3)
         raw = module.raw_pseudo_inputs.weight
         inputs = {"unit": 1 / (1 + (-raw).exp()), "positive": (1 + raw.exp()).log(), "real": raw}[pseudo_range]
@@ -172,14 +168,14 @@ class TestVampVAE:
 
     def test_data_as_pseudo_inputs_give_the_aggregated_posterior(self) -> None:
         x, z = normal(30, 6), normal(9, 2)
-        module = made(VampVAE, **SIZES, likelihood="gaussian", num_pseudo=30, pseudo_range="real")
+        module = in_double(VampVAE, **SIZES, likelihood="gaussian", num_pseudo=30, pseudo_range="real")
         with torch.no_grad():
             module.raw_pseudo_inputs.weight.copy_(x)
             q = dist.Normal(*(p[:, None] for p in module.encoder(x))).to_event(1)
             torch.testing.assert_close(log_prior(module, z), q.log_prob(z).logsumexp(0) - math.log(30))
 
     def test_the_prior_has_gradients_in_pseudo_inputs_and_encoder(self) -> None:
-        module = made(VampVAE, **SIZES, num_pseudo=4)
+        module = in_double(VampVAE, **SIZES, num_pseudo=4)
         log_prior(module, normal(9, 2)).sum().backward()
         assert module.raw_pseudo_inputs.weight.grad.abs().sum(1).min() > 0
         assert all(p.grad.abs().sum() > 0 for p in module.encoder.parameters())
@@ -206,7 +202,7 @@ class TestHierarchicalVAE:
     @pytest.mark.parametrize("posterior", ["bottom-up", "ladder"])
     def test_log_weights_equal_those_written_by_hand(self, posterior: Posterior) -> None:
         sizes = {"data_dim": 6, "latent_dims": (4, 3, 2), "hidden": ((8, 7), (5,), (6,))}
-        module, x = made(HierarchicalVAE, **sizes, posterior=posterior), bits(21, 6)
+        module, x = in_double(HierarchicalVAE, **sizes, posterior=posterior), bits(21, 6)
         draws, weights = drawn(Program(module).bind((x,)), (x,), 3)
         z = [draws[f"z{level}"] for level in (1, 2, 3)]
         log_joint = log_normal(z[2], (torch.tensor(0.0), torch.tensor(1.0)))
@@ -217,8 +213,8 @@ class TestHierarchicalVAE:
 
     @pytest.mark.parametrize("posterior", ["bottom-up", "ladder"])
     def test_one_layer_equals_the_vae(self, posterior: Posterior) -> None:
-        module = made(HierarchicalVAE, data_dim=6, latent_dims=(2,), hidden=((8, 7),), posterior=posterior)
-        vae = made(VAE, **SIZES)
+        module = in_double(HierarchicalVAE, data_dim=6, latent_dims=(2,), hidden=((8, 7),), posterior=posterior)
+        vae = in_double(VAE, **SIZES)
         vae.load_state_dict({k.replace("encoders.0", "encoder"): v for k, v in module.state_dict().items()})
         draws, weights = drawn(Program(module).bind((bits(21, 6),)), (bits(21, 6),), 5)
         expected = drawn(Program(vae).bind((bits(21, 6),)), (bits(21, 6),), 5)
@@ -230,7 +226,7 @@ class TestHierarchicalVAE:
         """Both guides can equal the posterior; then every log weight is the evidence."""
         a, b, s, c, d, t = 1.3, -0.4, 0.6, 0.8, 0.2, 0.5
         sizes = {"data_dim": 1, "latent_dims": (1, 1), "hidden": ((), ()), "likelihood": f"gaussian:{t}"}
-        module, x = made(HierarchicalVAE, **sizes, posterior=posterior), normal(21, 1)
+        module, x = in_double(HierarchicalVAE, **sizes, posterior=posterior), normal(21, 1)
         variance_1 = a**2 + s**2  # of z1, before the data
         variance_x = c**2 * variance_1 + t**2
         mean_x = c * b + d
@@ -259,7 +255,7 @@ class TestHierarchicalVAE:
 
 class TestFullCovarianceVAE:
     def test_log_weights_equal_those_written_by_hand(self) -> None:
-        module, x = made(FullCovarianceVAE, **SIZES), bits(21, 6)
+        module, x = in_double(FullCovarianceVAE, **SIZES), bits(21, 6)
         draws, weights = drawn(Program(module).bind((x,)), (x,), 3)
         z = draws["z"]
         loc, factor = (p.detach().numpy() for p in module.encoder(x))
@@ -270,7 +266,7 @@ class TestFullCovarianceVAE:
         np.testing.assert_allclose(weights, log_joint - log_q, rtol=1e-9)
 
     def test_equals_the_vae_with_a_diagonal_factor(self) -> None:
-        module, vae = made(FullCovarianceVAE, **SIZES), made(VAE, **SIZES)
+        module, vae = in_double(FullCovarianceVAE, **SIZES), in_double(VAE, **SIZES)
         with torch.no_grad():
             for parameter in (module.encoder.net[-1].weight, module.encoder.net[-1].bias):
                 parameter[4:] = 0
@@ -285,7 +281,7 @@ class TestFullCovarianceVAE:
         covariance = torch.linalg.inv(precision)
         gain = covariance @ w.T / noise**2
         options = {"data_dim": 6, "latent_dim": 2, "hidden": (), "likelihood": f"gaussian:{noise}"}
-        full, diagonal = made(FullCovarianceVAE, **options), made(VAE, **options)
+        full, diagonal = in_double(FullCovarianceVAE, **options), in_double(VAE, **options)
         factor, deviation = torch.linalg.cholesky(covariance), precision.diagonal() ** -0.5
 
         def inverse_softplus(scale: Tensor) -> Tensor:
@@ -320,7 +316,7 @@ class TestFullCovarianceVAE:
         x = rng.normal(size=(400, 2)) @ loading.T + 0.7 * rng.normal(size=(400, 6))
         elbo = {}
         for cls in (VAE, FullCovarianceVAE):
-            module = made(cls, data_dim=6, latent_dim=2, hidden=(), likelihood="gaussian:0.7")
+            module = in_double(cls, data_dim=6, latent_dim=2, hidden=(), likelihood="gaussian:0.7")
             with torch.no_grad():
                 module.decoder[0].weight.copy_(torch.from_numpy(loading))
                 module.decoder[0].bias.zero_()
@@ -337,7 +333,7 @@ class TestFlowVAE:
     @pytest.fixture
     def flow(self) -> InverseAutoregressiveFlow:
         """Return a flow with maps that are far from the identity."""
-        flow = made(InverseAutoregressiveFlow, size=2, context_dim=3, num_flows=3, hidden=(16, 16))
+        flow = in_double(InverseAutoregressiveFlow, size=2, context_dim=3, num_flows=3, hidden=(16, 16))
         with torch.no_grad():
             for each in flow.maps:
                 each.nn.layers[-1].weight.mul_(3)
@@ -376,7 +372,7 @@ class TestFlowVAE:
         assert density[:, 0].max() < 1e-8
 
     def test_equals_the_vae_with_identity_maps(self) -> None:
-        module, vae = made(FlowVAE, **SIZES), made(VAE, **SIZES)
+        module, vae = in_double(FlowVAE, **SIZES), in_double(VAE, **SIZES)
         vae.load_state_dict({k: v for k, v in module.state_dict().items() if not k.startswith("flow")})
         with torch.no_grad():
             for each in module.flow.maps:
@@ -386,7 +382,7 @@ class TestFlowVAE:
 
     def test_weights_at_given_points_can_be_traced(self) -> None:
         """Annealing from the guide needs this: the inverse computes number by number, but reads no value."""
-        module, x, z = made(FlowVAE, **SIZES), bits(4, 6), normal(4, 2)
+        module, x, z = in_double(FlowVAE, **SIZES), bits(4, 6), normal(4, 2)
 
         def log_q(z: Tensor) -> Tensor:
             with pyro.get_param_store().scope(), pyro.validation_enabled(False):

@@ -1,4 +1,4 @@
-"""A run's folder: files whole or not at all, and faults in one line."""
+"""The folder of a run: files are written whole or not at all, and faults are reported in one line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TestCheckpoint:
         with pytest.raises(InputError, match=r"c is cut short or no checkpoint \(.+\): restore it or fit the run anew"):
             read_checkpoint(path)
 
-    def test_of_another_make(self, tmp_path: Path) -> None:
+    def test_a_file_of_another_program(self, tmp_path: Path) -> None:
         from safetensors.torch import save_file
 
         save_file({"a": torch.zeros(1)}, tmp_path / "c")
@@ -63,9 +63,7 @@ class TestCheckpoint:
 
 
 class TestWriteWhole:
-    def test_a_failure_leaves_the_old_file_and_nothing_beside(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_failure_leaves_the_old_file_and_no_other(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "summary.json"
         write_whole(path, "old")
 
@@ -99,7 +97,7 @@ class TestRun:
         run.rewind(None)
         assert run.metrics() == []
 
-    def test_a_summary_is_json_whatever_the_numbers(self, tmp_path: Path) -> None:
+    def test_a_summary_is_json_for_any_numbers(self, tmp_path: Path) -> None:
         run = Run(tmp_path / "run")
         run.create({})
         run.write_summary({"test": {"elbo": -1.5, "elbo_se": math.inf}})
@@ -142,7 +140,7 @@ class TestProgramClass:
         path.write_text(PROGRAM)
         return path
 
-    def test_of_a_file_a_module_and_the_gallery(self, file: Path) -> None:
+    def test_classes_of_a_file_a_module_and_the_gallery(self, file: Path) -> None:
         assert program_class(f"{file}:Mine").__name__ == "Mine"
         assert program_class(str(file)).__name__ == "Mine"  # the only program there
         assert program_class("vae") is VAE
@@ -174,7 +172,7 @@ class TestProgramClass:
 
 
 def test_posterior_opens_with_arviz(tmp_path: Path) -> None:
-    """In a process of its own, as its user would: arviz reads the groups, dimensions and rows."""
+    """ArviZ reads the groups, dimensions and rows in a separate process, as a user would."""
     rng = np.random.default_rng(0)
     z, x = rng.normal(size=(5, 3, 2)), rng.normal(size=(5, 3, 2, 4))
     scalar = rng.normal(size=(5, 3))

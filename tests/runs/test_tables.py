@@ -1,4 +1,4 @@
-"""Tables beside a checkpoint: whatever happens, a checkpoint has the tables of its own epoch beside it."""
+"""Tables beside a checkpoint: whatever happens, there are tables of the epoch of the checkpoint."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_they_are_read_as_they_were_written_and_the_older_ones_go(tmp_path: Path) -> None:
+def test_tables_are_read_as_written_and_older_ones_are_removed(tmp_path: Path) -> None:
     save(tmp_path, 3, "train", "valid")
     tables = save(tmp_path, 11, "train", "valid")
     assert names(tmp_path) == ["checkpoint.lambda-train-11.npy", "checkpoint.lambda-valid-11.npy", CHECKPOINT]
-    found = read_tables(tmp_path / CHECKPOINT, 11, ("train", "valid"))
+    tables = read_tables(tmp_path / CHECKPOINT, 11, ("train", "valid"))
     for part, rows in tables.items():
-        assert isinstance(found[part], np.memmap)
-        assert found[part].mode == "r"
-        np.testing.assert_array_equal(found[part], rows)
+        assert isinstance(tables[part], np.memmap)
+        assert tables[part].mode == "r"
+        np.testing.assert_array_equal(tables[part], rows)
     save(tmp_path, 12)
     assert names(tmp_path) == [CHECKPOINT]
     assert read_tables(tmp_path / CHECKPOINT, 12, ()) == {}
 
 
-def test_those_of_other_checkpoints_in_the_folder_stay(tmp_path: Path) -> None:
+def test_tables_of_other_checkpoints_in_the_folder_stay(tmp_path: Path) -> None:
     other = tmp_path / "my_checkpoint.safetensors"
     with write_tables(other, 1, {"train": np.ones((2, 2))}):
         other.touch()
@@ -74,7 +74,7 @@ def test_a_kill_while_a_table_is_written_leaves_the_old_one(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("size", [0, 3, 40, 100, 200])
-def test_one_that_is_cut_short_is_told_in_a_line(size: int, tmp_path: Path) -> None:
+def test_a_table_that_is_cut_short_is_reported_in_one_line(size: int, tmp_path: Path) -> None:
     save(tmp_path, 3, "train")
     path = tmp_path / "checkpoint.lambda-train-3.npy"
     path.write_bytes(path.read_bytes()[:size])
@@ -83,14 +83,14 @@ def test_one_that_is_cut_short_is_told_in_a_line(size: int, tmp_path: Path) -> N
     assert "\n" not in str(error.value)
 
 
-def test_one_that_is_missing_or_of_another_epoch_is_told(tmp_path: Path) -> None:
+def test_a_table_that_is_missing_or_of_another_epoch_is_reported(tmp_path: Path) -> None:
     save(tmp_path, 3, "train")
     for epoch, part in ((4, "train"), (3, "valid")):
         with pytest.raises(InputError, match=rf"lambda-{part}-{epoch}.npy, .* cannot be read .*restore it"):
             read_tables(tmp_path / CHECKPOINT, epoch, [part])
 
 
-def test_a_new_run_removes_them(tmp_path: Path) -> None:
+def test_a_new_run_removes_tables(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.create({"seed": 0})
     save(run.path, 3, "train", "valid")
