@@ -1,7 +1,7 @@
 """What a program is: the only room that knows Pyro's handlers and its parameter store."""
 
 from ppl_vae.program.annealing import AnnealingPath, annealing_path
-from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.bound import BoundProgram, Draws, WeightedDraws
 from ppl_vae.program.check import check, check_batch, check_model, check_observations, check_parts
 from ppl_vae.program.codes import with_code
 from ppl_vae.program.coordinates import Coordinates, LatentPoint, names_of
@@ -15,7 +15,6 @@ from ppl_vae.program.divergence import (
     observed_numbers,
     observes_discrete,
 )
-from ppl_vae.program.draws import Draws, WeightedDraws
 from ppl_vae.program.global_posterior import SharedTerm
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.marginals import marginals

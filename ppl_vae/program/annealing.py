@@ -79,7 +79,7 @@ def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") 
         values: dict[str, Tensor] = {}
         with program.running(), torch.no_grad():
             if start == "guide":
-                guide = dict(sample_sites(program.run(program.guide or empty_guide, batch, num_samples)))
+                guide = sample_sites(program.run(program.guide or empty_guide, batch, num_samples))
                 values = {name: guide[name]["value"] for name in space.names}
             return space.points(batch, values, num_samples)
 
@@ -118,7 +118,7 @@ def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> Anne
 
 def _reject_auxiliary(program: BoundProgram, batch: Batch) -> None:
     with program.running(seed="current"), torch.no_grad():
-        sites = dict(sample_sites(program.run(program.guide or empty_guide, batch)))
+        sites = sample_sites(program.run(program.guide or empty_guide, batch))
     for name, site in sites.items():
         if is_auxiliary(site):
             raise InputError(

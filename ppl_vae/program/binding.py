@@ -1,14 +1,26 @@
-"""The structure of a program, from runs of its model and guide on a few data."""
+"""The structure of a program, from runs of its model and guide on a few data.
+
+Two trials find how it can be run: do draws in front, and discrete values in front of these, leave its densities as they
+are? A network that reshapes or normalises over a fixed dimension may fail there, or give another number without a word.
+Other parameters than the initial ones are tried: where these are zero, say, much is the same by chance.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.execution import run
+from ppl_vae.program.global_posterior import AtMean
 from ppl_vae.program.runner import Batch, Runner
-from ppl_vae.program.traces import Structure, can_enumerate, read_plates, sample_sites
-from ppl_vae.program.trial import draws_agree, sums_agree
+from ppl_vae.program.traces import Site, Structure, can_enumerate, read_plates, sample_sites, support
 
 
 def read_structure(program: Runner, template: Batch) -> Structure:
@@ -24,7 +36,7 @@ def read_structure(program: Runner, template: Batch) -> Structure:
         discrete = can_enumerate(poutine.trace(program.model).get_trace(*template))
         guided: set[str] = set()
         if program.guide is not None:  # run, so that its parameters exist
-            guided = {name for name, _ in sample_sites(poutine.trace(program.guide).get_trace(*template))}
+            guided = {name for name in sample_sites(poutine.trace(program.guide).get_trace(*template))}
         summed = tuple(name for name in discrete if name not in guided)
         structure = structure._replace(summed=summed)
         if structure.latents and not draws_agree(program, structure, template):
@@ -39,3 +51,104 @@ def read_structure(program: Runner, template: Batch) -> Structure:
         if collapsed and sums_agree(program, structure, template, collapsed):  # else sampled, with more variance
             structure = structure._replace(collapsed=collapsed)
     return structure
+
+
+@torch.no_grad()
+def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
+    """Report whether log p and log q of two draws under an outer plate are those of twice the data."""
+    few = _few(batch)
+    twice = tuple(torch.cat([tensor, tensor]) for tensor in few)
+    with _elsewhere(program):
+        try:
+            drawn = run(structure, program.model if program.guide is None else program.guide, few, 2)
+            sites = sample_sites(drawn)
+            if program.guide is None:
+                sites = {name: sites[name] for name in structure.latents if name not in structure.summed}
+            by_plate = {name: site["value"] for name, site in sites.items()}
+            folded = {name: structure.folded(site) for name, site in sites.items()}
+            pairs = [
+                tuple(
+                    run(structure, program.model, data, num_samples, values, summed=structure.summed)
+                    for data, num_samples, values in ((few, 2, by_plate), (twice, 1, folded))
+                )
+            ]
+            if program.guide is not None:
+                pairs.append((drawn, run(structure, program.guide, twice, 1, folded)))
+            return all(
+                _close(structure.log_density(two, 2).flatten(), structure.log_density(one, 1).flatten())
+                for two, one in pairs
+            )
+        except Exception:  # whatever a network says of a dimension that it did not expect
+            return False
+
+
+@torch.no_grad()
+def sums_agree(program: Runner, structure: Structure, batch: Batch, names: Collection[str]) -> bool:
+    """Whether log p and log q with all these discrete latents enumerated are those of their values one by one."""
+    few = _few(batch)
+    with _elsewhere(program):
+        try:
+            sites = sample_sites(run(structure, program.model, few))
+            others = {name: sites[name]["value"] for name in structure.latents if name not in names}
+            return all(
+                _agrees(structure, fn, few, others, {name: sites[name] for name in names})
+                for fn in (program.model, program.guide)
+                if fn is not None
+            )
+        except Exception:
+            return False
+
+
+def _agrees(
+    structure: Structure, fn: Callable[..., Any], few: Batch, others: Mapping[str, Tensor], discrete: Mapping[str, Site]
+) -> bool:
+    """Every site's log density at some values of the discrete latents is what it is with these given.
+
+    Each latent takes each of its values once; beside them, the others' values are in an order of their own.
+    """
+    supports = {name: listed for name, site in discrete.items() if (listed := support(site)) is not None}
+    trace = run(structure, fn, few, 1, others, summed=tuple(discrete))
+    trace.symbolize_dims()
+    sites = sample_sites(trace)
+    symbols = {site["infer"]["_enumerate_symbol"]: n for n, site in sites.items() if "_enumerate_dim" in site["infer"]}
+    if not symbols:
+        return True
+    orders = {name: torch.randperm(len(values)).tolist() for name, values in supports.items()}
+    for trial in range(max(map(len, orders.values()))):
+        chosen = {name: order[trial % len(order)] for name, order in orders.items()}
+        values = {name: supports[name][index].expand_as(discrete[name]["value"]) for name, index in chosen.items()}
+        given = sample_sites(run(structure, fn, few, 1, {**others, **values}))
+        for name, site in sites.items():
+            at_once = scale_and_mask(structure.site_log_prob(site), mask=site["mask"])  # of a summed one too
+            for dim, symbol in site["infer"]["_dim_to_symbol"].items():
+                if symbol in symbols and at_once.dim() >= -dim:
+                    size = at_once.shape[dim]
+                    at_once = at_once.narrow(dim, chosen[symbols[symbol]] if size > 1 else 0, 1)
+            its_own = structure.site_log_prob(given[name])
+            if not _close(at_once.reshape(at_once.shape[max(0, at_once.dim() - its_own.dim()) :]), its_own):
+                return False
+    return True
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def _few(batch: Batch) -> Batch:
+    return tuple(tensor[:3] for tensor in batch)
+
+
+@contextmanager
+def _elsewhere(program: Runner) -> Iterator[None]:
+    """Parameters and running statistics moved by a little noise, and back."""
+    with program.running(seed=0, training=False), AtMean():
+        statistics = [b for n, b in program.module.named_buffers() if n.endswith(("running_mean", "running_var"))]
+        moved = [tensor.detach() for tensor in (*program.parameters().values(), *statistics)]
+        before = [tensor.clone() for tensor in moved]
+        for tensor in moved:
+            tensor.add_(0.2 * torch.rand_like(tensor))
+        try:
+            yield
+        finally:
+            for tensor, value in zip(moved, before, strict=True):
+                tensor.copy_(value)

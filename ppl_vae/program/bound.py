@@ -13,12 +13,35 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.binding import read_structure
-from ppl_vae.program.draws import Draws, WeightedDraws
 from ppl_vae.program.execution import empty_guide, run, with_draws
 from ppl_vae.program.global_posterior import SharedTerm
 from ppl_vae.program.handlers import Detached, Generate, Given, is_scored, posterior_of_discrete
 from ppl_vae.program.runner import Batch, Runner
-from ppl_vae.program.traces import Structure, sample_sites
+from ppl_vae.program.traces import Structure, sample_sites, site_values
+
+
+class WeightedDraws(NamedTuple):
+    """Log weights of draws from the guide, and what the score-function gradient needs."""
+
+    log_weight: Tensor
+    """log p(x, z) - log q(z | x), shape ``(K, B)``, nats."""
+    score: Tensor | None
+    """Sum of log q over the sites that are not reparameterised, ``(K, B)``; None where every site is."""
+    shared: Tensor | float = 0.0
+    """What latents that all data share contribute to an objective, nats per datum: minus the divergence of their
+    posterior from the prior, divided by the number of data."""
+
+
+class Draws(NamedTuple):
+    """Draws of every site: a name to a tensor ``(K, B, ...)``."""
+
+    latents: dict[str, Tensor]
+    observed: dict[str, Tensor]
+    """Draws of the observed sites given the latents."""
+    means: dict[str, Tensor]
+    """Means of the observed sites given the latents; the draw itself where a distribution has no mean."""
+    data: dict[str, Tensor]
+    """What the observed sites observe, ``(B, ...)``."""
 
 
 class Traces(NamedTuple):
@@ -96,12 +119,12 @@ class BoundProgram(Runner):
         with self.running():
             structure = self.structure
             guide, model, shared = self.traces(batch, num_samples, reparameterised=reparameterised)
-            scored = [name for name, site in sample_sites(guide) if is_scored(site)]
+            scored = [name for name, site in sample_sites(guide).items() if is_scored(site)]
             log_p = structure.log_density(model, num_samples, tempered=tempered)
             log_q = structure.log_density(guide, num_samples, tempered=tempered, leave_out=scored)
             if not scored:
                 return WeightedDraws(log_p - log_q, None, shared)
-            others = [name for name, _ in sample_sites(guide) if name not in scored]
+            others = [name for name in sample_sites(guide) if name not in scored]
             score = structure.log_density(guide, num_samples, tempered=tempered, leave_out=others)
             return WeightedDraws(log_p - log_q - score.detach(), score, shared)
 
@@ -114,7 +137,7 @@ class BoundProgram(Runner):
             structure = self.structure
             if not structure.collapsed:
                 return self.weighted_draws(batch, num_samples).log_weight
-            drawn = dict(sample_sites(self.guide_trace(batch, num_samples)))
+            drawn = sample_sites(self.guide_trace(batch, num_samples))
             values = {name: site["value"] for name, site in drawn.items() if name not in structure.collapsed}
             model = self.run(self.model, batch, num_samples, values, summed=structure.discrete)
             guide = self.run(self.guide or empty_guide, batch, num_samples, values, summed=structure.collapsed)
@@ -127,7 +150,7 @@ class BoundProgram(Runner):
             model = self.run(self.model, batch, num_samples)
             if structure.discrete:  # drawn first: beside an enumerated latent, every value of it would draw another z
                 known = structure.discrete + structure.observed
-                values = {name: site["value"] for name, site in sample_sites(model) if name not in known}
+                values = {name: site["value"] for name, site in sample_sites(model).items() if name not in known}
                 model = self.run(self.model, batch, num_samples, values, summed=structure.discrete)
             log_joint = structure.log_density(model, num_samples)
             return log_joint - structure.log_density(model, num_samples, leave_out=structure.observed)
@@ -160,7 +183,7 @@ class BoundProgram(Runner):
         """Run the guide, and the model on the guide's draws; latents that the guide leaves out are enumerated."""
         with nullcontext() if reparameterised else Detached():
             guide = self.guide_trace(batch, num_samples)
-        values = {name: site["value"] for name, site in sample_sites(guide)}
+        values = site_values(guide)
         with SharedTerm(self.global_posterior) as shared:
             model = self.run(self.model, batch, num_samples, values, summed=self.structure.summed)
         return Traces(guide, model, shared.value)
@@ -176,6 +199,16 @@ class BoundProgram(Runner):
     ) -> poutine.Trace:
         """Trace the model or the guide with ``K`` draws; some latents are given, some discrete ones are enumerated."""
         return run(self.structure, fn, batch, num_samples, values, summed=summed)
+
+    def model_sites(self, batch: Batch | None = None, *, training: bool | None = False) -> dict[str, Any]:
+        """Run the model once without moving the random generator, and return its sites by name.
+
+        Args:
+            batch: the data; by default those that the program is bound to.
+            training: the mode of the modules; None leaves it as it is.
+        """
+        with torch.no_grad(), self.running(seed="current", training=training):
+            return sample_sites(self.run(self.model, self.template if batch is None else batch))
 
     def guide_trace(self, batch: Batch, num_samples: int) -> poutine.Trace:
         """A run of the guide with ``K`` draws."""
@@ -205,7 +238,7 @@ class BoundProgram(Runner):
         with self.running():
             structure = self.structure
             guide = self.guide_trace(batch, num_samples)
-            values = {name: site["value"] for name, site in sample_sites(guide)}
+            values = site_values(guide)
             log_weight = torch.zeros(num_samples, len(batch[0]))
             if weighted:
                 model = self.run(self.model, batch, num_samples, values, summed=structure.summed)
@@ -221,7 +254,7 @@ class BoundProgram(Runner):
     def draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
         """What a run of the model has drawn, by site."""
         structure, draws = self.structure, Draws({}, {}, {}, {})
-        for name, site in sample_sites(trace):
+        for name, site in sample_sites(trace).items():
             value = structure.value(site, num_samples)
             if not site["infer"].get("was_observed"):
                 draws.latents[name] = value

@@ -9,16 +9,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 
 from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.derived_guide import DerivedGuide, is_auxiliary, is_derived
+from ppl_vae.program.derived_guide import DerivedGuide, is_derived
+from ppl_vae.program.faults import (
+    check_observation,
+    check_observed_shape,
+    check_shape,
+    check_support,
+    compare,
+    reject_point_mass,
+    reject_subsampling,
+)
 from ppl_vae.program.program import Program
 from ppl_vae.program.runner import Batch, Runner
-from ppl_vae.program.traces import Site, Structure, can_enumerate, read_plates, sample_sites, support
+from ppl_vae.program.traces import Site, Structure, can_enumerate, read_plates, sample_sites
 
 
 def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
@@ -53,8 +61,8 @@ def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
         check_parts(program, batch)
     with program.running(seed="current", training=True), _buffers_restored(program):
         for site in _replayed(program, batch):
-            _check_support(program, site)
-            _check_observation(program.structure, site)
+            check_support(program.name, site)
+            check_observation(program.structure, site)
         _check_masks(program, batch)
         _check_gradients(program, batch)
     return program
@@ -76,10 +84,10 @@ def check_parts(program: Runner, batch: Batch) -> None:
             )
         if program.guide is not None:
             guide = _run(program, "guide", program.guide, batch)
-            for _, site in sample_sites(guide):
-                _check_shape(structure, site)
-                _reject_point_mass(program, site)
-            _compare(program, model, guide)
+            for _, site in sample_sites(guide).items():
+                check_shape(structure, site)
+                reject_point_mass(program.name, site)
+            compare(program.name, model, guide)
 
 
 def check_model(program: Runner, batch: Batch) -> None:
@@ -107,10 +115,10 @@ def _trial_run(program: Runner) -> Iterator[None]:
 def _check_model(program: Runner, batch: Batch) -> tuple[poutine.Trace, Structure]:
     model = _run(program, "model", program.model, batch)
     structure = read_plates(program.name, program.model, batch, program.data_plate)
-    for _, site in sample_sites(model):
-        _check_shape(structure, site)
-        _reject_subsampling(program, site, structure.data_plate)
-        _check_observed_shape(structure, site)
+    for _, site in sample_sites(model).items():
+        check_shape(structure, site)
+        reject_subsampling(program.name, site, structure.data_plate)
+        check_observed_shape(structure, site)
     return model, structure
 
 
@@ -147,14 +155,14 @@ def check_observations(program: BoundProgram, batch: Batch, first_row: int = 0) 
     """
     with torch.no_grad(), program.running(seed=0, training=False):
         for site in _replayed(program, batch):
-            _check_observation(program.structure, site, first_row)
+            check_observation(program.structure, site, first_row)
 
 
 @torch.no_grad()
 def _replayed(program: BoundProgram, batch: Batch) -> list[Site]:
     """The sites of the model, given the latents that the guide draws."""
     with pyro.validation_enabled(False):
-        return [site for _, site in sample_sites(program.traces(batch, 1).model)]
+        return [site for _, site in sample_sites(program.traces(batch, 1).model).items()]
 
 
 @contextmanager
@@ -172,7 +180,7 @@ def _run(program: Runner, part: str, fn: Callable[..., Any], batch: Batch) -> po
     """Trace a user's function; what it raises becomes one line that names the user's own line of code."""
     try:
         trace = poutine.trace(fn).get_trace(*batch)
-        for _, site in sample_sites(trace):
+        for _, site in sample_sites(trace).items():
             if not site["is_observed"]:  # what an observation has to be is told apart, and better
                 site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
         return trace
@@ -193,70 +201,10 @@ def _where(error: Exception, fn: Callable[..., Any]) -> str:
     return f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
 
 
-def _check_shape(structure: Structure, site: Site) -> None:
-    """A site lies in the data plate, and its density has a dimension for each of its plates and no other."""
-    structure.data_frame(site)
-    if not site["is_observed"]:
-        structure.value(site, 1)
-        if site["value"].numel() == 0:
-            raise InputError(
-                f"the latent {site['name']!r} of {structure.program} has size 0: give it one dimension or more"
-            )
-    structure.to_front(site, torch.empty(site["fn"].batch_shape), 1)
-
-
-def _reject_point_mass(program: Runner, site: Site) -> None:
-    if not is_derived(site) and isinstance(_base(site["fn"])[0], dist.Delta):
-        raise InputError(
-            f"the guide of {program.name} puts a point mass (Delta) at {site['name']!r}: its ELBO is no bound on the "
-            f"evidence; give the guide a density, such as a Normal"
-        )
-
-
-def _reject_subsampling(program: Runner, site: Site, data_plate: str) -> None:
-    for frame in site["cond_indep_stack"]:
-        if frame.name != data_plate and frame.full_size not in (None, -1, frame.size):
-            raise InputError(
-                f"the plate {frame.name!r} of {program.name} is subsampled within a datum ({frame.size} of "
-                f"{frame.full_size}), so that log p(x) is not that of the whole datum: remove subsample_size"
-            )
-
-
-def _compare(program: Runner, model: poutine.Trace, guide: poutine.Trace) -> None:
-    """Guide and model have the same latent sites, of the same shapes and on the same support."""
-    wanted = {name: site for name, site in sample_sites(model) if not site["is_observed"]}
-    given = {name: site for name, site in sample_sites(guide) if not is_auxiliary(site)}
-    for name in sorted(given.keys() - wanted.keys()):
-        raise InputError(
-            f"guide and model of {program.name} disagree: the guide samples {name!r}, the model does not (its latents: "
-            f"{', '.join(wanted) or 'none'}); give the sites the same names"
-        )
-    for name, site in wanted.items():
-        if name not in given and support(site) is not None:
-            continue  # it is summed out
-        if name not in given:
-            kind = "discrete " if site["fn"].support.is_discrete else ""
-            raise InputError(
-                f"guide and model of {program.name} disagree: the model's {kind}latent {name!r} is missing in the "
-                f"guide (it samples: {', '.join(given) or 'nothing'}); sample {name!r} there too"
-            )
-        expected, got = site["value"].shape, given[name]["value"].shape
-        if expected != got:
-            raise InputError(
-                f"guide and model of {program.name} disagree at {name!r}: shape {tuple(expected)} in the model, "
-                f"{tuple(got)} in the guide (the first is the batch); check to_event and the networks' widths"
-            )
-        if site["fn"].event_dim != given[name]["fn"].event_dim:
-            raise InputError(
-                f"guide and model of {program.name} disagree at {name!r}: {site['fn'].event_dim} event dimensions in "
-                f"the model, {given[name]['fn'].event_dim} in the guide; use the same to_event in both"
-            )
-
-
 @torch.no_grad()
 def _check_masks(program: BoundProgram, batch: Batch) -> None:
     """What the model masks, the guide masks too: else one density counts a latent that the other leaves out."""
-    guide, model = (dict(sample_sites(trace)) for trace in program.traces(batch, 1)[:2])
+    guide, model = (sample_sites(trace) for trace in program.traces(batch, 1)[:2])
     for name, site in guide.items():
         if is_derived(site):
             continue
@@ -266,59 +214,6 @@ def _check_masks(program: BoundProgram, batch: Batch) -> None:
                 f"guide and model of {program.name} disagree at {name!r}: it is masked in the one and counts in the "
                 f"other; use the same poutine.mask in both"
             )
-
-
-def _check_support(program: BoundProgram, site: Site) -> None:
-    """The guide draws a latent where the model, given the latents before it, has a density."""
-    if not site["is_observed"] and not bool(site["fn"].support.check(site["value"]).all()):
-        raise InputError(
-            f"guide and model of {program.name} disagree at {site['name']!r}: the guide draws values outside the "
-            f"support of the model's {type(_base(site['fn'])[0]).__name__}; use a distribution on the same support"
-        )
-
-
-def _check_observed_shape(structure: Structure, site: Site) -> None:
-    """The data have the shape of the distribution that they are observed under."""
-    if not site["is_observed"]:
-        return
-    try:
-        site["value"].expand(site["fn"].shape())
-    except RuntimeError:
-        raise InputError(
-            f"site {site['name']!r} of {structure.program} observes data of shape {tuple(site['value'].shape)} under a "
-            f"distribution of shape {tuple(site['fn'].shape())} (the first is the batch): the data's width and the "
-            f"model's differ; change one of them"
-        ) from None
-
-
-def _check_observation(structure: Structure, site: Site, first_row: int = 0) -> None:
-    """An observed value lies in the support of its distribution; masked entries may be anything."""
-    base, masks = _base(site["fn"])
-    family = type(base).__name__
-    if not site["is_observed"] or family == "Unit":  # pyro.factor
-        return
-    fn, value = site["fn"], site["value"].expand(site["fn"].shape())
-    valid = base.support.check(value)
-    valid = valid.reshape(valid.shape + (1,) * (value.dim() - valid.dim())).expand(value.shape)
-    for mask, whose in ((site["mask"], fn), *masks):
-        if mask is not None:
-            mask = torch.as_tensor(mask, device=value.device).expand(whose.batch_shape)
-            valid = valid | ~mask.reshape(mask.shape + (1,) * whose.event_dim)
-    if bool(valid.all()):
-        return
-    where = (~valid).nonzero()[0]
-    bad = f"{value[tuple(where)].item():.4g}"
-    row = first_row + int(where[structure.data_frame(site).dim - fn.event_dim])
-    if family == "Bernoulli":
-        raise InputError(
-            f"site {site['name']!r} of {structure.program} observes {bad} (row {row}) under a Bernoulli, whose density "
-            f"of grey values is not normalised: binarise them (--binarize threshold, static or dynamic), or use "
-            f"another likelihood"
-        )
-    raise InputError(
-        f"site {site['name']!r} of {structure.program} observes {bad} (row {row}), outside the support of its "
-        f"{family} ({base.support}): mend the data or use another likelihood"
-    )
 
 
 def _check_gradients(program: BoundProgram, batch: Batch) -> None:
@@ -372,20 +267,10 @@ def _parameters_left_out(program: Runner, batch: Batch) -> set[int]:
     with store.scope(store.get_state()):  # a copy
         try:
             trace = poutine.trace(program.left_out).get_trace(*batch)
-            terms = [site["fn"].log_prob(site["value"]).sum() for _, site in sample_sites(trace)]
+            terms = [site["fn"].log_prob(site["value"]).sum() for _, site in sample_sites(trace).items()]
             unmoved = _without_gradient(torch.stack(terms).sum(), modules) if terms else {id(p) for p in modules}
         except Exception:  # it need not be a good guide
             return {id(tensor) for tensor in modules}
         own = dict(store.named_parameters())
         registered = {id(own[name]) for name in trace.param_nodes if name in own}
         return registered | {id(tensor) for tensor in modules} - unmoved
-
-
-def _base(fn: Any) -> tuple[Any, list[tuple[Any, Any]]]:
-    """The distribution of one number or one event, without the wrappers that give it a shape, and masks among these."""
-    masks = []
-    while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
-        if isinstance(fn, dist.MaskedDistribution):
-            masks.append((fn._mask, fn))
-        fn = fn.base_dist
-    return fn, masks

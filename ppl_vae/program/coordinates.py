@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.draws import Draws
+from ppl_vae.program.bound import BoundProgram, Draws
 from ppl_vae.program.handlers import Generate, Unconstrained, bijection, is_identity
 from ppl_vae.program.latent_space import LatentSpace
 from ppl_vae.program.predictions import laid_out
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import sample_sites, support
+from ppl_vae.program.traces import support
 
 
 class LatentPoint(NamedTuple):
@@ -66,8 +65,7 @@ class Coordinates:
         self.space = None
         if len(listed) < len(structure.latents):
             self.space = LatentSpace(program, otherwise="look at its draws, vi.posterior")
-        with program.running(seed="current"), torch.no_grad():
-            sites = dict(sample_sites(program.run(program.model, program.template)))
+        sites = program.model_sites()
         self.listed: dict[str, tuple[Tensor, torch.Size]] = {}
         for name in listed:
             event_dim, values = sites[name]["fn"].event_dim, support(sites[name])

@@ -80,7 +80,7 @@ def objective_terms(
     with program.running():
         structure = program.structure
         guide, model, shared = program.traces(batch, num_samples, reparameterised=reparameterised)
-        scored = [name for name, site in sample_sites(guide) if is_scored(site)]
+        scored = [name for name, site in sample_sites(guide).items() if is_scored(site)]
         own = _by_site(structure, guide, model, num_samples) if closed else {}
 
         def log_density(trace: poutine.Trace, leave_out: Collection[str] = ()) -> Tensor:
@@ -89,7 +89,7 @@ def objective_terms(
 
         score = None
         if scored:
-            score = log_density(guide, [name for name, _ in sample_sites(guide) if name not in scored])
+            score = log_density(guide, [name for name in sample_sites(guide) if name not in scored])
         if structure.summed:
             log_likelihood = log_density(model) - log_density(model, structure.observed)
         else:
@@ -99,10 +99,10 @@ def objective_terms(
         if left or not own:
             log_q = log_density(guide, [*own, *scored])
             if score is not None:  # its gradient is the score function's
-                others = [name for name, _ in sample_sites(guide) if name not in scored or name in own]
+                others = [name for name in sample_sites(guide) if name not in scored or name in own]
                 log_q = log_q + log_density(guide, others).detach()
             log_prior = log_density(model, [*own, *structure.observed])
-            size = sum(site["fn"].event_shape.numel() for name, site in sample_sites(model) if name in left)
+            size = sum(site["fn"].event_shape.numel() for name, site in sample_sites(model).items() if name in left)
             divergences.append(Divergence(log_q - log_prior, size))
         return ObjectiveTerms(log_likelihood, tuple(divergences), score, shared)
 
@@ -150,7 +150,7 @@ def _by_site(
     structure: Structure, guide: poutine.Trace, model: poutine.Trace, num_samples: int, scale: float | None = None
 ) -> dict[str, Divergence]:
     """The divergence of each latent that has one of its own; at that scale, or at its own where both have the same."""
-    by_site, prior, drawn = {}, dict(sample_sites(model)), dict(sample_sites(guide))
+    by_site, prior, drawn = {}, sample_sites(model), sample_sites(guide)
     order = [name for name in prior if name in drawn]
     before: set[str] = set()
     for name, q in drawn.items():
@@ -178,7 +178,7 @@ def observed_numbers(program: BoundProgram, batch: Batch) -> Tensor:
     with program.running():
         structure = program.structure
         total = torch.zeros(len(batch[0]), device=batch[0].device)
-        for name, site in sample_sites(program.run(program.model, batch)):
+        for name, site in sample_sites(program.run(program.model, batch)).items():
             if name in structure.observed and site["value"].numel():
                 size = float(site["fn"].event_shape.numel())
                 count = scale_and_mask(torch.full(site["fn"].batch_shape, size, device=total.device), mask=site["mask"])
@@ -188,9 +188,8 @@ def observed_numbers(program: BoundProgram, batch: Batch) -> Tensor:
 
 def observes_discrete(program: BoundProgram) -> bool:
     """Whether all that is observed is discrete, so that no datum can have a log density above zero."""
-    with program.running():
-        sites = dict(sample_sites(program.run(program.model, program.template)))
-        return all(sites[name]["fn"].support.is_discrete for name in program.structure.observed)
+    sites = program.model_sites(training=None)
+    return all(sites[name]["fn"].support.is_discrete for name in program.structure.observed)
 
 
 def _divergence(q: Site, p: Any, closed: bool) -> tuple[Tensor, int]:

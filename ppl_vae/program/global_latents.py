@@ -53,9 +53,9 @@ def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:
     with torch.no_grad(), program.running(seed="current"):
         guided: set[str] = set()
         try:
-            sites = dict(sample_sites(poutine.trace(program.model).get_trace(*batch)))
+            sites = sample_sites(poutine.trace(program.model).get_trace(*batch))
             if program.guide is not None:
-                guided = {name for name, _ in sample_sites(poutine.trace(program.guide).get_trace(*batch))}
+                guided = {name for name in sample_sites(poutine.trace(program.guide).get_trace(*batch))}
         except Exception:  # the check tells what is wrong with it, and better
             return program
         if not any(site["is_observed"] for site in sites.values()):

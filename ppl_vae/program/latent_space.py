@@ -21,7 +21,7 @@ from ppl_vae.program.execution import empty_guide
 from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijection
 from ppl_vae.program.moments import moments
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import Site, Structure, sample_sites
+from ppl_vae.program.traces import Site, Structure
 
 Start = Literal["prior", "guide"]
 """Whose density, beside that of the program."""
@@ -68,10 +68,10 @@ class LatentSpace:
         self.names = tuple(name for name in structure.latents if name not in structure.discrete)
         if not self.names:
             raise InputError(f"{program.name} has no continuous latent: {otherwise}")
-        with program.running(seed="current"), torch.no_grad():
-            sites = dict(sample_sites(program.run(program.model, program.template)))
-            for name in self.names:
-                self._check(name, sites[name])
+        sites = program.model_sites(training=None)
+        for name in self.names:
+            self._check(name, sites[name])
+        with torch.no_grad():
             self.layout = tuple(_layout(structure, sites[name]) for name in self.names)
         self.size = sum(prod(where.per_datum) for where in self.layout)
 

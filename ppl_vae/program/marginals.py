@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import sample_sites
+from ppl_vae.program.traces import sample_sites, site_values
 
 
 def marginals(program: BoundProgram, batch: Batch, num_samples: int = 64) -> dict[str, Tensor]:
@@ -43,9 +43,9 @@ def marginals(program: BoundProgram, batch: Batch, num_samples: int = 64) -> dic
             num_samples = 1
         with torch.no_grad():
             guide = program.guide_trace(batch, num_samples)
-            values = {name: site["value"] for name, site in sample_sites(guide)}
+            values = site_values(guide)
             trace = program.run(program.model, batch, num_samples, values, summed=structure.summed)
-        sites = {name: site for name, site in sample_sites(trace) if name in structure.summed}
+        sites = {name: site for name, site in sample_sites(trace).items() if name in structure.summed}
         tilts = {}
         for name, site in sites.items():
             tilts[name] = torch.zeros_like(structure.site_log_prob(site)).requires_grad_()

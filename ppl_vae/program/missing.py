@@ -15,7 +15,7 @@ from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.placing import fresh, is_part
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import Site, Structure, is_deterministic, known_mean, sample_sites
+from ppl_vae.program.traces import Site, Structure, is_deterministic, known_mean
 
 GAUSSIAN = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
 
@@ -164,8 +164,7 @@ def with_missing(program: BoundProgram) -> BoundProgram:
         (torch.Size([5, 3]), tensor([0., 0.]))
     """
     structure, model, guide, template = program.structure, program.model, program.guide, program.template
-    with torch.no_grad(), program.running(seed=0, training=False):
-        sites = dict(sample_sites(program.run(model, template)))
+    sites = program.model_sites()
     values = {name: _observed_value(structure, sites[name]) for name in _that_have_numbers(structure, sites)}
 
     def masked(*rows: Tensor) -> Any:
@@ -195,19 +194,18 @@ def seen_parts(program: BoundProgram, batch: Batch) -> tuple[Tensor, ...]:
             numbers depend on each other.
     """
     structure, seen, held = program.structure, [], fresh(batch)
-    with program.running(seed=0, training=False):
-        try:
-            sites = dict(sample_sites(program.run(program.model, held)))
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"missing numbers cannot be filled in by {program.name}, whose model computes with the data that it "
-                f"observes ({reason(error)})"
-            ) from error
-        for name in (names := _that_have_numbers(structure, sites)):
-            seen.append(~torch.isnan(_observed_value(structure, sites[name])))
-            _check_event(program.name, sites[name], seen[-1])
+    try:
+        sites = program.model_sites(held)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"missing numbers cannot be filled in by {program.name}, whose model computes with the data that it "
+            f"observes ({reason(error)})"
+        ) from error
+    for name in (names := _that_have_numbers(structure, sites)):
+        seen.append(~torch.isnan(_observed_value(structure, sites[name])))
+        _check_event(program.name, sites[name], seen[-1])
     given, reached = _how_many(*(torch.isnan(tensor) for tensor in batch)), _how_many(*(~each for each in seen))
     if not all(is_part(sites[name]["value"], sites[name]["fn"].shape(), held) for name in names):
         given, reached = given.clamp(max=1), reached.clamp(max=1)  # of numbers that are computed, how many is not known

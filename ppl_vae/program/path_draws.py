@@ -13,7 +13,7 @@ from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.execution import empty_guide
 from ppl_vae.program.handlers import is_point_mass, is_scored
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import Site, Structure, sample_sites
+from ppl_vae.program.traces import Site, Structure, sample_sites, site_values
 
 
 class PathDraws(NamedTuple):
@@ -56,7 +56,7 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
     """
     with program.running():
         structure, guide = program.structure, program.guide or empty_guide
-        drawn = dict(sample_sites(program.run(guide, batch, num_samples)))
+        drawn = sample_sites(program.run(guide, batch, num_samples))
         sites = {name: site for name, site in drawn.items() if not is_point_mass(site["fn"])}
         _refuse(program, sites)
         held = {name: site["value"].detach().requires_grad_() for name, site in sites.items()}
@@ -65,7 +65,7 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
         values: Mapping[str, Tensor] = moving
         if len(sites) < len(drawn):  # latents that are functions of others
             traced = program.run(guide, batch, num_samples, moving)
-            values = {name: site["value"] for name, site in sample_sites(traced)}
+            values = site_values(traced)
         model = program.run(program.model, batch, num_samples, values, summed=structure.summed)
         log_p = structure.log_density(model, num_samples).expand(num_samples, len(batch[0]))
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import sample_sites
 
 
 def fresh(batch: Batch) -> Batch:
@@ -47,8 +46,7 @@ def placed(program: BoundProgram, batch: Batch, values: Mapping[str, Tensor]) ->
                  [1., 1.]]]),)
     """
     structure, arguments = program.structure, fresh(batch)
-    with program.running(seed=0, training=False):
-        sites: dict[str, Any] = dict(sample_sites(program.run(program.model, arguments)))
+    sites = program.model_sites(arguments)
     for name, value in values.items():
         site, place = sites[name], sites[name]["value"]
         if not is_part(place, site["fn"].shape(), arguments):
@@ -73,7 +71,6 @@ def unmasked(site: Any, value: Tensor, place: Tensor) -> Tensor:
 def observed_arguments(program: BoundProgram) -> tuple[bool, ...]:
     """Of which arguments a site observes a part; the others are conditions."""
     arguments = fresh(program.template)
-    with torch.no_grad(), program.running(seed=0, training=False):
-        sites: dict[str, Any] = dict(sample_sites(program.run(program.model, arguments)))
+    sites = program.model_sites(arguments)
     places = [sites[name]["value"].untyped_storage().data_ptr() for name in program.structure.observed]
     return tuple(tensor.untyped_storage().data_ptr() in places for tensor in arguments)

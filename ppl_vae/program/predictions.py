@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.draws import Draws
+from ppl_vae.program.bound import BoundProgram, Draws
 from ppl_vae.program.handlers import Generate, is_point_mass
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, known_mean, known_variance, sample_sites
@@ -48,12 +47,12 @@ def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64
     """
     with program.running():
         structure = program.structure
-        sites = dict(sample_sites(program.guide_trace(batch, 1)))
+        sites = sample_sites(program.guide_trace(batch, 1))
         if len(sites) == 1 and all(_moments_known(site) for site in sites.values()):
             num_samples = 1
         else:
             guide = program.guide_trace(batch, num_samples)
-            sites = {name: site for name, site in sample_sites(guide) if name in structure.latents}
+            sites = {name: site for name, site in sample_sites(guide).items() if name in structure.latents}
         mean, sd = {}, {}
         for name, site in sites.items():
             means = structure.mean(site, num_samples)
@@ -98,9 +97,7 @@ def predict(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor]) 
 
 def laid_out(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor], num_samples: int) -> dict[str, Tensor]:
     """Latents ``(K, B, ...)`` by name, as Pyro lays them out."""
-    structure, values = program.structure, {}
-    with torch.no_grad(), program.running(seed="current"):
-        sites = dict(sample_sites(program.run(program.model, batch)))
+    structure, sites, values = program.structure, program.model_sites(batch, training=None), {}
     for name, tensor in latents.items():
         value = structure.from_front(sites[name], tensor, num_samples)
         if num_samples == 1 or structure.draws_by == "repeat":  # no dimension of the draws

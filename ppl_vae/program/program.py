@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.program.bound import BoundProgram, bind
 from ppl_vae.program.global_latents import with_globals
-from ppl_vae.program.modules import owned_modules
 from ppl_vae.program.precision import Precision
 from ppl_vae.program.runner import Batch, Runner, Store
 
@@ -142,3 +141,24 @@ class Program:
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         fn = self.model.forward if isinstance(self.model, nn.Module) else self.model
         return [p for p in inspect.signature(fn).parameters.values() if p.kind in positional]
+
+
+def owned_modules(model: Callable[..., Any], guide: Callable[..., Any] | None) -> nn.Module:
+    """The modules that a program's model and guide use: their mode, device and buffers follow the program.
+
+    They are the object whose methods model and guide are, or the modules that it holds, or those that a function refers
+    to by name.
+    """
+    owners = {id(owner): owner for owner in (getattr(part, "__self__", part) for part in (model, guide) if part)}
+    found: dict[str, nn.Module] = {}
+    for role, owner in zip(("model", "guide"), owners.values(), strict=False):
+        if isinstance(owner, nn.Module):
+            if len(owners) == 1:
+                return owner
+            found[role] = owner
+        elif inspect.isfunction(owner):
+            names = inspect.getclosurevars(owner)
+            found |= {k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, nn.Module)}
+        else:
+            found |= {k: v for k, v in getattr(owner, "__dict__", {}).items() if isinstance(v, nn.Module)}
+    return nn.ModuleDict(found)

@@ -65,7 +65,7 @@ def simulate(program: BoundProgram, batch: Batch) -> Simulation:
                 f"data cannot be simulated from {program.name} ({reason(error)}): see that every distribution can be "
                 f"drawn from and that no network's output is NaN, or leave out bdmc"
             ) from error
-        sites = dict(sample_sites(trace))
+        sites = sample_sites(trace)
         drawn = structure.log_density(trace, 1).double()  # before the data change that its distributions may look at
         for name in structure.observed:
             place, value = sites[name]["infer"]["obs"], sites[name]["value"]

@@ -72,7 +72,7 @@ def describe_sites(program: BoundProgram) -> list[SiteRow]:
     """
     structure, rows = program.structure, []
     with _as_it_was(program) as model:
-        sites = dict(sample_sites(poutine.trace(model).get_trace(*program.template)))
+        sites = sample_sites(poutine.trace(model).get_trace(*program.template))
     for name, site in sites.items():
         plates = {frame.name: frame for frame in site["cond_indep_stack"]}
         local, value = structure.data_plate in plates, site["value"]
@@ -102,7 +102,7 @@ def describe_posterior(program: BoundProgram) -> dict[str, str]:
     found = {} if program.global_posterior is None else dict.fromkeys(program.global_posterior.names, "Normal")
     if program.guide is not None:
         with program.running(seed=0, training=False):
-            sites = dict(sample_sites(poutine.trace(program.guide).get_trace(*program.template)))
+            sites = sample_sites(poutine.trace(program.guide).get_trace(*program.template))
         joint = sites.pop(JOINT, None)
         for name, site in sites.items():
             part = joint is not None and is_point_mass(site["fn"])

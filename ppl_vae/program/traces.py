@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -59,7 +59,7 @@ class Structure(NamedTuple):
 
         Masks count. Scales count only if ``tempered``, and the data plate's own never does.
         """
-        sites = [site for name, site in sample_sites(trace) if name not in leave_out]
+        sites = [site for name, site in sample_sites(trace).items() if name not in leave_out]
         if any("_enumerate_dim" in site["infer"] for site in sites):
             terms = self._summed_out(trace, sites)
         else:
@@ -188,12 +188,12 @@ def read_plates(
     Raises:
         InputError: nothing is observed, or no plate or more than one can be the data plate.
     """
-    sites, num_data = dict(sample_sites(poutine.trace(model).get_trace(*batch))), len(batch[0])
+    sites, num_data = sample_sites(poutine.trace(model).get_trace(*batch)), len(batch[0])
     try:
         less = poutine.trace(model).get_trace(*(tensor[:-1] for tensor in batch)) if num_data > 1 else None
     except Exception:  # a plate of a fixed size, say; what is wrong with it is told of the first trace
         less = None
-    frames = [f for _, site in sample_sites(less) for f in site["cond_indep_stack"]] if less is not None else []
+    frames = [f for _, site in sample_sites(less).items() for f in site["cond_indep_stack"]] if less is not None else []
     fewer = {f.name for f in frames if f.vectorized and f.size == num_data - 1}
     return Structure(
         program=program,
@@ -204,16 +204,24 @@ def read_plates(
     )
 
 
-def sample_sites(trace: poutine.Trace) -> Iterator[tuple[str, Any]]:
-    """The sample statements of a trace, without plates' indices and ``pyro.deterministic``."""
-    for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not site_is_subsample(site) and not is_deterministic(site):
-            yield name, site
+def sample_sites(trace: poutine.Trace) -> dict[str, Any]:
+    """Return the sample statements of a trace by name, without plates' indices and ``pyro.deterministic``."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site_is_subsample(site) and not is_deterministic(site)
+    }
+
+
+def site_values(trace: poutine.Trace) -> dict[str, Tensor]:
+    """Return the values of the sample statements of a trace by name, as Pyro lays them out."""
+    return {name: site["value"] for name, site in sample_sites(trace).items()}
 
 
 def can_enumerate(trace: poutine.Trace) -> tuple[str, ...]:
     """The discrete latents of a trace whose values can be listed."""
-    return tuple(name for name, site in sample_sites(trace) if not site["is_observed"] and support(site) is not None)
+    latents = {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
+    return tuple(name for name, site in latents.items() if support(site) is not None)
 
 
 def support(site: Site) -> Tensor | None:

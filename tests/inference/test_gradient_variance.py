@@ -156,6 +156,6 @@ def test_a_derived_guide_has_the_lambda_of_its_moments() -> None:
             answers.append(gradient_variance(joint, batch, [2], lam=chosen, num_draws=500))
     for a, b in zip(*answers, strict=True):
         assert a.variance == pytest.approx(b.variance)
-    unknown = with_lambda(space, flow.distribution)
+    unknown = with_lambda(space, flow.distribution, torch.zeros(3, flow.width).double())
     with pytest.raises(InputError, match="give lam"):
         gradient_variance(unknown, (x, torch.zeros(3, flow.width).double()), [2])

@@ -93,7 +93,7 @@ def test_weights_are_those_of_the_points(name: str, kind: FamilyName) -> None:
         with torch.no_grad(), program.running(), seeded(0):
             structure = program.structure
             guide = program.traces(batch, num_samples).guide
-            sites = dict(sample_sites(guide))
+            sites = sample_sites(guide)
             latents = {n: structure.value(sites[n], num_samples) for n in space.names}
             u = space.flat(batch[:-1], latents)
             if "_u" in sites:  # what is masked cannot be told from the latents
@@ -112,7 +112,7 @@ def test_a_diagonal_guide_has_sites_that_one_would_write(name: str) -> None:
     """A distribution for each latent, and no site beside them."""
     _, _, program, batch = derived(name, "diagonal")
     with program.running():
-        sites = dict(sample_sites(program.traces(batch, 1)[0]))
+        sites = sample_sites(program.traces(batch, 1)[0])
     loc, log_scale = batch[-1].chunk(2, -1)
     if name == "ppca":
         base = sites["z"]["fn"].base_dist

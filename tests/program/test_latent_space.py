@@ -71,7 +71,7 @@ def plain(module: Any, datum: Batch, u: Tensor) -> Tensor:
         with pyro.get_param_store().scope(), At(u, c) as there:
             trace = poutine.trace(module.model).get_trace(*datum)
         total = there.total
-        for _, site in sample_sites(trace):
+        for _, site in sample_sites(trace).items():
             mask = torch.ones(()) if site["mask"] is None else site["mask"]
             total = total + (site["fn"].log_prob(site["value"]) * mask).sum()
         sums.append(total)
@@ -137,7 +137,7 @@ def test_flat_is_the_inverse(name: str) -> None:
     for num_samples in (1, 3):
         u, structure = points(space, num_samples), space.program.structure
         with torch.no_grad(), space.program.running(), Unconstrained(space.laid_out(batch, u)):
-            sites = dict(sample_sites(space.program.run(module.model, batch, num_samples)))
+            sites = sample_sites(space.program.run(module.model, batch, num_samples))
         latents = {name: structure.value(sites[name], num_samples) for name in space.names}
         found = space.flat(batch, latents)
         assert found.shape == u.shape

@@ -145,7 +145,7 @@ def test_in_double_it_is_the_program_that_was_made_double() -> None:
 
 @pytest.mark.parametrize("training", [None, True, False])
 def test_the_default_precision_is_restored_after_errors_too(training: bool | None) -> None:
-    program = Program(Literal()).bind((torch.from_numpy(X),), precision="64-true")
+    program = Program(Literal().double()).bind((torch.from_numpy(X).double(),), precision="64-true")
     seen = []
 
     def fail() -> None:

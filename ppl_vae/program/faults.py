@@ -1,0 +1,136 @@
+"""Faults that a site has by itself, or model and guide beside each other: each in one sentence, with its remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+
+from ppl_vae.errors import InputError
+from ppl_vae.program.derived_guide import is_auxiliary, is_derived
+from ppl_vae.program.traces import Site, Structure, sample_sites, support
+
+
+def check_shape(structure: Structure, site: Site) -> None:
+    """A site lies in the data plate, and its density has a dimension for each of its plates and no other."""
+    structure.data_frame(site)
+    if not site["is_observed"]:
+        structure.value(site, 1)
+        if site["value"].numel() == 0:
+            raise InputError(
+                f"the latent {site['name']!r} of {structure.program} has size 0: give it one dimension or more"
+            )
+    structure.to_front(site, torch.empty(site["fn"].batch_shape), 1)
+
+
+def reject_point_mass(program: str, site: Site) -> None:
+    if not is_derived(site) and isinstance(_base(site["fn"])[0], dist.Delta):
+        raise InputError(
+            f"the guide of {program} puts a point mass (Delta) at {site['name']!r}: its ELBO is no bound on the "
+            f"evidence; give the guide a density, such as a Normal"
+        )
+
+
+def reject_subsampling(program: str, site: Site, data_plate: str) -> None:
+    for frame in site["cond_indep_stack"]:
+        if frame.name != data_plate and frame.full_size not in (None, -1, frame.size):
+            raise InputError(
+                f"the plate {frame.name!r} of {program} is subsampled within a datum ({frame.size} of "
+                f"{frame.full_size}), so that log p(x) is not that of the whole datum: remove subsample_size"
+            )
+
+
+def compare(program: str, model: poutine.Trace, guide: poutine.Trace) -> None:
+    """Guide and model have the same latent sites, of the same shapes and on the same support."""
+    wanted = {name: site for name, site in sample_sites(model).items() if not site["is_observed"]}
+    given = {name: site for name, site in sample_sites(guide).items() if not is_auxiliary(site)}
+    for name in sorted(given.keys() - wanted.keys()):
+        raise InputError(
+            f"guide and model of {program} disagree: the guide samples {name!r}, the model does not (its latents: "
+            f"{', '.join(wanted) or 'none'}); give the sites the same names"
+        )
+    for name, site in wanted.items():
+        if name not in given and support(site) is not None:
+            continue  # it is summed out
+        if name not in given:
+            kind = "discrete " if site["fn"].support.is_discrete else ""
+            raise InputError(
+                f"guide and model of {program} disagree: the model's {kind}latent {name!r} is missing in the "
+                f"guide (it samples: {', '.join(given) or 'nothing'}); sample {name!r} there too"
+            )
+        expected, got = site["value"].shape, given[name]["value"].shape
+        if expected != got:
+            raise InputError(
+                f"guide and model of {program} disagree at {name!r}: shape {tuple(expected)} in the model, "
+                f"{tuple(got)} in the guide (the first is the batch); check to_event and the networks' widths"
+            )
+        if site["fn"].event_dim != given[name]["fn"].event_dim:
+            raise InputError(
+                f"guide and model of {program} disagree at {name!r}: {site['fn'].event_dim} event dimensions in "
+                f"the model, {given[name]['fn'].event_dim} in the guide; use the same to_event in both"
+            )
+
+
+def check_support(program: str, site: Site) -> None:
+    """The guide draws a latent where the model, given the latents before it, has a density."""
+    if not site["is_observed"] and not bool(site["fn"].support.check(site["value"]).all()):
+        raise InputError(
+            f"guide and model of {program} disagree at {site['name']!r}: the guide draws values outside the "
+            f"support of the model's {type(_base(site['fn'])[0]).__name__}; use a distribution on the same support"
+        )
+
+
+def check_observed_shape(structure: Structure, site: Site) -> None:
+    """The data have the shape of the distribution that they are observed under."""
+    if not site["is_observed"]:
+        return
+    try:
+        site["value"].expand(site["fn"].shape())
+    except RuntimeError:
+        raise InputError(
+            f"site {site['name']!r} of {structure.program} observes data of shape {tuple(site['value'].shape)} under a "
+            f"distribution of shape {tuple(site['fn'].shape())} (the first is the batch): the data's width and the "
+            f"model's differ; change one of them"
+        ) from None
+
+
+def check_observation(structure: Structure, site: Site, first_row: int = 0) -> None:
+    """An observed value lies in the support of its distribution; masked entries may be anything."""
+    base, masks = _base(site["fn"])
+    family = type(base).__name__
+    if not site["is_observed"] or family == "Unit":  # pyro.factor
+        return
+    fn, value = site["fn"], site["value"].expand(site["fn"].shape())
+    valid = base.support.check(value)
+    valid = valid.reshape(valid.shape + (1,) * (value.dim() - valid.dim())).expand(value.shape)
+    for mask, whose in ((site["mask"], fn), *masks):
+        if mask is not None:
+            mask = torch.as_tensor(mask, device=value.device).expand(whose.batch_shape)
+            valid = valid | ~mask.reshape(mask.shape + (1,) * whose.event_dim)
+    if bool(valid.all()):
+        return
+    where = (~valid).nonzero()[0]
+    bad = f"{value[tuple(where)].item():.4g}"
+    row = first_row + int(where[structure.data_frame(site).dim - fn.event_dim])
+    if family == "Bernoulli":
+        raise InputError(
+            f"site {site['name']!r} of {structure.program} observes {bad} (row {row}) under a Bernoulli, whose density "
+            f"of grey values is not normalised: binarise them (--binarize threshold, static or dynamic), or use "
+            f"another likelihood"
+        )
+    raise InputError(
+        f"site {site['name']!r} of {structure.program} observes {bad} (row {row}), outside the support of its "
+        f"{family} ({base.support}): mend the data or use another likelihood"
+    )
+
+
+def _base(fn: Any) -> tuple[Any, list[tuple[Any, Any]]]:
+    """The distribution of one number or one event, without the wrappers that give it a shape, and masks among these."""
+    masks = []
+    while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+        if isinstance(fn, dist.MaskedDistribution):
+            masks.append((fn._mask, fn))
+        fn = fn.base_dist
+    return fn, masks
