@@ -26,6 +26,7 @@ def check_shape(structure: Structure, site: Site) -> None:
 
 
 def reject_point_mass(program: str, site: Site) -> None:
+    """Refuse a guide that puts a point mass at a latent."""
     if not is_derived(site) and isinstance(_base(site["fn"])[0], dist.Delta):
         raise InputError(
             f"the guide of {program} puts a point mass (Delta) at {site['name']!r}: its ELBO is no bound on the "
@@ -34,6 +35,7 @@ def reject_point_mass(program: str, site: Site) -> None:
 
 
 def reject_subsampling(program: str, site: Site, data_plate: str) -> None:
+    """Refuse a plate within a datum that is subsampled."""
     for frame in site["cond_indep_stack"]:
         if frame.name != data_plate and frame.full_size not in (None, -1, frame.size):
             raise InputError(
