@@ -37,11 +37,11 @@ print(module.__file__, getattr(module, "runs", None), hasattr(torch.ops.torchvis
 
 def run(code: str, *folders: Path) -> str:
     path = os.pathsep.join(map(str, [*folders, ROOT]))
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
 
 
 def fake_torchvision(folder: Path, init: str) -> Path:
@@ -68,13 +68,11 @@ def test_other_failures_are_not_hidden(tmp_path: Path) -> None:
     assert run(code, tmp_path) == "something else"
 
 
-def test_the_installed_torchvision_is_imported() -> None:
-    assert run("from ppl_vae.data import import_torchvision as f; print(f().datasets.MNIST)").endswith("MNIST'>")
-
-
-def test_neither_torchvision_nor_sklearn_is_imported_before_it_is_needed() -> None:
-    code = "import sys, ppl_vae.data; print({'torchvision', 'sklearn'} & set(sys.modules))"
-    assert run(code) == "set()"
+def test_the_installed_torchvision_is_imported_only_when_it_is_needed() -> None:
+    early = "import sys, ppl_vae.data as data; print({'torchvision', 'sklearn'} & set(sys.modules))"
+    first, second = run(f"{early}; print(data.import_torchvision().datasets.MNIST)").splitlines()
+    assert first == "set()"
+    assert second.endswith("MNIST'>")
 
 
 def test_torchvision_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,17 +161,17 @@ def test_omniglot_has_ink_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", ["mnist", "emnist", "omniglot"])
 def test_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    asked = []
+    requests = []
 
     def refuse(request: object, *args: object, **options: object) -> None:
-        asked.append(request)
+        requests.append(request)
         raise URLError("no network\nat all")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(InputError) as caught:
         load_dataset(name, data_root=tmp_path)
     message = str(caught.value)
-    assert asked
+    assert requests
     assert "\n" not in message
     assert message.startswith(f"{name}: not in {tmp_path}, and the download failed (")
     assert "data_root" in message
