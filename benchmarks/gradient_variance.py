@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from ppl_vae import VariationalInference
-from ppl_vae.cli.parser import medium_is_exact
+from ppl_vae.cli.command import medium_is_exact
 from ppl_vae.data import load_dataset
 from ppl_vae.estimator import load, load_data
 from ppl_vae.inference.families import Diagonal

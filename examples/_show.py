@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ppl_vae.cli.parser import medium_is_exact
+from ppl_vae.cli.command import medium_is_exact
 
 BLUE, ORANGE, GREEN, INK, PALE = "#2f6fab", "#d55e00", "#009e73", "#30363d", "#c8ccd1"
 

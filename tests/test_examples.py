@@ -39,7 +39,7 @@ def test_the_gallery_names_every_example_and_no_other_file():
     assert {f"figures/{path.name}" for path in (FOLDER / "figures").iterdir()} <= files
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_what_an_example_imports_from_the_package_exists(path):
     assert unknown_imports(path.read_text()) == []
 
