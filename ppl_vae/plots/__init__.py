@@ -1,6 +1,6 @@
 """Figures: each function takes arrays and returns one ``matplotlib.figure.Figure``.
 
-Nothing here uses pyplot or changes ``rcParams``: a figure belongs to its caller, who saves it
+Nothing here uses pyplot or changes ``rcParams``. A figure belongs to its caller, who saves it
 (``figure.savefig("elbo.png", dpi=150)``), and is drawn without a display.
 """
 

@@ -28,16 +28,16 @@ def bound_over_samples(
     exact: float | None = None,
     references: Mapping[str, float] | None = None,
 ) -> Figure:
-    r"""The bound of K draws on the log evidence, averaged over the data, against K: has it levelled off?
+    r"""Draw the bound of K draws on the log evidence, averaged over the data, against K.
 
     Every point is an average over the same data. A datum whose bound is not finite at the last K of a curve is left
-    out of all of them, and a note says so. Where another estimator starts or stays far below the best one, the axis
-    leaves that part out, and a note says how low it is.
+    out of all of them, and a note says so. If another estimator starts or stays far below the best one, the axis leaves
+    that part out, and a note says how low it is. A curve that still rises at the last K needs more draws.
 
     Args:
-        curves: by the name of an estimator, by the number of draws K, the bound of every datum, ``(N,)``, nats. The
+        curves: the bound of every datum, ``(N,)``, nats, by the name of an estimator and by the number of draws K. The
             ELBO is the first curve's bound at K = 1.
-        exact: the exact log evidence where it is known, nats per datum.
+        exact: the exact log evidence if it is known, nats per datum.
         references: other estimates by name, nats per datum, such as ``{"ais": -17.0}``.
 
     Returns:
@@ -64,7 +64,7 @@ def bound_over_samples(
         ends.append((name, np.inf, float(points[-1, 1]), style["color"]))
         if len(finite) < len(points):
             lost = points[~np.isfinite(points[:, 1]), 0]
-            notes.append(f"{name}: not finite below K = {_draws(finite[finite[:, 0] > lost.max(), 0].min())}")
+            notes.append(f"{name}: not finite below K = {finite[finite[:, 0] > lost.max(), 0].min():.0f}")
     shown = {name: value for name, value in levels.items() if np.isfinite(value)}
     notes += [f"{name}: {number(value)}" for name, value in levels.items() if name not in shown]
     for name, value in shown.items():
@@ -87,7 +87,7 @@ def bound_over_samples(
 
 
 def _mean_curves(curves: Mapping[str, Mapping[int, ArrayLike]]) -> tuple[dict[str, np.ndarray], int, int]:
-    """``(K, mean)`` of every curve, the number of data, and how many of them no curve's mean has."""
+    """Return ``(K, mean)`` of every curve, the number of data, and the number of data that are left out."""
     stacks = {}
     for name, curve in curves.items():
         ks = sorted(curve)
@@ -107,7 +107,7 @@ def _mean_curves(curves: Mapping[str, Mapping[int, ArrayLike]]) -> tuple[dict[st
 
 
 def _crop(ax: Axes, means: Mapping[str, np.ndarray], levels: Sequence[float]) -> list[str]:
-    """Leave out what lies far below the best curve; say so."""
+    """Leave out what lies far below the best curve, and return notes about it."""
     finite = {name: points[np.isfinite(points[:, 1])] for name, points in means.items()}
     best = max(finite.values(), key=lambda points: float(points[-1, 1]))
     everything = np.concatenate([*(points[:, 1] for points in finite.values()), levels])
@@ -121,9 +121,9 @@ def _crop(ax: Axes, means: Mapping[str, np.ndarray], levels: Sequence[float]) ->
     for name, points in finite.items():
         below = points[points[:, 1] < low]
         if len(below) == len(points):
-            notes.append(f"{name} lies below the axis, {number(points[-1, 1], '.2f')} at K = {_draws(points[-1, 0])}")
+            notes.append(f"{name} lies below the axis, {number(points[-1, 1], '.2f')} at K = {points[-1, 0]:.0f}")
         elif len(below):
-            what = f"up to K = {_draws(below[-1, 0])}" if len(below) > 1 else f"at K = {_draws(below[0, 0])}"
+            what = f"up to K = {below[-1, 0]:.0f}" if len(below) > 1 else f"at K = {below[0, 0]:.0f}"
             notes.append(f"{name} lies below the axis {what}, lowest {number(below[:, 1].min(), '.2f')}")
     return notes + [f"a reference lies below the axis: {number(v, '.2f')}" for v in levels if v < low]
 
@@ -143,7 +143,7 @@ def axis_of_draws(ax: Axes, curves: Mapping[str, np.ndarray]) -> None:
 
 
 def name_ends(ax: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
-    """Write what each line is called in the right margin, with the names pushed apart so that none hides another.
+    """Write the names of lines in the right margin, moved apart so that none hides another.
 
     Args:
         ax: the axes, whose scales and limits are fixed.
@@ -163,7 +163,7 @@ def name_ends(ax: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
 
 
 def spread(heights: np.ndarray, gap: float) -> np.ndarray:
-    """Heights in order, at least ``gap`` apart, each group of crowded ones about its middle.
+    """Return the heights moved to be at least ``gap`` apart, in the same order; a crowded group keeps its middle.
 
     Example:
         >>> spread(np.array([0.5, 0.0, 0.5]), 0.25).tolist()
@@ -185,7 +185,3 @@ def spread(heights: np.ndarray, gap: float) -> np.ndarray:
     result = np.empty(len(heights))
     result[order] = np.concatenate([placed(group) for group in groups]) if groups else []
     return result
-
-
-def _draws(k: float) -> str:
-    return f"{k:.0f}"

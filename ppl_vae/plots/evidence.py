@@ -1,4 +1,4 @@
-"""What the evidence of the data is, how far to trust it, and which data are explained worst."""
+"""Figures of the evidence: how far to trust it, and the data that are explained worst."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LOWEST_K, HIGHEST_K = -1.0, 2.0  # Pareto shapes beyond these are in one bar
 
 
 def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
-    """The Pareto shape of every datum's importance weights, and the share above a threshold.
+    """Draw the Pareto shapes of the importance weights of the data, and the share above a threshold.
 
     Above it, the weights' tail is so heavy that neither the estimate of the log evidence nor its error should be
     believed (Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling, 2024).
 
     Args:
-        k: ``(N,)``. Shapes of -1 or less (minus infinity: all weights are equal), of 2 or more, and NaN (too few
-            draws, or all weights zero: it cannot be told) have bars of their own, beside the axis.
-        threshold: such as 0.7; fewer draws have a lower one. Below -1, it is in the title only.
+        k: the Pareto shape of every datum, ``(N,)``. Shapes of -1 or less (minus infinity: all weights are equal), of
+            2 or more, and NaN (unknown: too few draws, or all weights are zero) have bars of their own beside the axis.
+        threshold: the threshold, such as 0.7; fewer draws have a lower one. Below -1, it is in the title only.
 
     Returns:
         A figure with one axes: blue bars up to the threshold, hatched ones above it.
@@ -72,7 +72,7 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
     start, end = float(left[0]), float(left[-1]) + width
     inside = [float(t) for t in MaxNLocator(6).tick_values(start, end) if start - 1e-9 <= t <= end + 1e-9]
     ticks = {t: number(round(t, 9)) for t in inside}
-    apart = 0.09 * (end - start)  # such that the names of the bars outside have room
+    apart = 0.09 * (end - start)  # room for the names of the bars beside the axis
     lowest = known[known <= LOWEST_K]
     lowest_name = "equal\nweights" if np.isinf(lowest).all() else f"{number(LOWEST_K)} or\nless"
     highest, highest_name = int((known >= HIGHEST_K).sum()), f"{number(HIGHEST_K)} or\nmore"
@@ -106,18 +106,18 @@ def worst_explained(
     image_shape: Sequence[int] | None = None,
     rows: ArrayLike | None = None,
 ) -> Figure:
-    r"""The data of the lowest log evidence, with their reconstructions.
+    r"""Draw the data with the lowest log evidence, and their reconstructions.
 
     Args:
-        data: ``(n, ...)``, the worst first; NaN is a missing value.
+        data: the data, ``(n, ...)``, the worst first; NaN is a missing value.
         means: their reconstructions, ``(n, ...)``.
-        log_evidence: ``(n,)``, nats.
+        log_evidence: their log evidence, ``(n,)``, nats.
         image_shape: ``(H, W)`` or ``(H, W, 3)`` to draw every datum as an image.
         rows: the row of each in its data set, ``(n,)``.
 
     Returns:
-        Images: data above reconstructions. Else both as lines, an axes a datum. Under or above each, its row and
-        its log evidence.
+        Images: data above reconstructions. Else both as lines, with one axes for each datum. The row and the log
+        evidence of each are below its image or above its axes.
 
     Raises:
         InputError: the shapes do not agree.
@@ -151,7 +151,7 @@ def worst_explained(
 
 
 def sandwich(lower: ArrayLike, upper: ArrayLike) -> Figure:
-    """The widths of bidirectional Monte Carlo's bounds on the log evidence of simulated data.
+    """Draw the widths of bidirectional Monte Carlo's bounds on the log evidence of simulated data.
 
     The lower bound is annealed from the prior, the upper one back from the draw that made the datum (Grosse,
     Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional Monte Carlo, 2015). The mean width
@@ -159,8 +159,8 @@ def sandwich(lower: ArrayLike, upper: ArrayLike) -> Figure:
     drawn, over the middle of the two bounds. Both are random: a pair can cross, and its width is then negative.
 
     Args:
-        lower: ``(N,)``, nats.
-        upper: ``(N,)``, nats.
+        lower: the lower bounds, ``(N,)``, nats.
+        upper: the upper bounds, ``(N,)``, nats.
 
     Returns:
         A figure with one axes: for every datum, an interval from zero to its width, and the mean as a line.

@@ -1,4 +1,4 @@
-"""What inference costs, datum by datum: from the encoder's ELBO to the evidence."""
+"""The gaps of inference, from the encoder's ELBO to the log evidence."""
 
 from __future__ import annotations
 
@@ -34,25 +34,26 @@ def gaps(
     amortized: ArrayLike | None = None,
     by: str = "",
 ) -> Figure:
-    r"""What inference costs: the steps from the amortized ELBO to the log evidence, and the gaps over the data.
+    r"""Draw the steps from the amortized ELBO to the log evidence, and the gaps over the data.
 
     .. math::
         \underbrace{\log p(x) - \mathcal L(q_\phi)}_{\text{inference gap}} =
         \underbrace{\log p(x) - \mathcal L(q^*)}_{\text{approximation gap}} +
         \underbrace{\mathcal L(q^*) - \mathcal L(q_\phi)}_{\text{amortization gap}}
 
-    with the q* of the first family. All means are over the same data: a datum of which a number is not finite is left
-    out everywhere, and a note says so. Errors are over data, paired: the standard deviation of the differences over the
-    square root of their number. A gap can be below zero, by Monte Carlo error; it is drawn as it is, and counted.
+    with the q* of the first family. All means are over the same data: a datum with a number that is not finite is left
+    out everywhere, and a note says so. Errors are over data and paired: the standard deviation of the differences,
+    divided by the square root of their number. A gap can be below zero by Monte Carlo error; it is drawn as it is, and
+    counted.
 
     Source: Cremer, Li and Duvenaud, Inference Suboptimality in Variational Autoencoders (2018), section 3.
 
     Args:
         log_evidence: the best estimate of log p(x) of every datum, ``(N,)``, nats.
-        families: by the name of a variational family, one to three of them from the smallest to the largest, the ELBO
-            of every datum with its own optimised posterior in it, ``(N,)``, nats.
+        families: the ELBO of every datum with its own optimised posterior, ``(N,)``, nats, by the name of the
+            variational family; one to three families, from the smallest to the largest.
         amortized: the ELBO with the encoder's posterior, ``(N,)``, nats; without it there is no amortization gap.
-        by: what gave the log evidence, such as ``"exact"`` or ``"ais"``.
+        by: the name of the estimator of the log evidence, such as ``"exact"`` or ``"ais"``.
 
     Returns:
         A figure with two axes. Left, a rung for each mean, nats per datum, and the height of each step with its error.
@@ -98,7 +99,7 @@ def gaps(
 def _kept(
     log_evidence: ArrayLike, families: Mapping[str, ArrayLike], amortized: ArrayLike | None
 ) -> tuple[dict[str, np.ndarray], int, list[str]]:
-    """The ELBOs in order and the log evidence, of the data with finite numbers only; how many; what was left out."""
+    """Return the ELBOs and the log evidence of the data with finite numbers only, the number of data, and notes."""
     if not 0 < len(families) <= len(FAMILIES):
         raise InputError(f"families: expected one to {len(FAMILIES)}, got {len(families)}: {list(families)}")
     if "amortized" in families or "log_evidence" in families:
@@ -125,13 +126,9 @@ def _kept(
 
 
 def _ladder(
-    ax: Axes,
-    elbos: Mapping[str, np.ndarray],
-    evidence: np.ndarray,
-    styles: Mapping[str, dict[str, Any]],
-    by: str,
+    ax: Axes, elbos: Mapping[str, np.ndarray], evidence: np.ndarray, styles: Mapping[str, dict[str, Any]], by: str
 ) -> None:
-    """A rung for each mean, risers between them, and under each rung what it gains over the one before."""
+    """Draw a rung for each mean, risers between them, and below each rung its gain over the one before."""
     steps = [*elbos.values(), evidence]
     means = [float(values.mean()) for values in steps]
     low, top = min(means), max(means)
@@ -140,7 +137,7 @@ def _ladder(
     above = top + 0.1 * span
     ax.set_ylim(bottom, above)
     ticks = MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, above)
-    # Fixed now: the layout counts on their labels' width, and a smaller axes would choose others.
+    # Fixed now: the layout needs the width of their labels, and smaller axes would choose other ticks.
     ax.set_yticks([tick for tick in ticks if bottom <= tick <= above])
     ax.set_xlim(-0.6, len(means) - 0.4)
     ax.axhline(means[-1], color=INK, linewidth=0.9, linestyle=":", zorder=1.5)
@@ -165,7 +162,7 @@ def _ladder(
 
 
 def _shares(ax: Axes, curves: Mapping[str, tuple[np.ndarray, dict[str, Any]]]) -> list[str]:
-    """The share of the data where each gap is larger than x; what the axis leaves out, and what is below zero."""
+    """Draw the share of the data with a gap larger than x, and return notes on gaps off the axis or below zero."""
     low, high, width = _range([values for values, _ in curves.values()])
     n = len(next(iter(curves.values()))[0])
     data = count_of_data(n)
@@ -203,7 +200,7 @@ def _shares(ax: Axes, curves: Mapping[str, tuple[np.ndarray, dict[str, Any]]]) -
 
 
 def _range(curves: Sequence[np.ndarray]) -> tuple[float, float, float]:
-    """From where to where all gaps are drawn, and where their axis turns from linear to logarithmic."""
+    """Return the ends of the axis of the gaps, and the gap at which it turns from linear to logarithmic."""
     sizes = [np.abs(values) for values in curves]
     values = np.concatenate(curves)
     most = REACH * max(float(np.quantile(size, 0.95, method="higher")) for size in sizes) or np.inf
@@ -215,6 +212,7 @@ def _range(curves: Sequence[np.ndarray]) -> tuple[float, float, float]:
 
 
 def _padded(low: float, high: float, width: float) -> tuple[float, float]:
+    """Return the ends of the axis with a margin."""
     ends = np.arcsinh(np.array([low, high]) / width)
     pad = 0.04 * (ends[1] - ends[0]) if ends[1] - ends[0] > 0.01 else 1.0
     start, end = width * np.sinh(np.array([ends[0] - pad, ends[1] + pad]))
@@ -222,7 +220,7 @@ def _padded(low: float, high: float, width: float) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, width: float) -> list[float]:
-    """Zero and round numbers, as many as have room, on an axis linear below ``width`` and logarithmic above.
+    """Return zero and the round numbers that have room on an axis linear below ``width`` and logarithmic above.
 
     Example:
         >>> _ticks(-0.1, 50, 1)
@@ -241,7 +239,7 @@ def _ticks(low: float, high: float, width: float) -> list[float]:
 
 
 def _with_error(values: np.ndarray, between: str = " ", sign: str = "") -> str:
-    """Mean and standard error over data, to two digits of the error, three decimals, or one digit of it.
+    """Return the mean and its standard error over data as text, with one or two digits of the error.
 
     Example:
         >>> _with_error(np.array([5.0, 7.0, 6.5, 7.5])), _with_error(np.array([2.0]), sign="+")
@@ -257,4 +255,5 @@ def _with_error(values: np.ndarray, between: str = " ", sign: str = "") -> str:
 
 
 def _short(value: float, sign: str = "") -> str:
+    """Return a number as text, with no more than one decimal if it is large."""
     return number(value, sign + (".3g" if abs(value) < 100 else ".1f" if abs(value) < 1000 else ".0f"))

@@ -22,12 +22,12 @@ STYLES: tuple[dict[str, Any], ...] = (
 
 
 def variance_over_particles(curves: Mapping[str, Mapping[int, float]]) -> Figure:
-    """The variance of each estimator of a gradient against the number of particles, on logarithmic axes.
+    """Draw the variance of each estimator of a gradient against the number of particles, on logarithmic axes.
 
-    A variance that is not a positive number cannot be drawn there, and a note says of which estimator.
+    A variance that is not a positive number cannot be drawn there, and a note names its estimator.
 
     Args:
-        curves: by the name of an estimator, by the number of particles, the variance, nats squared.
+        curves: the variance, nats squared, by the name of an estimator and by the number of particles.
 
     Returns:
         A figure with one axes; the name of every line is at its right end.

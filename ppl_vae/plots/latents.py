@@ -1,4 +1,4 @@
-"""Where the data lie in latent space."""
+"""The data in the latent space."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def latent_space(
     axes: tuple[str, str] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """The posterior means of the data, coloured by label.
+    """Draw the posterior means of the data, coloured by label.
 
-    One dimension is drawn as a histogram (by class, where there are classes), two as they are, and more by
-    their first two principal components.
+    One dimension is drawn as a histogram (by class, if there are classes), two as they are, and more by their first two
+    principal components.
 
     Args:
         z: posterior means, ``(N, D)``; ``(N,)`` is one dimension. Rows that are not finite are left out.
-        labels: ``(N,)``. Up to 10 distinct integers or names are classes, each with a colour and its name
-            at its median; -1 beside others is a datum without a label, which is grey. More integers, or floats, are a
-            continuous scale.
-        axes: what the coordinates are where ``z`` is a plane ``(N, 2)`` that was found elsewhere (by t-SNE, say).
-        title: of the figure; what is left out is added to it.
+        labels: a label for each datum, ``(N,)``. Up to 10 distinct integers or names are classes, each with a colour
+            and its name at its median; -1 beside others is a datum without a label, which is grey. More integers, or
+            floats, are a continuous scale.
+        axes: the names of the coordinates if ``z`` is a plane ``(N, 2)`` that was computed elsewhere (by t-SNE, say).
+        title: the title of the figure; a remark about data that are left out is added to it.
 
     Returns:
         A figure with one axes, and a second for the colour bar of a continuous scale.
@@ -78,7 +78,7 @@ def latent_space(
 
 
 def principal_components(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first two principal components of ``z`` ``(N, D)``, D at least 2, and their shares of the variance.
+    """Return the first two principal components of ``z`` ``(N, D)``, D at least 2, and their shares of the variance.
 
     Returns:
         Coordinates ``(N, 2)`` and shares ``(2,)``. The largest loading of a component is positive, so that
@@ -92,6 +92,7 @@ def principal_components(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _checked(labels: ArrayLike, count: int) -> np.ndarray:
+    """Return labels as integers, floats or at most 10 names."""
     tags = np.asarray(labels)
     if tags.shape != (count,):
         raise InputError(f"labels: expected shape ({count},), one a datum, got {tags.shape}")
@@ -103,8 +104,9 @@ def _checked(labels: ArrayLike, count: int) -> np.ndarray:
 
 
 def _plane(fig: Figure, ax: Axes, points: np.ndarray, tags: np.ndarray | None, names: np.ndarray | None) -> None:
+    """Draw points ``(N, 2)`` in one colour, on a scale of their labels, or by class."""
     ax.set_aspect("equal", adjustable="datalim")
-    # Drawn class by class, the last class would hide the others.
+    # In random order: class by class, the last class would hide the others.
     order = np.random.default_rng(0).permutation(len(points))
     style = dot_style(len(points))
     if tags is None:
@@ -128,7 +130,7 @@ def _plane(fig: Figure, ax: Axes, points: np.ndarray, tags: np.ndarray | None, n
 
 
 def apart(places: np.ndarray, distance: float) -> np.ndarray:
-    """Places ``(N, 2)`` pushed from each other until they are ``distance`` apart, so that no label hides another.
+    """Move places ``(N, 2)`` until they are ``distance`` apart, so that no label hides another.
 
     Example:
         >>> places = apart(np.array([[0.0, 0.0], [0.0, 0.5], [9.0, 9.0]]), 1.0)
@@ -139,7 +141,7 @@ def apart(places: np.ndarray, distance: float) -> np.ndarray:
     other = 1 - np.eye(len(places))
     for _ in range(100):
         between = places[:, None] - places[None]
-        between = between + 1e-9 * (order[:, None] - order)[..., None]  # two at one place have a direction too
+        between = between + 1e-9 * (order[:, None] - order)[..., None]  # so that two at one place have a direction
         length = np.linalg.norm(between, axis=-1) + np.eye(len(places))
         lacking = np.clip(distance - length, 0, None) * other
         if not (lacking > 1e-6 * distance).any():
@@ -149,6 +151,7 @@ def apart(places: np.ndarray, distance: float) -> np.ndarray:
 
 
 def _one_dimension(ax: Axes, z: np.ndarray, tags: np.ndarray | None, names: np.ndarray | None) -> None:
+    """Draw values ``(N,)`` as a histogram, against their labels, or as one histogram for each class."""
     edges = bins(z)
     ax.set_xlabel("z")
     if tags is None:

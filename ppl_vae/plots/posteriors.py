@@ -21,7 +21,7 @@ POINTS = 300  # of a density
 COLOURS = ("#222222", "#d55e00", "#0072b2", "#009e73", "#882255", "#56b4e9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)))
 BULK = (0.002, 4.0)  # what an axis leaves out: share of draws at either end, and interquartile ranges
-HIGHEST = 12.0  # times the prior's peak, lest the prior be lost: a density that is higher is cut off
+HIGHEST = 12.0  # times the prior's peak: a higher density is cut off, so that the prior stays visible
 
 
 def posteriors_beside_prior(
@@ -32,17 +32,17 @@ def posteriors_beside_prior(
     data: Sequence[object] = (),
     title: str = "Posteriors of a few data, and the prior",
 ) -> Figure:
-    """What each of a few data says of each latent dimension: its posterior beside the prior.
+    """Draw the posteriors of a few data beside the prior, one latent dimension at a time.
 
-    Densities are Gaussian kernel estimates of Silverman's bandwidth, folded at 0 where no draw is negative, and
-    at 1 where none exceeds it either. A dimension of at most 20 whole numbers has bars.
+    Densities are Gaussian kernel estimates with Silverman's bandwidth. They are folded at 0 if no draw is negative, and
+    also at 1 if no draw exceeds it. A dimension of at most 20 whole numbers has bars.
 
     Args:
         draws: K draws from the posteriors of n data, ``(K, n, D)``.
         prior: draws from the prior, ``(M, D)``.
-        names: of the dimensions; ``z[0]``, ``z[1]`` and so on by default.
-        data: what each datum is called; ``datum 0`` and so on by default.
-        title: of the figure.
+        names: the names of the dimensions; ``z[0]``, ``z[1]`` and so on by default.
+        data: the names of the data; ``datum 0`` and so on by default.
+        title: the title of the figure.
 
     Returns:
         An axes for each of the first 12 dimensions, with the first 6 data. A density more than 12 times as high as the
@@ -110,7 +110,7 @@ def posteriors_beside_prior(
 
 
 def density(draws: np.ndarray, at: np.ndarray, ends: tuple[float, float] = (-np.inf, np.inf)) -> np.ndarray:
-    """A Gaussian kernel estimate of the density of ``draws`` ``(K,)``, folded at the ends of its support.
+    """Return a Gaussian kernel estimate of the density of ``draws`` ``(K,)``, folded at the ends of its support.
 
     Example:
         >>> density(np.linspace(0, 1, 1000), np.array([-0.1, 0.0, 0.5]), ends=(0, 1)).round(1).tolist()
@@ -126,6 +126,7 @@ def density(draws: np.ndarray, at: np.ndarray, ends: tuple[float, float] = (-np.
 
 
 def _finite(values: np.ndarray, whose: str, dimension: str) -> np.ndarray:
+    """Return the finite draws, of which there must be one."""
     kept = values[np.isfinite(values)]
     if not len(kept):
         raise InputError(f"draws, prior: no finite draw of {whose} at {dimension} (did the fit diverge?)")
@@ -133,7 +134,7 @@ def _finite(values: np.ndarray, whose: str, dimension: str) -> np.ndarray:
 
 
 def _densities(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> bool:
-    """The densities, and whether one is cut off."""
+    """Draw the densities, and return true if one is cut off."""
     every = [prior, *posteriors]
     ends = np.array([bulk(values, *BULK) for values in every])
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
@@ -154,7 +155,7 @@ def _densities(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> boo
         if np.ptp(values) == 0:
             ax.axvline(values[0], color=colour, linestyle=dash, linewidth=1.4)
             continue
-        # Its own points too: a narrow density falls between those of the axis.
+        # More points near its centre: a narrow density would lie between those of the axis.
         at = np.union1d(grid, np.clip(np.linspace(*bulk(values, *BULK), POINTS // 2), low, high))
         heights = density(values, at, support)
         ax.plot(at, heights, color=colour, linestyle=dash, linewidth=1.4)
@@ -165,7 +166,7 @@ def _densities(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> boo
 
 
 def _bars(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> None:
-    """For each value, the share of the prior's draws and in front of it those of each datum."""
+    """Draw a bar for the prior's share of each value, and in front of it a bar for each datum."""
     values = np.unique(np.concatenate([prior, *posteriors]))
     width = 0.8 / len(posteriors)
     ax.bar(values, [(prior == v).mean() for v in values], 0.94, color=PALE, edgecolor="0.55", linewidth=0.8)

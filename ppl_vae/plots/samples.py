@@ -158,6 +158,7 @@ def vectors(stacks: Mapping[str, np.ndarray], title: str, labels: Sequence[str])
 
 
 def _scalar_pairs(x: np.ndarray, mean: np.ndarray, title: str) -> Figure:
+    """Draw reconstructions ``(N,)`` against the data."""
     fig, ax = single(title, 5.0, 4.6)
     ends = limits(x, mean)
     ax.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="reconstruction = original")
@@ -169,6 +170,7 @@ def _scalar_pairs(x: np.ndarray, mean: np.ndarray, title: str) -> Figure:
 
 
 def _point_pairs(x: np.ndarray, mean: np.ndarray, title: str) -> Figure:
+    """Draw data ``(N, 2)`` and their reconstructions in the plane, joined by lines."""
     finite = np.isfinite(x).all(1) & np.isfinite(mean).all(1)
     count, x, mean = len(x), x[finite], mean[finite]
     lost = count - len(x)

@@ -114,6 +114,7 @@ def sheet(
 
 
 def _texts(labels: Sequence[object]) -> tuple[str, ...]:
+    """Return labels as texts."""
     return tuple(number(float(label)) if isinstance(label, float | np.floating) else str(label) for label in labels)
 
 

@@ -1,4 +1,4 @@
-"""The course of a fit."""
+"""The ELBO in the course of a fit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ppl_vae.plots.style import BLUE, INK, ORANGE, note, number, single
 
 
 def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
-    """The training and validation ELBO against the epoch, the best validation epoch marked.
+    """Draw the training and validation ELBO against the epoch, with the best validation epoch marked.
 
-    The first epochs are often hundreds of nats lower than the rest. Where they are, the axis leaves them out
-    and a note under the axis says which and how low; a collapse later in the fit is never left out.
+    The first epochs are often hundreds of nats lower than the rest. If they are, the axis leaves them out, and a note
+    below it says which and how low; a collapse later in the fit is never left out.
 
     Args:
-        metrics: one row an epoch: ``epoch`` (from 1) and ``elbo_train``, ``elbo_valid`` in nats per datum,
-            higher is better. A row may lack either (no validation data, or validated now and then).
+        metrics: one row for each epoch: ``epoch`` (from 1), ``elbo_train`` and ``elbo_valid`` in nats per datum, higher
+            is better. A row may lack either (there are no validation data, or not every epoch is validated).
 
     Returns:
         A figure with one axes.
@@ -66,13 +66,13 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def _curve(metrics: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
-    """``(epoch, value)`` of the rows that have ``key``, shape ``(E, 2)``."""
+    """Return ``(epoch, value)`` of the rows that have ``key``, shape ``(E, 2)``."""
     pairs = [(row["epoch"], row[key]) for row in metrics if row.get(key) is not None]
     return np.array(pairs, dtype=float).reshape(-1, 2)
 
 
 def _crop(ax: Axes, points: np.ndarray) -> list[str]:
-    """Leave the leading epochs that would squash the rest below the axis; say so."""
+    """Leave out the first epochs if they would squash the rest, and return a note about them."""
     if len(points) == 0:
         return []
     epochs = np.unique(points[:, 0])

@@ -1,4 +1,4 @@
-"""How the latent dimensions are used, and whether their aggregate is the prior."""
+"""The use of the latent dimensions: their divergences, and their aggregate beside the prior."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ NAMED_BARS, BARS = 25, 60  # up to 25 bars have their dimension's number; past 6
 
 
 def divergence_per_dimension(kl: ArrayLike, active: ArrayLike, *, names: Sequence[str] | None = None) -> Figure:
-    """How much each latent dimension says about a datum, the most talkative first.
+    """Draw the divergence of each latent dimension from the prior, the largest first.
 
     Args:
-        kl: KL(q(z_d | x) || p(z_d)) averaged over the data, ``(D,)``, nats per datum. One that is not finite has no
-            bar, and a note counts it.
-        active: whether the dimension is active, ``(D,)``, Boolean; see ``ppl_vae.evidence.active_units``.
-        names: of the dimensions; their numbers by default.
+        kl: KL(q(z_d | x) || p(z_d)) averaged over the data, ``(D,)``, nats per datum. A dimension that is not finite
+            has no bar, and a note gives the number of such dimensions.
+        active: true for active dimensions, ``(D,)``, Boolean; see ``ppl_vae.evidence.active_units``.
+        names: the names of the dimensions; their numbers by default.
 
     Returns:
-        A figure with one axes, a bar a dimension, inactive ones pale. Of more than 60 dimensions, an inactive tail is
-        left out, and a note has its sum.
+        A figure with one axes and a bar for each dimension; inactive ones are pale. If there are more than 60
+        dimensions, an inactive tail is left out, and a note has its sum.
 
     Raises:
         InputError: the shapes do not agree, or no divergence is finite.
@@ -87,14 +87,14 @@ def divergence_per_dimension(kl: ArrayLike, active: ArrayLike, *, names: Sequenc
 def aggregated_posterior(
     draws: ArrayLike, prior_draws: ArrayLike, divergence: ArrayLike, *, names: Sequence[str] | None = None
 ) -> Figure:
-    """The aggregated posterior beside the prior, for the latent dimensions where they differ most.
+    """Draw the aggregated posterior beside the prior, for the latent dimensions in which they differ most.
 
     Args:
-        draws: one draw of z a datum, ``(N, D)``.
-        prior_draws: ``(M, D)``.
+        draws: one draw of z for each datum, ``(N, D)``.
+        prior_draws: draws from the prior, ``(M, D)``.
         divergence: an estimate of KL(aggregated posterior || prior) for each dimension, ``(D,)``, nats; see
             ``ppl_vae.evidence.marginal_divergence``. One that is not finite counts as the smallest.
-        names: of the dimensions; ``z[0]``, ``z[1]`` and so on by default.
+        names: the names of the dimensions; ``z[0]``, ``z[1]`` and so on by default.
 
     Returns:
         At most 16 axes, the largest divergence first. A histogram leaves out the outermost draws.
@@ -147,7 +147,7 @@ def aggregated_posterior(
 
 
 def _edges(draws: np.ndarray, prior_draws: np.ndarray) -> np.ndarray:
-    """Bins for both: about each value where there are few, else equal ones over the bulk of either."""
+    """Return the edges of common bins: around each value if there are few values, else equal ones over the bulk."""
     values = np.unique(np.concatenate([draws, prior_draws]))
     if len(values) <= 40 and len(values) < 0.5 * min(len(draws), len(prior_draws)):
         between = (values[1:] + values[:-1]) / 2
