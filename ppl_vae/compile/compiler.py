@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.compile.explain import Untraceable
-from ppl_vae.compile.graph import Function, Outputs
+from ppl_vae.compile.graph import Outputs, TensorFunction
 from ppl_vae.compile.kernels import Graph, compiled
 from ppl_vae.compile.private import untested
 from ppl_vae.errors import InputError, nearest
@@ -31,7 +31,7 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 0.02}
 the gradient of a datum changes by the share of one unit."""
 _LOG = logging.getLogger("ppl_vae")
 
-Key = tuple[str, Hashable, tuple[tuple[torch.Size, tuple[int, ...], torch.dtype], ...]]
+GraphKey = tuple[str, Hashable, tuple[tuple[torch.Size, tuple[int, ...], torch.dtype], ...]]
 
 
 class Compiler:
@@ -78,7 +78,7 @@ class Compiler:
             say(f"nothing is compiled: {why}")
         self.visits: dict[int, int] = {}
         self.plan(visits or {})
-        self._known: dict[Key, _Counted] = {}
+        self._known: dict[GraphKey, _Counted] = {}
         self._refused: set[str] = set()
 
     @property
@@ -114,10 +114,10 @@ class Compiler:
     def __call__(
         self,
         name: str,
-        function: Function,
+        function: TensorFunction,
         inputs: Sequence[Tensor],
         *,
-        eager: Function | None = None,
+        eager: TensorFunction | None = None,
         compared: Collection[Tensor] = (),
         module: nn.Module | None = None,
         static: Hashable = None,
@@ -151,7 +151,12 @@ class Compiler:
         return self._checked(name, graph, eager or function, inputs, compared)
 
     def _checked(
-        self, name: str, graph: _Counted, function: Function, inputs: Sequence[Tensor], compared: Collection[Tensor]
+        self,
+        name: str,
+        graph: _Counted,
+        function: TensorFunction,
+        inputs: Sequence[Tensor],
+        compared: Collection[Tensor],
     ) -> Outputs:
         """Call both from the same state, and keep what the graph does, unless it is too far off."""
         changed = [*compared, *graph.run.captured]
@@ -174,7 +179,7 @@ class Compiler:
         return expected
 
     def _make(
-        self, key: Key, function: Function, inputs: Sequence[Tensor], module: nn.Module | None
+        self, key: GraphKey, function: TensorFunction, inputs: Sequence[Tensor], module: nn.Module | None
     ) -> _Counted | None:
         name = key[0]
         try:

@@ -17,7 +17,7 @@ from ppl_vae.compile.explain import Untraceable, explained
 from ppl_vae.program.densities import tracing
 
 Outputs = tuple[Tensor, ...]
-Function = Callable[..., Outputs]
+TensorFunction = Callable[..., Outputs]
 """A function from tensors to a tuple of tensors. It may use other tensors and change those in place, not its inputs."""
 MOST_OPERATIONS = 5000
 """Largest number of operations of a graph; for more, such as a long chain of latents, Inductor would take minutes."""
@@ -31,7 +31,7 @@ class Traced(NamedTuple):
     captured: list[Tensor]
 
 
-def trace(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Traced:
+def trace(function: TensorFunction, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Traced:
     """Record the graph of a function, and find the tensors that it uses beside its inputs.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from ppl_vae.compile import private
 from ppl_vae.compile.explain import Untraceable
-from ppl_vae.compile.graph import Function, Outputs, Traced, trace
+from ppl_vae.compile.graph import Outputs, TensorFunction, Traced, trace
 from ppl_vae.errors import reason
 
 WARM_UP = 3
@@ -30,7 +30,7 @@ class Graph(NamedTuple):
             return tuple(self.run([*inputs, *self.captured]))
 
 
-def compiled(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Graph:
+def compiled(function: TensorFunction, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Graph:
     """Trace and compile a function for inputs of these shapes.
 
     On a CPU, Inductor compiles the graph to C++. On a GPU, Inductor compiles it if Triton is installed, and it becomes

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.compile.compiler import CHECKED, RARE, REPAID_BY, SAVED
-from ppl_vae.compile.graph import Function, Outputs
+from ppl_vae.compile.graph import Outputs, TensorFunction
 from ppl_vae.compile.kernels import Graph
 from ppl_vae.compile.private import LAST_TESTED
 from ppl_vae.data import load_dataset
@@ -32,7 +32,7 @@ def shapes_made(monkeypatch: pytest.MonkeyPatch) -> Shapes:
     """Return a list that collects the shapes of the inputs of every graph that is made."""
     shapes: Shapes = []
 
-    def noted(function: Function, inputs: Sequence[Tensor], module: nn.Module | None) -> Graph:
+    def noted(function: TensorFunction, inputs: Sequence[Tensor], module: nn.Module | None) -> Graph:
         shapes.append(tuple(tensor.shape for tensor in inputs))
         return traced(function, inputs, module)
 
@@ -193,7 +193,7 @@ def test_a_python_number_that_changes_is_detected(changes_at: int, shapes_made: 
         total.add_(x * factor * torch.rand(3).double())
         return (total.clone(),)
 
-    def run(call: Function) -> list[Tensor]:
+    def run(call: TensorFunction) -> list[Tensor]:
         nonlocal factor
         total.zero_()
         with seeded(2):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.compile.explain import Untraceable
-from ppl_vae.compile.graph import Function, Outputs, trace
+from ppl_vae.compile.graph import Outputs, TensorFunction, trace
 from ppl_vae.compile.kernels import compiled
 from ppl_vae.models.hmm import HMM
 from ppl_vae.program import Batch, seeded
@@ -64,7 +64,7 @@ def test_value_and_gradients_compiled_by_inductor_equal_trace_elbo(name: str, dt
 # ------------------------------------------------------------------------------- tensors that a graph reads and changes
 
 
-def assert_alike(make: Callable[[], tuple[Function, list[Tensor]]], inputs: list[Tensor], calls: int = 3) -> None:
+def assert_alike(make: Callable[[], tuple[TensorFunction, list[Tensor]]], inputs: list[Tensor], calls: int = 3) -> None:
     """Compare outputs of some calls, and tensors that they change, with those of the function for the same seed."""
     results = []
     for how in (lambda function: function, lambda function: traced(function, inputs)):
@@ -77,7 +77,7 @@ def assert_alike(make: Callable[[], tuple[Function, list[Tensor]]], inputs: list
         torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
 
 
-def in_place() -> tuple[Function, list[Tensor]]:
+def in_place() -> tuple[TensorFunction, list[Tensor]]:
     """Return a function that reads a tensor before, between and after two changes."""
     total = torch.zeros(3).double()
 
@@ -91,7 +91,7 @@ def in_place() -> tuple[Function, list[Tensor]]:
     return function, [total]
 
 
-def by_views() -> tuple[Function, list[Tensor]]:
+def by_views() -> tuple[TensorFunction, list[Tensor]]:
     table = torch.zeros(2, 3).double()
 
     def function(x: Tensor) -> Outputs:
@@ -104,7 +104,7 @@ def by_views() -> tuple[Function, list[Tensor]]:
     return function, [table]
 
 
-def parameter() -> tuple[Function, list[Tensor]]:
+def parameter() -> tuple[TensorFunction, list[Tensor]]:
     """Return a function that differentiates and updates a leaf, and changes the state of its optimiser."""
     weight, count = nn.Parameter(torch.ones(3).double()), torch.zeros((), dtype=torch.int64)
 
@@ -119,21 +119,21 @@ def parameter() -> tuple[Function, list[Tensor]]:
     return function, [weight, count]
 
 
-def modules() -> tuple[Function, list[Tensor]]:
+def modules() -> tuple[TensorFunction, list[Tensor]]:
     """Return a function with dropout, which draws anew in every call, and batch norm, which updates its averages."""
     with seeded(2):
         net = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).double()
     return lambda x: (net(x[:, None]).detach(), torch.randn(5), torch.rand_like(x)), list(net.buffers())
 
 
-def constants() -> tuple[Function, list[Tensor]]:
+def constants() -> tuple[TensorFunction, list[Tensor]]:
     """Return a function with outputs that depend on no input, and an input that is an output."""
     return lambda x: (torch.ones(2), x, torch.arange(3)), []
 
 
 @pytest.mark.parametrize("make", [in_place, by_views, parameter, modules, constants])
 def test_a_graph_reads_and_changes_what_the_function_does(
-    make: Callable[[], tuple[Function, list[Tensor]]],
+    make: Callable[[], tuple[TensorFunction, list[Tensor]]],
 ) -> None:
     assert_alike(make, [torch.arange(3.0).double()])
 

@@ -11,7 +11,7 @@ import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch import Tensor, nn
 
-from ppl_vae.compile.graph import Function, trace
+from ppl_vae.compile.graph import TensorFunction, trace
 from ppl_vae.compile.kernels import Graph
 from ppl_vae.inference import Compiler, amortized_steps, elbo
 from ppl_vae.inference.ascent import value_and_gradient
@@ -24,7 +24,7 @@ Found = tuple[Tensor, dict[str, Tensor]]
 SEED = 1
 
 
-def traced(function: Function, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Graph:
+def traced(function: TensorFunction, inputs: Sequence[Tensor], module: nn.Module | None = None) -> Graph:
     """Return the graph with the kernels of PyTorch; it replaces ``compiled`` and saves a minute of compilation."""
     graph = trace(function, inputs, module)
     return Graph(lambda tensors: graph.module(*tensors), graph.captured)
