@@ -1,4 +1,4 @@
-"""A program's posterior as a density of one vector a datum, and a density to start from on the way to it."""
+"""The path from the prior or the guide to the posterior of a program, as densities of one vector per datum."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ppl_vae.program.traces import sample_sites
 
 
 class AnnealingPath(NamedTuple):
-    """From prior or guide to posterior, in unconstrained space; a datum's latents are a vector of ``D`` numbers."""
+    """A path from prior or guide to posterior in unconstrained space; the latents of a datum are ``D`` numbers."""
 
     draw: Callable[[int], Tensor]
-    """``K`` draws from the start, ``(K, B, D)``."""
+    """A function of ``K`` that returns ``K`` draws from the start, ``(K, B, D)``."""
     log_densities: Callable[[Tensor], tuple[Tensor, Tensor]]
-    """At points ``(K, B, D)``, the log densities of the start and of p(x, z), each ``(K, B)``."""
+    """A function of points ``(K, B, D)`` that returns the log densities of start and p(x, z), each ``(K, B)``, nats."""
     flat: Callable[[Mapping[str, Tensor]], Tensor]
-    """Latents by name, ``(K, B, ...)`` as in ``Draws``, as points ``(K, B, D)``."""
+    """A function from latents by name, ``(K, B, ...)`` as in ``Draws``, to points ``(K, B, D)``."""
     of_batch: Callable[[Tensor, Batch], tuple[Tensor, Tensor]] | None = None
-    """``log_densities`` as a function of the batch too; None where the start is made once for a batch."""
+    """``log_densities`` as a function of the batch, too; None if the start is made once per batch."""
 
 
 def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") -> AnnealingPath:
-    r"""The functions of tensors that annealed importance sampling needs.
+    r"""Return the functions of tensors that annealed importance sampling needs.
 
     .. math::
         \log f_0(u) = \log q_0(T(u)) + \log |\det T'(u)|, \qquad
@@ -45,7 +45,7 @@ def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") 
     Args:
         program: the program.
         batch: the data.
-        start: :math:`q_0`, the prior p(z) or the guide q(z | x).
+        start: :math:`q_0`, either the prior p(z) or the guide q(z | x).
 
     Raises:
         InputError: a discrete latent cannot be summed out; nothing is left to move; no guide to start from; no map
@@ -103,7 +103,7 @@ def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") 
 
 
 def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> AnnealingPath:
-    """Its points are those of the path."""
+    """Return the path from a derived guide, whose points are those of the path."""
     with space.program.running(), torch.no_grad():
         q = guide.points(*batch)
 

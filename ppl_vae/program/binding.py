@@ -1,8 +1,8 @@
 """The structure of a program, from runs of its model and guide on a few data.
 
-Two trials find how it can be run: do draws in front, and discrete values in front of these, leave its densities as they
-are? A network that reshapes or normalises over a fixed dimension may fail there, or give another number without a word.
-Other parameters than the initial ones are tried: where these are zero, say, much is the same by chance.
+Two trials find how it can be run: do draws, or discrete values, in leading dimensions leave its densities as they
+are? A network that reshapes or normalises over a fixed dimension may fail then, or silently give another number.
+Other parameters than the initial ones are tried, since zeros, for example, can hide a difference.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
 
 @torch.no_grad()
 def sums_agree(program: Runner, structure: Structure, batch: Batch, names: Collection[str]) -> bool:
-    """Whether log p and log q with all these discrete latents enumerated are those of their values one by one."""
+    """Report whether log p and log q with these discrete latents enumerated are those of their values one by one."""
     few = _few(batch)
     with _elsewhere(program):
         try:
@@ -102,7 +102,7 @@ def sums_agree(program: Runner, structure: Structure, batch: Batch, names: Colle
 def _agrees(
     structure: Structure, fn: Callable[..., Any], few: Batch, others: Mapping[str, Tensor], discrete: Mapping[str, Site]
 ) -> bool:
-    """Every site's log density at some values of the discrete latents is what it is with these given.
+    """Report whether enumerated log densities equal those with the discrete latents given, at some of their values.
 
     Each latent takes each of its values once; beside them, the others' values are in an order of their own.
     """
@@ -140,7 +140,7 @@ def _few(batch: Batch) -> Batch:
 
 @contextmanager
 def _elsewhere(program: Runner) -> Iterator[None]:
-    """Parameters and running statistics moved by a little noise, and back."""
+    """Move parameters and running statistics by a little noise, and back after the block."""
     with program.running(seed=0, training=False), AtMean():
         statistics = [b for n, b in program.module.named_buffers() if n.endswith(("running_mean", "running_var"))]
         moved = [tensor.detach() for tensor in (*program.parameters().values(), *statistics)]

@@ -26,22 +26,22 @@ class WeightedDraws(NamedTuple):
     log_weight: Tensor
     """log p(x, z) - log q(z | x), shape ``(K, B)``, nats."""
     score: Tensor | None
-    """Sum of log q over the sites that are not reparameterised, ``(K, B)``; None where every site is."""
+    """Sum of log q over the sites that are not reparameterised, ``(K, B)``; None if every site is."""
     shared: Tensor | float = 0.0
     """What latents that all data share contribute to an objective, nats per datum: minus the divergence of their
     posterior from the prior, divided by the number of data."""
 
 
 class Draws(NamedTuple):
-    """Draws of every site: a name to a tensor ``(K, B, ...)``."""
+    """Draws of every site, a tensor ``(K, B, ...)`` by name."""
 
     latents: dict[str, Tensor]
     observed: dict[str, Tensor]
     """Draws of the observed sites given the latents."""
     means: dict[str, Tensor]
-    """Means of the observed sites given the latents; the draw itself where a distribution has no mean."""
+    """Means of the observed sites given the latents; the draw itself if a distribution has no known mean."""
     data: dict[str, Tensor]
-    """What the observed sites observe, ``(B, ...)``."""
+    """The data of the observed sites, ``(B, ...)``."""
 
 
 class Traces(NamedTuple):
@@ -55,7 +55,7 @@ class Traces(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoundProgram(Runner):
-    """A program and what one run of it on data has shown, as functions of tensors.
+    """A program with the structure that one run on data has shown, as functions of tensors.
 
     Tensors have the draws in front and the data behind them: ``(K, B)`` log weights, ``(K, B, ...)`` draws. It is made
     by ``Program.bind``.
@@ -103,7 +103,7 @@ class BoundProgram(Runner):
     def weighted_draws(
         self, batch: Batch, num_samples: int = 1, *, tempered: bool = False, reparameterised: bool = True
     ) -> WeightedDraws:
-        """Draw ``K`` times from the guide and weigh: log p(x, z) - log q(z | x) for every draw and datum.
+        """Draw ``K`` times from the guide, and return log p(x, z) - log q(z | x) for every draw and datum.
 
         Differentiable: through reparameterised draws by the path, and for other sites by the score function, whose
         log q is therefore detached in ``log_weight`` and returned as ``score`` (as ``pyro.infer.Trace_ELBO`` does).
@@ -111,10 +111,10 @@ class BoundProgram(Runner):
         Args:
             batch: the arguments of ``model`` and ``guide``.
             num_samples: ``K``.
-            tempered: keep the scales of ``poutine.scale``, as a training objective does; without, the density is
+            tempered: if True, keep the scales of ``poutine.scale``, as a training objective does; else the density is
                 the program's own, as evidence needs. The scale of the data plate is undone in both.
-            reparameterised: False takes no gradient by the path: every site of the guide has the score function, but
-                for point masses, which are functions of the sites before them.
+            reparameterised: if False, no gradient follows the path: every site of the guide has the score function,
+                except point masses, which are functions of the sites before them.
         """
         with self.running():
             structure = self.structure
@@ -129,7 +129,7 @@ class BoundProgram(Runner):
             return WeightedDraws(log_p - log_q - score.detach(), score, shared)
 
     def log_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
-        """log p(x, z) - log q(z | x) of ``K`` draws from the guide, plate scales undone: ``(K, B)``, nats.
+        """Return log p(x, z) - log q(z | x) of ``K`` draws from the guide without plate scales: ``(K, B)``, nats.
 
         Discrete latents are summed out where they can be, in q as well as in p, so that only the others are random.
         """
@@ -144,7 +144,7 @@ class BoundProgram(Runner):
             return structure.log_density(model, num_samples) - structure.log_density(guide, num_samples)
 
     def log_prior_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
-        """log p(x | z) of ``K`` draws z from the prior: ``(K, B)``, nats; discrete latents are summed out."""
+        """Return log p(x | z) of ``K`` draws z from the prior: ``(K, B)``, nats; discrete latents are summed out."""
         with self.running():
             structure = self.structure
             model = self.run(self.model, batch, num_samples)
@@ -163,10 +163,12 @@ class BoundProgram(Runner):
         return known and self.global_posterior is None
 
     def log_evidence(self, batch: Batch) -> Tensor:
-        """The exact log p(x), ``(B,)``, nats: the program's own ``log_evidence``, or the sum over discrete latents.
+        """Return the exact log p(x), ``(B,)``, nats.
+
+        It is the program's own ``log_evidence``, or the sum over the discrete latents.
 
         Raises:
-            InputError: neither is there.
+            InputError: the program has no ``log_evidence``, and a latent that cannot be enumerated.
         """
         with self.running():
             if self.closed_form is not None:
@@ -211,7 +213,7 @@ class BoundProgram(Runner):
             return sample_sites(self.run(self.model, self.template if batch is None else batch))
 
     def guide_trace(self, batch: Batch, num_samples: int) -> poutine.Trace:
-        """A run of the guide with ``K`` draws."""
+        """Trace the guide with ``K`` draws."""
         if self.guide is None and set(self.structure.latents) - set(self.structure.summed):
             raise InputError(f"{self.name} has no guide: write guide(self, x), which samples the model's latent sites")
         return self.run(self.guide or empty_guide, batch, num_samples)
@@ -220,18 +222,18 @@ class BoundProgram(Runner):
 
     @torch.no_grad()
     def prior(self, batch: Batch, num_samples: int = 1) -> Draws:
-        """Draws from p(z) p(x | z). Of the batch its size counts, and conditions such as labels."""
+        """Draw from p(z) p(x | z); the batch only gives its size and conditions such as labels."""
         with self.running():
             return self.draws(batch, self.run(Generate()(self.model), batch, num_samples), num_samples)
 
     @torch.no_grad()
     def posterior(self, batch: Batch, num_samples: int = 1) -> Draws:
-        """Draws from the guide q(z | x), with the posterior predictive p(x' | z) of every observed site."""
+        """Draw from the guide q(z | x), and from the posterior predictive p(x' | z) of every observed site."""
         return self.weighted_posterior(batch, num_samples, weighted=False)[1]
 
     @torch.no_grad()
     def weighted_posterior(self, batch: Batch, num_samples: int = 1, *, weighted: bool = True) -> tuple[Tensor, Draws]:
-        """The same draws, and their log weights log p(x, z) - log q(z | x), ``(K, B)``, nats; zeros if not asked for.
+        """Return log weights ``(K, B)``, nats, and draws as ``posterior`` does; the weights are zero if not asked for.
 
         Discrete latents that the guide leaves out are summed out of the weights, and drawn given the others.
         """
@@ -252,7 +254,7 @@ class BoundProgram(Runner):
             return log_weight, self.draws(batch, trace, num_samples)
 
     def draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
-        """What a run of the model has drawn, by site."""
+        """Return the draws of a run of the model by site."""
         structure, draws = self.structure, Draws({}, {}, {}, {})
         for name, site in sample_sites(trace).items():
             value = structure.value(site, num_samples)

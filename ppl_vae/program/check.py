@@ -1,4 +1,4 @@
-"""The check of a program before it is trained: each fault in one sentence, with where it is and how to mend it."""
+"""The check of a program before it is trained: each fault is reported in one sentence, with its place and remedy."""
 
 from __future__ import annotations
 
@@ -123,10 +123,10 @@ def _check_model(program: Runner, batch: Batch) -> tuple[poutine.Trace, Structur
 
 
 def check_batch(program: BoundProgram, batch: Batch) -> None:
-    """One step's densities can be computed on a batch of this size, training as well as with several draws.
+    """Check that densities can be computed on a batch of this size, in training and with several draws.
 
     Raises:
-        InputError: with the size; batch normalisation, say, cannot train on a single datum.
+        InputError: they cannot; batch normalisation, for example, cannot train on a single datum.
     """
     with torch.no_grad(), program.running(seed=0), _buffers_restored(program):
         for training, draws in ((True, 1), (False, 2)):
@@ -143,15 +143,15 @@ def check_batch(program: BoundProgram, batch: Batch) -> None:
 
 
 def check_observations(program: BoundProgram, batch: Batch, first_row: int = 0) -> None:
-    """Every datum of a batch has a density under the program: bits under a Bernoulli, counts under a Poisson.
+    """Check that every datum of a batch has a density under the program, such as counts under a Poisson.
 
     Args:
         program: the program.
-        batch: all the data, or a part of them.
+        batch: all the data or a part of them.
         first_row: the number of the batch's first row, for the message.
 
     Raises:
-        InputError: with the site, the value, its row and the remedy.
+        InputError: a datum has none; the message names the site, the value, its row and the remedy.
     """
     with torch.no_grad(), program.running(seed=0, training=False):
         for site in _replayed(program, batch):
@@ -160,14 +160,14 @@ def check_observations(program: BoundProgram, batch: Batch, first_row: int = 0) 
 
 @torch.no_grad()
 def _replayed(program: BoundProgram, batch: Batch) -> list[Site]:
-    """The sites of the model, given the latents that the guide draws."""
+    """Return the sites of the model, given the latents that the guide draws."""
     with pyro.validation_enabled(False):
         return [site for _, site in sample_sites(program.traces(batch, 1).model).items()]
 
 
 @contextmanager
 def _buffers_restored(program: Runner) -> Iterator[None]:
-    """A trial run leaves the running statistics of batch normalisation alone."""
+    """Restore buffers, such as the running statistics of batch normalisation, after the block."""
     before = {buffer: buffer.clone() for buffer in program.module.buffers()}
     try:
         yield
@@ -177,11 +177,11 @@ def _buffers_restored(program: Runner) -> Iterator[None]:
 
 
 def _run(program: Runner, part: str, fn: Callable[..., Any], batch: Batch) -> poutine.Trace:
-    """Trace a user's function; what it raises becomes one line that names the user's own line of code."""
+    """Trace a user's function; an error becomes one line that names the user's own line of code."""
     try:
         trace = poutine.trace(fn).get_trace(*batch)
         for _, site in sample_sites(trace).items():
-            if not site["is_observed"]:  # what an observation has to be is told apart, and better
+            if not site["is_observed"]:  # observations have a check of their own, with a better message
                 site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
         return trace
     except InputError:
@@ -195,7 +195,7 @@ def _run(program: Runner, part: str, fn: Callable[..., Any], batch: Batch) -> po
 
 
 def _where(error: Exception, fn: Callable[..., Any]) -> str:
-    """The innermost line that lies in the file of the user's function."""
+    """Return the innermost line of the traceback that lies in the file of the user's function."""
     code = getattr(getattr(inspect.unwrap(fn), "forward", fn), "__code__", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
     return f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
@@ -203,7 +203,7 @@ def _where(error: Exception, fn: Callable[..., Any]) -> str:
 
 @torch.no_grad()
 def _check_masks(program: BoundProgram, batch: Batch) -> None:
-    """What the model masks, the guide masks too: else one density counts a latent that the other leaves out."""
+    """Check that the guide masks what the model masks; otherwise a latent counts in one density only."""
     guide, model = (sample_sites(trace) for trace in program.traces(batch, 1)[:2])
     for name, site in guide.items():
         if is_derived(site):
@@ -217,7 +217,7 @@ def _check_masks(program: BoundProgram, batch: Batch) -> None:
 
 
 def _check_gradients(program: BoundProgram, batch: Batch) -> None:
-    """The log weights are finite, and every parameter of the program's modules moves them."""
+    """Check that the log weights are finite, and that every parameter of the program's modules moves them."""
     draws = program.weighted_draws(batch)
     finite = torch.isfinite(draws.log_weight[0])
     if not bool(finite.all()):
@@ -249,7 +249,7 @@ def _check_gradients(program: BoundProgram, batch: Batch) -> None:
 
 
 def _without_gradient(surrogate: torch.Tensor, parameters: Sequence[torch.Tensor]) -> set[int]:
-    """Identities of the parameters that a number does not depend on."""
+    """Return the identities of the parameters that a number does not depend on."""
     trained = [tensor for tensor in parameters if tensor.requires_grad]
     if not surrogate.requires_grad:
         return {id(tensor) for tensor in trained}
@@ -258,7 +258,7 @@ def _without_gradient(surrogate: torch.Tensor, parameters: Sequence[torch.Tensor
 
 
 def _parameters_left_out(program: Runner, batch: Batch) -> set[int]:
-    """Identities of the parameters of the user's own guide, where it has no part: registered there, or used."""
+    """Return the identities of the parameters that only the user's own guide uses, if it is left out."""
     if program.left_out is None:
         return set()
     store, modules = pyro.get_param_store(), list(program.module.parameters())

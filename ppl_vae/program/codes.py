@@ -1,4 +1,4 @@
-"""What a model computes of each datum on the way, such as an autoencoder's code, in the place of a latent."""
+"""Programs that treat a value computed for each datum, such as the code of an autoencoder, as a latent."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ppl_vae.program.traces import Site, is_deterministic
 
 
 def with_code(program: BoundProgram, batch: Batch) -> BoundProgram | None:
-    """The program with its first ``pyro.deterministic`` in the data plate as its latent; None where there is none.
+    """Make a latent of the first ``pyro.deterministic`` in the data plate; return None if there is none.
 
-    The guide puts a point mass at what the model computes. The latent has, in the place of a prior, a Gaussian with the
-    mean and the standard deviation of the codes of ``batch``: they say how far it is sensible to move it, and nothing
-    else. No evidence and no divergence can be had of such a program, but its code can be looked at and moved.
+    The guide puts a point mass at the computed value. In place of a prior, the latent has a Gaussian with the
+    mean and the standard deviation of the codes of ``batch``. They show how far the code can sensibly be moved, and
+    nothing else. Such a program has no evidence and no divergence, but its code can be inspected and moved.
 
     Args:
         program: a program without latents.
@@ -68,10 +68,10 @@ def with_code(program: BoundProgram, batch: Batch) -> BoundProgram | None:
 
 
 class _Turned(Messenger):
-    """Makes a latent of what ``pyro.deterministic`` records at a site.
+    """A handler that makes a latent of the value that ``pyro.deterministic`` records at a site.
 
     Args:
-        code: the site, of some data.
+        code: the site in a run on some data.
     """
 
     def __init__(self, code: Site) -> None:

@@ -20,12 +20,12 @@ from ppl_vae.program.traces import support
 
 
 class LatentPoint(NamedTuple):
-    """Where latents are."""
+    """A point in the space of the latents."""
 
     u: Tensor
-    """The continuous ones in unconstrained space, ``(K, B, D)``."""
+    """The continuous latents in unconstrained space, ``(K, B, D)``."""
     choices: Tensor
-    """The discrete ones, ``(K, B, C)``: which of its values each has."""
+    """The discrete latents, ``(K, B, C)``, each as the index of its value."""
 
 
 class Coordinates:
@@ -35,10 +35,10 @@ class Coordinates:
         program: the program.
 
     Attributes:
-        names: of the coordinates, ``D + C``: the continuous ones first.
-        continuous: ``D``.
-        values: of each choice, its latent's values, ``(V, ...)``.
-        moved: whether any latent is another number in unconstrained space.
+        names: the names of the ``D + C`` coordinates, the continuous ones first.
+        continuous: the number ``D`` of continuous coordinates.
+        values: the values ``(V, ...)`` that the latent of each choice can have.
+        moved: True if any latent is another number in unconstrained space.
 
     Raises:
         InputError: there is no latent, or one that can be neither moved nor listed.
@@ -82,7 +82,7 @@ class Coordinates:
         self.values = tuple(values for values, shape in self.listed.values() for _ in range(prod(shape)))
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the prior of u, each ``(B, D)``; latents before another are at their means."""
+        """Return mean and standard deviation of the prior of u, each ``(B, D)``; parent latents are at their means."""
         if self.space is None:
             return (torch.zeros(len(batch[0]), 0, device=batch[0].device),) * 2
         with torch.no_grad(), self.program.running():
@@ -90,7 +90,7 @@ class Coordinates:
             return loc.expand(len(batch[0]), -1), scale.expand(len(batch[0]), -1)
 
     def locate(self, batch: Batch, latents: Mapping[str, Tensor]) -> LatentPoint:
-        """Where latents by name, ``(K, B, ...)`` as in ``Draws``, are."""
+        """Return the point of latents that are given by name, ``(K, B, ...)`` as in ``Draws``."""
         num_samples, choices = len(next(iter(latents.values()))), []
         u = torch.zeros(num_samples, len(batch[0]), 0, device=batch[0].device)
         if self.space is not None:
@@ -105,7 +105,7 @@ class Coordinates:
 
     @torch.no_grad()
     def predict(self, batch: Batch, point: LatentPoint) -> Draws:
-        """Draws from p(x | z), and its means, at points of ``B`` data."""
+        """Return draws from p(x | z), and its means, at points of ``B`` data."""
         num_samples, num_data = point.u.shape[:2]
         sizes = [prod(shape) for _, shape in self.listed.values()]
         with self.program.running():
@@ -123,7 +123,7 @@ class Coordinates:
 
 
 def names_of(site: str, shape: tuple[int, ...]) -> list[str]:
-    """Names of the numbers of a site, latent or observed.
+    """Return names for the numbers of a site, latent or observed.
 
     Example:
         >>> names_of("z", (2,)), names_of("s", ())

@@ -1,4 +1,4 @@
-"""Log densities of a site, with one computed in fewer passes over memory than its distribution would take."""
+"""Log densities of sites; that of Bernoulli images takes fewer passes over memory than its distribution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
 
 @contextmanager
 def slope_only() -> Iterator[None]:
-    """Inside, log densities are wanted for their gradient: a value that costs more than that may be anything."""
+    """Compute log densities for their gradient only: a value that costs more than its gradient may be wrong."""
     token = _SLOPE_ONLY.set(True)
     try:
         yield
@@ -27,7 +27,7 @@ def slope_only() -> Iterator[None]:
 
 
 def log_prob(fn: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """``fn.log_prob(value)``; of Bernoullis given by logits, whose images are most of the work, in one function."""
+    """Return ``fn.log_prob(value)``, computed in one function for independent Bernoullis that are given by logits."""
     if isinstance(fn, Independent) and isinstance(fn.base_dist, Bernoulli) and not fn.base_dist._validate_args:
         logits = fn.base_dist.__dict__.get("logits")
         if logits is not None and not value.requires_grad and value.dtype == logits.dtype:
@@ -37,14 +37,14 @@ def log_prob(fn: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def bernoulli_log_prob(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
-    r"""Log probability of Bernoulli variables, summed over the last dimensions.
+    r"""Return the log probability of Bernoulli variables, summed over the last dimensions.
 
     .. math:: \sum_d x_d l_d - \log(1 + e^{l_d}), \qquad \frac{\partial}{\partial l_d} = x_d - \mathrm{sigmoid}(l_d)
 
     Args:
         logits: :math:`l`, of any shape.
-        x: zeros and ones, or what lies between; its shape broadcasts to that of the logits.
-        event_dim: how many dimensions are summed over, one or more.
+        x: numbers from zero to one, of a shape that broadcasts to the shape of the logits.
+        event_dim: the number of dimensions that are summed over, one or more.
 
     Example:
         >>> bernoulli_log_prob(torch.zeros(5, 3, 2), torch.ones(3, 2), 1)[0].tolist()  # three times 2 log(1/2)
@@ -64,11 +64,11 @@ def tracing() -> Iterator[None]:
 
 
 FACTORS = 100
-"""Numbers from 1 to 2 whose product is far from fp32's largest, about 2 to the power of 127."""
+"""The number of factors between 1 and 2 whose product stays far below the largest fp32 number, about 2 to the 127."""
 
 
 def _in_products(logits: Tensor, x: Tensor) -> Tensor:
-    r"""The same with a logarithm for every hundred numbers, which is most of the work of the other form.
+    r"""Return the log probability with one logarithm per hundred numbers; logarithms are most of the work otherwise.
 
     .. math:: \sum_d x_d l_d - \max(l_d, 0) - \log \prod_d (1 + e^{-|l_d|})
     """

@@ -1,4 +1,4 @@
-"""A guide derived from a model: it draws the latents of a datum in unconstrained space, whatever the model is."""
+"""Guides that are derived from a model: they draw the latents of a datum in unconstrained space."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Distribution = Callable[[Tensor], Any]
 """From variational parameters ``(..., P)`` to a distribution of points ``(..., D)``."""
 
 JOINT = "_u"
-"""The guide's site of all latents together, where they do not factorise; it is auxiliary: the model has none."""
+"""The guide's site of all latents together, if they do not factorise. It is auxiliary: the model does not have it."""
 
 
 def with_lambda(space: LatentSpace, distribution: Distribution, lam: Tensor) -> BoundProgram:
@@ -35,8 +35,8 @@ def with_lambda(space: LatentSpace, distribution: Distribution, lam: Tensor) -> 
     everything that can be done to a program can be done to this one.
 
     Args:
-        space: of a program without a guide.
-        distribution: of points, given lambda.
+        space: the latent space of a program without a guide.
+        distribution: the distribution of points, given lambda.
         lam: some variational parameters ``(B, P)``, for the data that ``space.program`` is bound to.
 
     Example:
@@ -76,16 +76,16 @@ def without_guide(program: BoundProgram) -> BoundProgram:
 
 
 class DerivedGuide:
-    r"""Draws :math:`u \sim q_\lambda` for every datum, and gives each latent site its part of :math:`T(u)`.
+    r"""A guide that draws :math:`u \sim q_\lambda` for every datum, and gives each latent its part of :math:`T(u)`.
 
     Where :math:`q_\lambda` is a Gaussian with a diagonal covariance, each latent site is a distribution of its own.
     Otherwise one auxiliary site has them all, and the latent sites are point masses given it, whose log density is
     minus the log Jacobian of :math:`T`.
 
     Args:
-        space: of the model.
-        distribution: of points, given lambda.
-        parameters: from the guide's arguments to those of the model, and lambda ``(B, P)``.
+        space: the latent space of the model.
+        distribution: the distribution of points, given lambda.
+        parameters: a function from the guide's arguments to the model's arguments and lambda ``(B, P)``.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class DerivedGuide:
             self._together(batch, lam)
 
     def points(self, *rows: Tensor) -> Any:
-        """The distribution of the points of a batch, ``(B,)`` of events ``(D,)``."""
+        """Return the distribution of the points of a batch: batch shape ``(B,)``, event shape ``(D,)``."""
         return self.distribution(self.parameters(*rows)[1])
 
     def _each_site(self, batch: Batch, q: Any) -> None:
@@ -153,7 +153,7 @@ class DerivedGuide:
 
 
 def _support_depends(space: LatentSpace) -> bool:
-    """Whether the map from unconstrained space, or what is masked, may differ between runs of the model."""
+    """Check if the map from unconstrained space, or a mask, may differ between runs of the model."""
     return any(
         hidden_part(where.site, where.site["value"], where.event_dim) is not None or _varies(where.site["fn"].support)
         for where in space.layout
@@ -161,7 +161,7 @@ def _support_depends(space: LatentSpace) -> bool:
 
 
 def _varies(support: Any) -> bool:
-    """Whether a support has bounds that are computed."""
+    """Check if the bounds of a support are computed."""
     held = vars(support).values()
     return any(isinstance(v, Tensor) or (isinstance(v, constraints.Constraint) and _varies(v)) for v in held)
 
@@ -174,14 +174,14 @@ class _Plates:
         self.made: dict[str, Any] = {}
 
     def one(self, frame: Any) -> Any:
-        """The plate of a frame of the model."""
+        """Return the plate for a frame of the model."""
         if frame.name not in self.made:
             size = self.num_data if frame.name == self.data_plate else frame.size
             self.made[frame.name] = pyro.plate(frame.name, size, dim=frame.dim)
         return self.made[frame.name]
 
     def of(self, site: Site) -> ExitStack:
-        """All plates of a site of the model, but for that of the draws, which whoever runs the guide has opened."""
+        """Enter all plates of a site of the model, except the plate of the draws, which is open already."""
         stack = ExitStack()
         for frame in sorted(site["cond_indep_stack"], key=lambda frame: frame.dim or 0):
             if frame.vectorized and frame.name != "_draws":
@@ -190,9 +190,9 @@ class _Plates:
 
 
 class _PointMass(dist.Delta):
-    """A latent, given the site of all latents together; its mean, where it is known, is that over this site, too.
+    """A latent, given the site of all latents together. Its mean, if it is known, is the mean over that site, too.
 
-    It counts as discrete, so that nobody widens it.
+    It counts as discrete, so that it is never widened.
     """
 
     def __init__(self, value: Tensor, log_density: Tensor, event_dim: int, mean: Tensor | None) -> None:
@@ -227,17 +227,17 @@ def _marked(**infer: bool) -> Any:
 
 
 def is_derived(site: Site) -> bool:
-    """Whether a site is a derived guide's, of latents that do not factorise: they have the model's masks already."""
+    """Check if a site belongs to a derived guide whose latents do not factorise; it has the model's masks already."""
     return bool(site["infer"].get("_derived"))
 
 
 def is_auxiliary(site: Site) -> bool:
-    """Whether a site is that of all latents together."""
+    """Check if a site is the one of all latents together."""
     return is_derived(site) and bool(site["infer"].get("is_auxiliary"))
 
 
 def as_pyro(q: Any) -> Any:
-    """A distribution of PyTorch as one of Pyro."""
+    """Convert a distribution of PyTorch to one of Pyro."""
     if isinstance(q, torch.distributions.Independent):
         return as_pyro(q.base_dist).to_event(q.reinterpreted_batch_ndims)
     if isinstance(q, torch.distributions.Normal):

@@ -30,21 +30,21 @@ class ElboTerms(NamedTuple):
 
 
 class Divergence(NamedTuple):
-    """How far the guide is from the prior, in one latent, or in several together."""
+    """The divergence of the guide from the prior, in one latent or in several together."""
 
     values: Tensor
-    """Nats, ``(K, B, dimensions...)``; ``(K, B)`` where the dimensions depend on each other."""
+    """Nats, ``(K, B, dimensions...)``, or ``(K, B)`` if the dimensions depend on each other."""
     size: int
-    """Of how many dimensions each of the values is."""
+    """The number of dimensions that each value stands for."""
 
 
 class ObjectiveTerms(NamedTuple):
-    """What the training objectives that treat the divergence by itself are made of: per draw and datum, in nats."""
+    """The terms of training objectives that treat the divergence by itself, per draw and datum, in nats."""
 
     log_likelihood: Tensor
     """log p(x | z), ``(K, B)``."""
     divergences: tuple[Divergence, ...]
-    """Their sum has the mean E log q(z | x) - log p(z)."""
+    """Divergences by latent; the mean of their sum is E log q(z | x) - log p(z)."""
     score: Tensor | None
     """As in ``WeightedDraws``."""
     shared: Tensor | float = 0.0
@@ -54,7 +54,7 @@ class ObjectiveTerms(NamedTuple):
 def objective_terms(
     program: BoundProgram, batch: Batch, num_samples: int = 1, *, closed: bool = True, reparameterised: bool = True
 ) -> ObjectiveTerms:
-    r"""The two terms of the ELBO, differentiable.
+    r"""Return the two terms of the ELBO, differentiable.
 
     .. math:: \mathcal L(x) = \mathbb E_q \log p(x \mid z) - \mathrm{KL}\bigl(q(z \mid x)\,\|\,p(z)\bigr)
 
@@ -62,9 +62,9 @@ def objective_terms(
     count where model and guide have the same for a latent.
 
     Args:
-        program: with a guide.
+        program: a program with a guide.
         batch: the data.
-        num_samples: ``K``.
+        num_samples: the number ``K`` of draws per datum.
         closed: take the divergence of every latent by itself, by dimension, and in closed form where there is one,
             as ``pyro.infer.TraceMeanField_ELBO`` does; without, it is that of the draws, of all latents together.
         reparameterised: as in ``BoundProgram.weighted_draws``.
@@ -109,7 +109,7 @@ def objective_terms(
 
 @torch.no_grad()
 def elbo_terms(program: BoundProgram, batch: Batch, num_samples: int = 1) -> ElboTerms:
-    r"""Split the ELBO, and tell where the guide differs from the prior.
+    r"""Split the ELBO into its two terms, and the divergence by latent and dimension.
 
     .. math::
         \mathcal L(x) = \mathbb E_q \log p(x \mid z) - \mathrm{KL}\bigl(q(z \mid x)\,\|\,p(z)\bigr), \qquad
@@ -121,9 +121,9 @@ def elbo_terms(program: BoundProgram, batch: Batch, num_samples: int = 1) -> Elb
     nor have latents that a derived guide draws together.
 
     Args:
-        program: with a guide.
+        program: a program with a guide.
         batch: the data.
-        num_samples: draws from the guide.
+        num_samples: the number of draws from the guide.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -149,7 +149,7 @@ def elbo_terms(program: BoundProgram, batch: Batch, num_samples: int = 1) -> Elb
 def _by_site(
     structure: Structure, guide: poutine.Trace, model: poutine.Trace, num_samples: int, scale: float | None = None
 ) -> dict[str, Divergence]:
-    """The divergence of each latent that has one of its own; at that scale, or at its own where both have the same."""
+    """Return the divergence of each latent by itself, times ``scale``, or times the scale that both sites share."""
     by_site, prior, drawn = {}, sample_sites(model), sample_sites(guide)
     order = [name for name in prior if name in drawn]
     before: set[str] = set()
@@ -174,7 +174,7 @@ def _by_site(
 
 @torch.no_grad()
 def observed_numbers(program: BoundProgram, batch: Batch) -> Tensor:
-    """How many numbers of each datum are observed, ``(B,)``; masked ones are not, nor is a factor."""
+    """Count the numbers of each datum that are observed, ``(B,)``; masked numbers and factors do not count."""
     with program.running():
         structure = program.structure
         total = torch.zeros(len(batch[0]), device=batch[0].device)
@@ -187,15 +187,15 @@ def observed_numbers(program: BoundProgram, batch: Batch) -> Tensor:
 
 
 def observes_discrete(program: BoundProgram) -> bool:
-    """Whether all that is observed is discrete, so that no datum can have a log density above zero."""
+    """Check if every observed site is discrete, so that no datum can have a log density above zero."""
     sites = program.model_sites(training=None)
     return all(sites[name]["fn"].support.is_discrete for name in program.structure.observed)
 
 
 def _divergence(q: Site, p: Any, closed: bool) -> tuple[Tensor, int]:
-    """KL(q || p) at one site, as Pyro lays it out, and how many of its dimensions are the event's.
+    """Return KL(q || p) at one site, as Pyro lays it out, and the number of its event dimensions.
 
-    Where it is not closed, or has no closed form, it is the difference of the log densities at the draws.
+    If ``closed`` is False, or there is no closed form, it is the difference of the log densities at the draws.
     """
     q_base, p_base, event_dim = q["fn"], p["fn"], 0
     dims = [fn.reinterpreted_batch_ndims for fn in (q_base, p_base) if isinstance(fn, dist.Independent)]

@@ -1,4 +1,4 @@
-"""Faults that a site has by itself, or model and guide beside each other: each in one sentence, with its remedy."""
+"""Faults of single sites, and disagreements of model and guide, each reported in one sentence with its remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ppl_vae.program.traces import Site, Structure, sample_sites, support
 
 
 def check_shape(structure: Structure, site: Site) -> None:
-    """A site lies in the data plate, and its density has a dimension for each of its plates and no other."""
+    """Check that a site lies in the data plate, and that its density has one dimension for each of its plates."""
     structure.data_frame(site)
     if not site["is_observed"]:
         structure.value(site, 1)
@@ -45,7 +45,7 @@ def reject_subsampling(program: str, site: Site, data_plate: str) -> None:
 
 
 def compare(program: str, model: poutine.Trace, guide: poutine.Trace) -> None:
-    """Guide and model have the same latent sites, of the same shapes and on the same support."""
+    """Compare guide and model: they must have the same latent sites, of the same shapes and on the same support."""
     wanted = {name: site for name, site in sample_sites(model).items() if not site["is_observed"]}
     given = {name: site for name, site in sample_sites(guide).items() if not is_auxiliary(site)}
     for name in sorted(given.keys() - wanted.keys()):
@@ -76,7 +76,7 @@ def compare(program: str, model: poutine.Trace, guide: poutine.Trace) -> None:
 
 
 def check_support(program: str, site: Site) -> None:
-    """The guide draws a latent where the model, given the latents before it, has a density."""
+    """Check that the guide draws a latent from the support that the model gives it."""
     if not site["is_observed"] and not bool(site["fn"].support.check(site["value"]).all()):
         raise InputError(
             f"guide and model of {program} disagree at {site['name']!r}: the guide draws values outside the "
@@ -85,7 +85,7 @@ def check_support(program: str, site: Site) -> None:
 
 
 def check_observed_shape(structure: Structure, site: Site) -> None:
-    """The data have the shape of the distribution that they are observed under."""
+    """Check that the data have the shape of the distribution under which they are observed."""
     if not site["is_observed"]:
         return
     try:
@@ -99,7 +99,7 @@ def check_observed_shape(structure: Structure, site: Site) -> None:
 
 
 def check_observation(structure: Structure, site: Site, first_row: int = 0) -> None:
-    """An observed value lies in the support of its distribution; masked entries may be anything."""
+    """Check that an observed value lies in the support of its distribution; masked entries are not checked."""
     base, masks = _base(site["fn"])
     family = type(base).__name__
     if not site["is_observed"] or family == "Unit":  # pyro.factor
@@ -129,7 +129,7 @@ def check_observation(structure: Structure, site: Site, first_row: int = 0) -> N
 
 
 def _base(fn: Any) -> tuple[Any, list[tuple[Any, Any]]]:
-    """The distribution of one number or one event, without the wrappers that give it a shape, and masks among these."""
+    """Return the distribution inside its wrappers, and the masks among the wrappers."""
     masks = []
     while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
         if isinstance(fn, dist.MaskedDistribution):

@@ -1,4 +1,4 @@
-"""The effect handlers that are not Pyro's own: what turns a program into functions of given values."""
+"""Effect handlers beside Pyro's own, which turn a program into functions of given values."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Generate(UnconditionMessenger):
 
 
 class Given(Messenger):
-    """Latent sites take these values; they stay latent.
+    """A handler that gives latent sites these values; they stay latent.
 
     Args:
-        values: of some of the latent sites, as Pyro lays them out.
+        values: values of some of the latent sites, as Pyro lays them out.
         log_det: log Jacobians to add to their densities, from ``Unconstrained``.
     """
 
@@ -48,7 +48,7 @@ class Given(Messenger):
 
 
 class Detached(Messenger):
-    """Draws of latent sites are constants, without a gradient by the path: their sites are marked as scored.
+    """A handler that makes draws of latent sites constants without a path gradient, and marks their sites as scored.
 
     A point mass stays as it is. It is not random, so that there is no score function of it: it is a function of what
     was drawn before, such as the latents of a derived guide of its one auxiliary site.
@@ -61,22 +61,22 @@ class Detached(Messenger):
 
 
 def is_scored(site: Any) -> bool:
-    """Whether a site's gradient is that of the score function: its draws are not reparameterised, or detached."""
+    """Check if a site has the gradient of the score function: its draws are detached, or not reparameterised."""
     return not site["is_observed"] and (not site["fn"].has_rsample or "_scored" in site["infer"])
 
 
 def is_point_mass(fn: Any) -> bool:
-    """Whether a distribution is a ``Delta``, whatever is around it."""
+    """Check if a distribution is a ``Delta``, inside any wrappers."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return isinstance(fn, dist.Delta)
 
 
 def bijection(support: Any) -> Transform:
-    """From unconstrained space to a support: ``biject_to``, which does not know the support of a mixture.
+    """Return the map from unconstrained space to a support: ``biject_to``, and the support of a mixture besides.
 
     Raises:
-        NotImplementedError: there is none.
+        NotImplementedError: there is no such map.
     """
     if isinstance(support, constraints.independent):
         return IndependentTransform(bijection(support.base_constraint), support.reinterpreted_batch_ndims)
@@ -89,23 +89,23 @@ def bijection(support: Any) -> Transform:
 
 
 def is_identity(transform: Any) -> bool:
-    """Whether a map from unconstrained space leaves every number as it is."""
+    """Check if a map from unconstrained space leaves every number as it is."""
     while isinstance(transform, IndependentTransform):
         transform = transform.base_transform
     return transform is identity_transform
 
 
 class Unconstrained(Messenger):
-    """Latent sites take values given in unconstrained space, whose log Jacobian joins the site's density.
+    """A handler that gives latent sites unconstrained values; the log Jacobian joins the density of each site.
 
     The map is the ``bijection`` to the support that the site has in this run: it may depend on the latents before it.
 
     Args:
-        points: of some of the latent sites, as Pyro lays them out.
+        points: points of some of the latent sites, as Pyro lays them out.
 
     Attributes:
-        values: what the sites took.
-        log_det: log Jacobians, of each site's batch shape.
+        values: the values that the sites took.
+        log_det: the log Jacobians, each of the site's batch shape.
     """
 
     def __init__(self, points: Mapping[str, Tensor]) -> None:
@@ -133,7 +133,7 @@ class Unconstrained(Messenger):
 
 
 def _log_det(fn: Any, point: Tensor, value: Tensor) -> Tensor:
-    """The log Jacobian at a site, of its batch shape; none where a mask within the distribution hides its density."""
+    """Return the log Jacobian at a site, of its batch shape; zero where a mask within the distribution hides it."""
     if isinstance(fn, torch.distributions.Independent):
         return sum_rightmost(_log_det(fn.base_dist, point, value), fn.reinterpreted_batch_ndims)
     if isinstance(fn, dist.MaskedDistribution):
@@ -143,13 +143,13 @@ def _log_det(fn: Any, point: Tensor, value: Tensor) -> Tensor:
 
 
 class Unconstrain(Messenger):
-    """Notes where the latent sites of a run lie in unconstrained space.
+    """A handler that records the unconstrained points of the latent sites of a run.
 
     Args:
-        names: of the sites.
+        names: the names of the sites.
 
     Attributes:
-        points: as Pyro lays them out, by name.
+        points: the points by name, as Pyro lays them out.
     """
 
     def __init__(self, names: Collection[str]) -> None:
@@ -163,7 +163,7 @@ class Unconstrain(Messenger):
 
 
 def enumerated(fn: Callable[..., Any], names: Collection[str], first_available_dim: int) -> Callable[..., Any]:
-    """``fn`` with these discrete sites enumerated in parallel, in dimensions to the left of the plates'."""
+    """Enumerate these discrete sites of ``fn`` in parallel, in dimensions to the left of the plates."""
     if not names:
         return fn
     return poutine.enum(_marked(fn, names), first_available_dim=first_available_dim)
@@ -172,7 +172,7 @@ def enumerated(fn: Callable[..., Any], names: Collection[str], first_available_d
 def posterior_of_discrete(
     fn: Callable[..., Any], names: Collection[str], first_available_dim: int, batch: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
-    """Draws of discrete latents from their posterior, given everything else in a run of ``fn``."""
+    """Draw discrete latents from their posterior, given everything else in a run of ``fn``."""
     by_index = _ByIndex(names)
     sampled = infer_discrete(_AsObserved()(_marked(by_index(fn), names)), first_available_dim=first_available_dim)
     trace = poutine.trace(sampled).get_trace(*batch)
@@ -180,7 +180,7 @@ def posterior_of_discrete(
 
 
 class _ByIndex(Messenger):
-    """Discrete latents whose values are vectors are drawn by their index: ``infer_discrete`` knows no vectors."""
+    """A handler that draws discrete vectors by their index, since ``infer_discrete`` supports no vectors."""
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class _ByIndex(Messenger):
 
 
 class _AsObserved(Messenger):
-    """Latents that are given count as observed: ``infer_discrete`` would look for the enumeration in their values."""
+    """A handler that makes given latents observed: ``infer_discrete`` would look for the enumeration in them."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["value"] is not None:

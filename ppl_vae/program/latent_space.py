@@ -1,4 +1,4 @@
-"""A datum's continuous latents as one vector of unconstrained numbers, and the program's density of it."""
+"""The continuous latents of a datum as one vector of unconstrained numbers, and its density."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, Structure
 
 Start = Literal["prior", "guide"]
-"""Whose density, beside that of the program."""
+"""The start of a path to the posterior."""
 
 
 class LatentSpace:
@@ -38,11 +38,11 @@ class LatentSpace:
 
     Args:
         program: the program.
-        otherwise: what to do where there is no such space, for the message.
+        otherwise: the remedy to name in the message if there is no such space.
 
     Attributes:
-        names: of the latent sites, in the order of the vector.
-        size: ``D``.
+        names: the names of the latent sites, in the order of the vector.
+        size: the length ``D`` of the vector.
 
     Raises:
         InputError: there is no continuous latent; a discrete one cannot be summed out; nothing maps unconstrained space
@@ -92,15 +92,15 @@ class LatentSpace:
     # ------------------------------------------------------------------------------------------ densities
 
     def log_joint(self, batch: Batch, u: Tensor, *, slope: bool = False) -> Tensor:
-        """log p(x, u) at points ``(K, B, D)``: ``(K, B)``, nats; differentiable in u and in the parameters.
+        """Return log p(x, u) at points ``(K, B, D)``: ``(K, B)``, nats, differentiable in u and in the parameters.
 
-        Where it is wanted for its ``slope`` only, its gradient is right and its value need not be, which is faster.
+        If ``slope`` is True, only the gradient has to be right, which is faster.
         """
         with self.program.running(), slope_only() if slope else nullcontext():
             return self._densities(batch, u)[0]
 
     def log_densities(self, batch: Batch, u: Tensor, origin: Start) -> tuple[Tensor, Tensor]:
-        """Log densities of prior or guide, and of p(x, u), at points ``(K, B, D)``: each ``(K, B)``, nats."""
+        """Return log densities of prior or guide, and of p(x, u), at points ``(K, B, D)``: each ``(K, B)``, nats."""
         with self.program.running():
             structure, num_samples = self.structure, len(u)
             log_target, trace, moved, filled = self._densities(batch, u)
@@ -132,7 +132,7 @@ class LatentSpace:
     # ------------------------------------------------------------------------------------------ points and values
 
     def laid_out(self, batch: Batch, u: Tensor) -> dict[str, Tensor]:
-        """Points ``(K, B, D)`` by site, still unconstrained, as Pyro lays them out."""
+        """Split points ``(K, B, D)`` by site, still unconstrained, as Pyro lays them out."""
         points = {}
         for where, part in zip(self.layout, u.split([prod(where.per_datum) for where in self.layout], -1), strict=True):
             part = part.reshape(*part.shape[:2], *where.per_datum)
@@ -141,9 +141,9 @@ class LatentSpace:
 
     @torch.no_grad()
     def points(self, batch: Batch, values: Mapping[str, Tensor], num_samples: int) -> Tensor:
-        """Where latents lie, ``(K, B, D)``, of values as Pyro lays them out; those that are not given are drawn.
+        """Return the points ``(K, B, D)`` of values as Pyro lays them out; latents that are not given are drawn.
 
-        So is what is masked, whose value is nobody's: from its standard Gaussian.
+        Masked numbers, whose values have no meaning, are drawn from the standard Gaussian.
         """
         with self.program.running(), Unconstrain(self.names) as there:
             sites: dict[str, Any] = dict(self.program.run(self.program.model, batch, num_samples, values).nodes)
@@ -155,12 +155,12 @@ class LatentSpace:
 
     @torch.no_grad()
     def flat(self, batch: Batch, latents: Mapping[str, Tensor]) -> Tensor:
-        """Latents by name, ``(K, B, ...)`` as in ``Draws``, as points ``(K, B, D)``."""
+        """Return latents by name, ``(K, B, ...)`` as in ``Draws``, as points ``(K, B, D)``."""
         values = {w.name: self._as_pyro_does(batch, w, latents[w.name], w.site["value"].dim()) for w in self.layout}
         return self.points(batch, values, len(latents[self.names[0]]))
 
     def _as_pyro_does(self, batch: Batch, where: _Layout, tensor: Tensor, one_draw_dim: int) -> Tensor:
-        """``(K, B, ...)`` in Pyro's layout, where one draw has so many dimensions, and no dimension of the draws."""
+        """Lay ``(K, B, ...)`` out as Pyro does; one draw has ``one_draw_dim`` dimensions and none for the draws."""
         structure, num_samples = self.structure, len(tensor)
         tensor = structure.from_front(where.site, tensor, num_samples)
         if num_samples == 1 or structure.draws_by == "repeat":
@@ -168,7 +168,7 @@ class LatentSpace:
         return tensor
 
     def start(self, batch: Batch, guide: Callable[..., Any] | None = None) -> tuple[Tensor, Tensor]:
-        """Where the prior, or a guide, lies in unconstrained space: mean and standard deviation, each ``(B, D)``.
+        """Return mean and standard deviation of the prior, or of a guide, in unconstrained space, each ``(B, D)``.
 
         They are exact for Gaussians, and for a LogNormal and its like. Otherwise the mean is where that of the
         distribution lies, and the standard deviation follows by the delta method, or is one where nothing is known.
@@ -192,15 +192,15 @@ class LatentSpace:
 
 
 class _Layout(NamedTuple):
-    """Where a latent's point lies in Pyro's layout, and which numbers of a datum's vector it has."""
+    """The place of a latent's point in Pyro's layout and in the vector of a datum."""
 
     name: str
     site: Site
-    """In one run of the model with a single draw."""
+    """The site in one run of the model with a single draw."""
     point_dim: int
-    """Dimensions of the point there."""
+    """The number of dimensions of the point in that run."""
     event_dim: int
-    """Of the point."""
+    """The number of event dimensions of the point."""
     per_datum: torch.Size
 
 
@@ -212,14 +212,14 @@ def _layout(structure: Structure, site: Site) -> _Layout:
 
 
 def fill(site: Site, point: Tensor, event_dim: int) -> Tensor | None:
-    """A standard Gaussian's log density of what a mask hides of a latent, of its batch shape; None without a mask."""
+    """Return the standard Gaussian log density of a latent's masked part, of batch shape; None without a mask."""
     if (hidden := hidden_part(site, point, event_dim)) is None:
         return None
     return sum_rightmost(torch.where(hidden, -0.5 * point.square() - 0.5 * math.log(2 * math.pi), 0.0), event_dim)
 
 
 def hidden_part(site: Site, point: Tensor, event_dim: int) -> Tensor | None:
-    """Which numbers of a latent's point a mask hides, to broadcast with the point; None without a mask."""
+    """Return True for the masked numbers of a latent's point, to broadcast with the point; None without a mask."""
     fn, mask, hidden = site["fn"], site["mask"], None
     if mask is not None and mask is not True:
         hidden = _no_event(mask, point, event_dim)
@@ -239,7 +239,7 @@ def _no_event(mask: Any, point: Tensor, event_dim: int) -> Tensor:
 
 
 class _Around(Messenger):
-    """Latent sites take their mean in unconstrained space; ``loc`` and ``scale`` tell what it is, and how wide."""
+    """A handler that puts latent sites at their mean in unconstrained space, and records ``loc`` and ``scale``."""
 
     def __init__(self, names: tuple[str, ...], plate_nesting: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The posterior of discrete latents that are summed out, exactly: responsibilities, smoothed states."""
+"""The exact posterior of discrete latents that are summed out, such as responsibilities and smoothed states."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ppl_vae.program.traces import sample_sites, site_values
 
 
 def marginals(program: BoundProgram, batch: Batch, num_samples: int = 64) -> dict[str, Tensor]:
-    r"""The posterior probability of each value of each discrete latent that is summed out, ``(B, ..., V)`` by site.
+    r"""Return the posterior probabilities of the values of each summed-out discrete latent, ``(B, ..., V)`` by site.
 
     .. math::
         p(s = v \mid x) = \mathbb E_{q(z \mid x)}\bigl[p(s = v \mid z, x)\bigr], \qquad
@@ -25,7 +25,7 @@ def marginals(program: BoundProgram, batch: Batch, num_samples: int = 64) -> dic
     Args:
         program: the program; its discrete latents' values are the same numbers in every run.
         batch: arguments of ``model``.
-        num_samples: draws of the continuous latents.
+        num_samples: the number of draws of the continuous latents.
 
     Example:
         >>> from ppl_vae.models.mixture import Mixture

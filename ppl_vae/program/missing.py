@@ -1,4 +1,4 @@
-"""Data of which some numbers are missing: their likelihood is masked out inside the program's own observation sites."""
+"""Data with missing numbers: their likelihood is masked out inside the program's own observation sites."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GAUSSIAN = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
 
 
 class PartlyObserved(dist.TorchDistribution):
-    r"""What a site observes, given the numbers of it that were seen.
+    r"""The distribution of what a site observes, given the numbers that were seen.
 
     .. math:: \log p(x_{\mathrm{seen}} \mid z), \qquad x_{\mathrm{missing}} \sim p(\cdot \mid x_{\mathrm{seen}}, z)
 
@@ -37,9 +37,9 @@ class PartlyObserved(dist.TorchDistribution):
     event is seen as a whole or not at all.
 
     Args:
-        base: the distribution of all numbers.
-        value: the numbers; where they are missing, anything in the support.
-        seen: which are not missing, to broadcast with ``value``.
+        base: the distribution of all numbers of a site.
+        value: the numbers; a missing one may be anything in the support.
+        seen: True for the numbers that are not missing, to broadcast with ``value``.
 
     Example:
         >>> base = dist.MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
@@ -56,15 +56,15 @@ class PartlyObserved(dist.TorchDistribution):
 
     @property
     def support(self) -> Any:
-        """That of all numbers."""
+        """The support of all numbers."""
         return self.base.support
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> PartlyObserved:
-        """See ``Distribution``."""
+        """Return the distribution with a larger batch shape."""
         return PartlyObserved(self.base.expand(batch_shape), self.value, self.seen)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Of the seen numbers, of batch shape."""
+        """Return the log density of the seen numbers, of batch shape."""
         one_by_one = of_each_number(self.base)
         if one_by_one is not None:
             return sum_rightmost(torch.where(self.seen, one_by_one.log_prob(value), 0.0), self.event_dim)
@@ -78,7 +78,7 @@ class PartlyObserved(dist.TorchDistribution):
         return -0.5 * (scaled.square().sum(-1) + constant) - tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """The seen numbers, and draws of the others given them."""
+        """Return the seen numbers, and draws of the others given them."""
         return self._completed(self.base.sample(torch.Size(sample_shape)))
 
     @property
@@ -100,14 +100,14 @@ class PartlyObserved(dist.TorchDistribution):
 
     @property
     def _between(self) -> Tensor:
-        """The covariance of what is seen, and unit variances in the place of what is missing: S."""
+        """The matrix S: the covariance of the seen numbers, and unit variances in place of the missing ones."""
         seen = self.seen.to(self.base.loc.dtype)
         covariance = self.base.covariance_matrix * seen[..., None, :] * seen[..., :, None]
         return covariance + torch.diag_embed(1 - seen)
 
     @property
     def _whole(self) -> Tensor:
-        """Which events have been seen, of batch shape."""
+        """True for the events that have been seen as a whole, of batch shape."""
         return self.seen.flatten(self.seen.dim() - self.event_dim).all(-1) if self.event_dim else self.seen
 
     def _event(self, seen: Tensor) -> Tensor:
@@ -117,18 +117,18 @@ class PartlyObserved(dist.TorchDistribution):
 
 
 def of_each_number(fn: Any) -> Any | None:
-    """The distribution of the numbers of an event one by one; None where they are not independent."""
+    """Return the distribution of the numbers of an event one by one; None if they are not independent."""
     while isinstance(fn, torch.distributions.Independent):
         fn = fn.base_dist
     return fn if not fn.event_shape else None
 
 
 class _Missing(Messenger):
-    """Observed sites have the density of what was seen of them; ``poutine.uncondition`` draws the rest.
+    """A handler that gives observed sites the density of their seen numbers; ``poutine.uncondition`` draws the rest.
 
     Args:
-        structure: of the program.
-        seen: by observed site, ``(B, ...)``.
+        structure: the structure of the program.
+        seen: True for the numbers that are seen, ``(B, ...)`` by observed site.
     """
 
     def __init__(self, structure: Structure, seen: Mapping[str, Tensor]) -> None:
@@ -148,8 +148,8 @@ def with_missing(program: BoundProgram) -> BoundProgram:
 
     Batches have a mask for each observed site, as ``seen_parts`` gives.
 
-    Densities are of what was seen; predictions have the seen numbers as they are, and the others given them. The guide
-    sees what stands in the places of the missing numbers. Model, guide, parameters and store are those of ``program``.
+    Densities are those of the seen numbers; predictions keep these and draw the others given them. The guide
+    gets the values in place of the missing numbers. Model, guide, parameters and store are those of ``program``.
 
     Args:
         program: the program, bound to data without missing numbers.
@@ -181,9 +181,9 @@ def with_missing(program: BoundProgram) -> BoundProgram:
 
 @torch.no_grad()
 def seen_parts(program: BoundProgram, batch: Batch) -> tuple[Tensor, ...]:
-    """Which numbers of each observed site are seen, ``(B, ...)`` each, where what is missing in a batch is NaN.
+    """Return True for the seen numbers of each observed site, ``(B, ...)``; missing numbers of a batch are NaN.
 
-    The model is run on the NaN, and what they have come to at its observed sites is missing.
+    The model is run on the NaN, and every number that is NaN at an observed site is missing.
 
     Args:
         program: the program.
@@ -206,7 +206,7 @@ def seen_parts(program: BoundProgram, batch: Batch) -> tuple[Tensor, ...]:
     for name in (names := _that_have_numbers(structure, sites)):
         seen.append(~torch.isnan(_observed_value(structure, sites[name])))
         _check_event(program.name, sites[name], seen[-1])
-    given, reached = _how_many(*(torch.isnan(tensor) for tensor in batch)), _how_many(*(~each for each in seen))
+    given, reached = _num_missing(*(torch.isnan(tensor) for tensor in batch)), _num_missing(*(~each for each in seen))
     if not all(is_part(sites[name]["value"], sites[name]["fn"].shape(), held) for name in names):
         given, reached = given.clamp(max=1), reached.clamp(max=1)  # of numbers that are computed, how many is not known
     if (lost := given > reached).any():
@@ -223,7 +223,7 @@ def seen_parts(program: BoundProgram, batch: Batch) -> tuple[Tensor, ...]:
 
 
 def _needs_missing(site: Site) -> bool:
-    """Whether a site's draw, or its density of what was seen, depends on a number that is missing."""
+    """Check if a site's draw, or its density of the seen numbers, depends on a missing number."""
     value, fn = site["value"].expand(site["fn"].shape()), site["fn"]
     if not site["is_observed"]:
         log_prob = torch.where(torch.isnan(value), value, 0.0)
@@ -232,8 +232,8 @@ def _needs_missing(site: Site) -> bool:
     return bool(torch.isnan(scale_and_mask(log_prob, mask=site["mask"])).any())
 
 
-def _how_many(*missing: Tensor) -> Tensor:
-    """Missing numbers of each datum, ``(B,)``."""
+def _num_missing(*missing: Tensor) -> Tensor:
+    """Count the missing numbers of each datum, ``(B,)``."""
     return torch.stack([each.reshape(len(each), -1).sum(1) for each in missing]).sum(0)
 
 
@@ -249,10 +249,10 @@ def _check_event(program: str, site: Site, seen: Tensor) -> None:
 
 
 def _observed_value(structure: Structure, site: Site) -> Tensor:
-    """What a site observes, ``(B, ...)``."""
+    """Return the data of an observed site, ``(B, ...)``."""
     return structure.value(site | {"value": site["value"].expand(site["fn"].shape())}, 1)[0]
 
 
 def _that_have_numbers(structure: Structure, sites: Mapping[str, Site]) -> tuple[str, ...]:
-    """The observed sites but for those of ``pyro.factor``, which observe nothing."""
+    """Return the names of the observed sites, except those of ``pyro.factor``, which observe nothing."""
     return tuple(name for name in structure.observed if sites[name]["value"].numel())

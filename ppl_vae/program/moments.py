@@ -13,7 +13,7 @@ from ppl_vae.program.handlers import bijection
 
 
 def moments(fn: Any) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a distribution in unconstrained space, each of a point's shape."""
+    """Return mean and standard deviation of a distribution in unconstrained space, each of a point's shape."""
     transform = bijection(fn.support)
     base = fn
     while isinstance(base, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
@@ -47,12 +47,12 @@ def moments(fn: Any) -> tuple[Tensor, Tensor]:
 
 
 def _same(transforms: list[Any], support: Any) -> bool:
-    """Whether a distribution is made from its base by the very map from unconstrained space."""
+    """Check if a distribution is made from its base by the map from unconstrained space."""
     return _parts(transforms) == _parts([bijection(support)])
 
 
 def _parts(transforms: list[Any]) -> list[Any]:
-    """What transforms are composed of, without what changes nothing."""
+    """Return the parts of composed transforms, without those that change nothing."""
     parts = []
     for transform in transforms:
         while isinstance(transform, torch.distributions.transforms.IndependentTransform):

@@ -1,4 +1,4 @@
-"""Draws from the guide whose gradient is that of their path alone, with weights that are known once they are drawn."""
+"""Draws from the guide whose gradient follows their path alone, for objectives of several weights."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class PathDraws(NamedTuple):
     log_weight: Tensor
     """log p(x, z) - log q(z | x), ``(K, B)``, nats, detached."""
     surrogate: Callable[[Tensor], Tensor]
-    r"""Of weights v ``(K, B)``, constants: ``(B,)`` numbers whose gradient, not their value, is
+    r"""A function of constant weights v ``(K, B)`` that returns ``(B,)`` numbers, whose gradient, not their value, is
 
     .. math::
         \sum_k v_k\, \partial_\theta \log p_\theta(x, z_k)
         + v_k^2\, \frac{\partial \log w_k}{\partial z_k} \frac{\partial z_k}{\partial \phi}
 
-    the draws :math:`z_k(\epsilon_k, \phi)` moving along their path. To be called once."""
+    as the draws :math:`z_k(\epsilon_k, \phi)` move along their path. It can be called once only."""
 
 
 def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDraws:
-    r"""Draw from the guide; log q has no gradient but by the draws, however they depend on each other.
+    r"""Draw from the guide so that log q has a gradient through the draws only, however they depend on each other.
 
     The guide runs twice: once for draws z that depend on phi, and once, given these, for the slope of log q in z, with
     phi held constant. So of several latents, :math:`z_2 \sim q_\phi(z_2 \mid z_1, x)` say, all that a draw does is
@@ -100,7 +100,7 @@ def _refuse(program: BoundProgram, sites: Mapping[str, Site]) -> None:
 
 
 def _beside(structure: Structure, site: Site, weights: Tensor) -> Tensor:
-    """Weights ``(K, B)``, to broadcast with a site's value as Pyro lays it out."""
+    """Reshape weights ``(K, B)`` to broadcast with a site's value as Pyro lays it out."""
     num_samples, value = len(weights), site["value"]
     dims = structure.value(site, num_samples).dim()
     laid_out = structure.from_front(site, weights.reshape(*weights.shape, *[1] * (dims - 2)), num_samples)

@@ -1,4 +1,4 @@
-"""Data in the place of those that a program observes."""
+"""Other data in place of those that a program observes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ppl_vae.program.runner import Batch
 
 
 def fresh(batch: Batch) -> Batch:
-    """Copies, into which data can be written."""
+    """Copy a batch, so that data can be written into it."""
     return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in batch)
 
 
 def is_part(place: Tensor, shape: torch.Size, batch: Batch) -> bool:
-    """Whether what a site observes, ``place``, is a part of the memory of a batch, with a place for each number."""
+    """Check if ``place``, what a site observes, is a part of the memory of a batch, with a place for each number."""
     storages = {tensor.untyped_storage().data_ptr() for tensor in batch}
     once = not any(size > 1 and step == 0 for size, step in zip(place.shape, place.stride(), strict=True))
     return place.untyped_storage().data_ptr() in storages and place.shape == shape and once
@@ -27,15 +27,15 @@ def is_part(place: Tensor, shape: torch.Size, batch: Batch) -> bool:
 
 @torch.no_grad()
 def placed(program: BoundProgram, batch: Batch, values: Mapping[str, Tensor]) -> Batch:
-    """The arguments of the model, with these values in the place of what its sites observe.
+    """Return the arguments of the model, with these values in place of what its sites observe.
 
     Args:
         program: the program.
-        batch: arguments of ``model``; what is masked in them, such as what pads a sequence, stays.
-        values: by observed site, ``(B, ...)``.
+        batch: the arguments of ``model``; masked parts, such as the padding of a sequence, stay as they are.
+        values: the new data by observed site, ``(B, ...)``.
 
     Raises:
-        InputError: what a site observes is not simply a part of an argument.
+        InputError: what a site observes is not a part of an argument.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -60,7 +60,7 @@ def placed(program: BoundProgram, batch: Batch, values: Mapping[str, Tensor]) ->
 
 
 def unmasked(site: Any, value: Tensor, place: Tensor) -> Tensor:
-    """A value of a site, and what is in its place where it is masked."""
+    """Return a value of a site, with the data in its masked places."""
     mask = site["mask"]
     if mask is None:
         return value
@@ -69,7 +69,7 @@ def unmasked(site: Any, value: Tensor, place: Tensor) -> Tensor:
 
 
 def observed_arguments(program: BoundProgram) -> tuple[bool, ...]:
-    """Of which arguments a site observes a part; the others are conditions."""
+    """Return, for each argument of the model, if a site observes a part of it; the others are conditions."""
     arguments = fresh(program.template)
     sites = program.model_sites(arguments)
     places = [sites[name]["value"].untyped_storage().data_ptr() for name in program.structure.observed]

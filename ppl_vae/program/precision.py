@@ -1,4 +1,4 @@
-"""At which precision a program runs: matrix products in bfloat16, everything in double, or as its parameters are."""
+"""The precision at which a program runs: matrix products in bfloat16, everything in double, or as it is made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from ppl_vae.program.process import LOCK
 
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
-"""The names of PyTorch Lightning."""
+"""The precision of a program, by the names of PyTorch Lightning."""
 
 _PRODUCTS = {
     *(torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum),
@@ -30,9 +30,9 @@ _SUSPENDED: ContextVar[bool] = ContextVar("bfloat16 suspended", default=False)
 
 
 class BFloat16Products(TorchFunctionMode):
-    """Inside, matrix products and convolutions of fp32 tensors take bfloat16 factors, forward and backward.
+    """A mode in which matrix products and convolutions of fp32 tensors take bfloat16 factors, forward and backward.
 
-    Their results are fp32 again, so that all else is: activations, draws, log densities and their sums.
+    Their results are fp32 again, and so is everything else: activations, draws, log densities and their sums.
 
     Source: Micikevicius et al., Mixed Precision Training (2018), without a scaled loss: bfloat16 has the range of fp32.
 
@@ -68,12 +68,12 @@ def _halved(value: Any) -> Any:
 
 
 MatmulPrecision = Literal["auto", "highest", "high", "medium"]
-"""Of fp32 matrix products: those of ``torch.set_float32_matmul_precision``, or what is fast and safe on the device."""
+"""The precision of fp32 matrix products, as in ``torch.set_float32_matmul_precision``; "auto" depends on the device."""
 
 
 @contextmanager
 def fp32_products(precision: MatmulPrecision, device: torch.device) -> Iterator[None]:
-    """Inside, fp32 matrix products are as exact as that; ``"auto"`` is TF32 on a GPU, and what is set on a CPU."""
+    """Compute fp32 matrix products at a precision; ``"auto"`` is TF32 on a GPU, and the present setting on a CPU."""
     with LOCK:
         before = torch.get_float32_matmul_precision()
         if precision != "auto" or device.type == "cuda":
@@ -86,9 +86,9 @@ def fp32_products(precision: MatmulPrecision, device: torch.device) -> Iterator[
 
 @contextmanager
 def at_precision(precision: Precision, *, training: bool | None) -> Iterator[None]:
-    """Inside, a program runs at a precision.
+    """Run a program at a precision inside the block.
 
-    Where it trains or evaluates, the innermost that says so counts: evaluation amid training is fp32.
+    The innermost block that trains or evaluates counts: an evaluation within training is fp32.
     In double, tensors that are made from Python's numbers are double too.
     """
     before = torch.get_default_dtype()

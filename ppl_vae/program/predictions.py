@@ -1,4 +1,4 @@
-"""What a fitted program says of data: moments of its latents, and what it predicts at given ones."""
+"""Moments of the latents of a fitted program, and its predictions at given latents."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Moments(NamedTuple):
 
 @torch.no_grad()
 def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64) -> Moments:
-    r"""Mean and standard deviation of every latent site under the guide.
+    r"""Return mean and standard deviation of every latent site under the guide.
 
-    Exact where the guide has a single latent site whose moments are known. Else they are of ``num_samples`` draws, by
-    the sites' conditional moments where these are known:
+    They are exact if the guide has a single latent site whose moments are known. Otherwise they are estimated from
+    ``num_samples`` draws, by the conditional moments of the sites if these are known:
 
     .. math:: \mathrm{Var}[z] = \mathbb E\,\mathrm{Var}[z \mid z'] + \mathrm{Var}\,\mathbb E[z \mid z']
 
@@ -34,8 +34,8 @@ def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64
 
     Args:
         program: the program.
-        batch: arguments of ``model``.
-        num_samples: draws per datum.
+        batch: the arguments of ``model``.
+        num_samples: the number of draws per datum.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -73,12 +73,12 @@ def _moments_known(site: Site) -> bool:
 
 @torch.no_grad()
 def predict(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor]) -> Draws:
-    """Draws from p(x | z) at given latents; those that are not given are from the prior.
+    """Draw from p(x | z) at given latents; latents that are not given are drawn from the prior.
 
     Args:
         program: the program.
-        batch: arguments of ``model``; of what is observed only the size counts.
-        latents: by name, ``(K, B, ...)`` as in ``Draws``.
+        batch: the arguments of ``model``; only the size of the observed arguments counts.
+        latents: the latents by name, ``(K, B, ...)`` as in ``Draws``.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -96,7 +96,7 @@ def predict(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor]) 
 
 
 def laid_out(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor], num_samples: int) -> dict[str, Tensor]:
-    """Latents ``(K, B, ...)`` by name, as Pyro lays them out."""
+    """Lay latents ``(K, B, ...)`` by name out as Pyro does."""
     structure, sites, values = program.structure, program.model_sites(batch, training=None), {}
     for name, tensor in latents.items():
         value = structure.from_front(sites[name], tensor, num_samples)

@@ -1,4 +1,4 @@
-"""What a program is: an object with ``model(*batch)`` and ``guide(*batch)``, both plain Pyro, or two functions."""
+"""The definition of a program: an object with ``model`` and ``guide``, both plain Pyro, or two functions."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ class Program:
         return bind(runner, template)
 
     def arguments(self, available: Collection[str]) -> tuple[str, ...]:
-        """The arrays that ``model`` takes, in its order: the names of its arguments are names of arrays.
+        """Return the names of the arrays that ``model`` takes, in order: they are the names of its arguments.
 
-        A model of a single argument takes the array "x" where none has the argument's own name. Arguments with a
+        A model with a single argument takes the array "x" if no array has the argument's name. Arguments with a
         default are passed from the left for as long as the data have them.
 
         Raises:
@@ -134,7 +134,7 @@ class Program:
 
     @property
     def argument_names(self) -> tuple[str, ...]:
-        """The names of all arguments of ``model``, those with a default too."""
+        """The names of all arguments of ``model``, including those with a default."""
         return tuple(p.name for p in self._model_parameters())
 
     def _model_parameters(self) -> list[inspect.Parameter]:
@@ -144,10 +144,10 @@ class Program:
 
 
 def owned_modules(model: Callable[..., Any], guide: Callable[..., Any] | None) -> nn.Module:
-    """The modules that a program's model and guide use: their mode, device and buffers follow the program.
+    """Return the modules that model and guide use; their mode, device and buffers follow the program.
 
-    They are the object whose methods model and guide are, or the modules that it holds, or those that a function refers
-    to by name.
+    They are the object whose methods model and guide are, or the modules that it holds, or those to which a function
+    refers by name.
     """
     owners = {id(owner): owner for owner in (getattr(part, "__self__", part) for part in (model, guide) if part)}
     found: dict[str, nn.Module] = {}

@@ -1,4 +1,4 @@
-"""The guide with wider or heavier tails: a safer proposal for importance sampling."""
+"""A guide with wider or heavier tails, which is a safer proposal for importance sampling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ppl_vae.program.traces import is_deterministic
 
 
 def widened(program: BoundProgram, scale: float = 1.0, df: float | None = None) -> BoundProgram:
-    r"""A program whose guide has every Gaussian's scale multiplied, or a Student-t in its place.
+    r"""Return the program with every Gaussian of its guide widened, or replaced by a Student-t.
 
     .. math:: \mathcal N(\mu, \sigma) \to t_\nu(\mu, s\,\sigma)
 
@@ -27,8 +27,8 @@ def widened(program: BoundProgram, scale: float = 1.0, df: float | None = None) 
 
     Args:
         program: with a guide.
-        scale: factor ``s`` of the scales.
-        df: degrees of freedom of the Student-t; None leaves Gaussians.
+        scale: the factor ``s`` of the scales.
+        df: the degrees of freedom of the Student-t; None keeps Gaussians.
 
     Raises:
         InputError: scale or df is not positive; a site of the guide has no Gaussian to widen (when it is run).
@@ -53,7 +53,7 @@ def widened(program: BoundProgram, scale: float = 1.0, df: float | None = None) 
 
 
 class _Widen(Messenger):
-    """Replaces the distributions of a guide's continuous sites; discrete ones stay as they are."""
+    """A handler that replaces the distributions of a guide's continuous sites; discrete ones stay as they are."""
 
     def __init__(self, program: str, scale: float, df: float | None) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _Widen(Messenger):
             msg["fn"] = wider
 
     def _wider(self, fn: Any) -> Any:
-        """The distribution with every Gaussian in it widened; None where there is none."""
+        """Return the distribution with every Gaussian in it widened; None if it has none."""
         scale, df = self.scale, self.df
         if isinstance(fn, torch.distributions.Normal):
             return dist.Normal(fn.loc, fn.scale * scale) if df is None else dist.StudentT(df, fn.loc, fn.scale * scale)

@@ -1,4 +1,4 @@
-"""Data drawn from a program, with the latents that they were drawn from."""
+"""Data drawn from a program, with the latents from which they were drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ppl_vae.program.traces import sample_sites
 
 
 class LooksAtItsData(InputError):
-    """A model computes with the data that it observes."""
+    """An error of a model that computes with the data that it observes."""
 
 
 class Simulation(NamedTuple):
@@ -25,19 +25,19 @@ class Simulation(NamedTuple):
 
     batch: Batch
     latents: dict[str, Tensor]
-    """By name, ``(1, B, ...)``, as in ``Draws``."""
+    """The latents by name, ``(1, B, ...)``, as in ``Draws``."""
 
 
 @torch.no_grad()
 def simulate(program: BoundProgram, batch: Batch) -> Simulation:
-    """Draw z from the prior and x given z, and put x in the place of the data.
+    """Draw z from the prior and x given z, and put x in place of the data.
 
     Arguments that are not observed, such as labels that the model is conditioned on, stay as they are, and so do
     observations that are masked, such as what pads a sequence.
 
     Args:
         program: the program.
-        batch: arguments of ``model``; as many data are drawn.
+        batch: the arguments of ``model``; the same number of data is drawn.
 
     Raises:
         InputError: what a site observes is not simply a part of an argument, or the model's other sites depend on
@@ -91,10 +91,10 @@ def simulate(program: BoundProgram, batch: Batch) -> Simulation:
 
 
 def generates(program: BoundProgram) -> bool:
-    """Whether a model draws new data without those that it observes.
+    """Check if a model draws new data without those that it observes.
 
     An autoencoder, whose code is a function of the datum, does not; nor does a model of sequences that reads each value
-    from its argument, and not from what ``pyro.sample`` returns for the one before. Of what cannot be told, yes.
+    from its argument instead of from what ``pyro.sample`` returned before. If this cannot be found, the answer is True.
 
     Args:
         program: the program.

@@ -22,42 +22,42 @@ from ppl_vae.program.handlers import is_point_mass
 from ppl_vae.program.traces import Site, sample_sites, support
 
 SERIES = 3
-"""So many sites or more that are alike and numbered, such as z_0, z_1, z_2, are told and drawn as a series."""
+"""The number of alike, numbered sites, such as z_0, z_1, z_2, from which they are described and drawn as a series."""
 DRAWN = 3
-"""Of a series, so many sites are drawn."""
+"""The number of sites of a series that are drawn."""
 
 
 class SiteRow(NamedTuple):
     """A sample statement, or a series of them that are alike but for a number in their names."""
 
     name: str
-    """``z``, or of a series ``z_0 ... z_5``."""
+    """The name, such as ``z``, or of a series ``z_0 ... z_5``."""
     role: str
     """``latent``, ``observed``, ``summed out`` (a discrete latent that no guide samples), ``global`` or ``factor``."""
     distribution: str
-    """In words, such as ``Normal, 10 numbers``."""
+    """The distribution in words, such as ``Normal, 10 numbers``."""
     shape: tuple[int, ...]
-    """Of one datum's value; of a global latent, of its value."""
+    """The shape of the value of one datum, or of a global latent."""
     support: str
-    """In words; empty where the distribution does not tell it."""
+    """The support in words; empty if the distribution does not have one."""
     plates: tuple[str, ...]
-    """Around it, the outermost first, those of a fixed size with their size."""
+    """The plates around the site, the outermost first; those of a fixed size with their size."""
     names: tuple[str, ...]
-    """Of the sites of the series; one where there is none."""
+    """The names of the sites of the series; a single name if it is none."""
 
 
 class ModuleRow(NamedTuple):
-    """A module or a parameter of its own, by the name that ``pyro.module`` or ``pyro.param`` gives it."""
+    """A module or a single parameter, by the name that ``pyro.module`` or ``pyro.param`` gives it."""
 
     name: str
     part: str
-    """``model``, ``guide`` or ``model and guide``: who takes it."""
+    """The part that uses it: ``model``, ``guide`` or ``model and guide``."""
     num_parameters: int
 
 
 @torch.no_grad()
 def describe_sites(program: BoundProgram) -> list[SiteRow]:
-    """The model's sites in the order in which they are sampled; nothing that is global changes.
+    """Describe the sites of the model in the order in which they are sampled; no global state changes.
 
     Args:
         program: the program.
@@ -91,7 +91,7 @@ def describe_sites(program: BoundProgram) -> list[SiteRow]:
 
 @torch.no_grad()
 def describe_posterior(program: BoundProgram) -> dict[str, str]:
-    """The distributions of the guide's sites in words, by name; those of global latents among them.
+    """Describe the distributions of the guide's sites by name, including those of global latents.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -112,7 +112,7 @@ def describe_posterior(program: BoundProgram) -> dict[str, str]:
 
 @torch.no_grad()
 def describe_modules(program: BoundProgram) -> list[ModuleRow]:
-    """What training moves, by module, in the order in which the program takes them.
+    """Describe what training moves, by module, in the order in which the program uses them.
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -142,7 +142,7 @@ def describe_modules(program: BoundProgram) -> list[ModuleRow]:
 
 
 def render_graph(program: BoundProgram) -> str | None:
-    """The graphical model as SVG, as ``pyro.render_model`` draws it; of a long series of sites the first few.
+    """Draw the graphical model as SVG, as ``pyro.render_model`` does, with the first few sites of a long series.
 
     Args:
         program: the program.
@@ -151,7 +151,7 @@ def render_graph(program: BoundProgram) -> str | None:
         The text of an ``<svg>`` element; None where the Python package graphviz or its program ``dot`` is missing.
 
     Raises:
-        InputError: Pyro cannot tell which site depends on which, or ``dot`` fails.
+        InputError: Pyro cannot find which site depends on which, or ``dot`` fails.
     """
     if importlib.util.find_spec("graphviz") is None or shutil.which("dot") is None:
         return None
@@ -171,14 +171,14 @@ def render_graph(program: BoundProgram) -> str | None:
 
 @contextmanager
 def _as_it_was(program: BoundProgram) -> Iterator[Any]:
-    """The model as its author wrote it, with the latents that all data share, to be run inside the block."""
+    """Yield the model as its author wrote it, including latents that all data share, to be run inside the block."""
     model = program.model if program.global_posterior is None else inspect.getattr_static(program.model, "__wrapped__")
     with program.running(seed=0, training=False):
         yield model
 
 
 def _without(found: dict[str, Any], left_out: Any) -> dict[str, Any]:
-    """The relations of the sites that are not left out; what ``pyro.deterministic`` computes is not observed."""
+    """Return the relations of the remaining sites; a value of ``pyro.deterministic`` does not count as observed."""
 
     def kept(names: list[str]) -> list[str]:
         return [name for name in names if name not in left_out]
@@ -194,7 +194,7 @@ def _without(found: dict[str, Any], left_out: Any) -> dict[str, Any]:
 
 
 def _joined(rows: list[SiteRow]) -> list[SiteRow]:
-    """Rows with those that are alike but for a number in their names made one, where the first of them stands."""
+    """Merge rows that differ only in a number in their names, at the place of the first of them."""
     groups: dict[Any, list[SiteRow]] = {}
     for row in rows:
         groups.setdefault((re.sub(r"\d+", "#", row.name), *row[1:-1]), []).append(row)
@@ -210,7 +210,7 @@ def _joined(rows: list[SiteRow]) -> list[SiteRow]:
 
 
 def _distribution(site: Site, shape: tuple[int, ...]) -> str:
-    """A distribution and how many numbers it has, such as ``Bernoulli, 28 x 28 numbers``."""
+    """Describe a distribution and the number of its values, such as ``Bernoulli, 28 x 28 numbers``."""
     size = " x ".join(map(str, shape)) or "1"
     values, kind = support(site), _kind(site["fn"])
     if values is not None and not shape and kind != "Bernoulli":
@@ -219,7 +219,7 @@ def _distribution(site: Site, shape: tuple[int, ...]) -> str:
 
 
 def _kind(fn: Any) -> str:
-    """The name of a distribution, without what only lays it out."""
+    """Return the name of a distribution, without wrappers that only change its shape."""
     while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
         fn = fn.base_dist
     name = type(fn).__name__
@@ -231,7 +231,7 @@ def _kind(fn: Any) -> str:
 
 
 def _support(site: Site) -> str:
-    """A support in words."""
+    """Describe a support in words."""
     try:
         constraint = site["fn"].support
     except (NotImplementedError, AttributeError):

@@ -1,4 +1,4 @@
-"""Reading a Pyro trace: which plate holds the data, and sites as tensors ``(K, B, ...)``."""
+"""The structure of a program, by which Pyro traces are read as tensors ``(K, B, ...)``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Site = dict[str, Any]
 
 
 class Structure(NamedTuple):
-    """What one trace tells of a program, and with it how to read the next."""
+    """The structure that one trace shows of a program, by which later traces are read."""
 
     program: str
     data_plate: str
     plate_nesting: int
-    """How many dimensions, counted from the right, plates take."""
+    """The number of dimensions, counted from the right, that plates take."""
     latents: tuple[str, ...]
     observed: tuple[str, ...]
     summed: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Structure(NamedTuple):
         return self.summed + self.collapsed
 
     def data_frame(self, site: Site) -> Any:
-        """The data plate's frame at a site."""
+        """Return the frame of the data plate at a site."""
         for frame in site["cond_indep_stack"]:
             if frame.name == self.data_plate and frame.vectorized:
                 return frame
@@ -55,7 +55,7 @@ class Structure(NamedTuple):
     def log_density(
         self, trace: poutine.Trace, num_samples: int, *, tempered: bool = False, leave_out: Collection[str] = ()
     ) -> Tensor:
-        """Sum of the sites' log densities per draw and datum, ``(K, B)``; a zero where there is no site.
+        """Sum the log densities of the sites per draw and datum, ``(K, B)``; zero if there is no site.
 
         Masks count. Scales count only if ``tempered``, and the data plate's own never does.
         """
@@ -71,7 +71,7 @@ class Structure(NamedTuple):
         return total
 
     def site_log_prob(self, site: Site, tempered: bool = False) -> Tensor:
-        """A site's log density as Pyro lays it out; in unconstrained space where a handler has put it there."""
+        """Return a site's log density as Pyro lays it out, in unconstrained space if a handler has moved it there."""
         log_prob = densities.log_prob(site["fn"], site["value"], *site["args"], **site["kwargs"])
         log_prob = log_prob + site["infer"].get("_log_det", 0.0)
         if "_enumerate_dim" not in site["infer"]:  # a discrete latent that is masked sums to one by itself
@@ -79,12 +79,12 @@ class Structure(NamedTuple):
         return log_prob * self.own_scale(site) if tempered else log_prob
 
     def own_scale(self, site: Site) -> Any:
-        """What ``poutine.scale`` has made of a site, without the data plate's own scale."""
+        """Return the scale that ``poutine.scale`` has given a site, without the scale of the data plate."""
         frame = self.data_frame(site)
         return site["scale"] * frame.size / (frame.full_size or frame.size)
 
     def _summed_out(self, trace: poutine.Trace, sites: list[Site]) -> list[tuple[Site, Tensor]]:
-        """Log densities with the enumerated sites summed out, by variable elimination; each with its plates.
+        """Sum the enumerated sites out by variable elimination, and return log densities, each with its plates.
 
         Scales are left out: they have no one meaning inside and outside a sum.
         """
@@ -104,7 +104,7 @@ class Structure(NamedTuple):
         return terms
 
     def to_front(self, site: Site, tensor: Tensor, num_samples: int, event_dim: int = 0) -> Tensor:
-        """From ``(draws, plates..., event...)`` as Pyro lays it out to ``(K, B, the other plates..., event...)``."""
+        """Convert ``(draws, plates..., event...)``, Pyro's layout, to ``(K, B, other plates..., event...)``."""
         nesting = self.plate_nesting
         draws = num_samples if self.draws_by == "plate" else 1
         missing = nesting + 1 + event_dim - tensor.dim()
@@ -123,7 +123,7 @@ class Structure(NamedTuple):
         return tensor
 
     def from_front(self, site: Site, tensor: Tensor, num_samples: int) -> Tensor:
-        """The inverse of ``to_front``: from ``(K, B, the other plates..., event...)`` to Pyro's layout."""
+        """Convert ``(K, B, other plates..., event...)`` to Pyro's layout: the inverse of ``to_front``."""
         nesting = self.plate_nesting
         if self.draws_by == "repeat" and num_samples > 1:
             tensor = tensor.flatten(0, 1)[None]
@@ -133,18 +133,18 @@ class Structure(NamedTuple):
         return tensor.movedim(1, data)
 
     def _idle(self, site: Site) -> list[int]:
-        """Dimensions of plates that do not hold a site, ascending, once the data plate's has been moved to 1."""
+        """List the dimensions of plates without the site, ascending, after the data plate's has moved to 1."""
         nesting = self.plate_nesting
         data = nesting + 1 + self.data_frame(site).dim
         used = {nesting + 1 + f.dim for f in site["cond_indep_stack"] if f.vectorized}
         return [d + (d < data) for d in range(1, nesting + 1) if d not in used]
 
     def value(self, site: Site, num_samples: int) -> Tensor:
-        """A site's draws, ``(K, B, ...)``."""
+        """Return the draws of a site, ``(K, B, ...)``."""
         return self.to_front(site, site["value"], num_samples, event_dim=site["fn"].event_dim)
 
     def mean(self, site: Site, num_samples: int) -> Tensor:
-        """The mean of a site's distribution, ``(K, B, ...)``; its draw, unbiased for it, where the mean is unknown."""
+        """Return the mean of a site's distribution, ``(K, B, ...)``, or its draw if the mean is not known."""
         mean = known_mean(site["fn"])
         if mean is None:
             value = self.value(site, num_samples)
@@ -152,13 +152,13 @@ class Structure(NamedTuple):
         return self.to_front(site, mean, num_samples, event_dim=site["fn"].event_dim)
 
     def folded(self, site: Site) -> Tensor:
-        """A value drawn under the outer plate as the value of ``K * B`` data: draws become data."""
+        """Return a value drawn under the outer plate as the value of ``K * B`` data: draws become data."""
         data = self.plate_nesting + 1 + self.data_frame(site).dim
         return site["value"].movedim(0, data - 1).flatten(data - 1, data)
 
 
 def _merged(terms: list[Tensor], summed: Collection[str]) -> list[Tensor]:
-    """Factors of an enumerated latent, each added to one that has its dimensions: exponentials of their sum are taken.
+    """Add each factor of an enumerated latent to one that has its dimensions, so that they are exponentiated together.
 
     Pyro's contraction takes those of each by itself, so that of two that are far apart no value would be left.
     """
@@ -183,7 +183,7 @@ def _merged(terms: list[Tensor], summed: Collection[str]) -> list[Tensor]:
 def read_plates(
     program: str, model: Callable[..., Any], batch: tuple[Tensor, ...], data_plate: str | None = None
 ) -> Structure:
-    """The structure of a program, from traces of its model on a batch and on one datum less.
+    """Read the plates and sites of a model from its traces on a batch and on one datum less.
 
     Raises:
         InputError: nothing is observed, or no plate or more than one can be the data plate.
@@ -219,13 +219,13 @@ def site_values(trace: poutine.Trace) -> dict[str, Tensor]:
 
 
 def can_enumerate(trace: poutine.Trace) -> tuple[str, ...]:
-    """The discrete latents of a trace whose values can be listed."""
+    """Return the names of the discrete latents of a trace whose values can be listed."""
     latents = {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
     return tuple(name for name, site in latents.items() if support(site) is not None)
 
 
 def support(site: Site) -> Tensor | None:
-    """The values of a discrete site, ``(how many, 1, ..., event...)``; None where they cannot be listed."""
+    """Return the ``V`` values of a discrete site, ``(V, 1, ..., event...)``; None if they cannot be listed."""
     try:
         return site["fn"].enumerate_support(expand=False) if site["fn"].has_enumerate_support else None
     except NotImplementedError:  # several discrete values in one event
@@ -233,7 +233,7 @@ def support(site: Site) -> Tensor | None:
 
 
 def known_mean(fn: Any) -> Tensor | None:
-    """The mean of a distribution; None where it is not known in closed form."""
+    """Return the mean of a distribution; None if it is not known in closed form."""
     try:
         mean = fn.mean
     except (NotImplementedError, AttributeError):
@@ -242,7 +242,7 @@ def known_mean(fn: Any) -> Tensor | None:
 
 
 def known_variance(fn: Any) -> Tensor | None:
-    """The variance of a distribution; None where it is not known in closed form."""
+    """Return the variance of a distribution; None if it is not known in closed form."""
     try:
         variance = fn.variance
     except (NotImplementedError, AttributeError):
@@ -251,21 +251,21 @@ def known_variance(fn: Any) -> Tensor | None:
 
 
 def is_deterministic(site: Any) -> bool:
-    """Whether a site is a value that ``pyro.deterministic`` recorded, which Pyro writes as an observation."""
+    """Check if a site is a value that ``pyro.deterministic`` recorded, which Pyro writes as an observation."""
     return bool(site["infer"] and site["infer"].get("_deterministic"))
 
 
 def find_data_plate(
     program: str, sites: Mapping[str, Site], num_data: int, wanted: str | None = None, fewer: Collection[str] = ()
 ) -> str:
-    """The vectorized plate of the batch's size that holds every observed site; one called "data" wins a tie.
+    """Find the vectorized plate of the batch's size that holds every observed site; one called "data" wins a tie.
 
     Args:
-        program: its name, for the message.
-        sites: those of a trace on ``num_data`` data.
-        num_data: the batch's size.
-        wanted: the plate that the user named.
-        fewer: plates whose size followed the batch's when it was smaller; if any fits, no other does.
+        program: the program's name, for the message.
+        sites: the sites of a trace on ``num_data`` data.
+        num_data: the size of the batch.
+        wanted: the plate that the user named, if any.
+        fewer: plates whose size followed that of a smaller batch; if one of these fits, no other plate does.
 
     Raises:
         InputError: nothing is observed, or no plate or more than one fits.
