@@ -56,9 +56,9 @@ def read_structure(program: Runner, template: Batch) -> Structure:
 @torch.no_grad()
 def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
     """Report whether log p and log q of two draws under an outer plate are those of twice the data."""
-    few = _few(batch)
+    few = _first_rows(batch)
     twice = tuple(torch.cat([tensor, tensor]) for tensor in few)
-    with _elsewhere(program):
+    with _at_other_parameters(program):
         try:
             drawn = run(structure, program.model if program.guide is None else program.guide, few, 2)
             sites = sample_sites(drawn)
@@ -85,8 +85,8 @@ def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
 @torch.no_grad()
 def sums_agree(program: Runner, structure: Structure, batch: Batch, names: Collection[str]) -> bool:
     """Report whether log p and log q with these discrete latents enumerated are those of their values one by one."""
-    few = _few(batch)
-    with _elsewhere(program):
+    few = _first_rows(batch)
+    with _at_other_parameters(program):
         try:
             sites = sample_sites(run(structure, program.model, few))
             others = {name: sites[name]["value"] for name in structure.latents if name not in names}
@@ -134,12 +134,12 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-def _few(batch: Batch) -> Batch:
+def _first_rows(batch: Batch) -> Batch:
     return tuple(tensor[:3] for tensor in batch)
 
 
 @contextmanager
-def _elsewhere(program: Runner) -> Iterator[None]:
+def _at_other_parameters(program: Runner) -> Iterator[None]:
     """Move parameters and running statistics by a little noise, and back after the block."""
     with program.running(seed=0, training=False), AtMean():
         statistics = [b for n, b in program.module.named_buffers() if n.endswith(("running_mean", "running_var"))]

@@ -191,10 +191,11 @@ def _run(program: Runner, part: str, fn: Callable[..., Any], batch: Batch) -> po
         why = reason(error)
         if why.endswith("but found invalid values:"):
             why += " look for NaN or for a scale that is not positive"
-        raise InputError(f"{program.name}.{part} fails on data of shape {shapes}{_where(error, fn)}: {why}") from error
+        line = _user_line(error, fn)
+        raise InputError(f"{program.name}.{part} fails on data of shape {shapes}{line}: {why}") from error
 
 
-def _where(error: Exception, fn: Callable[..., Any]) -> str:
+def _user_line(error: Exception, fn: Callable[..., Any]) -> str:
     """Return the innermost line of the traceback that lies in the file of the user's function."""
     code = getattr(getattr(inspect.unwrap(fn), "forward", fn), "__code__", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]

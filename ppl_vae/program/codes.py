@@ -49,10 +49,10 @@ def with_code(program: BoundProgram, batch: Batch) -> BoundProgram | None:
     if structure.latents or not computed:
         return None
     code, model = computed[0], program.model
-    turned = _Turned(code)
+    as_latent = _CodeAsLatent(code)
 
     def coded(*rows: torch.Tensor) -> Any:
-        with turned:
+        with as_latent:
             return model(*rows)
 
     def guide(*rows: torch.Tensor) -> None:
@@ -67,7 +67,7 @@ def with_code(program: BoundProgram, batch: Batch) -> BoundProgram | None:
     return program.derive(model=coded, guide=guide, closed_form=None)
 
 
-class _Turned(Messenger):
+class _CodeAsLatent(Messenger):
     """A handler that makes a latent of the value that ``pyro.deterministic`` records at a site.
 
     Args:

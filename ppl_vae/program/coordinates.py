@@ -48,11 +48,11 @@ class Coordinates:
         >>> from ppl_vae.program import Program
         >>> x = torch.zeros(5, 6)
         >>> program = Program(GMVAE(data_dim=6, num_clusters=3, latent_dim=2, style_dim=1)).bind((x,))
-        >>> there = Coordinates(program)
-        >>> there.names, len(there.values[0])
+        >>> coordinates = Coordinates(program)
+        >>> coordinates.names, len(coordinates.values[0])
         (('w[0]', 'z[0]', 'z[1]', 'c'), 3)
-        >>> point = there.locate((x,), program.posterior((x,), 7).latents)
-        >>> point.u.shape, point.choices.shape, there.predict((x,), point).means["x"].shape
+        >>> point = coordinates.locate((x,), program.posterior((x,), 7).latents)
+        >>> point.u.shape, point.choices.shape, coordinates.predict((x,), point).means["x"].shape
         (torch.Size([7, 5, 3]), torch.Size([7, 5, 1]), torch.Size([7, 5, 6]))
     """
 
@@ -73,9 +73,9 @@ class Coordinates:
             values = values.reshape(len(values), *values.shape[values.dim() - event_dim :])
             shape = structure.value(sites[name], 1).shape[2:]
             self.listed[name] = values, shape[: len(shape) - event_dim]
-        supports = [] if self.space is None else [where.site["fn"].support for where in self.space.layout]
+        supports = [] if self.space is None else [place.site["fn"].support for place in self.space.layout]
         self.moved = not all(is_identity(bijection(support)) for support in supports)
-        layout = [] if self.space is None else [(where.name, where.per_datum) for where in self.space.layout]
+        layout = [] if self.space is None else [(place.name, place.per_datum) for place in self.space.layout]
         self.continuous = sum(prod(shape) for _, shape in layout)
         layout += [(name, shape) for name, (_, shape) in self.listed.items()]
         self.names = tuple(name for site, shape in layout for name in names_of(site, shape))

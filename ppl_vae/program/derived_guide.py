@@ -113,13 +113,13 @@ class DerivedGuide:
     def _each_site(self, batch: Batch, q: Any) -> None:
         locs, scales = (self.space.laid_out(batch, tensor[None]) for tensor in (q.loc, q.scale))
         plates = _Plates(self.space, batch)
-        for where in self.space.layout:
-            fn, prior = dist.Normal(locs[where.name], scales[where.name]), where.site["fn"]
+        for place in self.space.layout:
+            fn, prior = dist.Normal(locs[place.name], scales[place.name]), place.site["fn"]
             transform = bijection(prior.support)
             if not is_identity(transform):
                 fn = dist.TransformedDistribution(fn, [transform])
-            with plates.of(where.site):
-                pyro.sample(where.name, fn.to_event(prior.event_dim - fn.event_dim))
+            with plates.of(place.site):
+                pyro.sample(place.name, fn.to_event(prior.event_dim - fn.event_dim))
 
     def _together(self, batch: Batch, lam: Tensor) -> None:
         space, plates, num_data = self.space, _Plates(self.space, batch), len(batch[0])
@@ -136,27 +136,27 @@ class DerivedGuide:
             values = moved.values
             log_det = {name: scale_and_mask(moved.log_det[name], mask=sites[name]["mask"]) for name in points}
         else:
-            sites = {where.name: where.site for where in space.layout}
+            sites = {place.name: place.site for place in space.layout}
             transforms = {name: bijection(sites[name]["fn"].support) for name in points}
             values = {name: transforms[name](point) for name, point in points.items()}
             log_det = {name: transforms[name].log_abs_det_jacobian(points[name], values[name]) for name in points}
-        for where in space.layout:
-            site, value = sites[where.name], values[where.name]
+        for place in space.layout:
+            site, value = sites[place.name], values[place.name]
             event_dim = site["fn"].event_dim
             batch_shape = value.shape[: value.dim() - event_dim]
-            density = -log_det[where.name].reshape(*batch_shape, -1).sum(-1)
-            if (filled := fill(site, points[where.name], where.event_dim)) is not None:
+            density = -log_det[place.name].reshape(*batch_shape, -1).sum(-1)
+            if (filled := fill(site, points[place.name], place.event_dim)) is not None:
                 density = density - filled
-            mean = means.get(where.name) if is_identity(bijection(site["fn"].support)) else None
-            with plates.of(where.site):
-                pyro.sample(where.name, _PointMass(value, density, event_dim, mean), infer=_marked())
+            mean = means.get(place.name) if is_identity(bijection(site["fn"].support)) else None
+            with plates.of(place.site):
+                pyro.sample(place.name, _PointMass(value, density, event_dim, mean), infer=_marked())
 
 
 def _support_depends(space: LatentSpace) -> bool:
     """Check if the map from unconstrained space, or a mask, may differ between runs of the model."""
     return any(
-        hidden_part(where.site, where.site["value"], where.event_dim) is not None or _varies(where.site["fn"].support)
-        for where in space.layout
+        hidden_part(place.site, place.site["value"], place.event_dim) is not None or _varies(place.site["fn"].support)
+        for place in space.layout
     )
 
 
@@ -171,14 +171,14 @@ class _Plates:
 
     def __init__(self, space: LatentSpace, batch: Batch) -> None:
         self.data_plate, self.num_data = space.program.structure.data_plate, len(batch[0])
-        self.made: dict[str, Any] = {}
+        self.entered: dict[str, Any] = {}
 
     def one(self, frame: Any) -> Any:
         """Return the plate for a frame of the model."""
-        if frame.name not in self.made:
+        if frame.name not in self.entered:
             size = self.num_data if frame.name == self.data_plate else frame.size
-            self.made[frame.name] = pyro.plate(frame.name, size, dim=frame.dim)
-        return self.made[frame.name]
+            self.entered[frame.name] = pyro.plate(frame.name, size, dim=frame.dim)
+        return self.entered[frame.name]
 
     def of(self, site: Site) -> ExitStack:
         """Enter all plates of a site of the model, except the plate of the draws, which is open already."""

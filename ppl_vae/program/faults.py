@@ -113,9 +113,9 @@ def check_observation(structure: Structure, site: Site, first_row: int = 0) -> N
             valid = valid | ~mask.reshape(mask.shape + (1,) * whose.event_dim)
     if bool(valid.all()):
         return
-    where = (~valid).nonzero()[0]
-    bad = f"{value[tuple(where)].item():.4g}"
-    row = first_row + int(where[structure.data_frame(site).dim - fn.event_dim])
+    index = (~valid).nonzero()[0]
+    bad = f"{value[tuple(index)].item():.4g}"
+    row = first_row + int(index[structure.data_frame(site).dim - fn.event_dim])
     if family == "Bernoulli":
         raise InputError(
             f"site {site['name']!r} of {structure.program} observes {bad} (row {row}) under a Bernoulli, whose density "

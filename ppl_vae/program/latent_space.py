@@ -73,7 +73,7 @@ class LatentSpace:
             self._check(name, sites[name])
         with torch.no_grad():
             self.layout = tuple(_layout(structure, sites[name]) for name in self.names)
-        self.size = sum(prod(where.per_datum) for where in self.layout)
+        self.size = sum(prod(place.per_datum) for place in self.layout)
 
     def _check(self, name: str, site: Site) -> None:
         if site["fn"].support.is_discrete:
@@ -123,9 +123,9 @@ class LatentSpace:
                 f"fixed range, and mask what lies past the end of a sequence"
             )
         filled = torch.zeros((), dtype=u.dtype, device=u.device)
-        for where in self.layout:
-            if (term := fill(sites[where.name], points[where.name], where.event_dim)) is not None:
-                term = structure.to_front(where.site, term, num_samples)
+        for place in self.layout:
+            if (term := fill(sites[place.name], points[place.name], place.event_dim)) is not None:
+                term = structure.to_front(place.site, term, num_samples)
                 filled = filled + term.reshape(*term.shape[:2], -1).sum(-1)
         return structure.log_density(trace, num_samples) + filled, trace, moved, filled
 
@@ -134,9 +134,9 @@ class LatentSpace:
     def laid_out(self, batch: Batch, u: Tensor) -> dict[str, Tensor]:
         """Split points ``(K, B, D)`` by site, still unconstrained, as Pyro lays them out."""
         points = {}
-        for where, part in zip(self.layout, u.split([prod(where.per_datum) for where in self.layout], -1), strict=True):
-            part = part.reshape(*part.shape[:2], *where.per_datum)
-            points[where.name] = self._as_pyro_does(batch, where, part, where.point_dim)
+        for place, part in zip(self.layout, u.split([prod(place.per_datum) for place in self.layout], -1), strict=True):
+            part = part.reshape(*part.shape[:2], *place.per_datum)
+            points[place.name] = self._in_pyro_layout(batch, place, part, place.point_dim)
         return points
 
     @torch.no_grad()
@@ -145,24 +145,24 @@ class LatentSpace:
 
         Masked numbers, whose values have no meaning, are drawn from the standard Gaussian.
         """
-        with self.program.running(), Unconstrain(self.names) as there:
+        with self.program.running(), Unconstrain(self.names) as recorded:
             sites: dict[str, Any] = dict(self.program.run(self.program.model, batch, num_samples, values).nodes)
-            for where in self.layout:
-                point = there.points[where.name]
-                if (hidden := hidden_part(sites[where.name], point, where.event_dim)) is not None:
-                    there.points[where.name] = torch.where(hidden, torch.randn_like(point), point)
-            return self._joined(batch, there.points, num_samples)
+            for place in self.layout:
+                point = recorded.points[place.name]
+                if (hidden := hidden_part(sites[place.name], point, place.event_dim)) is not None:
+                    recorded.points[place.name] = torch.where(hidden, torch.randn_like(point), point)
+            return self._joined(batch, recorded.points, num_samples)
 
     @torch.no_grad()
     def flat(self, batch: Batch, latents: Mapping[str, Tensor]) -> Tensor:
         """Return latents by name, ``(K, B, ...)`` as in ``Draws``, as points ``(K, B, D)``."""
-        values = {w.name: self._as_pyro_does(batch, w, latents[w.name], w.site["value"].dim()) for w in self.layout}
+        values = {w.name: self._in_pyro_layout(batch, w, latents[w.name], w.site["value"].dim()) for w in self.layout}
         return self.points(batch, values, len(latents[self.names[0]]))
 
-    def _as_pyro_does(self, batch: Batch, where: _Layout, tensor: Tensor, one_draw_dim: int) -> Tensor:
+    def _in_pyro_layout(self, batch: Batch, place: _Layout, tensor: Tensor, one_draw_dim: int) -> Tensor:
         """Lay ``(K, B, ...)`` out as Pyro does; one draw has ``one_draw_dim`` dimensions and none for the draws."""
         structure, num_samples = self.structure, len(tensor)
-        tensor = structure.from_front(where.site, tensor, num_samples)
+        tensor = structure.from_front(place.site, tensor, num_samples)
         if num_samples == 1 or structure.draws_by == "repeat":
             tensor = tensor.reshape(tensor.shape[tensor.dim() - one_draw_dim :])
         return tensor
@@ -176,17 +176,17 @@ class LatentSpace:
         """
         program, structure = self.program, self.structure
         with program.running():
-            with _Around(self.names, structure.plate_nesting) as there:
+            with _Centred(self.names, structure.plate_nesting) as recorded:
                 program.run(guide or program.model, batch, summed=structure.discrete)
-            if missing := [name for name in self.names if name not in there.loc]:
+            if missing := [name for name in self.names if name not in recorded.loc]:
                 raise InputError(f"the guide of {program.name} does not sample {missing[0]!r}: sample it there too")
-            loc, scale = (self._joined(batch, points, 1)[0] for points in (there.loc, there.scale))
+            loc, scale = (self._joined(batch, points, 1)[0] for points in (recorded.loc, recorded.scale))
             return loc, scale
 
     def _joined(self, batch: Batch, points: Mapping[str, Tensor], num_samples: int) -> Tensor:
         structure, parts = self.structure, []
-        for where in self.layout:
-            part = structure.to_front(where.site, points[where.name], num_samples, where.event_dim)
+        for place in self.layout:
+            part = structure.to_front(place.site, points[place.name], num_samples, place.event_dim)
             parts.append(part.reshape(*part.shape[:2], -1))
         return torch.cat(parts, -1)
 
@@ -238,7 +238,7 @@ def _no_event(mask: Any, point: Tensor, event_dim: int) -> Tensor:
     return hidden.reshape(hidden.shape + (1,) * event_dim)
 
 
-class _Around(Messenger):
+class _Centred(Messenger):
     """A handler that puts latent sites at their mean in unconstrained space, and records ``loc`` and ``scale``."""
 
     def __init__(self, names: tuple[str, ...], plate_nesting: int) -> None:

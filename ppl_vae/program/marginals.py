@@ -52,13 +52,13 @@ def marginals(program: BoundProgram, batch: Batch, num_samples: int = 64) -> dic
             site["infer"]["_log_det"] = tilts[name]
         with torch.enable_grad():
             total = structure.log_density(trace, num_samples).sum()
-        found = torch.autograd.grad(total, list(tilts.values()))
+        slopes = torch.autograd.grad(total, list(tilts.values()))
         outside = -1 - structure.plate_nesting  # to the left of it lie the values of discrete latents
-        answer = {}
-        for (name, site), slope in zip(sites.items(), found, strict=True):
+        probabilities = {}
+        for (name, site), slope in zip(sites.items(), slopes, strict=True):
             own = site["infer"]["_enumerate_dim"]
             others = [dim for dim in range(-slope.dim(), outside) if dim != own]
             slope = (slope.sum(others, keepdim=True) if others else slope).movedim(own, -1)
             slope = slope.reshape(slope.shape[max(0, slope.dim() + outside - 1) :])
-            answer[name] = structure.to_front(site, slope, num_samples, event_dim=1).mean(0)
-        return answer
+            probabilities[name] = structure.to_front(site, slope, num_samples, event_dim=1).mean(0)
+        return probabilities

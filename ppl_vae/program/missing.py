@@ -206,7 +206,7 @@ def seen_parts(program: BoundProgram, batch: Batch) -> tuple[Tensor, ...]:
     for name in (names := _that_have_numbers(structure, sites)):
         seen.append(~torch.isnan(_observed_value(structure, sites[name])))
         _check_event(program.name, sites[name], seen[-1])
-    given, reached = _num_missing(*(torch.isnan(tensor) for tensor in batch)), _num_missing(*(~each for each in seen))
+    given, reached = _num_missing(*(torch.isnan(tensor) for tensor in batch)), _num_missing(*(~mask for mask in seen))
     if not all(is_part(sites[name]["value"], sites[name]["fn"].shape(), held) for name in names):
         given, reached = given.clamp(max=1), reached.clamp(max=1)  # of numbers that are computed, how many is not known
     if (lost := given > reached).any():
@@ -234,7 +234,7 @@ def _needs_missing(site: Site) -> bool:
 
 def _num_missing(*missing: Tensor) -> Tensor:
     """Count the missing numbers of each datum, ``(B,)``."""
-    return torch.stack([each.reshape(len(each), -1).sum(1) for each in missing]).sum(0)
+    return torch.stack([mask.reshape(len(mask), -1).sum(1) for mask in missing]).sum(0)
 
 
 def _check_event(program: str, site: Site, seen: Tensor) -> None:

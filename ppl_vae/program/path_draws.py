@@ -73,7 +73,7 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
         total = (weights * log_p).sum(0)
         for name, value in moving.items():
             if value.requires_grad:
-                value.register_hook(lambda slope, name=name: slope * _beside(structure, sites[name], weights))
+                value.register_hook(lambda slope, name=name: slope * _broadcast(structure, sites[name], weights))
         if log_q.requires_grad:
             given = (weights.square() * log_q).sum()
             slopes = torch.autograd.grad(given, list(held.values()), allow_unused=True, materialize_grads=True)
@@ -99,7 +99,7 @@ def _refuse(program: BoundProgram, sites: Mapping[str, Site]) -> None:
             )
 
 
-def _beside(structure: Structure, site: Site, weights: Tensor) -> Tensor:
+def _broadcast(structure: Structure, site: Site, weights: Tensor) -> Tensor:
     """Reshape weights ``(K, B)`` to broadcast with a site's value as Pyro lays it out."""
     num_samples, value = len(weights), site["value"]
     dims = structure.value(site, num_samples).dim()

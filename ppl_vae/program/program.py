@@ -150,15 +150,15 @@ def owned_modules(model: Callable[..., Any], guide: Callable[..., Any] | None) -
     refers by name.
     """
     owners = {id(owner): owner for owner in (getattr(part, "__self__", part) for part in (model, guide) if part)}
-    found: dict[str, nn.Module] = {}
+    modules: dict[str, nn.Module] = {}
     for role, owner in zip(("model", "guide"), owners.values(), strict=False):
         if isinstance(owner, nn.Module):
             if len(owners) == 1:
                 return owner
-            found[role] = owner
+            modules[role] = owner
         elif inspect.isfunction(owner):
             names = inspect.getclosurevars(owner)
-            found |= {k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, nn.Module)}
+            modules |= {k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, nn.Module)}
         else:
-            found |= {k: v for k, v in getattr(owner, "__dict__", {}).items() if isinstance(v, nn.Module)}
-    return nn.ModuleDict(found)
+            modules |= {k: v for k, v in getattr(owner, "__dict__", {}).items() if isinstance(v, nn.Module)}
+    return nn.ModuleDict(modules)

@@ -71,7 +71,7 @@ def describe_sites(program: BoundProgram) -> list[SiteRow]:
         x; observed; Bernoulli, 6 numbers; (6,); 0 or 1; ('data',)
     """
     structure, rows = program.structure, []
-    with _as_it_was(program) as model:
+    with _as_written(program) as model:
         sites = sample_sites(poutine.trace(model).get_trace(*program.template))
     for name, site in sites.items():
         plates = {frame.name: frame for frame in site["cond_indep_stack"]}
@@ -99,15 +99,15 @@ def describe_posterior(program: BoundProgram) -> dict[str, str]:
         >>> describe_posterior(Program(VAE(data_dim=6, latent_dim=2)).bind((torch.zeros(3, 6),)))
         {'z': 'Normal'}
     """
-    found = {} if program.global_posterior is None else dict.fromkeys(program.global_posterior.names, "Normal")
+    described = {} if program.global_posterior is None else dict.fromkeys(program.global_posterior.names, "Normal")
     if program.guide is not None:
         with program.running(seed=0, training=False):
             sites = sample_sites(poutine.trace(program.guide).get_trace(*program.template))
         joint = sites.pop(JOINT, None)
         for name, site in sites.items():
             part = joint is not None and is_point_mass(site["fn"])
-            found[name] = f"part of a joint {_kind(joint['fn'])}" if joint and part else _kind(site["fn"])
-    return found
+            described[name] = f"part of a joint {_kind(joint['fn'])}" if joint and part else _kind(site["fn"])
+    return described
 
 
 @torch.no_grad()
@@ -157,9 +157,9 @@ def render_graph(program: BoundProgram) -> str | None:
         return None
     series = {name: row for row in describe_sites(program) for name in row.names[DRAWN:]}
     try:
-        with _as_it_was(program) as model:
-            found = relations.get_model_relations(model, program.template, include_deterministic=True)
-        graph = relations.render_graph(relations.generate_graph_specification(_without(found, series)))
+        with _as_written(program) as model:
+            related = relations.get_model_relations(model, program.template, include_deterministic=True)
+        graph = relations.render_graph(relations.generate_graph_specification(_without(related, series)))
         for attributes in (graph.graph_attr, graph.node_attr):  # they stand before the nodes, as graph.attr would not
             attributes.update(fontname="Helvetica", fontsize="12")
         graph.graph_attr["bgcolor"] = "transparent"
@@ -170,27 +170,27 @@ def render_graph(program: BoundProgram) -> str | None:
 
 
 @contextmanager
-def _as_it_was(program: BoundProgram) -> Iterator[Any]:
+def _as_written(program: BoundProgram) -> Iterator[Any]:
     """Yield the model as its author wrote it, including latents that all data share, to be run inside the block."""
     model = program.model if program.global_posterior is None else inspect.getattr_static(program.model, "__wrapped__")
     with program.running(seed=0, training=False):
         yield model
 
 
-def _without(found: dict[str, Any], left_out: Any) -> dict[str, Any]:
+def _without(related: dict[str, Any], left_out: Any) -> dict[str, Any]:
     """Return the relations of the remaining sites; a value of ``pyro.deterministic`` does not count as observed."""
 
     def kept(names: list[str]) -> list[str]:
         return [name for name in names if name not in left_out]
 
-    observed = [name for name in kept(found["observed"]) if found["sample_dist"][name] != "Deterministic"]
-    answer = {**found, "observed": observed}
+    observed = [name for name in kept(related["observed"]) if related["sample_dist"][name] != "Deterministic"]
+    remaining = {**related, "observed": observed}
     for key in ("sample_sample", "sample_param"):
-        answer[key] = {name: kept(found[key][name]) for name in kept(list(found[key]))}
-    answer["sample_dist"] = {name: found["sample_dist"][name] for name in answer["sample_sample"]}
-    plates = {plate: kept(names) for plate, names in found["plate_sample"].items()}
-    answer["plate_sample"] = {plate: names for plate, names in plates.items() if names}
-    return answer
+        remaining[key] = {name: kept(related[key][name]) for name in kept(list(related[key]))}
+    remaining["sample_dist"] = {name: related["sample_dist"][name] for name in remaining["sample_sample"]}
+    plates = {plate: kept(names) for plate, names in related["plate_sample"].items()}
+    remaining["plate_sample"] = {plate: names for plate, names in plates.items() if names}
+    return remaining
 
 
 def _joined(rows: list[SiteRow]) -> list[SiteRow]:
