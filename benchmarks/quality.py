@@ -95,11 +95,11 @@ def folder(name: str) -> str:
 
 def fit(name: str, data_root: Path) -> int:
     """Train a model, or resume its training; return the exit status."""
-    from ppl_vae import fit
+    from ppl_vae.cli import main as run_verb
 
     args = [str(data_root / arg) if arg.endswith(".npz") else arg for arg in command(name)[1:]]
     resumed = ["--resume"] if (Path(args[-1]) / "checkpoint.safetensors").exists() else []
-    return fit.main([*args, *resumed])
+    return run_verb(["fit", *args, *resumed])
 
 
 def measure(name: str, data_root: Path, run: Path, num_samples: int | None = None) -> dict[str, Any]:
