@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -13,10 +14,10 @@ from ppl_vae.inference import METHODS, Compile, MethodOptions, TrainingOptions
 from ppl_vae.inference.options import (
     Count,
     Share,
+    argument_help,
     check_options_of_others,
     check_value,
     check_values,
-    help_lines,
     options_of,
     parameters,
 )
@@ -85,7 +86,10 @@ def with_options(cls: Estimator) -> Estimator:
     cls.__init__.__signature__ = inspect.Signature([*kept, guide, *named], return_annotation=None)  # type: ignore[misc]
     cls.__init__.__annotations__["guide"] = guide.annotation  # type: ignore[misc]
     cls._docstring = vars(cls).get("_docstring", cls.__doc__)  # type: ignore[attr-defined]
-    lines = ["    " + line if line else "" for line in help_lines(option_kinds()).splitlines()]
+    lines = [
+        textwrap.fill(f"{name}: {text}", 120, initial_indent=" " * 8, subsequent_indent=" " * 12)
+        for name, text in argument_help(option_kinds()).items()
+    ]
     before, marker, after = (cls._docstring or "").partition("        **options:")  # type: ignore[attr-defined]
     cls.__doc__ = before + "\n".join(lines) + after[after.index("\n") :] if marker else before
     return cls

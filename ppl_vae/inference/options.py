@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import reduce
@@ -115,11 +116,12 @@ def _plain(hint: Any) -> Any:
     return reduce(operator.or_, get_args(hint)) if get_origin(hint) is Union else hint
 
 
-def help_lines(kinds: Iterable[type]) -> str:
-    """Return what the docstrings of dataclasses, and of those that they inherit from, have under ``Args:``."""
+def argument_help(kinds: Iterable[type]) -> dict[str, str]:
+    """Return the help of every field of dataclasses, from ``Args:`` in their docstrings and those that they inherit."""
     owners = dict.fromkeys(owner for kind in kinds for owner in reversed(kind.__mro__) if is_dataclass(owner))
     texts = [inspect.cleandoc(owner.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0] for owner in owners]
-    return "\n".join(text for text in texts if text)
+    entries = re.split(r"^ {4}(?=\w+: )", "\n".join(texts), flags=re.MULTILINE)[1:]
+    return {name: " ".join(text.split()) for name, _, text in (entry.partition(": ") for entry in entries)}
 
 
 @dataclass(frozen=True)
