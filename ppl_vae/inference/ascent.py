@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.compile.graph import Outputs
+from ppl_vae.inference.adam import Moments, Rates, adam
 
 Objective = Callable[..., "Tensor | tuple[Tensor, Tensor]"]
 """Of a batch's tensors: what is ascended, a scalar; or what is reported, and what is ascended in its place."""
@@ -19,15 +20,7 @@ TABLE = 1024
 
 
 class Adam(NamedTuple):
-    r"""The state of a ``torch.optim.Adam``, and its step as a function of gradients.
-
-    .. math::
-        m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad
-        \theta \leftarrow \theta - \rho_t \frac{m}{\sqrt v\, s_t + \epsilon}, \qquad
-        \rho_t = \frac{\rho}{1 - \beta_1^t}, \quad s_t = \frac1{\sqrt{1 - \beta_2^t}}
-
-    Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (2015), algorithm 1.
-    """
+    """The state of a ``torch.optim.Adam``, to which ``adam`` can be applied in place."""
 
     parameters: list[Tensor]
     means: list[Tensor]
@@ -59,11 +52,12 @@ class Adam(NamedTuple):
     @torch.no_grad()
     def step(self, gradients: list[Tensor] | tuple[Tensor, ...], rates: Tensor) -> None:
         """Descend, in place, at rates ``(2,)``."""
-        first, second = self.betas
+        of_step = Rates(1 - self.betas[0], 1 - self.betas[1], rates[0], rates[1])
         for parameter, mean, square, gradient in zip(self.parameters, self.means, self.squares, gradients, strict=True):
-            mean.lerp_(gradient, 1 - first)
-            square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-            parameter.sub_(mean * rates[0] / (square.sqrt() * rates[1] + self.epsilon))
+            moments, step = adam(Moments(mean, square), gradient, of_step, self.epsilon)
+            mean.copy_(moments.mean)
+            square.copy_(moments.square)
+            parameter.sub_(step)
         for count in self.counts:
             count.add_(1)
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.compile.graph import Outputs
+from ppl_vae.inference.adam import Moments, Rates, adam
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.objectives import Baseline, DecayingAverage, Gradient, check_gradient, elbo, leave_one_out
 from ppl_vae.program import Batch, WeightedDraws
 
 BETAS = (0.5, 0.99)
 """Of Adam. With its usual momentum of 0.9, twenty steps overshoot: a nat of ELBO on the digits."""
-EPSILON = 1e-8
 WINDOW = 25
 """Steps after which each datum is asked whether it still moves its ELBO."""
 CALM = 2
@@ -170,14 +170,13 @@ def _as_graph(
     num_steps: int,
     module: nn.Module | None,
 ) -> _Moving:
-    """A step of all data along the path; a graph's inputs stay as they are, so that it has copies of them."""
+    """Take a step of all data along the path."""
     size = len(Rows._fields)
 
     def stepped(rate: Tensor, noise: Tensor, last: Tensor, gain: Tensor, calm: Tensor, *rest: Tensor) -> Outputs:
-        rows = Rows(*(tensor.clone() for tensor in rest[:size]))
-        copied = _Moving(rows, rest[size:], None, last, gain.clone(), calm, gain)
-        copied = copied.stepped(_gradient(log_joint, family, copied, noise), rate)
-        return copied.last, copied.gain, *copied.rows
+        before = _Moving(Rows(*rest[:size]), rest[size:], None, last, gain, calm, gain)
+        after = before.stepped(_gradient(log_joint, family, before, noise), rate)
+        return after.last, after.gain, *after.rows
 
     inputs = (rate, noise, moving.last, moving.gain, moving.calm, *moving.rows, *moving.data)
     name = f"a step in lambda ({type(family).__name__.lower()})"
@@ -262,25 +261,22 @@ class _Moving(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows, data: Batch) -> _Moving:
-        """All of them, as copies."""
-        own = Rows(*(tensor.clone() for tensor in rows))
-        return cls(own, data, None, torch.zeros_like(rows.lam), *(torch.zeros_like(rows.taken) for _ in range(3)))
+        """Return all of them."""
+        return cls(rows, data, None, torch.zeros_like(rows.lam), *(torch.zeros_like(rows.taken) for _ in range(3)))
 
     def stepped(self, gradient: Tensor, rate: Tensor) -> _Moving:
-        """One step of Adam a row, in place, at a rate ``(P,)``."""
+        """Take one step of Adam in every row, at learning rates ``(P,)``."""
         lam, mean, square, taken = self.rows
         moves = torch.isfinite(gradient).all(-1, keepdim=True).logical_and_(self.calm < CALM)
         gradient, share = torch.where(moves, gradient, 0.0), moves.to(lam.dtype)
-        self.gain.add_((gradient * self.last).sum(-1, keepdim=True))
+        gain, taken = self.gain + (gradient * self.last).sum(-1, keepdim=True), taken + share
         first, second = BETAS
-        taken.add_(share)
-        mean.lerp_(gradient, (1 - first) * share)
-        square.lerp_(gradient.square(), (1 - second) * share)
         steps = taken.clamp(min=1)  # of a row that has not been able to take one
-        scale = square.div(1 - second**steps).sqrt_().add_(EPSILON)
-        step = mean.mul(share / (1 - first**steps)).div_(scale).mul_(rate)
-        lam.add_(step)
-        return self._replace(last=step)
+        rates = Rates(
+            (1 - first) * share, (1 - second) * share, share * rate / (1 - first**steps), (1 - second**steps) ** -0.5
+        )
+        moments, step = adam(Moments(mean, square), gradient, rates)
+        return self._replace(rows=Rows(lam + step, *moments, taken), last=step, gain=gain)
 
     def judged(self, tolerance: float) -> _Moving:
         """At the end of a window: which have moved their ELBO in it?"""

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.errors import InputError
+from ppl_vae.inference.adam import Moments, Rates, adam
 from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.families import Family
-from ppl_vae.inference.local import BETAS, EPSILON, Rows, cosine
+from ppl_vae.inference.local import BETAS, Rows, cosine
 from ppl_vae.inference.method import Step, with_guide
 from ppl_vae.inference.per_datum import (
     FROM_ENCODER,
@@ -217,7 +218,7 @@ def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor,
         lam: ``(B, P)``.
         local: how many steps, how long, how many draws.
     """
-    mean, square = torch.zeros_like(lam), torch.zeros_like(lam)
+    moments, (first, second) = Moments(torch.zeros_like(lam), torch.zeros_like(lam)), BETAS
     for number in range(local.num_steps):
         noise = torch.randn(local.num_particles, 1, family.size).to(lam)
         at = lam if lam.requires_grad else lam.detach().requires_grad_()
@@ -225,9 +226,8 @@ def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor,
         elbo = (log_joint(u) - family.distribution(at).log_prob(u)).mean(0)
         (force,) = torch.autograd.grad(elbo.sum(), u, create_graph=True)  # at fixed lambda: the path alone, as refine
         (gradient,) = torch.autograd.grad(u, at, force, create_graph=True)
-        mean = BETAS[0] * mean + (1 - BETAS[0]) * gradient
-        square = BETAS[1] * square + (1 - BETAS[1]) * gradient.detach().square()
-        scale = (square / (1 - BETAS[1] ** (number + 1))).sqrt() + EPSILON
         rate = local.learning_rate * cosine(number, local.num_steps) * family.pace.to(lam)
-        lam = at + rate * mean / (1 - BETAS[0] ** (number + 1)) / scale
+        corrected, root = rate / (1 - first ** (number + 1)), (1 - second ** (number + 1)) ** -0.5
+        moments, step = adam(moments, gradient, Rates(1 - first, 1 - second, corrected, root))
+        lam = at + step
     return lam

@@ -28,7 +28,8 @@ from ppl_vae.inference import (
     semi_amortized,
     semi_amortized_steps,
 )
-from ppl_vae.inference.local import BETAS, EPSILON, cosine
+from ppl_vae.inference.adam import EPSILON
+from ppl_vae.inference.local import BETAS, cosine
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, BoundProgram, LatentSpace, Program, seeded, without_guide
 from tests.helpers.scenarios import PPCA, Conjugate, SharedMean, SummedSwitch, TwoLatents, normal

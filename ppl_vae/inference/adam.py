@@ -1,0 +1,70 @@
+"""Adam as a pure function, for every method's steps in theta, in phi and in lambda."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-8
+
+Number = float | Tensor
+"""A number for all elements, or a tensor that broadcasts to them, such as one number a row."""
+
+
+class Moments(NamedTuple):
+    """The state of Adam: running means of the gradient and of its square, of the gradient's shape."""
+
+    mean: Tensor
+    square: Tensor
+
+
+class Rates(NamedTuple):
+    r"""The numbers of one step, which depend on its number t.
+
+    Attributes:
+        mean: share of the new gradient in its running mean, :math:`1 - \beta_1`.
+        square: share of its square in that running mean, :math:`1 - \beta_2`.
+        step: corrected learning rate, :math:`\rho / (1 - \beta_1^t)`.
+        root: correction of the root of the squares, :math:`1 / \sqrt{1 - \beta_2^t}`.
+    """
+
+    mean: Number
+    square: Number
+    step: Number
+    root: Number
+
+
+def adam(moments: Moments, gradient: Tensor, rates: Rates, epsilon: float = EPSILON) -> tuple[Moments, Tensor]:
+    r"""Return Adam's next moments and its step, which is to be added to ascend the gradient.
+
+    .. math::
+        m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad
+        \Delta = \frac{\rho}{1 - \beta_1^t} \frac{m}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+    Nothing changes in place. The divisor is a constant to a gradient through the step.
+
+    Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (2015), algorithm 1.
+
+    Args:
+        moments: the state before the step, zeros at first.
+        gradient: the gradient, of any shape.
+        rates: the numbers of this step; rows that have taken different numbers of steps have their own. A row whose
+            first three rates are zero does not move and keeps its moments.
+        epsilon: number that is added to the divisor.
+
+    Example:
+        >>> zero, gradient = torch.zeros(2), torch.tensor([4.0, -0.1])
+        >>> moments, step = adam(Moments(zero, zero), gradient, Rates(0.1, 0.001, 0.05 / 0.1, 0.001**-0.5))
+        >>> step.round(decimals=4)
+        tensor([ 0.0500, -0.0500])
+    """
+    constant = gradient.detach()
+    mean = torch.lerp(moments.mean, gradient, rates.mean)
+    square = moments.square * (1 - rates.square)
+    if isinstance(rates.square, Tensor):
+        square = torch.addcmul(square, constant * rates.square, constant)
+    else:  # as torch.optim.Adam rounds
+        square = torch.addcmul(square, constant, constant, value=rates.square)
+    return Moments(mean, square), mean * rates.step / (square.sqrt() * rates.root + epsilon)
