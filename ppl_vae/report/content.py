@@ -32,13 +32,13 @@ from ppl_vae.uses import USES, Need, Use
 
 
 def gather(run: Run) -> dict[str, Any]:
-    """What the template is given.
+    """Return what the template needs.
 
     Raises:
         InputError: a file of the run is damaged.
     """
     config, metrics = run.config(), run.metrics()
-    where = shlex.quote(str(run.path))
+    folder = shlex.quote(str(run.path))
     summary, evidence, gap = (_read(run, name) for name in ("summary.json", "evidence.json", "gap.json"))
     program, no_program = _program(run)
     offers = _offers(program)
@@ -47,7 +47,7 @@ def gather(run: Run) -> dict[str, Any]:
         "model": program.name if program else str(model.get("class_path", "")),
         "data": Path(str(config.get("data", ""))).name,
         "run": str(run.path),
-        "where": where,
+        "folder": folder,
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         "changed": _changed(config),
         "class_path": str(model.get("class_path", "")),
@@ -63,7 +63,7 @@ def gather(run: Run) -> dict[str, Any]:
         "figures": collect_figures(run.path / "figures", metrics),
         "uses": [use for use in USES.values() if use.fits(offers) and not _is_done(run.path, use)],
         "arrays": [f"uses/{path.name}" for path in sorted((run.path / "uses").glob("[!.]*"))],
-        "commands": _commands(config, evidence, gap, where),
+        "commands": _commands(config, evidence, gap, folder),
         "evaluated": None,
         "gaps": None,
         "fitted": None,
@@ -74,10 +74,10 @@ def gather(run: Run) -> dict[str, Any]:
         ("evaluated", "evidence.json", evidence, lambda numbers: _evaluated(numbers, program)),
         ("gaps", "gap.json", gap, lambda numbers: {"table": gaps(numbers), "warnings": numbers["warnings"]}),
     ]
-    for name, file, numbers, made in parts:
+    for name, file, numbers, make in parts:
         if numbers is not None:
             try:
-                content[name] = made(numbers)
+                content[name] = make(numbers)
             except (InputError, KeyError, TypeError, AttributeError, ValueError) as error:
                 raise _damaged(run, file, error) from error
     content["headline"] = _headline(content)
@@ -85,7 +85,7 @@ def gather(run: Run) -> dict[str, Any]:
 
 
 def fit_command(config: Mapping[str, Any]) -> str:
-    """The command that makes a run of this configuration, with the options that are not the defaults."""
+    """Return the command that makes a run of this configuration, with the options that are not the defaults."""
     model = config.get("model", {})
     options = {"data": config.get("data"), "model": model.get("class_path")}
     options |= {f"model.{name}": value for name, value in model.get("init_args", {}).items()}
@@ -95,21 +95,21 @@ def fit_command(config: Mapping[str, Any]) -> str:
 
 
 def _commands(
-    config: Mapping[str, Any], evidence: Mapping[str, Any] | None, gap: Mapping[str, Any] | None, where: str
+    config: Mapping[str, Any], evidence: Mapping[str, Any] | None, gap: Mapping[str, Any] | None, folder: str
 ) -> list[str]:
-    """What repeats the run and each estimate of it."""
+    """Return the commands that repeat the run and each estimate of it."""
     commands = [fit_command(config)]
     if evidence is not None:
         names = [name for name in evidence.get("estimators", {}) if name != "elbo"]
         options = {"--estimators": ",".join(names)} | _estimate_options(evidence, Settings())
-        commands.append(_command("evaluate", where, options))
+        commands.append(_command("evaluate", folder, options))
     if gap is not None:
-        commands.append(_command("gap", where, _estimate_options(gap, GapSettings())))
-    return [*commands, f"python -m ppl_vae report {where}"]
+        commands.append(_command("gap", folder, _estimate_options(gap, GapSettings())))
+    return [*commands, f"python -m ppl_vae report {folder}"]
 
 
 def _estimate_options(written: Mapping[str, Any], defaults: Any) -> dict[str, str]:
-    """Options of an estimate that was written, where they are not the defaults."""
+    """Return the options of an estimate that was written, if they are not the defaults."""
     settings, usual = written.get("settings", {}), dataclasses.asdict(defaults)
     options = {"--part": str(written.get("part"))} if written.get("part", "test") != "test" else {}
     options["--num-data"] = str(written.get("num_data"))
@@ -119,13 +119,13 @@ def _estimate_options(written: Mapping[str, Any], defaults: Any) -> dict[str, st
     return options
 
 
-def _command(verb: str, where: str, options: Mapping[str, str]) -> str:
+def _command(verb: str, folder: str, options: Mapping[str, str]) -> str:
     given = [token for name, value in options.items() for token in (name, shlex.quote(value))]
-    return " ".join(part for part in (f"python -m ppl_vae {verb}", where, *given) if part)
+    return " ".join(part for part in (f"python -m ppl_vae {verb}", folder, *given) if part)
 
 
 def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a run that are not the defaults, but for its data and its model."""
+    """Return the options of a run that are not the defaults, but for its data and its model."""
     usual = {name: p.default for name, p in inspect.signature(VariationalInference.__init__).parameters.items()}
     usual |= dict.fromkeys(("data_root", "binarize", "image_shape"))
     return {
@@ -136,15 +136,15 @@ def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _program(run: Run) -> tuple[Description | None, str]:
-    """What the program is, and where it cannot be told, why."""
+    """Return what the program is, or the reason why it cannot be shown."""
     try:
         return describe(load(run.path, accelerator="cpu", compile="off")), ""
-    except Exception as error:  # a program of the user's may raise anything
+    except Exception as error:  # a user's program may raise anything
         return None, str(error) if isinstance(error, InputError) else reason(error)
 
 
 def _data_gone(config: Mapping[str, Any]) -> str:
-    """The file of the data, where it was there for the fit and is not any more; otherwise empty."""
+    """Return the file of the data if it no longer exists, else an empty text."""
     for name in ("data", "data_root"):
         value = config.get(name)
         if isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists():
@@ -166,11 +166,11 @@ def _evaluated(numbers: Mapping[str, Any], program: Description | None) -> dict[
 
 
 def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The few numbers that are asked for first: what, and how much."""
+    """Return the most important numbers, each as its name and a text."""
     lines, program = [], content["program"]
     what = "log evidence" if program is None or program.generates else "reconstruction term"
-    if (found := content["evaluated"]) is not None:
-        evaluation = found["evaluation"]
+    if (evaluated := content["evaluated"]) is not None:
+        evaluation = evaluated["evaluation"]
         rows = {name: row for name, row in evaluation.rows.items() if name in ("exact", "ais", "iwae", "prior")}
         finite = {name: row for name, row in rows.items() if shown(row.log_evidence) != MISSING}
         if finite:
@@ -178,7 +178,7 @@ def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             row = finite[best]
             lines.append(
                 (
-                    f"{what}, nats per datum ({evaluation.label(best)}; {found['part']})",
+                    f"{what}, nats per datum ({evaluation.label(best)}; {evaluated['part']})",
                     f"{shown(row.log_evidence, '.2f')} ± {shown(row.se, '.2f')}",
                 )
             )
@@ -214,7 +214,7 @@ def _is_done(folder: Path, use: Use) -> bool:
 
 
 def _read(run: Run, name: str) -> dict[str, Any] | None:
-    """A file of a run; None where it is not there."""
+    """Return the content of a file of a run, or None if there is no file."""
     path = run.path / name
     if not path.is_file():
         return None

@@ -1,7 +1,7 @@
 """The uses of a fitted model, one use a file: functions of a fitted ``VariationalInference`` to arrays.
 
-Every use is done by effect handlers on the program, so that it works for any program, and returns a ``NamedTuple`` of
-arrays; dictionaries in it are by the names of observed sites. Draws are those of the fit's seed, so that the same call
+Every use applies effect handlers to the program, so that it works for any program. It returns a ``NamedTuple`` of
+arrays, and of dictionaries by the names of observed sites. Draws are made with the fit's seed, so that the same call
 gives the same arrays.
 
 Example:

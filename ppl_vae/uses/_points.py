@@ -1,8 +1,10 @@
-"""From data to points of the latent space, and back."""
+"""The way from data to points of the latent space, and back."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,17 +13,18 @@ import torch
 from torch import Tensor
 
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.evidence import gaussian_divergence
 from ppl_vae.program import Batch, BoundProgram, Coordinates, LatentPoint, with_code
 
-DRAWS = 64
-"""Of the posterior, for its mean."""
+POSTERIOR_DRAWS, PRIOR_DRAWS = 64, 2048
+"""Number of draws of each datum for a posterior mean, and number of draws of the prior for its moments."""
 
 
 def with_latents(vi: VariationalInference, arrays: tuple[Any, ...]) -> VariationalInference:
-    """The fitted object; of a program with a code and no latents, one whose latent is the code, see ``with_code``."""
+    """Return the fitted object, or one whose latent is the code if the program has a code and no latents."""
     if vi.program_.structure.latents:
         return vi
-    coded = with_code(vi.program_, whole(vi, arrays))
+    coded = with_code(vi.program_, collect(vi, arrays))
     if coded is None:
         return vi
     other, method = copy.copy(vi), copy.copy(vi.inference_)
@@ -30,49 +33,76 @@ def with_latents(vi: VariationalInference, arrays: tuple[Any, ...]) -> Variation
     return other
 
 
-def whole(vi: VariationalInference, arrays: tuple[Any, ...]) -> Batch:
-    """All data as one batch of the model's arguments."""
+def collect(vi: VariationalInference, arrays: tuple[Any, ...]) -> Batch:
+    """Return all data as one batch of the model's arguments."""
     batches = vi.fitted.batches(vi.fitted.checked(arrays))
     return next(batches.in_order(batch_size=batches.num_data))
 
 
-def draws_of(vi: VariationalInference, arrays: tuple[Any, ...], num_draws: int = DRAWS) -> LatentPoint:
-    """Where draws from the posterior are, ``(K, N, ...)``."""
-    posterior = vi.inference_.posterior
-    with torch.no_grad(), posterior.running(seed=vi.seed, training=False):
-        there = Coordinates(posterior)
+class LatentMap:
+    """A map between data and points of the latent space; its coordinates hold for any data.
 
-    def draw(program: BoundProgram, batch: Batch) -> LatentPoint:
-        return there.locate(batch, program.posterior(batch, num_draws).latents)
+    Args:
+        vi: a fitted program with latents, see ``with_latents``.
+    """
 
-    return LatentPoint(
-        *(torch.cat(parts, 1) for parts in zip(*vi.fitted.each_batch(arrays, draw, num_draws), strict=True))
-    )
+    def __init__(self, vi: VariationalInference) -> None:
+        self.vi = vi
+        with self._running(vi.program_):
+            self.coordinates = Coordinates(vi.program_)
+
+    @contextmanager
+    def _running(self, program: BoundProgram) -> Iterator[None]:
+        with torch.no_grad(), program.running(seed=self.vi.seed, training=False):
+            yield
+
+    def draw(self, arrays: tuple[Any, ...]) -> LatentPoint:
+        """Return the places of draws from the posteriors of data, ``(K, N, ...)``."""
+        posterior = self.vi.inference_.posterior
+        with self._running(posterior):
+            coordinates = Coordinates(posterior)
+
+        def locate(program: BoundProgram, batch: Batch) -> LatentPoint:
+            return coordinates.locate(batch, program.posterior(batch, POSTERIOR_DRAWS).latents)
+
+        parts = self.vi.fitted.each_batch(arrays, locate, POSTERIOR_DRAWS)
+        return LatentPoint(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
+
+    def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the mean and the standard deviation of the prior of the continuous coordinates, ``(B, D)``."""
+        with self._running(self.vi.program_):
+            return self.coordinates.prior(batch)
+
+    def decode(self, batch: Batch, points: LatentPoint) -> dict[str, np.ndarray]:
+        """Return the means of the observed sites at points, ``(K, N, ...)``, under the conditions of ``N`` data."""
+        parts, at_once = [], self.vi.fitted.room.rows(len(points.u))
+        with self._running(self.vi.program_):
+            for row in range(0, len(batch[0]), at_once):
+                rows = slice(row, row + at_once)
+                part = LatentPoint(points.u[:, rows], points.choices[:, rows])
+                parts.append(self.coordinates.predict(tuple(tensor[rows] for tensor in batch), part).means)
+        return {name: torch.cat([part[name] for part in parts], 1).cpu().numpy() for name in parts[0]}
+
+    def divergence(self, batch: Batch, draws: LatentPoint) -> Tensor:
+        """Return the KL from the prior of each coordinate, averaged over data: ``(D + C,)``, nats."""
+        program = self.vi.program_
+        with self._running(program):
+            few = tuple(tensor[:PRIOR_DRAWS] for tensor in batch)
+            prior = self.coordinates.locate(few, program.prior(few, -(-PRIOR_DRAWS // len(few[0]))).latents)
+        parts = [gaussian_divergence(draws.u, prior.u.flatten(0, 1))]
+        for choice, values in enumerate(self.coordinates.values):
+            share = _count_shares(draws.choices[..., choice], len(values), 0.0)
+            base = _count_shares(prior.choices[..., choice].flatten(0, 1), len(values), 0.5)
+            parts.append((torch.xlogy(share, share) - torch.xlogy(share, base)).sum(-1).mean().reshape(1))
+        return torch.cat(parts)
 
 
-def middle(draws: LatentPoint) -> LatentPoint:
-    """The mean of draws ``(K, N, ...)`` in unconstrained space, and the commonest of the choices: ``(1, N, ...)``."""
+def average(draws: LatentPoint) -> LatentPoint:
+    """Return the mean of draws ``(K, N, ...)`` in unconstrained space, and the usual choices: ``(1, N, ...)``."""
     return LatentPoint(draws.u.mean(0, keepdim=True), draws.choices.mode(0, keepdim=True).values)
 
 
-def coordinates(vi: VariationalInference) -> Coordinates:
-    """The program's coordinates; they are made once, and hold for any data."""
-    with torch.no_grad(), vi.program_.running(seed=vi.seed, training=False):
-        return Coordinates(vi.program_)
-
-
-def prior_of(vi: VariationalInference, there: Coordinates, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the prior of the continuous coordinates, ``(B, D)``."""
-    with torch.no_grad(), vi.program_.running(seed=vi.seed, training=False):
-        return there.prior(batch)
-
-
-def means_at(vi: VariationalInference, there: Coordinates, batch: Batch, points: LatentPoint) -> dict[str, np.ndarray]:
-    """Means of the observed sites at points ``(K, N, ...)`` under the conditions of ``N`` data, ``(K, N, ...)``."""
-    parts, at_once = [], vi.fitted.room.rows(len(points.u))
-    with torch.no_grad(), vi.program_.running(seed=vi.seed, training=False):
-        for row in range(0, len(batch[0]), at_once):
-            rows = slice(row, row + at_once)
-            part = LatentPoint(points.u[:, rows], points.choices[:, rows])
-            parts.append(there.predict(tuple(tensor[rows] for tensor in batch), part).means)
-    return {name: torch.cat([part[name] for part in parts], 1).cpu().numpy() for name in parts[0]}
+def _count_shares(draws: Tensor, number: int, more: float) -> Tensor:
+    """Return the share of each value among draws ``(K, ...)``: ``(..., V)``; ``more`` is added to every count."""
+    counts = torch.nn.functional.one_hot(draws, number).double().sum(0) + more
+    return counts / counts.sum(-1, keepdim=True)

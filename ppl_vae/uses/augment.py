@@ -14,13 +14,13 @@ from ppl_vae.uses.description import Caption, describe_use
 
 
 class Augmented(NamedTuple):
-    """New data, several for each given one, next to each other."""
+    """New data, several for each given datum, one after the other."""
 
     arrays: dict[str, np.ndarray]
-    """By the names of the given arrays, ``(N * copies, ...)``: what is observed is new, all else is that of the datum
-    that it came from."""
+    """Arrays ``(N * copies, ...)`` by the names of the given ones: what a site observes is new, and everything else is
+    that of the given datum."""
     rows: np.ndarray
-    """The row of that datum, ``(N * copies,)``."""
+    """Row of the given datum, ``(N * copies,)``."""
 
 
 @describe_use(augment=Caption("uses", "Augmented data", "Data, and new ones drawn from their posteriors."))
@@ -37,11 +37,11 @@ def augment(
         vi: a fitted program.
         arrays: the data, in the order of the model's arguments, or one mapping, which may have arrays that the model
             does not take, such as labels.
-        copies: new data for each.
+        copies: number of new data for each given one.
         what: sample draws x'; mean takes the mean of x given z.
 
     Raises:
-        InputError: what a site observes is no part of an argument, so that nothing can be put there.
+        InputError: a site observes what the model computes of its arguments, so that nothing can be put back.
 
     Example:
         >>> from ppl_vae import VariationalInference
@@ -58,16 +58,14 @@ def augment(
     named = vi.fitted.checked(arrays)
     count = len(vi.arguments_)
 
-    def more(program: BoundProgram, batch: Batch) -> Batch:
+    def draw(program: BoundProgram, batch: Batch) -> Batch:
         draws = program.posterior(batch, copies)
         chosen = draws.observed if what == "sample" else draws.means
-        data = batch[:count]  # behind them may be lambda
+        data = batch[:count]  # lambda may come after them
         parts = [placed(vi.program_, data, {k: v[i] for k, v in chosen.items()}) for i in range(copies)]
-        return tuple(torch.stack(each, 1).flatten(0, 1) for each in zip(*parts, strict=True))
+        return tuple(torch.stack(copied, 1).flatten(0, 1) for copied in zip(*parts, strict=True))
 
-    found = [
-        torch.cat(parts).cpu().numpy() for parts in zip(*vi.fitted.each_batch((named,), more, copies), strict=True)
-    ]
+    new = [torch.cat(parts).cpu().numpy() for parts in zip(*vi.fitted.each_batch((named,), draw, copies), strict=True)]
     rows = np.arange(len(next(iter(named.values())))).repeat(copies)
     kept = {name: array[rows] for name, array in named.items()}
-    return Augmented(kept | dict(zip(vi.arguments_, found, strict=True)), rows)
+    return Augmented(kept | dict(zip(vi.arguments_, new, strict=True)), rows)

@@ -1,4 +1,4 @@
-"""What the posterior says of each datum, as numbers."""
+"""Posterior means and standard deviations of the latents of each datum."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ppl_vae.uses._points import with_latents
 from ppl_vae.uses.description import describe_use
 
 DRAWS = 256
-"""Where moments are not known in closed form."""
+"""Number of draws for moments that are not known in closed form."""
 
 
 class Embedding(NamedTuple):
-    """A row for each datum, a column for each latent dimension."""
+    """Posterior moments, with a row for each datum and a column for each latent dimension."""
 
     names: tuple[str, ...]
-    """Of the columns: ``z[0]``, or ``c=2`` for a value of a discrete latent."""
+    """Names of the columns: ``z[0]``, or ``c=2`` for a value of a discrete latent."""
     mean: np.ndarray
-    """Posterior means, ``(N, D)``; of a discrete latent's value, its posterior probability."""
+    """Posterior means, ``(N, D)``; for a value of a discrete latent, its posterior probability."""
     sd: np.ndarray
     """Posterior standard deviations, ``(N, D)``."""
 
@@ -33,16 +33,16 @@ class Embedding(NamedTuple):
 def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
     """Compute the posterior means and standard deviations of all latents.
 
-    A discrete latent that is summed out has a column for each of its values, with its exact posterior probability p and
-    standard deviation sqrt(p (1 - p)): what a mixture calls responsibilities. An autoencoder's code, which its model
-    records with ``pyro.deterministic``, has no standard deviation: it is zero.
+    A discrete latent that is summed out has a column for each of its values, with the exact posterior probability p of
+    the value, called responsibility in a mixture, and the standard deviation sqrt(p (1 - p)). The code of an
+    autoencoder, which its model records with ``pyro.deterministic``, has a standard deviation of zero.
 
     Args:
         vi: a fitted program.
         arrays: the data, in the order of the model's arguments, or one mapping.
 
     Raises:
-        InputError: no latent.
+        InputError: the program has no latents.
 
     Example:
         >>> from ppl_vae import VariationalInference
@@ -60,18 +60,20 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
         known = posterior_moments(program, batch, DRAWS) if len(structure.summed) < len(structure.latents) else None
         return known or Moments({}, {}), marginals(program, batch)
 
-    found = vi.fitted.each_batch(arrays, moments, DRAWS)
+    parts = vi.fitted.each_batch(arrays, moments, DRAWS)
     names: list[str] = []
     means: list[Tensor] = []
     sds: list[Tensor] = []
-    for site in found[0][0].mean:
-        mean, sd = (torch.cat([getattr(each, field)[site] for each, _ in found]) for field in ("mean", "sd"))
+    for site in parts[0][0].mean:
+        mean, sd = (torch.cat([getattr(part, field)[site] for part, _ in parts]) for field in ("mean", "sd"))
         names += names_of(site, mean.shape[1:])
         means.append(mean.reshape(len(mean), -1))
         sds.append(sd.reshape(len(sd), -1))
-    for site in found[0][1]:
-        share = torch.cat([each[site] for _, each in found])
+    for site in parts[0][1]:
+        share = torch.cat([part[site] for _, part in parts])
         names += [f"{name}={value}" for name in names_of(site, share.shape[1:-1]) for value in range(share.shape[-1])]
         means.append(share.flatten(1))
         sds.append((share * (1 - share)).clamp(min=0).sqrt().flatten(1))
-    return Embedding(tuple(names), *(torch.cat([p.double() for p in parts], 1).cpu().numpy() for parts in (means, sds)))
+    return Embedding(
+        tuple(names), *(torch.cat([m.double() for m in moment], 1).cpu().numpy() for moment in (means, sds))
+    )

@@ -1,4 +1,4 @@
-"""New data."""
+"""New data from the prior predictive."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import numpy as np
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.uses._points import coordinates
+from ppl_vae.uses._points import LatentMap
 from ppl_vae.uses.description import Caption, describe_use
 
 
 class Generated(NamedTuple):
-    """New data, by observed site, and the latents that they were drawn from, ``(N, ...)``."""
+    """New data, and the latents that they were drawn from, ``(N, ...)`` by site."""
 
     means: dict[str, np.ndarray]
-    """The mean of x given its z."""
+    """Means of x given z."""
     draws: dict[str, np.ndarray]
-    """A draw of x given the same z."""
+    """Draws of x given the same z."""
     latents: dict[str, np.ndarray]
+    """The values of z."""
 
 
 @describe_use("generation", generate=Caption("samples", "Generated data", "Draws from the prior predictive."))
@@ -30,13 +31,13 @@ def generate(vi: VariationalInference, num_data: int, **conditions: Any) -> Gene
 
     Args:
         vi: a fitted program.
-        num_data: how many.
-        conditions: what is given in place of drawn: arguments of the model that are no data, such as labels, or
-            latents by name; one value for all, or a row for each. A latent that is given tells the latents after it,
-            and nothing of those before it.
+        num_data: number of data, ``N``.
+        conditions: what is given and not drawn: arguments of the model that are no data, such as labels, or latents by
+            name; one value for all data, or a row for each. The latents after a given one depend on it, those before it
+            do not.
 
     Raises:
-        InputError: a condition that the program does not have; a program that does not generate.
+        InputError: the program does not have a condition, or does not generate.
 
     Example:
         >>> from ppl_vae import VariationalInference
@@ -51,13 +52,13 @@ def generate(vi: VariationalInference, num_data: int, **conditions: Any) -> Gene
 
 
 def listed_values(vi: VariationalInference, name: str) -> list[float | int]:
-    """The values of a discrete latent.
+    """Return the values of a discrete latent.
 
     Raises:
-        InputError: it has no list of single numbers.
+        InputError: the latent has no list of single numbers.
     """
-    there = coordinates(vi)
-    values = there.listed[name][0] if name in there.listed else None
+    listed = LatentMap(vi).coordinates.listed
+    values = listed[name][0] if name in listed else None
     if values is None or values.dim() > 1:
         raise InputError(f"the latent {name!r} has no list of values: give some of them, such as 0,1,2")
     return values.tolist()

@@ -1,4 +1,4 @@
-"""What is missing in data."""
+"""Missing numbers in data, filled in."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from ppl_vae.uses.description import Caption, describe_use
 ImputeBy = Literal["per-sample", "importance"]
 INTERVAL = (0.05, 0.95)
 ENOUGH = 30
-"""Effective draws."""
+"""Number of effective draws at which weights are no longer tempered."""
 MOST_WITH_COVARIANCE = 100
-"""Latent dimensions of a datum whose covariance is fitted."""
+"""The most latent dimensions of a datum for which a full covariance is fitted by default."""
 
 
 class Imputation(NamedTuple):
-    """What the missing numbers may have been; dictionaries are by observed site."""
+    """The distribution of missing numbers, given those that were seen; dictionaries are by observed site."""
 
     mean: dict[str, np.ndarray]
-    """Given what was seen, ``(N, ...)``; where a number was seen, itself."""
+    """Means given what was seen, ``(N, ...)``; a number that was seen is itself."""
     sd: dict[str, np.ndarray]
-    """Standard deviation of a draw, ``(N, ...)``; zero where a number was seen."""
+    """Standard deviations given what was seen, ``(N, ...)``; zero for a number that was seen."""
     lower: dict[str, np.ndarray]
-    """The lower end of a 90 % interval, ``(N, ...)``: of draws, 5 % are below it."""
+    """Lower ends of 90 % intervals, ``(N, ...)``; 5 % of the draws are below."""
     upper: dict[str, np.ndarray]
-    """Its upper end, ``(N, ...)``."""
+    """Upper ends of 90 % intervals, ``(N, ...)``."""
     draws: dict[str, np.ndarray]
     """Completed data, drawn from p(missing | seen), ``(S, N, ...)``."""
     missing: dict[str, np.ndarray]
-    """What was missing, Boolean, ``(N, ...)``."""
+    """True for the numbers that were missing, ``(N, ...)``."""
     completed: dict[str, np.ndarray]
-    """The arrays that were given, with the means in the places of what was missing; empty for a program whose sites
-    observe what it computes of these arrays."""
+    """The given arrays, with means in place of what was missing; empty if a site observes what the program computes
+    of these arrays."""
     log_evidence: np.ndarray
-    """Of what was seen, ``(N,)``, nats: a lower bound on average."""
+    """Log evidence of what was seen, ``(N,)``, nats; on average a lower bound."""
     effective: np.ndarray
-    """Effective number of the draws for each datum, ``(N,)``: below 10 or so, an answer should not be believed."""
+    """Effective number of draws for each datum, ``(N,)``; below about 10, an answer should not be believed."""
 
 
 @describe_use(
@@ -73,12 +73,14 @@ def impute(
         \sum_k \bar w_k\, p(x_{\mathrm{mis}} \mid z_k, x_{\mathrm{obs}}), \qquad
         w_k = \frac{p(x_{\mathrm{obs}}, z_k)}{q(z_k)}, \quad z_k \sim q
 
-    The likelihood of what is missing is masked out inside the program's own observation sites. The proposal q is either
-    per-sample: lambda is optimised for what was seen of each datum, by black-box variational inference; or the guide of
-    the program, which sees the column's mean in the place of a missing number. The means, standard deviations and
-    intervals are of all weighted draws, and ``num_draws`` of these are drawn again by their weights. Where fewer than
-    30 draws carry the weight, it is tempered until 30 do, between importance sampling and the variational answer.
-    Discrete latents that are summed out are drawn exactly, given the rest.
+    The likelihood of what is missing is masked out inside the program's own observation sites. The proposal q has one of
+    two forms. Per-sample, lambda is optimised for what was seen of each datum by black-box variational inference. With
+    importance, q is the guide of the program, which sees the column's mean in place of a missing number.
+
+    The means, standard deviations and intervals are those of all weighted draws, and ``num_draws`` of them are drawn
+    again by their weights. If fewer than 30 draws carry the weight, the weights are tempered until 30 do; the answer
+    then lies between that of importance sampling and that of variational inference. Discrete latents that are summed
+    out are drawn exactly, given the other latents.
 
     Source: Mattei and Frellsen, MIWAE: Deep Generative Modelling and Imputation of Incomplete Data Sets (2019), section
     3.2, equation 13, for the importance weighting.
@@ -86,15 +88,15 @@ def impute(
     Args:
         vi: a fitted program.
         arrays: the data, in the order of the model's arguments, or one mapping; what is missing is NaN.
-        missing: what is missing beside the NaN, Boolean arrays by the names of the arrays.
-        num_samples: draws per datum, K.
-        num_draws: completed data that are handed back for each datum, ``S``.
-        method: per-sample or importance.
-        family: of a per-sample proposal; by default full, and diagonal above 100 latent dimensions.
+        missing: Boolean arrays by the names of the arrays, true for a number that is missing although it is not NaN.
+        num_samples: number of draws per datum, K.
+        num_draws: number of completed data for each datum, ``S``.
+        method: per-sample or importance, see above.
+        family: family of a per-sample proposal; by default full, and diagonal above 100 latent dimensions.
 
     Raises:
-        InputError: a number is missing that no site observes, or a part of an event whose numbers
-            depend on each other in no known way; importance without a guide.
+        InputError: a missing number is observed by no site, or is part of an event whose numbers depend on each other
+            in no known way; or the method is importance and the program has no guide.
 
     Example:
         >>> from ppl_vae import VariationalInference
@@ -102,9 +104,11 @@ def impute(
         >>> x = np.random.default_rng(0).normal(size=(50, 1)) * [1.0, 2.0]
         >>> vi = VariationalInference(Mixture(num_components=2), max_epochs=1).fit(x)
         >>> holes = np.where([True, False], x[:3], np.nan)
-        >>> found = impute(vi, holes)
-        >>> found.mean["x"].shape, found.missing["x"][0], bool((found.mean["x"][:, 0] == holes[:, 0].astype("f")).all())
-        ((3, 2), array([False,  True]), True)
+        >>> filled = impute(vi, holes)
+        >>> filled.mean["x"].shape, filled.missing["x"][0]
+        ((3, 2), array([False,  True]))
+        >>> bool((filled.mean["x"][:, 0] == holes[:, 0].astype("f")).all())
+        True
     """
     for name, number in (("num_samples", num_samples), ("num_draws", num_draws)):
         if number < 1:
@@ -115,35 +119,35 @@ def impute(
     filled = vi.fitted.checked((filled,))
     program, template = vi.program_, vi.template_
     with program.running(seed=vi.seed, training=False):
-        by = _Proposal(vi, (*template, *seen_parts(program, template)), method, family)
-        parts, at_once = [], by.rows(num_samples)
-        for data, hidden in _in_batches(vi, filled, holes):
+        proposal = _Proposal(vi, (*template, *seen_parts(program, template)), method, family)
+        parts, at_once = [], proposal.rows(num_samples)
+        for data, hidden in _make_batches(vi, filled, holes):
             pairs = zip(data, hidden, strict=True)
             gaps = tuple(torch.where(hole, torch.nan, x) if hole.any() else x for x, hole in pairs)
             seen = seen_parts(program, gaps)
-            inferred = by.infer((*data, *seen))
+            inferred = proposal.infer((*data, *seen))
             for row in range(0, len(data[0]), at_once):
                 few = slice(row, row + at_once)
-                log_weight, draws = by.program.weighted_posterior(tuple(t[few] for t in inferred), num_samples)
-                part = _summary(log_weight.double(), draws, tuple(t[few] for t in seen), num_draws)
-                part["completed"] = _completed(vi, tuple(t[few] for t in data), part["mean"])
+                log_weight, draws = proposal.program.weighted_posterior(tuple(t[few] for t in inferred), num_samples)
+                part = _summarize(log_weight.double(), draws, tuple(t[few] for t in seen), num_draws)
+                part["completed"] = _complete(vi, tuple(t[few] for t in data), part["mean"])
                 parts.append(part)
-    return _joined(parts)
+    return _join(parts)
 
 
 class _Proposal:
-    """Where draws of the latents come from, for a program of data that are partly seen.
+    """The proposal of the latents of data that are partly seen.
 
     Args:
         vi: the fitted program.
-        template: a few data with their masks.
+        template: some data with their masks.
         method: see ``impute``.
         family: see ``impute``.
     """
 
     def __init__(self, vi: VariationalInference, template: Batch, method: ImputeBy, family: FamilyName | None) -> None:
         masked = with_missing(vi.program_)
-        self.found: Method | None = None
+        self.method: Method | None = None
         self.program = masked
         if random_latents(masked):
             if method == "per-sample":
@@ -151,26 +155,26 @@ class _Proposal:
                 family = family or ("full" if size <= MOST_WITH_COVARIANCE else "diagonal")
                 options = options_of(vi, PerSampleOptions)
                 options = replace(options, family=family, gradient="reparam", local_learning_rate=None)
-                self.found = PerSample(masked, template, options)
-                self.found.compiler = Compiler(vi.compile)
-                self.program = self.found.posterior
+                self.method = PerSample(masked, template, options)
+                self.method.compiler = Compiler(vi.compile)
+                self.program = self.method.posterior
             elif masked.guide is None:
                 raise InputError(f"{masked.name} was fitted without an encoder: impute with method per-sample")
-        self.begun = template if self.found is None else self.found.begin(template)
+        self.begun = template if self.method is None else self.method.begin(template)
 
     def rows(self, num_samples: int) -> int:
-        """Data at once."""
+        """Return the number of data whose draws fit in memory."""
         return room_for(partial(self.program.log_weights, self.begun), len(self.begun[0])).rows(num_samples)
 
     def infer(self, batch: Batch) -> Batch:
-        """A batch for ``program``."""
-        return batch if self.found is None else self.found.infer(batch)
+        """Return a batch for ``program``."""
+        return batch if self.method is None else self.method.infer(batch)
 
 
-def _in_batches(
+def _make_batches(
     vi: VariationalInference, filled: Mapping[str, np.ndarray], holes: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[Batch, Batch]]:
-    """Arguments of the model, and what is missing of each."""
+    """Yield batches of the arguments of the model, and of their masks."""
     masks = {f"missing {name}": holes[name] for name in vi.arguments_}
     names = (*vi.arguments_, *masks)
     for batch in Batches(
@@ -179,20 +183,20 @@ def _in_batches(
         yield batch[: len(vi.arguments_)], batch[len(vi.arguments_) :]
 
 
-def _completed(vi: VariationalInference, data: Batch, mean: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The arguments with these numbers in them; nothing where the sites observe what is computed of these."""
+def _complete(vi: VariationalInference, data: Batch, mean: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the arguments with these numbers in them; nothing if a site observes what is computed of them."""
     try:
         return dict(zip(vi.arguments_, placed(vi.program_, data, mean), strict=True))
     except InputError:
         return {}
 
 
-def _summary(log_weight: Tensor, draws: Draws, seen: tuple[Tensor, ...], num_draws: int) -> dict[str, Any]:
-    """The fields of an ``Imputation``, but for the completed arrays, of one batch."""
+def _summarize(log_weight: Tensor, draws: Draws, seen: tuple[Tensor, ...], num_draws: int) -> dict[str, Any]:
+    """Return the fields of an ``Imputation`` for one batch, but for the completed arrays."""
     num_samples = len(log_weight)
-    found: dict[str, Any] = {field: {} for field in ("mean", "sd", "lower", "upper", "draws", "missing")}
-    found["log_evidence"] = log_weight.logsumexp(0) - math.log(num_samples)
-    found["effective"] = effective_number(log_weight.softmax(0))
+    fields: dict[str, Any] = {field: {} for field in ("mean", "sd", "lower", "upper", "draws", "missing")}
+    fields["log_evidence"] = log_weight.logsumexp(0) - math.log(num_samples)
+    fields["effective"] = effective_number(log_weight.softmax(0))
     weights = tempered(log_weight).softmax(0)
     again = torch.multinomial(weights.T, num_draws, replacement=True).T
     for (name, x), known in zip(draws.observed.items(), seen, strict=True):
@@ -200,25 +204,25 @@ def _summary(log_weight: Tensor, draws: Draws, seen: tuple[Tensor, ...], num_dra
         w = weights.to(x.dtype if x.is_floating_point() else data.dtype).reshape(*weights.shape, *[1] * (x.dim() - 2))
         mean = (w * draws.means[name]).sum(0)
         variance = (w * (x - mean).square()).sum(0)
-        found["mean"][name] = torch.where(known, data.to(mean.dtype), mean)
-        found["sd"][name] = torch.where(known, 0.0, variance.sqrt())
+        fields["mean"][name] = torch.where(known, data.to(mean.dtype), mean)
+        fields["sd"][name] = torch.where(known, 0.0, variance.sqrt())
         for field, share in zip(("lower", "upper"), INTERVAL, strict=True):
-            found[field][name] = torch.where(known, data, weighted_quantile(x, w, share))
+            fields[field][name] = torch.where(known, data, weighted_quantile(x, w, share))
         index = again.reshape(*again.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
-        found["draws"][name] = x.gather(0, index)
-        found["missing"][name] = ~known
-    return found
+        fields["draws"][name] = x.gather(0, index)
+        fields["missing"][name] = ~known
+    return fields
 
 
 def tempered(log_weight: Tensor) -> Tensor:
-    r"""Log weights ``(K, B)`` times the largest :math:`\alpha \le 1` that leaves each datum enough effective draws.
+    r"""Multiply log weights ``(K, B)`` by the largest :math:`\alpha \le 1` that leaves each datum enough draws.
 
-    Where the proposal is good, these are the weights. Where a few draws have nearly all of it, an average over them is
-    one of a few, and the proposal itself, :math:`\alpha = 0`, is the better answer: this lies between. Source: Koblents
-    and Miguez, A population Monte Carlo scheme with transformed weights (2015), section 3.
+    If the proposal is good, the weights stay as they are. If a few draws have nearly all of the weight, an average is
+    one over these few, and the proposal itself, :math:`\alpha = 0`, is the better answer. The result lies between both.
+    Source: Koblents and Miguez, A population Monte Carlo scheme with transformed weights (2015), section 3.
 
     Example:
-        >>> log_weight = torch.tensor([0.0, -50.0] * 100)[:, None]  # half of 200 draws have all the weight: enough
+        >>> log_weight = torch.tensor([0.0, -50.0] * 100)[:, None]  # 100 draws are enough
         >>> bool(torch.equal(tempered(log_weight), log_weight)), tempered(torch.arange(200.0)[:, None]).max() < 200
         (True, tensor(True))
     """
@@ -233,12 +237,12 @@ def tempered(log_weight: Tensor) -> Tensor:
 
 
 def effective_number(weights: Tensor) -> Tensor:
-    """Effective number of draws of weights ``(K, B)`` that sum to one: ``(B,)`` (Kong 1992)."""
+    """Return the effective number of draws for weights ``(K, B)`` that sum to one: ``(B,)`` (Kong 1992)."""
     return 1 / weights.square().sum(0)
 
 
 def weighted_quantile(draws: Tensor, weights: Tensor, share: float) -> Tensor:
-    """The smallest of draws ``(K, ...)`` up to which their weights, which sum to one, reach a share.
+    """Return the smallest draw up to which the weights of draws ``(K, ...)``, which sum to one, reach a share.
 
     Example:
         >>> weighted_quantile(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([0.5, 0.2, 0.3]), 0.5)
@@ -249,28 +253,31 @@ def weighted_quantile(draws: Tensor, weights: Tensor, share: float) -> Tensor:
     return ordered.gather(0, reached.to(torch.uint8).argmax(0, keepdim=True))[0]
 
 
-def _joined(parts: list[dict[str, Any]]) -> Imputation:
-    def joined(field: str) -> Any:
+def _join(parts: list[dict[str, Any]]) -> Imputation:
+    def join(field: str) -> Any:
         values = [part[field] for part in parts]
         axis = 1 if field == "draws" else 0
         if isinstance(values[0], dict):
             return {name: torch.cat([value[name] for value in values], axis).cpu().numpy() for name in values[0]}
         return torch.cat(values).cpu().numpy()
 
-    return Imputation(**{field: joined(field) for field in Imputation._fields})
+    return Imputation(**{field: join(field) for field in Imputation._fields})
 
 
 def score_missing(truth: np.ndarray, mean: np.ndarray, missing: np.ndarray) -> dict[str, float]:
-    r"""How well missing numbers were found, by name: the root mean squared error, and of bits the log loss.
+    r"""Score means of missing numbers: the root mean squared error, and the log loss if the numbers are bits.
 
     .. math:: -\frac1M \sum_m x_m \log \mu_m + (1 - x_m) \log(1 - \mu_m), \quad \text{nats}
 
-    A mean of 0 or 1 counts as one a thousandth away from it, as does every mean that is nearer.
+    A mean that is less than a thousandth away from 0 or 1 counts as one a thousandth away.
 
     Args:
-        truth: the numbers, ``(N, ...)``.
-        mean: what was put in their places.
-        missing: which of them count.
+        truth: the true numbers, ``(N, ...)``.
+        mean: the means that were filled in, ``(N, ...)``.
+        missing: true for the numbers that count, ``(N, ...)``.
+
+    Returns:
+        dict[str, float]: the scores by name.
 
     Example:
         >>> score_missing(np.array([1.0, 0.0]), np.array([0.5, 0.5]), np.array([True, True]))
@@ -285,7 +292,7 @@ def score_missing(truth: np.ndarray, mean: np.ndarray, missing: np.ndarray) -> d
 
 
 def column_means(truth: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """The mean of what was seen in each column, ``(N, ...)``; where nothing was, of everything that was seen.
+    """Return the mean of what was seen in each column, or of everything seen if nothing was: ``(N, ...)``.
 
     Example:
         >>> column_means(np.array([[1.0, 5.0], [3.0, 7.0]]), np.array([[False, True], [False, True]]))

@@ -1,4 +1,4 @@
-"""From one datum to another through the latent space."""
+"""Paths through the latent space from one datum to another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.program import LatentPoint
-from ppl_vae.uses._points import coordinates, draws_of, means_at, middle, prior_of, whole, with_latents
+from ppl_vae.uses._points import LatentMap, average, collect, with_latents
 from ppl_vae.uses.description import Caption, describe_use
 
 PathName = Literal["line", "circle"]
@@ -21,9 +21,9 @@ class Interpolation(NamedTuple):
     """Data along paths through the latent space."""
 
     weights: np.ndarray
-    """How far along the path, 0 at the start and 1 at the end, ``(T,)``."""
+    """Share of the way, 0 at the start and 1 at the end, ``(T,)``."""
     means: dict[str, np.ndarray]
-    """The mean of x given z there, ``(T, N, ...)`` by observed site."""
+    """Mean of x given z at each point, ``(T, N, ...)`` by observed site."""
 
 
 @describe_use("latents", interpolate=Caption("uses", "Interpolation", "Means on the way between two data."))
@@ -38,23 +38,23 @@ def interpolate(
         + \frac{\sin(t\,\omega)}{\sin\omega} \frac{b}{\|b\|} \Bigr), \quad
         r_t = (1 - t) \|a\| + t \|b\|, \quad \cos\omega = \frac{a^\top b}{\|a\| \|b\|}
 
-    The line is in unconstrained space. The great circle, about the prior's mean and in units of its standard deviation,
-    stays at the distance from it where a Gaussian prior of many dimensions has its mass, while the line passes near the
-    mean, where it has none. A discrete latent has the value of the start with probability 1 - t, else that of the end.
-    Conditions, such as labels, are those of the start.
+    The line is in unconstrained space. The great circle is around the prior's mean, in units of its standard deviation.
+    It stays at the distance from the mean where a Gaussian prior of many dimensions has its mass, while the line passes
+    near the mean, where the prior has none. A discrete latent has the value of the start with probability 1 - t, and
+    the value of the end otherwise. Conditions, such as labels, are those of the start.
 
     Source: Shoemake, Animating Rotation with Quaternion Curves (1985), section 3.3; White, Sampling Generative Networks
-    (2016), section 2, there of ends at one distance.
+    (2016), section 2, for ends at the same distance.
 
     Args:
         vi: a fitted program.
         start: ``N`` data: an array, a tuple of arrays in the order of the model's arguments, or a mapping.
-        end: as many.
-        num_steps: ``T``, ends included.
-        path: line or circle.
+        end: as many data.
+        num_steps: number of points of a path with its ends, ``T``.
+        path: line, or circle for the great circle.
 
     Raises:
-        InputError: numbers of data that differ; no latent.
+        InputError: the numbers of data differ, or the program has no latents.
 
     Example:
         >>> from ppl_vae import VariationalInference
@@ -68,23 +68,23 @@ def interpolate(
         raise InputError(f"num_steps is {num_steps}: expected 2 or more, for both ends are among them")
     if path not in get_args(PathName):
         raise InputError(f"path={path!r} is unknown; {nearest(str(path), get_args(PathName))}")
-    given, towards = (side if isinstance(side, tuple) else (side,) for side in (start, end))
-    vi = with_latents(vi, given)
-    batch = whole(vi, given)
-    if len(batch[0]) != (number := len(whole(vi, towards)[0])):
+    begin, finish = (side if isinstance(side, tuple) else (side,) for side in (start, end))
+    vi = with_latents(vi, begin)
+    batch = collect(vi, begin)
+    if len(batch[0]) != (number := len(collect(vi, finish)[0])):
         raise InputError(f"{len(batch[0])} data at the start and {number} at the end: give pairs")
-    there = coordinates(vi)
-    loc, scale = prior_of(vi, there, batch)
-    first, last = (middle(draws_of(vi, side)) for side in (given, towards))
+    latent_map = LatentMap(vi)
+    loc, scale = latent_map.prior(batch)
+    first, last = (average(latent_map.draw(side)) for side in (begin, finish))
     weights = torch.linspace(0, 1, num_steps, dtype=loc.dtype, device=loc.device)
     t = weights[:, None, None]
     u = (1 - t) * first.u + t * last.u
     if path == "circle":
         u = loc + scale * great_circle((first.u - loc) / scale, (last.u - loc) / scale, t)
     share = weights.cpu().numpy()
-    means = means_at(vi, there, batch, LatentPoint(u, first.choices.expand(num_steps, -1, -1)))
-    if there.listed:
-        others = means_at(vi, there, batch, LatentPoint(u, last.choices.expand(num_steps, -1, -1)))
+    means = latent_map.decode(batch, LatentPoint(u, first.choices.expand(num_steps, -1, -1)))
+    if latent_map.coordinates.listed:
+        others = latent_map.decode(batch, LatentPoint(u, last.choices.expand(num_steps, -1, -1)))
         means = {
             name: _along(1 - share, mean) * mean + _along(share, mean) * others[name] for name, mean in means.items()
         }
@@ -92,7 +92,7 @@ def interpolate(
 
 
 def great_circle(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Points along the great circle from a to b; along the line where they have one direction, or opposite ones.
+    """Return points along the great circle from a to b, or along the line if their directions are equal or opposite.
 
     Example:
         >>> a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])

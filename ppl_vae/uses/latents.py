@@ -1,4 +1,4 @@
-"""The latent space, seen from above, and dimension by dimension."""
+"""The places of data in the latent space, in a plane and dimension by dimension."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from ppl_vae.uses.embed import embed
 
 Plane = Literal["pca", "tsne"]
 DRAWS = 500
-"""Of the posterior of each of a few data."""
+"""Number of draws from the posterior of each of a few data."""
 UNIT = 0.2
-"""How far a standard deviation of draws may be from one, and count as one."""
+"""The most that a standard deviation of draws may differ from one in order to count as one."""
 
 
 class Latents(NamedTuple):
-    """Where data are in the latent space."""
+    """The places of data in the latent space, with draws from their posteriors and the prior."""
 
     plane: np.ndarray
-    """A place for each datum, ``(N, 2)``; ``(N, 1)`` of a single dimension."""
+    """Place of each datum, ``(N, 2)``; ``(N, 1)`` if there is one dimension."""
     axes: tuple[str, ...]
-    """What the places are."""
+    """Names of the axes of the plane."""
     names: tuple[str, ...]
-    """Of the latent dimensions, ``D``."""
+    """Names of the latent dimensions, ``D`` of them."""
     draws: np.ndarray
-    """Draws from the posteriors of the first few data, ``(K, n, D)``."""
+    """Draws from the posteriors of the first data, ``(K, n, D)``."""
     aggregated: np.ndarray
-    """Draws from the aggregated posterior, one of each datum, ``(N, D)``."""
+    """Draws from the aggregated posterior, one for each datum, ``(N, D)``."""
     prior: np.ndarray
     """Draws from the prior under the conditions of the same data, ``(N, D)``."""
     divergence: np.ndarray
-    """KL from the prior of each dimension, of the few data, by moments, ``(D,)``, nats."""
+    """KL of the posteriors of the first data from the prior in each dimension, by moments, ``(D,)``, nats."""
     aggregated_divergence: np.ndarray
     """KL of the aggregated posterior from the prior in each dimension, ``(D,)``, nats."""
 
@@ -64,9 +64,9 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
 
     .. math:: q(z) = \frac1N \sum_i q(z \mid x_i), \qquad\text{beside}\qquad p(z)
 
-    The places are the posterior means, as they are in one or two dimensions; of more, in units of the prior's standard
-    deviation, their first two principal components, or a t-SNE. An autoencoder's code has neither posterior nor prior:
-    there are places, and no draws.
+    The places are the posterior means if there are one or two dimensions. If there are more, the means are taken in
+    units of the prior's standard deviation, and the places are their first two principal components, or a t-SNE. The
+    code of an autoencoder has neither a posterior nor a prior, so that it has places and no draws.
 
     Source: van der Maaten and Hinton, Visualizing Data using t-SNE (2008); Hoffman and Johnson, ELBO surgery (2016),
     for the aggregated posterior.
@@ -74,52 +74,52 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     Args:
         vi: a fitted program.
         arrays: the data.
-        by: pca or tsne.
-        num_data: of how many of them, the first ones, the posterior is drawn from, ``n``.
+        by: projection of more than two dimensions, pca or tsne.
+        num_data: number of data, the first ones, whose posteriors are drawn from, ``n``.
 
     Raises:
-        InputError: no latent; too few data for a plane.
+        InputError: the program has no latents, or there are too few data for a plane.
 
     Example:
         >>> from ppl_vae import VariationalInference
         >>> from ppl_vae.models.vae import VAE
         >>> x = np.random.default_rng(0).integers(0, 2, (50, 6))
-        >>> found = latents(VariationalInference(VAE(data_dim=6, latent_dim=3), max_epochs=1).fit(x), x)
-        >>> found.plane.shape, found.draws.shape, found.axes[0]
+        >>> places = latents(VariationalInference(VAE(data_dim=6, latent_dim=3), max_epochs=1).fit(x), x)
+        >>> places.plane.shape, places.draws.shape, places.axes[0]
         ((50, 2), (500, 4, 3), 'principal component 1 (... % of variance)')
     """
     if by not in get_args(Plane):
         raise InputError(f"by={by!r} is unknown; {nearest(str(by), get_args(Plane))}")
     embedding = embed(vi, *arrays)
     if not vi.program_.structure.latents:  # a code
-        plane, axes = in_plane(embedding.mean, embedding.names, by, vi.seed)
+        plane, axes = project(embedding.mean, embedding.names, by, vi.seed)
         none = np.zeros((0, len(embedding.names)))
         return Latents(plane, axes, embedding.names, none[:, None], embedding.mean, none, none[:, 0], none[:, 0])
     named = vi.fitted.checked(arrays)
     first = {name: array[:num_data] for name, array in named.items()}
     drawn = vi.posterior(first, num_samples=DRAWS).latents
 
-    def each(program: BoundProgram, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def draw(program: BoundProgram, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return program.posterior(batch).latents, program.prior(batch).latents
 
-    pairs = vi.fitted.each_batch((named,), each)
+    pairs = vi.fitted.each_batch((named,), draw)
     aggregated, prior = (
-        _columns({name: torch.cat([pair[side][name] for pair in pairs], 1).cpu().numpy() for name in drawn})[0]
+        _join_sites({name: torch.cat([pair[side][name] for pair in pairs], 1).cpu().numpy() for name in drawn})[0]
         for side in (0, 1)
     )
     names = tuple(name for site, draws in drawn.items() for name in names_of(site, draws.shape[2:]))
     units = dict(zip(names, prior_scales(torch.from_numpy(prior), UNIT).tolist(), strict=True))
     scaled = embedding.mean / np.array([units.get(name, 1.0) for name in embedding.names])
     few = embedding.mean.shape[1] <= 2
-    plane, axes = in_plane(embedding.mean if few else scaled, embedding.names, by, vi.seed)
-    draws = _columns(drawn)
+    plane, axes = project(embedding.mean if few else scaled, embedding.names, by, vi.seed)
+    draws = _join_sites(drawn)
     few_data = gaussian_divergence(torch.from_numpy(draws), torch.from_numpy(prior)).numpy()
     all_data = marginal_divergence(torch.from_numpy(aggregated), torch.from_numpy(prior)).numpy()
     return Latents(plane, axes, names, draws, aggregated, prior, few_data, all_data)
 
 
-def in_plane(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Places ``(N, 2)`` of points ``(N, D)``, or ``(N, 1)``, and what their axes are."""
+def project(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Project points ``(N, D)`` to a plane, ``(N, 2)``, and name its axes; one or two dimensions stay as they are."""
     if z.shape[1] <= 2:
         return z, names
     if len(z) < 3:
@@ -136,6 +136,6 @@ def in_plane(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tup
     return pca.transform(z), tuple(share.replace("%", " %") for share in shares)
 
 
-def _columns(sites: dict[str, np.ndarray]) -> np.ndarray:
-    """Latents ``(K, N, ...)`` by site as ``(K, N, D)``."""
+def _join_sites(sites: dict[str, np.ndarray]) -> np.ndarray:
+    """Return latents ``(K, N, ...)`` by site as one array ``(K, N, D)``."""
     return np.concatenate([draws.reshape(*draws.shape[:2], -1).astype(float) for draws in sites.values()], -1)

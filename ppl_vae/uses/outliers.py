@@ -1,4 +1,4 @@
-"""Data that the model finds unlikely."""
+"""Data in the order of their log evidence."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ class Outliers(NamedTuple):
     """Data in the order of their log evidence, the least likely first."""
 
     order: np.ndarray
-    """Their rows, ``(N,)``."""
+    """Numbers of the rows, the least likely first, ``(N,)``."""
     log_evidence: np.ndarray
-    """Of each row, as they were given, ``(N,)``, nats."""
+    """Log evidence of the rows in the order of the data, ``(N,)``, nats."""
     mcse: np.ndarray
-    """Its Monte Carlo error, ``(N,)``, nats."""
+    """Monte Carlo errors of the log evidence, ``(N,)``, nats."""
     doubtful: np.ndarray
-    """Where the estimate should not be believed, ``(N,)``."""
+    """True for an estimate that should not be believed, ``(N,)``."""
     estimator: str
+    """Name of the estimator."""
 
 
 @describe_use(outliers=Caption("uses", "Outliers", "The data with the lowest log evidence."))
 def outliers(vi: VariationalInference, *arrays: Any, estimator: str | None = None, **settings: Any) -> Outliers:
     r"""Order data by their log evidence, the least likely first.
 
-    Density is no proof of membership: deep models give simple data of another kind a high one (Nalisnick et al., Do
-    Deep Generative Models Know What They Don't Know?, 2019). Sequences of more steps have less of it.
+    A high density does not prove that a datum belongs to the data: deep models give a high density to simple data of
+    another kind (Nalisnick et al., Do Deep Generative Models Know What They Don't Know?, 2019). Longer sequences have a
+    lower density.
 
     Args:
         vi: a fitted program.
         arrays: the data, in the order of the model's arguments, or one mapping.
-        estimator: exact where it is known, else iwae; or another, see ``evidence``.
-        settings: of the estimator, such as ``num_samples=5000``.
+        estimator: name of an estimator, see ``VariationalInference.evidence``; by default exact if it is known, else
+            iwae.
+        settings: settings of the estimator, such as ``num_samples=5000``.
 
     Example:
         >>> from ppl_vae import VariationalInference
@@ -46,6 +49,6 @@ def outliers(vi: VariationalInference, *arrays: Any, estimator: str | None = Non
     """
     if estimator is None:
         estimator = "exact" if vi.program_.has_log_evidence else "iwae"
-    found = vi.evidence(*arrays, estimator=estimator, **settings)
-    log_evidence, mcse, doubtful = (part.numpy() for part in (found.log_evidence, found.mcse, found.doubtful))
+    evidence = vi.evidence(*arrays, estimator=estimator, **settings)
+    log_evidence, mcse, doubtful = (part.numpy() for part in (evidence.log_evidence, evidence.mcse, evidence.doubtful))
     return Outliers(np.argsort(log_evidence, kind="stable"), log_evidence, mcse, doubtful, estimator)

@@ -1,4 +1,4 @@
-"""Data, and what the model makes of them."""
+"""Data, and draws from their posterior predictive."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from ppl_vae.estimator import VariationalInference
 from ppl_vae.uses.description import Caption, describe_use
 
 DRAWS_OF_A_MEAN = 64
+"""The least number of draws of z for a mean."""
 
 
 class Reconstruction(NamedTuple):
     """Data and their posterior predictive, by observed site."""
 
     data: dict[str, np.ndarray]
-    """``(N, ...)``."""
+    """The data as the sites observe them, ``(N, ...)``."""
     mean: dict[str, np.ndarray]
-    """The mean of the posterior predictive, ``(N, ...)``."""
+    """Means of the posterior predictive, ``(N, ...)``."""
     draws: dict[str, np.ndarray]
-    """Draws from it, ``(S, N, ...)``."""
+    """Draws from the posterior predictive, ``(S, N, ...)``."""
 
 
 @describe_use(
@@ -35,15 +36,15 @@ def reconstruct(vi: VariationalInference, *arrays: Any, num_draws: int = 5) -> R
     Args:
         vi: a fitted program.
         arrays: the data, in the order of the model's arguments, or one mapping.
-        num_draws: ``S``. The mean is over 64 draws of z, or ``S`` if that is more.
+        num_draws: number of draws, ``S``. The mean is one over 64 draws of z, or over ``S`` if that is more.
 
     Example:
         >>> from ppl_vae import VariationalInference
         >>> from ppl_vae.models.vae import VAE
         >>> x = np.random.default_rng(0).integers(0, 2, (50, 6))
         >>> vi = VariationalInference(VAE(data_dim=6, latent_dim=2), max_epochs=1).fit(x)
-        >>> found = reconstruct(vi, x[:3])
-        >>> found.mean["x"].shape, found.draws["x"].shape
+        >>> reconstruction = reconstruct(vi, x[:3])
+        >>> reconstruction.mean["x"].shape, reconstruction.draws["x"].shape
         ((3, 6), (5, 3, 6))
     """
     if num_draws < 1:
