@@ -1,4 +1,4 @@
-"""Bad input ends with one line that names the thing, the value and the remedy, exit status 2, and nothing written."""
+"""Bad input ends with exit status 2 and one line about the option, the value and the remedy; nothing is written."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-# What is asked for, and what the line has to say.
+# The options, and parts of the line.
 FAULTS = {
     "--data nothing.npz": ["nothing.npz", "no"],
     "--data mnits": ["unknown data set 'mnits'", "did you mean 'mnist'"],

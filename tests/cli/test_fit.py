@@ -1,4 +1,4 @@
-"""The two verbs from end to end, called in this process and, once, as a newcomer would call them."""
+"""The verbs fit and evaluate from end to end, called in this process and once as a user calls them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from ppl_vae.models.vae import VAE
 from ppl_vae.runs import known_models
 from tests.helpers.laws import traced
 from tests.helpers.own_programs import OWN_PROGRAM, PLAIN, QUICK
+from tests.helpers.runs import read_numbers
 
 
 @pytest.fixture
@@ -36,18 +37,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def numbers(folder: Path) -> dict[str, object]:
-    """A run's numbers, without its times."""
-    summary = json.loads((folder / "summary.json").read_text())
-    summary.pop("train_seconds")
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return summary | {"metrics": [{k: v for k, v in row.items() if k != "train_seconds"} for row in rows]}
-
-
 def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("fit", ["--guide", "amortized", *QUICK]) == 0
     out, err = capsys.readouterr()
-    assert err == ""  # no progress bar where there is no terminal
+    assert err == ""  # there is no progress bar without a terminal
     run = here / "runs" / "digits-vae-amortized"
     names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
     assert names == {
@@ -88,7 +81,7 @@ def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys:
 
 
 def without_seconds(table: str) -> list[list[str]]:
-    """The cells of a table but for its last column, which no two runs share."""
+    """Return the cells of a table without its last column, the seconds."""
     return [line.split()[:-1] for line in table.strip().splitlines()]
 
 
@@ -105,7 +98,7 @@ def test_load_gives_the_fitted_object(here: Path) -> None:
     assert vi.sample(4).shape == (4, 64)
 
 
-def test_a_program_of_ones_own_fits_evaluates_and_draws(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_in_a_file_is_fitted_evaluated_and_drawn(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "mine.py:Mine", "--data", "my data.npz", "--max-epochs", "3", "--num-samples", "20"]
     assert run_verb("fit", [*options, "--model.width", "2"]) == 0
     run = here / "runs" / "my data-Mine-amortized"
@@ -127,7 +120,7 @@ def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
     quick = [option.replace("-epochs", "_epochs") for option in QUICK]  # either spelling will do
     assert run_verb("fit", [*quick, "--seed", "3", "--output", "first"]) == 0
     assert run_verb("fit", ["--config", "first/config.yaml", "--output", "second"]) == 0
-    assert numbers(here / "first") == numbers(here / "second")
+    assert read_numbers(here / "first") == read_numbers(here / "second")
     assert (
         run_verb("fit", ["--config", "first/config.yaml", "--output", "third", "--seed", "4", "--model.latent-dim=3"])
         == 0
@@ -138,15 +131,15 @@ def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
     assert config["model"]["init_args"] == expected
 
 
-def test_data_dim_is_that_of_the_data(here: Path) -> None:
+def test_data_dim_is_the_size_of_a_datum(here: Path) -> None:
     np.savez("bits.npz", x=np.random.default_rng(0).integers(0, 2, size=(60, 4, 3)))
     assert run_verb("fit", [*QUICK, "--data", "bits.npz", "--output", "run"]) == 0
     assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]["data_dim"] == 12
 
 
-def test_resume_after_any_stop_gives_the_numbers_of_a_run_that_was_not_stopped(here: Path) -> None:
-    """The stop is a SIGTERM in another process, as from a cluster's scheduler."""
-    options = [*QUICK, "--max-epochs", "60", "--batch-size", "16"]
+def test_a_stopped_run_that_is_resumed_gets_the_numbers_of_one_that_was_not_stopped(here: Path) -> None:
+    """Another process gets a SIGTERM, as from a cluster's scheduler."""
+    options = [*QUICK, "--max-epochs", "60", "--batch-size", "32"]
     assert run_verb("fit", [*options, "--output", "whole"]) == 0
     arguments = [sys.executable, "-m", "ppl_vae.fit", *options, "--output", "stopped"]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -160,26 +153,26 @@ def test_resume_after_any_stop_gives_the_numbers_of_a_run_that_was_not_stopped(h
     assert process.communicate()[1] == "stopped\n"
     assert process.returncode == 130
     done = metrics.read_text().count("\n")
-    assert 3 <= done < 60, "it has to be stopped on the way for this test to say anything"
+    assert 3 <= done < 60, "the run has to be stopped before its end"
     assert not (here / "stopped" / "summary.json").exists()
     assert run_verb("fit", ["--resume", "--output", "stopped"]) == 0
-    assert numbers(here / "stopped") == numbers(here / "whole")
+    assert read_numbers(here / "stopped") == read_numbers(here / "whole")
 
 
-def test_resume_goes_on_where_more_epochs_are_asked_for(here: Path) -> None:
+def test_a_finished_run_can_be_resumed_for_more_epochs(here: Path) -> None:
     assert run_verb("fit", [*QUICK, "--schedule", "constant"]) == 0
     assert run_verb("fit", ["--resume", "--max-epochs", "4"]) == 0  # the folder's name follows from the other options
     run = here / "runs" / "digits-vae-amortized"
-    assert [row["epoch"] for row in numbers(run)["metrics"]] == [1, 2, 3, 4]  # type: ignore[attr-defined]
+    assert [row["epoch"] for row in read_numbers(run)["metrics"]] == [1, 2, 3, 4]
     assert yaml.safe_load((run / "config.yaml").read_text())["max_epochs"] == 4
     assert run_verb("fit", [*QUICK, "--schedule", "constant", "--max-epochs", "4", "--output", "whole"]) == 0
-    assert numbers(run) == numbers(here / "whole")
+    assert read_numbers(run) == read_numbers(here / "whole")
 
 
-def test_a_compiled_run_is_that_of_python_and_goes_on(
+def test_a_compiled_run_has_the_numbers_of_python_and_can_be_resumed(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its graphs run by PyTorch's own kernels; clipped, and of products in bfloat16, as well."""
+    """The graphs run with PyTorch's own kernels; gradients are clipped, and products are in bfloat16."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
     options = [*QUICK, "--clip-norm", "30", "--precision", "bf16-mixed", "--schedule", "constant", "--seed", "1"]
     assert run_verb("fit", [*options, "--output", "python", "--compile", "off"]) == 0
@@ -188,9 +181,9 @@ def test_a_compiled_run_is_that_of_python_and_goes_on(
     assert ", steps compiled\n" in capsys.readouterr().out
     assert run_verb("fit", [*options, "--output", "stopped", "--compile", "on", "--max-epochs", "1"]) == 0
     assert run_verb("fit", ["--resume", "--output", "stopped", "--max-epochs", "2"]) == 0
-    assert numbers(here / "stopped") == numbers(here / "whole")
-    found, expected = (numbers(here / name)["metrics"] for name in ("whole", "python"))
-    for row, other in zip(found, expected, strict=True):  # type: ignore[call-overload]
+    assert read_numbers(here / "stopped") == read_numbers(here / "whole")
+    compiled, expected = (read_numbers(here / name)["metrics"] for name in ("whole", "python"))
+    for row, other in zip(compiled, expected, strict=True):
         assert row["elbo_train"] == pytest.approx(other["elbo_train"], rel=1e-3)
         assert row["elbo_valid"] == pytest.approx(other["elbo_valid"], rel=1e-3)
     config = yaml.safe_load(Path("whole/config.yaml").read_text())
@@ -199,15 +192,15 @@ def test_a_compiled_run_is_that_of_python_and_goes_on(
     assert ppl_vae.load("whole", compile="off").compile == "off"
 
 
-def test_dynamic_bits_are_drawn_anew_every_epoch_from_the_seed(here: Path) -> None:
+def test_dynamic_bits_are_drawn_again_every_epoch_from_the_seed(here: Path) -> None:
     for name in ("a", "b"):
         assert run_verb("fit", [*QUICK, "--binarize", "dynamic", "--output", name]) == 0
-    assert numbers(here / "a") == numbers(here / "b")
+    assert read_numbers(here / "a") == read_numbers(here / "b")
     assert run_verb("fit", [*QUICK, "--binarize", "static", "--output", "c"]) == 0
-    assert numbers(here / "a")["metrics"] != numbers(here / "c")["metrics"]
+    assert read_numbers(here / "a")["metrics"] != read_numbers(here / "c")["metrics"]
 
 
-def test_evaluate_of_every_part_of_a_dynamic_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_part_of_a_dynamic_run_can_be_evaluated(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("fit", [*QUICK, "--binarize", "dynamic", "--output", "run"]) == 0
     table = capsys.readouterr().out.split("\n\n")[1]
     assert run_verb("evaluate", ["run", "--num-samples", "10"]) == 0
@@ -216,7 +209,7 @@ def test_evaluate_of_every_part_of_a_dynamic_run(here: Path, capsys: pytest.Capt
     assert json.loads((here / "run" / "evidence.json").read_text())["num_data"] == 20
 
 
-def test_conditions_that_are_no_labels_and_models_without_latents(here: Path) -> None:
+def test_conditions_may_be_vectors_and_models_may_have_no_latents(here: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez("pairs.npz", x=rng.normal(size=(60, 5)), y=rng.normal(size=(60, 3)))
     (here / "plain.py").write_text(PLAIN)
@@ -226,10 +219,10 @@ def test_conditions_that_are_no_labels_and_models_without_latents(here: Path) ->
     assert run_verb("fit", [*options, "--model", "plain.py", "--output", "plain"]) == 0
     assert not (here / "plain" / "figures" / "latents.png").exists()
     test = json.loads(Path("plain/summary.json").read_text())["test"]
-    assert test["elbo"] == pytest.approx(test["log_evidence"])  # nothing to integrate out
+    assert test["elbo"] == pytest.approx(test["log_evidence"])  # there is nothing to integrate out
 
 
-def test_grey_values_for_a_model_of_real_numbers(here: Path) -> None:
+def test_a_model_of_real_numbers_is_fitted_to_grey_values(here: Path) -> None:
     options = ["--model", "factor_analysis", "--binarize", "none", "--max-epochs", "2", "--num-samples", "10"]
     assert run_verb("fit", [*options, "--output", "run"]) == 0
     assert json.loads(Path("run/summary.json").read_text())["test"]["num_data"] == 360
@@ -250,7 +243,7 @@ def test_on_a_gpu_a_run_is_fitted_evaluated_resumed_and_loaded(here: Path) -> No
     assert vi.sample(3).shape == (3, 64)
 
 
-def test_help_tells_the_models_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_the_options_of_the_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for args in (["--help"], ["--model", "mine.py:Mine", "--model.help"]):
         with pytest.raises(SystemExit) as stop:
             run_verb("fit", args)
@@ -273,7 +266,7 @@ def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_the_commands_as_a_newcomer_calls_them(here: Path) -> None:
+def test_the_commands_in_a_process_of_their_own(here: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "ppl_vae", "fit", *QUICK], capture_output=True, text=True, cwd=here, check=True
     )
@@ -285,7 +278,7 @@ def test_the_commands_as_a_newcomer_calls_them(here: Path) -> None:
     assert bad.stderr.count("\n") == 1
 
 
-def test_the_commands_leave_the_precision_setting_to_the_process() -> None:
+def test_settings_of_the_process_are_left_alone() -> None:
     """Importing the library changes no setting of the process; the commands do."""
     code = "import torch; before = torch.get_float32_matmul_precision(); import ppl_vae.estimator, os; "
     code += "assert torch.get_float32_matmul_precision() == before; assert 'GOMP_SPINCOUNT' not in os.environ"
@@ -297,23 +290,23 @@ def test_the_commands_leave_the_precision_setting_to_the_process() -> None:
 
 
 @pytest.mark.parametrize("setting", ["highest", "high", "medium"])
-def test_whether_fast_products_are_exact_is_measured_and_leaves_the_setting(setting: str) -> None:
-    """The library's answer is that of a product of one's own; random numbers stay as they are."""
+def test_the_measurement_of_fast_products_is_right_and_leaves_the_setting_alone(setting: str) -> None:
+    """A product with a known result gives the same answer, and the random numbers stay as they are."""
     before, generator = torch.get_float32_matmul_precision(), torch.get_rng_state()
     a, b = torch.full((256, 512), 1 + 2.0**-12), torch.ones(512, 256)
     try:
         torch.set_float32_matmul_precision(setting)
-        found = command.medium_is_exact()
+        exact = command.medium_is_exact()
         assert torch.get_float32_matmul_precision() == setting
         torch.set_float32_matmul_precision("medium")
-        assert found == bool((a @ b == 512 * (1 + 2.0**-12)).all())
+        assert exact == bool((a @ b == 512 * (1 + 2.0**-12)).all())
     finally:
         torch.set_float32_matmul_precision(before)
     assert torch.equal(torch.get_rng_state(), generator)
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_the_commands_take_fast_products_where_they_are_exact(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_take_fast_products_if_they_are_exact(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, before = [], torch.get_float32_matmul_precision()
     monkeypatch.setattr(command, "medium_is_exact", lambda: exact)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -323,7 +316,7 @@ def test_the_commands_take_fast_products_where_they_are_exact(exact: bool, monke
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_a_model_that_does_not_generate_has_no_draws_and_says_what_its_number_is(
+def test_a_model_that_does_not_generate_has_no_draws_and_explains_its_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "run"

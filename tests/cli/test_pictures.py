@@ -1,4 +1,4 @@
-"""What the figures of a run show of data of each kind."""
+"""Pictures of data of each kind."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def test_a_sequence_is_a_roll_with_nothing_past_its_end() -> None:
     np.testing.assert_array_equal(drawn[1][0], [18, 21, 24, 27])
 
 
-def test_a_site_for_each_step_makes_the_same_roll() -> None:
+def test_a_sequence_of_sites_makes_the_same_roll() -> None:
     steps, lengths = np.random.default_rng(0).normal(size=(2, 5, 3)), np.array([2, 5])
     apart = {f"x_{t}": steps[:, t] for t in range(5)}
     np.testing.assert_array_equal(picture_sites(apart, None, lengths)[0], picture_sites({"x": steps}, None, lengths)[0])
 
 
-def test_numbers_that_are_no_picture_are_lines() -> None:
+def test_numbers_are_drawn_as_lines() -> None:
     x, y = np.ones((4, 6)), np.zeros((4, 2))
     assert picture_sites({"x": x}, None)[1] is None
     assert picture_sites({"x": x, "y": y}, None)[0].shape == (4, 8)

@@ -1,8 +1,7 @@
-"""Per-sample runs that are stopped and resumed: every datum goes on where it was left, to the last bit."""
+"""Per-sample runs that are stopped and resumed: every datum continues from its last state, bit for bit."""
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -18,17 +17,18 @@ from ppl_vae.cli.command import run_verb
 from ppl_vae.inference import table as table_module
 from ppl_vae.program import seeded
 from tests.helpers.own_programs import MODEL_ONLY, PER_SAMPLE
+from tests.helpers.runs import read_numbers
 from tests.helpers.scenarios import TwoLatents, normal
 
 X = normal(50, 4).abs().numpy()
 
 
 class Stopped(Exception):
-    """By a test."""
+    """The exception with which a test stops a run."""
 
 
 def prepared(resume: Path | None = None, **options: Any) -> VariationalInference:
-    """A program that registers an encoder, too, which has no part."""
+    """Return a fit of a program that also registers an encoder, which is not used."""
     with seeded(0):
         program = TwoLatents().double()
     common = {"max_epochs": 6, "batch_size": 16, "local_steps": 3, "patience": None, "inference_steps": 20}
@@ -38,7 +38,7 @@ def prepared(resume: Path | None = None, **options: Any) -> VariationalInference
 
 
 def outcome(vi: VariationalInference, rows: list[Any]) -> tuple[list[Any], list[np.ndarray]]:
-    """Everything that a run has found."""
+    """Return everything that a run has computed."""
     arrays = [tensor.clone().numpy() for tensor in vi.program_.state().values()]
     arrays += [table.after(6).copy() for table in vi.inference_.tables.values()]
     return rows, [*arrays, vi.transform(X[:9])]
@@ -49,7 +49,7 @@ def same(one: tuple[list[Any], list[np.ndarray]], other: tuple[list[Any], list[n
 
 
 def stop_at(vi: VariationalInference, epoch: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Train until a batch of an epoch comes, each counted from 0; the rows of the epochs before."""
+    """Train up to a batch of an epoch, each counted from 0, and return the rows of the epochs before it."""
     shuffled, seeds, rows = vi._train_batches.shuffled, [], []
 
     def breaking(seed: int) -> Iterator[Any]:
@@ -75,10 +75,10 @@ def whole() -> tuple[list[Any], list[np.ndarray]]:
 
 
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 0), (0, 1), (2, 0), (3, 2)])
-def test_resumed_it_gives_the_numbers_of_a_run_that_was_not_stopped(
+def test_a_resumed_run_gets_the_numbers_of_one_that_was_not_stopped(
     epoch: int, batch: int, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped between epochs or in the middle of one, and resumed from its files, or where it is."""
+    """The run is stopped between epochs or within one, and resumed from its files or in the same process."""
     vi = prepared()
     rows = stop_at(vi, epoch, batch, monkeypatch)
     assert len(rows) == epoch
@@ -90,7 +90,7 @@ def test_resumed_it_gives_the_numbers_of_a_run_that_was_not_stopped(
     assert same(outcome(vi, rows + list(vi.epochs())), whole)
 
 
-def test_without_a_warm_start_the_validation_data_have_a_table_alone(
+def test_without_a_warm_start_only_the_validation_data_have_a_table(
     whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vi = prepared(warm_start=False)
@@ -111,7 +111,7 @@ def test_a_table_in_a_file_has_the_same_numbers(whole: Any, monkeypatch: pytest.
     assert isinstance(vi.inference_.tables["train"].after(0), np.memmap)
 
 
-def test_a_table_that_does_not_belong_to_it_is_told(tmp_path: Path) -> None:
+def test_a_table_of_another_run_is_refused(tmp_path: Path) -> None:
     vi, path = prepared(), tmp_path / "it.safetensors"
     next(vi.epochs())
     vi.save(path)
@@ -123,12 +123,6 @@ def test_a_table_that_does_not_belong_to_it_is_told(tmp_path: Path) -> None:
         InputError, match=r"it.lambda-train-1.npy, the local parameters of it.safetensors, cannot be read"
     ):
         prepared(resume=path)
-
-
-def numbers(folder: Path) -> dict[str, Any]:
-    summary = json.loads((folder / "summary.json").read_text())
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return summary | {"train_seconds": 0, "metrics": [row | {"train_seconds": 0} for row in rows]}
 
 
 KILLED = """\
@@ -154,10 +148,10 @@ def names(run: Path) -> list[str]:
     return sorted(path.name for path in run.glob("*checkpoint*"))
 
 
-def test_a_killed_run_goes_on(
+def test_a_killed_run_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed where it hurts most: the tables of the fourth epoch are there, its checkpoint is not yet."""
+    """The run is killed at the worst moment: the tables of the fourth epoch are written, its checkpoint is not."""
     monkeypatch.chdir(tmp_path)
     np.savez("my.npz", x=normal(80, 5).numpy())
     Path("mine.py").write_text(MODEL_ONLY)
@@ -170,13 +164,13 @@ def test_a_killed_run_goes_on(
     assert names(killed) == sorted([*tables[3], *tables[4], "checkpoint.safetensors"])
     assert (killed / "metrics.jsonl").read_text().count("\n") == 4
     assert run_verb("fit", ["--resume", "--output", "killed"]) == 0
-    assert numbers(killed) == numbers(whole)
+    assert read_numbers(killed) == read_numbers(whole)
     for run in (killed, whole):
         assert names(run) == [*tables[8], "checkpoint.safetensors"]
     for name in tables[8]:
         np.testing.assert_array_equal(np.load(killed / name), np.load(whole / name))
 
-    # Another family has another lambda; a table that is missing or cut short is told.
+    # Another family has another lambda; a table that is missing or cut short is reported.
     capsys.readouterr()
     for option, name in (("--family", "family"), ("--warm-start", "warm_start")):
         assert run_verb("fit", ["--resume", "--output", "killed", option, "full" if name == "family" else "false"]) == 2

@@ -1,4 +1,4 @@
-"""The verbs as commands: options, files, and what is told of bad ones."""
+"""The verbs of the uses as commands: their options, their files, and errors about bad input."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ppl_vae.cli.command import run_verb
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a conditional VAE of labelled bits."""
-    where = tmp_path_factory.mktemp("verbs")
+    folder = tmp_path_factory.mktemp("verbs")
     random = np.random.default_rng(0)
     y = np.arange(120) % 3
     x = (random.random((120, 9)) < np.eye(3).repeat(3, 1)[y] * 0.8 + 0.1).astype(np.uint8)
-    np.savez(where / "data.npz", x=x, y=y)
+    np.savez(folder / "data.npz", x=x, y=y)
     options = ["--model", "cvae", "--model.num_classes", "3", "--model.hidden", "[8]", "--model.latent_dim", "2"]
-    options += ["--data", str(where / "data.npz"), "--image_shape", "[3,3]", "--max_epochs", "2"]
-    assert run_verb("fit", [*options, "--output", str(where / "run")]) == 0
-    return where
+    options += ["--data", str(folder / "data.npz"), "--image_shape", "[3,3]", "--max_epochs", "2"]
+    assert run_verb("fit", [*options, "--output", str(folder / "run")]) == 0
+    return folder
 
 
-def said(verb: str, *args: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def call(verb: str, *args: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
     status = main([verb, *map(str, args)])
     captured = capsys.readouterr()
     return status, captured.out + captured.err
 
 
-def test_a_row_for_each_label(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_draws_a_row_for_each_label(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder / "run"
-    status, out = said("generate", run, "--y", "all", "--num-data", 4, "--what", "mean,sample", capsys=capsys)
+    status, out = call("generate", run, "--y", "all", "--num-data", 4, "--what", "mean,sample", capsys=capsys)
     assert status == 0
     written = [Path(line.removeprefix("written to ")) for line in out.splitlines()]
     assert {path.name for path in written} == {"generate_mean.png", "generate_sample.png", "generate.npz"}
@@ -44,7 +44,7 @@ def test_a_row_for_each_label(folder: Path, capsys: pytest.CaptureFixture[str]) 
         np.testing.assert_array_equal(file["conditions.y"], np.repeat([0, 1, 2], 4))
         assert file["draws.x"].shape == (12, 9)
         np.testing.assert_array_equal(file["latents.z"][:4], file["latents.z"][4:8])
-    assert said("generate", run, "--y=0,2", capsys=capsys)[0] == 0
+    assert call("generate", run, "--y=0,2", capsys=capsys)[0] == 0
     with np.load(run / "uses" / "generate.npz") as file:
         np.testing.assert_array_equal(np.unique(file["conditions.y"]), [0, 2])
 
@@ -74,50 +74,52 @@ def test_a_row_for_each_label(folder: Path, capsys: pytest.CaptureFixture[str]) 
         (["augment", "RUN", "--copies", "0"], "copies is 0"),
     ],
 )
-def test_bad_options_are_told_in_a_line(
+def test_a_bad_option_is_reported_in_one_line(
     folder: Path, args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, out = said(*[arg.replace("RUN", str(folder / "run")) for arg in args], capsys=capsys)
+    status, out = call(*[arg.replace("RUN", str(folder / "run")) for arg in args], capsys=capsys)
     assert status == 2
     assert message in out
     assert len(out.splitlines()) == 1
 
 
-def test_another_shape_of_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_can_be_drawn_in_another_shape(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["reconstruct", folder / "run", "--num-data", 2]
     width = {}
     for shape in ("[3,3]", "[1,9]"):
-        assert said(*args, "--image-shape", shape, capsys=capsys)[0] == 0  # type: ignore[arg-type]
+        assert call(*args, "--image-shape", shape, capsys=capsys)[0] == 0  # type: ignore[arg-type]
         width[shape] = imread(folder / "run" / "figures" / "reconstruct.png").shape[1]
     assert width["[1,9]"] > width["[3,3]"]  # wider cells
-    status, out = said(*args, "--image-shape", "[4,4]", capsys=capsys)  # type: ignore[arg-type]
+    status, out = call(*args, "--image-shape", "[4,4]", capsys=capsys)  # type: ignore[arg-type]
     assert status == 2
     assert "image_shape" in out
 
 
-def test_formats(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_are_written_in_other_formats(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder / "run"
-    assert said("interpolate", run, "--num-pairs", 2, "--format", "svg,pdf", capsys=capsys)[0] == 0
+    assert call("interpolate", run, "--num-pairs", 2, "--format", "svg,pdf", capsys=capsys)[0] == 0
     assert (run / "figures" / "interpolate.svg").read_text().lstrip().startswith("<?xml")
     assert (run / "figures" / "interpolate.pdf").read_bytes().startswith(b"%PDF")
     assert not (run / "figures" / "interpolate.png").exists()
 
 
-def test_an_embedding_as_a_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_embedding_can_be_written_as_a_table(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "new" / "z.csv"
-    assert said("embed", folder / "run", "--part", "all", "--output", path, capsys=capsys)[0] == 0
+    assert call("embed", folder / "run", "--part", "all", "--output", path, capsys=capsys)[0] == 0
     with path.open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["mean z[0]", "mean z[1]", "sd z[0]", "sd z[1]", "y"]
     assert len(rows) == 121
-    assert said("embed", folder / "run", "--part", "all", capsys=capsys)[0] == 0
+    assert call("embed", folder / "run", "--part", "all", capsys=capsys)[0] == 0
     with np.load(folder / "run" / "uses" / "embed.npz") as file:
         np.testing.assert_allclose([float(value) for value in rows[5][:2]], file["mean"][4])
         assert file["names"].tolist() == ["z[0]", "z[1]"]
 
 
-def test_new_data_can_be_fitted_to(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said("augment", folder / "run", "--copies", 2, capsys=capsys)[0] == 0
+def test_a_program_can_be_fitted_to_new_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("augment", folder / "run", "--copies", 2, capsys=capsys)[0] == 0
     augmented = folder / "run" / "uses" / "augment.npz"
     with np.load(augmented) as file:
         assert set(file.files) == {"x", "y", "row"}
@@ -127,7 +129,7 @@ def test_new_data_can_be_fitted_to(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("kind", ["csv", "npz", "mask"])
-def test_holes_come_as_nan_or_as_a_mask(folder: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_holes_are_given_as_nan_or_as_a_mask(folder: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     with np.load(folder / "data.npz") as file:
         x, y = file["x"][:6].astype(float), file["y"][:6]
     hole = np.zeros(x.shape, bool)
@@ -149,7 +151,7 @@ def test_holes_come_as_nan_or_as_a_mask(folder: Path, kind: str, capsys: pytest.
         np.savez(folder / "whole.npz", x=x, y=y)
         np.savez(folder / "mask.npz", x=hole)
         args += ["--data", folder / "whole.npz", "--mask", folder / "mask.npz"]
-    status, out = said("impute", folder / "run", *args, capsys=capsys)
+    status, out = call("impute", folder / "run", *args, capsys=capsys)
     assert status == 0, out
     assert f"x: {hole.sum()} of 54 numbers missing in 6 data" in out
     with np.load(folder / "run" / "uses" / "impute.npz") as file:
@@ -159,13 +161,13 @@ def test_holes_come_as_nan_or_as_a_mask(folder: Path, kind: str, capsys: pytest.
 
 
 def test_hidden_numbers_are_scored(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out = said("impute", folder / "run", "--hide", 0.3, "--num-samples", 20, capsys=capsys)
+    _, out = call("impute", folder / "run", "--hide", 0.3, "--num-samples", 20, capsys=capsys)
     assert "log loss" in out
     assert "the column's mean" in out
 
 
 def test_the_least_likely_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out = said("outliers", folder / "run", "--num-samples", 20, capsys=capsys)
+    _, out = call("outliers", folder / "run", "--num-samples", 20, capsys=capsys)
     table = [line.split() for line in out.splitlines()[2:10]]
     values = [float(line[1]) for line in table]
     assert values == sorted(values)
@@ -174,7 +176,7 @@ def test_the_least_likely_are_listed(folder: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("verb", list_verbs())
-def test_help_says_what_it_does(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_a_usage_and_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([verb, "--help"])
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The page about a run: what it says, what it says is missing, and that it opens anywhere."""
+"""The page about a run: its content, what it reports as missing, and that it opens in any browser."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == "img"]
 
 
-def pages(folder: Path) -> Page:
-    """The report of a folder, which is as it has to be whatever it says."""
+def read_report(folder: Path) -> Page:
+    """Write the report of a folder and return it, after checks that hold for every report."""
     assert run_verb("report", [str(folder)]) == 0
     page = Page(folder / "report.html")
     assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
@@ -135,7 +135,7 @@ def pages(folder: Path) -> Page:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run with all its estimates, and what their commands printed."""
+    """Return a run with all its estimates, and what their commands printed."""
     folder, said = tmp_path_factory.mktemp("whole") / "a run", io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", said)
@@ -150,7 +150,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.fixture
 def run(whole: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of it, to spoil."""
+    """Return a copy of the run, which a test may change."""
     return Path(shutil.copytree(whole[0], tmp_path / "run"))
 
 
@@ -158,7 +158,7 @@ def test_the_tables_are_those_that_the_commands_print(
     whole: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, said = whole
-    page = pages(folder)
+    page = read_report(folder)
     assert capsys.readouterr().out.splitlines()[-1] == f"written to {folder / 'report.html'}"
     printed = [re.split(r"\s{2,}", line.strip()) for line in said.splitlines()]
     rows = [[cell for cell in row if cell] for row in page.rows]
@@ -176,9 +176,9 @@ def test_the_tables_are_those_that_the_commands_print(
     assert fitted[:4] in rows
 
 
-def test_everything_is_there(whole: tuple[Path, str]) -> None:
+def test_a_page_has_all_parts_of_a_run(whole: tuple[Path, str]) -> None:
     folder, _ = whole
-    page = pages(folder)
+    page = read_report(folder)
     figures = list((folder / "figures").glob("*.png"))
     assert len(page.images()) == len(figures) + (shutil.which("dot") is not None)
     for figure in figures:
@@ -200,7 +200,7 @@ def test_everything_is_there(whole: tuple[Path, str]) -> None:
 
 def test_the_commands_repeat_the_run(whole: tuple[Path, str]) -> None:
     folder, _ = whole
-    lines = pages(folder).sections["commands"].splitlines()
+    lines = read_report(folder).sections["commands"].splitlines()
     made = next(line for line in lines if line.startswith("python -m ppl_vae fit --data"))
     options = parse_options(shlex.split(made)[4:])
     assert make_config(options, options.init_args) == Run.open(folder).config()
@@ -214,9 +214,9 @@ def test_the_commands_repeat_the_run(whole: tuple[Path, str]) -> None:
 
 
 def test_the_same_folder_gives_the_same_page(run: Path) -> None:
-    pages(run)
+    read_report(run)
     first = (run / "report.html").read_bytes()
-    pages(run)
+    read_report(run)
     assert (run / "report.html").read_bytes() == first
 
 
@@ -235,7 +235,7 @@ def test_figures_of_other_uses_are_shown_where_they_belong(run: Path) -> None:
     (run / "uses").mkdir()
     for name in ("embed.npz", "latents.npz"):
         (run / "uses" / name).write_bytes(b"")
-    page = pages(run)
+    page = read_report(run)
     assert "figures/generate.png" in page.sections["samples"]
     assert "figures/latents_posteriors.png" in page.sections["latents"]
     for name in ("traverse.png", "impute.svg", "my_own<b>.png"):
@@ -246,11 +246,11 @@ def test_figures_of_other_uses_are_shown_where_they_belong(run: Path) -> None:
     assert missing == ["augment", "interpolate", "manifold", "outliers", "reconstruct"]
 
 
-def test_what_is_missing_is_told_with_its_command(run: Path) -> None:
+def test_a_missing_part_is_named_with_its_command(run: Path) -> None:
     for name in ("evidence.json", "gap.json"):
         (run / name).unlink()
     shutil.rmtree(run / "figures")
-    page = pages(run)
+    page = read_report(run)
     for section, verbs in {
         "quality": ["evaluate", "gap"],
         "latents": ["latents", "evaluate"],
@@ -265,13 +265,13 @@ def test_a_run_that_was_stopped(run: Path) -> None:
     for name in ("summary.json", "evidence.json", "gap.json", "posterior.nc"):
         (run / name).unlink()
     shutil.rmtree(run / "figures")
-    page = pages(run)
+    page = read_report(run)
     assert f"python -m ppl_vae fit --resume --output {run}" in page.text
     assert ["epochs", "2"] in page.rows
     assert ["device", MISSING] in page.rows
     (run / "metrics.jsonl").unlink()
     (run / "checkpoint.safetensors").unlink()
-    page = pages(run)
+    page = read_report(run)
     assert "No epoch has ended yet" in page.sections["training"]
     assert "cannot be shown" in page.sections["program"]
     assert page.images() == []
@@ -281,35 +281,35 @@ def test_a_number_that_is_null_is_a_dash(run: Path) -> None:
     for name in ("summary.json", "evidence.json", "gap.json"):
         numbers = json.loads((run / name).read_text())
         (run / name).write_text(json.dumps(nulled(numbers)))
-    page = pages(run)
+    page = read_report(run)
     assert ["iwae, 20 draws", *[MISSING] * 7] in page.rows
     assert ["elbo", *[MISSING] * 3, "", "", MISSING, MISSING] in page.rows
     assert ["diagonal", *[MISSING] * 3, "", f"{MISSING} ± {MISSING}", MISSING, MISSING] in page.rows
 
 
 def nulled(numbers: object) -> object:
-    """Every real number as null."""
+    """Replace every real number by null."""
     if isinstance(numbers, dict):
         return {name: each if name == "settings" else nulled(each) for name, each in numbers.items()}
     return None if isinstance(numbers, float) else numbers
 
 
-def test_of_many_dimensions_the_most_used_are_shown(run: Path) -> None:
+def test_only_the_most_used_of_many_dimensions_are_shown(run: Path) -> None:
     numbers = json.loads((run / "evidence.json").read_text())
     each = {f"z[{i}]": {"divergence": i / 10, "active": True, "aggregated_divergence": 0.0} for i in range(60)}
     (run / "evidence.json").write_text(
         json.dumps(numbers | {"diagnostics": numbers["diagnostics"] | {"dimensions": each}})
     )
-    page = pages(run)
+    page = read_report(run)
     assert [row[0] for row in page.rows if row[0].startswith("z[")] == [f"z[{i}]" for i in range(59, 9, -1)]
     assert "Latent dimensions, 50 of 60, nats per datum" in page.sections["latents"]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"num_data": 3}', '{"estimators": {"iwae": 3}}'])
-def test_a_damaged_file_is_told_and_the_old_page_stays(
+def test_a_damaged_file_is_reported_and_the_old_page_stays(
     content: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pages(run)
+    read_report(run)
     before = (run / "report.html").read_bytes()
     (run / "evidence.json").write_text(content)
     capsys.readouterr()
@@ -321,7 +321,7 @@ def test_a_damaged_file_is_told_and_the_old_page_stays(
     assert not list(run.glob(".report*"))
 
 
-def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("report", [str(tmp_path), "--no-such-option"]) == 2
     assert "unknown option" in capsys.readouterr().err
     assert run_verb("report", [str(tmp_path)]) == 2
@@ -329,7 +329,7 @@ def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def fitted(folder: Path, *options: str) -> Path:
-    """A run of some epochs."""
+    """Return a run of two epochs."""
     common = ("--max-epochs", "2", "--num-samples", "10", "--output", str(folder / "run"))
     assert run_verb("fit", [*common, *options]) == 0
     return folder / "run"
@@ -343,7 +343,7 @@ def test_whatever_a_user_wrote_is_escaped(tmp_path: Path) -> None:
     folder = fitted(tmp_path, "--data", str(tmp_path / "<i>da&ta.npz"), *model)
     numbers = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(numbers | {"device": NASTY}))
-    page = pages(folder)
+    page = read_report(folder)
     for section in ("program", "training", "configuration"):
         assert "alert(1)" in page.sections[section]
     assert f"Said by {NASTY}" in page.sections["program"]
@@ -357,7 +357,18 @@ KINDS = {
     "discrete latents alone": ("--model", "mixture", "--data", "plain.npz", "--model.num_components", "2"),
     "sequences": ("--model", "hmm", "--data", "steps.npz", "--model.features", "3", "--model.num_states", "2"),
     "a latent a step": ("--model", "deep_markov_model", "--data", "steps.npz", "--model.features", "3"),
-    "per-sample": ("--model", "factor_analysis", "--data", "plain.npz", "--guide", "per-sample", "--family", "full"),
+    "per-sample": (
+        "--model",
+        "factor_analysis",
+        "--data",
+        "plain.npz",
+        "--guide",
+        "per-sample",
+        "--family",
+        "full",
+        "--inference-steps",
+        "40",
+    ),
     "no generation": ("--model", "autoencoder", "--data", "digits"),
 }
 
@@ -372,17 +383,17 @@ def test_programs_of_every_kind(kind: str, tmp_path: Path, monkeypatch: pytest.M
     Path("plain.py").write_text(PLAIN)
     folder = fitted(tmp_path, *KINDS[kind])
     assert run_verb("evaluate", [str(folder), "--num-samples", "10"]) == 0
-    page = pages(folder)
-    found = describe(load(folder))
-    assert [row.name for row in found.sites] == [row[0] for row in page.rows if len(row) == 7][1:]
-    assert (found.has_latents, found.generates) == (
+    page = read_report(folder)
+    description = describe(load(folder))
+    assert [row.name for row in description.sites] == [row[0] for row in page.rows if len(row) == 7][1:]
+    assert (description.has_latents, description.generates) == (
         kind in ("a latent a step", "per-sample"),
         kind != "no generation",
     )
     said = {
         "no latents": "There are no latents of a datum.",
         "discrete latents alone": "The discrete latents are summed out, exactly.",
-        "per-sample": "a Gaussian with a full covariance, is found by at most 500 gradient steps of its own",
+        "per-sample": "a Gaussian with a full covariance, is found by at most 40 gradient steps of its own",
         "no generation": "it does not generate new ones",
     }
     assert said.get(kind, "a datum") in page.sections["program"]
@@ -395,25 +406,25 @@ def test_programs_of_every_kind(kind: str, tmp_path: Path, monkeypatch: pytest.M
         assert ["state_0 ... state_5", "summed out", "Categorical, one of 2 values"] in [row[:3] for row in page.rows]
         assert "the first three sites are drawn" in page.sections["program"] or shutil.which("dot") is None
     offered = re.findall(r"python -m ppl_vae (\w+)", page.sections["uses"])
-    latents = any(row.role in ("latent", "summed out") for row in found.sites)
+    latents = any(row.role in ("latent", "summed out") for row in description.sites)
     assert {"embed" in offered, "traverse" in offered} == {latents}
-    assert {"generate" in offered, "impute" in offered} == {found.generates}
-    assert ("manifold" in offered) == (latents and found.generates)
-    if not found.has_latents:
+    assert {"generate" in offered, "impute" in offered} == {description.generates}
+    assert ("manifold" in offered) == (latents and description.generates)
+    if not description.has_latents:
         assert "no latents that a guide samples" in page.sections["latents"]
 
     # The data are gone, then the program too.
     if kind == "no latents":
         Path("plain.npz").unlink()
-        page = pages(folder)
+        page = read_report(folder)
         assert f"The data are no longer at {tmp_path / 'plain.npz'}" in page.text
         Path("plain.py").unlink()
-        assert "no file" in pages(folder).sections["program"]
+        assert "no file" in read_report(folder).sections["program"]
 
 
 def test_without_graphviz(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(described.shutil, "which", lambda _: None)
-    assert "The graphical model is not drawn: graphviz is not there" in pages(run).sections["program"]
+    assert "The graphical model is not drawn: graphviz is not there" in read_report(run).sections["program"]
 
 
 # --------------------------------------------------------------------------------------------------- in a browser
@@ -446,7 +457,7 @@ def console(tmp_path: Path) -> Callable[[str], list[str]]:
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
 def test_it_opens_in_a_browser_without_an_error(run: Path, console: Callable[[str], list[str]]) -> None:
-    pages(run)
+    read_report(run)
     html = (run / "report.html").read_text()
     policy = re.search(r"<meta http-equiv=\"Content-Security-Policy\".*?>", html)
     assert policy is not None

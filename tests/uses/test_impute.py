@@ -1,4 +1,4 @@
-"""What fills in missing numbers, against closed forms."""
+"""Imputation against closed forms."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def holes(known: Gaussian) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def found(known: Gaussian, holes: np.ndarray) -> Imputation:
+def imputed(known: Gaussian, holes: np.ndarray) -> Imputation:
     return impute(known.vi, holes)
 
 
-def test_the_mean_is_the_closed_form_conditional_mean(known: Gaussian, holes: np.ndarray, found: Imputation) -> None:
+def test_the_mean_is_the_closed_form_conditional_mean(known: Gaussian, holes: np.ndarray, imputed: Imputation) -> None:
     exact = [known.conditional(row) for row in holes]
     mean, sd = np.array([each[0] for each in exact]), np.array([each[1] for each in exact])
     hole = np.isnan(holes)
-    error = sd / np.sqrt(found.effective)[:, None]  # at most: the mean of x given z varies less than x does
-    off = np.abs(found.mean["x"] - mean)[hole] / error[hole]
+    error = sd / np.sqrt(imputed.effective)[:, None]  # at most: the mean of x given z varies less than x does
+    off = np.abs(imputed.mean["x"] - mean)[hole] / error[hole]
     assert off.max() < 4.5  # of 1200
     assert np.sqrt(np.square(off).mean()) < 1.1
-    ratio = found.sd["x"][hole] / sd[hole]
-    assert abs(ratio - 1).max() < 4.5 / np.sqrt(2 * found.effective.min())
+    ratio = imputed.sd["x"][hole] / sd[hole]
+    assert abs(ratio - 1).max() < 4.5 / np.sqrt(2 * imputed.effective.min())
     assert abs(ratio.mean() - 1) < 0.01
-    np.testing.assert_array_equal(found.mean["x"][~hole], known.x[~hole])
-    np.testing.assert_array_equal(found.completed["x"], found.mean["x"])
+    np.testing.assert_array_equal(imputed.mean["x"][~hole], known.x[~hole])
+    np.testing.assert_array_equal(imputed.completed["x"], imputed.mean["x"])
 
 
-def test_intervals_hold_what_is_missing(known: Gaussian, holes: np.ndarray, found: Imputation) -> None:
+def test_intervals_hold_what_is_missing(known: Gaussian, holes: np.ndarray, imputed: Imputation) -> None:
     hole = np.isnan(holes)
-    inside = (known.x >= found.lower["x"]) & (known.x <= found.upper["x"])
+    inside = (known.x >= imputed.lower["x"]) & (known.x <= imputed.upper["x"])
     assert 0.85 <= inside[hole].mean() <= 0.95
 
 
@@ -66,8 +66,8 @@ def test_draws_are_of_the_conditional(known: Gaussian, holes: np.ndarray) -> Non
         np.testing.assert_array_equal(drawn[:, ~hole], np.broadcast_to(row[~hole], drawn[:, ~hole].shape))
 
 
-def test_the_log_evidence_is_of_what_was_seen(known: Gaussian, holes: np.ndarray, found: Imputation) -> None:
-    for row, log_evidence in zip(holes, found.log_evidence, strict=True):
+def test_the_log_evidence_is_of_what_was_seen(known: Gaussian, holes: np.ndarray, imputed: Imputation) -> None:
+    for row, log_evidence in zip(holes, imputed.log_evidence, strict=True):
         seen = np.flatnonzero(~np.isnan(row))
         if len(seen):
             marginal = torch.distributions.MultivariateNormal(
@@ -78,7 +78,7 @@ def test_the_log_evidence_is_of_what_was_seen(known: Gaussian, holes: np.ndarray
             assert abs(log_evidence) < 0.05
 
 
-def test_a_mask_says_the_same_as_nan(known: Gaussian, holes: np.ndarray) -> None:
+def test_a_mask_and_nan_give_the_same_answer(known: Gaussian, holes: np.ndarray) -> None:
     by_nan = impute(known.vi, holes[:5], num_samples=50)
     by_mask = impute(known.vi, known.x[:5], missing={"x": np.isnan(holes[:5])}, num_samples=50)
     # what stands in the gaps does not count: the fill is the mean of the seen numbers in both
@@ -97,8 +97,8 @@ def test_a_mixture_is_filled_in_exactly() -> None:
     gaps = x.copy()
     gaps[:, 1] = np.nan
     gaps[20:, 2] = np.nan
-    found = impute(vi, gaps, num_samples=4000)
-    assert found.effective.min() > 3999
+    imputed = impute(vi, gaps, num_samples=4000)
+    assert imputed.effective.min() > 3999
     scale = functional.softplus(program.raw_tril.diagonal(dim1=-2, dim2=-1)) + program.min_scale
     tril = (program.raw_tril.tril(-1) + scale.diag_embed()).detach()
     loc, covariance = program.loc.detach(), tril @ tril.mT
@@ -112,13 +112,13 @@ def test_a_mixture_is_filled_in_exactly() -> None:
         exact = (shares[:, None] * means).sum(0)
         spread = (shares[:, None] * (means - exact).square()).sum(0).sqrt()
         error = (spread / np.sqrt(4000)).clamp(min=1e-9)
-        assert ((torch.tensor(found.mean["x"][i])[hole] - exact).abs() < 4.5 * error).all()
+        assert ((torch.tensor(imputed.mean["x"][i])[hole] - exact).abs() < 4.5 * error).all()
         evidence = (density + program.logits.detach().log_softmax(-1)).logsumexp(-1)
-        assert abs(found.log_evidence[i] - evidence.item()) < 1e-8
+        assert abs(imputed.log_evidence[i] - evidence.item()) < 1e-8
 
 
-def test_importance_sampling_with_the_guide_agrees_where_the_guide_is_good(known: Gaussian) -> None:
-    """Of one missing number in eight, whose fill is the column's mean, a wide guide still finds the posterior."""
+def test_importance_sampling_agrees_if_the_guide_is_good(known: Gaussian) -> None:
+    """One number of eight is missing and filled with the column's mean; a wide guide still covers the posterior."""
     _, covariance = known.posterior(known.x)
     encoder = known.vi.program_.module
     gaps = known.x[:30].copy()
@@ -132,15 +132,15 @@ def test_importance_sampling_with_the_guide_agrees_where_the_guide_is_good(known
             loc = np.concatenate([weight, np.zeros_like(weight)])
             bias = np.concatenate([-weight @ known.mean, np.full(2, 1.0)])
             parameter.copy_(torch.tensor(loc if parameter.dim() == 2 else bias))
-    found = impute(known.vi, gaps, method="importance", num_samples=4000)
+    imputed = impute(known.vi, gaps, method="importance", num_samples=4000)
     exact = [known.conditional(row) for row in gaps]
     mean, sd = np.array([each[0] for each in exact]), np.array([each[1] for each in exact])
-    off = np.abs(found.mean["x"] - mean)[:, 3] * np.sqrt(found.effective) / sd[:, 3]
-    assert found.effective.min() > 100
+    off = np.abs(imputed.mean["x"] - mean)[:, 3] * np.sqrt(imputed.effective) / sd[:, 3]
+    assert imputed.effective.min() > 100
     assert off.max() < 4.5
 
 
-def test_weights_are_tempered_only_where_few_draws_count() -> None:
+def test_weights_are_tempered_only_if_few_draws_count() -> None:
     generator = torch.Generator().manual_seed(0)
     good = torch.randn(1000, 3, generator=generator, dtype=torch.double)
     poor = 30 * torch.randn(1000, 3, generator=generator, dtype=torch.double)
@@ -163,7 +163,7 @@ def test_weighted_quantiles_are_those_of_repeated_draws() -> None:
         assert weighted_quantile(torch.tensor(draws), weights, share).item() == expected
 
 
-def test_what_cannot_be_filled_in_is_told(known: Gaussian) -> None:
+def test_numbers_that_cannot_be_filled_in_are_refused(known: Gaussian) -> None:
     gap = known.x[:2].copy()
     gap[0, 0] = np.nan
     for options, message in [
@@ -183,10 +183,10 @@ def test_what_cannot_be_filled_in_is_told(known: Gaussian) -> None:
 def test_a_column_that_is_missing_altogether_has_the_models_own_mean(known: Gaussian) -> None:
     gaps = known.x[:50].copy()
     gaps[:, 2] = np.nan
-    found = impute(known.vi, gaps, num_samples=200)
-    assert np.isfinite(found.mean["x"]).all()
+    imputed = impute(known.vi, gaps, num_samples=200)
+    assert np.isfinite(imputed.mean["x"]).all()
     exact = np.array([known.conditional(row)[0][2] for row in gaps])
-    assert np.corrcoef(found.mean["x"][:, 2], exact)[0, 1] > 0.98
+    assert np.corrcoef(imputed.mean["x"][:, 2], exact)[0, 1] > 0.98
 
 
 def test_column_means_are_of_what_was_seen() -> None:
@@ -209,15 +209,15 @@ class Logs(nn.Module):
             pyro.sample("log x", dist.Normal(self.loc + z[..., None], 0.5).to_event(1), obs=x.log())
 
 
-def test_what_a_site_computes_is_filled_in_where_it_observes_it() -> None:
+def test_a_computed_value_is_filled_in_at_its_site() -> None:
     x = np.exp(np.random.default_rng(0).normal(size=(30, 3)))
     vi = VariationalInference(Logs(), guide="per-sample", max_epochs=1, precision="64-true", compile="off").fit(x)
     gaps = x[:4].copy()
     gaps[:, 0] = np.nan
-    found = impute(vi, gaps, num_samples=2000)
-    np.testing.assert_allclose(found.mean["log x"][:, 1:], np.log(x[:4, 1:]))
+    imputed = impute(vi, gaps, num_samples=2000)
+    np.testing.assert_allclose(imputed.mean["log x"][:, 1:], np.log(x[:4, 1:]))
     loc = vi.program.loc.detach().numpy()
     exact = loc[0] + (np.log(x[:4, 1:]) - loc[1:]).sum(1) / (2 + 0.25)  # of two seen numbers with noise 0.5
     sd = np.sqrt(0.25 + 1 / (1 + 2 / 0.25))
-    assert (np.abs(found.mean["log x"][:, 0] - exact) < 4.5 * sd / np.sqrt(found.effective)).all()
-    assert found.completed == {}
+    assert (np.abs(imputed.mean["log x"][:, 0] - exact) < 4.5 * sd / np.sqrt(imputed.effective)).all()
+    assert imputed.completed == {}

@@ -1,4 +1,4 @@
-"""What the uses are worth on the digits, as `benchmarks/uses.py` measures it."""
+"""The quality of the uses on the digits, as `benchmarks/uses.py` measures it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.slow
-def test_pixels_are_found_and_digits_are_to_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pixels_and_conditional_digits_are_good(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     import uses
 
