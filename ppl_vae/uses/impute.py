@@ -73,8 +73,8 @@ def impute(
         \sum_k \bar w_k\, p(x_{\mathrm{mis}} \mid z_k, x_{\mathrm{obs}}), \qquad
         w_k = \frac{p(x_{\mathrm{obs}}, z_k)}{q(z_k)}, \quad z_k \sim q
 
-    The likelihood of what is missing is masked out inside the program's own observation sites. The proposal q has one of
-    two forms. Per-sample, lambda is optimised for what was seen of each datum by black-box variational inference. With
+    The likelihood of what is missing is masked out inside the program's own observation sites. The proposal q has two
+    forms. Per-sample, lambda is optimised for what was seen of each datum by black-box variational inference. With
     importance, q is the guide of the program, which sees the column's mean in place of a missing number.
 
     The means, standard deviations and intervals are those of all weighted draws, and ``num_draws`` of them are drawn
