@@ -24,10 +24,9 @@ TOO_LONG = {
     "ppl_vae/estimator/variational_inference.py",
     "ppl_vae/evaluation/estimators.py",
     "ppl_vae/evaluation/gap.py",
-    "ppl_vae/program/check.py",
 }
 TWICE = {"Arrays", "Table"}
-UNREADABLE_ROOMS = {"cli", "evidence", "estimator", "evaluation", "inference", "plots", "program", "report", "uses"}
+UNREADABLE_ROOMS = {"cli", "evidence", "estimator", "evaluation", "inference", "plots", "report", "uses"}
 
 OTHERS_WITH_PRIVATE = {"ppl_vae/inference/average.py"}
 

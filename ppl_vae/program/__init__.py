@@ -1,4 +1,4 @@
-"""What a program is: the only room that knows Pyro's handlers and its parameter store."""
+"""Programs, bound to data and varied: the only room that knows Pyro's handlers and its parameter store."""
 
 from ppl_vae.program.annealing import AnnealingPath, annealing_path
 from ppl_vae.program.bound import BoundProgram, Draws, WeightedDraws

@@ -28,8 +28,8 @@ class WeightedDraws(NamedTuple):
     score: Tensor | None
     """Sum of log q over the sites that are not reparameterised, ``(K, B)``; None if every site is."""
     shared: Tensor | float = 0.0
-    """What latents that all data share contribute to an objective, nats per datum: minus the divergence of their
-    posterior from the prior, divided by the number of data."""
+    """The part of an objective that comes from latents which all data share, nats per datum: minus the divergence of
+    their posterior from the prior, divided by the number of data."""
 
 
 class Draws(NamedTuple):
@@ -157,7 +157,7 @@ class BoundProgram(Runner):
 
     @property
     def has_log_evidence(self) -> bool:
-        """Whether the exact evidence is known, so that ``log_evidence`` can be called."""
+        """True if the exact evidence is known, so that ``log_evidence`` can be called."""
         structure = self.structure
         known = self.closed_form is not None or set(structure.latents) <= set(structure.discrete)
         return known and self.global_posterior is None

@@ -1,4 +1,4 @@
-"""What it takes to run a program: model and guide, their modules, and a parameter store of their own."""
+"""The parts that are needed to run a program: model, guide, their modules and a parameter store."""
 
 from __future__ import annotations
 
