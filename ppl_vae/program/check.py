@@ -84,7 +84,7 @@ def check_parts(program: Runner, batch: Batch) -> None:
             )
         if program.guide is not None:
             guide = _run(program, "guide", program.guide, batch)
-            for _, site in sample_sites(guide).items():
+            for site in sample_sites(guide).values():
                 check_shape(structure, site)
                 reject_point_mass(program.name, site)
             compare(program.name, model, guide)
@@ -115,7 +115,7 @@ def _trial_run(program: Runner) -> Iterator[None]:
 def _check_model(program: Runner, batch: Batch) -> tuple[poutine.Trace, Structure]:
     model = _run(program, "model", program.model, batch)
     structure = read_plates(program.name, program.model, batch, program.data_plate)
-    for _, site in sample_sites(model).items():
+    for site in sample_sites(model).values():
         check_shape(structure, site)
         reject_subsampling(program.name, site, structure.data_plate)
         check_observed_shape(structure, site)
@@ -162,7 +162,7 @@ def check_observations(program: BoundProgram, batch: Batch, first_row: int = 0) 
 def _replayed(program: BoundProgram, batch: Batch) -> list[Site]:
     """Return the sites of the model, given the latents that the guide draws."""
     with pyro.validation_enabled(False):
-        return [site for _, site in sample_sites(program.traces(batch, 1).model).items()]
+        return list(sample_sites(program.traces(batch, 1).model).values())
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def _run(program: Runner, part: str, fn: Callable[..., Any], batch: Batch) -> po
     """Trace a user's function; an error becomes one line that names the user's own line of code."""
     try:
         trace = poutine.trace(fn).get_trace(*batch)
-        for _, site in sample_sites(trace).items():
+        for site in sample_sites(trace).values():
             if not site["is_observed"]:  # observations have a check of their own, with a better message
                 site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
         return trace
@@ -268,7 +268,7 @@ def _parameters_left_out(program: Runner, batch: Batch) -> set[int]:
     with store.scope(store.get_state()):  # a copy
         try:
             trace = poutine.trace(program.left_out).get_trace(*batch)
-            terms = [site["fn"].log_prob(site["value"]).sum() for _, site in sample_sites(trace).items()]
+            terms = [site["fn"].log_prob(site["value"]).sum() for site in sample_sites(trace).values()]
             unmoved = _without_gradient(torch.stack(terms).sum(), modules) if terms else {id(p) for p in modules}
         except Exception:  # it need not be a good guide
             return {id(tensor) for tensor in modules}

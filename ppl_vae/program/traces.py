@@ -193,7 +193,7 @@ def read_plates(
         less = poutine.trace(model).get_trace(*(tensor[:-1] for tensor in batch)) if num_data > 1 else None
     except Exception:  # a plate of a fixed size, say; what is wrong with it is told of the first trace
         less = None
-    frames = [f for _, site in sample_sites(less).items() for f in site["cond_indep_stack"]] if less is not None else []
+    frames = [f for site in sample_sites(less).values() for f in site["cond_indep_stack"]] if less is not None else []
     fewer = {f.name for f in frames if f.vectorized and f.size == num_data - 1}
     return Structure(
         program=program,
