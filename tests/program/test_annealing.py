@@ -1,4 +1,4 @@
-"""Paths to the posterior: densities of a vector a datum, against integrals, closed forms and plain Pyro."""
+"""Test paths to the posterior against integrals, closed forms and plain Pyro."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ class PlanarGuide(scenarios.PPCA):
         (scenarios.PPCA, normal(3, 5), "piror", "start 'piror' is unknown; did you mean 'prior'"),
     ],
 )
-def test_what_cannot_be_annealed_is_told_in_one_line(
+def test_what_cannot_be_annealed_is_reported_in_one_line(
     module: type[nn.Module], x: Tensor, start: Start, message: str
 ) -> None:
     with seeded(0):

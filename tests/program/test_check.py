@@ -1,4 +1,4 @@
-"""Each fault of a program is told in one line that says what, where, and how to mend it."""
+"""Test that each fault of a program is reported in one line, with its place and its remedy."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_what_the_model_masks_the_guide_masks_too() -> None:
         check(Program(Unmasked().double()), batch)
 
 
-def test_a_trial_run_leaves_running_statistics_alone_and_a_batch_of_one_is_told() -> None:
+def test_a_trial_run_leaves_running_statistics_alone_and_a_batch_of_one_is_reported() -> None:
     class Normalised(Faulty):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""What a model computes on the way, in the place of a latent."""
+"""Test programs that treat a value computed for each datum as a latent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latents as coordinates: what is located is predicted from again, and moving one moves what it should."""
+"""Test latents as coordinates: a located point is predicted from again, and moving one has the right effect."""
 
 from __future__ import annotations
 

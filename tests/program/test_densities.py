@@ -1,4 +1,4 @@
-"""The Bernoulli that takes fewer passes is the Bernoulli."""
+"""Test that the log density that takes fewer passes is that of the Bernoulli."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guides that are derived from a model: their densities, their draws, and everything that is done to a guide."""
+"""Test guides that are derived from a model: densities, draws, and all that can be done to a guide."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class OwnDecoder(nn.Module):
         ("all", "the parameter 'program.idle.weight' of OwnDecoder gets no gradient"),
     ],
 )
-def test_other_faults_are_told_as_ever(where: str, message: str) -> None:
+def test_other_faults_are_reported_as_ever(where: str, message: str) -> None:
     """The parameters that the guide alone has are left out; a decoder that nobody would train is not."""
     with seeded(0):
         program = Program(OwnDecoder(where).double())

@@ -1,4 +1,4 @@
-"""The ELBO's two terms: together the ELBO of the same draws, apart the closed forms."""
+"""Test the two terms of the ELBO: their sum against the ELBO of the same draws, each against closed forms."""
 
 from __future__ import annotations
 

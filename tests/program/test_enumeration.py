@@ -1,4 +1,4 @@
-"""Discrete latents are summed out: against closed forms, and against sums written out."""
+"""Test discrete latents that are summed out, against closed forms and against explicit sums."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class MixesDimensions(SummedSwitch):
             pyro.sample("x", dist.Normal(z, 0.5), obs=x)
 
 
-def test_what_cannot_be_summed_out_is_told_and_never_a_wrong_number() -> None:
+def test_what_cannot_be_summed_out_is_reported_and_never_a_wrong_number() -> None:
     with pytest.raises(InputError, match="'c' cannot be summed out"):
         Program(made(MixesDimensions)).bind((normal(5),)).log_weights((normal(5),), 2)
 

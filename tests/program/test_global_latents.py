@@ -1,4 +1,4 @@
-"""Latents that all data share: their posterior against conjugate closed forms, and what it is to everything else."""
+"""Test latents that all data share: their posterior against conjugate closed forms, and its effect elsewhere."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_a_second_fit_counts_its_own_data_and_a_checkpoint_keeps_them(tmp_path: 
     assert q_of(again) == q_of(vi)
 
 
-def test_what_cannot_be_done_is_told_in_a_sentence() -> None:
+def test_what_cannot_be_done_is_reported_in_a_sentence() -> None:
     vi = VariationalInference(SharedMean().double(), max_epochs=1, validation_fraction=0).fit(X.numpy())
     for estimator in ("ais", "bdmc", "exact"):
         with pytest.raises(InputError, match=r"the latent 'w' of SharedMean is shared by all data, and .* by iwae"):

@@ -1,4 +1,4 @@
-"""A datum's latents as one vector: densities against plain Pyro and closed forms, and where prior and guide lie."""
+"""Test the latents of a datum as one vector: densities, and the places of prior and guide."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ class NotThere(nn.Module):
             pyro.sample("z", dist.Normal(x, 1.0))
 
 
-def test_a_latent_that_is_not_in_every_batch_is_told() -> None:
+def test_a_latent_that_is_not_in_every_batch_is_reported() -> None:
     there, space = torch.ones(3), LatentSpace(Program(NotThere()).bind((torch.ones(3),), guided=False))
     assert space.log_joint((there,), torch.zeros(2, 3, 2)).shape == (2, 3)
     with pytest.raises(InputError, match="'more' of NotThere is in some batches and not in others: loop over a fixed"):

@@ -1,4 +1,4 @@
-"""Posteriors of discrete latents that are summed out, against Bayes' rule and the forward-backward algorithm."""
+"""Test posteriors of summed-out latents against Bayes' rule and the forward-backward algorithm."""
 
 from __future__ import annotations
 

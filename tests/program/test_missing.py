@@ -1,4 +1,4 @@
-"""Programs of data that are partly seen, against marginal and conditional densities written out."""
+"""Test programs of partly seen data against explicit marginal and conditional densities."""
 
 from __future__ import annotations
 

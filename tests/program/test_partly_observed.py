@@ -1,4 +1,4 @@
-"""What a site observes, given the numbers of it that were seen: marginal and conditional distributions."""
+"""Test the marginal and conditional distributions of sites whose numbers are partly seen."""
 
 from __future__ import annotations
 

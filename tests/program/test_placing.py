@@ -1,4 +1,4 @@
-"""Data in the place of what a program observes: in its arguments, and only there."""
+"""Test that other data are put in place of what a program observes, and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At which precision a program runs: what is double, what is rounded to bfloat16, and what never is."""
+"""Test the precision of programs: what is double, what is rounded to bfloat16, and what never is."""
 
 from __future__ import annotations
 

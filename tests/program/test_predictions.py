@@ -1,4 +1,4 @@
-"""Moments of latents, weighted draws and predictions, against closed forms."""
+"""Test moments of latents, weighted draws and predictions against closed forms."""
 
 from __future__ import annotations
 

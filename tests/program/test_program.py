@@ -1,4 +1,4 @@
-"""Programs as functions of tensors: laws that hold for every program."""
+"""Test laws that hold for every program as functions of tensors."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ class TestDataPlate:
         with pytest.raises(InputError, match=r"data_plate='row' .* did you mean 'rows'"):
             Program(self.model("rows", "columns").model, data_plate="row").bind((normal(4, 4),))
 
-    def test_as_a_python_loop_is_told(self) -> None:
+    def test_as_a_python_loop_is_reported(self) -> None:
         with pytest.raises(InputError, match=r"the plate 'rows' of model is a Python loop: write `with pyro\.plate"):
             self.model("rows", loop=True).bind((normal(5, 3),))
 

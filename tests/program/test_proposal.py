@@ -1,4 +1,4 @@
-"""Guides with wider tails: still a density, so that weights average to the evidence; and nothing else is changed."""
+"""Test guides with wider tails: they are still densities, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ class HalfNormalGuide(Rates):
     ],
 )
 @pytest.mark.parametrize("ran_before", [False, True])
-def test_a_guide_without_gaussians_is_told_in_one_line(
+def test_a_guide_without_gaussians_is_reported_in_one_line(
     module: nn.Module, batch: tuple[Tensor, ...], message: str, ran_before: bool
 ) -> None:
     program = Program(module).bind(batch)

@@ -1,4 +1,4 @@
-"""Which numbers of each observed site were seen, and what cannot be missing."""
+"""Test which numbers of each observed site were seen, and what cannot be missing."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_part_of_an_argument_that_is_a_condition_is_refused_beside_one_that_is
     raises(program, (torch.where(torch.arange(12).reshape(6, 2) >= 10, torch.nan, x),), "row 5 that no site")
 
 
-def test_a_model_that_does_not_run_on_nan_is_told_in_one_line() -> None:
+def test_a_model_that_does_not_run_on_nan_is_reported_in_one_line() -> None:
     class Looks(nn.Module):
         """Its table is looked up by what it observes."""
 

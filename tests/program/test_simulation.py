@@ -1,4 +1,4 @@
-"""Simulated data: their distribution against the closed form, and that of their latents jointly with them."""
+"""Test the joint distribution of simulated data and their latents against closed forms."""
 
 from __future__ import annotations
 
@@ -208,7 +208,9 @@ class Observes(nn.Module):
         (Observes("factor"), (normal(5),), "its factor 'f' weighs what is drawn"),
     ],
 )
-def test_what_cannot_be_simulated_is_told_and_never_a_wrong_draw(module: nn.Module, batch: Batch, message: str) -> None:
+def test_what_cannot_be_simulated_is_reported_and_never_a_wrong_draw(
+    module: nn.Module, batch: Batch, message: str
+) -> None:
     with pytest.raises(InputError, match=message) as raised:
         simulate(Program(module).bind(batch), batch)
     assert "\n" not in str(raised.value)
@@ -236,7 +238,7 @@ def test_missing_values_stay_missing() -> None:
     assert has_covariance(x[~there, :1], torch.tensor([[1.25]]).double())
 
 
-def test_nothing_is_left_behind_and_the_seed_tells_all() -> None:
+def test_nothing_is_left_behind_and_the_seed_shows_all() -> None:
     batch = (normal(6, 4),)
     with seeded(0):
         program = Program(scenarios.TwoLatents().double()).bind(batch)

@@ -1,4 +1,4 @@
-"""A program in words: sites, parameters and a graph; every program of the gallery has them."""
+"""Test the description of a program: sites, parameters and a graph, for every program of the gallery."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def edges(svg: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", GALLERY)
-def test_every_site_and_every_parameter_is_told(name: str) -> None:
+def test_every_site_and_every_parameter_is_reported(name: str) -> None:
     program, batch = case(name)
     before = torch.get_rng_state()
     rows, modules = describe_sites(program), describe_modules(program)
@@ -157,7 +157,7 @@ def test_without_graphviz_there_is_no_drawing(missing: str, monkeypatch: pytest.
 
 
 @drawn
-def test_what_pyro_cannot_draw_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_pyro_cannot_draw_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise NotImplementedError("Overlapping plates\nand more")
 

@@ -1,4 +1,4 @@
-"""Programs that run in several threads at once give the numbers of one thread, bit for bit."""
+"""Test that programs in several threads at once give the numbers of one thread, bit for bit."""
 
 from __future__ import annotations
 
