@@ -343,7 +343,8 @@ class VariationalInference(BaseEstimator):
         tensors, numbers = read_checkpoint(path)
         template = {name: rows.numpy() for name, rows in group(tensors, "template").items()}
         check_options(self)
-        self._attach(template, train=False)
+        with seeded(None):  # what a derived encoder draws is replaced, and no other thread draws in between
+            self._attach(template, train=False)
         best = group(tensors, "best")
         if not best:
             raise InputError(f"{path} has no finished epoch: go on with it, --resume, or fit anew, --overwrite")
