@@ -32,7 +32,6 @@ from ppl_vae.estimator import (
 )
 from ppl_vae.runs import Run, write_json
 
-Arrays = Mapping[str, np.ndarray]
 TRIAL = {"num_samples": 2, "num_temperatures": 1, "num_chains": 1}
 """Settings of a first measurement of one datum of each run.
 
@@ -97,7 +96,9 @@ def compare(
     return Outcome(rows, lines)
 
 
-def common_data(fits: Mapping[str, VariationalInference], part: Part, num_data: int | None) -> dict[str, Arrays]:
+def common_data(
+    fits: Mapping[str, VariationalInference], part: Part, num_data: int | None
+) -> dict[str, Mapping[str, np.ndarray]]:
     """Return the same rows of the data for each run, as the arrays that its model takes.
 
     Args:
@@ -109,7 +110,7 @@ def common_data(fits: Mapping[str, VariationalInference], part: Part, num_data: 
         InputError: an array that two runs take differs between them, or they take none in common.
     """
     seed = next(iter(fits.values())).seed
-    common: dict[str, Arrays] = {}
+    common: dict[str, Mapping[str, np.ndarray]] = {}
     first: dict[str, tuple[str, np.ndarray]] = {}
     options: dict[str, dict[str, Any]] = {}
     for name, vi in fits.items():

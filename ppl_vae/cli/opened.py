@@ -19,7 +19,7 @@ from ppl_vae.runs import FORMATS, Run
 
 
 class Outcome(NamedTuple):
-    """What a verb has computed, what it prints, and the files that it has written."""
+    """The result of a verb, the lines that it prints, and the files that it has written."""
 
     result: Any
     lines: Sequence[str] = ()

@@ -12,7 +12,7 @@ from ppl_vae.estimator import PosteriorDraws, names_of
 
 
 class Picture(NamedTuple):
-    """What is drawn of data."""
+    """The picture of data, as images, rolls or numbers."""
 
     array: np.ndarray
     """``(N, ...)``."""
