@@ -18,13 +18,13 @@ from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import (
     DATA_OPTIONS,
     Accelerator,
-    Compared,
     Measured,
     PerDatum,
     Settings,
     VariationalInference,
     check_comparable,
     compare_fits,
+    comparison_results,
     comparison_table,
     load,
     load_data,
@@ -91,7 +91,7 @@ def compare(
     lines += [f"{row.name}: {sentence}" for row in rows for sentence in row.warnings]
     if path is not None:
         content = {"part": selection.part, "num_data": rows[0].num_data}
-        write_json(path, content | {"runs": {row.name: _numbers(row) for row in rows}, "settings": options})
+        write_json(path, content | {"runs": comparison_results(rows, selection.part).rows, "settings": options})
         lines += [f"\nwritten to {output}"]
     return Outcome(rows, lines)
 
@@ -169,7 +169,3 @@ def _named(name: str) -> Iterator[None]:
         yield
     except (InputError, Diverged) as error:
         raise type(error)(f"{name}: {error}") from error
-
-
-def _numbers(row: Compared) -> dict[str, Any]:
-    return {key: value for key, value in row._asdict().items() if key not in ("name", "num_data")}

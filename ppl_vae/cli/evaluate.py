@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions
 from ppl_vae.estimator import Evaluation, Settings
+from ppl_vae.evaluation.estimators import bounds_first
 from ppl_vae.plots import (
     aggregated_posterior,
     bound_over_samples,
@@ -79,7 +80,7 @@ def _draw(run: OpenRun, arrays: dict[str, np.ndarray], evaluation: Evaluation) -
         figures["pareto_k"] = pareto_k_histogram(k, evaluation.highest_pareto_k)
     if "bdmc" in evidence:
         figures["sandwich"] = sandwich(*(evidence["bdmc"].columns[side].numpy() for side in ("lower", "upper")))
-    if best := next((name for name in ("exact", "ais", "iwae", "prior") if name in evidence), None):
+    if best := next(iter(bounds_first(evidence)), None):
         log_evidence = evidence[best].log_evidence.numpy()
         worst = np.argsort(log_evidence)[:WORST_DATA]
         draws = run.vi.posterior({name: array[worst] for name, array in arrays.items()}, num_samples=32)

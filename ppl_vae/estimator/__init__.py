@@ -1,20 +1,21 @@
 """The estimator: a program fitted to arrays, with scikit-learn's habits, and how good the fit is."""
 
-from ppl_vae.estimator.describe import Description, describe, evaluation_of
+from ppl_vae.estimator.describe import Description, describe
 from ppl_vae.estimator.load import DATA_OPTIONS, load, load_data
 from ppl_vae.estimator.options import Accelerator, Compile, check_options
 from ppl_vae.estimator.variational_inference import VariationalInference
 from ppl_vae.evaluation.comparison import (
     Compared,
     Measured,
-    PerDatum,
     check_comparable,
     compare_fits,
+    comparison_results,
     comparison_table,
     measure,
 )
-from ppl_vae.evaluation.estimators import ESTIMATORS, Settings, make_settings
+from ppl_vae.evaluation.estimators import ESTIMATORS, PerDatum, Settings, make_settings
 from ppl_vae.evaluation.evaluation import Diagnostics, Evaluation, Row
-from ppl_vae.evaluation.gap import Gap, GapSettings, check_gap_settings, measure_gap
+from ppl_vae.evaluation.gap import Gap
+from ppl_vae.evaluation.measure_gap import GapSettings, check_gap_settings, measure_gap
 from ppl_vae.evaluation.results import PosteriorDraws
 from ppl_vae.program import names_of

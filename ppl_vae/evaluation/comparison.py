@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.evaluation.estimators import Estimate, estimators_for
+from ppl_vae.evaluation.estimate import Estimate
+from ppl_vae.evaluation.estimators import ESTIMATORS, WITH_ELBO, PerDatum, estimators_for
 from ppl_vae.evaluation.evaluation import summarise
 from ppl_vae.evaluation.fitted import Arrays, Fitted
-from ppl_vae.evaluation.results import aligned, mean_and_error
+from ppl_vae.evaluation.results import mean_and_error
+from ppl_vae.evaluation.table import Column, ResultTable
 from ppl_vae.evidence import Evidence
-
-PerDatum = Literal["prior", "iwae", "cubo", "ais", "exact"]
-"""Estimators of the evidence of the data; bdmc's is of data that each program simulates for itself."""
 
 SIMULATED = 4
 """Data that tell whether a program's observations are whole numbers."""
@@ -172,58 +171,68 @@ def _difference(best: Tensor, other: Tensor) -> tuple[float, float]:
     return (math.inf if more_impossible > impossible else (less - least) / len(best)), math.inf
 
 
-def comparison_table(rows: list[Compared], part: str) -> str:
-    """The fits as text, the best first, and below them what the columns are.
+COLUMNS = (
+    Column("name", "run"),
+    Column("estimator", "by"),
+    Column("log_evidence", "nats per datum", ".2f"),
+    Column("difference", "difference", ".3f"),
+    Column("difference_se", "its error", ".3f"),
+    Column("difference_mcse", "Monte Carlo", ".3f"),
+    Column("elbo", "ELBO", ".2f"),
+    Column("elbo_difference", "below the best's", ".3f", error="elbo_difference_se"),
+    Column("doubtful", "doubtful", ".1%"),
+    Column("train_seconds", "training s", ".1f"),
+    Column("infer_milliseconds", "inference ms", ".1f"),
+    Column("evidence_seconds", "evidence s", ".1f"),
+)
+"""The columns of a table of fits."""
+
+
+def comparison_results(fits: list[Compared], part: str) -> ResultTable:
+    """Make the table of fits, the best first; its rows are what JSON holds.
 
     Args:
-        rows: of :func:`compare_fits`.
-        part: of the data.
+        fits: from :func:`compare_fits`.
+        part: the part of the data, for the caption.
     """
-    head = [
-        "run",
-        "by",
-        "nats per datum",
-        "difference",
-        "its error",
-        "Monte Carlo",
-        "ELBO",
-        "below the best's",
-        "doubtful",
+    rows = {fit.name: fit._asdict() for fit in fits}
+    texts: dict[str, dict[str, str]] = {name: {} for name in rows}
+    for fit in fits:
+        if fit is fits[0]:
+            texts[fit.name] |= {"difference_se": "", "difference_mcse": ""}
+        if fit is fits[0] or fit.elbo_difference is None:
+            texts[fit.name]["elbo_difference"] = ""
+        if fit.bound == "exact":
+            texts[fit.name]["doubtful"] = ""
+        if fit.infer_milliseconds is None:
+            texts[fit.name]["infer_milliseconds"] = "none"
+        elif fit.infer_milliseconds < 1:
+            texts[fit.name]["infer_milliseconds"] = f"{fit.infer_milliseconds:.4f}"
+    for row in rows.values():
+        del row["name"], row["num_data"]
+    efforts = "; ".join(dict.fromkeys(fit.effort for fit in fits))
+    return ResultTable(f"{part}, {fits[0].num_data} data; log evidence by {efforts}", COLUMNS, rows, texts, left=2)
+
+
+def comparison_table(fits: list[Compared], part: str) -> str:
+    """Return the fits as text, the best first, and below them what the columns mean.
+
+    Args:
+        fits: from :func:`compare_fits`.
+        part: the part of the data, for the caption.
+    """
+    table = comparison_results(fits, part)
+    text = [
+        table.caption,
+        *table.lines(),
+        "difference: nats per datum below the best; its error is over data, of the paired differences;",
+        "Monte Carlo: what other draws would change it by; inference: of one datum, all data together",
     ]
-    lines = [[*head, "training s", "inference ms", "evidence s"]]
-    for row in rows:
-        known, best = row.bound == "exact", row is rows[0]
-        lines.append(
-            [
-                row.name,
-                row.estimator,
-                f"{row.log_evidence:.2f}",
-                f"{row.difference:.3f}",
-                "" if best else f"{row.difference_se:.3f}",
-                "" if best else f"{row.difference_mcse:.3f}",
-                f"{row.elbo:.2f}",
-                ""
-                if best or row.elbo_difference is None
-                else f"{row.elbo_difference:.3f} ± {row.elbo_difference_se:.3f}",
-                "" if known else f"{row.doubtful:.1%}",
-                f"{row.train_seconds:.1f}",
-                "none" if row.infer_milliseconds is None else _milliseconds(row.infer_milliseconds),
-                f"{row.evidence_seconds:.1f}",
-            ]
-        )
-    text = [f"{part}, {rows[0].num_data} data; log evidence by {'; '.join(dict.fromkeys(r.effort for r in rows))}"]
-    text += aligned(lines, left=2)
-    text.append("difference: nats per datum below the best; its error is over data, of the paired differences;")
-    text.append("Monte Carlo: what other draws would change it by; inference: of one datum, all data together")
-    bounds = {row.bound: row.estimator for row in rows}
+    bounds = {fit.bound: fit.estimator for fit in fits}
     if bounds.keys() == {"lower", "exact"}:
         by = bounds["lower"]
         text.append(f"{by} is on average a lower bound of the evidence: beside exact, what it misses counts against it")
     return "\n".join(text)
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:.1f}" if value >= 1 else f"{value:.4f}"
 
 
 def measure(fitted: Fitted, arrays: Arrays, estimator: PerDatum | None = None, **settings: Any) -> Measured:
@@ -252,25 +261,24 @@ def measure(fitted: Fitted, arrays: Arrays, estimator: PerDatum | None = None, *
         >>> fit.estimator, fit.elbo < fit.evidence.log_evidence.mean().item(), fit.infer_milliseconds > 0
         ('exact', True, True)
     """
-    if estimator is not None and estimator not in get_args(PerDatum):
-        raise InputError(
-            f"the estimator {estimator!r} has no evidence of the data; {nearest(estimator, get_args(PerDatum))}"
-        )
+    of_data = [name for name, each in ESTIMATORS.items() if each.needs != "simulated data"]
+    if estimator is not None and estimator not in of_data:
+        raise InputError(f"the estimator {estimator!r} has no evidence of the data; {nearest(estimator, of_data)}")
     known = estimators_for(fitted.program)
-    is_random = "iwae" in known
+    is_random = WITH_ELBO in known
     chosen = estimator if estimator is not None and is_random else known[-1]
-    names = dict.fromkeys((chosen, "iwae") if is_random else (chosen,))  # iwae has the ELBO
-    found = fitted.evaluate(arrays, estimators=tuple(names), **settings)
-    row = found.rows[chosen]
-    alone = found._replace(rows={chosen: row}, evidence={chosen: found.evidence[chosen]})
+    names = dict.fromkeys((chosen, WITH_ELBO) if is_random else (chosen,))
+    evaluation = fitted.evaluate(arrays, estimators=tuple(names), **settings)
+    row = evaluation.rows[chosen]
+    alone = evaluation._replace(rows={chosen: row}, evidence={chosen: evaluation.evidence[chosen]})
     return Measured(
-        evidence=found.evidence[chosen],
-        elbo=found.rows["elbo"].log_evidence if is_random else row.log_evidence,
-        elbos=found.evidence["iwae"].columns["elbo"] if is_random else None,
+        evidence=evaluation.evidence[chosen],
+        elbo=evaluation.rows["elbo"].log_evidence if is_random else row.log_evidence,
+        elbos=evaluation.evidence[WITH_ELBO].columns["elbo"] if is_random else None,
         estimator=chosen,
-        effort=found.label(chosen),
+        effort=evaluation.label(chosen),
         train_seconds=fitted.train_seconds,
-        infer_milliseconds=_infer_milliseconds(fitted, arrays, found.num_data) if is_random else None,
+        infer_milliseconds=_infer_milliseconds(fitted, arrays, evaluation.num_data) if is_random else None,
         evidence_seconds=row.seconds,
         warnings=tuple(alone.warnings()),
     )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from ppl_vae.data import Batches
 from ppl_vae.evaluation.evaluation import Diagnostics
 from ppl_vae.evaluation.passes import passes, room_for
 from ppl_vae.evaluation.results import mean_and_error
 from ppl_vae.evidence import active_units, marginal_divergence, prior_scales
-from ppl_vae.program import Batch, BoundProgram, ElboTerms, elbo_terms, names_of, posterior_moments, seeded
+from ppl_vae.program import BoundProgram, ElboTerms, elbo_terms, names_of, posterior_moments, seeded
 
 DRAWS = 16
 """Draws per datum of the ELBO's two terms, at least."""
@@ -26,26 +27,23 @@ UNIT_SCALE = 0.1
 
 
 @torch.no_grad()
-def diagnose(
-    program: BoundProgram, template: Batch, batches: Callable[[int], Iterator[Batch]], num_data: int, seed: int
-) -> Diagnostics | None:
+def diagnose(program: BoundProgram, batches: Batches, seed: int) -> Diagnostics | None:
     """The ELBO's terms, divergences and active units; None where the guide samples nothing.
 
     Args:
         program: in evaluation mode and in its scope.
-        template: a few data.
-        batches: all data in order, in batches of a given size.
-        num_data: how many there are.
-        seed: of the draws.
+        batches: all data.
+        seed: seed of the draws.
     """
+    num_data = batches.num_data
     with seeded(seed):
-        sizes = {name: mean.shape[1:] for name, mean in posterior_moments(program, template, 1).mean.items()}
+        sizes = {name: mean.shape[1:] for name, mean in posterior_moments(program, program.template, 1).mean.items()}
         if not sizes:
             return None
         num_draws, num_prior = max(DRAWS, math.ceil(ELBO_DRAWS / num_data)), math.ceil(PRIOR_DRAWS / num_data)
-        room = room_for(partial(program.log_weights, template), len(template[0]))
+        room = room_for(partial(program.log_weights, program.template), len(program.template[0]))
         parts = []
-        for batch in batches(room.rows(DRAWS)):
+        for batch in batches.in_order(batch_size=room.rows(DRAWS)):
             at_once = room.draws(len(batch[0]))
             terms = _averaged([(elbo_terms(program, batch, k), k) for k in passes(num_draws, at_once)])
             means = _columns(posterior_moments(program, batch).mean, sizes)

@@ -1,74 +1,114 @@
-"""The estimators of the evidence, applied to a program and its data."""
+"""The estimators of the evidence: what each of them needs, and the settings that they share."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
-
-from ppl_vae.data import sizes
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
 from ppl_vae.evidence import (
     Annealing,
     Evidence,
-    Progress,
     TemperatureSchedule,
-    Weights,
     ais,
     bdmc,
+    can_tell,
     cubo,
     exact,
     iwae,
-    num_steps,
     prior,
-    weigh,
+    threshold,
 )
-from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, Propose, trajectory
-from ppl_vae.inference import Compiler, FamilyName
-from ppl_vae.program import (
-    AnnealingPath,
-    Batch,
-    BoundProgram,
-    Start,
-    annealing_path,
-    check_observations,
-    seeded,
-    simulate,
-    widened,
-)
-from ppl_vae.program.global_latents import refuse_globals
+from ppl_vae.inference import FamilyName
+from ppl_vae.program import BoundProgram, Start
 
-ESTIMATORS = ("prior", "iwae", "cubo", "ais", "bdmc", "exact")
-_FROM_WEIGHTS: dict[str, Callable[[Weights], Evidence]] = {"iwae": iwae, "cubo": cubo, "prior": prior}
+Need = Literal["prior", "guide", "chains", "simulated data", "closed form"]
+
+
+class Estimator(NamedTuple):
+    """An estimator of the evidence, as evaluations, tables and warnings know it."""
+
+    function: Callable[..., Evidence]
+    """The function in ``ppl_vae.evidence``."""
+    needs: Need
+    """The source of its numbers. Of draws of the prior or of the guide, the function takes the weights; of chains, the
+    start, the log densities and how to anneal, and with simulated data the latents that they came from; of a closed
+    form, the log evidence of every datum."""
+    is_bound: bool = False
+    """True if, on average, it is not above the evidence: estimates of the same data can be compared."""
+    is_default: bool = False
+    """True if it is taken unless others are asked for, if the program has what it needs."""
+    doubt: str = ""
+    """A warning for estimates that are doubtful; it may have the fields share, limit and verdict."""
+
+
+_TAIL = "Pareto k above {limit:.2f} for {share}: "
+ESTIMATORS: dict[str, Estimator] = {
+    "prior": Estimator(
+        prior,
+        "prior",
+        is_bound=True,
+        doubt=_TAIL + "too few draws of the prior come near their posterior, and the estimate {verdict}; take iwae",
+    ),
+    "iwae": Estimator(
+        iwae,
+        "guide",
+        is_bound=True,
+        is_default=True,
+        doubt=_TAIL + "the proposal misses a part of their posterior, and the estimate {verdict}; try --proposal-scale "
+        "1.2 or --proposal-df 5, or check it by ais",
+    ),
+    "cubo": Estimator(
+        cubo,
+        "guide",
+        doubt=_TAIL + "the squares of their weights have too heavy a tail, and the estimate {verdict}; take more "
+        "--num-samples, and do not call it a bound",
+    ),
+    "ais": Estimator(
+        ais,
+        "chains",
+        is_bound=True,
+        doubt="Monte Carlo error above 0.5 nats for {share}: the chains disagree; take more --num-temperatures or "
+        "--num-chains",
+    ),
+    "bdmc": Estimator(
+        bdmc,
+        "simulated data",
+        doubt="the bounds are more than 1 nat apart, or the chains disagree, for {share}: this annealing is too fast; "
+        "take more --num-temperatures",
+    ),
+    "exact": Estimator(exact, "closed form", is_bound=True, is_default=True),
+}
+"""All estimators by name. Of those that are bounds, a later one is nearer to the evidence on average."""
+WITH_ELBO = "iwae"
+"""The estimator that also has the ELBO of its draws."""
+
+if TYPE_CHECKING:
+    PerDatum = str
+else:
+    PerDatum = Literal[tuple(name for name, estimator in ESTIMATORS.items() if estimator.needs != "simulated data")]
+"""The estimators that estimate the evidence of given data."""
+
 Proposal = Literal["guide", "per-sample"]
-BAR_AFTER_SECONDS = 2.0
-SAVED_A_PASS = 5e-3
-"""Seconds that a graph of log weights saves in each pass, about half of it."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the evidence is estimated.
+    """The settings of the estimators of the evidence.
 
     Args:
         num_samples: draws per datum, of prior, iwae and cubo.
         proposal: what iwae and cubo draw from: the guide, or per-sample, a posterior that is optimised for every datum.
-        proposal_family: of a per-sample proposal.
-        proposal_scale: factor of the scales of the guide's Gaussians, as a proposal of iwae and cubo; above 1 is safer.
-        proposal_df: degrees of freedom of a Student-t in the place of each Gaussian of the guide; null leaves them.
+        proposal_family: family of a per-sample proposal.
+        proposal_scale: factor of the scales of the guide's Gaussians for iwae and cubo; above 1 is safer.
+        proposal_df: degrees of freedom of a Student-t that replaces each Gaussian of the guide; null keeps Gaussians.
         start: where the chains of ais and bdmc start.
         num_temperatures: steps of ais and bdmc from there to the posterior.
         num_chains: chains per datum of ais and bdmc.
-        schedule: how the temperatures lie; sigmoidal has more of them at both ends.
+        schedule: how the temperatures are spaced; sigmoidal has more of them at both ends.
         num_leapfrog: leapfrog steps of a Hamiltonian transition.
-        num_simulated: data that bdmc simulates, at most as many as are evaluated.
+        num_simulated: number of data that bdmc simulates, at most the number that are evaluated.
     """
 
     num_samples: int = 5000
@@ -85,26 +125,34 @@ class Settings:
 
     @property
     def annealing(self) -> Annealing:
-        """Those of ais and bdmc."""
+        """The settings of ais and bdmc."""
         return Annealing(self.num_temperatures, self.num_chains, self.schedule, self.num_leapfrog)
 
 
-class Estimate(NamedTuple):
-    """What an estimator found, and how long it took."""
+def bounds_first(names: Collection[str]) -> list[str]:
+    """Return those that are bounds, the one that is nearest to the evidence first.
 
-    evidence: Evidence
-    seconds: float
+    Example:
+        >>> bounds_first(["elbo", "prior", "cubo", "exact", "iwae"])
+        ['exact', 'iwae', 'prior']
+    """
+    return [name for name in reversed(ESTIMATORS) if name in names and ESTIMATORS[name].is_bound]
 
 
 def estimators_for(program: BoundProgram) -> tuple[str, ...]:
-    """Those that are taken where none are asked for: ``iwae``, unless nothing is random; ``exact`` if it is known."""
+    """Return the estimators that are taken by default: ``iwae`` if anything is random, ``exact`` if it is known."""
     structure = program.structure
-    random = bool(set(structure.latents) - set(structure.summed)) or program.global_posterior is not None
-    return (("iwae",) if random else ()) + (("exact",) if program.has_log_evidence else ())
+    has = {
+        "guide": bool(set(structure.latents) - set(structure.summed)) or program.global_posterior is not None,
+        "closed form": program.has_log_evidence,
+    }
+    return tuple(
+        name for name, estimator in ESTIMATORS.items() if estimator.is_default and has.get(estimator.needs, True)
+    )
 
 
 def make_settings(given: Mapping[str, Any]) -> Settings:
-    """Settings from what was given by name; raises ``InputError`` for a name that is none."""
+    """Make settings from values by name; raises ``InputError`` for an unknown name."""
     known = [field.name for field in fields(Settings)]
     for name in given:
         if name not in known:
@@ -113,7 +161,7 @@ def make_settings(given: Mapping[str, Any]) -> Settings:
 
 
 def check_estimators(names: Collection[str], settings: Settings) -> None:
-    """Raise ``InputError`` for an estimator or a number that cannot be, before anything is computed."""
+    """Raise ``InputError`` for an unknown estimator or a setting that cannot be, before anything is computed."""
     for name in names:
         if name not in ESTIMATORS:
             raise InputError(f"--estimators: {name!r} is unknown; {nearest(name, ESTIMATORS)}")
@@ -127,232 +175,43 @@ def check_estimators(names: Collection[str], settings: Settings) -> None:
             raise InputError(f"{option} is {value}: expected 1 or more")
 
 
-@torch.no_grad()
-def estimate(
-    program: BoundProgram,
-    template: Batch,
-    batches: Callable[[int], Iterator[Batch]],
-    num_data: int,
-    names: Collection[str],
-    settings: Settings,
-    seed: int,
-    compiler: Compiler,
-) -> dict[str, Estimate]:
-    """Estimate the evidence of every datum in several ways.
+def label(name: str, settings: Settings, num_data: int) -> str:
+    """Return an estimator's name with its effort.
 
-    Each estimator begins with the seed, so that its numbers do not depend on which others are asked for.
-
-    Args:
-        program: in evaluation mode and in its scope.
-        template: a few data.
-        batches: all data in order, in batches of a given size.
-        num_data: how many there are.
-        names: of the estimators.
-        settings: how.
-        seed: of the draws.
-        compiler: runs log weights and transitions as graphs, where that repays.
+    Example:
+        >>> label("iwae", Settings(), 100), label("bdmc", Settings(num_chains=1), 1), label("exact", Settings(), 100)
+        ('iwae, 5000 draws', 'bdmc, 1 chain of 300, 1 simulated datum', 'exact')
     """
-    found: dict[str, Estimate] = {}
-    for together in _groups(names):
-        started = time.perf_counter()
-        with seeded(seed):
-            if together == ["bdmc"]:
-                parts = [_bdmc(program, template, batches, min(num_data, settings.num_simulated), settings, compiler)]
-            else:
-                parts = list(_each_batch(program, template, batches, num_data, together, settings, compiler))
-        seconds = time.perf_counter() - started
-        for name in together:
-            found[name] = Estimate(_join([part[name] for part in parts]), seconds)
-    return {name: found[name] for name in names}
+    needs = ESTIMATORS[name].needs if name in ESTIMATORS else None
+    parts = [name]
+    if needs in ("prior", "guide"):
+        parts.append(counted(settings.num_samples, "draw"))
+    if needs == "guide" and settings.proposal == "per-sample":
+        parts.append(f"{settings.proposal_family} per-sample")
+    if needs in ("chains", "simulated data"):
+        parts.append(f"{counted(settings.num_chains, 'chain')} of {settings.num_temperatures}")
+    if needs == "simulated data":
+        parts.append(f"{num_data} simulated {'datum' if num_data == 1 else 'data'}")
+    return ", ".join(parts)
 
 
-def _groups(names: Collection[str]) -> list[list[str]]:
-    """Estimators that read the same draws are computed together."""
-    from_guide = [name for name in names if name in ("iwae", "cubo")]
-    others = [[name] for name in names if name not in from_guide]
-    return ([from_guide] if from_guide else []) + others
+def doubts(name: str, share: float, settings: Settings) -> list[str]:
+    """Return what to doubt about an estimator's numbers, if a share of the data is doubtful."""
+    if share == 0:
+        return []
+    needs, sentence = ESTIMATORS[name].needs, ESTIMATORS[name].doubt
+    if needs in ("prior", "guide") and not can_tell(settings.num_samples):
+        draws = counted(settings.num_samples, "draw")
+        return [f"{name}: of {draws} nobody can tell how far off they are; take more --num-samples"]
+    if needs in ("chains", "simulated data") and settings.num_chains == 1:
+        return [f"{name}: one chain cannot tell its error; take more --num-chains"]
+    if not sentence:
+        return []
+    verdict = "should not be trusted" if share > 0.5 else "is unreliable there"
+    limit = threshold(settings.num_samples)
+    return [f"{name}: {sentence.format(share=f'{share:.1%} of the data', limit=limit, verdict=verdict)}"]
 
 
-def _each_batch(
-    program: BoundProgram,
-    template: Batch,
-    batches: Callable[[int], Iterator[Batch]],
-    num_data: int,
-    names: list[str],
-    settings: Settings,
-    compiler: Compiler,
-) -> Iterator[dict[str, Evidence]]:
-    """Evidence of one batch of data after the other, with a bar where it takes long."""
-    rows, steps, one_batch = _plan(program, template, names, settings, compiler)
-    compiler.plan(sizes(num_data, rows))
-    row = 0
-    with _bar("+".join(names), steps * num_data) as bar:
-        for batch in batches(rows):
-            check_observations(program, batch, row)
-            yield one_batch(batch, row, _counting(bar, batch))
-            row += len(batch[0])
-
-
-OneBatch = Callable[[Batch, int, Progress], dict[str, Evidence]]
-
-
-def _plan(
-    program: BoundProgram, template: Batch, names: list[str], settings: Settings, compiler: Compiler
-) -> tuple[int, int, OneBatch]:
-    """How many data at once, how many steps each, and the function that estimates the evidence of a batch."""
-    few = len(template[0])
-    if names == ["exact"]:
-        refuse_globals(program, "its exact evidence is not known")
-        return ROWS_PER_PASS, 1, lambda batch, row, progress: {"exact": exact(program.log_evidence(batch), row)}
-    if names == ["ais"]:
-        rows = _rows_to_anneal(program, template, settings)
-
-        def annealed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
-            path = annealing_path(program, batch, settings.start)
-            propose = _proposing(compiler, program, path, batch, settings)
-            return {
-                "ais": ais(
-                    path.draw,
-                    path.log_densities,
-                    settings.annealing,
-                    first_datum=row,
-                    progress=progress,
-                    propose=propose,
-                )
-            }
-
-        return rows, num_steps(settings.annealing), annealed
-    if names == ["prior"]:
-        source = program.log_prior_weights
-    else:
-        source = widened(program, settings.proposal_scale, settings.proposal_df).log_weights
-    room = room_for(partial(source, template), few)
-    together = program.global_posterior is None or program.structure.draws_by == "plate"
-
-    def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
-        at_once = min(room.draws(len(batch[0])), settings.num_samples)
-        at_once = at_once if together else 1  # repeated data share the draw of a global latent
-
-        def log_weights(num_draws: int) -> Tensor:
-            if num_draws < at_once:  # the last pass
-                return source(batch, num_draws)
-            (found,) = compiler(
-                f"the log weights of {program.name}",
-                lambda *batch: (source(batch, num_draws),),
-                batch,
-                module=program.module,
-                static=(names == ["prior"], num_draws),
-                times=settings.num_samples // at_once,
-                saves=SAVED_A_PASS,
-            )
-            return found
-
-        weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
-        return {name: _FROM_WEIGHTS[name](weights) for name in names}
-
-    return room.rows(), settings.num_samples, weighed
-
-
-def _proposing(
-    compiler: Compiler, program: BoundProgram, path: AnnealingPath, batch: Batch, settings: Settings
-) -> Propose | None:
-    """Trajectories as a graph; None where the path cannot be one."""
-    if path.of_batch is None:
-        return None
-    of_batch = path.of_batch
-
-    def propose(
-        log_densities: LogDensities, point: ChainState, beta: Beta, step_size: Tensor, num_leapfrog: int
-    ) -> tuple[ChainState, Tensor]:
-        def function(beta: Tensor, step_size: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-            here, batch = ChainState(*rest[: len(point)]), rest[len(point) :]
-            end, acceptance = trajectory(lambda u: of_batch(u, batch), here, beta, step_size, num_leapfrog)
-            return *end, acceptance
-
-        *end, acceptance = compiler(
-            "a transition",
-            function,
-            (torch.as_tensor(beta, dtype=torch.double).to(point.u), step_size, *point, *batch),
-            eager=lambda *_: _flattened(trajectory(log_densities, point, beta, step_size, num_leapfrog)),
-            module=program.module,
-            times=settings.num_temperatures,
-        )
-        return ChainState(*end), acceptance
-
-    return propose
-
-
-def _flattened(found: tuple[ChainState, Tensor]) -> tuple[Tensor, ...]:
-    return *found[0], found[1]
-
-
-def _rows_to_anneal(program: BoundProgram, template: Batch, settings: Settings) -> int:
-    path = annealing_path(program, template, settings.start)
-    return room_for(lambda k: path.log_densities(path.draw(k)), len(template[0])).rows(settings.num_chains)
-
-
-def _bdmc(
-    program: BoundProgram,
-    template: Batch,
-    batches: Callable[[int], Iterator[Batch]],
-    num_simulated: int,
-    settings: Settings,
-    compiler: Compiler,
-) -> dict[str, Evidence]:
-    """Bounds for data that are simulated under the conditions of the first data.
-
-    They are simulated before any is annealed: they are the same whatever the settings, which so can be compared.
-    """
-    conditions = next(batches(num_simulated))
-    starts = range(0, num_simulated, ROWS_PER_PASS)
-    simulations = [simulate(program, tuple(x[at : at + ROWS_PER_PASS] for x in conditions)) for at in starts]
-    rows = _rows_to_anneal(program, template, settings)
-    compiler.plan(sizes(num_simulated, rows))
-    parts = []
-    with _bar("bdmc", num_steps(settings.annealing, sandwich=True) * num_simulated) as bar:
-        for start, simulation in zip(starts, simulations, strict=True):
-            for row in range(0, len(simulation.batch[0]), rows):
-                batch = tuple(tensor[row : row + rows] for tensor in simulation.batch)
-                latents = {name: z[:, row : row + rows] for name, z in simulation.latents.items()}
-                path = annealing_path(program, batch, settings.start)
-                exact_draw, first = path.flat(latents)[0], start + row
-                progress = _counting(bar, batch)
-                parts.append(
-                    bdmc(
-                        path.draw,
-                        path.log_densities,
-                        exact_draw,
-                        settings.annealing,
-                        first_datum=first,
-                        progress=progress,
-                        propose=_proposing(compiler, program, path, batch, settings),
-                    )
-                )
-    return {"bdmc": _join(parts)}
-
-
-def _bar(name: str, total: int) -> tqdm:
-    """A progress bar in terms of data and steps, on a terminal, where it takes longer than a moment."""
-    return tqdm(
-        desc=name, total=total, disable=None, delay=BAR_AFTER_SECONDS, leave=False, unit_scale=True, unit="draw"
-    )
-
-
-def _counting(bar: tqdm, batch: Batch) -> Progress:
-    """A step of an estimator counts for every datum of its batch."""
-    return lambda done: bar.update(done * len(batch[0]))
-
-
-def _join(parts: list[Evidence]) -> Evidence:
-    """Evidence of several batches, one behind the other, on the CPU."""
-
-    def joined(tensors: list[Tensor]) -> Tensor:
-        return torch.cat(tensors).cpu()
-
-    def joined_by_key(maps: list[Mapping]) -> dict:
-        return {key: joined([m[key] for m in maps]) for key in maps[0]}
-
-    log_evidence, mcse, ess, doubtful = (joined(list(each)) for each in zip(*(part[:4] for part in parts), strict=True))
-    columns = joined_by_key([part.columns for part in parts])
-    curve = joined_by_key([part.curve for part in parts])
-    return Evidence(log_evidence, mcse, ess, doubtful, parts[0].bound, columns, curve)
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import torch
 
 from ppl_vae.data import Batches
 from ppl_vae.evaluation.diagnose import diagnose
-from ppl_vae.evaluation.estimators import Settings, estimate
+from ppl_vae.evaluation.estimate import estimate
+from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evaluation.evaluation import Evaluation, summarise
 from ppl_vae.evaluation.passes import ROWS_PER_PASS
 from ppl_vae.inference import Compiler
-from ppl_vae.program import Batch, BoundProgram, generates, observed_numbers, observes_discrete
+from ppl_vae.program import BoundProgram, generates, observed_numbers, observes_discrete
 
 
 def evaluate_program(
     program: BoundProgram,
-    template: Batch,
     batches: Batches,
     names: Collection[str],
     settings: Settings,
@@ -30,7 +30,6 @@ def evaluate_program(
 
     Args:
         program: the program.
-        template: a few data.
         batches: all data.
         names: of the estimators, which ``check_estimators`` has passed.
         settings: how the evidence is estimated.
@@ -43,20 +42,18 @@ def evaluate_program(
         Diverged: a density is not finite.
     """
 
-    def in_order(size: int) -> Iterator[Batch]:
-        return batches.in_order(batch_size=size)
-
     with torch.no_grad(), program.running(seed=seed, training=False):
-        common = (program, template, in_order, batches.num_data)
-        found = estimate(*common, names=names, settings=settings, seed=seed, compiler=compiler)
-        used = diagnose(*common, seed=seed) if diagnostics else None
+        estimates = estimate(program, batches, names, settings, seed, compiler)
+        used = diagnose(program, batches, seed) if diagnostics else None
         discrete = observes_discrete(program)
-        numbers = sum(observed_numbers(program, batch).sum().item() for batch in in_order(ROWS_PER_PASS))
+        numbers = sum(
+            observed_numbers(program, batch).sum().item() for batch in batches.in_order(batch_size=ROWS_PER_PASS)
+        )
     return Evaluation(
         num_data=batches.num_data,
         numbers_per_datum=numbers / batches.num_data,
-        rows=summarise(found),
-        evidence={name: each.evidence for name, each in found.items()},
+        rows=summarise(estimates),
+        evidence={name: estimate.evidence for name, estimate in estimates.items()},
         settings=settings,
         diagnostics=used,
         generates=generates(program),

@@ -1,4 +1,4 @@
-"""How good a fitted program is: a row for each estimator, what to think of it, and how the fit uses its latents."""
+"""An evaluation of a fitted program: a row for each estimator, what to doubt, and how the fit uses its latents."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ppl_vae.evaluation.estimators import Estimate, Settings
-from ppl_vae.evaluation.results import aligned, mean_and_error
-from ppl_vae.evidence import Evidence, can_tell, threshold
+from ppl_vae.evaluation.estimate import Estimate
+from ppl_vae.evaluation.estimators import WITH_ELBO, Settings, bounds_first, doubts, label
+from ppl_vae.evaluation.results import error_of_mean, mean_and_error
+from ppl_vae.evaluation.table import Column, ResultTable
+from ppl_vae.evidence import Evidence, threshold
 
 
 class Row(NamedTuple):
-    """One estimator's answer for a part of the data, nats per datum."""
+    """The estimate of one estimator for a part of the data, nats per datum."""
 
     log_evidence: float
     mcse: float
-    """Monte Carlo error of the mean: what other draws would change."""
+    """The Monte Carlo error of the mean: what other draws would change."""
     se: float
-    """Error over data of the mean: what other data would change; infinite for a single datum."""
+    """The error over data of the mean: what other data would change; infinite for a single datum."""
     bound: str
     ess: float | None
-    """Effective number of draws or chains, the median over data; None for the ELBO, which weighs none."""
+    """The effective number of draws or chains, the median over data; None for the ELBO, which weighs none."""
     doubtful: float
-    """Share of the data whose estimate should not be believed."""
+    """The share of the data whose estimate should not be believed."""
     seconds: float
     num_data: int
     lower: float | None = None
@@ -34,7 +36,7 @@ class Row(NamedTuple):
 
 
 class Diagnostics(NamedTuple):
-    """How a fit uses its latents."""
+    """The use that a fit makes of its latents."""
 
     reconstruction: float
     """E log p(x | z), nats per datum."""
@@ -43,17 +45,34 @@ class Diagnostics(NamedTuple):
     """KL(q(z | x) || p(z)), nats per datum; the ELBO is reconstruction - divergence."""
     divergence_se: float
     dimensions: tuple[str, ...]
-    """Names of the latent dimensions, such as ``z[3]``."""
+    """The names of the latent dimensions, such as ``z[3]``."""
     divergence_by_dimension: Tensor
-    """KL of each dimension, averaged over data, ``(D,)``; NaN where the dimensions of a latent depend on each other."""
+    """The mean KL of each dimension over data, ``(D,)``; NaN if the dimensions of a latent depend on each other."""
     active: Tensor | None
-    """Whether a dimension's posterior mean varies over the data, ``(D,)``; a single datum cannot tell, None."""
+    """True for a dimension whose posterior mean varies over the data, ``(D,)``; None for a single datum."""
     aggregated_divergence: Tensor
-    """Estimated KL(aggregated posterior || prior) of each dimension, ``(D,)``."""
+    """The estimated KL(aggregated posterior || prior) of each dimension, ``(D,)``."""
     draws: Tensor
     """A draw from each datum's posterior, ``(N, D)``."""
     prior_draws: Tensor
     """Draws from the prior, ``(M, D)``."""
+
+    def numbers(self) -> dict[str, Any]:
+        """Return what ``evidence.json`` holds of it."""
+        count, keys = len(self.dimensions), ("divergence", "active", "aggregated_divergence")
+        active = [None] * count if self.active is None else self.active.tolist()
+        columns = (self.divergence_by_dimension.tolist(), active, self.aggregated_divergence.tolist())
+        return {
+            "reconstruction": self.reconstruction,
+            "reconstruction_se": self.reconstruction_se,
+            "divergence": self.divergence,
+            "divergence_se": self.divergence_se,
+            "active_units": None if self.active is None else int(self.active.sum()),
+            "dimensions": {
+                name: dict(zip(keys, row, strict=True))
+                for name, row in zip(self.dimensions, zip(*columns, strict=True), strict=True)
+            },
+        }
 
 
 class Evaluation(NamedTuple):
@@ -61,88 +80,52 @@ class Evaluation(NamedTuple):
 
     num_data: int
     numbers_per_datum: float
-    """Observed numbers in a datum, for bits per dimension."""
+    """The number of observed numbers in a datum, for bits per dimension."""
     rows: dict[str, Row]
-    """By estimator; ``"elbo"`` too where it comes with ``"iwae"``."""
+    """By estimator; ``"elbo"`` is there if ``"iwae"`` is."""
     evidence: dict[str, Evidence]
-    """By estimator, of every datum."""
+    """The evidence of every datum by estimator."""
     settings: Settings
     diagnostics: Diagnostics | None = None
     inference_seconds: float | None = None
-    """That it took to find the lambda of all data, where each has its own; no estimator's seconds have them."""
+    """The time to find the lambda of all data, if each has its own; it is part of no estimator's seconds."""
     generates: bool = True
-    """Whether the model draws data without looking at those that it observes."""
+    """True if the model draws data without looking at the data that it observes."""
     discrete: bool = False
-    """Whether all that is observed is discrete."""
+    """True if everything that is observed is discrete."""
 
     @property
     def highest_pareto_k(self) -> float:
-        """Above it, importance weights of so many draws should not be believed."""
+        """The Pareto k above which the importance weights should not be believed."""
         return threshold(self.settings.num_samples)
 
     def bits_per_dimension(self, log_evidence: float) -> float:
-        """Nats per datum as bits per observed number, lower is better."""
+        """Convert nats per datum to bits per observed number; lower is better."""
         return -log_evidence / (self.numbers_per_datum * math.log(2))
 
     def table(self, part: str) -> str:
-        """The rows as text, under it BDMC's bounds and the ELBO's terms."""
-        errors = ("Monte Carlo error", "error over data")
-        lines = [["estimator", "nats per datum", *errors, "effective", "doubtful", "bits/dim", "seconds"]]
-        for name, row in self.rows.items():
-            known = row.bound == "exact"
-            lines.append(
-                [
-                    self.label(name),
-                    f"{row.log_evidence:.2f}",
-                    "none" if known else f"{row.mcse:.3f}",
-                    f"{row.se:.2f}",
-                    "" if known or row.ess is None else f"{row.ess:.1f}",
-                    "" if known or name == "elbo" else f"{row.doubtful:.1%}",
-                    f"{self.bits_per_dimension(row.log_evidence):.4f}",
-                    f"{row.seconds:.1f}",
-                ]
-            )
-        text = [f"{part}, {self.num_data} data", *aligned(lines)]
-        if (bdmc := self.rows.get("bdmc")) is not None and bdmc.lower is not None and bdmc.upper is not None:
-            width = bdmc.upper - bdmc.lower
-            apart = (
-                f"{width:.3f} nats apart" if width >= 0 else f"which cross by {-width:.3f} nats of Monte Carlo error"
-            )
-            text.append(
-                f"bdmc: for data simulated from the model the evidence lies between the bounds {bdmc.lower:.2f} and "
-                f"{bdmc.upper:.2f}, {apart}"
-            )
-        if (seconds := self.inference_seconds) is not None:
-            each = 1000 * seconds / self.num_data
-            text.append(f"before that, the posterior of each datum was found in {each:.1f} ms, {seconds:.1f} s in all")
-        if (used := self.diagnostics) is not None:
-            text.append(f"ELBO = reconstruction {used.reconstruction:.2f} - KL {used.divergence:.2f}{_activity(used)}")
-        if not self.generates:
-            text.append(
-                "the model computes with the data that it observes: unless each number is given those before it alone, "
-                "this is a reconstruction term, as an autoencoder's, and no log evidence"
-            )
-        return "\n".join(text)
+        """Return the rows as text, and below them BDMC's bounds and the ELBO's terms."""
+        numbers = self.numbers()
+        table = evidence_table(numbers, part)
+        return "\n".join([table.caption, *table.lines(), *evidence_notes(numbers, generates=self.generates)])
+
+    def _repr_html_(self) -> str:
+        return evidence_table(self.numbers(), "data")._repr_html_()
 
     def label(self, name: str) -> str:
-        """An estimator with the effort that it took."""
-        s = self.settings
-        if name in ("prior", "iwae", "cubo"):
-            local = f", {s.proposal_family} per-sample" if s.proposal == "per-sample" and name != "prior" else ""
-            return f"{name}, {_counted(s.num_samples, 'draw')}{local}"
-        if name in ("ais", "bdmc"):
-            data = "datum" if self.rows[name].num_data == 1 else "data"
-            simulated = f", {self.rows[name].num_data} simulated {data}" if name == "bdmc" else ""
-            return f"{name}, {_counted(s.num_chains, 'chain')} of {s.num_temperatures}{simulated}"
-        return name
+        """Return an estimator's name with the effort that it took."""
+        return label(name, self.settings, self.rows[name].num_data)
 
     def warnings(self) -> list[str]:
-        """Plain sentences about what should not be believed, and why."""
+        """Return plain sentences about what should not be believed, and why."""
         sentences = []
         for name, evidence in self.evidence.items():
-            sentences += _doubts(name, evidence, self.settings)
+            if nothing := int((evidence.log_evidence == -math.inf).sum()):
+                data = "1 datum" if nothing == 1 else f"{nothing} data"
+                sentences.append(f"{name}: log evidence -inf of {data}: no draw of the latents explains them")
+            sentences += doubts(name, evidence.doubtful.double().mean().item(), self.settings)
             sentences += _impossible(name, evidence) if self.discrete else []
-        lower = {name: self.rows[name] for name in ("exact", "ais", "iwae", "prior") if name in self.rows}
+        lower = {name: self.rows[name] for name in bounds_first(self.rows)}
         lower = {name: row for name, row in lower.items() if math.isfinite(row.log_evidence + row.mcse)}
         for name, row in lower.items():
             above = {
@@ -152,14 +135,14 @@ class Evaluation(NamedTuple):
             }
             if above:
                 best = max(above, key=lambda other: above[other])
-                why = "the evidence itself" if best == "exact" else "also a lower bound on average"
+                why = "the evidence itself" if lower[best].bound == "exact" else "also a lower bound on average"
                 short = f"{name} lies {above[best]:.3f} nats below {best}, {why}"
                 sentences.append(f"{short}: it understates the evidence by about that")
         return sentences
 
     def score(self) -> dict[str, Any]:
-        """The one number with its error, and the ELBO, for a summary."""
-        name = "iwae" if "iwae" in self.rows else next(iter(self.rows))
+        """Return the one number with its error, and the ELBO, for a summary."""
+        name = WITH_ELBO if WITH_ELBO in self.rows else next(iter(self.rows))
         row, elbo = self.rows[name], self.rows.get("elbo", self.rows[name])
         return {
             "elbo": elbo.log_evidence,
@@ -174,126 +157,110 @@ class Evaluation(NamedTuple):
         }
 
     def numbers(self) -> dict[str, Any]:
-        """What ``evidence.json`` holds."""
+        """Return what ``evidence.json`` holds."""
         rows = {name: {k: v for k, v in row._asdict().items() if v is not None} for name, row in self.rows.items()}
-        for name, row in self.rows.items():
-            rows[name]["bits_per_dimension"] = self.bits_per_dimension(row.log_evidence)
-        answer: dict[str, Any] = {"num_data": self.num_data, "estimators": rows, "warnings": self.warnings()}
-        if (d := self.diagnostics) is not None:
-            active = [None] * len(d.dimensions) if d.active is None else d.active.tolist()
-            numbers = (d.divergence_by_dimension.tolist(), active, d.aggregated_divergence.tolist())
-            answer["diagnostics"] = {
-                "reconstruction": d.reconstruction,
-                "reconstruction_se": d.reconstruction_se,
-                "divergence": d.divergence,
-                "divergence_se": d.divergence_se,
-                "active_units": None if d.active is None else int(d.active.sum()),
-                "dimensions": {
-                    name: dict(zip(("divergence", "active", "aggregated_divergence"), row, strict=True))
-                    for name, row in zip(d.dimensions, zip(*numbers, strict=True), strict=True)
-                },
-            }
+        for row in rows.values():
+            row["bits_per_dimension"] = self.bits_per_dimension(row["log_evidence"])
+        numbers = {"num_data": self.num_data, "numbers_per_datum": self.numbers_per_datum, "estimators": rows}
+        numbers["warnings"] = self.warnings()
+        if self.diagnostics is not None:
+            numbers["diagnostics"] = self.diagnostics.numbers()
         if self.inference_seconds is not None:
-            answer["inference_seconds"] = self.inference_seconds
-        answer["settings"] = asdict(self.settings)
-        return answer
+            numbers["inference_seconds"] = self.inference_seconds
+        return numbers | {"settings": asdict(self.settings)}
 
 
-def _activity(used: Diagnostics) -> str:
-    if used.active is None:
-        return ""
-    return f"; {int(used.active.sum())} of {len(used.active)} latent dimensions active"
+COLUMNS = (
+    Column("label", "estimator"),
+    Column("log_evidence", "nats per datum", ".2f"),
+    Column("mcse", "Monte Carlo error", ".3f"),
+    Column("se", "error over data", ".2f"),
+    Column("ess", "effective", ".1f"),
+    Column("doubtful", "doubtful", ".1%"),
+    Column("bits_per_dimension", "bits/dim", ".4f"),
+    Column("seconds", "seconds", ".1f"),
+)
+"""The columns of a table of estimates."""
+
+
+def evidence_table(numbers: Mapping[str, Any], part: str) -> ResultTable:
+    """Make the table of the estimators' numbers.
+
+    Args:
+        numbers: the numbers of an evaluation, which may have been read from ``evidence.json``.
+        part: the part of the data, for the caption.
+    """
+    texts, settings = {}, Settings(**numbers["settings"])
+    for name, row in numbers["estimators"].items():
+        texts[name] = {"label": label(name, settings, row["num_data"])}
+        if row["bound"] == "exact":
+            texts[name] |= {"mcse": "none", "ess": "", "doubtful": ""}
+        elif "ess" not in row:
+            texts[name] |= {"doubtful": ""}
+    return ResultTable(f"{part}, {numbers['num_data']} data", COLUMNS, numbers["estimators"], texts)
+
+
+def evidence_notes(numbers: Mapping[str, Any], *, generates: bool = True) -> list[str]:
+    """Return what there is to say below the table: BDMC's bounds, the time of inference, and the ELBO's terms.
+
+    Args:
+        numbers: as in ``evidence_table``.
+        generates: True if the model draws data without looking at the data that it observes.
+    """
+    notes = []
+    for name, row in numbers["estimators"].items():
+        if "lower" in row and "upper" in row:
+            lower, upper = (math.nan if row[side] is None else row[side] for side in ("lower", "upper"))
+            width = upper - lower
+            apart = f"which cross by {-width:.3f} nats of Monte Carlo error" if width < 0 else f"{width:.3f} nats apart"
+            notes.append(
+                f"{name}: for data simulated from the model the evidence lies between the bounds {lower:.2f} and "
+                f"{upper:.2f}, {apart}"
+            )
+    if (seconds := numbers.get("inference_seconds")) is not None:
+        each = 1000 * seconds / numbers["num_data"]
+        notes.append(f"before that, the posterior of each datum was found in {each:.1f} ms, {seconds:.1f} s in all")
+    if (used := numbers.get("diagnostics")) is not None:
+        terms = [math.nan if used[key] is None else used[key] for key in ("reconstruction", "divergence")]
+        count, active = len(used["dimensions"]), used["active_units"]
+        activity = "" if active is None else f"; {active} of {count} latent dimensions active"
+        notes.append(f"ELBO = reconstruction {terms[0]:.2f} - KL {terms[1]:.2f}{activity}")
+    if not generates:
+        notes.append(
+            "the model computes with the data that it observes: unless each number is given those before it alone, "
+            "this is a reconstruction term, as an autoencoder's, and no log evidence"
+        )
+    return notes
 
 
 def summarise(estimates: Mapping[str, Estimate]) -> dict[str, Row]:
-    """A row for each estimator, and one for the ELBO where ``iwae`` has it."""
+    """Return a row for each estimator, and one for the ELBO if an estimator has it."""
     rows = {}
     for name, (evidence, seconds) in estimates.items():
-        if "elbo" in evidence.columns:
-            rows["elbo"] = _row(evidence.columns["elbo"], evidence.columns["elbo_mcse"], seconds, biased=False)
-        biased = evidence.bound != "exact"
-        row = _row(evidence.log_evidence, evidence.mcse, seconds, bound=evidence.bound, biased=biased)
-        row = row._replace(ess=evidence.ess.median().item(), doubtful=evidence.doubtful.double().mean().item())
-        if evidence.bound == "sandwich":
-            lower, upper = (evidence.columns[side].mean().item() for side in ("lower", "upper"))
-            row = row._replace(lower=lower, upper=upper)
-        rows[name] = row
+        columns, num_data = evidence.columns, len(evidence.log_evidence)
+        if "elbo" in columns:
+            mean, se = mean_and_error(columns["elbo"])
+            rows["elbo"] = Row(mean, error_of_mean(columns["elbo_mcse"]), se, "lower", None, 0.0, seconds, num_data)
+        mean, se = mean_and_error(evidence.log_evidence)
+        rows[name] = Row(
+            log_evidence=mean,
+            mcse=error_of_mean(evidence.mcse, of_logs=evidence.bound != "exact"),
+            se=se,
+            bound=evidence.bound,
+            ess=evidence.ess.median().item(),
+            doubtful=evidence.doubtful.double().mean().item(),
+            seconds=seconds,
+            num_data=num_data,
+            **{side: columns[side].mean().item() for side in ("lower", "upper") if side in columns},
+        )
     return rows
 
 
-def _row(values: Tensor, mcse: Tensor, seconds: float, *, bound: str = "lower", biased: bool) -> Row:
-    mean, se = mean_and_error(values)
-    return Row(mean, _error_of_mean(mcse, biased), se, bound, None, 0.0, seconds, len(values))
-
-
-def _error_of_mean(mcse: Tensor, biased: bool) -> float:
-    r"""Monte Carlo error of a mean over data.
-
-    .. math::
-        \mathrm{mcse}^2 = \frac1{N^2} \sum_i \mathrm{mcse}_i^2
-        + \Bigl(\frac1N \sum_i \frac{\mathrm{mcse}_i^2}2\Bigr)^2
-
-    The second term is there for the logarithm of a mean, whose bias is half its variance to second order: the bias is
-    of one sign, so that averaging over data does not remove it.
-    """
-    variance = mcse.square()
-    bias = variance.mean().item() / 2 if biased else 0.0
-    return math.sqrt(variance.sum().item() / len(mcse) ** 2 + bias**2)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def _impossible(name: str, evidence: Evidence) -> list[str]:
-    """What discrete data cannot have: a probability above one."""
+    """Report log evidence of discrete data that means a probability above one."""
     error = evidence.mcse.nan_to_num(nan=0.0, posinf=0.0)
     above = int((evidence.log_evidence > 1e-3 + 3 * error).sum())
     if not above:
         return []
     whose = f"{above} of {len(error)} data have"
     return [f"{name}: {whose} a log evidence above 0, which discrete data cannot have: the estimate is wrong there"]
-
-
-def _doubts(name: str, evidence: Evidence, settings: Settings) -> list[str]:
-    """What is doubtful about an estimator's answers, in plain sentences."""
-    sentences = []
-    if nothing := int((evidence.log_evidence == -math.inf).sum()):
-        data = "1 datum" if nothing == 1 else f"{nothing} data"
-        sentences.append(f"{name}: log evidence -inf of {data}: no draw of the latents explains them")
-    share = evidence.doubtful.double().mean().item()
-    if share == 0:
-        return sentences
-    whose = f"{share:.1%} of the data"
-    if name in ("prior", "iwae", "cubo"):
-        if not can_tell(settings.num_samples):
-            draws = _counted(settings.num_samples, "draw")
-            return [*sentences, f"{name}: of {draws} nobody can tell how far off they are; take more --num-samples"]
-        limit = threshold(settings.num_samples)
-        verdict = "should not be trusted" if share > 0.5 else "is unreliable there"
-        cause = {
-            "prior": "too few draws of the prior come near their posterior",
-            "iwae": "the proposal misses a part of their posterior",
-            "cubo": "the squares of their weights have too heavy a tail",
-        }[name]
-        remedy = {
-            "prior": "take iwae",
-            "iwae": "try --proposal-scale 1.2 or --proposal-df 5, or check it by ais",
-            "cubo": "take more --num-samples, and do not call it a bound",
-        }[name]
-        sentences.append(
-            f"{name}: Pareto k above {limit:.2f} for {whose}: {cause}, and the estimate {verdict}; {remedy}"
-        )
-    elif settings.num_chains == 1:
-        sentences.append(f"{name}: one chain cannot tell its error; take more --num-chains")
-    elif name == "ais":
-        sentences.append(
-            f"ais: Monte Carlo error above 0.5 nats for {whose}: the chains disagree; take more --num-temperatures or "
-            f"--num-chains"
-        )
-    elif name == "bdmc":
-        sentences.append(
-            f"bdmc: the bounds are more than 1 nat apart, or the chains disagree, for {whose}: this annealing is too "
-            f"fast; take more --num-temperatures"
-        )
-    return sentences

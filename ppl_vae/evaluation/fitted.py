@@ -172,7 +172,6 @@ class Fitted:
         seconds = time.perf_counter() - started if method.lambda_is_data else None
         evaluation = evaluate_program(
             program,
-            method.begin(self.template),
             self.batches(data),
             names,
             chosen,

@@ -1,64 +1,17 @@
-"""What amortization costs: each datum's best lambda in each family, beside what the encoder gives."""
+"""The gaps of inference: the best lambda of every datum in each family, beside the output of the encoder."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from ppl_vae.data import Batches
-from ppl_vae.errors import Diverged, InputError, nearest
-from ppl_vae.evaluation.estimators import Settings
-from ppl_vae.evaluation.evaluate import evaluate_program
-from ppl_vae.evaluation.fitted import Fitted
-from ppl_vae.evaluation.passes import passes, room_for
-from ppl_vae.evaluation.results import aligned, mean_and_error
+from ppl_vae.evaluation.results import error_of_mean, mean_and_error
+from ppl_vae.evaluation.table import Column, ResultTable
 from ppl_vae.evidence import Evidence
-from ppl_vae.inference import (
-    LAMBDA,
-    Compiler,
-    Family,
-    FamilyName,
-    LocalSteps,
-    Rows,
-    at_prior,
-    encoded,
-    infer,
-    make_family,
-)
-from ppl_vae.program import Batch, BoundProgram, LatentSpace, seeded, with_lambda, without_guide
-
-CHOICE_DRAWS = 100
-"""Draws that choose, for each datum, between the lambda from the encoder and that from the prior."""
-SMALLER_STEPS = 10
-"""By how much slower lambda moves from the optimum of a smaller family."""
-
-
-@dataclass(frozen=True)
-class GapSettings:
-    """How the gaps are found.
-
-    Args:
-        families: of the posterior, from the smallest to the largest, such as diagonal,full,flow.
-        local_steps: most gradient steps in lambda of each datum, from the encoder's output and from the prior; it stops
-            where it has converged.
-        local_learning_rate: of these steps, at the start.
-        num_particles: draws per datum and step.
-        num_samples: draws per datum of every ELBO and of every estimate of the evidence.
-    """
-
-    families: str = "diagonal,full,flow"
-    local_steps: int = 600
-    local_learning_rate: float = 0.2
-    num_particles: int = 4
-    num_samples: int = 5000
 
 
 class LocalFit(NamedTuple):
@@ -112,21 +65,9 @@ class Gap(NamedTuple):
         return {name: mean_and_error(each) for name, each in found.items()}
 
     def table(self, part: str) -> str:
-        """The ladder from the encoder's ELBO to the evidence as text, and the gaps with their paired errors."""
-        head = ["posterior", "ELBO", "error over data", "IWAE", "above the encoder", "below the evidence"]
-        lines = [[*head, "steps", "ms per datum"]]
-        if self.amortized is not None and self.encoder is not None:
-            iwae = self.encoder.log_evidence.mean().item()
-            below = _difference(self.log_evidence - self.amortized)
-            lines.append(["encoder", *_mean(self.amortized), f"{iwae:.2f}", "", below, "", ""])
-        for name, fit in self.families.items():
-            gaps = {gap: f"{mean:.3f} ± {se:.3f}" for gap, (mean, se) in self.gaps(name).items()}
-            iwae = fit.evidence.log_evidence.mean().item()
-            above, below = gaps.get("amortization", ""), gaps["approximation"]
-            effort = (f"{fit.steps:.0f}", f"{1000 * fit.seconds_per_datum:.2f}")
-            lines.append([name, *_mean(fit.elbo), f"{iwae:.2f}", above, below, *effort])
-        lines.append(["evidence", *_mean(self.log_evidence), "", "", "", "", ""])
-        text = [f"{part}, {self.num_data} data; evidence by {self.by}", *aligned(lines)]
+        """Return the ladder from the encoder's ELBO to the evidence as text, and the gaps with their paired errors."""
+        table = gap_table(self.numbers(), part)
+        text = [table.caption, *table.lines()]
         if self.amortized is not None:
             text.append("the encoder's inference gap = amortization gap (above the encoder) + approximation gap")
             text.append("(below the evidence), for the family of its posterior")
@@ -137,7 +78,8 @@ class Gap(NamedTuple):
         """Plain sentences about what is not as it should be."""
         sentences = []
         if self.encoder is not None:
-            short, error = _paired(self.log_evidence, self.encoder)
+            short = (self.log_evidence - self.encoder.log_evidence.double()).mean().item()
+            error = error_of_mean(self.encoder.mcse, of_logs=True)
             if short > max(0.01, 3 * math.hypot(error, self.mcse)):
                 sentences.append(
                     f"importance sampling with the encoder understates the evidence by {short:.2f} nats per datum: "
@@ -161,229 +103,76 @@ class Gap(NamedTuple):
         return sentences
 
     def numbers(self) -> dict[str, Any]:
-        """What ``gap.json`` holds; the gaps are those of the first family."""
-        families: dict[str, Any] = {}
+        """Return what ``gap.json`` holds; the gaps are those of the first family."""
+        families: dict[str, dict[str, float]] = {}
         for name, fit in self.families.items():
             elbo, se = mean_and_error(fit.elbo)
-            gaps = {f"{gap}_gap": value for gap, (value, _) in self.gaps(name).items() if gap != "inference"}
-            errors = {f"{gap}_gap_se": error for gap, (_, error) in self.gaps(name).items() if gap != "inference"}
             families[name] = {
                 "elbo": elbo,
                 "se": se,
                 "seconds_per_datum": fit.seconds_per_datum,
                 "steps": fit.steps,
                 "iwae": fit.evidence.log_evidence.mean().item(),
-                **gaps,
-                **errors,
+                **_keyed({gap: value for gap, value in self.gaps(name).items() if gap != "inference"}),
             }
         log_evidence, log_evidence_se = mean_and_error(self.log_evidence)
-        amortized = (None, None) if self.amortized is None else mean_and_error(self.amortized)
-        first = self.gaps(next(iter(self.families)))
-        overall: dict[str, float | None] = {
-            f"{name}_gap": None for name in ("approximation", "amortization", "inference")
-        }
-        overall |= {f"{name}_gap": mean for name, (mean, _) in first.items()}
-        overall |= {f"{name}_gap_se": se for name, (_, se) in first.items()}
+        amortized, amortized_se = (None, None) if self.amortized is None else mean_and_error(self.amortized)
         return {
             "num_data": self.num_data,
             "log_evidence": log_evidence,
             "log_evidence_se": log_evidence_se,
             "log_evidence_mcse": self.mcse,
             "log_evidence_by": self.by,
-            "elbo_amortized": amortized[0],
-            "elbo_amortized_se": amortized[1],
+            "elbo_amortized": amortized,
+            "elbo_amortized_se": amortized_se,
             "iwae_amortized": None if self.encoder is None else self.encoder.log_evidence.mean().item(),
             "families": families,
-            **overall,
+            **dict.fromkeys(("approximation_gap", "amortization_gap", "inference_gap")),
+            **_keyed(self.gaps(next(iter(self.families)))),
             "warnings": self.warnings(),
         }
 
 
-def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings) -> Gap:
-    """Optimise the lambda of every datum in each family, theta fixed, and put the ELBOs beside the evidence.
+COLUMNS = (
+    Column("posterior", "posterior"),
+    Column("elbo", "ELBO", ".2f"),
+    Column("se", "error over data", ".2f"),
+    Column("iwae", "IWAE", ".2f"),
+    Column("amortization_gap", "above the encoder", ".3f", error="amortization_gap_se"),
+    Column("approximation_gap", "below the evidence", ".3f", error="approximation_gap_se"),
+    Column("steps", "steps", ".0f"),
+    Column("seconds_per_datum", "ms per datum", ".2f", scale=1000),
+)
+"""The columns of a table of gaps."""
 
-    In each family, lambda starts at the Gaussian with the moments of the encoder's posterior, once more at the prior,
-    and again, with smaller steps, at the optimum of the family before; each datum keeps the best of them, as other
-    draws than those of the result tell. All ELBOs have the same random numbers. The evidence is exact where it is
-    known; else it is the highest, on average, of the importance-sampled estimates with the encoder and with each q* as
-    the proposal, which all are lower bounds.
+
+def gap_table(numbers: Mapping[str, Any], part: str) -> ResultTable:
+    """Make the table from the encoder's ELBO to the evidence.
 
     Args:
-        fitted: the fitted program.
-        arrays: the data by name.
-        settings: how.
-
-    Raises:
-        InputError: a family or a number that cannot be, or latents that cannot be moved.
-        Diverged: an ELBO is not finite.
-
-    Example:
-        >>> import numpy as np
-        >>> from ppl_vae import VariationalInference
-        >>> from ppl_vae.models.factor_analysis import FactorAnalysis
-        >>> x = np.random.default_rng(0).normal(size=(50, 5)).astype("float32")
-        >>> vi = VariationalInference(FactorAnalysis(data_dim=5, latent_dim=2), max_epochs=5).fit(x)
-        >>> gap = measure_gap(vi.fitted, {"x": x}, GapSettings(families="full", local_steps=300, num_samples=100))
-        >>> mean, se = gap.gaps("full")["approximation"]     # the posterior is a Gaussian
-        >>> abs(mean) < 0.01, gap.by
-        (True, 'exact')
+        numbers: the numbers of a gap, which may have been read from ``gap.json``.
+        part: the part of the data, for the caption.
     """
-    names = check_gap_settings(settings)
-    program = fitted.program
-    if not fitted.has_latents:
-        raise InputError(f"{program.name} has no latents that a guide samples: its ELBO is the evidence, without a gap")
-    space = LatentSpace(without_guide(program))
-    batches, common = fitted.batches(arrays), Settings(num_samples=settings.num_samples)
-    encoder = None if program.guide is None else _importance(fitted, program, fitted.template, batches, common)
-    fits: dict[str, LocalFit] = {}
-    smaller: Tensor | None = None
-    for name in names:
-        fits[name], smaller = _fit(
-            fitted, space, make_family(name, space.size), arrays, batches, settings, common, smaller
-        )
-    candidates = {} if encoder is None else {"iwae with the encoder": encoder}
-    candidates |= {f"iwae with {name}": fit.evidence for name, fit in fits.items()}
-    if program.has_log_evidence:
-        with torch.no_grad(), program.running(training=False):
-            log_evidence = torch.cat([program.log_evidence(b).double().cpu() for b in batches.in_order()])
-        by, mcse = "exact", 0.0
-    else:
-        by = max(candidates, key=lambda name: candidates[name].log_evidence.mean().item())
-        log_evidence = candidates[by].log_evidence.double()
-        mcse = _error_of_mean(candidates[by])
-    amortized = None if encoder is None else encoder.columns["elbo"].double()
-    return Gap(fits, amortized, encoder, log_evidence, by, mcse)
+    rows: dict[str, Mapping[str, Any]] = {}
+    if numbers["elbo_amortized"] is not None:
+        rows["encoder"] = {
+            "elbo": numbers["elbo_amortized"],
+            "se": numbers["elbo_amortized_se"],
+            "iwae": numbers["iwae_amortized"],
+            "approximation_gap": numbers["inference_gap"],  # how far it lies below the evidence
+            "approximation_gap_se": numbers.get("inference_gap_se"),
+        }
+    rows |= numbers["families"]
+    rows["evidence"] = {"elbo": numbers["log_evidence"], "se": numbers["log_evidence_se"]}
+    caption = f"{part}, {numbers['num_data']} data; evidence by {numbers['log_evidence_by']}"
+    without_encoder = {
+        name: {"amortization_gap": ""} for name, row in rows.items() if row.get("amortization_gap") is None
+    }
+    return ResultTable(caption, COLUMNS, rows, without_encoder)
 
 
-def check_gap_settings(settings: GapSettings) -> tuple[FamilyName, ...]:
-    """The families, once every number has been checked; raises ``InputError``."""
-    names = tuple(dict.fromkeys(name.strip() for name in settings.families.split(",") if name.strip()))
-    known: tuple[FamilyName, ...] = get_args(FamilyName)
-    for name in names:
-        if name not in known:
-            raise InputError(f"--families: {name!r} is unknown; {nearest(name, known)}")
-    if not names:
-        raise InputError(f"--families is empty: name one or more of {', '.join(known)}")
-    for option in ("local_steps", "num_particles", "num_samples"):
-        if (value := getattr(settings, option)) < 1:
-            raise InputError(f"{option} is {value}: expected 1 or more")
-    if not 0 < settings.local_learning_rate < math.inf:
-        raise InputError(f"local_learning_rate is {settings.local_learning_rate}: expected a positive number")
-    return tuple(name for name in known if name in names)
-
-
-def _fit(
-    fitted: Fitted,
-    space: LatentSpace,
-    family: Family,
-    arrays: Mapping[str, Any],
-    batches: Batches,
-    settings: GapSettings,
-    common: Settings,
-    smaller: Tensor | None,
-) -> tuple[LocalFit, Tensor]:
-    """The best lambda of every datum in one family, what it is worth, and itself ``(N, P)``."""
-    program, posterior = (
-        fitted.program,
-        with_lambda(space, family.distribution, at_prior(space, family, fitted.template).lam),
-    )
-    local = LocalSteps(settings.local_steps, settings.local_learning_rate, settings.num_particles)
-
-    def from_encoder(batch: Batch) -> Rows:
-        with torch.no_grad(), program.running(training=False):
-            return Rows.at(encoded(program, space, family, batch))
-
-    def from_prior(batch: Batch) -> Rows:
-        return at_prior(space, family, batch)
-
-    starts = [from_prior] if program.guide is None else [from_encoder, from_prior]
-    count = len(starts) + (smaller is not None)
-    room = room_for(
-        lambda k: space.log_joint(fitted.template, _zeros(k, fitted.template, space)), len(fitted.template[0])
-    )
-    rows, lam, steps, seconds = room.rows(settings.num_particles), [], [], 0.0
-    compiler = Compiler(fitted.compile, batches.sizes(rows))
-    with seeded(fitted.seed), _bar(type(family).__name__.lower(), count * batches.num_data) as bar:
-        for number, batch in enumerate(batches.in_order(batch_size=rows)):
-            found, begun = [], [(start(batch), local) for start in starts]
-            if smaller is not None:
-                grown = family.grown(smaller[number * rows : (number + 1) * rows].to(begun[0][0].lam))
-                found.append(Rows.at(grown))
-                begun.append((found[0], local._replace(learning_rate=settings.local_learning_rate / SMALLER_STEPS)))
-            for start_rows, how in begun:
-                began = time.perf_counter()
-                with seeded(fitted.seed):
-                    found.append(infer(space, family, batch, start_rows, how, compiler))
-                seconds += time.perf_counter() - began
-                bar.update(len(batch[0]))
-            lam.append(_better(posterior, batch, found, room.draws(len(batch[0])), fitted.seed).cpu())
-            steps += [each.taken.mean().item() * len(batch[0]) for each in found]
-    best = torch.cat(lam)
-    located = fitted.batches({**arrays, LAMBDA: best.numpy()})
-    template = (*fitted.template, at_prior(space, family, fitted.template).lam)
-    evidence = _importance(fitted, posterior, template, located, common)
-    elbo, mcse = (evidence.columns[name].double() for name in ("elbo", "elbo_mcse"))
-    runs = count * batches.num_data
-    return LocalFit(elbo, mcse, evidence, seconds / runs, sum(steps) / runs), best
-
-
-@torch.no_grad()
-def _better(posterior: BoundProgram, batch: Batch, found: list[Rows], at_once: int, seed: int) -> Tensor:
-    """For every datum, the lambda with the higher ELBO, ``(B, P)``; so many draws are computed at once."""
-    elbos = []
-    for rows in found:
-        with posterior.running(seed=seed + 1, training=False):
-            parts = (posterior.log_weights((*batch, rows.lam), k).sum(0) for k in passes(CHOICE_DRAWS, at_once))
-            elbos.append(torch.stack(list(parts)).sum(0) / CHOICE_DRAWS)
-    stacked = torch.stack(elbos).nan_to_num(nan=-math.inf)
-    if not bool(torch.isfinite(stacked.max(0).values).all()):
-        raise Diverged("the ELBO of a datum is not finite after its lambda was optimised: lower --local-learning-rate")
-    chosen = stacked.argmax(0)
-    return torch.stack([rows.lam for rows in found])[chosen, torch.arange(len(chosen), device=chosen.device)]
-
-
-def _importance(
-    fitted: Fitted, program: BoundProgram, template: Batch, batches: Batches, settings: Settings
-) -> Evidence:
-    found = evaluate_program(
-        program,
-        template,
-        batches,
-        ["iwae"],
-        settings,
-        diagnostics=False,
-        seed=fitted.seed,
-        compiler=Compiler(fitted.compile),
-    )
-    return found.evidence["iwae"]
-
-
-def _zeros(num_draws: int, batch: Batch, space: LatentSpace) -> Tensor:
-    floats = [p for p in space.program.module.parameters() if p.is_floating_point()]
-    like = floats[0] if floats else batch[0].float()
-    return like.new_zeros(num_draws, len(batch[0]), space.size)
-
-
-def _bar(name: str, total: int) -> tqdm:
-    return tqdm(desc=name, total=total, disable=None, delay=2.0, leave=False, unit="datum")
-
-
-def _mean(values: Tensor) -> tuple[str, str]:
-    mean, se = mean_and_error(values)
-    return f"{mean:.2f}", f"{se:.2f}"
-
-
-def _difference(values: Tensor) -> str:
-    mean, se = mean_and_error(values)
-    return f"{mean:.3f} ± {se:.3f}"
-
-
-def _paired(log_evidence: Tensor, other: Evidence) -> tuple[float, float]:
-    """How far an estimate lies below the evidence, and its Monte Carlo error."""
-    short = (log_evidence - other.log_evidence.double()).mean().item()
-    return short, _error_of_mean(other)
-
-
-def _error_of_mean(evidence: Evidence) -> float:
-    """Monte Carlo error of the mean over data."""
-    return evidence.mcse.double().square().sum().sqrt().item() / len(evidence.mcse)
+def _keyed(gaps: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Name means and errors as JSON does."""
+    return {f"{gap}_gap": mean for gap, (mean, _) in gaps.items()} | {
+        f"{gap}_gap_se": se for gap, (_, se) in gaps.items()
+    }

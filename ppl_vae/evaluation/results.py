@@ -1,9 +1,8 @@
-"""What an estimator answers with."""
+"""Draws of a fitted program, and means of numbers over data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ class PosteriorDraws(NamedTuple):
     means: dict[str, np.ndarray]
     """Means of the observed sites given the latents."""
     data: dict[str, np.ndarray]
-    """What the observed sites observe, ``(N, ...)``."""
+    """The data that the observed sites observe, ``(N, ...)``."""
 
 
 class PriorDraws(NamedTuple):
@@ -36,7 +35,7 @@ class PriorDraws(NamedTuple):
 
 
 def mean_and_error(per_datum: Tensor) -> tuple[float, float]:
-    """Mean and standard error over data; infinite where it cannot be told, of a single datum or with a minus infinity.
+    """Return the mean over data and its standard error, which is infinite for one datum or with a minus infinity.
 
     Example:
         >>> mean_and_error(torch.tensor([1.0, 2.0, 2.0, 1.0, 4.0])), mean_and_error(torch.tensor([-math.inf, 3.0]))
@@ -48,23 +47,32 @@ def mean_and_error(per_datum: Tensor) -> tuple[float, float]:
     return mean, values.std().item() / math.sqrt(len(values)) if known else math.inf
 
 
-def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Cells as lines of a table: the first ``left`` columns to the left, the others to the right.
+def error_of_mean(mcse: Tensor, *, of_logs: bool = False) -> float:
+    r"""Return the Monte Carlo error of a mean over data.
+
+    .. math::
+        \mathrm{mcse}^2 = \frac1{N^2} \sum_i \mathrm{mcse}_i^2
+        + \Bigl(\frac1N \sum_i \frac{\mathrm{mcse}_i^2}2\Bigr)^2
+
+    The second term is there for logarithms of means, whose bias is half their variance to second order: the bias has
+    one sign, so that averaging over data does not remove it.
+
+    Args:
+        mcse: the Monte Carlo error of every datum, ``(N,)``.
+        of_logs: If True, the averaged values are logarithms of means.
 
     Example:
-        >>> aligned([["run", "nats"], ["a", "-17.05"]])
-        ['run    nats', 'a    -17.05']
+        >>> mcse = torch.tensor([0.3, 0.4])
+        >>> round(error_of_mean(mcse), 3), round(error_of_mean(mcse, of_logs=True), 3)
+        (0.25, 0.258)
     """
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    signs = ["<" if i < left else ">" for i in range(len(widths))]
-    return [
-        "  ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    variance = mcse.double().square()
+    bias = variance.mean().item() / 2 if of_logs else 0.0
+    return math.sqrt(variance.sum().item() / len(mcse) ** 2 + bias**2)
 
 
 def join(parts: list[dict[str, Tensor]], axis: int = 0) -> dict[str, np.ndarray]:
-    """Named tensors of several batches, one behind the other."""
+    """Join named tensors of several batches."""
     for part in parts:
         if differing := sorted(part.keys() ^ parts[0].keys()):
             raise InputError(
@@ -75,5 +83,5 @@ def join(parts: list[dict[str, Tensor]], axis: int = 0) -> dict[str, np.ndarray]
 
 
 def single(named: dict[str, np.ndarray]) -> Any:
-    """The array itself where there is one only."""
+    """Return the array itself if there is only one."""
     return next(iter(named.values())) if len(named) == 1 else named

@@ -13,16 +13,16 @@ from typing import Any
 import yaml
 
 from ppl_vae.errors import InputError, reason
-from ppl_vae.estimator import Description, GapSettings, Settings, VariationalInference, describe, evaluation_of, load
+from ppl_vae.estimator import Description, GapSettings, Settings, VariationalInference, describe, load
+from ppl_vae.evaluation.estimators import bounds_first
+from ppl_vae.evaluation.evaluation import evidence_notes, evidence_table
+from ppl_vae.evaluation.gap import gap_table
 from ppl_vae.report.figures import belongs_to, collect_figures, data_uri
 from ppl_vae.report.tables import (
     MISSING,
     at_the_end_of_fit,
     dimensions,
-    estimates,
-    gaps,
     modules,
-    sentences,
     shown,
     sites,
     training,
@@ -72,7 +72,7 @@ def gather(run: Run) -> dict[str, Any]:
     parts: list[tuple[str, str, Mapping[str, Any] | None, Callable[[Any], Any]]] = [
         ("fitted", "summary.json", summary, at_the_end_of_fit),
         ("evaluated", "evidence.json", evidence, lambda numbers: _evaluated(numbers, program)),
-        ("gaps", "gap.json", gap, lambda numbers: {"table": gaps(numbers), "warnings": numbers["warnings"]}),
+        ("gaps", "gap.json", gap, _gaps),
     ]
     for name, file, numbers, make in parts:
         if numbers is not None:
@@ -153,16 +153,19 @@ def _data_gone(config: Mapping[str, Any]) -> str:
 
 
 def _evaluated(numbers: Mapping[str, Any], program: Description | None) -> dict[str, Any]:
-    evaluation = evaluation_of(numbers)._replace(generates=program is None or program.generates)
-    used = numbers.get("diagnostics")
+    table, used = evidence_table(numbers, numbers["part"]), numbers.get("diagnostics")
+    notes = evidence_notes(numbers, generates=program is None or program.generates)
     return {
-        "table": estimates(evaluation, numbers["part"]),
-        "sentences": sentences(evaluation),
+        "table": table._replace(caption=f"By evaluate: {table.caption}"),
+        "sentences": [line.replace(" nan", f" {MISSING}") for line in notes],
         "warnings": numbers["warnings"],
         "dimensions": None if used is None else dimensions(used),
-        "evaluation": evaluation,
         "part": numbers["part"],
     }
+
+
+def _gaps(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {"table": gap_table(numbers, numbers["part"]), "warnings": numbers["warnings"]}
 
 
 def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -170,22 +173,22 @@ def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines, program = [], content["program"]
     what = "log evidence" if program is None or program.generates else "reconstruction term"
     if (evaluated := content["evaluated"]) is not None:
-        evaluation = evaluated["evaluation"]
-        rows = {name: row for name, row in evaluation.rows.items() if name in ("exact", "ais", "iwae", "prior")}
-        finite = {name: row for name, row in rows.items() if shown(row.log_evidence) != MISSING}
+        table = evaluated["table"]
+        finite = {name: table.rows[name] for name in bounds_first(table.rows)}
+        finite = {name: row for name, row in finite.items() if shown(row["log_evidence"]) != MISSING}
         if finite:
-            best = "exact" if "exact" in finite else max(finite, key=lambda name: finite[name].log_evidence)
+            best = "exact" if "exact" in finite else max(finite, key=lambda name: finite[name]["log_evidence"])
             row = finite[best]
             lines.append(
                 (
-                    f"{what}, nats per datum ({evaluation.label(best)}; {evaluated['part']})",
-                    f"{shown(row.log_evidence, '.2f')} ± {shown(row.se, '.2f')}",
+                    f"{what}, nats per datum ({table.texts[best]['label']}; {evaluated['part']})",
+                    f"{shown(row['log_evidence'], '.2f')} ± {shown(row['se'], '.2f')}",
                 )
             )
-            bits = evaluation.bits_per_dimension(row.log_evidence)
-            lines.append(("bits per dimension", shown(bits, ".4f")))
+            if "bits_per_dimension" in row:
+                lines.append(("bits per dimension", shown(row["bits_per_dimension"], ".4f")))
     elif content["fitted"] is not None:
-        label, mean, _, se = content["fitted"].rows[-1]
+        label, mean, _, se = content["fitted"].cells(MISSING)[-1]
         lines.append((f"{what}, nats per datum ({label}; test)", f"{mean} ± {se}"))
     if (summary := content["summary"]) is not None:
         lines.append(("epochs", shown(summary.get("epochs"))))

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
 from ppl_vae.cli.command import run_verb
+from ppl_vae.data import Batches
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import ESTIMATORS
-from ppl_vae.evaluation import diagnose, estimators
+from ppl_vae.evaluation import diagnose
 from ppl_vae.evaluation.evaluation import Diagnostics
 from ppl_vae.evaluation.passes import _Sizes, numbers_per_draw
 from ppl_vae.models.factor_analysis import FactorAnalysis
@@ -252,12 +253,12 @@ def test_diagnostics_of_few_data_take_bounded_memory(monkeypatch: pytest.MonkeyP
     """A single datum has all the draws from the prior, in several passes, and the average of several is the average."""
     x = bits(1, 6).float().numpy()
     vi = VariationalInference(VAE(data_dim=6, latent_dim=2, hidden=[32]), max_epochs=1, validation_fraction=0).fit(x)
-    template, program = (torch.as_tensor(x),), vi.program_
+    program = vi.program_
 
     def diagnosed(numbers: int) -> tuple[Diagnostics, int]:
         monkeypatch.setattr("ppl_vae.evaluation.passes.NUMBERS_PER_PASS", numbers)
         with program.running(training=False), _Sizes() as mode:
-            found = diagnose.diagnose(program, template, lambda size: iter([template]), 1, seed=0)
+            found = diagnose.diagnose(program, vi.fitted.batches({"x": x}), seed=0)
         assert found is not None
         return found, max(mode.sizes)
 
@@ -291,7 +292,7 @@ def test_whether_a_dimension_is_active_does_not_depend_on_the_scale_of_its_prior
     x = scale * 2**0.5 * normal(200, 1).float()
     program = Program(Scaled(scale)).bind((x,))
     with program.running(training=False):
-        found = diagnose.diagnose(program, (x,), lambda size: iter([(x,)]), len(x), seed=0)
+        found = diagnose.diagnose(program, Batches({"x": x.numpy()}, ["x"], 512), seed=0)
     assert found is not None
     assert found.active.tolist() == [True, False]
 
@@ -302,7 +303,8 @@ def test_bdmc_simulates_the_same_data_whatever_its_settings(monkeypatch: pytest.
     vi = VariationalInference(FactorAnalysis(data_dim=3, latent_dim=1), max_epochs=1, validation_fraction=0).fit(x)
     together = vi.evidence(x, estimator="bdmc", num_temperatures=20)
     monkeypatch.setattr("ppl_vae.evaluation.passes.NUMBERS_PER_PASS", 2**10)
-    monkeypatch.setattr(estimators, "bdmc", count := Mock(wraps=estimators.bdmc))
+    count = Mock(wraps=ESTIMATORS["bdmc"].function)
+    monkeypatch.setitem(ESTIMATORS, "bdmc", ESTIMATORS["bdmc"]._replace(function=count))
     apart = vi.evidence(x, estimator="bdmc", num_temperatures=20, num_chains=32)
     assert count.call_count > 1
     difference = (apart.log_evidence - together.log_evidence).abs()

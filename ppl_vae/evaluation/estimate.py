@@ -1,0 +1,292 @@
+"""From a program and data to estimates of the evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ppl_vae.data import Batches, sizes
+from ppl_vae.evaluation.estimators import ESTIMATORS, Need, Settings
+from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
+from ppl_vae.evidence import Evidence, Progress, num_steps, weigh
+from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, Propose, trajectory
+from ppl_vae.inference import Compiler
+from ppl_vae.program import (
+    AnnealingPath,
+    Batch,
+    BoundProgram,
+    annealing_path,
+    check_observations,
+    seeded,
+    simulate,
+    widened,
+)
+from ppl_vae.program.global_latents import refuse_globals
+
+BAR_AFTER_SECONDS = 2.0
+SAVED_A_PASS = 5e-3
+"""Seconds that a graph of log weights saves in each pass, about half of it."""
+
+
+class Estimate(NamedTuple):
+    """The evidence that an estimator has found, and the seconds that it took."""
+
+    evidence: Evidence
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all estimators are given.
+
+    Args:
+        program: in evaluation mode and in its scope.
+        batches: all data.
+        settings: the settings of the estimators.
+        compiler: runs log weights and transitions as graphs if that repays.
+    """
+
+    program: BoundProgram
+    batches: Batches
+    settings: Settings
+    compiler: Compiler
+
+
+Parts = Iterable[Mapping[str, Evidence]]
+
+
+@torch.no_grad()
+def estimate(
+    program: BoundProgram,
+    batches: Batches,
+    names: Collection[str],
+    settings: Settings,
+    seed: int,
+    compiler: Compiler,
+) -> dict[str, Estimate]:
+    """Estimate the evidence of every datum in several ways.
+
+    Each estimator begins with the seed, so that its numbers do not depend on which others are asked for.
+
+    Args:
+        program: in evaluation mode and in its scope.
+        batches: all data.
+        names: names of the estimators.
+        settings: the settings of the estimators.
+        seed: seed of the draws.
+        compiler: runs log weights and transitions as graphs if that repays.
+    """
+    work = _Work(program, batches, settings, compiler)
+    estimates: dict[str, Estimate] = {}
+    for together in _groups(names):
+        started = time.perf_counter()
+        with seeded(seed):
+            parts = list(_COMPUTE[ESTIMATORS[together[0]].needs](work, together))
+        seconds = time.perf_counter() - started
+        estimates |= {name: Estimate(_join([part[name] for part in parts]), seconds) for name in together}
+    return {name: estimates[name] for name in names}
+
+
+def _groups(names: Collection[str]) -> list[list[str]]:
+    """Put together the estimators that read the same draws."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        needs = ESTIMATORS[name].needs
+        groups.setdefault(needs if needs in ("prior", "guide") else name, []).append(name)
+    return list(groups.values())
+
+
+def _closed_form(work: _Work, names: list[str]) -> Parts:
+    refuse_globals(work.program, "its exact evidence is not known")
+
+    def known(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
+        log_evidence = work.program.log_evidence(batch)
+        return {name: ESTIMATORS[name].function(log_evidence, row) for name in names}
+
+    return _each_batch(work, names, ROWS_PER_PASS, 1, known)
+
+
+def _weighed(work: _Work, names: list[str]) -> Parts:
+    program, settings, from_prior = work.program, work.settings, ESTIMATORS[names[0]].needs == "prior"
+    if from_prior:
+        source = program.log_prior_weights
+    else:
+        source = widened(program, settings.proposal_scale, settings.proposal_df).log_weights
+    room = room_for(partial(source, program.template), len(program.template[0]))
+    together = program.global_posterior is None or program.structure.draws_by == "plate"
+
+    def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
+        at_once = min(room.draws(len(batch[0])), settings.num_samples)
+        at_once = at_once if together else 1  # repeated data share the draw of a global latent
+
+        def log_weights(num_draws: int) -> Tensor:
+            if num_draws < at_once:  # the last pass
+                return source(batch, num_draws)
+            (log_weight,) = work.compiler(
+                f"the log weights of {program.name}",
+                lambda *batch: (source(batch, num_draws),),
+                batch,
+                module=program.module,
+                static=(from_prior, num_draws),
+                times=settings.num_samples // at_once,
+                saves=SAVED_A_PASS,
+            )
+            return log_weight
+
+        weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
+        return {name: ESTIMATORS[name].function(weights) for name in names}
+
+    return _each_batch(work, names, room.rows(), settings.num_samples, weighed)
+
+
+def _annealed(work: _Work, names: list[str]) -> Parts:
+    def annealed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
+        return {names[0]: _anneal(work, names[0], batch, row, progress)}
+
+    return _each_batch(work, names, _rows_to_anneal(work), num_steps(work.settings.annealing), annealed)
+
+
+def _simulated(work: _Work, names: list[str]) -> Parts:
+    """Simulate data under the conditions of the first data, and anneal to them and back.
+
+    All are simulated before any is annealed: they are the same whatever the settings, whose results can be compared.
+    """
+    num_data = min(work.batches.num_data, work.settings.num_simulated)
+    conditions = next(work.batches.in_order(batch_size=num_data))
+    starts = range(0, num_data, ROWS_PER_PASS)
+    simulations = [simulate(work.program, tuple(x[at : at + ROWS_PER_PASS] for x in conditions)) for at in starts]
+    rows = _rows_to_anneal(work)
+    work.compiler.plan(sizes(num_data, rows))
+    with _bar(names[0], num_steps(work.settings.annealing, sandwich=True) * num_data) as bar:
+        for start, simulation in zip(starts, simulations, strict=True):
+            for row in range(0, len(simulation.batch[0]), rows):
+                batch = tuple(tensor[row : row + rows] for tensor in simulation.batch)
+                latents = {name: z[:, row : row + rows] for name, z in simulation.latents.items()}
+                yield {names[0]: _anneal(work, names[0], batch, start + row, _counting(bar, batch), latents)}
+
+
+_COMPUTE: dict[Need, Callable[[_Work, list[str]], Parts]] = {
+    "prior": _weighed,
+    "guide": _weighed,
+    "chains": _annealed,
+    "simulated data": _simulated,
+    "closed form": _closed_form,
+}
+
+
+def _each_batch(
+    work: _Work,
+    names: list[str],
+    rows: int,
+    steps: int,
+    function: Callable[[Batch, int, Progress], dict[str, Evidence]],
+) -> Iterator[dict[str, Evidence]]:
+    """Apply a function to one batch of data after the other, with a bar if it takes long.
+
+    Args:
+        work: the program and its data.
+        names: names of the estimators.
+        rows: number of data at once.
+        steps: number of steps for each of them.
+        function: takes a batch, the row of its first datum, and a function that counts steps.
+    """
+    work.compiler.plan(work.batches.sizes(rows))
+    row = 0
+    with _bar("+".join(names), steps * work.batches.num_data) as bar:
+        for batch in work.batches.in_order(batch_size=rows):
+            check_observations(work.program, batch, row)
+            yield function(batch, row, _counting(bar, batch))
+            row += len(batch[0])
+
+
+def _anneal(
+    work: _Work,
+    name: str,
+    batch: Batch,
+    row: int,
+    progress: Progress,
+    latents: Mapping[str, Tensor] | None = None,
+) -> Evidence:
+    """Estimate the evidence of a batch by chains; if it was simulated, by chains from its latents too."""
+    path = annealing_path(work.program, batch, work.settings.start)
+    exact_draw = () if latents is None else (path.flat(latents)[0],)
+    return ESTIMATORS[name].function(
+        path.draw,
+        path.log_densities,
+        *exact_draw,
+        work.settings.annealing,
+        first_datum=row,
+        progress=progress,
+        propose=_proposing(work, path, batch),
+    )
+
+
+def _proposing(work: _Work, path: AnnealingPath, batch: Batch) -> Propose | None:
+    """Return a function that computes trajectories as a graph; None if the path cannot be one."""
+    if path.of_batch is None:
+        return None
+    of_batch = path.of_batch
+
+    def propose(
+        log_densities: LogDensities, point: ChainState, beta: Beta, step_size: Tensor, num_leapfrog: int
+    ) -> tuple[ChainState, Tensor]:
+        def function(beta: Tensor, step_size: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+            start, batch = ChainState(*rest[: len(point)]), rest[len(point) :]
+            end, acceptance = trajectory(lambda u: of_batch(u, batch), start, beta, step_size, num_leapfrog)
+            return *end, acceptance
+
+        def eager(*_: Any) -> tuple[Tensor, ...]:
+            end, acceptance = trajectory(log_densities, point, beta, step_size, num_leapfrog)
+            return *end, acceptance
+
+        *end, acceptance = work.compiler(
+            "a transition",
+            function,
+            (torch.as_tensor(beta, dtype=torch.double).to(point.u), step_size, *point, *batch),
+            eager=eager,
+            module=work.program.module,
+            times=work.settings.num_temperatures,
+        )
+        return ChainState(*end), acceptance
+
+    return propose
+
+
+def _rows_to_anneal(work: _Work) -> int:
+    template = work.program.template
+    path = annealing_path(work.program, template, work.settings.start)
+    room = room_for(lambda k: path.log_densities(path.draw(k)), len(template[0]))
+    return room.rows(work.settings.num_chains)
+
+
+def _bar(name: str, total: int) -> tqdm:
+    """Make a progress bar in terms of data and steps; on a terminal, if it takes longer than a moment."""
+    return tqdm(
+        desc=name, total=total, disable=None, delay=BAR_AFTER_SECONDS, leave=False, unit_scale=True, unit="draw"
+    )
+
+
+def _counting(bar: tqdm, batch: Batch) -> Progress:
+    """Return a function that counts a step of an estimator for every datum of its batch."""
+    return lambda done: bar.update(done * len(batch[0]))
+
+
+def _join(parts: list[Evidence]) -> Evidence:
+    """Join the evidence of several batches on the CPU."""
+
+    def joined(tensors: Iterable[Tensor]) -> Tensor:
+        return torch.cat(list(tensors)).cpu()
+
+    def joined_by_key(maps: list[Mapping]) -> dict:
+        return {key: joined(m[key] for m in maps) for key in maps[0]}
+
+    log_evidence, mcse, ess, doubtful = (joined(tensors) for tensors in zip(*(part[:4] for part in parts), strict=True))
+    columns, curve = (joined_by_key([getattr(part, name) for part in parts]) for name in ("columns", "curve"))
+    return Evidence(log_evidence, mcse, ess, doubtful, parts[0].bound, columns, curve)

@@ -1,0 +1,123 @@
+"""The structure of all results: named rows of numbers, and columns that say how the numbers are printed."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Column(NamedTuple):
+    """A column of a table: the key of its numbers, and how they are printed."""
+
+    key: str
+    """The key in a row and in JSON."""
+    head: str
+    spec: str = ""
+    """The format of a number."""
+    error: str = ""
+    """The key of an error that is printed behind the number."""
+    scale: float = 1.0
+    """A factor of the printed number."""
+
+
+class ResultTable(NamedTuple):
+    """A table of results, one row per estimator, run or posterior.
+
+    The rows are what JSON files hold. The terminal, a notebook and a report print the same cells.
+
+    Example:
+        >>> columns = (Column("", "run"), Column("nats", "nats", ".2f", error="se"))
+        >>> print("\\n".join(ResultTable("a fit", columns, {"a": {"nats": -17.053, "se": 0.1234}}).lines()))
+        run            nats
+        a    -17.05 ± 0.12
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: Mapping[str, Mapping[str, Any]]
+    """Values by key, for every row by its name."""
+    texts: Mapping[str, Mapping[str, str]] = {}
+    """Cells that print a text instead of the number that the row has there."""
+    left: int = 1
+    """The number of columns that are aligned to the left."""
+
+    @property
+    def head(self) -> list[str]:
+        """The headings of the columns."""
+        return [column.head for column in self.columns]
+
+    def cells(self, missing: str | None = None) -> list[list[str]]:
+        """Return the cells as text; a cell without a value is empty, and the first cell is the row's name.
+
+        Args:
+            missing: the text of a number that is not known or not finite; by default it is printed as it is.
+        """
+        return [
+            [
+                self._cell(column, {self.columns[0].key: name, **row, **self.texts.get(name, {})}, missing)
+                for column in self.columns
+            ]
+            for name, row in self.rows.items()
+        ]
+
+    def lines(self) -> list[str]:
+        """Return the head and the rows as lines of text, with aligned columns."""
+        lines = [self.head, *self.cells()]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        signs = ["<" if i < self.left else ">" for i in range(len(widths))]
+        return [
+            "  ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True)).rstrip()
+            for line in lines
+        ]
+
+    def _repr_html_(self) -> str:
+        rows = [("th", self.head), *(("td", row) for row in self.cells())]
+        body = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) for tag, cells in rows)
+        return (
+            f"<table><caption>{html.escape(self.caption)}</caption>{''.join(f'<tr>{row}</tr>' for row in body)}</table>"
+        )
+
+    @staticmethod
+    def _cell(column: Column, row: Mapping[str, Any], missing: str | None) -> str:
+        if column.key not in row:
+            return ""
+        values = [
+            row[column.key],
+            *([row.get(column.error)] if column.error and not isinstance(row[column.key], str) else []),
+        ]
+        return " ± ".join(shown(value, column.spec, column.scale, missing=missing) for value in values)
+
+
+def text_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> ResultTable:
+    """Make a table of cells that are text."""
+    columns = tuple(Column(str(i), name) for i, name in enumerate(head))
+    return ResultTable(
+        caption,
+        columns,
+        {str(n): {str(i): cell for i, cell in enumerate(row)} for n, row in enumerate(rows)},
+        left=left,
+    )
+
+
+def shown(value: Any, spec: str = "", scale: float = 1.0, *, missing: str | None = None) -> str:
+    """Return a number as text.
+
+    Args:
+        value: the number; text stays as it is.
+        spec: the format.
+        scale: a factor.
+        missing: the text of None and of a number that is not finite; by default they are printed as they are.
+
+    Example:
+        >>> shown(-17.0627, ".2f"), shown(0.0129, ".2f", 1000), shown("cpu"), shown(math.inf, ".1f", missing="-")
+        ('-17.06', '12.90', 'cpu', '-')
+    """
+    if missing is not None and (value is None or (isinstance(value, float) and not math.isfinite(value))):
+        return missing
+    return (
+        str(value)
+        if isinstance(value, str | bool) or value is None
+        else format(value * scale if scale != 1 else value, spec)
+    )
