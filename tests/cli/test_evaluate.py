@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
 from ppl_vae.cli.command import run_verb
-from ppl_vae.data import Batches
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import ESTIMATORS
 from ppl_vae.evaluation import diagnose
@@ -29,6 +28,7 @@ from ppl_vae.evaluation.passes import _Sizes, numbers_per_draw
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, seeded
+from tests.helpers.batches import as_batches
 from tests.helpers.laws import traced
 from tests.helpers.scenarios import Mixture, Sequences, bits, normal
 
@@ -292,7 +292,7 @@ def test_whether_a_dimension_is_active_does_not_depend_on_the_scale_of_its_prior
     x = scale * 2**0.5 * normal(200, 1).float()
     program = Program(Scaled(scale)).bind((x,))
     with program.running(training=False):
-        found = diagnose.diagnose(program, Batches({"x": x.numpy()}, ["x"], 512), seed=0)
+        found = diagnose.diagnose(program, as_batches((x,)), seed=0)
     assert found is not None
     assert found.active.tolist() == [True, False]
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.estimator import Settings
-from ppl_vae.evaluation.estimators import estimate
+from ppl_vae.evaluation.estimate import estimate
 from ppl_vae.evidence import Annealing, Evidence, bdmc
 from ppl_vae.inference import Compiler
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, Program, annealing_path, seeded, simulate
+from tests.helpers.batches import as_batches
 from tests.helpers.scenarios import (
     HMM,
     PPCA,
@@ -95,15 +96,10 @@ def prepared(reference: Reference, num_data: int = 300) -> tuple[nn.Module, Batc
 
 
 def estimated(module: nn.Module, batch: Batch, name: str, seed: int = 3, **settings: Any) -> Evidence:
-    template = tuple(tensor[:8] for tensor in batch)
-    program = Program(module).bind(template)
-
-    def batches(size: int) -> Any:
-        return zip(*(tensor.split(size) for tensor in batch), strict=True)
-
+    program = Program(module).bind(tuple(tensor[:8] for tensor in batch))
     with program.running(training=False):
-        results = estimate(program, template, batches, len(batch[0]), [name], Settings(**settings), seed, Compiler())
-    return results[name].evidence
+        estimates = estimate(program, as_batches(batch), [name], Settings(**settings), seed, Compiler())
+    return estimates[name].evidence
 
 
 def assert_right(estimated: Evidence, exact: Tensor) -> None:

@@ -31,6 +31,7 @@ from ppl_vae.program import (
 )
 from ppl_vae.program.traces import sample_sites
 from tests.helpers import scenarios
+from tests.helpers.batches import as_batches
 from tests.helpers.integrals import CASES, close, make_space
 from tests.helpers.scenarios import normal
 
@@ -214,7 +215,7 @@ def test_what_is_done_to_a_guide_can_be_done_to_it(name: str, kind: FamilyName) 
     if kind == "diagonal" and name in ("ppca", "images", "inner_plate"):
         by_site = sum(part.reshape(3, -1).sum(-1) for part in terms.by_site.values())
         assert ((by_site - terms.divergence).abs() < 0.05 * terms.divergence + 0.1).all()
-    found = diagnose(program, batch, lambda size: iter([batch]), 3, seed=0)
+    found = diagnose(program, as_batches(batch), seed=0)
     assert found is not None
     assert found.draws.shape[1] == found.prior_draws.shape[1] == found.divergence_by_dimension.numel()
     assert torch.isfinite(found.draws).all()
