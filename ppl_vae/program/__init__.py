@@ -22,7 +22,7 @@ from ppl_vae.program.missing import seen_parts, with_missing
 from ppl_vae.program.path_draws import PathDraws, path_draws
 from ppl_vae.program.placing import observed_arguments, placed
 from ppl_vae.program.precision import MatmulPrecision, Precision, fp32_products
-from ppl_vae.program.predictions import Moments, posterior_moments, predict
+from ppl_vae.program.predictions import LatentMoments, posterior_moments, predict
 from ppl_vae.program.process import seeded
 from ppl_vae.program.program import Program
 from ppl_vae.program.proposal import widened

@@ -14,7 +14,7 @@ from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, known_mean, known_variance, sample_sites
 
 
-class Moments(NamedTuple):
+class LatentMoments(NamedTuple):
     """Mean and standard deviation of every latent site, ``(B, ...)`` by name."""
 
     mean: dict[str, Tensor]
@@ -22,7 +22,7 @@ class Moments(NamedTuple):
 
 
 @torch.no_grad()
-def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64) -> Moments:
+def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64) -> LatentMoments:
     r"""Return mean and standard deviation of every latent site under the guide.
 
     They are exact if the guide has a single latent site whose moments are known. Otherwise they are estimated from
@@ -63,7 +63,7 @@ def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64
             else:
                 variance = structure.value(site, num_samples).to(means.dtype).var(0, correction=min(1, num_samples - 1))
             sd[name] = variance.sqrt().detach()
-        return Moments(mean, sd)
+        return LatentMoments(mean, sd)
 
 
 def _moments_known(site: Site) -> bool:

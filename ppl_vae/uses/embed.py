@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.program import Batch, BoundProgram, Moments, marginals, names_of, posterior_moments
+from ppl_vae.program import Batch, BoundProgram, LatentMoments, marginals, names_of, posterior_moments
 from ppl_vae.uses._points import with_latents
 from ppl_vae.uses.description import describe_use
 
@@ -53,12 +53,12 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
     """
     vi = with_latents(vi, arrays)
 
-    def moments(program: BoundProgram, batch: Batch) -> tuple[Moments, dict[str, Tensor]]:
+    def moments(program: BoundProgram, batch: Batch) -> tuple[LatentMoments, dict[str, Tensor]]:
         structure = program.structure
         if not structure.latents:
             raise InputError(f"{program.name} has no latents to embed data in")
         known = posterior_moments(program, batch, DRAWS) if len(structure.summed) < len(structure.latents) else None
-        return known or Moments({}, {}), marginals(program, batch)
+        return known or LatentMoments({}, {}), marginals(program, batch)
 
     parts = vi.fitted.each_batch(arrays, moments, DRAWS)
     names: list[str] = []
