@@ -241,7 +241,7 @@ class VariationalInference(BaseEstimator):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """What draws can be conditioned on: arguments of the model that no site observes, and its latents."""
+        """The names that draws can be conditioned on: arguments of the model that no site observes, and its latents."""
         return self.fitted.conditions
 
     def transform(self, *arrays: Any) -> np.ndarray:

@@ -20,33 +20,33 @@ from ppl_vae.evaluation.table import Column, ResultTable
 from ppl_vae.evidence import Evidence
 
 SIMULATED = 4
-"""Data that tell whether a program's observations are whole numbers."""
+"""The number of data that show if a program's observations are whole numbers."""
 TIMED_SECONDS, TIMED_REPEATS = 0.2, 5
-"""What is over sooner is timed again, and the shortest time counts."""
+"""A shorter run is timed again, and the shortest time counts."""
 
 
 class Measured(NamedTuple):
-    """What is known of one fit, for a comparison with others."""
+    """A fit's evidence, ELBO and costs, for a comparison with others."""
 
     evidence: Evidence
-    """Of every datum, ``(N,)``, nats."""
+    """The evidence of every datum, ``(N,)``, nats."""
     elbo: float = math.nan
     """Nats per datum."""
     elbos: Tensor | None = None
-    """Of every datum, ``(N,)``; None where nothing is random."""
+    """The ELBO of every datum, ``(N,)``; None if nothing is random."""
     estimator: str = ""
-    """Of the evidence."""
+    """The estimator of the evidence."""
     effort: str = ""
     """The estimator with its effort, such as ``iwae, 5000 draws``."""
     train_seconds: float = math.nan
     infer_milliseconds: float | None = None
-    """For the posterior mean of one datum; None where a program has no latents that a guide samples."""
+    """The time for the posterior mean of one datum; None if a program has no latents that a guide samples."""
     evidence_seconds: float = math.nan
     warnings: tuple[str, ...] = ()
 
 
 class Compared(NamedTuple):
-    """One fit beside the best, nats per datum."""
+    """A fit beside the best one, nats per datum."""
 
     name: str
     estimator: str
@@ -55,20 +55,20 @@ class Compared(NamedTuple):
     num_data: int
     log_evidence: float
     log_evidence_se: float
-    """Error over data of ``log_evidence`` by itself; it is no measure for differences."""
+    """The error over data of ``log_evidence`` by itself; it does not apply to differences."""
     difference: float
-    """How far the log evidence lies below the best fit's; 0 for the best, infinite below any that is possible."""
+    """The distance of the log evidence below the best fit's; 0 for the best, infinite if data are impossible."""
     difference_se: float
-    """Error over data of the mean of paired differences: what other data would change."""
+    """The error over data of the mean of paired differences: what other data would change."""
     difference_mcse: float
     """Monte Carlo error of the difference: what other draws would change."""
     elbo: float
     elbo_difference: float | None
-    """How far the ELBO lies below that of the fit with the best evidence; None where either has none by datum."""
+    """The distance of the ELBO below that of the best fit; None if either is not known for every datum."""
     elbo_difference_se: float | None
     """Error over data of the mean of paired differences."""
     doubtful: float
-    """Share of the data whose estimate should not be believed."""
+    """The share of the data whose estimate should not be believed."""
     train_seconds: float
     infer_milliseconds: float | None
     evidence_seconds: float
@@ -76,7 +76,7 @@ class Compared(NamedTuple):
 
 
 def compare_fits(fits: Mapping[str, Measured]) -> list[Compared]:
-    r"""Differences of log evidence with paired errors, as ArviZ's ``compare`` has them for models.
+    r"""Compare log evidence by differences with paired errors, as ArviZ's ``compare`` does for models.
 
     .. math::
         d_i = \log p_{\mathrm{best}}(x_i) - \log p(x_i), \qquad
@@ -158,13 +158,13 @@ def compare_fits(fits: Mapping[str, Measured]) -> list[Compared]:
 
 
 def _rank(values: Tensor) -> tuple[int, float]:
-    """Lowest for the best: first the number of impossible data, then minus the sum of the others."""
+    """Rank values, the best lowest: by the number of impossible data, then by minus the sum of the others."""
     impossible = values == -math.inf
     return int(impossible.sum()), -values[~impossible].sum().item()
 
 
 def _difference(best: Tensor, other: Tensor) -> tuple[float, float]:
-    """Mean of the paired differences and its error over data; never NaN."""
+    """Return the mean of the paired differences and its error over data; never NaN."""
     if ((best == -math.inf) == (other == -math.inf)).all():
         return mean_and_error((best - other).masked_fill(best == other, 0.0))
     (impossible, least), (more_impossible, less) = _rank(best), _rank(other)
@@ -236,7 +236,7 @@ def comparison_table(fits: list[Compared], part: str) -> str:
 
 
 def measure(fitted: Fitted, arrays: Arrays, estimator: PerDatum | None = None, **settings: Any) -> Measured:
-    """What a comparison needs to know of a fitted program: its evidence, its ELBO, and what they cost.
+    """Measure what a comparison needs: the evidence of a fitted program, its ELBO, and what they cost.
 
     Args:
         fitted: the fitted program.
@@ -297,7 +297,7 @@ def _infer_milliseconds(fitted: Fitted, arrays: Arrays, num_data: int) -> float:
 
 
 def check_comparable(fits: Mapping[str, Fitted]) -> None:
-    """Raise ``InputError`` where fits have no evidence that compares, before any is computed.
+    """Raise ``InputError`` if the evidence of fits cannot be compared, before any is computed.
 
     A probability of whole numbers and a density of real ones are in different units, and so is the evidence of x beside
     that of x and y. What a program observes is seen in data that it simulates.
@@ -316,7 +316,7 @@ def check_comparable(fits: Mapping[str, Fitted]) -> None:
 
 
 def _observations(fitted: Fitted) -> tuple[int, int]:
-    """How many whole and how many real numbers a program observes in a datum."""
+    """Count the whole and the real numbers that a program observes in a datum."""
     whole = real = 0
     for draws in fitted.prior(SIMULATED).observed.values():
         if (draws == np.round(draws)).all():

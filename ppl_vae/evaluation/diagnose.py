@@ -1,4 +1,4 @@
-"""How a fit uses its latents: from a program and its data to numbers for each latent dimension."""
+"""From a program and its data to the use of its latents: numbers for each latent dimension."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNIT_SCALE = 0.1
 
 @torch.no_grad()
 def diagnose(program: BoundProgram, batches: Batches, seed: int) -> Diagnostics | None:
-    """The ELBO's terms, divergences and active units; None where the guide samples nothing.
+    """Compute the ELBO's terms, divergences and active units; return None if the guide samples nothing.
 
     Args:
         program: in evaluation mode and in its scope.
@@ -68,7 +68,7 @@ def diagnose(program: BoundProgram, batches: Batches, seed: int) -> Diagnostics 
 
 
 def _averaged(found: list[tuple[ElboTerms, int]]) -> ElboTerms:
-    """The average over all draws, of averages over some of them each."""
+    """Average over all draws, given averages over some of them each."""
     total = sum(k for _, k in found)
 
     def mean(terms: list[Tensor]) -> Tensor:
@@ -83,12 +83,12 @@ def _averaged(found: list[tuple[ElboTerms, int]]) -> ElboTerms:
 
 
 def _columns(latents: Mapping[str, Tensor], sizes: Mapping[str, torch.Size]) -> Tensor:
-    """Latents ``(N, ...)`` by site as columns ``(N, D)``."""
+    """Join latents ``(N, ...)`` by site as columns ``(N, D)``."""
     return torch.cat([latents[name].reshape(len(latents[name]), -1).double() for name in sizes], 1)
 
 
 def _per_dimension(divergence: Tensor | None, num_data: int, size: torch.Size) -> Tensor:
-    """A latent's divergence ``(N, its dimensions)``; NaN where it is known for the latent as a whole only."""
+    """Return a latent's divergence by dimension, ``(N, D)``; NaN if it is known only for the latent as a whole."""
     if divergence is None or divergence.shape[1:] != size:
         return torch.full((num_data, size.numel()), math.nan)
     return divergence.reshape(num_data, -1)

@@ -44,7 +44,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class _Work:
-    """What all estimators are given.
+    """The arguments of all estimators.
 
     Args:
         program: in evaluation mode and in its scope.

@@ -26,16 +26,16 @@ def evaluate_program(
     seed: int,
     compiler: Compiler,
 ) -> Evaluation:
-    """How well a program explains data.
+    """Evaluate how well a program explains data.
 
     Args:
         program: the program.
         batches: all data.
-        names: of the estimators, which ``check_estimators`` has passed.
-        settings: how the evidence is estimated.
-        diagnostics: whether to tell how the latents are used.
-        seed: of the draws.
-        compiler: runs log weights and trajectories as graphs, where that repays; one for a program and its settings.
+        names: names of the estimators, which ``check_estimators`` has passed.
+        settings: the settings of the estimators.
+        diagnostics: If True, the use of the latents is diagnosed too.
+        seed: seed of the draws.
+        compiler: runs log weights and trajectories as graphs if that repays; one for a program and its settings.
 
     Raises:
         InputError: an estimator that is not for this program, a setting that cannot be, bad data.

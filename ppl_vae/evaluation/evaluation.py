@@ -76,7 +76,7 @@ class Diagnostics(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What is known of how well a program explains a part of the data."""
+    """Results on how well a program explains a part of the data."""
 
     num_data: int
     numbers_per_datum: float

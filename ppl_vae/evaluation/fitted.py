@@ -83,7 +83,7 @@ class Fitted:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """What draws can be conditioned on: arguments of the model that no site observes, and its latents."""
+        """The names that draws can be conditioned on: arguments of the model that no site observes, and its latents."""
         observed = observed_arguments(self.program)
         free = [name for name, is_observed in zip(self.arguments, observed, strict=True) if not is_observed]
         return (*free, *(name for name in self.program.structure.latents if name not in free))

@@ -23,13 +23,13 @@ class LocalFit(NamedTuple):
     evidence: Evidence
     """By importance sampling with q* as the proposal."""
     seconds_per_datum: float
-    """Of the optimisation from one start, all data together."""
+    """The time of the optimisation from one start, all data together."""
     steps: float
-    """That a datum took on average."""
+    """The number of steps of a datum, on average."""
 
 
 class Gap(NamedTuple):
-    """What inference costs, datum by datum, nats."""
+    """The gaps of inference, datum by datum, nats."""
 
     families: Mapping[str, LocalFit]
     amortized: Tensor | None
@@ -39,17 +39,17 @@ class Gap(NamedTuple):
     log_evidence: Tensor
     """The best estimate available, ``(N,)``."""
     by: str
-    """What gave it."""
+    """The source of that estimate."""
     mcse: float
     """Monte Carlo error of its mean."""
 
     @property
     def num_data(self) -> int:
-        """How many data."""
+        """The number of data."""
         return len(self.log_evidence)
 
     def gaps(self, family: str) -> dict[str, tuple[float, float]]:
-        r"""Means and paired standard errors over data of the gaps, with the q* of a family, nats per datum.
+        r"""Return means and paired standard errors over data of the gaps, with the q* of a family, nats per datum.
 
         .. math::
             \underbrace{\log p(x) - \mathcal L(q_\phi)}_{\text{inference}} =
@@ -75,7 +75,7 @@ class Gap(NamedTuple):
         return "\n".join(text)
 
     def warnings(self) -> list[str]:
-        """Plain sentences about what is not as it should be."""
+        """Return plain sentences about what is not as it should be."""
         sentences = []
         if self.encoder is not None:
             short = (self.log_evidence - self.encoder.log_evidence.double()).mean().item()

@@ -43,13 +43,13 @@ SMALLER_STEPS = 10
 
 @dataclass(frozen=True)
 class GapSettings:
-    """How the gaps are found.
+    """The settings of the gaps.
 
     Args:
-        families: of the posterior, from the smallest to the largest, such as diagonal,full,flow.
-        local_steps: most gradient steps in lambda of each datum, from the encoder's output and from the prior; it stops
-            where it has converged.
-        local_learning_rate: of these steps, at the start.
+        families: families of the posterior, from the smallest to the largest, such as diagonal,full,flow.
+        local_steps: largest number of gradient steps in lambda of each datum, from the encoder's output and from the
+            prior; a datum that has converged stops earlier.
+        local_learning_rate: learning rate of these steps, at the start.
         num_particles: draws per datum and step.
         num_samples: draws per datum of every ELBO and of every estimate of the evidence.
     """
@@ -118,7 +118,7 @@ def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings
 
 
 def check_gap_settings(settings: GapSettings) -> tuple[FamilyName, ...]:
-    """The families, once every number has been checked; raises ``InputError``."""
+    """Check every number and return the families; raises ``InputError``."""
     names = tuple(dict.fromkeys(name.strip() for name in settings.families.split(",") if name.strip()))
     known: tuple[FamilyName, ...] = get_args(FamilyName)
     for name in names:
@@ -144,7 +144,7 @@ def _fit(
     common: Settings,
     smaller: Tensor | None,
 ) -> tuple[LocalFit, Tensor]:
-    """The best lambda of every datum in one family, what it is worth, and itself ``(N, P)``."""
+    """Find the best lambda of every datum in one family; return what it is worth, and lambda ``(N, P)``."""
     program = fitted.program
     posterior = with_lambda(space, family.distribution, at_prior(space, family, fitted.template).lam)
     local = LocalSteps(settings.local_steps, settings.local_learning_rate, settings.num_particles)
@@ -187,7 +187,7 @@ def _fit(
 
 @torch.no_grad()
 def _better(posterior: BoundProgram, batch: Batch, found: list[Rows], at_once: int, seed: int) -> Tensor:
-    """For every datum, the lambda with the higher ELBO, ``(B, P)``; so many draws are computed at once."""
+    """Return for every datum the lambda with the highest ELBO, ``(B, P)``."""
     elbos = []
     for rows in found:
         with posterior.running(seed=seed + 1, training=False):

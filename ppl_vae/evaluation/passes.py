@@ -1,4 +1,4 @@
-"""How much is computed at once: as many draws and data as memory allows, whatever the program's networks are."""
+"""The number of draws and data that are computed at once, as memory allows, whatever the program's networks are."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ppl_vae.compile.private import TorchDispatchMode, tree_leaves
 from ppl_vae.program import seeded
 
 ROWS_PER_PASS = 512
-"""Data at once, where every datum has few draws."""
+"""The number of data at once, if every datum has few draws."""
 NUMBERS_PER_PASS = 2**21
 """Size of the largest tensor of a pass: what a processor's cache holds, or nearly."""
 
 
 class Room(NamedTuple):
-    """How much fits into a pass.
+    """The size of a pass.
 
     Example:
         >>> Room(numbers=784).draws(num_data=512), Room(numbers=784).rows(num_draws=16)
@@ -28,23 +28,23 @@ class Room(NamedTuple):
     """Numbers of the largest tensor, per draw and datum."""
 
     def draws(self, num_data: int) -> int:
-        """Draws at once, for each of so many data."""
+        """Return the number of draws at once, for each of a number of data."""
         return max(1, int(NUMBERS_PER_PASS / (self.numbers * num_data)))
 
     def rows(self, num_draws: int = 1) -> int:
-        """Data at once, with so many draws each."""
+        """Return the number of data at once, with a number of draws each."""
         return max(1, min(ROWS_PER_PASS, int(NUMBERS_PER_PASS / (self.numbers * max(1, num_draws)))))
 
 
 @torch.no_grad()
 def room_for(function: Callable[[int], Any], num_data: int) -> Room:
-    """The room that a function of a number of draws takes, of so many data; random generators stay as they are."""
+    """Measure the room that a function of a number of draws takes; random generators stay as they are."""
     with seeded(None):
         return Room(numbers_per_draw(function) / num_data)
 
 
 def numbers_per_draw(function: Callable[[int], Any]) -> float:
-    """By how much the largest tensor that a function computes grows with each draw.
+    """Measure the growth of the largest tensor that a function computes with each draw.
 
     It is measured, so that hidden layers, images and enumerated values count as they are.
 
@@ -62,7 +62,7 @@ def numbers_per_draw(function: Callable[[int], Any]) -> float:
 
 
 def passes(num_draws: int, at_once: int) -> list[int]:
-    """So many draws, at most so many at once.
+    """Split a number of draws into passes with at most ``at_once`` draws.
 
     Example:
         >>> passes(7, 3)
@@ -72,7 +72,7 @@ def passes(num_draws: int, at_once: int) -> list[int]:
 
 
 def visits(sizes: Iterable[Mapping[int, int]], num_epochs: int) -> dict[int, int]:
-    """How often a batch of so many rows is visited in so many epochs, of the sizes of the batches of each part.
+    """Count the visits of batches by their number of rows, given the sizes of the batches of each part.
 
     Example:
         >>> visits([{64: 3, 7: 1}, {64: 1}], num_epochs=10)
@@ -92,7 +92,7 @@ def _sizes(function: Callable[[int], Any], num_draws: int) -> list[int]:
 
 
 class _Sizes(TorchDispatchMode):
-    """Notes the size of every tensor that is computed."""
+    """A record of the size of every tensor that is computed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ def validation_bound(
     bound: Bound,
     room: Room,
 ) -> float:
-    """The ELBO of data under the program as it is, or their importance-weighted bound; nats per datum.
+    """Compute the ELBO of data under the program as it is, or their importance-weighted bound, nats per datum.
 
     Args:
         program: with the guide that data are looked at with.
