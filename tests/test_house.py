@@ -21,7 +21,6 @@ MOST_LINES, MOST_MODULES = 350, 8
 
 # What does not comply yet. These sets only become smaller.
 TOO_LONG = {
-    "ppl_vae/estimator/variational_inference.py",
     "ppl_vae/evaluation/estimators.py",
 }
 TWICE = {"Table"}

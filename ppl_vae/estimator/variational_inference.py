@@ -5,37 +5,28 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ppl_vae.data import Batches, hold_out, name_arrays
+from ppl_vae.data import hold_out, name_arrays
 from ppl_vae.errors import InputError
-from ppl_vae.estimator.options import FitOptions, HardwareOptions, check_options, device, method_options, with_options
+from ppl_vae.estimator.options import FitOptions, check_options, method_options, with_options
+from ppl_vae.estimator.preparation import Preparation, attach, check_densities
 from ppl_vae.evaluation.evaluation import Evaluation
-from ppl_vae.evaluation.fitted import Arrays, Fitted, make_batches
-from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
+from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
-from ppl_vae.evaluation.validation import validation_bound
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import (
-    METHODS,
-    NUMBER,
-    AmortizedOptions,
     Compile,
-    Compiler,
     Epoch,
     LocalOptions,
     Method,
-    Step,
     Training,
-    TrainingOptions,
     group,
 )
 from ppl_vae.inference.options import options_of
@@ -44,18 +35,11 @@ from ppl_vae.program import (
     BoundProgram,
     Program,
     check,
-    check_batch,
-    check_model,
-    check_observations,
-    check_parts,
-    fp32_products,
     seeded,
 )
-from ppl_vae.runs import read_checkpoint, read_tables, write_checkpoint, write_tables
+from ppl_vae.runs import read_checkpoint, write_checkpoint, write_tables
 
 _NOTHING = object()
-BF16_TOLERANCE = 0.1
-"""How far, relative to its size, a graph may be off where bfloat16 is rounded at other places."""
 
 
 @with_options
@@ -123,7 +107,7 @@ class VariationalInference(BaseEstimator):
     def prepare(
         self, train: Arrays, valid: Arrays | None = None, *, dynamic: Collection[str] = (), resume: Path | None = None
     ) -> None:
-        """All that can fail before training: check options, data and program, and put the data on the device.
+        """Do all that can fail before training: check options, data and program, and put the data on the device.
 
         Args:
             train: named arrays.
@@ -141,91 +125,31 @@ class VariationalInference(BaseEstimator):
                 f"alone; give it one with pyro.param, or fit its guide, --guide amortized, and evaluate "
                 f"--proposal per-sample"
             )
-        method, num_valid = self.inference_, len(next(iter(valid.values()))) if valid else 0
-        options = options_of(self, TrainingOptions)
-        batch_size = options.batch_size
-        self._train_batches = self._batches(self._numbered(train), batch_size, dynamic)
-        self._valid_batches = self._batches(self._numbered(valid), ROWS_PER_PASS) if valid else None
-        self._check_batches(self._batches(train, ROWS_PER_PASS, dynamic))
-        if valid:
-            self._check_batches(self._batches(valid, ROWS_PER_PASS))
-        sizes = {min(batch_size, self._train_batches.num_data), self._train_batches.num_data % batch_size}
-        for size in sizes - {0}:
-            first = {name: array[:size] for name, array in train.items()}
-            check_batch(method.posterior, method.begin(next(self._batches(first, size, dynamic).in_order())))
-        method.remember(self._train_batches.num_data, num_valid)
-        parts = (self._train_batches, self._valid_batches)
-        method.compiler.plan(visits([part.sizes() for part in parts if part], self.max_epochs))
-        self.training_: Training = Training(
-            self.program_,
-            self.template_,
-            self._steps,
-            options if valid else replace(options, patience=None),
-            warmup=method_options(self).kl_warmup_epochs,
-        )
-        self.train_seconds_ = 0.0
-        if resume is not None:
-            tensors, numbers = read_checkpoint(resume)
-            self.training_.load_state(tensors, numbers)
-            for name, rows in zip(self.arguments_, self.template_, strict=True):
-                if not torch.equal(tensors[f"template.{name}"], rows.cpu()):
-                    raise InputError(
-                        f"the data have changed since {resume} was written: its first rows of {name!r} differ"
-                    )
-            self.train_seconds_ = numbers["train_seconds"]
-            epoch = self.training_.epoch
-            for part, left in read_tables(resume, epoch, tuple(method.tables)).items():
-                method.tables[part].restore(epoch, left)
+        self._prepared = Preparation(self.fitted, self, train, valid, dynamic)
+        self.train_seconds_ = 0.0 if resume is None else self._prepared.resume(resume)
 
-    def _steps(self, _: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
-        """An epoch of training."""
-        with fp32_products(options_of(self, HardwareOptions).matmul_precision, self.fitted.device):
-            yield from self.inference_.steps(batches, optimizer, self.training_.epoch + 1)
+    @property
+    def training_(self) -> Training:
+        """The training loop of the fit that was prepared."""
+        return self._prepared.training
 
     def compiles(self) -> str:
         """Report if the steps of training are compiled, and why, as the end of a sentence."""
-        sizes = self._train_batches.sizes()
-        return self.inference_.describe_compilation(max(sizes, key=lambda rows: sizes[rows]))
+        return self._prepared.describe_compilation()
 
     def check_data(self, *arrays: Any) -> None:
-        """Raise ``InputError`` where a datum has no density under the program: grey values under a Bernoulli."""
-        self._check_batches(self._batches(self.fitted.checked(arrays), ROWS_PER_PASS))
-
-    def _check_batches(self, batches: Batches) -> None:
-        row = 0
-        for batch in batches.in_order(batch_size=ROWS_PER_PASS):
-            check_observations(self.inference_.posterior, self.inference_.begin(batch), row)
-            row += len(batch[0])
-
-    def _numbered(self, arrays: Arrays) -> Arrays:
-        """Data, with the number of each row where the method remembers it."""
-        if not self.inference_.numbered:
-            return arrays
-        return {**arrays, NUMBER: np.arange(len(next(iter(arrays.values()))))}
+        """Raise ``InputError`` if a datum has no density under the program, such as grey values under a Bernoulli."""
+        check_densities(self.fitted, self.fitted.batches(self.fitted.checked(arrays)))
 
     def epochs(self) -> Iterator[Epoch]:
-        """Train what was prepared; yields after every epoch. The caller prints, saves and stops.
+        """Train what was prepared, and yield after every epoch. The caller prints, saves and stops.
 
         At the end, or where the caller stops, the program has the parameters with the best validation ELBO.
         """
         started, before = time.perf_counter(), self.train_seconds_
-        validate = self._validate if self._valid_batches else None
-        for epoch in self.training_.epochs(self._train_batches.shuffled, validate):
+        for epoch in self._prepared.epochs():
             self.train_seconds_ = before + time.perf_counter() - started
             yield epoch
-
-    def _validate(self) -> float:
-        assert self._valid_batches is not None
-        method, epoch = self.inference_, self.training_.epoch + 1
-        with torch.no_grad(), method.posterior.running(seed=self.seed, training=False):
-            return validation_bound(
-                method.posterior,
-                (method.validate(batch, epoch) for batch in self._valid_batches.in_order()),
-                self._valid_batches.num_data,
-                num_particles=method_options(self).num_particles,
-                bound=options_of(self, AmortizedOptions).bound,
-                room=self.fitted.room,
-            )
 
     # ------------------------------------------------------------------------------------------------- application
 
@@ -388,59 +312,11 @@ class VariationalInference(BaseEstimator):
         return self.fitted.template
 
     def _attach(self, arrays: Arrays, dynamic: Collection[str] = (), *, train: bool) -> None:
-        """Bring the program to the device, keep a few rows of data as its template, and make the method.
-
-        A method that was made before, with the same options, goes on.
-        """
-        hardware = options_of(self, HardwareOptions)
-        place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
-        program = self._make_program()
-        program.store.precision = hardware.precision
-        program.module.to(place, torch.float64 if is_double else None)
-        floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
-        fallback = torch.float64 if is_double else torch.get_default_dtype()
-        dtype = floats[0] if floats else fallback
-        arguments = program.arguments(arrays.keys())
-        few = {name: array[:8] for name, array in arrays.items()}
-        template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
-
-        options, kind = method_options(self), METHODS[self.guide]
-        made = (program, self.guide, options)
-        if getattr(self, "_inferred_by", None) == made:
-            method = self.fitted_.inference
-        else:
-            columns = [arrays[name] for name in arguments] if train else None
-            own_guide = kind.uses_guide and not kind.lambda_is_data and program.guide is not None
-            bound = program.bind(
-                template,
-                precision=hardware.precision,
-                guided=kind.uses_guide,
-                num_data=len(columns[0]) if columns else 1,
-                check=(check_parts if own_guide else check_model) if train else None,
-            )
-            method = kind(bound, template, options, columns)
-            self._inferred_by = made
-        method.compiler = Compiler(
-            hardware.compile, tolerance=BF16_TOLERANCE if hardware.precision == "bf16-mixed" else None
-        )
-        if train and (shared := method.program.global_posterior) is not None:
-            shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data
-        self.fitted_ = Fitted(
-            method,
-            arguments,
-            template,
-            place,
-            dtype,
-            options_of(self, LocalOptions),
-            self.num_samples,
-            self.seed,
-            self.compile,
-        )
-
-    def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
-        """Return batches of the model's arguments, and behind them the rows' numbers if they are given."""
-        fitted = self.fitted
-        return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic)
+        """Bring the program to the device, and make the method; one that has the same options goes on."""
+        made_of = (self._make_program(), self.guide, method_options(self))
+        method = self.fitted_.inference if getattr(self, "_made_of", None) == made_of else None
+        self.fitted_ = attach(made_of[0], self, arrays, dynamic, train=train, method=method)
+        self._made_of = made_of
 
     def _named(self, arrays: tuple[Any, ...], where: str) -> dict[str, np.ndarray]:
         """Return what a caller passed as named arrays that have been checked."""
@@ -457,7 +333,7 @@ class VariationalInference(BaseEstimator):
         return {name: row.cpu().numpy() for name, row in zip(self.arguments_, self.template_, strict=True)}
 
     def _make_program(self) -> Program:
-        """The program, made once, so that a second fit goes on from the first."""
+        """Return the program, made once, so that a second fit goes on from the first."""
         if isinstance(self.program, Program):
             return self.program
         if getattr(self, "_made_from", _NOTHING) is not self.program:

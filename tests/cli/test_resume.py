@@ -50,7 +50,7 @@ def same(one: tuple[list[Any], list[np.ndarray]], other: tuple[list[Any], list[n
 
 def stop_at(vi: VariationalInference, epoch: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Train up to a batch of an epoch, each counted from 0, and return the rows of the epochs before it."""
-    shuffled, seeds, rows = vi._train_batches.shuffled, [], []
+    shuffled, seeds, rows = vi._prepared.train_batches.shuffled, [], []
 
     def breaking(seed: int) -> Iterator[Any]:
         seeds.append(seed)
@@ -60,7 +60,7 @@ def stop_at(vi: VariationalInference, epoch: int, batch: int, monkeypatch: pytes
             yield each
 
     with monkeypatch.context() as patch:
-        patch.setattr(vi._train_batches, "shuffled", breaking)
+        patch.setattr(vi._prepared.train_batches, "shuffled", breaking)
         stream = vi.epochs()
         rows.extend(next(stream) for _ in range(epoch))
         with pytest.raises(Stopped):

@@ -250,7 +250,7 @@ def test_in_training_products_are_in_bfloat16_and_nothing_else_is(name: str) -> 
     """Forward and backward; sums of log densities, parameters and their gradients are singles."""
     vi = fitted(name)
     with Operations() as done, vi.program_.running(seed=0, training=True):
-        list(vi.inference_.steps(vi._train_batches.shuffled(0), vi.training_.optimizer, 1))
+        list(vi.inference_.steps(vi._prepared.train_batches.shuffled(0), vi.training_.optimizer, 1))
     assert len(done.products()) >= 3 * 4  # of three batches, two layers each way, or more
     assert all(taken == {torch.bfloat16} for taken in done.products())
     assert dtypes(vi.program_.parameters()) == {torch.float32}

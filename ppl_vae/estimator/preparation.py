@@ -1,0 +1,201 @@
+"""What training needs, prepared from an estimator's options, its program and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ppl_vae.data import Batches
+from ppl_vae.errors import InputError
+from ppl_vae.estimator.options import HardwareOptions, device, method_options
+from ppl_vae.evaluation.fitted import Arrays, Fitted, make_batches
+from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
+from ppl_vae.evaluation.validation import validation_bound
+from ppl_vae.inference import (
+    METHODS,
+    NUMBER,
+    AmortizedOptions,
+    Compiler,
+    Epoch,
+    LocalOptions,
+    Method,
+    Step,
+    Training,
+    TrainingOptions,
+)
+from ppl_vae.inference.options import options_of
+from ppl_vae.program import (
+    Batch,
+    BoundProgram,
+    Program,
+    check_batch,
+    check_model,
+    check_observations,
+    check_parts,
+    fp32_products,
+)
+from ppl_vae.runs import read_checkpoint, read_tables
+
+BF16_TOLERANCE = 0.1
+"""Largest difference of a graph, relative to its size, where bfloat16 is rounded at other places."""
+
+
+def attach(
+    program: Program,
+    estimator: Any,
+    arrays: Arrays,
+    dynamic: Collection[str] = (),
+    *,
+    train: bool,
+    method: Method | None = None,
+) -> Fitted:
+    """Bring a program to the device, keep a few rows of data as its template, and make its method of inference.
+
+    Args:
+        program: the program.
+        estimator: an object with all options as attributes.
+        arrays: named arrays; if it is not trained, those of the template are enough.
+        dynamic: names of arrays of probabilities, from which bits are drawn.
+        train: If true, check the program, and standardise what a derived encoder sees.
+        method: a method that was made before with the same options, and goes on.
+    """
+    hardware, kind = options_of(estimator, HardwareOptions), METHODS[estimator.guide]
+    place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
+    program.store.precision = hardware.precision
+    program.module.to(place, torch.float64 if is_double else None)
+    floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
+    dtype = floats[0] if floats else torch.float64 if is_double else torch.get_default_dtype()
+    arguments = program.arguments(arrays.keys())
+    few = {name: array[:8] for name, array in arrays.items()}
+    template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
+    if method is None:
+        columns = [arrays[name] for name in arguments] if train else None
+        own_guide = kind.uses_guide and not kind.lambda_is_data and program.guide is not None
+        bound = program.bind(
+            template,
+            precision=hardware.precision,
+            guided=kind.uses_guide,
+            num_data=len(columns[0]) if columns else 1,
+            check=(check_parts if own_guide else check_model) if train else None,
+        )
+        method = kind(bound, template, method_options(estimator), columns)
+    tolerance = BF16_TOLERANCE if hardware.precision == "bf16-mixed" else None
+    method.compiler = Compiler(hardware.compile, tolerance=tolerance)
+    if train and (shared := method.program.global_posterior) is not None:
+        shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data
+    options = options_of(estimator, LocalOptions)
+    numbers = (estimator.num_samples, estimator.seed, estimator.compile)
+    return Fitted(method, arguments, template, place, dtype, options, *numbers)
+
+
+class Preparation:
+    """The data of a fit as batches, checked and on the device, and the training loop over them.
+
+    Args:
+        fitted: the program with its method of inference.
+        estimator: an object with all options as attributes.
+        train: named arrays.
+        valid: named arrays that decide when to stop; None trains to the last epoch.
+        dynamic: names of arrays of probabilities, from which bits are drawn anew in every epoch.
+
+    Raises:
+        InputError: the program has no density at a datum, or does not take a batch of the size that training has.
+    """
+
+    def __init__(
+        self, fitted: Fitted, estimator: Any, train: Arrays, valid: Arrays | None, dynamic: Collection[str]
+    ) -> None:
+        self.fitted, self.method = fitted, fitted.inference
+        self.num_particles = method_options(estimator).num_particles
+        self.bound = options_of(estimator, AmortizedOptions).bound
+        self.matmul_precision = options_of(estimator, HardwareOptions).matmul_precision
+        options = options_of(estimator, TrainingOptions)
+        self.train_batches = self._batches(self._numbered(train), options.batch_size, dynamic)
+        self.valid_batches = self._batches(self._numbered(valid), ROWS_PER_PASS) if valid else None
+        check_densities(fitted, self._batches(train, ROWS_PER_PASS, dynamic))
+        if valid:
+            check_densities(fitted, self._batches(valid, ROWS_PER_PASS))
+        num_train = self.train_batches.num_data
+        for size in {min(options.batch_size, num_train), num_train % options.batch_size} - {0}:
+            first = {name: array[:size] for name, array in train.items()}
+            batch = next(self._batches(first, size, dynamic).in_order())
+            check_batch(self.method.posterior, self.method.begin(batch))
+        self.method.remember(num_train, self.valid_batches.num_data if self.valid_batches else 0)
+        parts = (self.train_batches, self.valid_batches)
+        self.method.compiler.plan(visits([part.sizes() for part in parts if part], options.max_epochs))
+        self.training = Training(
+            fitted.program,
+            fitted.template,
+            self._steps,
+            options if valid else replace(options, patience=None),
+            warmup=method_options(estimator).kl_warmup_epochs,
+        )
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train, and yield after every epoch."""
+        return self.training.epochs(self.train_batches.shuffled, self._validate if self.valid_batches else None)
+
+    def resume(self, path: Path) -> float:
+        """Take up the training of a checkpoint, and return the seconds that it took.
+
+        Raises:
+            InputError: the checkpoint belongs to another program or to other data.
+        """
+        tensors, numbers = read_checkpoint(path)
+        self.training.load_state(tensors, numbers)
+        for name, rows in zip(self.fitted.arguments, self.fitted.template, strict=True):
+            if not torch.equal(tensors[f"template.{name}"], rows.cpu()):
+                raise InputError(f"the data have changed since {path} was written: its first rows of {name!r} differ")
+        epoch, tables = self.training.epoch, self.method.tables
+        for part, table in read_tables(path, epoch, tuple(tables)).items():
+            tables[part].restore(epoch, table)
+        return numbers["train_seconds"]
+
+    def describe_compilation(self) -> str:
+        """Report if the steps of training are compiled, and why, as the end of a sentence."""
+        sizes = self.train_batches.sizes()
+        return self.method.describe_compilation(max(sizes, key=lambda rows: sizes[rows]))
+
+    def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
+        fitted = self.fitted
+        return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic)
+
+    def _numbered(self, arrays: Arrays) -> Arrays:
+        """Add the number of each row to the data, if the method remembers it."""
+        if not self.method.numbered:
+            return arrays
+        return {**arrays, NUMBER: np.arange(len(next(iter(arrays.values()))))}
+
+    def _steps(self, _: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
+        with fp32_products(self.matmul_precision, self.fitted.device):
+            yield from self.method.steps(batches, optimizer, self.training.epoch + 1)
+
+    def _validate(self) -> float:
+        assert self.valid_batches is not None
+        method, epoch = self.method, self.training.epoch + 1
+        with torch.no_grad(), method.posterior.running(seed=self.fitted.seed, training=False):
+            return validation_bound(
+                method.posterior,
+                (method.validate(batch, epoch) for batch in self.valid_batches.in_order()),
+                self.valid_batches.num_data,
+                num_particles=self.num_particles,
+                bound=self.bound,
+                room=self.fitted.room,
+            )
+
+
+def check_densities(fitted: Fitted, batches: Batches) -> None:
+    """Check that every datum has a density under the program.
+
+    Raises:
+        InputError: a datum has none, such as a grey value under a Bernoulli; names the row.
+    """
+    row = 0
+    for batch in batches.in_order(batch_size=ROWS_PER_PASS):
+        check_observations(fitted.inference.posterior, fitted.inference.begin(batch), row)
+        row += len(batch[0])
