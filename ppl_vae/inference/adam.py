@@ -13,7 +13,7 @@ Number = float | Tensor
 """A number for all elements, or a tensor that broadcasts to them, such as one number a row."""
 
 
-class Moments(NamedTuple):
+class AdamState(NamedTuple):
     """The state of Adam: running means of the gradient and of its square, of the gradient's shape."""
 
     mean: Tensor
@@ -36,7 +36,7 @@ class Rates(NamedTuple):
     root: Number
 
 
-def adam(moments: Moments, gradient: Tensor, rates: Rates, epsilon: float = EPSILON) -> tuple[Moments, Tensor]:
+def adam(moments: AdamState, gradient: Tensor, rates: Rates, epsilon: float = EPSILON) -> tuple[AdamState, Tensor]:
     r"""Return Adam's next moments and its step, which is to be added to ascend the gradient.
 
     .. math::
@@ -56,7 +56,7 @@ def adam(moments: Moments, gradient: Tensor, rates: Rates, epsilon: float = EPSI
 
     Example:
         >>> zero, gradient = torch.zeros(2), torch.tensor([4.0, -0.1])
-        >>> moments, step = adam(Moments(zero, zero), gradient, Rates(0.1, 0.001, 0.05 / 0.1, 0.001**-0.5))
+        >>> moments, step = adam(AdamState(zero, zero), gradient, Rates(0.1, 0.001, 0.05 / 0.1, 0.001**-0.5))
         >>> step.round(decimals=4)
         tensor([ 0.0500, -0.0500])
     """
@@ -67,4 +67,4 @@ def adam(moments: Moments, gradient: Tensor, rates: Rates, epsilon: float = EPSI
         square = torch.addcmul(square, constant * rates.square, constant)
     else:  # as torch.optim.Adam rounds
         square = torch.addcmul(square, constant, constant, value=rates.square)
-    return Moments(mean, square), mean * rates.step / (square.sqrt() * rates.root + epsilon)
+    return AdamState(mean, square), mean * rates.step / (square.sqrt() * rates.root + epsilon)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.compile.graph import Outputs
-from ppl_vae.inference.adam import Moments, Rates, adam
+from ppl_vae.inference.adam import AdamState, Rates, adam
 
 Objective = Callable[..., "Tensor | tuple[Tensor, Tensor]"]
 """Of a batch's tensors: what is ascended, a scalar; or what is reported, and what is ascended in its place."""
@@ -54,7 +54,7 @@ class Adam(NamedTuple):
         """Descend, in place, at rates ``(2,)``."""
         of_step = Rates(1 - self.betas[0], 1 - self.betas[1], rates[0], rates[1])
         for parameter, mean, square, gradient in zip(self.parameters, self.means, self.squares, gradients, strict=True):
-            moments, step = adam(Moments(mean, square), gradient, of_step, self.epsilon)
+            moments, step = adam(AdamState(mean, square), gradient, of_step, self.epsilon)
             mean.copy_(moments.mean)
             square.copy_(moments.square)
             parameter.sub_(step)

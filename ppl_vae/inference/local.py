@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.compile.graph import Outputs
-from ppl_vae.inference.adam import Moments, Rates, adam
+from ppl_vae.inference.adam import AdamState, Rates, adam
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.objectives import Baseline, DecayingAverage, Gradient, check_gradient, elbo, leave_one_out
 from ppl_vae.program import Batch, WeightedDraws
@@ -275,7 +275,7 @@ class _Moving(NamedTuple):
         rates = Rates(
             (1 - first) * share, (1 - second) * share, share * rate / (1 - first**steps), (1 - second**steps) ** -0.5
         )
-        moments, step = adam(Moments(mean, square), gradient, rates)
+        moments, step = adam(AdamState(mean, square), gradient, rates)
         return self._replace(rows=Rows(lam + step, *moments, taken), last=step, gain=gain)
 
     def judged(self, tolerance: float) -> _Moving:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.errors import InputError
-from ppl_vae.inference.adam import Moments, Rates, adam
+from ppl_vae.inference.adam import AdamState, Rates, adam
 from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, Rows, cosine
@@ -218,7 +218,7 @@ def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor,
         lam: ``(B, P)``.
         local: how many steps, how long, how many draws.
     """
-    moments, (first, second) = Moments(torch.zeros_like(lam), torch.zeros_like(lam)), BETAS
+    moments, (first, second) = AdamState(torch.zeros_like(lam), torch.zeros_like(lam)), BETAS
     for number in range(local.num_steps):
         noise = torch.randn(local.num_particles, 1, family.size).to(lam)
         at = lam if lam.requires_grad else lam.detach().requires_grad_()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.inference.adam import Moments, Rates, adam
+from ppl_vae.inference.adam import AdamState, Rates, adam
 from tests.helpers.scenarios import normal
 
 BETAS, RATE = (0.5, 0.99), 0.1
@@ -24,7 +24,7 @@ def by_torch(gradients: list[Tensor], betas: tuple[float, float] = BETAS) -> Ten
 
 @pytest.mark.parametrize("betas", [BETAS, (0.9, 0.999)])
 def test_it_takes_the_steps_of_torch(betas: tuple[float, float]) -> None:
-    moments, value = Moments(torch.zeros(4, 3).double(), torch.zeros(4, 3).double()), torch.zeros(4, 3).double()
+    moments, value = AdamState(torch.zeros(4, 3).double(), torch.zeros(4, 3).double()), torch.zeros(4, 3).double()
     first, second = betas
     for number, gradient in enumerate(GRADIENTS, 1):
         rates = Rates(1 - first, 1 - second, RATE / (1 - first**number), (1 - second**number) ** -0.5)
@@ -37,7 +37,7 @@ def test_it_takes_the_steps_of_torch(betas: tuple[float, float]) -> None:
 
 def test_rows_have_their_own_numbers_of_steps() -> None:
     """Row i rests in step i, and is then where the others' steps alone would have taken it."""
-    moments, value = Moments(torch.zeros(4, 3).double(), torch.zeros(4, 3).double()), torch.zeros(4, 3).double()
+    moments, value = AdamState(torch.zeros(4, 3).double(), torch.zeros(4, 3).double()), torch.zeros(4, 3).double()
     taken, (first, second) = torch.zeros(4, 1).double(), BETAS
     for number, gradient in enumerate(GRADIENTS):
         share = (torch.arange(4) != number).double()[:, None]
@@ -56,7 +56,7 @@ def test_rows_have_their_own_numbers_of_steps() -> None:
 def test_the_divisor_is_a_constant_to_a_gradient_through_the_step() -> None:
     gradient = normal(3, seed=7).requires_grad_()
     rates = Rates(0.5, 0.01, 0.2, 10.0)
-    moments, step = adam(Moments(torch.zeros(3).double(), torch.zeros(3).double()), gradient, rates)
+    moments, step = adam(AdamState(torch.zeros(3).double(), torch.zeros(3).double()), gradient, rates)
     (slope,) = torch.autograd.grad(step.sum(), gradient)
     expected = 0.5 * 0.2 / (0.1 * gradient.detach().abs() * 10.0 + 1e-8)
     torch.testing.assert_close(slope, expected)
