@@ -138,7 +138,7 @@ class Preparation:
 
     def epochs(self) -> Iterator[Epoch]:
         """Train, and yield after every epoch."""
-        return self.training.epochs(self.train_batches.shuffled, self._validate if self.valid_batches else None)
+        return self.training.epochs(self.train_batches.shuffled, self.validate if self.valid_batches else None)
 
     def resume(self, path: Path) -> float:
         """Take up the training of a checkpoint, and return the seconds that it took.
@@ -175,7 +175,8 @@ class Preparation:
         with fp32_products(self.matmul_precision, self.fitted.device):
             yield from self.method.steps(batches, optimizer, self.training.epoch + 1)
 
-    def _validate(self) -> float:
+    def validate(self) -> float:
+        """Return the validation bound of the program as it is, nats per datum."""
         assert self.valid_batches is not None
         method, epoch = self.method, self.training.epoch + 1
         with torch.no_grad(), method.posterior.running(seed=self.fitted.seed, training=False):

@@ -266,13 +266,13 @@ def test_evaluation_is_that_of_singles(guide: Any) -> None:
     vi = fitted("vae", guide=guide)
     x = PROGRAMS["vae"][1].numpy()
     with Operations() as done, vi.program_.running(training=True):
-        vi._validate()
+        vi._prepared.validate()
     assert done.products()
     assert all(taken == {torch.float32} for taken in done.products())
     list(vi.epochs())
-    found = [vi._validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
+    found = [vi._prepared.validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
     vi.program_.store.precision = "32-true"
-    assert found == [vi._validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
+    assert found == [vi._prepared.validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
 
 
 def test_training_in_bfloat16_is_another_than_in_single_and_close() -> None:
