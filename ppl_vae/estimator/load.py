@@ -20,7 +20,7 @@ DATA_OPTIONS = ("data", "data_root", "binarize", "image_shape", "seed")
 def load(
     folder: str | Path, program: Any = None, *, accelerator: Accelerator | None = None, compile: Compile | None = None
 ) -> VariationalInference:
-    """The fitted object of a run folder.
+    """Return the fitted object of a run folder.
 
     Args:
         folder: what ``python -m ppl_vae.fit`` wrote.
@@ -44,7 +44,7 @@ def load(
 
 
 def load_data(folder: str | Path, image_shape: Sequence[int] | None = None) -> Dataset:
-    """The data set of a run folder, split and binarised as it was for the fit.
+    """Load the data set of a run folder, split and binarised as it was for the fit.
 
     Args:
         folder: what ``python -m ppl_vae.fit`` wrote.

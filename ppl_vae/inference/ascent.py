@@ -1,4 +1,4 @@
-"""Steps of Adam up an objective: what every method of inference does to theta and phi, as one graph or by Python."""
+"""Steps of Adam up an objective in theta and phi, as one graph or in Python."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Adam(NamedTuple):
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
-        """The state of an optimiser, begun where it has none; None of one that does something else."""
+        """Return the state of an optimiser, begun if it has none; None if it is another than Adam."""
         groups = optimizer.param_groups
         if type(optimizer) is not torch.optim.Adam or len(groups) > 1:
             return None
@@ -44,7 +44,7 @@ class Adam(NamedTuple):
         return cls(list(group["params"]), means, squares, counts, group["betas"], group["eps"])
 
     def rates(self, learning_rate: float, taken: int) -> Tensor:
-        """The rates of the next steps, ``(TABLE, 2)``, on the parameters' device."""
+        """Return the rates of the next steps, ``(TABLE, 2)``, on the parameters' device."""
         steps, (first, second) = np.arange(taken + 1, taken + 1 + TABLE), self.betas
         rates = np.stack([learning_rate / (1 - first**steps), (1 - second**steps) ** -0.5], -1)
         return torch.as_tensor(rates, dtype=self.parameters[0].dtype).to(self.parameters[0].device)
@@ -114,7 +114,7 @@ class Ascent:
             self._table = torch.empty(0)
 
     def __call__(self, objective: Objective, *inputs: Tensor) -> Tensor:
-        """Take a step up the objective of a batch; gives its value before it, detached."""
+        """Take a step up the objective of a batch, and return its value before the step, detached."""
         if self.adam is None:
             return self._by_python(objective, inputs)[0]
         number = self._taken % TABLE
@@ -159,7 +159,7 @@ class Ascent:
 def value_and_gradient(
     objective: Objective, inputs: tuple[Tensor, ...], parameters: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """An objective's value, and the gradient of what is ascended in each parameter.
+    """Return an objective's value, and the gradient of what is ascended in each parameter.
 
     Apart from the update, so that data-parallel training can reduce the gradient between them.
     """

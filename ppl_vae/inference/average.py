@@ -67,7 +67,7 @@ class Average:
             tensor.copy_(values[name])
 
     def state(self) -> dict[str, Tensor]:
-        """What ``load_state`` goes on from."""
+        """Return what ``load_state`` goes on from."""
         return {**self.averages, "_steps": torch.tensor(self.steps)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

@@ -15,7 +15,7 @@ from ppl_vae.program import Batch, BoundProgram, LatentSpace, with_encoder, with
 def derive_encoder(
     program: BoundProgram, template: Batch, family: FamilyName = "diagonal", arrays: Sequence[np.ndarray] | None = None
 ) -> BoundProgram:
-    """The program with an amortized guide derived from its model: an MLP, or convolutions for images.
+    """Return the program with an amortized guide derived from its model: an MLP, or convolutions for images.
 
     Before it is trained, the guide is the prior. Parameters are drawn from torch's generator.
 

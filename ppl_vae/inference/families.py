@@ -44,19 +44,19 @@ class Family(Protocol):
     """How fast each of them moves, as a share of the learning rate, ``(P,)``."""
 
     def start(self, loc: Tensor, scale: Tensor) -> Tensor:
-        """Lambda ``(..., P)`` of the Gaussian with this mean and these standard deviations, each ``(..., D)``."""
+        """Return lambda ``(..., P)`` of the Gaussian with this mean and standard deviation, each ``(..., D)``."""
         ...
 
     def grown(self, lam: Tensor) -> Tensor:
-        """Lambda ``(..., P)`` of the posterior that has this lambda in a smaller family, of which this has all."""
+        """Return lambda ``(..., P)`` of the posterior that has this lambda in a smaller family."""
         ...
 
     def distribution(self, lam: Tensor) -> Any:
-        """The distribution q of points, a ``torch.distributions.Distribution`` of events ``(D,)``."""
+        """Return the distribution q of points, a ``torch.distributions.Distribution`` of events ``(D,)``."""
         ...
 
     def draw(self, lam: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Points, and their log density on the path.
+        r"""Return points, and their log density on the path.
 
         Args:
             lam: ``(B, P)``.
@@ -144,7 +144,7 @@ class Full:
         return MultivariateNormal(lam[..., : self.size], scale_tril=self.factor(lam), validate_args=False)
 
     def factor(self, lam: Tensor) -> Tensor:
-        """The Cholesky factor L, ``(..., D, D)``, of lambda ``(..., P)``.
+        """Return the Cholesky factor L, ``(..., D, D)``, of lambda ``(..., P)``.
 
         The rest of L is held relative to its row's diagonal, so that a narrow posterior needs no small steps.
         """
@@ -286,7 +286,7 @@ class _Affine(Transform):
 
 
 def _network(w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Callable[[Tensor], Any]:
-    """A coupling layer's network, of each datum's own weights: from what is kept to how the rest is moved."""
+    """Return a coupling layer's network, with weights for each datum, from what is kept to how the rest moves."""
 
     def conditioned(kept: Tensor) -> Any:
         inside = torch.tanh(torch.einsum("...i,...ij->...j", kept, w_in) + b_in)
@@ -297,7 +297,7 @@ def _network(w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Callab
 
 
 def make_family(name: FamilyName, size: int) -> Family:
-    """A family by its name, of points of ``size`` numbers.
+    """Return a family by its name, of points of ``size`` numbers.
 
     Raises:
         InputError: there is none of this name.
@@ -309,7 +309,7 @@ def make_family(name: FamilyName, size: int) -> Family:
 
 
 def _on_the_path(u: Tensor, score: Tensor, value: Tensor) -> Tensor:
-    """A log density that has this value, and this gradient at u."""
+    """Return a log density that has this value, and this gradient at u."""
     return value + ((u - u.detach()) * score).sum(-1)
 
 
@@ -318,5 +318,5 @@ def _log_standard_normal(noise: Tensor) -> Tensor:
 
 
 def _spread(count: int) -> Tensor:
-    """Numbers spread over (-1, 1) in no particular order, always the same: multiples of the golden ratio."""
+    """Return numbers spread over (-1, 1) in no particular order, always the same: multiples of the golden ratio."""
     return 2 * (torch.arange(1, count + 1, dtype=torch.double) * 0.6180339887498949 % 1) - 1

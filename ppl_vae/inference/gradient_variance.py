@@ -16,7 +16,7 @@ from ppl_vae.program import Batch, BoundProgram, DerivedGuide, LatentSpace
 ROWS = 20_000
 """Draws of data that are decoded at once."""
 REPETITIONS = 100
-"""The fewest from which a variance is told."""
+"""The smallest number of repetitions from which a variance is reported."""
 
 
 class GradientVariance(NamedTuple):
@@ -39,7 +39,7 @@ def gradient_variance(
     family: Family | None = None,
     num_draws: int = 8192,
 ) -> list[GradientVariance]:
-    r"""The variance of each estimator of :math:`\nabla_\lambda \mathcal L(x; \lambda)`, by the number of particles.
+    r"""Return the variance of each estimator of :math:`\nabla_\lambda \mathcal L(x; \lambda)`, by number of particles.
 
     Of K particles with :math:`\log w_k = \log p(x, u_k) - \log q_\lambda(u_k)`, :math:`u_k = T(\epsilon_k; \lambda)`:
 
@@ -115,7 +115,7 @@ def _of_guide(program: BoundProgram, space: LatentSpace, family: Family, batch: 
 def _draws(
     space: LatentSpace, family: Family, batch: Batch, lam: Tensor, num_draws: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each draw its log weight ``(N, B)``, its path derivative and the score of log q, each ``(N, B, P)``."""
+    """Return each draw's log weight ``(N, B)``, its path derivative and the score of log q, each ``(N, B, P)``."""
     num_data, parts = len(lam), []
     for some in torch.arange(num_draws).split(max(1, ROWS // num_data)):
         each = lam.repeat(len(some), 1).requires_grad_()  # a row for every draw, so that each has a gradient
@@ -143,7 +143,7 @@ def _estimates(signal: Tensor, path: Tensor, score: Tensor) -> Iterator[tuple[st
 
 
 def _averages(signal: Tensor) -> Tensor:
-    """The decaying average before each of the repetitions ``(R, B)``; it has gone over them once before the first."""
+    """Return the decaying average before each of the repetitions ``(R, B)``, after one round over all of them."""
     average, values = DecayingAverage(signal.mean(0)), []
     for again in (False, True):
         for step in signal:
@@ -154,7 +154,7 @@ def _averages(signal: Tensor) -> Tensor:
 
 
 def _variance(gradients: Tensor) -> tuple[float, float]:
-    """The variance of gradients ``(R, B, P)``, and its standard error."""
+    """Return the variance of gradients ``(R, B, P)``, and its standard error."""
     count = len(gradients)
     squares = (gradients - gradients.mean(0)).square().sum(-1).mean(-1) * count / (count - 1)
     return squares.mean().item(), (squares.std() / count**0.5).item()

@@ -50,12 +50,12 @@ class Rows(NamedTuple):
         return cls(lam, torch.zeros_like(lam), torch.zeros_like(lam), lam.new_zeros(len(lam), 1))
 
     def joined(self) -> Tensor:
-        """All of it as one row per datum, ``(B, 3 P + 1)``."""
+        """Return all of it as one row per datum, ``(B, 3 P + 1)``."""
         return torch.cat(self, -1)
 
     @classmethod
     def split(cls, joined: Tensor) -> Rows:
-        """The inverse of ``joined``."""
+        """Invert ``joined``."""
         width = (joined.shape[-1] - 1) // 3
         return cls(*joined.split([width, width, width, 1], -1))
 
@@ -185,7 +185,7 @@ def _as_graph(
 
 
 def cosine(step: int, num_steps: int) -> float:
-    """Share of the learning rate at a step: from one down to ``LAST``.
+    """Return the share of the learning rate at a step: from one down to ``LAST``.
 
     Example:
         >>> cosine(0, 100), round(cosine(50, 100), 2), cosine(100, 100)
@@ -195,7 +195,7 @@ def cosine(step: int, num_steps: int) -> float:
 
 
 def _rates(family: Family, num_steps: int, learning_rate: float, num_particles: int) -> Tensor:
-    r"""Of each step and number of lambda, ``(num_steps, P)``; of those beyond locations and scales, not too large.
+    r"""Return the rate of each step and number of lambda, ``(num_steps, P)``, limited beyond locations and scales.
 
     The gradient in the covariance's factor L is, of K draws, a matrix of rank K: in a row's D numbers, the direction is
     :math:`\sqrt{K / D}` of the noise, and Adam makes steps of a length :math:`\rho` of both. They balance where each
@@ -235,7 +235,7 @@ def _score_function(
 
 
 def _scored(log_joint: LogJoint, family: Family, moving: _Moving, lam: Tensor, noise: Tensor) -> WeightedDraws:
-    """Draws that are constants, with their score."""
+    """Return draws that are constants, with their score."""
     with torch.no_grad():
         u, _ = family.draw(lam, noise)
         log_p = log_joint(u, moving.data)
@@ -279,12 +279,12 @@ class _Moving(NamedTuple):
         return self._replace(rows=Rows(lam + step, *moments, taken), last=step, gain=gain)
 
     def judged(self, tolerance: float) -> _Moving:
-        """At the end of a window: which have moved their ELBO in it?"""
+        """Mark, at the end of a window, which data have not moved their ELBO in it."""
         calm = torch.where(self.gain.abs() < tolerance, self.calm + 1, 0.0)
         return self._replace(gain=torch.zeros_like(self.gain), calm=torch.where(self.calm < CALM, calm, self.calm))
 
     def only(self, going: Tensor) -> _Moving:
-        """Those that go on."""
+        """Return the data that go on."""
         index = going.nonzero()[:, 0]
         return _Moving(
             Rows(*(tensor[index] for tensor in self.rows)),
@@ -294,6 +294,6 @@ class _Moving(NamedTuple):
         )
 
     def write(self, answer: Rows) -> None:
-        """Put them where they belong."""
+        """Write the rows where they belong in the answer."""
         for whole, part in zip(answer, self.rows, strict=True):
             whole[slice(None) if self.which is None else self.which] = part

@@ -22,7 +22,7 @@ DECAY = 0.9
 
 
 def elbo(draws: WeightedDraws, baseline: Tensor | None = None) -> Tensor:
-    r"""The evidence lower bound of every datum, with the gradient of ``pyro.infer.Trace_ELBO``.
+    r"""Return the evidence lower bound of every datum, with the gradient of ``pyro.infer.Trace_ELBO``.
 
     .. math::
         \mathcal L(x) = \mathbb E_{q(z \mid x)}\bigl[\log p(x, z) - \log q(z \mid x)\bigr]
@@ -52,7 +52,7 @@ def elbo(draws: WeightedDraws, baseline: Tensor | None = None) -> Tensor:
 
 
 def iwae(draws: PathDraws) -> tuple[Tensor, Tensor]:
-    r"""The importance-weighted bound of every datum, with its doubly reparameterised gradient.
+    r"""Return the importance-weighted bound of every datum, with its doubly reparameterised gradient.
 
     .. math::
         \mathcal L_K(x) = \mathbb E \log \frac1K \sum_{k=1}^K w_k, \qquad
@@ -84,7 +84,7 @@ def iwae(draws: PathDraws) -> tuple[Tensor, Tensor]:
 
 
 def tempered(terms: ObjectiveTerms, kl_weight: float | Tensor = 1.0, free_bits: float = 0.0) -> WeightedDraws:
-    r"""Draws whose ``elbo`` has the gradient of an objective that counts the divergence otherwise.
+    r"""Return draws whose ``elbo`` has the gradient of an objective that counts the divergence otherwise.
 
     .. math::
         \mathbb E_q \log p(x \mid z) - \beta \sum_j \max\bigl(\lambda,\ \overline{\mathrm{KL}}_j\bigr)
@@ -116,7 +116,7 @@ def tempered(terms: ObjectiveTerms, kl_weight: float | Tensor = 1.0, free_bits: 
 
 
 def leave_one_out(log_weight: Tensor) -> Tensor:
-    r"""The baseline of each draw of a datum: the mean of its other draws' log weights, on which it does not depend.
+    r"""Return the baseline of each draw of a datum: the mean log weight of the other draws.
 
     .. math:: b_k = \frac{1}{K - 1} \sum_{j \ne k} \log w_j
 

@@ -145,7 +145,7 @@ def infer(
 
 @torch.no_grad()
 def unless_worse(space: LatentSpace, family: Family, batch: Batch, start: Rows, found: Rows) -> Rows:
-    r"""Where each datum has come to, or, where its ELBO is clearly lower there or not finite, where it started.
+    r"""Return where each datum ended, or where it started if its ELBO at the end is clearly lower or not finite.
 
     Of 16 pairs of draws, the mean difference is more than three standard errors below zero, or it is below zero and 14
     of them are. Log q is computed from the noise (of a flow, by inverting it), so that a scale that is lost in rounding
@@ -191,7 +191,7 @@ def _log_weights(space: LatentSpace, family: Family, batch: Batch, lam: Tensor, 
 
 
 def at_prior(space: LatentSpace, family: Family, batch: Batch) -> Rows:
-    """Lambda of the prior, for every datum of a batch."""
+    """Return the lambda of the prior, for every datum of a batch."""
     with torch.no_grad():
         return Rows.at(family.start(*space.start(batch)))
 
@@ -199,7 +199,7 @@ def at_prior(space: LatentSpace, family: Family, batch: Batch) -> Rows:
 def weighted_log_joint(
     space: LatentSpace, batch: Batch, u: Tensor, kl_weight: float | Tensor | None, *, slope: bool = False
 ) -> Tensor:
-    r"""What stands in the place of the log joint where the divergence has a weight.
+    r"""Return what replaces the log joint if the divergence has a weight.
 
     .. math:: \log p(u) + \frac1\beta \log p(x \mid u)
 
@@ -219,7 +219,7 @@ def elbo_at(
     num_particles: int,
     kl_weight: float | Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The ELBO of a batch at lambda ``(B, P)``, nats per datum, and the same with the divergence weighted.
+    """Return the ELBO of a batch at lambda ``(B, P)``, nats per datum, and the same with the divergence weighted.
 
     Both are scalars, differentiable in theta and in lambda.
     """

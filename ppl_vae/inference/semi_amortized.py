@@ -100,7 +100,7 @@ class SemiAmortized(LambdaMethod):
 
 
 def encoded(program: BoundProgram, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
-    """Lambda ``(B, P)`` at a guide's output: its own where it is of the family, else the Gaussian with its moments."""
+    """Return lambda ``(B, P)`` at a guide's output: its own if it has this family, else a Gaussian with its moments."""
     guide = program.guide
     if not isinstance(guide, DerivedGuide):
         return family.start(*space.start(batch, guide))

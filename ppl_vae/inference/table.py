@@ -45,11 +45,11 @@ class Table:
             copy[:, -1] = np.nan  # the number of steps of a datum that has not been visited
 
     def epoch(self, number: int) -> TableView:
-        """The view of an epoch, counted from 1."""
+        """Return the view of an epoch, counted from 1."""
         return TableView(self._copies[(number - 1) % 2], self._copies[number % 2])
 
     def after(self, epoch: int) -> np.ndarray:
-        """What an epoch has left, ``(N, 3 P + 1)``; not a copy."""
+        """Return what an epoch has left, ``(N, 3 P + 1)``; not a copy."""
         return self._copies[epoch % 2]
 
     def restore(self, epoch: int, rows: np.ndarray) -> None:
@@ -74,7 +74,7 @@ class TableView(NamedTuple):
     after: np.ndarray
 
     def read(self, numbers: Tensor, start: Rows) -> Rows:
-        """Rows of some data; those that have not been visited are where ``start`` says."""
+        """Return rows of some data; those that have not been visited are taken from ``start``."""
         rows = torch.from_numpy(self.before[numbers.cpu().numpy()]).to(start.lam.device)
         return Rows.split(torch.where(rows[:, -1:].isnan(), start.joined(), rows))
 

@@ -206,7 +206,7 @@ class Training:
         return options.learning_rate * (1 + math.cos(math.pi * epochs_done / options.max_epochs)) / 2
 
     def _snapshot(self) -> dict[str, Tensor]:
-        """Copies of what the next epoch starts from, so that an epoch that is broken off leaves no trace."""
+        """Copy what the next epoch starts from, so that an epoch that is broken off leaves no trace."""
         tensors = {f"last.{name}": tensor for name, tensor in self.program.state().items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
@@ -216,7 +216,7 @@ class Training:
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and numbers, as they were after the last whole epoch, from which ``load_state`` goes on.
+        """Return tensors and numbers, as they were after the last whole epoch, from which ``load_state`` goes on.
 
         The tensors are ``best.*``, the answer so far, ``last.*``, ``optimizer.*`` and, of averages, ``average.*``.
         """
@@ -250,10 +250,10 @@ class Training:
 
 
 def group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint whose names begin with ``name`` and a dot, without it."""
+    """Return the tensors of a checkpoint whose names begin with ``name`` and a dot, without it."""
     return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed of its own for every epoch of a run."""
+    """Return a seed for an epoch of a run; every epoch has another."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
