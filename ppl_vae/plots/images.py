@@ -228,6 +228,8 @@ def fit(fig: Figure, ax: Axes) -> None:
         share = needed / max(needed, LEAST_WIDTH)
         layout.set(rect=((1 - share) / 2, 0, share, 1))
         fig.set_size_inches(needed / share, height + (1 - box.height) * up)
+    layout.execute(fig)
+    fig.set_layout_engine("none")  # everything has its place: saving would draw twice to lay it out again
 
 
 def label_ticks(axis: Axis, places: np.ndarray, labels: Sequence[str], needed: float, title: str = "") -> None:
