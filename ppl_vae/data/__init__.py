@@ -21,3 +21,23 @@ from ppl_vae.data.load import DATASETS, load_dataset
 from ppl_vae.data.missing import fill_missing
 from ppl_vae.data.split import PARTS, Part, hold_out
 from ppl_vae.data.torchvision_import import import_torchvision
+
+__all__ = [
+    "BINARIZE",
+    "DATASETS",
+    "PARTS",
+    "Batches",
+    "Binarize",
+    "Dataset",
+    "Part",
+    "as_condition",
+    "as_images",
+    "fill_missing",
+    "hold_out",
+    "import_torchvision",
+    "load_dataset",
+    "name_arrays",
+    "read_file",
+    "sizes",
+    "subset",
+]

@@ -19,3 +19,35 @@ from ppl_vae.evaluation.gap import Gap
 from ppl_vae.evaluation.measure_gap import GapSettings, check_gap_settings, measure_gap
 from ppl_vae.evaluation.results import PosteriorDraws
 from ppl_vae.program import names_of
+
+__all__ = [
+    "DATA_OPTIONS",
+    "ESTIMATORS",
+    "Accelerator",
+    "Compared",
+    "Compile",
+    "Description",
+    "Diagnostics",
+    "Evaluation",
+    "Gap",
+    "GapSettings",
+    "Measured",
+    "PerDatum",
+    "PosteriorDraws",
+    "Row",
+    "Settings",
+    "VariationalInference",
+    "check_comparable",
+    "check_gap_settings",
+    "check_options",
+    "compare_fits",
+    "comparison_results",
+    "comparison_table",
+    "describe",
+    "load",
+    "load_data",
+    "make_settings",
+    "measure",
+    "measure_gap",
+    "names_of",
+]

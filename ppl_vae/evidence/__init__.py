@@ -23,3 +23,25 @@ from ppl_vae.evidence.iwae import iwae
 from ppl_vae.evidence.pareto import can_tell, threshold
 from ppl_vae.evidence.prior import prior
 from ppl_vae.evidence.weights import Weights, weigh
+
+__all__ = [
+    "Annealing",
+    "Evidence",
+    "Progress",
+    "TemperatureSchedule",
+    "Weights",
+    "active_units",
+    "ais",
+    "bdmc",
+    "can_tell",
+    "cubo",
+    "exact",
+    "gaussian_divergence",
+    "iwae",
+    "marginal_divergence",
+    "num_steps",
+    "prior",
+    "prior_scales",
+    "threshold",
+    "weigh",
+]

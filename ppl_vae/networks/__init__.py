@@ -8,3 +8,29 @@ from ppl_vae.networks.likelihoods import Likelihood, make_likelihood
 from ppl_vae.networks.perceptrons import Activation, GaussianEncoder, LinearGaussian, mlp
 from ppl_vae.networks.posteriors import FullGaussianEncoder, cholesky_factor, product_of_gaussians
 from ppl_vae.networks.sequences import BackwardRNN, Combiner, GatedTransition, reversed_within
+
+__all__ = [
+    "Activation",
+    "BackwardRNN",
+    "ClassGaussian",
+    "Combiner",
+    "DataEncoder",
+    "FullGaussianEncoder",
+    "GatedTransition",
+    "GaussianEncoder",
+    "GaussianMixture",
+    "ImageDecoder",
+    "ImageEncoder",
+    "InverseAutoregressiveFlow",
+    "Likelihood",
+    "LinearGaussian",
+    "cholesky_factor",
+    "convolutions",
+    "join",
+    "make_likelihood",
+    "mlp",
+    "one_hot",
+    "product_of_gaussians",
+    "reversed_within",
+    "transposed_convolutions",
+]

@@ -17,3 +17,21 @@ from ppl_vae.plots.sheet import sheet
 from ppl_vae.plots.style import number
 from ppl_vae.plots.training import elbo_over_epochs
 from ppl_vae.plots.usage import aggregated_posterior, divergence_per_dimension
+
+__all__ = [
+    "aggregated_posterior",
+    "bound_over_samples",
+    "divergence_per_dimension",
+    "elbo_over_epochs",
+    "gaps",
+    "latent_space",
+    "number",
+    "pareto_k_histogram",
+    "posteriors_beside_prior",
+    "prior_samples",
+    "reconstructions",
+    "sandwich",
+    "sheet",
+    "variance_over_particles",
+    "worst_explained",
+]

@@ -7,3 +7,21 @@ from ppl_vae.runs.evidence import write_evidence
 from ppl_vae.runs.folder import FORMATS, Run, write_json
 from ppl_vae.runs.posterior import write_posterior
 from ppl_vae.runs.tables import read_tables, write_tables
+
+__all__ = [
+    "FORMATS",
+    "Run",
+    "build_program",
+    "file_and_class",
+    "known_models",
+    "program_class",
+    "read_checkpoint",
+    "read_config",
+    "read_tables",
+    "write_checkpoint",
+    "write_evidence",
+    "write_json",
+    "write_posterior",
+    "write_table",
+    "write_tables",
+]

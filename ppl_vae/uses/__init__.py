@@ -28,3 +28,37 @@ from ppl_vae.uses.manifold import Manifold, manifold
 from ppl_vae.uses.outliers import Outliers, outliers
 from ppl_vae.uses.reconstruct import Reconstruction, reconstruct
 from ppl_vae.uses.traverse import Traversal, traverse
+
+__all__ = [
+    "USES",
+    "Augmented",
+    "Caption",
+    "Embedding",
+    "Generated",
+    "Imputation",
+    "ImputeBy",
+    "Interpolation",
+    "Latents",
+    "Manifold",
+    "Need",
+    "Outliers",
+    "PathName",
+    "Plane",
+    "Reconstruction",
+    "Traversal",
+    "Use",
+    "augment",
+    "column_means",
+    "describe_use",
+    "embed",
+    "generate",
+    "impute",
+    "interpolate",
+    "latents",
+    "listed_values",
+    "manifold",
+    "outliers",
+    "reconstruct",
+    "score_missing",
+    "traverse",
+]

@@ -42,8 +42,7 @@ def test_a_figure_is_legible_and_leaves_nothing_behind(draw):
 
 def test_every_function_that_draws_is_among_the_figures():
     sources = {name for draw in FIGURES.values() for name in draw.__code__.co_names}
-    functions = {name for name, value in vars(plots).items() if callable(value) and not name.startswith("_")}
-    assert functions - {"number"} <= sources
+    assert set(plots.__all__) - {"number"} <= sources
 
 
 def test_text_that_overlaps_or_is_cut_off_is_found():
