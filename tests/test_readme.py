@@ -10,8 +10,8 @@ import pytest
 
 from ppl_vae import VariationalInference, load
 from ppl_vae.cli import list_verbs
-from ppl_vae.cli.command import run_verb
 from ppl_vae.runs import known_models
+from tests.helpers.runs import run_without_figures
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -24,9 +24,9 @@ def test_the_program_of_the_readme_can_be_fitted_and_evaluated(tmp_path: Path, m
     rng = np.random.default_rng(0)
     np.savetxt("sensors.csv", np.tanh(rng.normal(size=(120, 2)) @ rng.normal(size=(2, 5))), delimiter=",")
     (command,) = re.findall(r"python -m ppl_vae.fit (--model sensors.py.*)", README)
-    assert run_verb("fit", [*command.split(), "--max-epochs", "3", "--num-samples", "10"]) == 0
+    assert run_without_figures("fit", [*command.split(), "--max-epochs", "3", "--num-samples", "10"]) == 0
     run = "runs/sensors-Sensors-amortized"
-    assert run_verb("evaluate", [run]) == 0
+    assert run_without_figures("evaluate", [run]) == 0
     assert load(run).program.latent_dim == 3
 
 
@@ -35,7 +35,7 @@ def test_the_python_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (lines,) = re.findall(r"```python\n(from ppl_vae import VariationalInference, load\n.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     quick = ["--max-epochs", "1", "--num-samples", "2"]
-    assert run_verb("fit", quick) == 0
+    assert run_without_figures("fit", quick) == 0
     x = np.random.default_rng(0).integers(0, 2, size=(30, 64)).astype("float32")
     names: dict[str, object] = {"x": x}
     exec(lines.replace("max_epochs=100", "max_epochs=1, num_samples=2"), names)

@@ -14,6 +14,7 @@ import yaml
 
 from ppl_vae.cli.command import run_verb
 from ppl_vae.runs import read_checkpoint, write_checkpoint
+from tests.helpers.runs import run_without_figures
 
 QUICK = ["--max-epochs", "2", "--num-samples", "5", "--model.hidden", "[4]", "--model.latent_dim", "2"]
 
@@ -166,7 +167,7 @@ FAULTS = {
     "--bound elbow": ["bound", "iwae"],
     "--guide per-sample --free-bits 0.1": ["free_bits=0.1 is for guide='amortized' alone"],
     "--guide semi-amortized --bound iwae --num-particles 5": ["bound='iwae' is for guide='amortized' alone"],
-    "--guide per-sample --kl-weight 0": ["kl_weight is 0: with guide='per-sample' lambda has no optimum then"],
+    "--guide per-sample --kl-weight 0": ["kl_weight is 0: the lambda of a datum has no optimum then; give it more"],
     "--clip-norm nan": ["--clip-norm", "a number", "nan"],
     "--patience": ["--patience", "expected one argument"],
     "fast": ["unexpected argument 'fast'"],
@@ -210,7 +211,7 @@ def test_no_gpu(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fitted") / "run"
-    assert run_verb("fit", [*QUICK, "--output", str(folder)]) == 0
+    assert run_without_figures("fit", [*QUICK, "--output", str(folder)]) == 0
     return folder
 
 
@@ -233,7 +234,7 @@ class TestARunThatExists:
         err = self.fails("fit", [*QUICK, "--output", "run"], capsys)
         assert "the run folder run exists: --overwrite replaces it, --resume goes on with it" in err
         assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
-        assert run_verb("fit", [*QUICK, "--output", "run", "--overwrite", "--seed", "5"]) == 0
+        assert run_without_figures("fit", [*QUICK, "--output", "run", "--overwrite", "--seed", "5"]) == 0
         assert yaml.safe_load((run / "config.yaml").read_text())["seed"] == 5
 
     def test_checkpoint_cut_short(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +244,7 @@ class TestARunThatExists:
             assert "checkpoint.safetensors is cut short or no checkpoint" in self.fails(verb, args, capsys)
 
     def test_checkpoint_of_another_model(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run_verb("fit", [*QUICK, "--output", "other", "--model.latent_dim", "3"]) == 0
+        assert run_without_figures("fit", [*QUICK, "--output", "other", "--model.latent_dim", "3"]) == 0
         (run / "checkpoint.safetensors").write_bytes(Path("other/checkpoint.safetensors").read_bytes())
         for verb, args in (("evaluate", ["run"]), ("fit", ["--resume", "--output", "run"])):
             assert "belong to another model than VAE" in self.fails(verb, args, capsys)
@@ -267,7 +268,7 @@ class TestARunThatExists:
         assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
     def test_resumed_on_data_that_have_changed(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run_verb("fit", [*QUICK, "--data", "good.npz", "--output", "mine"]) == 0
+        assert run_without_figures("fit", [*QUICK, "--data", "good.npz", "--output", "mine"]) == 0
         arrays = dict(np.load("good.npz"))
         np.savez("good.npz", **{**arrays, "x_train": 1 - arrays["x_train"]})
         err = self.fails("fit", ["--resume", "--output", "mine"], capsys)
@@ -309,7 +310,7 @@ class TestARunThatExists:
             "narrow": ["--data", "good.npz"],
         }.items():
             quick = QUICK[:4] if "factor_analysis" in options else QUICK
-            assert run_verb("fit", [*quick, *options, "--output", name]) == 0
+            assert run_without_figures("fit", [*quick, *options, "--output", name]) == 0
         before = {p: p.read_bytes() for p in here.rglob("*") if p.is_file()}
         for asked, part in {
             "": "a comparison needs two run folders or more, none is given: python -m ppl_vae compare RUN RUN",
@@ -345,7 +346,7 @@ class TestARunThatExists:
 def test_a_loss_that_turns_nan_keeps_the_last_good_epoch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """1257 data make 20 batches, 19 of them whole; the checks take a few, so step 61 is in the fourth epoch."""
     options = ["--model", "late.py", "--num-samples", "5", "--output", "run"]
-    assert run_verb("fit", [*options, "--max-epochs", "9"]) == 2
+    assert run_without_figures("fit", [*options, "--max-epochs", "9"]) == 2
     err = capsys.readouterr().err
     assert "the loss is nan at epoch 4, batch 3 of 20: lower the learning rate" in err
     assert "the parameters of epoch 3 are kept" in err
@@ -354,19 +355,20 @@ def test_a_loss_that_turns_nan_keeps_the_last_good_epoch(here: Path, capsys: pyt
     assert (numbers["row"]["epoch"], numbers["row"]["best_epoch"]) == (3, 3)
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     assert [json.loads(line)["epoch"] for line in Path("run/metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
-    assert run_verb("evaluate", ["run"]) == 0
+    assert run_without_figures("evaluate", ["run"]) == 0
 
     # From the last good epoch it can go on, with other settings.
     source = here / "late.py"
     source.write_text(FAILS_LATE.replace("steps: int = 60", "steps: int = 6000"))
     config = here / "run" / "config.yaml"
     config.write_text(config.read_text().replace("steps: 60", "steps: 6000"))
-    assert run_verb("fit", ["--resume", "--output", "run", "--learning-rate", "1e-3", "--max-epochs", "5"]) == 0
+    changes = ["--learning-rate", "1e-3", "--max-epochs", "5"]
+    assert run_without_figures("fit", ["--resume", "--output", "run", *changes]) == 0
     assert json.loads(Path("run/summary.json").read_text())["epochs"] == 5
 
 
 def test_a_loss_that_turns_nan_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_verb("fit", ["--model", "late.py", "--model.steps", "3", "--output", "run"]) == 2
+    assert run_without_figures("fit", ["--model", "late.py", "--model.steps", "3", "--output", "run"]) == 2
     err = capsys.readouterr().err
     assert "at epoch 1, batch 3 of 20" in err
     assert "no epoch was completed" in err

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +17,19 @@ import pytest
 import torch
 import yaml
 from matplotlib.image import imread
+from torch import Tensor
 
 import ppl_vae
 from ppl_vae import InputError, load
 from ppl_vae.cli import command, list_verbs, main
 from ppl_vae.cli.command import run_verb
 from ppl_vae.data import load_dataset
+from ppl_vae.data.batches import Batches
 from ppl_vae.models.vae import VAE
 from ppl_vae.runs import known_models
 from tests.helpers.laws import traced
 from tests.helpers.own_programs import OWN_PROGRAM, PLAIN, QUICK
-from tests.helpers.runs import read_numbers
+from tests.helpers.runs import read_numbers, run_without_figures
 
 
 @pytest.fixture
@@ -86,7 +90,7 @@ def without_seconds(table: str) -> list[list[str]]:
 
 
 def test_load_gives_the_fitted_object(here: Path) -> None:
-    assert run_verb("fit", [*QUICK, "--output", "run"]) == 0
+    assert run_without_figures("fit", [*QUICK, "--output", "run"]) == 0
     vi = ppl_vae.load("run")
     assert isinstance(vi.program, VAE)
     assert vi.program.latent_dim == 2
@@ -118,13 +122,11 @@ def test_a_program_in_a_file_is_fitted_evaluated_and_drawn(here: Path, capsys: p
 
 def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
     quick = [option.replace("-epochs", "_epochs") for option in QUICK]  # either spelling will do
-    assert run_verb("fit", [*quick, "--seed", "3", "--output", "first"]) == 0
-    assert run_verb("fit", ["--config", "first/config.yaml", "--output", "second"]) == 0
+    assert run_without_figures("fit", [*quick, "--seed", "3", "--output", "first"]) == 0
+    assert run_without_figures("fit", ["--config", "first/config.yaml", "--output", "second"]) == 0
     assert read_numbers(here / "first") == read_numbers(here / "second")
-    assert (
-        run_verb("fit", ["--config", "first/config.yaml", "--output", "third", "--seed", "4", "--model.latent-dim=3"])
-        == 0
-    )
+    changes = ["--output", "third", "--seed", "4", "--model.latent-dim=3"]
+    assert run_without_figures("fit", ["--config", "first/config.yaml", *changes]) == 0
     config = yaml.safe_load(Path("third/config.yaml").read_text())
     assert (config["seed"], config["max_epochs"]) == (4, 2)
     expected = {"data_dim": 64, "latent_dim": 3, "hidden": [8], "activation": "relu", "likelihood": "bernoulli"}
@@ -133,39 +135,45 @@ def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
 
 def test_data_dim_is_the_size_of_a_datum(here: Path) -> None:
     np.savez("bits.npz", x=np.random.default_rng(0).integers(0, 2, size=(60, 4, 3)))
-    assert run_verb("fit", [*QUICK, "--data", "bits.npz", "--output", "run"]) == 0
+    assert run_without_figures("fit", [*QUICK, "--data", "bits.npz", "--output", "run"]) == 0
     assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]["data_dim"] == 12
 
 
-def test_a_stopped_run_that_is_resumed_gets_the_numbers_of_one_that_was_not_stopped(here: Path) -> None:
-    """Another process gets a SIGTERM, as from a cluster's scheduler."""
-    options = [*QUICK, "--max-epochs", "60", "--batch-size", "32"]
-    assert run_verb("fit", [*options, "--output", "whole"]) == 0
-    arguments = [sys.executable, "-m", "ppl_vae.fit", *options, "--output", "stopped"]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    metrics = here / "stopped" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.is_file() and metrics.read_text().count("\n") >= 3):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.communicate()[1] == "stopped\n"
-    assert process.returncode == 130
-    done = metrics.read_text().count("\n")
-    assert 3 <= done < 60, "the run has to be stopped before its end"
+def test_a_stopped_run_that_is_resumed_gets_the_numbers_of_one_that_was_not_stopped(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The process gets a SIGTERM, as from a cluster's scheduler, within its fourth epoch."""
+    options = [*QUICK, "--max-epochs", "6", "--batch-size", "32"]
+    assert run_without_figures("fit", [*options, "--output", "whole"]) == 0
+    capsys.readouterr()
+    shuffled, epochs = Batches.shuffled, count(1)
+
+    def signalling(batches: Batches, seed: int) -> Iterator[tuple[Tensor, ...]]:
+        epoch = next(epochs)
+        for number, batch in enumerate(shuffled(batches, seed)):
+            if (epoch, number) == (4, 5):
+                assert threading.current_thread() is threading.main_thread(), "another thread would not be interrupted"
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "shuffled", signalling)
+        assert run_without_figures("fit", [*options, "--output", "stopped"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+    assert (here / "stopped" / "metrics.jsonl").read_text().count("\n") == 3
     assert not (here / "stopped" / "summary.json").exists()
-    assert run_verb("fit", ["--resume", "--output", "stopped"]) == 0
+    assert run_without_figures("fit", ["--resume", "--output", "stopped"]) == 0
     assert read_numbers(here / "stopped") == read_numbers(here / "whole")
 
 
 def test_a_finished_run_can_be_resumed_for_more_epochs(here: Path) -> None:
-    assert run_verb("fit", [*QUICK, "--schedule", "constant"]) == 0
-    assert run_verb("fit", ["--resume", "--max-epochs", "4"]) == 0  # the folder's name follows from the other options
+    assert run_without_figures("fit", [*QUICK, "--schedule", "constant"]) == 0
+    # The folder's name follows from the other options.
+    assert run_without_figures("fit", ["--resume", "--max-epochs", "4"]) == 0
     run = here / "runs" / "digits-vae-amortized"
     assert [row["epoch"] for row in read_numbers(run)["metrics"]] == [1, 2, 3, 4]
     assert yaml.safe_load((run / "config.yaml").read_text())["max_epochs"] == 4
-    assert run_verb("fit", [*QUICK, "--schedule", "constant", "--max-epochs", "4", "--output", "whole"]) == 0
+    assert run_without_figures("fit", [*QUICK, "--schedule", "constant", "--max-epochs", "4", "--output", "whole"]) == 0
     assert read_numbers(run) == read_numbers(here / "whole")
 
 
@@ -175,12 +183,12 @@ def test_a_compiled_run_has_the_numbers_of_python_and_can_be_resumed(
     """The graphs run with PyTorch's own kernels; gradients are clipped, and products are in bfloat16."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
     options = [*QUICK, "--clip-norm", "30", "--precision", "bf16-mixed", "--schedule", "constant", "--seed", "1"]
-    assert run_verb("fit", [*options, "--output", "python", "--compile", "off"]) == 0
+    assert run_without_figures("fit", [*options, "--output", "python", "--compile", "off"]) == 0
     assert ", steps not compiled\n" in capsys.readouterr().out
-    assert run_verb("fit", [*options, "--output", "whole", "--compile", "on"]) == 0
+    assert run_without_figures("fit", [*options, "--output", "whole", "--compile", "on"]) == 0
     assert ", steps compiled\n" in capsys.readouterr().out
-    assert run_verb("fit", [*options, "--output", "stopped", "--compile", "on", "--max-epochs", "1"]) == 0
-    assert run_verb("fit", ["--resume", "--output", "stopped", "--max-epochs", "2"]) == 0
+    assert run_without_figures("fit", [*options, "--output", "stopped", "--compile", "on", "--max-epochs", "1"]) == 0
+    assert run_without_figures("fit", ["--resume", "--output", "stopped", "--max-epochs", "2"]) == 0
     assert read_numbers(here / "stopped") == read_numbers(here / "whole")
     compiled, expected = (read_numbers(here / name)["metrics"] for name in ("whole", "python"))
     for row, other in zip(compiled, expected, strict=True):
@@ -194,18 +202,18 @@ def test_a_compiled_run_has_the_numbers_of_python_and_can_be_resumed(
 
 def test_dynamic_bits_are_drawn_again_every_epoch_from_the_seed(here: Path) -> None:
     for name in ("a", "b"):
-        assert run_verb("fit", [*QUICK, "--binarize", "dynamic", "--output", name]) == 0
+        assert run_without_figures("fit", [*QUICK, "--binarize", "dynamic", "--output", name]) == 0
     assert read_numbers(here / "a") == read_numbers(here / "b")
-    assert run_verb("fit", [*QUICK, "--binarize", "static", "--output", "c"]) == 0
+    assert run_without_figures("fit", [*QUICK, "--binarize", "static", "--output", "c"]) == 0
     assert read_numbers(here / "a")["metrics"] != read_numbers(here / "c")["metrics"]
 
 
 def test_every_part_of_a_dynamic_run_can_be_evaluated(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_verb("fit", [*QUICK, "--binarize", "dynamic", "--output", "run"]) == 0
+    assert run_without_figures("fit", [*QUICK, "--binarize", "dynamic", "--output", "run"]) == 0
     table = capsys.readouterr().out.split("\n\n")[1]
-    assert run_verb("evaluate", ["run", "--num-samples", "10"]) == 0
+    assert run_without_figures("evaluate", ["run", "--num-samples", "10"]) == 0
     assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
-    assert run_verb("evaluate", ["run", "--part", "train", "--num-data", "20", "--num-samples", "10"]) == 0
+    assert run_without_figures("evaluate", ["run", "--part", "train", "--num-data", "20", "--num-samples", "10"]) == 0
     assert json.loads((here / "run" / "evidence.json").read_text())["num_data"] == 20
 
 
@@ -224,7 +232,7 @@ def test_conditions_may_be_vectors_and_models_may_have_no_latents(here: Path) ->
 
 def test_a_model_of_real_numbers_is_fitted_to_grey_values(here: Path) -> None:
     options = ["--model", "factor_analysis", "--binarize", "none", "--max-epochs", "2", "--num-samples", "10"]
-    assert run_verb("fit", [*options, "--output", "run"]) == 0
+    assert run_without_figures("fit", [*options, "--output", "run"]) == 0
     assert json.loads(Path("run/summary.json").read_text())["test"]["num_data"] == 360
 
 
@@ -266,24 +274,35 @@ def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_the_commands_in_a_process_of_their_own(here: Path) -> None:
+def test_a_command_in_a_process_of_its_own(here: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "ppl_vae", "fit", *QUICK], capture_output=True, text=True, cwd=here, check=True
     )
     assert result.stderr == ""
     assert "iwae, 10 draws" in result.stdout
-    bad = subprocess.run([sys.executable, "-m", "ppl_vae.fit", "--data", "nothing.npz"], capture_output=True, text=True)
-    assert bad.returncode == 2
-    assert bad.stderr.startswith("error: ")
-    assert bad.stderr.count("\n") == 1
+
+
+IMPORT_AND_FIT = """\
+import os, runpy, sys, torch
+
+before = torch.get_float32_matmul_precision()
+import ppl_vae.estimator
+
+assert torch.get_float32_matmul_precision() == before
+assert "GOMP_SPINCOUNT" not in os.environ
+sys.argv = ["fit", "--data", "nothing.npz"]
+runpy.run_module("ppl_vae.fit", run_name="__main__")
+"""
 
 
 def test_settings_of_the_process_are_left_alone() -> None:
-    """Importing the library changes no setting of the process; the commands do."""
-    code = "import torch; before = torch.get_float32_matmul_precision(); import ppl_vae.estimator, os; "
-    code += "assert torch.get_float32_matmul_precision() == before; assert 'GOMP_SPINCOUNT' not in os.environ"
+    """Importing the library changes no setting of the process; the commands do. Bad input has an exit status."""
     environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
+    process = [sys.executable, "-W", "ignore", "-c", IMPORT_AND_FIT]
+    bad = subprocess.run(process, capture_output=True, text=True, env=environment)
+    assert bad.stderr.startswith("error: ")
+    assert bad.stderr.count("\n") == 1
+    assert bad.returncode == 2
     before = torch.get_float32_matmul_precision()
     assert run_verb("fit", ["--data", "nothing.npz"]) == 2
     assert torch.get_float32_matmul_precision() == before

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from ppl_vae import InputError, VariationalInference
-from ppl_vae.cli.command import run_verb
 from ppl_vae.inference import table as table_module
 from ppl_vae.program import seeded
 from tests.helpers.own_programs import MODEL_ONLY, PER_SAMPLE
-from tests.helpers.runs import read_numbers
+from tests.helpers.runs import read_numbers, run_without_figures
 from tests.helpers.scenarios import TwoLatents, normal
 
 X = normal(50, 4).abs().numpy()
@@ -157,13 +156,13 @@ def test_a_killed_run_can_be_resumed(
     Path("mine.py").write_text(MODEL_ONLY)
     options = [*PER_SAMPLE, "--max-epochs", "8", "--batch-size", "16"]
     process = subprocess.Popen([sys.executable, "-c", KILLED, *options, "--output", "killed"])
-    assert run_verb("fit", [*options, "--output", "whole"]) == 0
+    assert run_without_figures("fit", [*options, "--output", "whole"]) == 0
     assert process.wait(timeout=120) == -signal.SIGKILL
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     tables = {epoch: [f"checkpoint.lambda-{part}-{epoch}.npy" for part in ("train", "valid")] for epoch in (3, 4, 8)}
     assert names(killed) == sorted([*tables[3], *tables[4], "checkpoint.safetensors"])
     assert (killed / "metrics.jsonl").read_text().count("\n") == 4
-    assert run_verb("fit", ["--resume", "--output", "killed"]) == 0
+    assert run_without_figures("fit", ["--resume", "--output", "killed"]) == 0
     assert read_numbers(killed) == read_numbers(whole)
     for run in (killed, whole):
         assert names(run) == [*tables[8], "checkpoint.safetensors"]
@@ -172,13 +171,13 @@ def test_a_killed_run_can_be_resumed(
 
     # Another family has another lambda; a table that is missing or cut short is reported.
     capsys.readouterr()
-    for option, name in (("--family", "family"), ("--warm-start", "warm_start")):
-        assert run_verb("fit", ["--resume", "--output", "killed", option, "full" if name == "family" else "false"]) == 2
+    for name, value in (("family", "full"), ("warm_start", "false")):
+        assert run_without_figures("fit", ["--resume", "--output", "killed", f"--{name}", value]) == 2
         assert capsys.readouterr().err.startswith(f"error: --resume with another {name}: ")
     path = killed / tables[8][0]
     path.write_bytes(path.read_bytes()[:300])
     for _ in range(2):
-        assert run_verb("fit", ["--resume", "--output", "killed"]) == 2
+        assert run_without_figures("fit", ["--resume", "--output", "killed"]) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
         assert "checkpoint.lambda-train-8.npy, the local parameters" in err

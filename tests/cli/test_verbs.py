@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.image import imread
 
 from ppl_vae.cli import list_verbs, main
 from ppl_vae.cli.command import run_verb
+from tests.helpers.runs import run_without_figures
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +25,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "data.npz", x=x, y=y)
     options = ["--model", "cvae", "--model.num_classes", "3", "--model.hidden", "[8]", "--model.latent_dim", "2"]
     options += ["--data", str(folder / "data.npz"), "--image_shape", "[3,3]", "--max_epochs", "2"]
-    assert run_verb("fit", [*options, "--output", str(folder / "run")]) == 0
+    assert run_without_figures("fit", [*options, "--output", str(folder / "run")]) == 0
     return folder
 
 
-def call(verb: str, *args: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def call(
+    verb: str, *args: object, capsys: pytest.CaptureFixture[str], run: Callable[..., int] = run_without_figures
+) -> tuple[int, str]:
+    """Run a verb, without figures unless ``run`` draws them; return its exit status and what it has printed."""
     capsys.readouterr()
-    status = main([verb, *map(str, args)])
+    status = run(verb, [*map(str, args)])
     captured = capsys.readouterr()
     return status, captured.out + captured.err
 
 
 def test_generate_draws_a_row_for_each_label(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder / "run"
-    status, out = call("generate", run, "--y", "all", "--num-data", 4, "--what", "mean,sample", capsys=capsys)
+    args = ("--y", "all", "--num-data", 4, "--what", "mean,sample")
+    status, out = call("generate", run, *args, capsys=capsys, run=run_verb)
     assert status == 0
     written = [Path(line.removeprefix("written to ")) for line in out.splitlines()]
     assert {path.name for path in written} == {"generate_mean.png", "generate_sample.png", "generate.npz"}
@@ -87,7 +93,7 @@ def test_images_can_be_drawn_in_another_shape(folder: Path, capsys: pytest.Captu
     args = ["reconstruct", folder / "run", "--num-data", 2]
     width = {}
     for shape in ("[3,3]", "[1,9]"):
-        assert call(*args, "--image-shape", shape, capsys=capsys)[0] == 0  # type: ignore[arg-type]
+        assert call(*args, "--image-shape", shape, capsys=capsys, run=run_verb)[0] == 0  # type: ignore[arg-type]
         width[shape] = imread(folder / "run" / "figures" / "reconstruct.png").shape[1]
     assert width["[1,9]"] > width["[3,3]"]  # wider cells
     status, out = call(*args, "--image-shape", "[4,4]", capsys=capsys)  # type: ignore[arg-type]
@@ -97,7 +103,7 @@ def test_images_can_be_drawn_in_another_shape(folder: Path, capsys: pytest.Captu
 
 def test_figures_are_written_in_other_formats(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder / "run"
-    assert call("interpolate", run, "--num-pairs", 2, "--format", "svg,pdf", capsys=capsys)[0] == 0
+    assert call("interpolate", run, "--num-pairs", 2, "--format", "svg,pdf", capsys=capsys, run=run_verb)[0] == 0
     assert (run / "figures" / "interpolate.svg").read_text().lstrip().startswith("<?xml")
     assert (run / "figures" / "interpolate.pdf").read_bytes().startswith(b"%PDF")
     assert not (run / "figures" / "interpolate.png").exists()
@@ -125,7 +131,7 @@ def test_a_program_can_be_fitted_to_new_data(folder: Path, capsys: pytest.Captur
         assert set(file.files) == {"x", "y", "row"}
         assert file["x"].shape == (2 * 96, 9)
     again = ["--model", "vae", "--data", str(augmented), "--max_epochs", "1", "--output", str(folder / "again")]
-    assert run_verb("fit", again) == 0
+    assert run_without_figures("fit", again) == 0
 
 
 @pytest.mark.parametrize("kind", ["csv", "npz", "mask"])
