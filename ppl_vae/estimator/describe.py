@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.variational_inference import VariationalInference
-from ppl_vae.program import BoundProgram, DerivedGuide, Program
+from ppl_vae.program import Program
 from ppl_vae.program.sites import ModuleRow, SiteRow, describe_modules, describe_posterior, describe_sites, render_graph
 
 
@@ -66,7 +66,7 @@ def describe(vi: VariationalInference) -> Description:
         sites=describe_sites(program),
         posterior=describe_posterior(vi.inference_.posterior),
         modules=describe_modules(program),
-        inference=_inference(vi, program),
+        inference=_inference(vi),
         arguments={name: tuple(row.shape[1:]) for name, row in zip(vi.arguments_, batch, strict=True)},
         has_latents=vi.has_latents,
         generates=vi.generates,
@@ -84,20 +84,9 @@ def _summary(vi: VariationalInference) -> str:
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split()) if known and text else ""
 
 
-def _inference(vi: VariationalInference, program: BoundProgram) -> str:
-    """Say in a sentence how the posterior of a datum is found."""
+def _inference(vi: VariationalInference) -> str:
+    """Return a sentence on how the posterior of a datum is computed."""
     if not vi.has_latents:
-        latent = program.structure.latents
+        latent = vi.program_.structure.latents
         return "The discrete latents are summed out, exactly." if latent else "There are no latents of a datum."
-    family = {"diagonal": "a Gaussian with a diagonal covariance", "full": "a Gaussian with a full covariance"}
-    options = vi.get_params(deep=False)
-    kind = family.get(options["family"], f"a {options['family']}")
-    if options["guide"] == "per-sample":
-        steps = options["inference_steps"]
-        return f"The posterior of every datum, {kind}, is found by at most {steps} gradient steps of its own."
-    derived = isinstance(program.guide, DerivedGuide)
-    whose = "An encoder that is derived from the model" if derived else "The program's own guide"
-    if options["guide"] == "semi-amortized":
-        steps = options["local_steps"]
-        return f"{whose} gives where the posterior of a datum, {kind}, starts; {steps} gradient steps refine it."
-    return f"{whose} gives the posterior of a datum{f', {kind}' if derived else ''}."
+    return vi.inference_.describe_posterior()

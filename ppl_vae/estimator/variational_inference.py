@@ -21,22 +21,9 @@ from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
 from ppl_vae.evidence import Evidence
-from ppl_vae.inference import (
-    Compile,
-    Epoch,
-    LocalOptions,
-    Method,
-    Training,
-    group,
-)
+from ppl_vae.inference import Compile, Epoch, LocalOptions, Method, Training, group
 from ppl_vae.inference.options import options_of
-from ppl_vae.program import (
-    Batch,
-    BoundProgram,
-    Program,
-    check,
-    seeded,
-)
+from ppl_vae.program import Batch, BoundProgram, Program, check, seeded
 from ppl_vae.runs import read_checkpoint, write_checkpoint, write_tables
 
 _NOTHING = object()

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.errors import InputError
 from ppl_vae.inference.ascent import Ascent
-from ppl_vae.inference.method import Method, Step, with_guide
-from ppl_vae.inference.objectives import (
-    Bound,
-    DecayingAverage,
-    check_gradient,
-    elbo,
-    iwae,
-    leave_one_out,
-    tempered,
-)
+from ppl_vae.inference.method import Method, Step
+from ppl_vae.inference.objectives import Bound, DecayingAverage, check_gradient, elbo, iwae, leave_one_out, tempered
 from ppl_vae.inference.options import OWN, MethodOptions, NotNegative
 from ppl_vae.program import Batch, BoundProgram, WeightedDraws, objective_terms, path_draws
 
@@ -59,18 +50,7 @@ class Amortized(Method):
     """lambda = f(x; phi), with the program's own guide or one that is derived from the model."""
 
     Options = AmortizedOptions
-
-    def __init__(
-        self,
-        program: BoundProgram,
-        template: Batch,
-        options: AmortizedOptions,
-        arrays: Sequence[np.ndarray] | None = None,
-    ) -> None:
-        self.options, self.compiler = options, Compiler()
-        self.tables = {}
-        self.kl_weight = options.make_kl_weight(template)
-        self.program = self.posterior = with_guide(program, template, options.family, arrays)
+    options: AmortizedOptions
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Method``."""

@@ -49,7 +49,8 @@ class Average:
         """Take in the parameters as they are after a step."""
         decay = min(self.decay, self.steps / (self.steps + 9))
         self.steps += 1
-        torch._foreach_lerp_(list(self.averages.values()), list(self.parameters.values()), 1 - decay)
+        for name, average in self.averages.items():
+            average.lerp_(self.parameters[name], 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

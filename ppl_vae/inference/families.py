@@ -12,14 +12,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Independent,
-    MultivariateNormal,
-    Normal,
-    Transform,
-    TransformedDistribution,
-    constraints,
-)
+from torch.distributions import Independent, MultivariateNormal, Normal, Transform, TransformedDistribution, constraints
 from zuko.transforms import (
     ComposedTransform,
     CouplingTransform,

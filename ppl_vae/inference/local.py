@@ -130,7 +130,15 @@ def refine(
         >>> round(loc.item(), 2), round(log_scale.exp().item(), 2)
         (3.0, 0.5)
     """
+
+    def step_of_all(rate: Tensor, noise: Tensor, last: Tensor, gain: Tensor, calm: Tensor, *rest: Tensor) -> Outputs:
+        size = len(Rows._fields)
+        before = _Moving(Rows(*rest[:size]), rest[size:], None, last, gain, calm, gain)
+        after = before.stepped(_gradient(log_joint, family, before, noise), rate)
+        return after.last, after.gain, *after.rows
+
     check_gradient(gradient, baseline, num_particles)
+    name = f"a step in lambda ({type(family).__name__.lower()})"
     shape, seed = (num_particles, 1, family.size), int(torch.randint(2**31, ()))
     generator = torch.Generator(rows.lam.device).manual_seed(seed)  # the caller's has moved on by one draw, always
     moving, answer = _Moving.of(rows, data), Rows(*(tensor.clone() for tensor in rows))
@@ -147,7 +155,9 @@ def refine(
         elif compiler is None or moving.which is not None:
             moving = moving.stepped(_gradient(log_joint, family, moving, noise), rates[step])
         else:
-            moving = _as_graph(log_joint, family, moving, noise, rates[step], compiler, num_steps, module)
+            inputs = (rates[step], noise, moving.last, moving.gain, moving.calm, *moving.rows, *moving.data)
+            last, gain, *parts = compiler(name, step_of_all, inputs, module=module, times=num_steps)
+            moving = moving._replace(rows=Rows(*parts), last=last, gain=gain)
         if (step + 1) % WINDOW == 0 and step + 1 < num_steps:
             moving = moving.judged(tolerance)
             going = moving.calm[:, 0] < CALM
@@ -158,30 +168,6 @@ def refine(
                     break
     moving.write(answer)
     return answer
-
-
-def _as_graph(
-    log_joint: LogJoint,
-    family: Family,
-    moving: _Moving,
-    noise: Tensor,
-    rate: Tensor,
-    compiler: Compiler,
-    num_steps: int,
-    module: nn.Module | None,
-) -> _Moving:
-    """Take a step of all data along the path."""
-    size = len(Rows._fields)
-
-    def stepped(rate: Tensor, noise: Tensor, last: Tensor, gain: Tensor, calm: Tensor, *rest: Tensor) -> Outputs:
-        before = _Moving(Rows(*rest[:size]), rest[size:], None, last, gain, calm, gain)
-        after = before.stepped(_gradient(log_joint, family, before, noise), rate)
-        return after.last, after.gain, *after.rows
-
-    inputs = (rate, noise, moving.last, moving.gain, moving.calm, *moving.rows, *moving.data)
-    name = f"a step in lambda ({type(family).__name__.lower()})"
-    last, gain, *rows = compiler(name, stepped, inputs, module=module, times=num_steps)
-    return moving._replace(rows=Rows(*rows), last=last, gain=gain)
 
 
 def cosine(step: int, num_steps: int) -> float:

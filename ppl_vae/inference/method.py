@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ppl_vae.inference.encoder import derive_encoder
 from ppl_vae.inference.families import FamilyName
 from ppl_vae.inference.options import MethodOptions
 from ppl_vae.inference.table import Table
-from ppl_vae.program import Batch, BoundProgram
+from ppl_vae.program import Batch, BoundProgram, DerivedGuide, without_guide
 
 LAMBDA = "_lambda"
 """The name of the array of variational parameters, for methods whose lambda is data."""
@@ -30,11 +30,21 @@ class Step(NamedTuple):
     num_data: int
 
 
-class Method(Protocol):
-    """A method of inference for one program and one shape of data."""
+class Method:
+    """A method of inference for one program and one shape of data.
+
+    Args:
+        program: the program, with or without a guide.
+        template: a few data.
+        options: an instance of ``Options``.
+        arrays: the training data, to standardise the input of a derived encoder.
+
+    Raises:
+        InputError: the program has no latents that the method can optimise.
+    """
 
     Options: ClassVar[type[MethodOptions]]
-    """The method's options, a frozen dataclass."""
+    """The class of the method's options, a frozen dataclass."""
     uses_guide: ClassVar[bool] = True
     """False if the method leaves out the program's own guide."""
     lambda_is_data: ClassVar[bool] = False
@@ -42,6 +52,10 @@ class Method(Protocol):
     numbered: ClassVar[bool] = False
     """True if training batches have the number of each row as their last tensor."""
 
+    options: Any
+    """The method's options, an instance of ``Options``."""
+    kl_weight: Tensor | None
+    """The weight of the divergence as a scalar that ``steps`` sets in every epoch; None if it is always one."""
     program: BoundProgram
     """The program that is trained, saved and loaded."""
     posterior: BoundProgram
@@ -54,22 +68,14 @@ class Method(Protocol):
     def __init__(
         self, program: BoundProgram, template: Batch, options: Any, arrays: Sequence[np.ndarray] | None = None
     ) -> None:
-        """Prepare the method.
-
-        Args:
-            program: the program, with or without a guide.
-            template: a few data.
-            options: an instance of ``Options``.
-            arrays: the training data, to standardise the input of a derived encoder.
-
-        Raises:
-            InputError: the program has no latents that the method can optimise.
-        """
-        ...
+        self.options, self.compiler, self.tables = options, Compiler(), {}
+        self.kl_weight = options.make_kl_weight(template)
+        guided = with_guide(program, template, options.family, arrays) if self.uses_guide else without_guide(program)
+        self.program = self.posterior = guided
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """Run one epoch of training, counted from 1."""
-        ...
+        raise NotImplementedError
 
     def remember(self, num_train: int, num_valid: int) -> None:
         """Make the tables that the method needs, before training, for these numbers of data."""
@@ -90,6 +96,23 @@ class Method(Protocol):
     def describe_compilation(self, rows: int) -> str:
         """Report if the training steps of batches with this number of rows are compiled, and why."""
         return f"steps {self.compiler.choice(rows)}"
+
+    def describe_posterior(self) -> str:
+        """Report in a sentence how the posterior of a datum is computed."""
+        kind = f", {self._family_in_words}" if isinstance(self.program.guide, DerivedGuide) else ""
+        return f"{self._guide_in_words} gives the posterior of a datum{kind}."
+
+    @property
+    def _family_in_words(self) -> str:
+        """The variational family with its article."""
+        words = {"diagonal": "a Gaussian with a diagonal covariance", "full": "a Gaussian with a full covariance"}
+        return words.get(self.options.family, f"a {self.options.family}")
+
+    @property
+    def _guide_in_words(self) -> str:
+        """The guide that is trained, as the subject of a sentence."""
+        derived = isinstance(self.program.guide, DerivedGuide)
+        return "An encoder that is derived from the model" if derived else "The program's own guide"
 
 
 def with_guide(

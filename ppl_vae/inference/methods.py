@@ -13,11 +13,7 @@ from ppl_vae.inference.per_sample import PerSample, PerSampleOptions
 from ppl_vae.inference.semi_amortized import SemiAmortized, SemiAmortizedOptions
 from ppl_vae.program import Batch, BoundProgram
 
-METHODS: dict[str, type[Method]] = {
-    "amortized": Amortized,
-    "per-sample": PerSample,
-    "semi-amortized": SemiAmortized,
-}
+METHODS: dict[str, type[Method]] = {"amortized": Amortized, "per-sample": PerSample, "semi-amortized": SemiAmortized}
 """Every method of inference by its name."""
 
 

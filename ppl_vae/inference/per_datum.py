@@ -68,14 +68,7 @@ class LocalOptions(MethodOptions):
 class LambdaMethod(Method):
     """A method whose posterior takes the lambda of every datum as data.
 
-    Args:
-        program: the program, with the guide that is trained, if the method trains one.
-        template: a few data.
-        options: the method's options.
-        arrays: the training data.
-
-    Raises:
-        InputError: no latent of the program is continuous and belongs to a datum.
+    It raises ``InputError`` if no latent of the program is continuous and belongs to a datum.
     """
 
     lambda_is_data = True
@@ -84,17 +77,15 @@ class LambdaMethod(Method):
     def __init__(
         self, program: BoundProgram, template: Batch, options: LocalOptions, arrays: Sequence[np.ndarray] | None = None
     ) -> None:
-        self.program, self.options, self.compiler = program, options, Compiler()
-        self.tables = {}
-        self.kl_weight = options.make_kl_weight(template)
-        bare = without_guide(program)
+        super().__init__(program, template, options, arrays)
+        bare = without_guide(self.program)
         if not random_latents(bare):
             raise InputError(
                 f"no latent of {program.name} is continuous and a datum's own, so that there is no lambda to optimise: "
                 f"discrete latents are summed out; fit it with --guide amortized"
             )
         self.space = LatentSpace(bare)
-        self.family: Family = make_family(options.family, self.space.size)
+        self.family = make_family(options.family, self.space.size)
         self.posterior = with_lambda(self.space, self.family.distribution, self.begin(template)[-1])
 
     def begin(self, batch: Batch) -> Batch:

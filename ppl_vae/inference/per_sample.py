@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from ppl_vae.inference.per_datum import (
     unless_worse,
 )
 from ppl_vae.inference.table import Table, TableView
-from ppl_vae.program import Batch, BoundProgram, LatentSpace, without_guide
+from ppl_vae.program import Batch, BoundProgram, LatentSpace
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,6 @@ class PerSample(LambdaMethod):
     Options = PerSampleOptions
     options: PerSampleOptions
     uses_guide, numbered = False, True
-
-    def __init__(
-        self,
-        program: BoundProgram,
-        template: Batch,
-        options: PerSampleOptions,
-        arrays: Sequence[np.ndarray] | None = None,
-    ) -> None:
-        super().__init__(without_guide(program), template, options)
 
     def remember(self, num_train: int, num_valid: int) -> None:
         """See ``Method``."""
@@ -77,6 +67,12 @@ class PerSample(LambdaMethod):
         rows = infer(self.space, self.family, tuple(data), table.read(numbers, start), local, self.compiler)
         table.write(numbers, rows)
         return (*data, rows.lam)
+
+    def describe_posterior(self) -> str:
+        """See ``Method``."""
+        limit = self.options.inference_steps
+        kind = self._family_in_words
+        return f"The posterior of every datum, {kind}, is found by at most {limit} gradient steps of its own."
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Method``."""

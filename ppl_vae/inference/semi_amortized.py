@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from ppl_vae.inference.adam import AdamState, Rates, adam
 from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, Rows, cosine
-from ppl_vae.inference.method import Step, with_guide
+from ppl_vae.inference.method import Step
 from ppl_vae.inference.per_datum import (
     FROM_ENCODER,
     LambdaMethod,
@@ -57,15 +56,6 @@ class SemiAmortized(LambdaMethod):
     Options = SemiAmortizedOptions
     options: SemiAmortizedOptions
 
-    def __init__(
-        self,
-        program: BoundProgram,
-        template: Batch,
-        options: SemiAmortizedOptions,
-        arrays: Sequence[np.ndarray] | None = None,
-    ) -> None:
-        super().__init__(with_guide(program, template, options.family, arrays), template, options)
-
     def encode(self, batch: Batch) -> Tensor:
         """Return lambda at the encoder's output, ``(B, P)``."""
         return encoded(self.program, self.space, self.family, batch)
@@ -80,6 +70,11 @@ class SemiAmortized(LambdaMethod):
             start = Rows.at(self.encode(batch))
         local = self.options.steps(self.options.local_steps, FROM_ENCODER)
         return start, infer(self.space, self.family, batch, start, local, self.compiler)
+
+    def describe_posterior(self) -> str:
+        """See ``Method``."""
+        start = f"{self._guide_in_words} gives where the posterior of a datum, {self._family_in_words}, starts"
+        return f"{start}; {self.options.local_steps} gradient steps refine it."
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Method``."""
@@ -176,9 +171,9 @@ def semi_amortized_steps(
     def initial(lam: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
         with program.running():
             first = encode(batch)
-        at = first.detach().requires_grad_()
-        _, there = elbo_at(space, family, batch, at, local.num_particles, kl_weight)
-        (gradient,) = torch.autograd.grad(there, at)
+        start = first.detach().requires_grad_()
+        _, bound = elbo_at(space, family, batch, start, local.num_particles, kl_weight)
+        (gradient,) = torch.autograd.grad(bound, start)
         reported, ascended = elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
         return reported, ascended + (gradient * first).sum()
 

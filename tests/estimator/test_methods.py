@@ -4,7 +4,7 @@ resumes, in Python and on the command line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,12 @@ import torch
 
 from ppl_vae import InputError, VariationalInference, load
 from ppl_vae.cli import main
-from ppl_vae.compile.compiler import Compiler
+from ppl_vae.estimator import describe
 from ppl_vae.estimator.options import option_kinds, with_options
 from ppl_vae.inference import METHODS, Method, MethodOptions, Step
-from ppl_vae.inference.method import with_guide
 from ppl_vae.inference.options import OWN, Positive, argument_help
 from ppl_vae.models.factor_analysis import FactorAnalysis
-from ppl_vae.program import Batch, BoundProgram, seeded
+from ppl_vae.program import Batch, seeded
 from tests.helpers.scenarios import normal
 
 # ------------------------------------------------------------------------- the first edit: one file with the method
@@ -47,11 +46,8 @@ class Plain(Method):
 
     Options = PlainOptions
 
-    def __init__(
-        self, program: BoundProgram, template: Batch, options: PlainOptions, arrays: Sequence[np.ndarray] | None = None
-    ) -> None:
-        self.options, self.tables, self.compiler = options, {}, Compiler()
-        self.program = self.posterior = with_guide(program, template, options.family, arrays)
+    def describe_posterior(self) -> str:
+        return "Plain inference."
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         for batch in batches:
@@ -137,6 +133,7 @@ def test_an_added_method_is_on_the_command_line(
     vi = load("runs/my-factor_analysis-plain")
     assert isinstance(vi.inference_, Plain)
     assert (vi.guide, vi.inference_.options.factor) == ("plain", 2.0)
+    assert describe(vi).inference == "Plain inference."
     for more, message in {
         ("--factor", "0"): "error: factor is 0.0: expected a positive number\n",
         ("--num-particles", "5"): "error: num_particles is 5: plain inference draws at most 4\n",
