@@ -22,7 +22,7 @@ class Description(NamedTuple):
     """Distributions of the posterior's sites in words, by name."""
     modules: list[ModuleRow]
     inference: str
-    """A sentence on how the posterior of a datum is found."""
+    """A sentence on how the posterior of a datum is computed."""
     arguments: dict[str, tuple[int, ...]]
     """Arrays that the model takes, with the shape of a datum."""
     has_latents: bool
@@ -36,10 +36,10 @@ class Description(NamedTuple):
 
 
 def describe(vi: VariationalInference) -> Description:
-    """Describe the sites, parameters, posterior and graph of a fitted program; nothing that is global changes.
+    """Describe the sites, parameters, posterior and graph of a fitted program, without a change of global state.
 
     Args:
-        vi: fitted, or loaded.
+        vi: the estimator, fitted or loaded.
 
     Example:
         >>> import numpy as np

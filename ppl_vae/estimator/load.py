@@ -1,4 +1,4 @@
-"""From a run folder to the fitted object, and to its data."""
+"""Functions that load the fitted object of a run folder and its data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ppl_vae.program import seeded
 from ppl_vae.runs import Run, build_program, program_class
 
 DATA_OPTIONS = ("data", "data_root", "binarize", "image_shape", "seed")
-"""Options of a run that decide its data."""
+"""The options of a run that decide its data."""
 
 
 def load(
@@ -23,19 +23,19 @@ def load(
     """Return the fitted object of a run folder.
 
     Args:
-        folder: what ``python -m ppl_vae.fit`` wrote.
-        program: the program, if it is not to be built as the folder's ``config.yaml`` says.
-        accelerator: where to put it; as in the fit by default.
-        compile: what is run as compiled graphs; as in the fit by default.
+        folder: the folder that ``python -m ppl_vae.fit`` wrote.
+        program: the program; by default it is built as the folder's ``config.yaml`` says.
+        accelerator: the device; by default that of the fit.
+        compile: which functions run as compiled graphs; by default as in the fit.
 
     Raises:
-        InputError: no run folder, or a checkpoint that is cut short or belongs to another program.
+        InputError: there is no run folder, or its checkpoint is cut short or belongs to another program.
     """
     run = Run.open(folder)
     config = run.config()
     if program is None:
         model = run.option("model")
-        with seeded(None):  # what the constructor draws is replaced, and the caller's generator stays where it is
+        with seeded(None):  # the caller's generator stays as it is, and what the constructor draws is replaced
             program = build_program(program_class(model["class_path"]), model["init_args"])
     options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
     given = {"accelerator": accelerator, "compile": compile}
@@ -47,11 +47,11 @@ def load_data(folder: str | Path, image_shape: Sequence[int] | None = None) -> D
     """Load the data set of a run folder, split and binarised as it was for the fit.
 
     Args:
-        folder: what ``python -m ppl_vae.fit`` wrote.
-        image_shape: how a datum is drawn, where it is to be another way than in the fit.
+        folder: the folder that ``python -m ppl_vae.fit`` wrote.
+        image_shape: shape of a datum as an image; by default as in the fit.
 
     Raises:
-        InputError: no run folder, data that are no longer there, or of another size than ``image_shape``.
+        InputError: there is no run folder, its data no longer exist, or their size does not match ``image_shape``.
     """
     run = Run.open(folder)
     options = {name: run.option(name) for name in DATA_OPTIONS}

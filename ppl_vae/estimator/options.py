@@ -44,17 +44,18 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class HardwareOptions:
-    """The options that decide where and how exactly numbers are computed.
+    """The options that decide on which device and how exactly numbers are computed.
 
     Args:
         accelerator: the device. "auto" (the default) uses a GPU if there is one; "cpu" and "cuda" ask for a device.
         compile: which functions run as compiled graphs; these give the same numbers up to rounding. "auto" (the
-            default) compiles what is planned to be called often, "on" everything that can be compiled, "off" nothing.
-        precision: "32-true" (the default) leaves the program as it is made. "bf16-mixed" rounds the factors of matrix
+            default) compiles the functions that are called often, "on" every function that can be compiled, and "off"
+            none.
+        precision: "32-true" (the default) leaves the program's own precision. "bf16-mixed" rounds the factors of matrix
             products to bfloat16, in training only. "64-true" computes everything in double precision.
-        matmul_precision: how exact fp32 matrix products are in training, with the values of
-            torch.set_float32_matmul_precision. "auto" (the default) is high (TF32) on a GPU, and leaves the setting as
-            it is on a CPU. Evaluation never rounds below fp32 on a GPU.
+        matmul_precision: precision of fp32 matrix products in training, as in torch.set_float32_matmul_precision.
+            "auto" (the default) is "high" (TF32) on a GPU, and leaves the setting unchanged on a CPU. Evaluation on a
+            GPU always uses full fp32.
     """
 
     accelerator: Accelerator = "auto"
@@ -71,8 +72,8 @@ def option_kinds() -> list[type]:
 def with_options(cls: Estimator) -> Estimator:
     """Give an estimator's constructor and docstring the options of all dataclasses, and its guide all methods' names.
 
-    The line ``**options: ...`` of the docstring is replaced by the help of each option. If a method has been added to
-    ``METHODS`` since, another call takes it in.
+    The line ``**options: ...`` of the docstring is replaced by the help of each option. After a method has been added
+    to ``METHODS``, another call adds its options.
     """
     kept = [
         parameter
@@ -101,7 +102,7 @@ def guide_type() -> Any:
 
 
 def check_options(estimator: Any) -> None:
-    """Check every option, and what the options of the chosen method mean together.
+    """Check every option, and that the options of the chosen method agree with each other.
 
     Raises:
         InputError: an option's value is unknown or out of range, or two options contradict each other.

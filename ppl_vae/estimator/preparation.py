@@ -1,4 +1,4 @@
-"""What training needs, prepared from an estimator's options, its program and its data."""
+"""The preparation of training from an estimator's options, its program and its data."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from ppl_vae.program import (
 from ppl_vae.runs import read_checkpoint, read_tables
 
 BF16_TOLERANCE = 0.1
-"""Largest difference of a graph, relative to its size, where bfloat16 is rounded at other places."""
+"""The largest relative difference of a graph whose bfloat16 numbers are rounded at other places."""
 
 
 def attach(
@@ -59,10 +59,10 @@ def attach(
     Args:
         program: the program.
         estimator: an object with all options as attributes.
-        arrays: named arrays; if it is not trained, those of the template are enough.
+        arrays: named arrays; if ``train`` is false, those of the template are enough.
         dynamic: names of arrays of probabilities, from which bits are drawn.
-        train: If true, check the program, and standardise what a derived encoder sees.
-        method: a method that was made before with the same options, and goes on.
+        train: If true, check the program, and standardise the input of a derived encoder.
+        method: a method that was made before with the same options, and is used again.
     """
     hardware, kind = options_of(estimator, HardwareOptions), METHODS[estimator.guide]
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
@@ -100,7 +100,7 @@ class Preparation:
         fitted: the program with its method of inference.
         estimator: an object with all options as attributes.
         train: named arrays.
-        valid: named arrays that decide when to stop; None trains to the last epoch.
+        valid: named arrays of the validation data, which decide when to stop; None trains to the last epoch.
         dynamic: names of arrays of probabilities, from which bits are drawn anew in every epoch.
 
     Raises:
@@ -141,7 +141,7 @@ class Preparation:
         return self.training.epochs(self.train_batches.shuffled, self.validate if self.valid_batches else None)
 
     def resume(self, path: Path) -> float:
-        """Take up the training of a checkpoint, and return the seconds that it took.
+        """Continue the training of a checkpoint, and return the seconds that it has taken.
 
         Raises:
             InputError: the checkpoint belongs to another program or to other data.
@@ -166,7 +166,7 @@ class Preparation:
         return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic)
 
     def _numbered(self, arrays: Arrays) -> Arrays:
-        """Add the number of each row to the data, if the method remembers it."""
+        """Return the data with the number of each row if the method needs it."""
         if not self.method.numbered:
             return arrays
         return {**arrays, NUMBER: np.arange(len(next(iter(arrays.values()))))}
@@ -176,7 +176,7 @@ class Preparation:
             yield from self.method.steps(batches, optimizer, self.training.epoch + 1)
 
     def validate(self) -> float:
-        """Return the validation bound of the program as it is, nats per datum."""
+        """Return the present validation bound of the program, nats per datum."""
         assert self.valid_batches is not None
         method, epoch = self.method, self.training.epoch + 1
         with torch.no_grad(), method.posterior.running(seed=self.fitted.seed, training=False):
@@ -194,7 +194,7 @@ def check_densities(fitted: Fitted, batches: Batches) -> None:
     """Check that every datum has a density under the program.
 
     Raises:
-        InputError: a datum has none, such as a grey value under a Bernoulli; names the row.
+        InputError: a datum has none, such as a grey value under a Bernoulli; the message names the row.
     """
     row = 0
     for batch in batches.in_order(batch_size=ROWS_PER_PASS):

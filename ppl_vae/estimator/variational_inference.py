@@ -1,4 +1,4 @@
-"""``VariationalInference``: fit, transform, score_samples, sample."""
+"""The estimator ``VariationalInference``, with the methods fit, transform, score_samples and sample."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ _NOTHING = object()
 class VariationalInference(BaseEstimator):
     """Fit a Pyro program by variational inference.
 
-    The program's modules are trained in place, as in PyTorch; what is fitted besides ends in an underscore.
+    The program's modules are trained in place, as in PyTorch. The names of all other fitted attributes end in an
+    underscore.
 
     Args:
         program: an object with ``model`` and ``guide``, a ``Program``, or a pair of functions.
@@ -41,7 +42,7 @@ class VariationalInference(BaseEstimator):
             variational inference; if the program has none, an encoder is derived from the model. "per-sample" has no
             encoder: gradient steps find the lambda of every datum. "semi-amortized" starts these steps at the encoder's
             output.
-        **options: see the dataclasses of options; their help stands here.
+        **options: the options of all dataclasses; this line is replaced by their help.
 
     Example:
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
@@ -73,11 +74,13 @@ class VariationalInference(BaseEstimator):
         """Fit to data, and keep the parameters with the best validation ELBO.
 
         Args:
-            arrays: in the order of ``model``'s arguments, each with a row per datum; or one mapping of names to them.
-            validation: likewise; where it is None, a ``validation_fraction`` of the data is held out.
+            arrays: one array with a row per datum for each argument of ``model``, in their order; or one mapping from
+                names to arrays.
+            validation: the validation data in the same form; if None, a ``validation_fraction`` of the data is held
+                out.
 
         Raises:
-            InputError: bad data, or a program that does not pass its check.
+            InputError: the data are invalid, or the program does not pass its check.
             Diverged: the loss is not finite.
         """
         train: Arrays = self._named(arrays, "fit")
@@ -98,12 +101,12 @@ class VariationalInference(BaseEstimator):
 
         Args:
             train: named arrays.
-            valid: named arrays that decide when to stop; None trains on to ``max_epochs``.
-            dynamic: names of arrays of probabilities, to draw anew as bits every epoch.
-            resume: a checkpoint to go on from.
+            valid: named arrays that decide when to stop; None trains to ``max_epochs``.
+            dynamic: names of arrays of probabilities, from which bits are drawn anew in every epoch.
+            resume: a checkpoint from which training continues.
         """
         check_options(self)
-        with seeded(self.seed):  # initial values of pyro.param, and of an encoder that is derived
+        with seeded(self.seed):  # initial values of pyro.param and of a derived encoder
             self._attach(train, dynamic, train=True)
             check(self.inference_.posterior, self.fitted.begun)
         if not self.program_.parameters():
@@ -129,9 +132,9 @@ class VariationalInference(BaseEstimator):
         check_densities(self.fitted, self.fitted.batches(self.fitted.checked(arrays)))
 
     def epochs(self) -> Iterator[Epoch]:
-        """Train what was prepared, and yield after every epoch. The caller prints, saves and stops.
+        """Train after ``prepare``, and yield after every epoch. The caller prints, saves and stops.
 
-        At the end, or where the caller stops, the program has the parameters with the best validation ELBO.
+        At the end, or if the caller stops, the program has the parameters with the best validation ELBO.
         """
         started, before = time.perf_counter(), self.train_seconds_
         for epoch in self._prepared.epochs():
@@ -168,7 +171,7 @@ class VariationalInference(BaseEstimator):
         return float(self.score_samples(*arrays).mean())
 
     def evidence(self, *arrays: Any, estimator: str = "iwae", **settings: Any) -> Evidence:
-        """Estimate the log evidence of every datum, with its Monte Carlo error and what to doubt, nats.
+        """Estimate the log evidence of every datum in nats, with its Monte Carlo error and its doubts.
 
         Args:
             arrays: the data.
@@ -183,12 +186,12 @@ class VariationalInference(BaseEstimator):
     def evaluate(
         self, *arrays: Any, estimators: Collection[str] | None = None, diagnostics: bool = False, **settings: Any
     ) -> Evaluation:
-        """Estimate how well data are explained: log evidence by several estimators, ELBO, errors, what to doubt.
+        """Estimate how well data are explained: log evidence by several estimators, ELBO, errors and doubts.
 
         Args:
             arrays: the data.
-            estimators: as in ``evidence``; by default iwae, and exact if it is known.
-            diagnostics: If True, report too how the latents are used.
+            estimators: names as in ``evidence``; by default iwae, and exact if it is known.
+            diagnostics: If True, report the use of the latents as well.
             settings: fields of ``Settings``.
         """
         return self.fitted.evaluate(*arrays, estimators=estimators, diagnostics=diagnostics, **settings)
@@ -212,12 +215,13 @@ class VariationalInference(BaseEstimator):
 
         Args:
             num_data: the number of data.
-            conditions: arrays that the model is conditioned on, such as labels: one value for all data, or one for
-                each; by default those of the first data of the fit, over and over. Or latents by name, which then are
-                not drawn.
+            conditions: arrays that the model is conditioned on, such as labels, with one value for all data or one for
+                each datum; by default the values of the first data of the fit, repeated. Or values of latents by name,
+                which then are not drawn.
 
         Raises:
-            InputError: bad conditions, or a model that does not generate: it computes with the data that it observes.
+            InputError: the conditions are invalid, or the model does not generate: it computes with the data that it
+                observes.
         """
         return self.fitted.prior(num_data, **conditions)
 
@@ -226,7 +230,7 @@ class VariationalInference(BaseEstimator):
         return self.fitted.reconstruct(*arrays)
 
     def observed(self, *arrays: Any) -> dict[str, np.ndarray]:
-        """Return what the observed sites observe of data, ``(N, ...)`` by site."""
+        """Return the data as the observed sites observe them, ``(N, ...)`` by site."""
         return self.fitted.observed(*arrays)
 
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
@@ -236,7 +240,7 @@ class VariationalInference(BaseEstimator):
     # ------------------------------------------------------------------------------------------- saving, loading
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint: the best parameters, and what training needs to go on."""
+        """Write a checkpoint: the best parameters, and the state from which training continues."""
         tensors, numbers = self.training_.state()
         for name, rows in zip(self.arguments_, self.template_, strict=True):
             tensors[f"template.{name}"] = rows
@@ -246,15 +250,15 @@ class VariationalInference(BaseEstimator):
             write_checkpoint(path, tensors, numbers | extra)
 
     def load_parameters(self, path: Path) -> VariationalInference:
-        """Take the best parameters of a checkpoint.
+        """Load the best parameters of a checkpoint.
 
         Raises:
-            InputError: cut short, or of another program.
+            InputError: the checkpoint is cut short, or belongs to another program.
         """
         tensors, numbers = read_checkpoint(path)
         template = {name: rows.numpy() for name, rows in group(tensors, "template").items()}
         check_options(self)
-        with seeded(None):  # what a derived encoder draws is replaced, and no other thread draws in between
+        with seeded(None):  # no other thread draws in between; what a derived encoder draws is replaced
             self._attach(template, train=False)
         best = group(tensors, "best")
         if not best:
@@ -270,7 +274,7 @@ class VariationalInference(BaseEstimator):
 
     @property
     def fitted(self) -> Fitted:
-        """The fitted program, to be applied to data under this object's present options."""
+        """The fitted program, which is applied to data with the present options of this object."""
         check_is_fitted(self, "fitted_")
         fitted: Fitted = self.fitted_
         fitted.options = options_of(self, LocalOptions)
@@ -299,14 +303,14 @@ class VariationalInference(BaseEstimator):
         return self.fitted.template
 
     def _attach(self, arrays: Arrays, dynamic: Collection[str] = (), *, train: bool) -> None:
-        """Bring the program to the device, and make the method; one that has the same options goes on."""
+        """Bring the program to the device, and make the method unless there is one with the same options."""
         made_of = (self._make_program(), self.guide, method_options(self))
         method = self.fitted_.inference if getattr(self, "_made_of", None) == made_of else None
         self.fitted_ = attach(made_of[0], self, arrays, dynamic, train=train, method=method)
         self._made_of = made_of
 
     def _named(self, arrays: tuple[Any, ...], where: str) -> dict[str, np.ndarray]:
-        """Return what a caller passed as named arrays that have been checked."""
+        """Return a caller's data as named arrays that have been checked."""
         return name_arrays(type(self).__name__, where, arrays, self.argument_names)
 
     @property
@@ -320,7 +324,7 @@ class VariationalInference(BaseEstimator):
         return {name: row.cpu().numpy() for name, row in zip(self.arguments_, self.template_, strict=True)}
 
     def _make_program(self) -> Program:
-        """Return the program, made once, so that a second fit goes on from the first."""
+        """Return the program, which is made once, so that a second fit continues from the first."""
         if isinstance(self.program, Program):
             return self.program
         if getattr(self, "_made_from", _NOTHING) is not self.program:

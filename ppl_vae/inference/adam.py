@@ -43,7 +43,7 @@ def adam(moments: AdamState, gradient: Tensor, rates: Rates, epsilon: float = EP
         m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad
         \Delta = \frac{\rho}{1 - \beta_1^t} \frac{m}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
 
-    Nothing changes in place. The divisor is a constant to a gradient through the step.
+    Nothing changes in place. A gradient through the step treats the divisor as a constant.
 
     Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (2015), algorithm 1.
 
@@ -52,7 +52,7 @@ def adam(moments: AdamState, gradient: Tensor, rates: Rates, epsilon: float = EP
         gradient: the gradient, of any shape.
         rates: the numbers of this step; rows that have taken different numbers of steps have their own. A row whose
             first three rates are zero does not move and keeps its moments.
-        epsilon: number that is added to the divisor.
+        epsilon: a number that is added to the divisor.
 
     Example:
         >>> zero, gradient = torch.zeros(2), torch.tensor([4.0, -0.1])

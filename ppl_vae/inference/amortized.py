@@ -35,7 +35,7 @@ class AmortizedOptions(MethodOptions):
     analytic_kl: bool = field(default=False, metadata=OWN)
 
     def check(self) -> None:
-        """Check what the values mean together; see ``MethodOptions.check``."""
+        """Check that the values agree with each other; see ``MethodOptions.check``."""
         if self.bound == "iwae":
             default = AmortizedOptions()
             for name in ("kl_weight", "kl_warmup_epochs", "free_bits", "analytic_kl", "gradient"):
@@ -76,8 +76,8 @@ def amortized_steps(
     The bound ``"iwae"`` is described at ``iwae``, free bits at ``tempered``; free bits always take the divergence in
     closed form where there is one. With ``gradient="reparam"``, sites that have no path use the score function. Its
     baseline ``"leave-one-out"`` takes for each draw the other draws of the same datum, and with one particle there is
-    none. ``"decaying-average"`` is one number, the average of the log weights of the steps before; it begins anew with
-    each call, with draws of its own.
+    none. ``"decaying-average"`` is one number, the average of the log weights of the steps before; each call starts a
+    new average from additional draws.
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), algorithm 1; for the score function, Ranganath,
     Gerrish and Blei, Black Box Variational Inference (2014), and Mnih and Gregor, Neural Variational Inference and
@@ -89,16 +89,16 @@ def amortized_steps(
         optimizer: an optimiser of ``program.parameters()``.
         options: the objective and its gradient.
         kl_weight: the weight of the divergence as a scalar tensor, which may change between the steps; by default
-            that of the options.
-        compiler: runs the step as a graph; one and the same for all epochs. A decaying average, which goes from step to
-            step, is run in Python.
+            the options give it.
+        compiler: a compiler that runs the step as a graph, the same one in all epochs. With a decaying average, which
+            is passed from step to step, the step runs in Python.
 
     Yields:
         Step: the bound of the batch, nats per datum; with a ``kl_weight`` or ``free_bits``, the ELBO without them.
 
     Raises:
-        InputError: the leave-one-out baseline of the score function has one particle only; ``"iwae"`` is combined with
-            another option, or the program's latents have no path.
+        InputError: the score function has the leave-one-out baseline and only one particle; ``"iwae"`` is combined with
+            another option; or the program's latents have no path.
 
     Example:
         >>> from ppl_vae.models.vae import VAE

@@ -14,9 +14,9 @@ from ppl_vae.compile.graph import Outputs
 from ppl_vae.inference.adam import AdamState, Rates, adam
 
 Objective = Callable[..., "Tensor | tuple[Tensor, Tensor]"]
-"""Of a batch's tensors: what is ascended, a scalar; or what is reported, and what is ascended in its place."""
+"""A function of a batch's tensors. It returns the scalar to ascend, or the scalars to report and to ascend."""
 TABLE = 1024
-"""Steps whose rates are computed at once, so that a device need not wait for each."""
+"""Number of steps whose rates are computed at once, so that a device need not wait for each of them."""
 
 
 class Adam(NamedTuple):
@@ -31,7 +31,7 @@ class Adam(NamedTuple):
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
-        """Return the state of an optimiser, begun if it has none; None if it is another than Adam."""
+        """Return the state of an optimiser, which is made if it has none; None if the optimiser is not a plain Adam."""
         groups = optimizer.param_groups
         if type(optimizer) is not torch.optim.Adam or len(groups) > 1:
             return None
@@ -51,7 +51,7 @@ class Adam(NamedTuple):
 
     @torch.no_grad()
     def step(self, gradients: list[Tensor] | tuple[Tensor, ...], rates: Tensor) -> None:
-        """Descend, in place, at rates ``(2,)``."""
+        """Take a step down the gradients in place, at rates ``(2,)``."""
         of_step = Rates(1 - self.betas[0], 1 - self.betas[1], rates[0], rates[1])
         for parameter, mean, square, gradient in zip(self.parameters, self.means, self.squares, gradients, strict=True):
             moments, step = adam(AdamState(mean, square), gradient, of_step, self.epsilon)
@@ -63,7 +63,7 @@ class Adam(NamedTuple):
 
 
 def begin(optimizer: torch.optim.Optimizer) -> None:
-    """Give an Adam the state that its first step would: that of zero steps."""
+    """Give an Adam the state of zero steps, which its first step would make otherwise."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if not optimizer.state[parameter]:
@@ -75,16 +75,18 @@ def begin(optimizer: torch.optim.Optimizer) -> None:
 
 
 class Ascent:
-    """Ascends an objective by an optimiser's steps, one for each call.
+    """An ascent of an objective by an optimiser's steps, one step for each call.
 
-    An epoch has one of its own: the learning rate is read at its beginning.
+    Every epoch needs a new object, because the learning rate is read at the first call.
 
     Args:
-        name: of the step, in messages.
-        optimizer: over the parameters.
-        compiler: makes a graph of the whole step, from the objective to the new parameters, of a ``torch.optim.Adam``.
-        module: what the objective runs.
-        clip_norm: gradients whose norm, over all parameters together, is larger are scaled down to it; None never does.
+        name: name of the step in messages.
+        optimizer: an optimiser of the parameters.
+        compiler: a compiler that makes a graph of the whole step, from the objective to the new parameters. It needs a
+            ``torch.optim.Adam``. By default the step runs in Python.
+        module: the module that the objective runs.
+        clip_norm: largest norm of the gradient over all parameters together. A larger gradient is scaled down to it.
+            None never scales.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.zeros(3))
@@ -116,7 +118,7 @@ class Ascent:
     def __call__(self, objective: Objective, *inputs: Tensor) -> Tensor:
         """Take a step up the objective of a batch, and return its value before the step, detached."""
         if self.adam is None:
-            return self._by_python(objective, inputs)[0]
+            return self._in_python(objective, inputs)[0]
         number = self._taken % TABLE
         if number == 0 or not len(self._table):
             self._table = self.adam.rates(self.optimizer.param_groups[0]["lr"], self._taken - number)
@@ -125,7 +127,7 @@ class Ascent:
             self.name,
             lambda rates, *batch: self._as_graph(objective, rates, batch),
             (self._table[number], *inputs),
-            eager=lambda rates, *batch: self._by_python(objective, batch),
+            eager=lambda rates, *batch: self._in_python(objective, batch),
             compared=self.adam.means,
             module=self.module,
         )
@@ -141,13 +143,13 @@ class Ascent:
         self.adam.step([-gradient for gradient in gradients], rates)
         return (value,)
 
-    def _by_python(self, objective: Objective, inputs: tuple[Tensor, ...]) -> Outputs:
+    def _in_python(self, objective: Objective, inputs: tuple[Tensor, ...]) -> Outputs:
         value, ascended = _pair(objective(*inputs))
         self.optimizer.zero_grad()
         if ascended.requires_grad:
             (-ascended).backward()
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        for parameter in parameters:  # the optimiser has a state of all, those of a guide that has no part too
+        for parameter in parameters:  # a guide that takes no part has a state in the optimiser as well
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         if self.clip_norm is not None:
@@ -161,7 +163,7 @@ def value_and_gradient(
 ) -> tuple[Tensor, list[Tensor]]:
     """Return an objective's value, and the gradient of what is ascended in each parameter.
 
-    Apart from the update, so that data-parallel training can reduce the gradient between them.
+    This is separate from the update, so that data-parallel training can reduce the gradient between the two.
     """
     value, ascended = _pair(objective(*inputs))
     if not ascended.requires_grad:
@@ -170,5 +172,5 @@ def value_and_gradient(
     return value.detach(), list(gradients)
 
 
-def _pair(found: Any) -> tuple[Tensor, Tensor]:
-    return found if isinstance(found, tuple) else (found, found)
+def _pair(value: Any) -> tuple[Tensor, Tensor]:
+    return value if isinstance(value, tuple) else (value, value)

@@ -17,13 +17,13 @@ class Average:
     .. math:: \bar\theta_t = d_t\, \bar\theta_{t-1} + (1 - d_t)\, \theta_t, \qquad
         d_t = \min\Bigl(d, \frac{t}{t + 9}\Bigr)
 
-    The smaller decay of the first steps lets go of where the parameters began.
+    The decay of the first steps is smaller, so that the initial parameters lose their weight.
 
-    Source: Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging (1992), for averages of the
-    iterates, here with a decay.
+    Source: Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging (1992), who average all iterates
+    with equal weights; here the weights decay.
 
     Args:
-        parameters: names to leaf tensors.
+        parameters: the leaf tensors, by name.
         decay: d.
 
     Example:
@@ -46,7 +46,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the parameters as they are after a step."""
+        """Update the averages with the parameters after a step."""
         decay = min(self.decay, self.steps / (self.steps + 9))
         self.steps += 1
         for name, average in self.averages.items():
@@ -54,7 +54,7 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the parameters are their averages."""
+        """Replace the parameters by their averages inside the context."""
         own = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
         self._put(self.averages)
         try:
@@ -68,14 +68,14 @@ class Average:
             tensor.copy_(values[name])
 
     def state(self) -> dict[str, Tensor]:
-        """Return what ``load_state`` goes on from."""
+        """Return the tensors from which ``load_state`` restores the averages."""
         return {**self.averages, "_steps": torch.tensor(self.steps)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a ``state``.
+        """Restore the averages from a ``state``.
 
         Raises:
-            InputError: it is that of a training that did not average.
+            InputError: the state belongs to a training without averages.
         """
         if state.keys() != self.state().keys():
             raise InputError(

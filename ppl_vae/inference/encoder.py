@@ -1,4 +1,4 @@
-"""A guide for a program that has none: a network from the data to lambda."""
+"""The guide of a program that has none: a network from the data to lambda."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def derive_encoder(
     Before it is trained, the guide is the prior. Parameters are drawn from torch's generator.
 
     Args:
-        program: a program whose guide, if it has one, is not used.
+        program: the program; its guide, if it has one, is not used.
         template: a few data.
-        family: of the posterior.
+        family: name of the posterior's variational family.
         arrays: the training data, in the order of the batch, to standardise what the network sees; arrays of numbers
             between 0 and 1 stay as they are.
 
@@ -41,9 +41,9 @@ def derive_encoder(
         torch.Size([5, 3])
     """
     space = LatentSpace(without_guide(program))
-    made = make_family(family, space.size)
+    posterior = make_family(family, space.size)
     with torch.no_grad():
-        origin = made.start(*space.start(template)).mean(0)
+        origin = posterior.start(*space.start(template)).mean(0)
     encoder = DataEncoder([tensor.shape[1:] for tensor in template], origin).to(origin)
     if arrays is not None:
         means, scales = [], []
@@ -53,4 +53,4 @@ def derive_encoder(
             means.append(np.zeros(flat.shape[1]) if within else np.nanmean(flat, 0))
             scales.append(np.ones(flat.shape[1]) if within else np.nanstd(flat, 0))
         encoder.standardise(torch.from_numpy(np.concatenate(means)), torch.from_numpy(np.concatenate(scales)))
-    return with_encoder(space, made.distribution, encoder)
+    return with_encoder(space, posterior.distribution, encoder)

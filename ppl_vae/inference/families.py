@@ -1,4 +1,4 @@
-"""Variational families: from the variational parameters of a datum, one row lambda, to a distribution of its latents.
+"""Variational families, which turn the row lambda of a datum into a distribution of its latents.
 
 Each is reparameterised, :math:`u = T(\\epsilon; \\lambda)` with :math:`\\epsilon \\sim \\mathcal N(0, I)`, and holds no
 parameters: lambda is an argument, ``(..., P)``, so that it can be a row of a table or the output of a network.
@@ -30,18 +30,18 @@ class Family(Protocol):
     """A variational family of points of ``D`` numbers."""
 
     size: int
-    """``D``."""
+    """The number of latent numbers of a datum, ``D``."""
     width: int
-    """Numbers in lambda, ``P``."""
+    """The number of numbers in lambda, ``P``."""
     pace: Tensor
-    """How fast each of them moves, as a share of the learning rate, ``(P,)``."""
+    """The learning rate of each number of lambda, as a share of the common learning rate, ``(P,)``."""
 
     def start(self, loc: Tensor, scale: Tensor) -> Tensor:
         """Return lambda ``(..., P)`` of the Gaussian with this mean and standard deviation, each ``(..., D)``."""
         ...
 
     def grown(self, lam: Tensor) -> Tensor:
-        """Return lambda ``(..., P)`` of the posterior that has this lambda in a smaller family."""
+        """Return lambda ``(..., P)`` of the posterior that this lambda describes in a smaller family."""
         ...
 
     def distribution(self, lam: Tensor) -> Any:
@@ -105,7 +105,7 @@ class Diagonal:
 
 
 class Full:
-    r"""A Gaussian with a covariance of its own, across all latents together.
+    r"""A Gaussian with a full covariance over all latents of a datum.
 
     .. math:: u = \mu + L \epsilon, \qquad \lambda = (\mu, \log \mathrm{diag}\,L, \text{the rest of } L)
 
@@ -158,18 +158,18 @@ class Full:
 
 
 class Flow:
-    r"""A normalizing flow of each datum's own, on top of a Gaussian with a full covariance.
+    r"""A normalizing flow for each datum, on top of a Gaussian with a full covariance.
 
     .. math:: u = \mu + L\,(C_2 \circ C_1 \circ S)(\epsilon)
 
     S is a monotonic rational-quadratic spline of each number (Durkan et al., Neural Spline Flows, 2019), the
     :math:`C_i` are affine coupling layers (Dinh et al., Density estimation using Real NVP, 2017) with a network of
-    ``hidden`` units a datum. All of them begin as the identity.
+    ``hidden`` units for each datum. All of them start as the identity.
 
     Args:
         size: ``D``.
-        bins: of the spline.
-        hidden: units of a coupling layer's network.
+        bins: number of bins of the spline.
+        hidden: number of hidden units in a coupling layer's network.
 
     Example:
         >>> family = Flow(3)
@@ -235,7 +235,7 @@ class Flow:
 
 
 class _Remembering(Transform):
-    """A transform that need not invert what it has just mapped: a spline's inverse loses digits."""
+    """A transform that remembers its last input, because the inverse of a spline loses digits."""
 
     domain = codomain = constraints.real_vector
     bijective = True
@@ -255,7 +255,7 @@ class _Remembering(Transform):
 
 
 class _Affine(Transform):
-    """x -> loc + L x, with a triangular L."""
+    """The transform ``x -> loc + L x`` with a triangular L."""
 
     domain = codomain = constraints.real_vector
     bijective = True
@@ -279,7 +279,7 @@ class _Affine(Transform):
 
 
 def _network(w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Callable[[Tensor], Any]:
-    """Return a coupling layer's network, with weights for each datum, from what is kept to how the rest moves."""
+    """Return a coupling layer's network, which maps the numbers that stay to the transform of the others."""
 
     def conditioned(kept: Tensor) -> Any:
         inside = torch.tanh(torch.einsum("...i,...ij->...j", kept, w_in) + b_in)
@@ -290,10 +290,10 @@ def _network(w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Callab
 
 
 def make_family(name: FamilyName, size: int) -> Family:
-    """Return a family by its name, of points of ``size`` numbers.
+    """Return the family with this name, for points of ``size`` numbers.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: no family has this name.
     """
     families: dict[str, Callable[[int], Family]] = {"diagonal": Diagonal, "full": Full, "flow": Flow}
     if name not in families:
@@ -302,7 +302,7 @@ def make_family(name: FamilyName, size: int) -> Family:
 
 
 def _on_the_path(u: Tensor, score: Tensor, value: Tensor) -> Tensor:
-    """Return a log density that has this value, and this gradient at u."""
+    """Return a log density with this value and this gradient at u."""
     return value + ((u - u.detach()) * score).sum(-1)
 
 

@@ -1,4 +1,4 @@
-"""How much the estimators of the ELBO's gradient vary, on one program, at one lambda, of the same draws."""
+"""The variance of estimators of the ELBO's gradient, for one program at one lambda, from the same draws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ppl_vae.inference.objectives import DecayingAverage, leave_one_out
 from ppl_vae.program import Batch, BoundProgram, DerivedGuide, LatentSpace
 
 ROWS = 20_000
-"""Draws of data that are decoded at once."""
+"""Number of draws that are decoded at once."""
 REPETITIONS = 100
 """The smallest number of repetitions from which a variance is reported."""
 
@@ -27,7 +27,7 @@ class GradientVariance(NamedTuple):
     variance: float
     """Sum of the variances of the gradient's numbers, mean over the data: nats squared, per unit of lambda squared."""
     standard_error: float
-    """Of the variance, over other draws."""
+    """The standard error of the variance."""
 
 
 def gradient_variance(
@@ -51,19 +51,19 @@ def gradient_variance(
         \text{score function} &\quad \frac1K \sum_k (\log w_k - b_k)\, \nabla_\lambda \log q_\lambda(u_k)
 
     with a bar over what is held constant, and the baseline b zero, leave-one-out, or the decaying average of the
-    datum's log weights over the repetitions before. All are unbiased, and all are computed of the same draws, which are
-    ``num_draws // K`` repetitions. The modules are in evaluation mode; draws come from torch's generator.
+    datum's log weights over the repetitions before. All are unbiased, and all are computed from the same draws, which
+    make ``num_draws // K`` repetitions. The modules are in evaluation mode; draws come from torch's generator.
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4; Roeder, Wu and Duvenaud, Sticking
     the Landing (2017), equation 8; Ranganath, Gerrish and Blei, Black Box Variational Inference (2014), equation 3.
 
     Args:
         program: the program; discrete latents are summed out.
-        batch: the data, ``B`` of them.
-        num_particles: each ``K``. Leave-one-out has no row for one.
+        batch: a batch of ``B`` data.
+        num_particles: the numbers of particles ``K``. Leave-one-out has no row for one particle.
         lam: lambda, ``(B, P)``; by default the Gaussian with the moments of the guide, or of the prior.
-        family: of lambda; by default Gaussian with a diagonal covariance.
-        num_draws: of each datum.
+        family: the variational family of lambda; by default a Gaussian with a diagonal covariance.
+        num_draws: number of draws for each datum.
 
     Returns:
         A row for every number of particles and every estimator.
@@ -118,12 +118,12 @@ def _draws(
     """Return each draw's log weight ``(N, B)``, its path derivative and the score of log q, each ``(N, B, P)``."""
     num_data, parts = len(lam), []
     for some in torch.arange(num_draws).split(max(1, ROWS // num_data)):
-        each = lam.repeat(len(some), 1).requires_grad_()  # a row for every draw, so that each has a gradient
-        u, log_q = family.draw(each, torch.randn(1, len(each), family.size).to(lam))
+        repeated = lam.repeat(len(some), 1).requires_grad_()  # a row for every draw, so that each has a gradient
+        u, log_q = family.draw(repeated, torch.randn(1, len(repeated), family.size).to(lam))
         log_p = space.log_joint(batch, u.reshape(len(some), num_data, -1))
-        (path,) = torch.autograd.grad((log_p - log_q.reshape_as(log_p)).sum(), each)
-        log_q = family.distribution(each).log_prob(u[0].detach())
-        (score,) = torch.autograd.grad(log_q.sum(), each)
+        (path,) = torch.autograd.grad((log_p - log_q.reshape_as(log_p)).sum(), repeated)
+        log_q = family.distribution(repeated).log_prob(u[0].detach())
+        (score,) = torch.autograd.grad(log_q.sum(), repeated)
         signal = (log_p - log_q.reshape_as(log_p)).detach()
         parts.append((signal, *(gradient.reshape(*signal.shape, -1) for gradient in (path, score))))
     signal, path, score = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -131,7 +131,7 @@ def _draws(
 
 
 def _estimates(signal: Tensor, path: Tensor, score: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """From the particles of R repetitions, ``(R, K, B)`` and ``(R, K, B, P)``, to gradients ``(R, B, P)``."""
+    """Yield each estimator's gradients ``(R, B, P)`` from R repetitions of ``(R, K, B)`` and ``(R, K, B, P)``."""
     yield "path derivative", path.mean(1)
     yield "total derivative", (path - score).mean(1)
     if signal.shape[1] > 1:
@@ -143,7 +143,7 @@ def _estimates(signal: Tensor, path: Tensor, score: Tensor) -> Iterator[tuple[st
 
 
 def _averages(signal: Tensor) -> Tensor:
-    """Return the decaying average before each of the repetitions ``(R, B)``, after one round over all of them."""
+    """Return the decaying average before each of the repetitions ``(R, B)``, in a second round over all of them."""
     average, values = DecayingAverage(signal.mean(0)), []
     for again in (False, True):
         for step in signal:

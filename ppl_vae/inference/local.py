@@ -1,4 +1,4 @@
-"""Local variational inference: every datum's lambda ascends the ELBO of that datum alone."""
+"""Local variational inference: the lambda of every datum ascends the ELBO of this datum alone."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ppl_vae.inference.objectives import Baseline, DecayingAverage, Gradient, ch
 from ppl_vae.program import Batch, WeightedDraws
 
 BETAS = (0.5, 0.99)
-"""Of Adam. With its usual momentum of 0.9, twenty steps overshoot: a nat of ELBO on the digits."""
+"""Adam's decays. With its usual momentum of 0.9, twenty steps overshoot: a nat of ELBO on the digits."""
 WINDOW = 25
-"""Steps after which each datum is asked whether it still moves its ELBO."""
+"""Number of steps after which each datum is checked for convergence."""
 CALM = 2
-"""Windows without that, after which it has converged."""
+"""Number of windows without a change of the ELBO after which a datum has converged."""
 LAST = 0.01
-"""Share of the learning rate at which a schedule ends."""
+"""The share of the learning rate at which the schedule ends."""
 STEADY = 0.75
-"""The largest rate of what is not a location or a scale, as a multiple of the root of the draws over the latents."""
+"""The largest learning rate of numbers that are neither locations nor scales, times ``D`` over the root of ``K``."""
 
 
 class Rows(NamedTuple):
-    """The variational parameters of some data and the state of their optimiser, a row per datum.
+    """The variational parameters of some data and the state of their optimiser, one row per datum.
 
     Attributes:
         lam: lambda, ``(B, P)``.
         mean: Adam's running mean of the gradient, ``(B, P)``.
-        square: and of its square, ``(B, P)``.
-        taken: steps that each datum has taken, ``(B, 1)``.
+        square: Adam's running mean of the squared gradient, ``(B, P)``.
+        taken: number of steps that each datum has taken, ``(B, 1)``.
     """
 
     lam: Tensor
@@ -45,23 +45,23 @@ class Rows(NamedTuple):
 
     @classmethod
     def at(cls, lam: Tensor) -> Rows:
-        """Rows that have not taken a step."""
+        """Return rows that have not taken a step."""
         lam = lam.detach()
         return cls(lam, torch.zeros_like(lam), torch.zeros_like(lam), lam.new_zeros(len(lam), 1))
 
     def joined(self) -> Tensor:
-        """Return all of it as one row per datum, ``(B, 3 P + 1)``."""
+        """Return all tensors joined to one row per datum, ``(B, 3 P + 1)``."""
         return torch.cat(self, -1)
 
     @classmethod
     def split(cls, joined: Tensor) -> Rows:
-        """Invert ``joined``."""
+        """Return the rows whose ``joined`` is given."""
         width = (joined.shape[-1] - 1) // 3
         return cls(*joined.split([width, width, width, 1], -1))
 
 
 LogJoint = Callable[[Tensor, Batch], Tensor]
-"""log p(x, u) at points ``(K, B, D)`` of ``B`` data: ``(K, B)``."""
+"""A function that returns log p(x, u), ``(K, B)``, at points ``(K, B, D)`` of ``B`` data."""
 
 
 @torch.no_grad()
@@ -88,38 +88,39 @@ def refine(
         u_{ik} = T(\epsilon_k; \lambda_i)
 
     Adam is row-wise: each datum has its own moments and its own number of steps, and the learning rate falls with a
-    cosine over ``num_steps``; of what is not a location or a scale, it is limited, see ``_rates``. A datum has
-    converged, and does not move any more, where in two windows of 25 steps
-    :math:`|\sum_t g_t \cdot (\lambda_t - \lambda_{t-1})|`, to first order what the steps have gained, is below the
-    tolerance; where the gradient is noisy, that needs a small learning rate too. The noise is the same for all data, so
-    that the answer for a datum does not depend on which others are in the batch.
+    cosine over ``num_steps``. For numbers that are neither locations nor scales it is limited; see ``_rates``. A datum
+    has converged, and does not move any more, if in two windows of 25 steps
+    :math:`|\sum_t g_t \cdot (\lambda_t - \lambda_{t-1})|` is below the tolerance. To first order, this is the gain of
+    the steps. If the gradient is noisy, convergence needs a small learning rate as well. The noise is the same for all
+    data, so that the result for a datum does not depend on the other data of the batch.
 
     Source: Ranganath, Gerrish and Blei, Black Box Variational Inference (2014), section 2; Kucukelbir et al., Automatic
     Differentiation Variational Inference (2017), section 2.4.
 
     Args:
-        log_joint: log p(x, u) of points ``(K, B', D)`` and the data that they belong to.
+        log_joint: function that returns log p(x, u) of points ``(K, B', D)`` and the data that they belong to.
         family: the variational family.
-        rows: where each datum starts.
-        data: the batch, a row per datum; ``log_joint`` has no other data.
-        num_steps: at most.
-        learning_rate: of Adam, at the start.
-        num_particles: draws per datum and step, ``K``.
-        tolerance: nats per 25 steps.
-        gradient: ``"reparam"``, as above; ``"score-function"`` holds u constant, and takes
+        rows: the start of each datum.
+        data: the batch, one row per datum; ``log_joint`` uses no other data.
+        num_steps: largest number of steps.
+        learning_rate: learning rate of Adam at the start.
+        num_particles: number of draws per datum and step, ``K``.
+        tolerance: change of the ELBO, in nats per 25 steps, below which a datum has converged.
+        gradient: ``"reparam"`` is the formula above; ``"score-function"`` holds u constant and uses
             :math:`\frac1K \sum_k (\log w_{ik} - b_{ik}) \nabla_{\lambda_i} \log q_{\lambda_i}(u_{ik})`.
-        baseline: b, in that: from the other draws of the datum, which needs two particles or more; the decaying average
-            of the datum's log weights since the call, which begins with draws of its own; or none.
-        compiler: runs the steps of all data together as a graph, with the gradient along the path; for one compiler
-            ``log_joint`` and the family are always the same. When half of the data have converged, the steps of the
-            rest are Python's.
-        module: what ``log_joint`` runs.
+        baseline: the number b in this formula. It is computed from the other draws of the datum, which needs two
+            particles or more; or it is the decaying average of the datum's log weights since the call, which begins
+            with additional draws; or it is zero.
+        compiler: a compiler that runs the steps of all data together as a graph, if the gradient follows the path. One
+            compiler must always get the same ``log_joint`` and family. When half of the data have converged, the
+            steps of the others run in Python.
+        module: the module that ``log_joint`` runs.
 
     Returns:
-        Rows: where each datum has come to. A datum whose gradient is not finite does not move.
+        Rows: the end of each datum. A datum whose gradient is not finite does not move.
 
     Raises:
-        InputError: the score function is to have the leave-one-out baseline of one particle.
+        InputError: the score function has the leave-one-out baseline and only one particle.
 
     Example:
         >>> from ppl_vae.inference.families import Diagonal
@@ -140,7 +141,7 @@ def refine(
     check_gradient(gradient, baseline, num_particles)
     name = f"a step in lambda ({type(family).__name__.lower()})"
     shape, seed = (num_particles, 1, family.size), int(torch.randint(2**31, ()))
-    generator = torch.Generator(rows.lam.device).manual_seed(seed)  # the caller's has moved on by one draw, always
+    generator = torch.Generator(rows.lam.device).manual_seed(seed)  # the caller's generator always moves on by one draw
     moving, answer = _Moving.of(rows, data), Rows(*(tensor.clone() for tensor in rows))
     if gradient == "score-function" and baseline == "decaying-average":
         noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
@@ -161,7 +162,7 @@ def refine(
         if (step + 1) % WINDOW == 0 and step + 1 < num_steps:
             moving = moving.judged(tolerance)
             going = moving.calm[:, 0] < CALM
-            if 2 * int(going.sum()) < len(going):  # computing all is as fast as copying some, until half are done
+            if 2 * int(going.sum()) < len(going):  # until then, computing all is as fast as copying some
                 moving.write(answer)
                 moving = moving.only(going)
                 if not len(moving.rows.lam):
@@ -171,7 +172,7 @@ def refine(
 
 
 def cosine(step: int, num_steps: int) -> float:
-    """Return the share of the learning rate at a step: from one down to ``LAST``.
+    """Return the share of the learning rate at a step, which falls from one to ``LAST``.
 
     Example:
         >>> cosine(0, 100), round(cosine(50, 100), 2), cosine(100, 100)
@@ -181,13 +182,14 @@ def cosine(step: int, num_steps: int) -> float:
 
 
 def _rates(family: Family, num_steps: int, learning_rate: float, num_particles: int) -> Tensor:
-    r"""Return the rate of each step and number of lambda, ``(num_steps, P)``, limited beyond locations and scales.
+    r"""Return the learning rate of each step and each number of lambda, ``(num_steps, P)``.
 
-    The gradient in the covariance's factor L is, of K draws, a matrix of rank K: in a row's D numbers, the direction is
-    :math:`\sqrt{K / D}` of the noise, and Adam makes steps of a length :math:`\rho` of both. They balance where each
-    number is off by about :math:`\rho \sqrt{D / K} / 2`, the row by :math:`\rho D / (2 \sqrt K)`. Rows that are off by
-    a multiple of the diagonal make the inverse of L grow exponentially in D, and with it the score and its noise: the
-    datum runs away. On binary images, some do where :math:`\rho D / \sqrt K` is about one, all where it is two.
+    The rates of numbers that are neither locations nor scales are limited. With K draws, the gradient in the
+    covariance's factor L is a matrix of rank K: in a row of D numbers, the signal is :math:`\sqrt{K / D}` of the noise,
+    and Adam makes steps of length :math:`\rho` from both. They balance when each number is off by about
+    :math:`\rho \sqrt{D / K} / 2`, and the row by :math:`\rho D / (2 \sqrt K)`. If rows are off by a multiple of the
+    diagonal, the inverse of L grows exponentially in D, and with it the score and its noise: the datum diverges. On
+    binary images, some data diverge if :math:`\rho D / \sqrt K` is about one, and all if it is two.
     """
     schedule = torch.tensor([cosine(step, num_steps) for step in range(num_steps)], dtype=torch.double)
     rates = learning_rate * schedule[:, None] * family.pace
@@ -221,7 +223,7 @@ def _score_function(
 
 
 def _scored(log_joint: LogJoint, family: Family, moving: _Moving, lam: Tensor, noise: Tensor) -> WeightedDraws:
-    """Return draws that are constants, with their score."""
+    """Return draws as constants, with their score."""
     with torch.no_grad():
         u, _ = family.draw(lam, noise)
         log_p = log_joint(u, moving.data)
@@ -235,19 +237,19 @@ class _Moving(NamedTuple):
     rows: Rows
     data: Batch
     which: Tensor | None
-    """Which they are; None for all."""
+    """Their row numbers; None for all rows."""
     last: Tensor
     """Their last step, ``(B', P)``."""
     gain: Tensor
-    """What their steps have gained in this window, ``(B', 1)``."""
+    """The gain of their steps in this window, nats, ``(B', 1)``."""
     calm: Tensor
-    """Windows in which they have gained and lost nothing, ``(B', 1)``."""
+    """The number of windows in which their ELBO has not changed, ``(B', 1)``."""
     average: Tensor
-    """A decaying average of their log weights, ``(B', 1)``."""
+    """The decaying average of their log weights, ``(B', 1)``."""
 
     @classmethod
     def of(cls, rows: Rows, data: Batch) -> _Moving:
-        """Return all of them."""
+        """Return all data, which have not moved yet."""
         return cls(rows, data, None, torch.zeros_like(rows.lam), *(torch.zeros_like(rows.taken) for _ in range(3)))
 
     def stepped(self, gradient: Tensor, rate: Tensor) -> _Moving:
@@ -257,7 +259,7 @@ class _Moving(NamedTuple):
         gradient, share = torch.where(moves, gradient, 0.0), moves.to(lam.dtype)
         gain, taken = self.gain + (gradient * self.last).sum(-1, keepdim=True), taken + share
         first, second = BETAS
-        steps = taken.clamp(min=1)  # of a row that has not been able to take one
+        steps = taken.clamp(min=1)  # zero for a row whose gradient has never been finite
         rates = Rates(
             (1 - first) * share, (1 - second) * share, share * rate / (1 - first**steps), (1 - second**steps) ** -0.5
         )
@@ -265,12 +267,12 @@ class _Moving(NamedTuple):
         return self._replace(rows=Rows(lam + step, *moments, taken), last=step, gain=gain)
 
     def judged(self, tolerance: float) -> _Moving:
-        """Mark, at the end of a window, which data have not moved their ELBO in it."""
+        """Return the data after the end of a window, with a count of windows in which the ELBO has not changed."""
         calm = torch.where(self.gain.abs() < tolerance, self.calm + 1, 0.0)
         return self._replace(gain=torch.zeros_like(self.gain), calm=torch.where(self.calm < CALM, calm, self.calm))
 
     def only(self, going: Tensor) -> _Moving:
-        """Return the data that go on."""
+        """Return the data that have not converged."""
         index = going.nonzero()[:, 0]
         return _Moving(
             Rows(*(tensor[index] for tensor in self.rows)),
@@ -280,6 +282,6 @@ class _Moving(NamedTuple):
         )
 
     def write(self, answer: Rows) -> None:
-        """Write the rows where they belong in the answer."""
+        """Write the rows to their places in the answer."""
         for whole, part in zip(answer, self.rows, strict=True):
             whole[slice(None) if self.which is None else self.which] = part

@@ -26,7 +26,7 @@ class Step(NamedTuple):
     """One gradient step."""
 
     elbo: Tensor
-    """The mean over the batch, before the step: a detached scalar on the device, so that no step waits for it."""
+    """The mean over the batch before the step, nats per datum: a detached scalar on the device."""
     num_data: int
 
 
@@ -46,7 +46,7 @@ class Method:
     Options: ClassVar[type[MethodOptions]]
     """The class of the method's options, a frozen dataclass."""
     uses_guide: ClassVar[bool] = True
-    """False if the method leaves out the program's own guide."""
+    """False if the method does not use the program's own guide."""
     lambda_is_data: ClassVar[bool] = False
     """True if ``posterior`` takes lambda as data, the last tensor of a batch."""
     numbered: ClassVar[bool] = False
@@ -59,11 +59,11 @@ class Method:
     program: BoundProgram
     """The program that is trained, saved and loaded."""
     posterior: BoundProgram
-    """The program with the guide for looking at data."""
+    """The program with the guide that is applied to data."""
     tables: dict[str, Table]
-    """The lambda of every datum as its last visit left it, by part of the data: ``train`` and ``valid``."""
+    """The lambda of every datum after its last visit, by part of the data: ``train`` and ``valid``."""
     compiler: Compiler
-    """Runs the steps, as graphs if that repays; the caller, who knows what is planned, sets it."""
+    """The compiler of the steps. The caller, who knows how many steps are planned, sets it."""
 
     def __init__(
         self, program: BoundProgram, template: Batch, options: Any, arrays: Sequence[np.ndarray] | None = None
@@ -78,7 +78,7 @@ class Method:
         raise NotImplementedError
 
     def remember(self, num_train: int, num_valid: int) -> None:
-        """Make the tables that the method needs, before training, for these numbers of data."""
+        """Make the tables that the method needs for these numbers of data; it is called before training."""
         return None
 
     def begin(self, batch: Batch) -> Batch:
@@ -90,7 +90,7 @@ class Method:
         return batch
 
     def validate(self, batch: Batch, epoch: int) -> Batch:
-        """Return a batch for ``posterior`` from one of validation data, numbered if training batches are."""
+        """Return a batch for ``posterior`` from validation data, which are numbered if training batches are."""
         return self.infer(batch)
 
     def describe_compilation(self, rows: int) -> str:

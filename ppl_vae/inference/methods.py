@@ -18,7 +18,7 @@ METHODS: dict[str, type[Method]] = {"amortized": Amortized, "per-sample": PerSam
 
 
 class FromEncoder(SemiAmortized):
-    """lambda goes on from f(x; phi) as far as it can; a datum that is not better off stays there."""
+    """Gradient steps from f(x; phi) until they converge; a datum whose ELBO does not rise stays at f(x; phi)."""
 
     def infer(self, batch: Batch) -> Batch:
         """See ``Method``."""
@@ -28,12 +28,12 @@ class FromEncoder(SemiAmortized):
 def proposal(program: BoundProgram, template: Batch, options: LocalOptions, family: FamilyName) -> Method:
     """Return the method that finds the lambda of every datum for importance sampling.
 
-    It starts at the posterior of the program's guide, if there is one, and else at the prior.
+    It starts at the posterior of the program's guide if there is one, and otherwise at the prior.
 
     Args:
         program: the fitted program.
         template: a few data.
-        options: the number of draws, and of steps, in lambda.
+        options: the options of the steps in lambda.
         family: the variational family of the proposal.
     """
     shared: dict[str, Any] = {option.name: getattr(options, option.name) for option in fields(LocalOptions)}

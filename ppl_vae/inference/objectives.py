@@ -12,13 +12,13 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.program import ObjectiveTerms, PathDraws, WeightedDraws
 
 Bound = Literal["elbo", "iwae"]
-"""What training ascends: the ELBO, or the bound of the importance-weighted autoencoder."""
+"""The name of the bound that training ascends: the ELBO, or that of the importance-weighted autoencoder."""
 Gradient = Literal["reparam", "score-function"]
-"""By the path of the draws where they have one, or by the score function throughout."""
+"""The name of a gradient: along the path of the draws wherever they have one, or the score function for all."""
 Baseline = Literal["leave-one-out", "decaying-average", "none"]
-"""What the score-function gradient subtracts from its learning signal, the log weight."""
+"""The name of the baseline that the score-function gradient subtracts from its learning signal, the log weight."""
 DECAY = 0.9
-"""Share of a decaying average that is kept from one step to the next."""
+"""The share of a decaying average that is kept from one step to the next."""
 
 
 def elbo(draws: WeightedDraws, baseline: Tensor | None = None) -> Tensor:
@@ -35,10 +35,10 @@ def elbo(draws: WeightedDraws, baseline: Tensor | None = None) -> Tensor:
 
     Args:
         draws: log weights ``(K, B)`` and the score of the sites that are not reparameterised.
-        baseline: b, nats, of a shape that broadcasts to ``(K, B)``; a constant to the gradient. None is zero.
+        baseline: b in nats, of a shape that broadcasts to ``(K, B)``. It is held constant. None is zero.
 
     Returns:
-        Tensor: ``(B,)``, nats per datum, higher is better. The value is the bound; its gradient is to be ascended.
+        Tensor: the bound, ``(B,)``, nats per datum; higher is better. Its gradient is to be ascended.
 
     Example:
         >>> elbo(WeightedDraws(torch.tensor([[-1.0, -4.0], [-3.0, -4.0]]), None))
@@ -61,18 +61,18 @@ def iwae(draws: PathDraws) -> tuple[Tensor, Tensor]:
         \frac{\partial z_k}{\partial \phi}, \qquad
         \tilde w_k = \frac{w_k}{\sum_j w_j}
 
-    The signal-to-noise ratio of this gradient in phi grows with K, where that of the bound as it is written falls.
-    Where a guide has parameters of the model, both terms are theirs.
+    The signal-to-noise ratio of this gradient in phi grows with K, whereas that of the bound's plain gradient falls. If
+    a guide has parameters of the model, these get both terms.
 
     Source: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders (2016), equation 8, for the bound; Tucker
     et al., Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives (2019), equation 8, for the gradient.
 
     Args:
-        draws: ``K`` of them.
+        draws: ``K`` draws for each datum.
 
     Returns:
-        tuple: the bound ``(B,)``, nats per datum, higher is better; and what is ascended in its place, ``(B,)``, whose
-        value means nothing.
+        tuple: the bound ``(B,)``, nats per datum, higher is better; and the surrogate to ascend, ``(B,)``, whose value
+        has no meaning.
 
     Example:
         >>> draws = PathDraws(torch.tensor([[-1.0, -4.0], [-3.0, -4.0]]), lambda weights: weights.sum(0))
@@ -84,22 +84,22 @@ def iwae(draws: PathDraws) -> tuple[Tensor, Tensor]:
 
 
 def tempered(terms: ObjectiveTerms, kl_weight: float | Tensor = 1.0, free_bits: float = 0.0) -> WeightedDraws:
-    r"""Return draws whose ``elbo`` has the gradient of an objective that counts the divergence otherwise.
+    r"""Return draws whose ``elbo`` has the gradient of an objective that weights the divergence.
 
     .. math::
         \mathbb E_q \log p(x \mid z) - \beta \sum_j \max\bigl(\lambda,\ \overline{\mathrm{KL}}_j\bigr)
 
     :math:`\overline{\mathrm{KL}}_j` is the mean over the batch of the divergence of latent dimension j, or of all
-    dimensions of a latent that depend on each other, which have :math:`\lambda` each. The maximum is known by its
-    gradient alone: a divergence below it has none.
+    dimensions together if they depend on each other; then each of them has :math:`\lambda`. The maximum acts through
+    its gradient alone: a divergence below it has no gradient.
 
     Source: Higgins et al., beta-VAE (2017), equation 4; Kingma et al., Improving Variational Inference with Inverse
     Autoregressive Flow (2016), appendix C.8, for the free bits.
 
     Args:
-        terms: of draws from the guide.
-        kl_weight: beta.
-        free_bits: lambda, nats per latent dimension.
+        terms: the terms of the objective of draws from the guide.
+        kl_weight: the weight beta.
+        free_bits: lambda in nats per latent dimension.
 
     Example:
         >>> from ppl_vae.program import Divergence
@@ -124,13 +124,13 @@ def leave_one_out(log_weight: Tensor) -> Tensor:
     bound of several draws, Mnih and Rezende, Variational Inference for Monte Carlo Objectives (2016).
 
     Args:
-        log_weight: ``(K, B)``, nats.
+        log_weight: log weights ``(K, B)``, nats.
 
     Returns:
-        Tensor: ``(K, B)``, nats, detached.
+        Tensor: the baselines ``(K, B)``, nats, detached.
 
     Raises:
-        InputError: there is one draw, and no other.
+        InputError: there is only one draw.
 
     Example:
         >>> leave_one_out(torch.tensor([[1.0], [2.0], [6.0]]))[:, 0].tolist()
@@ -146,19 +146,19 @@ def leave_one_out(log_weight: Tensor) -> Tensor:
 
 
 class DecayingAverage:
-    r"""A baseline of the learning signals of the steps before.
+    r"""A baseline that averages the learning signals of the steps before.
 
     .. math:: b_{t+1} = \beta\, b_t + (1 - \beta)\, \ell_t
 
-    A signal that is not finite is passed over.
+    A signal that is not finite is ignored.
 
     Source: Mnih and Gregor, Neural Variational Inference and Learning in Belief Networks (2014);
-    ``pyro.infer.TraceGraph_ELBO`` has the same with ``use_decaying_avg_baseline``, from zero on.
+    ``pyro.infer.TraceGraph_ELBO`` has the same with ``use_decaying_avg_baseline``, but starts from zero.
 
     Args:
-        start: the first, of any shape, from draws of its own: with zero, the first gradients would have a learning
-            signal of its full size, from which Adam takes many steps to recover.
-        decay: beta.
+        start: the first average, of any shape, from additional draws. From zero, the learning signal of the first
+            gradients would have its full size, from which Adam needs many steps to recover.
+        decay: the factor beta.
 
     Example:
         >>> average = DecayingAverage(torch.tensor(-100.0))
@@ -172,13 +172,13 @@ class DecayingAverage:
         self.value, self.decay = torch.where(start.detach().isfinite(), start.detach(), 0.0), decay
 
     def update(self, signal: Tensor) -> None:
-        """Take in the learning signal of a step, after its gradient."""
+        """Update the average with the learning signal of a step, after its gradient."""
         new = torch.lerp(signal.detach(), self.value, self.decay)
         self.value = torch.where(new.isfinite(), new, self.value)
 
 
 def check_gradient(gradient: Gradient, baseline: Baseline, num_particles: int) -> None:
-    """Raise ``InputError`` for names that are unknown, and for leave-one-out where there is one draw and no other."""
+    """Raise ``InputError`` if a name is unknown, or if leave-one-out has only one draw."""
     for what, name, known in (("gradient", gradient, Gradient), ("baseline", baseline, Baseline)):
         if name not in get_args(known):
             raise InputError(f"{what}={name!r} is unknown; {nearest(str(name), get_args(known))}")

@@ -1,4 +1,4 @@
-"""Options as frozen dataclasses: what values their fields can have, and the options that all methods share."""
+"""Options as frozen dataclasses: the checks of their values, and the options that all methods share."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Kind = TypeVar("Kind")
 
 
 OWN = {"own": True}
-"""Metadata of a field that changes what a method ascends: methods without this option refuse any other value."""
+"""The metadata of an option that changes a method's objective: other methods accept only its default."""
 
 
 class Constraint(NamedTuple):
-    """What values a number can have."""
+    """A condition on the value of a number."""
 
     holds: Callable[[Any], bool]
     expected: str
-    """The same in words, as the end of a message."""
+    """The condition in words, as the end of a message."""
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -54,7 +54,7 @@ Share = Annotated[
 
 
 def check_value(name: str, value: Any, kind: Any) -> None:
-    """Check one option against its type: a ``Literal``'s choices, a number's ``Constraint``, and None where allowed.
+    """Check one option against its type: a ``Literal``'s choices, a number's ``Constraint``, and None if it is allowed.
 
     Raises:
         InputError: the value is none of the choices, or does not meet the constraint.
@@ -97,7 +97,7 @@ def options_of(source: Any, kind: type[Kind]) -> Kind:
 
 
 def parameters(kinds: Iterable[type]) -> dict[str, inspect.Parameter]:
-    """Return the fields of dataclasses as keyword-only parameters, by name, each once."""
+    """Return the fields of dataclasses as keyword-only parameters by name; a name that several have is taken once."""
     named: dict[str, inspect.Parameter] = {}
     for kind in kinds:
         hints = {name: _plain(hint) for name, hint in get_type_hints(kind).items()}
@@ -112,7 +112,7 @@ def parameters(kinds: Iterable[type]) -> dict[str, inspect.Parameter]:
 
 
 def _plain(hint: Any) -> Any:
-    """Return a type that may be None as ``int | None``, which is how it reads best in help texts."""
+    """Return a type that may be None as ``int | None``, the form for help texts."""
     return reduce(operator.or_, get_args(hint)) if get_origin(hint) is Union else hint
 
 
@@ -133,16 +133,17 @@ class MethodOptions:
             diagonal covariance (the default), a Gaussian with a full covariance, or a normalizing flow.
         num_particles: number of draws per datum in the training objective and in each step in lambda. More draws
             give a gradient with less noise, and cost more.
-        kl_weight: factor of the divergence of the posterior from the prior in training, as in the beta-VAE. The default
-            is 1. Validation and evaluation always use 1.
+        kl_weight: factor of the divergence of the posterior from the prior (the KL term) in training, as in the
+            beta-VAE. The default is 1. Validation and evaluation always use 1.
         kl_warmup_epochs: number of epochs over which this factor rises from zero to its value, in equal steps. The
             default 0 uses the full value from the start.
-        gradient: "reparam" differentiates along the path of the draws wherever they have one. "score-function" uses the
-            score function for all latents; it is meant for comparison.
-        baseline: what the score-function gradient subtracts to reduce its noise. "leave-one-out" uses the other draws
-            of the same datum, and needs two particles or more.
-        clip_norm: largest norm of the gradient over all parameters together; a larger gradient is scaled down to it.
-            The default null never scales.
+        gradient: estimator of the gradient. "reparam" (the default) differentiates along the path of the draws wherever
+            they have one. "score-function" uses the score function for all latents; it is meant for comparison.
+        baseline: number that the score-function gradient subtracts to reduce its noise. "leave-one-out" (the default)
+            uses the other draws of the same datum, and needs two particles or more. "decaying-average" uses the steps
+            before, and "none" subtracts nothing.
+        clip_norm: largest norm of the gradient over all parameters together. A larger gradient is scaled down to this
+            norm. The default null (None in Python) never scales.
     """
 
     family: FamilyName = "diagonal"
@@ -154,7 +155,7 @@ class MethodOptions:
     clip_norm: Positive | None = None
 
     def check(self) -> None:
-        """Check what the values mean together.
+        """Check that the values agree with each other.
 
         Raises:
             InputError: two options contradict each other.
@@ -165,24 +166,24 @@ class MethodOptions:
             )
 
     def kl_weight_in(self, epoch: int) -> float:
-        """Return the weight of the divergence in an epoch, counted from 1: it rises in equal steps to its value."""
+        """Return the weight of the divergence in an epoch, counted from 1; it rises to its value in equal steps."""
         return self.kl_weight * min(1.0, epoch / max(1, self.kl_warmup_epochs))
 
     def make_kl_weight(self, template: Batch) -> Tensor | None:
-        """Make a scalar that holds the weight, to which a compiled graph refers; None if the weight is always one."""
+        """Return a scalar that holds the weight and that compiled graphs read; None if the weight is always one."""
         if self.kl_weight == 1 and self.kl_warmup_epochs <= 1:
             return None
         real = next((tensor for tensor in template if tensor.is_floating_point()), torch.empty(()))
         return torch.ones((), dtype=real.dtype, device=template[0].device)
 
     def set_kl_weight(self, kl_weight: Tensor | None, epoch: int) -> None:
-        """Give this scalar, if there is one, its value in an epoch."""
+        """Set this scalar, if there is one, to its value in an epoch."""
         if kl_weight is not None:
             kl_weight.fill_(self.kl_weight_in(epoch))
 
 
 def check_options_of_others(source: Any, kind: type, others: Iterable[tuple[str, type]]) -> None:
-    """Check that options which only another method has, and which would change what it ascends, have their defaults.
+    """Check that options which change the objective of another method alone have their defaults.
 
     Args:
         source: an object with all options as attributes.
@@ -190,7 +191,7 @@ def check_options_of_others(source: Any, kind: type, others: Iterable[tuple[str,
         others: name and options of every method.
 
     Raises:
-        InputError: names the method that has the option.
+        InputError: an option has another value; the message names the method that has the option.
     """
     known = {option.name for option in fields(kind)}
     for method, other in others:

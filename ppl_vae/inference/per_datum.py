@@ -1,4 +1,4 @@
-"""What per-sample and semi-amortized inference share: the lambda of every datum as data, and steps in it."""
+"""The common parts of per-sample and semi-amortized inference: the lambda of every datum as data, and its steps."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ppl_vae.inference.options import Count, MethodOptions, Positive
 from ppl_vae.program import Batch, BoundProgram, LatentSpace, SharedTerm, with_lambda, without_guide
 
 FROM_PRIOR, FROM_AFAR, FROM_TABLE, FROM_ENCODER = 0.3, 0.1, 0.05, 0.02
-"""Learning rates of the steps in lambda: the nearer lambda starts to its optimum, the smaller. Where an encoder has
+"""Learning rates of the steps in lambda; they are smaller if lambda starts nearer to its optimum. If an encoder has
 overfitted, a datum may start far from it."""
 CHECK_DRAWS, CHECK_AT_ONCE, CHECK_LOWER = 16, 8, 14
-"""Number of draws that show if a datum has come to a worse place than where it started, number of them at once, and
-number of them that have to be lower: by chance, 14 are in one case of 500."""
+"""The number of draws that show if the steps have made a datum worse, the number of draws at once, and the number of
+draws that have to be lower: by chance, 14 are lower in one case of 500."""
 
 
 class LocalSteps(NamedTuple):
-    """How lambda is optimised."""
+    """The settings of the steps in lambda."""
 
     num_steps: int = 20
     learning_rate: float = 0.2
@@ -54,7 +54,7 @@ class LocalOptions(MethodOptions):
     inference_steps: Count = 500
 
     def check(self) -> None:
-        """Check what the values mean together; see ``MethodOptions.check``."""
+        """Check that the values agree with each other; see ``MethodOptions.check``."""
         super().check()
         if self.kl_weight == 0:
             raise InputError("kl_weight is 0: the lambda of a datum has no optimum then; give it more")
@@ -109,13 +109,13 @@ def infer(
     """Optimise the lambda of every datum of a batch, theta fixed and the modules in evaluation mode.
 
     Args:
-        space: of the program.
+        space: the latent space of the program.
         family: the variational family.
         batch: the data.
-        rows: where each datum starts.
-        local: how.
-        compiler: runs the steps as a graph; one and the same for all batches.
-        kl_weight: of the divergence from the prior, above zero; None is one.
+        rows: the start of each datum.
+        local: the settings of the steps.
+        compiler: a compiler that runs the steps as a graph, the same one for all batches.
+        kl_weight: the weight of the divergence from the prior, above zero; None is one.
 
     Example:
         >>> from ppl_vae.inference.families import Full
@@ -135,19 +135,19 @@ def infer(
 
 
 @torch.no_grad()
-def unless_worse(space: LatentSpace, family: Family, batch: Batch, start: Rows, found: Rows) -> Rows:
+def unless_worse(space: LatentSpace, family: Family, batch: Batch, start: Rows, end: Rows) -> Rows:
     r"""Return where each datum ended, or where it started if its ELBO at the end is clearly lower or not finite.
 
-    Of 16 pairs of draws, the mean difference is more than three standard errors below zero, or it is below zero and 14
-    of them are. Log q is computed from the noise (of a flow, by inverting it), so that a scale that is lost in rounding
-    does not pass for a high ELBO. The caller's generator does not move.
+    It is clearly lower if, in 16 pairs of draws, the mean difference is more than three standard errors below zero, or
+    if the mean and 14 of the differences are below zero. Log q is computed from the noise (for a flow, by its inverse),
+    so that a scale that is lost in rounding does not look like a high ELBO. The caller's generator does not move.
 
     Args:
-        space: of the program.
+        space: the latent space of the program.
         family: the variational family.
         batch: the data.
-        start: where each datum started.
-        found: where it has come to.
+        start: the start of each datum.
+        end: the end of each datum.
 
     Example:
         >>> from ppl_vae.inference.families import Diagonal
@@ -166,14 +166,14 @@ def unless_worse(space: LatentSpace, family: Family, batch: Batch, start: Rows, 
         for _ in range(CHECK_DRAWS // CHECK_AT_ONCE):
             shape = (CHECK_AT_ONCE, 1, family.size)
             noise = torch.randn(shape, generator=generator, dtype=start.lam.dtype, device=start.lam.device)
-            parts.append([_log_weights(space, family, batch, rows.lam, noise) for rows in (start, found)])
-    before, after = (torch.cat(each).double() for each in zip(*parts, strict=True))
+            parts.append([_log_weights(space, family, batch, rows.lam, noise) for rows in (start, end)])
+    before, after = (torch.cat(values).double() for values in zip(*parts, strict=True))
     gain = after - before
     mean, error = gain.mean(0), gain.std(0) / CHECK_DRAWS**0.5
-    lower = (gain < 0).sum(0)  # of gains with a long tail, the error is as large as the mean
+    lower = (gain < 0).sum(0)  # if the gains have a long tail, their error is as large as their mean
     worse = (mean < -3 * error) | ((mean < 0) & (lower >= CHECK_LOWER))
     keep = (torch.isfinite(after).all(0) & ~worse)[:, None]
-    return Rows(*(torch.where(keep, new, old) for new, old in zip(found, start, strict=True)))
+    return Rows(*(torch.where(keep, new, old) for new, old in zip(end, start, strict=True)))
 
 
 def _log_weights(space: LatentSpace, family: Family, batch: Batch, lam: Tensor, noise: Tensor) -> Tensor:
@@ -190,11 +190,11 @@ def at_prior(space: LatentSpace, family: Family, batch: Batch) -> Rows:
 def weighted_log_joint(
     space: LatentSpace, batch: Batch, u: Tensor, kl_weight: float | Tensor | None, *, slope: bool = False
 ) -> Tensor:
-    r"""Return what replaces the log joint if the divergence has a weight.
+    r"""Return the log joint, or what replaces it if the divergence has a weight.
 
     .. math:: \log p(u) + \frac1\beta \log p(x \mid u)
 
-    Its ELBO is the weighted one divided by :math:`\beta`, of the same optimum in lambda.
+    Its ELBO is the weighted one divided by :math:`\beta`, with the same optimum in lambda.
     """
     if kl_weight is None:
         return space.log_joint(batch, u, slope=slope)
@@ -210,7 +210,7 @@ def elbo_at(
     num_particles: int,
     kl_weight: float | Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the ELBO of a batch at lambda ``(B, P)``, nats per datum, and the same with the divergence weighted.
+    """Return the ELBO of a batch at lambda ``(B, P)``, nats per datum, and the ELBO with a weighted divergence.
 
     Both are scalars, differentiable in theta and in lambda.
     """

@@ -104,30 +104,30 @@ def per_sample_steps(
     compiler: Compiler | None = None,
     clip_norm: float | None = None,
 ) -> Iterator[Step]:
-    r"""For each batch, optimise the lambda of every datum for some steps with theta fixed; then step in theta.
+    r"""Optimise the lambda of every datum of a batch for some steps with theta fixed; then take one step in theta.
 
     .. math::
         \lambda_i \leftarrow \arg\max_{\lambda} \mathcal L(x_i; \theta, \lambda) \text{ nearly}, \qquad
         \theta \leftarrow \theta + \rho\, \mathrm{Adam}\Bigl(\nabla_\theta \frac1B \sum_i
         \mathcal L(x_i; \theta, \lambda_i)\Bigr)
 
-    Modules are in the mode, and Pyro validates, as the caller has set it, in the step in theta; lambda is optimised in
+    In the step in theta, the caller decides the mode of the modules and Pyro's validation. Lambda is optimised in
     evaluation mode.
 
     Source: Hoffman et al., Stochastic Variational Inference (2013), figure 4, with the local step by gradients, as in
     Ranganath, Gerrish and Blei, Black Box Variational Inference (2014).
 
     Args:
-        program: the program; its guide, if it has one, has no part.
+        program: the program; its guide, if it has one, is not used.
         batches: tuples of tensors, the arguments of ``model`` and, last, the number of each row in the data ``(B,)``.
-        optimizer: over ``program.parameters()``.
-        space: of the program.
+        optimizer: an optimiser of ``program.parameters()``.
+        space: the latent space of the program.
         family: the variational family.
-        local: how lambda is optimised, and how many draws per datum the objective has.
-        table: where lambda starts, and where it is left; None starts every time at the prior.
-        kl_weight: of the divergence from the prior, above zero, in both steps; None is one.
-        compiler: runs both steps as graphs; one and the same for all epochs.
-        clip_norm: gradients in theta of a larger norm are scaled down to it.
+        local: the settings of the steps in lambda, and the number of draws per datum in the objective.
+        table: a table from which each lambda starts and to which it is written; None always starts at the prior.
+        kl_weight: the weight of the divergence from the prior, above zero, in both steps; None is one.
+        compiler: a compiler that runs both steps as graphs, the same one in all epochs.
+        clip_norm: largest norm of the gradient in theta; a larger gradient is scaled down to it.
 
     Yields:
         Step: the ELBO of the batch at its lambda, nats per datum, before the step in theta.

@@ -1,4 +1,4 @@
-"""Semi-amortized inference: lambda starts at the encoder's output and takes some gradient steps of its own."""
+"""Semi-amortized inference: lambda starts at the encoder's output and takes some gradient steps."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class SemiAmortizedOptions(LocalOptions):
     encoder_objective: EncoderObjective = "initial"
 
     def check(self) -> None:
-        """Check what the values mean together; see ``MethodOptions.check``."""
+        """Check that the values agree with each other; see ``MethodOptions.check``."""
         if (self.encoder_objective, self.gradient) == ("refined", "score-function"):
             raise InputError("the refined objective is differentiated along the path: --gradient reparam, or initial")
         super().check()
 
 
 class SemiAmortized(LambdaMethod):
-    """lambda starts at f(x; phi) and takes some steps of its own."""
+    """A method whose lambda starts at f(x; phi) and takes some gradient steps."""
 
     Options = SemiAmortizedOptions
     options: SemiAmortizedOptions
@@ -65,7 +65,7 @@ class SemiAmortized(LambdaMethod):
         return (*batch, self.refined(batch)[1].lam)
 
     def refined(self, batch: Batch) -> tuple[Rows, Rows]:
-        """Return where lambda starts, and where its steps have taken it."""
+        """Return the rows of lambda at the start of its steps, and at their end."""
         with torch.no_grad(), self.program.running(training=False):
             start = Rows.at(self.encode(batch))
         local = self.options.steps(self.options.local_steps, FROM_ENCODER)
@@ -95,15 +95,15 @@ class SemiAmortized(LambdaMethod):
 
 
 def encoded(program: BoundProgram, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
-    """Return lambda ``(B, P)`` at a guide's output: its own if it has this family, else a Gaussian with its moments."""
+    """Return lambda ``(B, P)`` at a guide's output; if the guide has another family, a Gaussian with its moments."""
     guide = program.guide
     if not isinstance(guide, DerivedGuide):
         return family.start(*space.start(batch, guide))
     _, lam = guide.parameters(*batch)
-    own: Family = guide.distribution.__self__  # type: ignore[attr-defined]
-    if type(own) is type(family):
+    guide_family: Family = guide.distribution.__self__  # type: ignore[attr-defined]
+    if type(guide_family) is type(family):
         return lam
-    draws = own.draw(lam, torch.randn(256, 1, family.size).to(lam))[0]
+    draws = guide_family.draw(lam, torch.randn(256, 1, family.size).to(lam))[0]
     return family.start(draws.mean(0), draws.std(0))
 
 
@@ -129,9 +129,9 @@ def semi_amortized_steps(
         \nabla_\phi \mathcal L(x_i; \theta, \lambda^{(0)}_i) \text{ or } \nabla_\phi \mathcal L(x_i; \theta,
         \lambda^{(T)}_i)
 
-    ``"initial"`` trains the encoder as amortized inference does, beside the decoder of the refined one.
-    ``"refined"`` differentiates through the refinement, Adam's divisors being held constant: theta, too, then has the
-    gradient through it. A step costs about three times as much.
+    ``"initial"`` trains the encoder as amortized inference does, whereas the decoder is trained at the refined lambda.
+    ``"refined"`` differentiates through the refinement with constant divisors of Adam; theta then has this gradient as
+    well. A step costs about three times as much.
 
     Source: Kim et al., Semi-Amortized Variational Autoencoders (2018), algorithm 1, for ``"refined"``; Hjelm et al.,
     Iterative Refinement of the Approximate Posterior for Directed Belief Networks (2016), for ``"initial"``.
@@ -139,16 +139,16 @@ def semi_amortized_steps(
     Args:
         program: the program, with its encoder.
         batches: tuples of tensors, the arguments of ``model``.
-        optimizer: over ``program.parameters()``.
-        space: of the program's model.
+        optimizer: an optimiser of ``program.parameters()``.
+        space: the latent space of the program's model.
         family: the variational family.
-        encode: from a batch to the lambda of every datum ``(B, P)``, differentiable in phi.
-        local: how lambda is refined.
-        encoder_objective: what phi ascends.
-        kl_weight: of the divergence from the prior, above zero, in all steps; None is one.
-        compiler: runs the steps as graphs; one and the same for all epochs. All the steps that ``"refined"``
-            differentiates through would be one large graph: they are left to Python.
-        clip_norm: gradients of a larger norm are scaled down to it.
+        encode: function from a batch to the lambda of every datum ``(B, P)``, differentiable in phi.
+        local: the settings of the steps in lambda.
+        encoder_objective: the objective of phi.
+        kl_weight: the weight of the divergence from the prior, above zero, in all steps; None is one.
+        compiler: a compiler that runs the steps as graphs, the same one in all epochs. The steps through which
+            ``"refined"`` differentiates would make one large graph; they run in Python.
+        clip_norm: largest norm of the gradient; a larger gradient is scaled down to it.
 
     Yields:
         Step: the ELBO of the batch at the refined lambda, nats per datum, before the step.
@@ -201,17 +201,17 @@ def semi_amortized_steps(
 
 
 def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor, local: LocalSteps) -> Tensor:
-    r"""``refine`` as a differentiable function of where it starts, and of theta.
+    r"""Refine lambda as ``refine`` does, as a differentiable function of its start and of theta.
 
     .. math:: \lambda^{(t+1)} = \lambda^{(t)} + \rho_t\, \hat m_t / \overline{(\sqrt{\hat v_t} + \epsilon)}
 
-    What is under the bar is held constant.
+    The term under the bar is held constant.
 
     Args:
-        log_joint: log p(x, u) at points ``(K, B, D)``: ``(K, B)``.
+        log_joint: function that returns log p(x, u), ``(K, B)``, at points ``(K, B, D)``.
         family: the variational family.
-        lam: ``(B, P)``.
-        local: how many steps, how long, how many draws.
+        lam: lambda at the start, ``(B, P)``.
+        local: the settings of the steps.
     """
     moments, (first, second) = AdamState(torch.zeros_like(lam), torch.zeros_like(lam)), BETAS
     for number in range(local.num_steps):
@@ -219,7 +219,7 @@ def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor,
         at = lam if lam.requires_grad else lam.detach().requires_grad_()
         u, _ = family.draw(at, noise)
         elbo = (log_joint(u) - family.distribution(at).log_prob(u)).mean(0)
-        (force,) = torch.autograd.grad(elbo.sum(), u, create_graph=True)  # at fixed lambda: the path alone, as refine
+        (force,) = torch.autograd.grad(elbo.sum(), u, create_graph=True)  # along the path alone, as in refine
         (gradient,) = torch.autograd.grad(u, at, force, create_graph=True)
         rate = local.learning_rate * cosine(number, local.num_steps) * family.pace.to(lam)
         corrected, root = rate / (1 - first ** (number + 1)), (1 - second ** (number + 1)) ** -0.5

@@ -13,19 +13,19 @@ from ppl_vae.errors import InputError
 from ppl_vae.inference.local import Rows
 
 IN_MEMORY = 2**30
-"""Bytes of a table that is kept in memory; a larger one lies in a temporary file."""
+"""The largest size in bytes of a table in memory; a larger table is in a temporary file."""
 
 
 class Table:
-    """A row per datum: where its last visit left it.
+    """A table of the variational parameters of all data after their last visit, one row per datum.
 
-    There are two copies. An epoch reads the one and writes the other, in which every datum is written once, so that an
-    epoch that is broken off has changed nothing that the next attempt reads.
+    There are two copies. An epoch reads one copy and writes every datum once to the other. So an epoch that is
+    interrupted changes nothing that the next attempt reads.
 
     Args:
-        num_data: ``N``.
-        width: numbers of a family's lambda, ``P``.
-        dtype: of the numbers.
+        num_data: number of data, ``N``.
+        width: number of numbers in a family's lambda, ``P``.
+        dtype: type of the numbers.
 
     Example:
         >>> table, numbers = Table(num_data=4, width=2), torch.tensor([3, 1])
@@ -49,14 +49,14 @@ class Table:
         return TableView(self._copies[(number - 1) % 2], self._copies[number % 2])
 
     def after(self, epoch: int) -> np.ndarray:
-        """Return what an epoch has left, ``(N, 3 P + 1)``; not a copy."""
+        """Return the rows after an epoch, ``(N, 3 P + 1)``, which are not copied."""
         return self._copies[epoch % 2]
 
     def restore(self, epoch: int, rows: np.ndarray) -> None:
-        """Take up what ``after`` gave.
+        """Restore the rows that ``after`` returned.
 
         Raises:
-            InputError: it is the table of other data or of another family.
+            InputError: the table belongs to other data or to another family.
         """
         own = self._copies[epoch % 2]
         if rows.shape != own.shape or rows.dtype != own.dtype:
@@ -74,17 +74,17 @@ class TableView(NamedTuple):
     after: np.ndarray
 
     def read(self, numbers: Tensor, start: Rows) -> Rows:
-        """Return rows of some data; those that have not been visited are taken from ``start``."""
+        """Return the rows of some data; data without a visit get their rows of ``start``."""
         rows = torch.from_numpy(self.before[numbers.cpu().numpy()]).to(start.lam.device)
         return Rows.split(torch.where(rows[:, -1:].isnan(), start.joined(), rows))
 
     def write(self, numbers: Tensor, rows: Rows) -> None:
-        """Leave rows for the next epoch."""
+        """Write rows for the next epoch."""
         self.after[numbers.cpu().numpy()] = rows.joined().cpu().numpy()
 
 
 def _zeros(shape: tuple[int, int], kind: np.dtype) -> np.ndarray:
     if shape[0] * shape[1] * kind.itemsize <= IN_MEMORY:
         return np.zeros(shape, kind)
-    with tempfile.TemporaryFile(prefix="ppl_vae_") as file:  # the map keeps it, and it goes with the array
+    with tempfile.TemporaryFile(prefix="ppl_vae_") as file:  # the map keeps the file until the array is freed
         return np.memmap(file, dtype=kind, mode="w+", shape=shape)

@@ -33,7 +33,7 @@ class TrainingOptions:
         schedule: "cosine" (the default) lowers the learning rate to zero over max_epochs; "constant" keeps it.
         patience: number of epochs without a better validation bound after which training stops. The default is 50; null
             (None in Python) trains to the end.
-        seed: seed of every random number; the same seed gives the same numbers on the same machine. The default is 0.
+        seed: seed of all random numbers. The same seed gives the same results on the same machine. The default is 0.
         ema_decay: decay per step, such as 0.999, of exponential moving averages of the parameters, which are then
             validated and kept. The default null keeps the parameters themselves.
     """
@@ -48,21 +48,21 @@ class TrainingOptions:
 
 
 class Epoch(NamedTuple):
-    """What is known at the end of an epoch."""
+    """The results of an epoch of training."""
 
     epoch: int
     """Counted from 1."""
     elbo_train: float
     """Mean over the epoch's steps while the parameters moved, nats per datum."""
     elbo_valid: float
-    """Nats per datum; ``nan`` where there is no validation part."""
+    """The mean over the validation data, nats per datum; ``nan`` if there are none."""
     learning_rate: float
     best_epoch: int
     """The epoch whose parameters are kept."""
 
 
 class _Reached(NamedTuple):
-    """Where a training stands after its last whole epoch; replaced as one, so that a stop finds it whole."""
+    """The state of a training after its last whole epoch. It is replaced as one, so that a stop leaves it whole."""
 
     row: Epoch | None
     best_elbo: float
@@ -83,16 +83,16 @@ class EpochSteps(Protocol):
 
 
 class Training:
-    """Train a program epoch by epoch; the parameters with the best validation ELBO are kept.
+    """A training of a program, epoch by epoch, that keeps the parameters with the best validation ELBO.
 
     The random numbers of an epoch depend on the seed and on its number alone. So a run that is stopped after any
     epoch and resumed gives the same numbers as one that was not.
 
     Args:
-        program: what is trained, in place.
-        batch: any batch, to find the parameters.
+        program: the program, which is trained in place.
+        batch: any batch; its device is that of the parameters.
         steps: the steps of one epoch of inference.
-        options: how long, how fast and from which seed; the batches are the caller's.
+        options: the options of the loop; the caller makes the batches.
         warmup: number of epochs at the beginning that patience does not count.
     """
 
@@ -115,7 +115,7 @@ class Training:
 
     @property
     def last_row(self) -> Epoch | None:
-        """What the last whole epoch yielded."""
+        """The results of the last whole epoch; None before the first."""
         return self._reached.row
 
     @property
@@ -130,7 +130,7 @@ class Training:
 
     @property
     def best_elbo(self) -> float:
-        """The validation ELBO of that epoch, nats per datum."""
+        """The validation ELBO of the best epoch, nats per datum."""
         return self._reached.best_elbo
 
     def epochs(
@@ -138,14 +138,14 @@ class Training:
     ) -> Iterator[Epoch]:
         """Train, and yield after every epoch.
 
-        At the end, and where the caller or an error stops it, the program has the best parameters.
+        At the end, or if the caller or an error stops it, the program has the best parameters.
 
         Args:
-            batches: the training data in an order drawn from a seed.
-            validate: the validation ELBO of the program as it is, nats per datum.
+            batches: function from a seed to the training data in a random order.
+            validate: function that returns the present validation ELBO, nats per datum; None trains without it.
 
         Raises:
-            Diverged: the ELBO is not finite: names the epoch and the batch.
+            Diverged: the ELBO is not finite; the message names the epoch and the batch.
         """
         self._restore(self._reached.last)
         try:
@@ -206,7 +206,7 @@ class Training:
         return options.learning_rate * (1 + math.cos(math.pi * epochs_done / options.max_epochs)) / 2
 
     def _snapshot(self) -> dict[str, Tensor]:
-        """Copy what the next epoch starts from, so that an epoch that is broken off leaves no trace."""
+        """Return a copy of the state from which the next epoch starts; an interrupted epoch does not change it."""
         tensors = {f"last.{name}": tensor for name, tensor in self.program.state().items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
@@ -216,19 +216,19 @@ class Training:
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and numbers, as they were after the last whole epoch, from which ``load_state`` goes on.
+        """Return the tensors and numbers after the last whole epoch, from which ``load_state`` continues.
 
-        The tensors are ``best.*``, the answer so far, ``last.*``, ``optimizer.*`` and, of averages, ``average.*``.
+        The tensors are ``best.*`` (the result so far), ``last.*``, ``optimizer.*`` and, with averages, ``average.*``.
         """
         row, best_elbo, best, last = self._reached
         tensors = {f"best.{name}": tensor for name, tensor in best.items()} | last
         return tensors, {"row": row._asdict() if row else None, "best_elbo": best_elbo}
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Take up a ``state``.
+        """Continue from a ``state``.
 
         Raises:
-            InputError: the tensors are those of another program.
+            InputError: the tensors belong to another program.
         """
         last = {k: v for k, v in tensors.items() if k.startswith(("last.", "optimizer.", "average."))}
         self._restore(last)
@@ -237,7 +237,7 @@ class Training:
         self._reached = _Reached(row, numbers["best_elbo"], best, self._snapshot())
 
     def _restore(self, last: Mapping[str, Tensor]) -> None:
-        """Give the program and the optimiser the state of a snapshot, in place: a graph refers to these tensors."""
+        """Set the program and the optimiser to a snapshot in place, because a graph refers to these tensors."""
         self.program.load_state(group(last, "last"))
         moments = group(last, "optimizer")
         for name, parameter in self.parameters.items():
@@ -255,5 +255,5 @@ def group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Return a seed for an epoch of a run; every epoch has another."""
+    """Return the seed of an epoch of a run; every epoch has a different one."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
