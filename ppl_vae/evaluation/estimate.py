@@ -28,7 +28,6 @@ from ppl_vae.program import (
     simulate,
     widened,
 )
-from ppl_vae.program.global_latents import refuse_globals
 
 BAR_AFTER_SECONDS = 2.0
 SAVED_A_PASS = 5e-3
@@ -104,7 +103,7 @@ def _groups(names: Collection[str]) -> list[list[str]]:
 
 
 def _closed_form(work: _Work, names: list[str]) -> Parts:
-    refuse_globals(work.program, "its exact evidence is not known")
+    work.program.refuse_globals("its exact evidence is not known")
 
     def known(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
         log_evidence = work.program.log_evidence(batch)

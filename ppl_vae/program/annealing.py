@@ -12,8 +12,6 @@ from torch import Tensor
 from ppl_vae.errors import InputError, nearest, reason
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import DerivedGuide, is_auxiliary
-from ppl_vae.program.execution import empty_guide
-from ppl_vae.program.global_latents import refuse_globals
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import sample_sites
@@ -65,7 +63,7 @@ def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") 
         raise InputError(f"the start {start!r} is unknown; {nearest(str(start), get_args(Start))}")
     if start == "guide" and program.guide is None:
         raise InputError(f"{program.name} has no guide to start from: anneal from the prior")
-    refuse_globals(program, "annealing moves the latents of each datum")
+    program.refuse_globals("annealing moves the latents of each datum")
     structure = program.structure
     if set(structure.latents) <= set(structure.discrete):
         raise InputError(
@@ -79,7 +77,7 @@ def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") 
         values: dict[str, Tensor] = {}
         with program.running(), torch.no_grad():
             if start == "guide":
-                guide = sample_sites(program.run(program.guide or empty_guide, batch, num_samples))
+                guide = sample_sites(program.guide_trace(batch, num_samples))
                 values = {name: guide[name]["value"] for name in space.names}
             return space.points(batch, values, num_samples)
 
@@ -118,7 +116,7 @@ def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> Anne
 
 def _reject_auxiliary(program: BoundProgram, batch: Batch) -> None:
     with program.running(seed="current"), torch.no_grad():
-        sites = sample_sites(program.run(program.guide or empty_guide, batch))
+        sites = sample_sites(program.guide_trace(batch))
     for name, site in sites.items():
         if is_auxiliary(site):
             raise InputError(

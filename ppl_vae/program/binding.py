@@ -1,4 +1,4 @@
-"""The structure of a program, from runs of its model and guide on a few data.
+"""Runs of a model or a guide with several draws, and the structure that runs on a few data show.
 
 Two trials find how it can be run: do draws, or discrete values, in leading dimensions leave its densities as they
 are? A network that reshapes or normalises over a fixed dimension may fail then, or silently give another number.
@@ -11,16 +11,45 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.execution import run
 from ppl_vae.program.global_posterior import AtMean
+from ppl_vae.program.handlers import Given, enumerated
 from ppl_vae.program.runner import Batch, Runner
 from ppl_vae.program.traces import Site, Structure, can_enumerate, read_plates, sample_sites, support
+
+
+def run(
+    structure: Structure,
+    fn: Callable[..., Any],
+    batch: Batch,
+    num_samples: int = 1,
+    values: Mapping[str, Tensor] | None = None,
+    *,
+    summed: Collection[str] = (),
+) -> poutine.Trace:
+    """Trace the model or the guide with ``K`` draws; some latents are given, some discrete ones are enumerated."""
+    outer, repeated = with_draws(structure, batch, num_samples)
+    fn = enumerated(Given(values or {})(outer(fn)), summed, -2 - structure.plate_nesting)
+    return poutine.trace(fn).get_trace(*repeated)
+
+
+def with_draws(structure: Structure, batch: Batch, num_samples: int) -> tuple[Callable[..., Any], Batch]:
+    """Return what takes ``K`` draws at once: a handler that adds the outer plate, or a batch repeated ``K`` times."""
+    if num_samples == 1:
+        return (lambda fn: fn), batch
+    if structure.draws_by == "repeat":
+        return (lambda fn: fn), tuple(t.repeat(num_samples, *[1] * (t.dim() - 1)) for t in batch)
+    return pyro.plate("_draws", num_samples, dim=-1 - structure.plate_nesting), batch
+
+
+def empty_guide(*batch: Tensor) -> None:
+    """Sample nothing: the guide of a model without latents."""
 
 
 def read_structure(program: Runner, template: Batch) -> Structure:

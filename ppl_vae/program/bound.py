@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.binding import read_structure
-from ppl_vae.program.execution import empty_guide, run, with_draws
+from ppl_vae.program.binding import empty_guide, read_structure, run, with_draws
 from ppl_vae.program.global_posterior import SharedTerm
 from ppl_vae.program.handlers import Detached, Generate, Given, is_scored, posterior_of_discrete
 from ppl_vae.program.runner import Batch, Runner
@@ -42,6 +41,18 @@ class Draws(NamedTuple):
     """Means of the observed sites given the latents; the draw itself if a distribution has no known mean."""
     data: dict[str, Tensor]
     """The data of the observed sites, ``(B, ...)``."""
+
+
+class Changes(TypedDict, total=False):
+    """The fields of a program that a variation of it can change, see ``BoundProgram``."""
+
+    model: Callable[..., Any]
+    guide: Callable[..., Any] | None
+    module: nn.Module
+    closed_form: Callable[..., Tensor] | None
+    left_out: Callable[..., Any] | None
+    template: Batch
+    structure: Structure
 
 
 class Traces(NamedTuple):
@@ -86,17 +97,17 @@ class BoundProgram(Runner):
     template: Batch
     structure: Structure
 
-    def derive(self, **changes: Any) -> BoundProgram:
+    def derive(self, **changes: Unpack[Changes]) -> BoundProgram:
         """Return a variation of the program, which shares all that is not changed.
 
         Args:
-            changes: the fields that change, such as ``model``, ``guide``, ``module``, ``closed_form`` or ``template``.
-                If ``structure`` is not among them, it is read from one run of the variation on its template.
+            changes: the fields that change. If ``structure`` is not among them, it is read from one run of the
+                variation on its template.
         """
+        derived = replace(self, **changes)
         if "structure" in changes:
-            return replace(self, **changes)
-        template = changes.pop("template", self.template)
-        return bind(Runner(**(_parts(self) | changes)), template)
+            return derived
+        return replace(derived, structure=read_structure(derived, derived.template))
 
     # ------------------------------------------------------------------------------------------ densities
 
@@ -140,7 +151,7 @@ class BoundProgram(Runner):
             drawn = sample_sites(self.guide_trace(batch, num_samples))
             values = {name: site["value"] for name, site in drawn.items() if name not in structure.collapsed}
             model = self.run(self.model, batch, num_samples, values, summed=structure.discrete)
-            guide = self.run(self.guide or empty_guide, batch, num_samples, values, summed=structure.collapsed)
+            guide = self.guide_trace(batch, num_samples, values, summed=structure.collapsed)
             return structure.log_density(model, num_samples) - structure.log_density(guide, num_samples)
 
     def log_prior_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
@@ -212,11 +223,22 @@ class BoundProgram(Runner):
         with torch.no_grad(), self.running(seed="current", training=training):
             return sample_sites(self.run(self.model, self.template if batch is None else batch))
 
-    def guide_trace(self, batch: Batch, num_samples: int) -> poutine.Trace:
-        """Trace the guide with ``K`` draws."""
+    def guide_trace(
+        self,
+        batch: Batch,
+        num_samples: int = 1,
+        values: Mapping[str, Tensor] | None = None,
+        *,
+        summed: Collection[str] = (),
+    ) -> poutine.Trace:
+        """Trace the guide, as ``run`` does.
+
+        Raises:
+            InputError: the program has no guide, and a latent that is not summed out.
+        """
         if self.guide is None and set(self.structure.latents) - set(self.structure.summed):
             raise InputError(f"{self.name} has no guide: write guide(self, x), which samples the model's latent sites")
-        return self.run(self.guide or empty_guide, batch, num_samples)
+        return self.run(self.guide or empty_guide, batch, num_samples, values, summed=summed)
 
     # ------------------------------------------------------------------------------------------ draws
 
@@ -266,19 +288,3 @@ class BoundProgram(Runner):
                 given = site["infer"]["obs"].expand(site["fn"].shape())
                 draws.data[name] = structure.value(site | {"value": given}, num_samples)[0]
         return draws
-
-
-def bind(program: Runner, template: Batch) -> BoundProgram:
-    """Run a program once on a few data, and return it with the structure that it has shown.
-
-    Random initial values of ``pyro.param`` are drawn from torch's generator as it is, which does not move.
-
-    Raises:
-        InputError: no plate, or more than one, can be the data plate; a discrete latent cannot be summed out.
-    """
-    structure = read_structure(program, template)
-    return BoundProgram(**_parts(program), template=template, structure=structure)
-
-
-def _parts(program: Runner) -> dict[str, Any]:
-    return {field.name: getattr(program, field.name) for field in fields(Runner)}

@@ -77,12 +77,3 @@ def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:
         posterior = GlobalPosterior(outside, num_data).to(batch[0].device)
     module = nn.ModuleDict({"model": program.module, "globals": posterior})
     return replace(program, model=posterior.conditioned(program.model), module=module, global_posterior=posterior)
-
-
-def refuse_globals(program: Runner, why: str) -> None:
-    """Raise ``InputError`` for what cannot be done with latents that all data share."""
-    if program.global_posterior is not None:
-        raise InputError(
-            f"the latent {program.global_posterior.names[0]!r} of {program.name} is shared by all data, and {why}: "
-            f"estimate the evidence by iwae"
-        )

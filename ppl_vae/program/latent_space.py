@@ -17,7 +17,6 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.densities import slope_only
-from ppl_vae.program.execution import empty_guide
 from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijection
 from ppl_vae.program.moments import moments
 from ppl_vae.program.runner import Batch
@@ -106,9 +105,8 @@ class LatentSpace:
             log_target, trace, moved, filled = self._densities(batch, u)
             if origin == "prior":
                 return structure.log_density(trace, num_samples, leave_out=structure.observed) + filled, log_target
-            guide = self.program.guide or empty_guide
             with Given(moved.values, moved.log_det):
-                trace = self.program.run(guide, batch, num_samples, summed=structure.collapsed)
+                trace = self.program.guide_trace(batch, num_samples, summed=structure.collapsed)
             return structure.log_density(trace, num_samples) + filled, log_target
 
     def _densities(self, batch: Batch, u: Tensor) -> tuple[Tensor, Any, Unconstrained, Tensor]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.placing import fresh, is_part
 from ppl_vae.program.runner import Batch
+from ppl_vae.program.simulation import fresh, is_part
 from ppl_vae.program.traces import Site, Structure, is_deterministic, known_mean
 
 GAUSSIAN = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.execution import empty_guide
 from ppl_vae.program.handlers import is_point_mass, is_scored
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, Structure, sample_sites, site_values
@@ -55,17 +54,16 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
         (torch.Size([5, 3]), torch.Size([3]))
     """
     with program.running():
-        structure, guide = program.structure, program.guide or empty_guide
-        drawn = sample_sites(program.run(guide, batch, num_samples))
+        structure = program.structure
+        drawn = sample_sites(program.guide_trace(batch, num_samples))
         sites = {name: site for name, site in drawn.items() if not is_point_mass(site["fn"])}
         _refuse(program, sites)
         held = {name: site["value"].detach().requires_grad_() for name, site in sites.items()}
         moving = {name: site["value"].clone() for name, site in sites.items()}
-        log_q = structure.log_density(program.run(guide, batch, num_samples, held), num_samples)
+        log_q = structure.log_density(program.guide_trace(batch, num_samples, held), num_samples)
         values: Mapping[str, Tensor] = moving
         if len(sites) < len(drawn):  # latents that are functions of others
-            traced = program.run(guide, batch, num_samples, moving)
-            values = site_values(traced)
+            values = site_values(program.guide_trace(batch, num_samples, moving))
         model = program.run(program.model, batch, num_samples, values, summed=structure.summed)
         log_p = structure.log_density(model, num_samples).expand(num_samples, len(batch[0]))
 

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.program.bound import BoundProgram, bind
+from ppl_vae.program.binding import read_structure
+from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.global_latents import with_globals
-from ppl_vae.program.precision import Precision
+from ppl_vae.program.process import Precision
 from ppl_vae.program.runner import Batch, Runner, Store
 
 
@@ -102,7 +103,7 @@ class Program:
             runner = with_globals(runner, template, num_data)
         if check is not None:
             check(runner, template)
-        return bind(runner, template)
+        return BoundProgram(**vars(runner), template=template, structure=read_structure(runner, template))
 
     def arguments(self, available: Collection[str]) -> tuple[str, ...]:
         """Return the names of the arrays that ``model`` takes, in order: they are the names of its arguments.

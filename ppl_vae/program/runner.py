@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.global_posterior import GlobalPosterior
-from ppl_vae.program.precision import Precision, at_precision
-from ppl_vae.program.process import LOCK, seeded
+from ppl_vae.program.process import LOCK, Precision, at_precision, seeded
 
 Batch = tuple[Tensor, ...]
 
@@ -101,6 +100,14 @@ class Runner:
                 stack.enter_context(pyro.validation_enabled(False))
                 self.module.train(training)
             yield
+
+    def refuse_globals(self, why: str) -> None:
+        """Raise ``InputError`` for what cannot be done with latents that all data share."""
+        if self.global_posterior is not None:
+            raise InputError(
+                f"the latent {self.global_posterior.names[0]!r} of {self.name} is shared by all data, and {why}: "
+                f"estimate the evidence by iwae"
+            )
 
     def parameters(self) -> dict[str, Tensor]:
         """Return what training moves: names to leaf tensors in unconstrained space, each the module's own tensor."""

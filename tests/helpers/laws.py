@@ -16,7 +16,7 @@ from ppl_vae.compile.kernels import Graph
 from ppl_vae.inference import Compiler, amortized_steps, elbo
 from ppl_vae.inference.ascent import value_and_gradient
 from ppl_vae.program import Batch, BoundProgram, Program, seeded
-from ppl_vae.program.execution import empty_guide
+from ppl_vae.program.binding import empty_guide
 
 How = Literal["eager", "traced", "compiled"]
 Found = tuple[Tensor, dict[str, Tensor]]

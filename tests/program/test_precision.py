@@ -21,7 +21,7 @@ from ppl_vae.compile.graph import trace
 from ppl_vae.inference import Compiler, amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Precision, Program, fp32_products, seeded, with_lambda, without_guide
-from ppl_vae.program.precision import BFloat16Products, at_precision
+from ppl_vae.program.process import BFloat16Products, at_precision
 from tests.helpers.laws import traced
 from tests.helpers.scenarios import Images, bits, normal
 
