@@ -17,14 +17,13 @@ from ppl_vae.program.divergence import (
 )
 from ppl_vae.program.global_posterior import SharedTerm
 from ppl_vae.program.latent_space import LatentSpace, Start
-from ppl_vae.program.marginals import marginals
 from ppl_vae.program.missing import seen_parts, with_missing
 from ppl_vae.program.path_draws import PathDraws, path_draws
-from ppl_vae.program.predictions import LatentMoments, posterior_moments, predict
+from ppl_vae.program.predictions import LatentMoments, marginals, posterior_moments, predict
 from ppl_vae.program.process import MatmulPrecision, Precision, fp32_products, seeded
 from ppl_vae.program.program import Program
 from ppl_vae.program.proposal import widened
-from ppl_vae.program.runner import Batch, Runner
+from ppl_vae.program.runner import Batch
 from ppl_vae.program.simulation import Simulation, generates, observed_arguments, placed, simulate
 
 __all__ = [
@@ -44,7 +43,6 @@ __all__ = [
     "PathDraws",
     "Precision",
     "Program",
-    "Runner",
     "SharedTerm",
     "Simulation",
     "Start",

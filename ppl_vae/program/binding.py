@@ -65,7 +65,7 @@ def read_structure(program: Runner, template: Batch) -> Structure:
         discrete = can_enumerate(poutine.trace(program.model).get_trace(*template))
         guided: set[str] = set()
         if program.guide is not None:  # run, so that its parameters exist
-            guided = {name for name in sample_sites(poutine.trace(program.guide).get_trace(*template))}
+            guided = set(sample_sites(poutine.trace(program.guide).get_trace(*template)))
         summed = tuple(name for name in discrete if name not in guided)
         structure = structure._replace(summed=summed)
         if structure.latents and not draws_agree(program, structure, template):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,13 +17,22 @@ _TRACING: ContextVar[bool] = ContextVar("tracing", default=False)
 
 
 @contextmanager
-def slope_only() -> Iterator[None]:
-    """Compute log densities for their gradient only: a value that costs more than its gradient may be wrong."""
-    token = _SLOPE_ONLY.set(True)
+def _switched_on(switch: ContextVar[bool]) -> Iterator[None]:
+    token = switch.set(True)
     try:
         yield
     finally:
-        _SLOPE_ONLY.reset(token)
+        switch.reset(token)
+
+
+def slope_only() -> AbstractContextManager[None]:
+    """Compute log densities for their gradient only: a value that costs more than its gradient may be wrong."""
+    return _switched_on(_SLOPE_ONLY)
+
+
+def tracing() -> AbstractContextManager[None]:
+    """Choose the operations that suit a graph, whose compiler makes one pass of many."""
+    return _switched_on(_TRACING)
 
 
 def log_prob(fn: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -51,16 +60,6 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
         [-1.386..., -1.386..., -1.386...]
     """
     return _Bernoulli.apply(logits, x, event_dim, False)
-
-
-@contextmanager
-def tracing() -> Iterator[None]:
-    """Choose the operations that suit a graph, whose compiler makes one pass of many."""
-    token = _TRACING.set(True)
-    try:
-        yield
-    finally:
-        _TRACING.reset(token)
 
 
 FACTORS = 100

@@ -95,8 +95,10 @@ class PartlyObserved(dist.TorchDistribution):
             residual = (seen * (self.value - other))[..., None]
             moved = self.base.covariance_matrix @ (seen[..., None] * torch.linalg.solve(self._between, residual))
             other = other + moved[..., 0]
-        seen = self.seen if of_each_number(self.base) is not None else self._event(self.seen)
-        return torch.where(seen, self.value.to(other.dtype), other)
+        elif of_each_number(self.base) is None:
+            whole = self._whole.reshape(self._whole.shape + (1,) * self.event_dim)
+            return torch.where(whole, self.value.to(other.dtype), other)
+        return torch.where(self.seen, self.value.to(other.dtype), other)
 
     @property
     def _between(self) -> Tensor:
@@ -109,11 +111,6 @@ class PartlyObserved(dist.TorchDistribution):
     def _whole(self) -> Tensor:
         """True for the events that have been seen as a whole, of batch shape."""
         return self.seen.flatten(self.seen.dim() - self.event_dim).all(-1) if self.event_dim else self.seen
-
-    def _event(self, seen: Tensor) -> Tensor:
-        if isinstance(self.base, GAUSSIAN):
-            return seen
-        return self._whole.reshape(self._whole.shape + (1,) * self.event_dim)
 
 
 def of_each_number(fn: Any) -> Any | None:

@@ -240,11 +240,8 @@ def _support(site: Site) -> str:
         constraint = constraint.base_constraint
     name = type(constraint).__name__.strip("_").lower()
     bounds = [getattr(constraint, side, None) for side in ("lower_bound", "upper_bound")]
-    numbers = [
-        f"{b.flatten()[0].item():g}" if isinstance(b, torch.Tensor) and b.numel() == 1 else f"{b:g}"
-        for b in bounds
-        if isinstance(b, int | float) or (isinstance(b, torch.Tensor) and b.numel() == 1)
-    ]
+    single = [b for b in bounds if isinstance(b, int | float) or (isinstance(b, torch.Tensor) and b.numel() == 1)]
+    numbers = [f"{float(b):g}" for b in single]
     if "integer" in name and len(numbers) == 2:
         return f"whole numbers from {numbers[0]} to {numbers[1]}"
     if "interval" in name and len(numbers) == 2:

@@ -114,8 +114,7 @@ class Structure(NamedTuple):
                 f"{tuple(site['fn'].batch_shape)}; close those of one datum with .to_event(1), or mend the data's shape"
             )
         tensor = tensor.reshape((1,) * missing + tensor.shape)
-        data = nesting + 1 + self.data_frame(site).dim
-        tensor = tensor.movedim(data, 1)
+        tensor = tensor.movedim(self._data_dim(site), 1)
         if idle := self._idle(site):
             tensor = tensor.squeeze(idle)
         if self.draws_by == "repeat" and num_samples > 1:
@@ -124,18 +123,19 @@ class Structure(NamedTuple):
 
     def from_front(self, site: Site, tensor: Tensor, num_samples: int) -> Tensor:
         """Convert ``(K, B, other plates..., event...)`` to Pyro's layout: the inverse of ``to_front``."""
-        nesting = self.plate_nesting
         if self.draws_by == "repeat" and num_samples > 1:
             tensor = tensor.flatten(0, 1)[None]
-        data = nesting + 1 + self.data_frame(site).dim
         for dim in self._idle(site):
             tensor = tensor.unsqueeze(dim)
-        return tensor.movedim(1, data)
+        return tensor.movedim(1, self._data_dim(site))
+
+    def _data_dim(self, site: Site) -> int:
+        """Return the dimension of the data plate in Pyro's layout, counted from the left, after the draws."""
+        return self.plate_nesting + 1 + self.data_frame(site).dim
 
     def _idle(self, site: Site) -> list[int]:
         """List the dimensions of plates without the site, ascending, after the data plate's has moved to 1."""
-        nesting = self.plate_nesting
-        data = nesting + 1 + self.data_frame(site).dim
+        nesting, data = self.plate_nesting, self._data_dim(site)
         used = {nesting + 1 + f.dim for f in site["cond_indep_stack"] if f.vectorized}
         return [d + (d < data) for d in range(1, nesting + 1) if d not in used]
 
@@ -153,7 +153,7 @@ class Structure(NamedTuple):
 
     def folded(self, site: Site) -> Tensor:
         """Return a value drawn under the outer plate as the value of ``K * B`` data: draws become data."""
-        data = self.plate_nesting + 1 + self.data_frame(site).dim
+        data = self._data_dim(site)
         return site["value"].movedim(0, data - 1).flatten(data - 1, data)
 
 
