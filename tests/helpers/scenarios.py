@@ -399,7 +399,7 @@ def holes(*shape: int, seed: int = 5) -> Tensor:
     return seen
 
 
-def double(make: Any) -> Any:
+def make_double(make: Any) -> Any:
     """Return a module in double precision and evaluation mode, with initial parameters from one seed."""
     with seeded(1):
         return make().double().eval()

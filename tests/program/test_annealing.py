@@ -23,25 +23,24 @@ from tests.helpers.integrals import (
     fitted,
     random_walk,
 )
-from tests.helpers.scenarios import normal, switch_evidence
+from tests.helpers.scenarios import make_double, normal, switch_evidence
 
 STARTS: tuple[Start, ...] = ("prior", "guide")
 
 
-def made(name: str) -> tuple[Any, BoundProgram, Batch, Tensor]:
-    """Module, program, data, and the exact evidence."""
+def make_program(name: str) -> tuple[Any, BoundProgram, Batch, Tensor]:
+    """Return module, program, data and the exact evidence."""
     make, batch, log_evidence, _ = PROGRAMS[name]
-    with seeded(1):
-        module = make().double().eval()
+    module = make_double(make)
     with torch.no_grad():
         return module, Program(module).bind(batch), batch, log_evidence(module, *batch)
 
 
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_both_are_densities_over_unconstrained_space(name: str, start: Start) -> None:
-    """The start integrates to one and the target to the evidence, so both have the Jacobian; draws are the start's."""
-    _, program, batch, evidence = made(name)
+def test_start_and_target_are_densities_over_unconstrained_space(name: str, start: Start) -> None:
+    """The start integrates to one and the target to the evidence, so that both have the Jacobian."""
+    _, program, batch, evidence = make_program(name)
     with torch.no_grad(), seeded(11):
         path = annealing_path(program, batch, start)
         u = path.draw(20000)
@@ -63,8 +62,8 @@ def test_both_are_densities_over_unconstrained_space(name: str, start: Start) ->
         assert close(path.log_densities(v)[1] - proposal.log_prob(v), evidence)
 
 
-def plain(fn: Any, batch: Batch, values: dict[str, Tensor], *, latents_only: bool) -> tuple[Tensor, Tensor]:
-    """log density of one datum with plain Pyro, the sum over a switch written out, and torch's own log Jacobian."""
+def evaluate_plainly(fn: Any, batch: Batch, values: dict[str, Tensor], *, latents_only: bool) -> tuple[Tensor, Tensor]:
+    """Return the log density of one datum from plain Pyro, with an explicit sum over a switch, and its log Jacobian."""
     sums, log_det = [], torch.zeros((), dtype=torch.double)
     for c in (0.0, 1.0):
         given = values | ({"c": torch.full_like(values["c"], c)} if "c" in values else {})
@@ -87,8 +86,8 @@ def plain(fn: Any, batch: Batch, values: dict[str, Tensor], *, latents_only: boo
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_points_of_latents_have_the_programs_densities(name: str, start: Start) -> None:
-    """Datum by datum, with plain Pyro."""
-    _, program, batch, _ = made(name)
+    """The densities are compared with plain Pyro, one datum at a time."""
+    _, program, batch, _ = make_program(name)
     with torch.no_grad(), seeded(6):
         path = annealing_path(program, batch, start)
         latents = program.posterior(batch, 2).latents
@@ -101,17 +100,17 @@ def test_points_of_latents_have_the_programs_densities(name: str, start: Start) 
             if "level" in values:  # Pyro lays it out with a dimension of one for the inner plate
                 values["level"] = values["level"][:, None]
             with program.running():
-                log_p, log_det = plain(program.model, datum, values, latents_only=False)
+                log_p, log_det = evaluate_plainly(program.model, datum, values, latents_only=False)
                 start_of = program.model if start == "prior" else program.guide
-                log_q, _ = plain(start_of, datum, values, latents_only=True)
+                log_q, _ = evaluate_plainly(start_of, datum, values, latents_only=True)
             torch.testing.assert_close(log_target[k, b], log_p + log_det, rtol=1e-9, atol=1e-9)
             torch.testing.assert_close(log_start[k, b], log_q + log_det, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_datum_and_a_draw_are_on_their_own(name: str, start: Start) -> None:
-    _, program, batch, _ = made(name)
+def test_data_and_draws_do_not_affect_each_other(name: str, start: Start) -> None:
+    _, program, batch, _ = make_program(name)
     with torch.no_grad(), seeded(7):
         path = annealing_path(program, batch, start)
         u = path.draw(4)
@@ -127,7 +126,7 @@ def test_a_datum_and_a_draw_are_on_their_own(name: str, start: Start) -> None:
 
 @pytest.mark.parametrize("name", ["proportions", "two_latents", "images", "mixture prior", "moving support", "switch"])
 def test_gradients_are_finite_differences(name: str) -> None:
-    module, program, batch, _ = made(name)
+    module, program, batch, _ = make_program(name)
     for start in STARTS:
         with seeded(8):
             path = annealing_path(program, batch, start)
@@ -138,7 +137,7 @@ def test_gradients_are_finite_differences(name: str) -> None:
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_masked_latent_is_a_standard_gaussian(start: Start) -> None:
-    """In both densities, and in the draws: the weights do not depend on it, and both have their integrals."""
+    """It is one in both densities and in the draws, so that the weights do not depend on it."""
     x, lengths = normal(4, 5), torch.tensor([5, 1, 3, 2])
     with seeded(1):
         module = scenarios.Sequences().double()
@@ -162,20 +161,20 @@ def test_a_masked_latent_is_a_standard_gaussian(start: Start) -> None:
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("start", STARTS)
 def test_a_mask_within_a_distribution_hides_the_jacobian_too(whole: bool, start: Start) -> None:
-    """What is masked has the gradient of a standard Gaussian, and nothing of exp(u)."""
-    there = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 1, 1]] if whole else [[1, 0, 1], [0, 0, 0], [0, 1, 1]]).bool()
-    program = Program(MaskedInside(whole).double()).bind((normal(3), there))
-    path = annealing_path(program, (normal(3), there), start)
+    """Masked numbers have the gradient of a standard Gaussian, without a term from exp(u)."""
+    unmasked = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 1, 1]] if whole else [[1, 0, 1], [0, 0, 0], [0, 1, 1]]).bool()
+    program = Program(MaskedInside(whole).double()).bind((normal(3), unmasked))
+    path = annealing_path(program, (normal(3), unmasked), start)
     u = path.draw(2).requires_grad_()
     for log_density in path.log_densities(u):
         (gradient,) = torch.autograd.grad(log_density.sum(), u, retain_graph=True)
-        torch.testing.assert_close(gradient[:, ~there], -u[:, ~there], rtol=1e-9, atol=1e-9)
-        assert ((gradient + u)[:, there].abs() > 1e-6).all()
+        torch.testing.assert_close(gradient[:, ~unmasked], -u[:, ~unmasked], rtol=1e-9, atol=1e-9)
+        assert ((gradient + u)[:, unmasked].abs() > 1e-6).all()
 
 
 def test_simulated_latents_are_a_draw_from_the_posterior() -> None:
-    """E[f0(u) / f1(u)] = 1 / p(x) over the posterior: the harmonic mean, here with a narrow f0, one x at a time."""
-    _, program, _, _ = made("summed switch")
+    """The harmonic mean, E[f0(u) / f1(u)] = 1 / p(x) over the posterior, holds for each x with a narrow f0."""
+    _, program, _, _ = make_program("summed switch")
     with torch.no_grad(), seeded(10):
         simulation = simulate(program, (torch.zeros(20000).double(),))
         path = annealing_path(program, simulation.batch, "guide")
@@ -187,7 +186,7 @@ def test_simulated_latents_are_a_draw_from_the_posterior() -> None:
 
 
 class Poissons(nn.Module):
-    """A count that nobody can sum over, beside a Gaussian."""
+    """A Gaussian beside a count, which has infinitely many values."""
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -197,7 +196,7 @@ class Poissons(nn.Module):
 
 
 class SwitchedSupport(nn.Module):
-    """The interval that z lies in depends on a switch that is summed out."""
+    """A latent whose interval depends on a switch that is summed out."""
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):

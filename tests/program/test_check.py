@@ -104,7 +104,7 @@ class OtherEvent(Faulty):
 
 
 class ForgottenEvent(Faulty):
-    """One column without to_event: (7, 1) in a plate of 7 becomes (7, 7), without a word from Pyro."""
+    """One column without to_event: (7, 1) in a plate of 7 becomes (7, 7), without a warning from Pyro."""
 
     def model(self, x: Tensor) -> None:
         pyro.module("decoder", self.decoder)
@@ -196,7 +196,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("faulty", FAULTS)
-def test_fault(faulty: Callable[[], Faulty]) -> None:
+def test_a_fault_is_reported_with_its_remedy(faulty: Callable[[], Faulty]) -> None:
     with pytest.raises(InputError) as caught:
         check(Program(faulty().double()), (normal(9, 3),))
     message = str(caught.value)
@@ -210,7 +210,7 @@ def test_the_program_without_a_fault_passes() -> None:
     check(Program(Faulty().double()), (normal(9, 3),))
 
 
-def test_a_support_that_depends_on_another_latent_is_that_of_the_guides_draws() -> None:
+def test_a_support_that_depends_on_a_latent_is_checked_at_the_draws_of_the_guide() -> None:
     class Bounded(Faulty):
         def model(self, x: Tensor) -> None:
             with self.plate(x):
@@ -230,7 +230,7 @@ def test_a_support_that_depends_on_another_latent_is_that_of_the_guides_draws() 
     check(Program(program), (normal(9, 3),))
 
 
-def test_no_guide() -> None:
+def test_a_missing_guide_is_reported() -> None:
     with pytest.raises(InputError, match=r"model has no guide, .*: write guide\(self, x\), which samples 'z'"):
         check(Program(Faulty().double().model), (normal(9, 3),))
 

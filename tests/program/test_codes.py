@@ -13,39 +13,39 @@ from ppl_vae.models.vae import VAE
 from ppl_vae.program import Coordinates, Program, posterior_moments, seeded, with_code
 
 
-def test_the_latent_is_the_code_and_what_it_decodes_to_the_reconstruction() -> None:
+def test_the_latent_is_the_code_and_decodes_to_the_reconstruction() -> None:
     torch.manual_seed(0)
     module, x = Autoencoder(data_dim=6, latent_dim=2, hidden=(5,)).double(), torch.rand(7, 6).double()
     program = Program(module).bind((x,))
     coded = with_code(program, (x,))
     assert coded is not None
     code = module.encoder(x)
-    found = posterior_moments(coded, (x,), 3)
-    torch.testing.assert_close(found.mean["z"], code.detach())
-    assert (found.sd["z"] == 0).all()
-    there = Coordinates(coded)
-    point = there.locate((x,), coded.posterior((x,), 5).latents)
-    means = there.predict((x,), point).means["x"]
+    actual = posterior_moments(coded, (x,), 3)
+    torch.testing.assert_close(actual.mean["z"], code.detach())
+    assert (actual.sd["z"] == 0).all()
+    coordinates = Coordinates(coded)
+    point = coordinates.locate((x,), coded.posterior((x,), 5).latents)
+    means = coordinates.predict((x,), point).means["x"]
     expected = torch.sigmoid(module.decoder(code)).detach()
     torch.testing.assert_close(means, expected.expand(5, 7, 6))
-    loc, scale = there.prior((x,))
+    loc, scale = coordinates.prior((x,))
     torch.testing.assert_close(loc, code.mean(0).detach().expand(7, 2))
     torch.testing.assert_close(scale, code.std(0, correction=0).detach().expand(7, 2))
 
 
-def test_a_code_that_is_moved_is_decoded() -> None:
+def test_a_moved_code_is_decoded() -> None:
     torch.manual_seed(1)
     module, x = Autoencoder(data_dim=4, latent_dim=3, hidden=()).double(), torch.rand(2, 4).double()
     coded = with_code(Program(module).bind((x,)), (x,))
     assert coded is not None
-    there = Coordinates(coded)
-    point = there.locate((x,), coded.posterior((x,)).latents)
+    coordinates = Coordinates(coded)
+    point = coordinates.locate((x,), coded.posterior((x,)).latents)
     moved = point._replace(u=point.u + torch.tensor([0.0, 2.0, 0.0]))
     expected = torch.sigmoid(module.decoder(module.encoder(x) + torch.tensor([0.0, 2.0, 0.0]).double())).detach()
-    torch.testing.assert_close(there.predict((x,), moved).means["x"][0], expected)
+    torch.testing.assert_close(coordinates.predict((x,), moved).means["x"][0], expected)
 
 
-def test_the_program_itself_stays_as_it_was() -> None:
+def test_the_original_program_does_not_change() -> None:
     module, x = Autoencoder(data_dim=6, latent_dim=2), torch.rand(7, 6).round()
     program = Program(module).bind((x,))
     before = program.log_weights((x,))
@@ -58,7 +58,7 @@ def test_the_program_itself_stays_as_it_was() -> None:
 
 
 class Summaries(nn.Module):
-    """No latent; what is recorded lies outside the plate, or is a whole number."""
+    """A program without latents, whose recorded values lie outside the plate or are whole numbers."""
 
     def model(self, x: Tensor) -> None:
         pyro.deterministic("total", x.sum())

@@ -14,11 +14,11 @@ from ppl_vae.errors import InputError
 from ppl_vae.program import Batch, Coordinates, LatentPoint, Program, names_of, seeded
 from tests.helpers import scenarios
 from tests.helpers.gallery import GALLERY
-from tests.helpers.scenarios import double, normal
+from tests.helpers.scenarios import make_double, normal
 
 
 class Hot(nn.Module):
-    """A class, one hot, that the guide leaves out, beside a vector and a positive number."""
+    """A one-hot class that the guide leaves out, beside a vector and a positive number."""
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -67,93 +67,93 @@ CASES: dict[str, tuple[Any, Batch]] = {
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("rows", [21, 1])
 @pytest.mark.parametrize("name", CASES)
-def test_from_where_latents_are_the_same_is_predicted(name: str, rows: int, num_samples: int) -> None:
+def test_a_located_point_predicts_the_same_as_its_latents(name: str, rows: int, num_samples: int) -> None:
     make, batch = CASES[name]
-    program = Program(double(make)).bind(batch)
+    program = Program(make_double(make)).bind(batch)
     batch = tuple(tensor[:rows] for tensor in batch)
     with seeded(2):
         draws = program.posterior(batch, num_samples)
-        there = Coordinates(program)
-        point = there.locate(batch, draws.latents)
-        found = there.predict(batch, point)
-    assert point.u.shape == (num_samples, rows, there.continuous)
-    assert point.choices.shape == (num_samples, rows, len(there.values))
-    assert len(there.names) == len(set(there.names)) == there.continuous + len(there.values)
-    for kind, others in (("means", found.means), ("latents", found.latents)):
+        coordinates = Coordinates(program)
+        point = coordinates.locate(batch, draws.latents)
+        actual = coordinates.predict(batch, point)
+    assert point.u.shape == (num_samples, rows, coordinates.continuous)
+    assert point.choices.shape == (num_samples, rows, len(coordinates.values))
+    assert len(coordinates.names) == len(set(coordinates.names)) == coordinates.continuous + len(coordinates.values)
+    for kind, others in (("means", actual.means), ("latents", actual.latents)):
         for site, value in getattr(draws, kind).items():
-            at = heard(name, site, batch)
+            at = compared_data(name, site, batch)
             torch.testing.assert_close(others[site][:, at].to(value.dtype), value[:, at], rtol=1e-9, atol=1e-9)
 
 
-def heard(name: str, site: str, batch: Batch) -> Tensor:
-    """Which data of a site to compare, ``(B,)`` or ``(B, T)``: past the end of a sequence, latents are anybody's."""
+def compared_data(name: str, site: str, batch: Batch) -> Tensor:
+    """Return which data of a site to compare, ``(B,)`` or ``(B, T)``: past the end of a sequence any will do."""
     if name not in ("sequences", "states", "hmm", "deep_markov_model"):
         return torch.ones(len(batch[0]), dtype=torch.bool)
     step = torch.arange(batch[0].shape[1]) if site == "x" else int(site.split("_")[1])
     return step < batch[1].reshape(-1, *[1] * (site == "x"))
 
 
-def test_of_a_latent_that_is_one_hot() -> None:
+def test_a_one_hot_latent_is_one_choice() -> None:
     x = normal(6)
     program = Program(Hot()).bind((x,))
     with seeded(2):
         draws = program.prior((x,), 5)
-        there = Coordinates(program)
-        point = there.locate((x,), draws.latents)
-        found = there.predict((x,), point)
+        coordinates = Coordinates(program)
+        point = coordinates.locate((x,), draws.latents)
+        actual = coordinates.predict((x,), point)
     assert torch.equal(point.choices[..., 0], draws.latents["c"].argmax(-1))
-    assert torch.equal(found.latents["c"], draws.latents["c"])
-    torch.testing.assert_close(found.means["x"], draws.means["x"])
+    assert torch.equal(actual.latents["c"], draws.latents["c"])
+    torch.testing.assert_close(actual.means["x"], draws.means["x"])
 
 
-def test_of_draws_from_the_posterior_of_one_that_is_one_hot() -> None:
+def test_posterior_draws_of_a_one_hot_latent_are_located() -> None:
     x = normal(6)
     program = Program(Hot()).bind((x,))
     with seeded(2):
         draws = program.posterior((x,), 5)
-    there = Coordinates(program)
-    found = there.predict((x,), there.locate((x,), draws.latents))
-    torch.testing.assert_close(found.means["x"], draws.means["x"])
+    coordinates = Coordinates(program)
+    actual = coordinates.predict((x,), coordinates.locate((x,), draws.latents))
+    torch.testing.assert_close(actual.means["x"], draws.means["x"])
 
 
 def test_names_and_values() -> None:
-    there = Coordinates(Program(Hot()).bind((normal(5),)))
-    assert there.names == ("s", "z[0]", "z[1]", "c")
-    assert there.continuous == 3
-    assert len(there.values) == 1
-    assert torch.equal(there.values[0], torch.eye(4).double())
-    there = Coordinates(Program(InPlate()).bind((normal(5, 3),)))
-    assert there.names == ("z[0]", "z[1]", "z[2]", "high", "c[0]", "c[1]", "c[2]")
-    assert [values.tolist() for values in there.values] == [[0, 1]] + 3 * [[0, 1, 2]]
-    there = Coordinates(Program(double(scenarios.Mixture)).bind((normal(5, 2),)))
-    assert (there.names, there.continuous) == (("c",), 0)
+    coordinates = Coordinates(Program(Hot()).bind((normal(5),)))
+    assert coordinates.names == ("s", "z[0]", "z[1]", "c")
+    assert coordinates.continuous == 3
+    assert len(coordinates.values) == 1
+    assert torch.equal(coordinates.values[0], torch.eye(4).double())
+    coordinates = Coordinates(Program(InPlate()).bind((normal(5, 3),)))
+    assert coordinates.names == ("z[0]", "z[1]", "z[2]", "high", "c[0]", "c[1]", "c[2]")
+    assert [values.tolist() for values in coordinates.values] == [[0, 1]] + 3 * [[0, 1, 2]]
+    coordinates = Coordinates(Program(make_double(scenarios.Mixture)).bind((normal(5, 2),)))
+    assert (coordinates.names, coordinates.continuous) == (("c",), 0)
     assert names_of("z", torch.Size([2, 2])) == ["z[0, 0]", "z[0, 1]", "z[1, 0]", "z[1, 1]"]
     assert names_of("z", torch.Size([0])) == []
 
 
-def test_each_coordinate_is_the_number_that_its_name_says() -> None:
+def test_each_coordinate_moves_the_number_that_it_names() -> None:
     x = normal(2)
     program = Program(Hot()).bind((x,))
-    there = Coordinates(program)
+    coordinates = Coordinates(program)
     u = torch.tensor([[[0.3, 0.0, 0.0], [0.3, 2.0, 5.0]]]).double().expand(4, 2, 3)
     choices = torch.tensor([0, 1, 2, 3])[:, None, None].expand(4, 2, 1)
-    found = there.predict((x,), LatentPoint(u, choices))
+    actual = coordinates.predict((x,), LatentPoint(u, choices))
     expected = torch.arange(1.0, 5).double()[:, None] + torch.tensor([0.0, 15.0]).double()
-    torch.testing.assert_close(found.means["x"], expected)
-    torch.testing.assert_close(found.latents["s"], torch.tensor(0.3).double().exp().expand(4, 2))
-    assert torch.equal(found.latents["c"][:, 0], torch.eye(4).double())
+    torch.testing.assert_close(actual.means["x"], expected)
+    torch.testing.assert_close(actual.latents["s"], torch.tensor(0.3).double().exp().expand(4, 2))
+    assert torch.equal(actual.latents["c"][:, 0], torch.eye(4).double())
 
 
-def test_in_plates_too() -> None:
+def test_coordinates_in_plates() -> None:
     x = normal(2, 3)
     program = Program(InPlate()).bind((x,))
-    there = Coordinates(program)
+    coordinates = Coordinates(program)
     u = torch.arange(6.0).double().reshape(1, 2, 3)
     choices = torch.tensor([[[1, 0, 1, 2], [0, 2, 2, 1]]])
-    found = there.predict((x,), LatentPoint(u, choices))
+    actual = coordinates.predict((x,), LatentPoint(u, choices))
     expected = torch.tensor([[10.0, 111.0, 212.0], [302.0, 402.0, 501.0]]).double()
-    torch.testing.assert_close(found.means["x"][0], expected)
-    located = there.locate((x,), found.latents)
+    torch.testing.assert_close(actual.means["x"][0], expected)
+    located = coordinates.locate((x,), actual.latents)
     torch.testing.assert_close(located.u, u)
     assert torch.equal(located.choices, choices)
 
@@ -163,22 +163,22 @@ def test_the_prior_in_unconstrained_space() -> None:
     torch.testing.assert_close(loc, torch.zeros(5, 3).double())
     torch.testing.assert_close(scale, torch.tensor([0.5, 1.0, 1.0]).double().expand(5, 3))
     batch = (normal(5, 4),)
-    loc, scale = Coordinates(Program(double(scenarios.InnerPlate)).bind(batch)).prior(batch)  # z after level
+    loc, scale = Coordinates(Program(make_double(scenarios.InnerPlate)).bind(batch)).prior(batch)  # z after level
     torch.testing.assert_close(scale, torch.tensor([1.0, 0.5, 0.5, 0.5, 0.5]).double().expand(5, 5))
     batch = (normal(5, 2),)
-    loc, scale = Coordinates(Program(double(scenarios.Mixture)).bind(batch)).prior(batch)
+    loc, scale = Coordinates(Program(make_double(scenarios.Mixture)).bind(batch)).prior(batch)
     assert loc.shape == scale.shape == (5, 0)
 
 
 @pytest.mark.parametrize("name", ["normal", "autoencoder"])
 def test_without_latents_there_is_nothing_to_move(name: str) -> None:
-    program = Program(double(GALLERY[name].make)).bind(GALLERY[name].batch)
+    program = Program(make_double(GALLERY[name].make)).bind(GALLERY[name].batch)
     with pytest.raises(InputError, match="has no latents: there is nothing to move") as error:
         Coordinates(program)
     assert "\n" not in str(error.value)
 
 
-def test_what_can_be_neither_moved_nor_listed_is_refused() -> None:
+def test_a_latent_that_can_be_neither_moved_nor_listed_is_refused() -> None:
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             n = pyro.sample("n", dist.Poisson(x.new_tensor(3.0)))

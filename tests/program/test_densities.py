@@ -43,7 +43,7 @@ def test_values_may_have_more_dimensions_than_logits() -> None:
         torch.testing.assert_close(log_prob(fn, x), fn.log_prob(x))
 
 
-def test_it_is_taken_where_validation_is_off_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_faster_density_is_used_only_without_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
 
     def noting(logits: torch.Tensor, *rest: Any) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_it_is_taken_where_validation_is_off_and_nowhere_else(monkeypatch: pytes
     assert taken == [(3, 5)]
 
 
-def test_a_programs_density_does_not_depend_on_it() -> None:
+def test_the_density_of_a_program_does_not_depend_on_the_faster_one() -> None:
     x = bits(6, 64)
     program = Program(VAE().double()).bind((x,))
     torch.manual_seed(0)
@@ -72,7 +72,7 @@ def test_a_programs_density_does_not_depend_on_it() -> None:
         torch.testing.assert_close(program.log_weights((x,), 4), ours, rtol=1e-10, atol=1e-10)
 
 
-def test_the_slope_is_the_same_where_the_value_is_not_computed() -> None:
+def test_the_gradient_is_the_same_if_the_value_is_not_computed() -> None:
     x = bits(6, 64)
     program = Program(VAE().double()).bind((x,))
     space, u = LatentSpace(program), normal(4, 6, 10).requires_grad_()
@@ -87,8 +87,8 @@ def test_the_slope_is_the_same_where_the_value_is_not_computed() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 64, 97, 100, 101, 200, 784, 1009])
-def test_in_a_graph_it_is_the_same(size: int) -> None:
-    """There it takes a logarithm for every hundred numbers; to the rounding of either precision."""
+def test_the_density_is_the_same_in_a_graph(size: int) -> None:
+    """A graph takes one logarithm for every hundred numbers; the values agree to the rounding of each precision."""
     logits = normal(3, size, seed=1).mul(torch.logspace(-3, 2, size).double())
     logits[0, 0], logits[1, -1] = 800.0, -800.0
     x = bits(3, size, seed=2)
@@ -101,7 +101,7 @@ def test_in_a_graph_it_is_the_same(size: int) -> None:
         torch.testing.assert_close(graph(rounded, data).double(), terms.sum(-1), rtol=tolerance, atol=size * tolerance)
 
 
-def test_in_a_graph_dimensions_and_derivatives_are_those_of_python() -> None:
+def test_dimensions_and_derivatives_are_the_same_in_a_graph() -> None:
     logits, x = normal(2, 4, 3, 5), bits(4, 3, 5)
 
     def slope(logits: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,6 +111,6 @@ def test_in_a_graph_dimensions_and_derivatives_are_those_of_python() -> None:
 
     with tracing():
         graph = make_fx(slope)(logits, x)
-    for found, expected in zip(graph(logits, x), slope(logits, x), strict=True):
-        assert found.shape == expected.shape
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for actual, expected in zip(graph(logits, x), slope(logits, x), strict=True):
+        assert actual.shape == expected.shape
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)

@@ -39,8 +39,8 @@ FAMILIES: tuple[FamilyName, ...] = ("diagonal", "full", "flow")
 REPEATED = ("images", "softmax")
 
 
-def derived(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgram, Batch]:
-    """The space of a model, a family, the program with lambda, and its batch: near the prior, and nothing is zero."""
+def derive_near_prior(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgram, Batch]:
+    """Return the space of a model, a family, the program with lambda near the prior, and its batch."""
     _, space, batch, _ = make_space(name)
     family = make_family(kind, space.size)
     with torch.no_grad():
@@ -49,8 +49,8 @@ def derived(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProg
     return space, family, with_lambda(space, family.distribution, lam), (*batch, lam)
 
 
-def fitted(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgram, Batch, Tensor]:
-    """The same with lambda a little wider than the posterior's moments, and the exact evidence."""
+def derive_near_posterior(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgram, Batch, Tensor]:
+    """Return the same with lambda a little wider than the posterior, and the exact evidence."""
     _, space, batch, evidence = make_space(name)
     family = make_family(kind, space.size)
     with torch.no_grad(), seeded(4):
@@ -66,7 +66,7 @@ def fitted(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgr
 
 
 class Encoder(nn.Module):
-    """From the first array of a batch to lambda, linear."""
+    """A linear map from the first array of a batch to lambda."""
 
     def __init__(self, size: int, family: Family) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Encoder(nn.Module):
         return 0.3 * self.linear(batch[0].double().reshape(len(batch[0]), -1))
 
 
-def encoded(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgram, Batch]:
+def derive_with_encoder(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProgram, Batch]:
     _, space, batch, _ = make_space(name)
     family = make_family(kind, space.size)
     with seeded(6):
@@ -86,9 +86,9 @@ def encoded(name: str, kind: FamilyName) -> tuple[LatentSpace, Family, BoundProg
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", CASES)
-def test_weights_are_those_of_the_points(name: str, kind: FamilyName) -> None:
-    """log p(x, z) - log q(z) at the draws is log p(x, u) - log q(u): the Jacobians cancel, and masks too."""
-    space, family, program, everything = derived(name, kind)
+def test_weights_equal_the_weights_of_the_points(name: str, kind: FamilyName) -> None:
+    """log p(x, z) - log q(z) at the draws is log p(x, u) - log q(u): Jacobians and masks cancel."""
+    space, family, program, everything = derive_near_prior(name, kind)
     for num_samples, num_data in ((1, 3), (3, 3), (2, 1)):
         batch = tuple(tensor[:num_data] for tensor in everything)
         with torch.no_grad(), program.running(), seeded(0):
@@ -100,18 +100,18 @@ def test_weights_are_those_of_the_points(name: str, kind: FamilyName) -> None:
             if "_u" in sites:  # what is masked cannot be told from the latents
                 u = structure.value(sites["_u"], num_samples).reshape(num_samples, num_data, -1)
         with torch.no_grad(), seeded(0):
-            found = program.log_weights(batch, num_samples)
+            actual = program.log_weights(batch, num_samples)
             expected = space.log_joint(batch[:-1], u) - family.distribution(batch[-1]).log_prob(u)
-        assert found.shape == (num_samples, num_data)
-        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)  # a spline's inverse loses digits
+        assert actual.shape == (num_samples, num_data)
+        torch.testing.assert_close(actual, expected, rtol=1e-7, atol=1e-7)  # a spline's inverse loses digits
         assert set(sites) - {"_u"} == set(space.names)
         assert structure.draws_by == ("repeat" if name in REPEATED else "plate")
 
 
 @pytest.mark.parametrize("name", ["ppca", "two_latents", "proportions"])
-def test_a_diagonal_guide_has_sites_that_one_would_write(name: str) -> None:
-    """A distribution for each latent, and no site beside them."""
-    _, _, program, batch = derived(name, "diagonal")
+def test_a_diagonal_guide_has_the_sites_of_a_guide_written_by_hand(name: str) -> None:
+    """It has a distribution for each latent, and no other site."""
+    _, _, program, batch = derive_near_prior(name, "diagonal")
     with program.running():
         sites = sample_sites(program.traces(batch, 1)[0])
     loc, log_scale = batch[-1].chunk(2, -1)
@@ -132,7 +132,7 @@ def test_a_diagonal_guide_has_sites_that_one_would_write(name: str) -> None:
     "name", ["proportions", "two_latents", "masked rates", "ragged sequences", "images", "switch", "moving support"]
 )
 def test_weights_average_to_the_evidence(name: str, kind: FamilyName) -> None:
-    _, _, program, batch, evidence = fitted(name, kind)
+    _, _, program, batch, evidence = derive_near_posterior(name, kind)
     with torch.no_grad(), seeded(7):
         assert close(program.log_weights(batch, 5000), evidence, most=0.1)
 
@@ -140,17 +140,17 @@ def test_weights_average_to_the_evidence(name: str, kind: FamilyName) -> None:
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", CASES)
 def test_the_check_passes(name: str, kind: FamilyName) -> None:
-    """The user's own guide has no part: that its encoder is not trained is no fault."""
-    _, _, program, batch = derived(name, kind)
+    """The user's own guide is left out, so that an untrained encoder is no fault."""
+    _, _, program, batch = derive_near_prior(name, kind)
     check(program, batch)
-    _, _, program, batch = encoded(name, kind)
+    _, _, program, batch = derive_with_encoder(name, kind)
     check(program, batch)
     trained = program.parameters()
     assert {"encoder.linear.weight", "encoder.linear.bias"} <= trained.keys()
 
 
 class OwnDecoder(nn.Module):
-    """What is wrong with it is wrong without its guide, too."""
+    """A program whose faults do not depend on its guide."""
 
     def __init__(self, where: str, registered: bool = True) -> None:
         super().__init__()
@@ -183,8 +183,8 @@ class OwnDecoder(nn.Module):
         ("all", "the parameter 'program.idle.weight' of OwnDecoder gets no gradient"),
     ],
 )
-def test_other_faults_are_reported_as_ever(where: str, message: str) -> None:
-    """The parameters that the guide alone has are left out; a decoder that nobody would train is not."""
+def test_other_faults_are_still_reported(where: str, message: str) -> None:
+    """Parameters of the guide alone are left out; a decoder that would not be trained is reported."""
     with seeded(0):
         program = Program(OwnDecoder(where).double())
     space = LatentSpace(program.bind((normal(3, 3),), guided=False))
@@ -196,8 +196,8 @@ def test_other_faults_are_reported_as_ever(where: str, message: str) -> None:
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", ["ppca", "proportions", "ragged sequences", "images", "summed switch", "inner_plate"])
-def test_what_is_done_to_a_guide_can_be_done_to_it(name: str, kind: FamilyName) -> None:
-    space, _, program, batch = derived(name, kind)
+def test_a_derived_guide_can_be_used_as_any_guide(name: str, kind: FamilyName) -> None:
+    space, _, program, batch = derive_near_prior(name, kind)
     latents = set(program.structure.latents)
     draws, means = program.posterior(batch, 3), posterior_moments(program, batch).mean
     assert draws.latents.keys() == latents
@@ -215,34 +215,34 @@ def test_what_is_done_to_a_guide_can_be_done_to_it(name: str, kind: FamilyName) 
     if kind == "diagonal" and name in ("ppca", "images", "inner_plate"):
         by_site = sum(part.reshape(3, -1).sum(-1) for part in terms.by_site.values())
         assert ((by_site - terms.divergence).abs() < 0.05 * terms.divergence + 0.1).all()
-    found = diagnose(program, as_batches(batch), seed=0)
-    assert found is not None
-    assert found.draws.shape[1] == found.prior_draws.shape[1] == found.divergence_by_dimension.numel()
-    assert torch.isfinite(found.draws).all()
+    actual = diagnose(program, as_batches(batch), seed=0)
+    assert actual is not None
+    assert actual.draws.shape[1] == actual.prior_draws.shape[1] == actual.divergence_by_dimension.numel()
+    assert torch.isfinite(actual.draws).all()
 
 
 def test_a_divergence_is_known_by_site_where_latents_factorise() -> None:
     for kind in FAMILIES:
-        _, _, program, batch = derived("ppca", kind)
+        _, _, program, batch = derive_near_prior("ppca", kind)
         assert elbo_terms(program, batch, 2).by_site.keys() == ({"z"} if kind == "diagonal" else set())
-    loc, log_scale = derived("ppca", "diagonal")[3][-1].chunk(2, -1)
+    loc, log_scale = derive_near_prior("ppca", "diagonal")[3][-1].chunk(2, -1)
     q, p = dist.Normal(loc, log_scale.exp()), dist.Normal(0.0, 1.0)
-    found = elbo_terms(*derived("ppca", "diagonal")[2:], 2).by_site["z"]
-    torch.testing.assert_close(found, torch.distributions.kl_divergence(q, p))
+    actual = elbo_terms(*derive_near_prior("ppca", "diagonal")[2:], 2).by_site["z"]
+    torch.testing.assert_close(actual, torch.distributions.kl_divergence(q, p))
 
 
 @pytest.mark.parametrize("name", ["ppca", "inner_plate", "ragged sequences", "images"])
 @pytest.mark.parametrize("kind", ["diagonal", "full"])
 def test_the_mean_of_an_unconstrained_gaussian_is_exact(name: str, kind: FamilyName) -> None:
-    space, _, program, batch = derived(name, kind)
+    space, _, program, batch = derive_near_prior(name, kind)
     means = posterior_moments(program, batch, 7).mean
-    found = torch.cat([means[site].reshape(3, -1) for site in space.names], -1)
-    torch.testing.assert_close(found, batch[-1][:, : space.size])
+    actual = torch.cat([means[site].reshape(3, -1) for site in space.names], -1)
+    torch.testing.assert_close(actual, batch[-1][:, : space.size])
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_other_means_are_averages(kind: FamilyName) -> None:
-    _, family, program, batch = derived("proportions", kind)
+def test_unknown_means_are_averages(kind: FamilyName) -> None:
+    _, family, program, batch = derive_near_prior("proportions", kind)
     with seeded(9):
         means = posterior_moments(program, batch, 20000).mean
         u = family.distribution(batch[-1]).sample((20000,))
@@ -254,8 +254,10 @@ def test_other_means_are_averages(kind: FamilyName) -> None:
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", ["proportions", "ragged sequences", "moving support", "images"])
 @pytest.mark.parametrize(("scale", "df"), [(1.4, None), (1.1, 6.0)])
-def test_a_wider_one_has_the_evidence_too(name: str, kind: FamilyName, scale: float, df: float | None) -> None:
-    _, _, program, batch, evidence = fitted(name, kind)
+def test_weights_of_a_widened_guide_average_to_the_evidence(
+    name: str, kind: FamilyName, scale: float, df: float | None
+) -> None:
+    _, _, program, batch, evidence = derive_near_posterior(name, kind)
     wider = widened(program, scale, df)
     with torch.no_grad(), seeded(10):
         log_weights = wider.log_weights(batch, 5000)
@@ -266,8 +268,8 @@ def test_a_wider_one_has_the_evidence_too(name: str, kind: FamilyName, scale: fl
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", ["ppca", "proportions", "ragged sequences", "masked rates", "images", "summed switch"])
-def test_annealing_starts_from_it(name: str, kind: FamilyName) -> None:
-    space, family, program, batch, evidence = fitted(name, kind)
+def test_annealing_starts_from_a_derived_guide(name: str, kind: FamilyName) -> None:
+    space, family, program, batch, evidence = derive_near_posterior(name, kind)
     path = annealing_path(program, batch, "guide")
     with torch.no_grad(), seeded(11):
         u = path.draw(5000)
@@ -280,13 +282,13 @@ def test_annealing_starts_from_it(name: str, kind: FamilyName) -> None:
         torch.testing.assert_close(log_start[:3], by_site)
 
 
-def test_annealing_from_one_that_is_widened_is_refused_unless_it_factorises() -> None:
-    _, _, program, batch, evidence = fitted("ppca", "diagonal")
+def test_annealing_from_a_widened_guide_is_refused_unless_it_factorises() -> None:
+    _, _, program, batch, evidence = derive_near_posterior("ppca", "diagonal")
     path = annealing_path(widened(program, 1.2), batch, "guide")
     with torch.no_grad(), seeded(12):
         log_start, log_target = path.log_densities(path.draw(5000))
         assert close(log_target - log_start, evidence)
-    _, _, program, batch, _ = fitted("ppca", "full")
+    _, _, program, batch, _ = derive_near_posterior("ppca", "full")
     with pytest.raises(
         InputError, match=r"the guide of PPCA draws its latents by way of '_u', .* anneal from the prior"
     ):
@@ -295,9 +297,9 @@ def test_annealing_from_one_that_is_widened_is_refused_unless_it_factorises() ->
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", ["ppca", "proportions", "ragged sequences", "moving support", "images", "subsampled"])
-def test_it_runs_under_plain_pyro(name: str, kind: FamilyName) -> None:
-    """Its loss there is that of the program's own weights, and a step moves the encoder."""
-    _, _, program, batch = encoded(name, kind)
+def test_a_derived_guide_runs_under_plain_pyro(name: str, kind: FamilyName) -> None:
+    """The loss under Pyro is minus the mean of the program's weights, and a step moves the encoder."""
+    _, _, program, batch = derive_with_encoder(name, kind)
     with seeded(13):
         expected = -program.weighted_draws(batch, tempered=True).log_weight.sum()
     with program.running():
@@ -313,13 +315,13 @@ def test_it_runs_under_plain_pyro(name: str, kind: FamilyName) -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_lambda_has_the_gradient_of_the_path(kind: FamilyName) -> None:
-    """Not only theta: what the objective moves is what the densities say, point by point."""
-    space, family, program, batch = derived("two_latents", kind)
+def test_lambda_has_the_pathwise_gradient(kind: FamilyName) -> None:
+    """The gradient of the objective equals the gradient of the densities at each point."""
+    space, family, program, batch = derive_near_prior("two_latents", kind)
     *data, lam = batch
     lam = lam.requires_grad_()
     with seeded(14):
-        found = torch.autograd.grad(program.log_weights((*data, lam), 1).sum(), lam)[0]
+        actual = torch.autograd.grad(program.log_weights((*data, lam), 1).sum(), lam)[0]
     with seeded(14):
         u = family.distribution(lam).rsample((1,))
     if kind == "diagonal":  # Pyro draws site by site: the noise is in the same order, the sites are columns
@@ -329,10 +331,10 @@ def test_lambda_has_the_gradient_of_the_path(kind: FamilyName) -> None:
         u = (loc + log_scale.exp() * noise)[None]
     weight = space.log_joint(tuple(data), u) - family.distribution(lam).log_prob(u)
     expected = torch.autograd.grad(weight.sum(), lam)[0]
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_the_program_is_left_as_it_was() -> None:
+def test_the_original_program_does_not_change() -> None:
     module = scenarios.Conjugate().double()
     x = normal(3)
     program = Program(module).bind((x,))
@@ -347,12 +349,12 @@ def test_the_program_is_left_as_it_was() -> None:
 
 
 def test_a_closed_form_is_kept() -> None:
-    _, _, program, batch = derived("ppca", "full")
+    _, _, program, batch = derive_near_prior("ppca", "full")
     torch.testing.assert_close(program.log_evidence(batch), make_space("ppca")[3])
 
 
 def test_a_program_without_a_guide_and_without_parameters_can_be_inferred() -> None:
-    """All that moves is lambda."""
+    """Only lambda is fitted."""
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):

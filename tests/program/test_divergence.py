@@ -14,7 +14,7 @@ from torch.distributions import kl_divergence
 
 from ppl_vae.program import Batch, BoundProgram, Program, elbo_terms, seeded
 from tests.helpers import scenarios
-from tests.helpers.scenarios import normal
+from tests.helpers.scenarios import make_double, normal
 
 
 class Covariances(nn.Module):
@@ -52,7 +52,7 @@ class Covariances(nn.Module):
 
 
 class MaskedInside(nn.Module):
-    """Masks that are the distributions' own, over entries of an event."""
+    """Distributions with masks of their own, over entries of an event."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class MaskedInside(nn.Module):
 
 
 class Rates(nn.Module):
-    """A guide of another family than the prior's: no closed form."""
+    """A guide and a prior of different families, without a closed form."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,10 +113,9 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], Batch, dict[str, tuple[int, ...]]]]
 }
 
 
-def made(name: str) -> tuple[Any, BoundProgram, Batch]:
+def make_program(name: str) -> tuple[Any, BoundProgram, Batch]:
     make, batch, _ = PROGRAMS[name]
-    with seeded(1):
-        module = make().double().eval()
+    module = make_double(make)
     program = Program(module).bind(batch)
     return module, program, batch
 
@@ -124,7 +123,7 @@ def made(name: str) -> tuple[Any, BoundProgram, Batch]:
 @pytest.mark.parametrize("num_samples", [1, 7])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_terms_are_the_elbo_of_the_same_draws(name: str, num_samples: int) -> None:
-    _, program, batch = made(name)
+    _, program, batch = make_program(name)
     with seeded(2):
         terms = elbo_terms(program, batch, num_samples)
     with torch.no_grad(), seeded(2):
@@ -137,8 +136,8 @@ def test_the_terms_are_the_elbo_of_the_same_draws(name: str, num_samples: int) -
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_divergences_of_sites_add_up(name: str) -> None:
-    """On average: each is a closed form where there is one, and the whole is from the draws."""
-    _, program, batch = made(name)
+    """They add up on average: each is a closed form if there is one, and their sum is estimated from the draws."""
+    _, program, batch = make_program(name)
     differences = []
     with seeded(3):
         for _ in range(60):
@@ -150,54 +149,58 @@ def test_the_divergences_of_sites_add_up(name: str) -> None:
     assert (difference.mean(0).abs() < 4.5 * difference.std(0) / 60**0.5 + 1e-9).all()
 
 
-def gaussian(loc: Tensor, scale: Tensor | float, prior_loc: Tensor | float = 0.0, prior_scale: float = 1.0) -> Tensor:
-    """KL of two Gaussians."""
+def gaussian_divergence(
+    loc: Tensor, scale: Tensor | float, prior_loc: Tensor | float = 0.0, prior_scale: float = 1.0
+) -> Tensor:
+    """Return KL of two Gaussians."""
     ratio = torch.as_tensor(scale).to(loc) / prior_scale
     return 0.5 * (ratio**2 + ((loc - prior_loc) / prior_scale) ** 2 - 1) - ratio.log()
 
 
 def test_gaussians_by_dimension_and_reconstruction() -> None:
-    module, program, (x,) = made("ppca")
+    module, program, (x,) = make_program("ppca")
     with seeded(4):
         terms = elbo_terms(program, (x,), 20000)
     with torch.no_grad():
         precision = torch.eye(2).double() + module.loading.T @ module.loading / 0.36
         loc = x @ module.loading @ torch.linalg.inv(precision) / 0.36
         scale = torch.linalg.inv(precision).diagonal().sqrt()
-        torch.testing.assert_close(terms.by_site["z"], gaussian(loc, scale))
+        torch.testing.assert_close(terms.by_site["z"], gaussian_divergence(loc, scale))
         expected = dist.Normal(loc @ module.loading.T, 0.6).log_prob(x).sum(-1)
         expected = expected - 0.5 * (module.loading**2 @ scale**2).sum() / 0.36
     # the errors of 20000 draws: log densities of five variables vary by a few nats
     torch.testing.assert_close(terms.reconstruction, expected, rtol=0, atol=4.5 * 3 / 20000**0.5)
-    torch.testing.assert_close(terms.divergence, gaussian(loc, scale).sum(-1), rtol=0, atol=4.5 * 3 / 20000**0.5)
+    torch.testing.assert_close(
+        terms.divergence, gaussian_divergence(loc, scale).sum(-1), rtol=0, atol=4.5 * 3 / 20000**0.5
+    )
 
 
-def test_a_latent_given_the_one_before_it() -> None:
+def test_the_divergence_of_a_latent_given_another() -> None:
     """A LogNormal whose prior depends on draws: the average over them of a closed form."""
-    module, program, (x,) = made("two_latents")
+    module, program, (x,) = make_program("two_latents")
     with seeded(5):
         terms = elbo_terms(program, (x,), 11)
     with torch.no_grad(), program.running(seed=5):  # a PyroModule asks for the store
         a = program.posterior((x,), 11).latents["a"]
         out = module.encoder(x)
-        expected = gaussian(out[:, 6] + a.mean(-1), out[:, 7].exp(), a.sum(-1), 0.3).mean(0)
+        expected = gaussian_divergence(out[:, 6] + a.mean(-1), out[:, 7].exp(), a.sum(-1), 0.3).mean(0)
     torch.testing.assert_close(terms.by_site["s"], expected)
-    torch.testing.assert_close(terms.by_site["a"], gaussian(out[:, :3], out[:, 3:6].exp()).detach())
+    torch.testing.assert_close(terms.by_site["a"], gaussian_divergence(out[:, :3], out[:, 3:6].exp()).detach())
 
 
-def test_plates_within_a_datum() -> None:
-    module, program, (x,) = made("inner_plate")
+def test_the_divergence_in_plates_within_a_datum() -> None:
+    module, program, (x,) = make_program("inner_plate")
     with seeded(6):
         terms = elbo_terms(program, (x,), 11)
     with torch.no_grad(), seeded(6):
         level = program.posterior((x,), 11).latents["level"]
-        expected = gaussian(module.encoder(x), 0.5, level[..., None], 0.5).mean(0)
+        expected = gaussian_divergence(module.encoder(x), 0.5, level[..., None], 0.5).mean(0)
     torch.testing.assert_close(terms.by_site["z"], expected)
-    torch.testing.assert_close(terms.by_site["level"], gaussian(x.mean(-1), 0.5))
+    torch.testing.assert_close(terms.by_site["level"], gaussian_divergence(x.mean(-1), 0.5))
 
 
-def test_a_switch_and_what_depends_on_it() -> None:
-    module, program, (x,) = made("switch")
+def test_the_divergence_of_a_switch_and_of_a_latent_that_depends_on_it() -> None:
+    module, program, (x,) = make_program("switch")
     with seeded(7):
         terms = elbo_terms(program, (x,), 11)
     with torch.no_grad(), seeded(7):
@@ -205,14 +208,14 @@ def test_a_switch_and_what_depends_on_it() -> None:
         logit, loc, log_scale = module.encoder(x[..., None]).unbind(-1)
         q = logit.sigmoid()
         torch.testing.assert_close(terms.by_site["c"], q * (q / 0.4).log() + (1 - q) * ((1 - q) / 0.6).log())
-        expected = gaussian(loc + c, log_scale.exp(), module.means[c.long()]).mean(0)
+        expected = gaussian_divergence(loc + c, log_scale.exp(), module.means[c.long()]).mean(0)
     torch.testing.assert_close(terms.by_site["z"], expected)
 
 
 @pytest.mark.parametrize("name", ["covariance", "prior covariance", "both covariances"])
-def test_covariances(name: str) -> None:
+def test_the_divergence_of_gaussians_with_covariances(name: str) -> None:
     """One number for a latent whose dimensions depend on each other; a closed form with a covariance in the prior."""
-    module, program, (x,) = made(name)
+    module, program, (x,) = make_program(name)
     with seeded(8):
         terms = elbo_terms(program, (x,), 20000)
     with torch.no_grad():
@@ -225,19 +228,19 @@ def test_covariances(name: str) -> None:
     torch.testing.assert_close(terms.by_site["z"], expected, rtol=0, atol=atol)
 
 
-def test_what_is_masked_has_no_divergence() -> None:
-    module, program, (x, lengths) = made("sequences")
+def test_masked_latents_have_no_divergence() -> None:
+    module, program, (x, lengths) = make_program("sequences")
     terms = elbo_terms(program, (x, lengths), 5)
     for t in range(5):
         assert torch.equal(terms.by_site[f"z_{t}"] != 0, t < lengths)
-    torch.testing.assert_close(terms.by_site["z_0"], gaussian(module.encoder(x)[:, 0], 0.8).detach())
-    _, program, batch = made("masked inside")
+    torch.testing.assert_close(terms.by_site["z_0"], gaussian_divergence(module.encoder(x)[:, 0], 0.8).detach())
+    _, program, batch = make_program("masked inside")
     assert torch.equal(elbo_terms(program, batch).by_site["z"] != 0, THERE)
 
 
-def test_nor_has_what_is_masked_because_it_is_not_a_number() -> None:
+def test_latents_masked_because_of_nan_have_no_divergence() -> None:
     with torch.no_grad(), pyro.validation_enabled(False):
-        module, program, (x, lengths) = made("sequences")
+        module, program, (x, lengths) = make_program("sequences")
         module.encoder.bias[4] = torch.nan  # where only the first datum has a value
         terms = elbo_terms(program, (x, lengths), 5)
     assert terms.divergence.isnan().tolist() == [True, False, False]
@@ -247,7 +250,7 @@ def test_nor_has_what_is_masked_because_it_is_not_a_number() -> None:
 
 @pytest.mark.parametrize("cls", [scenarios.PPCA, scenarios.SummedSwitch, scenarios.Switch, scenarios.SoftmaxDecoder])
 def test_weights_of_the_prior_average_to_the_evidence(cls: type[nn.Module]) -> None:
-    """p(x | z) over the prior, with a discrete latent summed out; and draw by draw where nothing is."""
+    """p(x | z) averages over the prior; a discrete latent is summed out."""
     x = {scenarios.PPCA: normal(3, 5), scenarios.SoftmaxDecoder: normal(3, 3) / 3}.get(cls, normal(3))
     with torch.no_grad(), seeded(9):
         module = cls().double()

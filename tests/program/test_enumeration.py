@@ -14,7 +14,7 @@ from ppl_vae.program import Program, check, elbo_terms, seeded
 from tests.helpers.scenarios import HMM, Mixture, SummedSwitch, Switch, normal, switch_evidence
 
 
-def made(cls: type[nn.Module]) -> nn.Module:
+def make_module(cls: type[nn.Module]) -> nn.Module:
     with seeded(0):
         return cls().double()
 
@@ -23,7 +23,7 @@ LENGTHS = torch.tensor([6, 3, 1, 5, 2, 4, 6])
 
 
 def test_a_mixture_is_exact() -> None:
-    module, x = made(Mixture), normal(50, 2)
+    module, x = make_module(Mixture), normal(50, 2)
     program = Program(module).bind((x,))
     check(program, (x,))
     torch.testing.assert_close(program.log_evidence((x,)), module.closed_form(x), rtol=1e-10, atol=1e-10)
@@ -32,7 +32,7 @@ def test_a_mixture_is_exact() -> None:
 
 @pytest.mark.parametrize("num_data", [1, 7])
 def test_an_hmm_is_exact_with_sequences_of_any_length(num_data: int) -> None:
-    module, x = made(HMM), normal(7, 6)[:num_data]
+    module, x = make_module(HMM), normal(7, 6)[:num_data]
     lengths = LENGTHS[:num_data]
     program = Program(module).bind((x, lengths))
     expected = module.closed_form(x, lengths)
@@ -40,9 +40,9 @@ def test_an_hmm_is_exact_with_sequences_of_any_length(num_data: int) -> None:
     assert program.structure.summed == tuple(f"state_{t}" for t in range(6))
 
 
-def test_gradients_are_those_of_the_exact_evidence() -> None:
-    """So the ELBO of a program without other latents trains it by maximum likelihood."""
-    module, x = made(HMM), normal(7, 6)
+def test_the_elbo_has_the_gradient_of_the_exact_evidence() -> None:
+    """The ELBO of a program without other latents is its log likelihood."""
+    module, x = make_module(HMM), normal(7, 6)
     ours = torch.autograd.grad(
         elbo(Program(module).bind((x, LENGTHS)).weighted_draws((x, LENGTHS))).sum(), module.means
     )
@@ -51,9 +51,9 @@ def test_gradients_are_those_of_the_exact_evidence() -> None:
 
 
 @pytest.mark.parametrize("cls", [Switch, SummedSwitch])
-def test_beside_a_continuous_latent_only_that_is_random(cls: type[nn.Module]) -> None:
+def test_only_the_continuous_latent_is_random(cls: type[nn.Module]) -> None:
     """Weights given z are sums over c in p and, where the guide draws c, in q."""
-    module, x = made(cls), normal(9)
+    module, x = make_module(cls), normal(9)
     program = Program(module).bind((x,))
     with torch.no_grad(), seeded(4):
         weights = program.log_weights((x,), 5)
@@ -77,7 +77,7 @@ def test_beside_a_continuous_latent_only_that_is_random(cls: type[nn.Module]) ->
 
 @pytest.mark.parametrize("cls", [Switch, SummedSwitch])
 def test_estimates_agree_with_the_closed_form(cls: type[nn.Module]) -> None:
-    module, x = made(cls), normal(50)
+    module, x = make_module(cls), normal(50)
     with torch.no_grad(), seeded(1):
         module.encoder.weight.copy_(torch.tensor([[1.0], [0.6], [0.0]]))
         module.encoder.bias.copy_(torch.tensor([-0.5, 0.0, 0.0]))
@@ -109,7 +109,7 @@ class InsidePlates(nn.Module):
 
 
 def test_sums_nest_as_plates_do() -> None:
-    module, x = made(InsidePlates), normal(5, 4)
+    module, x = make_module(InsidePlates), normal(5, 4)
     program = Program(module).bind((x,))
     check(program, (x,))
     with torch.no_grad(), seeded(3):
@@ -131,7 +131,7 @@ def test_sums_nest_as_plates_do() -> None:
 
 
 class MixesDimensions(SummedSwitch):
-    """An index over the first dimension, where the values of c come to lie."""
+    """A model that indexes the first dimension, in which the values of c are enumerated."""
 
     def model(self, x: Tensor) -> None:
         pyro.module("means", nn.ParameterList([self.means]))
@@ -141,22 +141,22 @@ class MixesDimensions(SummedSwitch):
             pyro.sample("x", dist.Normal(z, 0.5), obs=x)
 
 
-def test_what_cannot_be_summed_out_is_reported_and_never_a_wrong_number() -> None:
+def test_a_latent_that_cannot_be_summed_out_is_reported() -> None:
     with pytest.raises(InputError, match="'c' cannot be summed out"):
-        Program(made(MixesDimensions)).bind((normal(5),)).log_weights((normal(5),), 2)
+        Program(make_module(MixesDimensions)).bind((normal(5),)).log_weights((normal(5),), 2)
 
 
 def test_a_latent_of_the_guide_that_cannot_be_summed_out_is_sampled() -> None:
     class Sampled(Switch):
         model = MixesDimensions.model
 
-    program = Program(made(Sampled)).bind((normal(5),))
+    program = Program(make_module(Sampled)).bind((normal(5),))
     assert program.log_weights((normal(5),), 2).shape == (2, 5)
     assert program.structure.collapsed == ()
 
 
 def test_draws_of_a_summed_latent_are_from_its_posterior() -> None:
-    module, x = made(Mixture), normal(6, 2)
+    module, x = make_module(Mixture), normal(6, 2)
     draws = Program(module).bind((x,)).posterior((x,), 4000).latents["c"]
     components = dist.Normal(module.means, module.scales[:, None]).to_event(1).log_prob(x[:, None])
     expected = (components + module.weights.log()).softmax(-1)
@@ -186,7 +186,7 @@ class Clusters(nn.Module):
 
 @pytest.mark.parametrize("num_data", [2, 6])  # 2: as many as z has dimensions
 def test_draws_of_a_summed_latent_that_a_vector_depends_on(num_data: int) -> None:
-    module, x = made(Clusters), normal(num_data, 2)
+    module, x = make_module(Clusters), normal(num_data, 2)
     draws = Program(module).bind((x,)).posterior((x,), 4000)
     c, z = draws.latents["c"], draws.latents["z"]
     assert (c.shape, z.shape) == ((4000, num_data), (4000, num_data, 2))
@@ -197,14 +197,14 @@ def test_draws_of_a_summed_latent_that_a_vector_depends_on(num_data: int) -> Non
     torch.testing.assert_close(seen, expected.detach(), atol=4.5 * 0.5 / 4000**0.5, rtol=0)
 
 
-def test_exact_is_refused_where_it_is_not_known() -> None:
+def test_the_exact_evidence_is_refused_if_it_is_not_known() -> None:
     with pytest.raises(InputError, match="'z' cannot be enumerated"):
-        Program(made(SummedSwitch)).bind((normal(3),)).log_evidence((normal(3),))
+        Program(make_module(SummedSwitch)).bind((normal(3),)).log_evidence((normal(3),))
 
 
-def test_the_elbos_terms_with_a_summed_latent() -> None:
+def test_the_terms_of_the_elbo_with_a_summed_latent() -> None:
     x = normal(8)
-    program = Program(made(SummedSwitch)).bind((x,))
+    program = Program(make_module(SummedSwitch)).bind((x,))
     with seeded(0):
         terms = elbo_terms(program, (x,), 50)
     with torch.no_grad(), seeded(0):

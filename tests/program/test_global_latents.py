@@ -21,7 +21,7 @@ X = normal(20) + 1.5
 VARIANCE = 1.49  # of x given w
 
 
-def fitted(program: Any, guide: Any = "amortized", **options: Any) -> VariationalInference:
+def fit(program: Any, guide: Any = "amortized", **options: Any) -> VariationalInference:
     common = {"max_epochs": 250, "batch_size": 20, "learning_rate": 0.05, "num_particles": 16}
     common |= {"validation_fraction": 0, "local_steps": 3, "inference_steps": 60}
     return VariationalInference(program, guide, **(common | options)).fit(X.numpy())
@@ -32,26 +32,26 @@ def q_of(vi: VariationalInference) -> tuple[float, float]:
     return shared.loc["w"].item(), shared.log_scale["w"].exp().item()
 
 
-def predictive(vi: VariationalInference, x: Tensor) -> Tensor:
+def predictive_log_prob(vi: VariationalInference, x: Tensor) -> Tensor:
     loc, scale = q_of(vi)
     return dist.Normal(loc, (scale**2 + VARIANCE) ** 0.5).log_prob(x)
 
 
-def test_it_comes_to_the_exact_posterior() -> None:
+def test_the_fit_reaches_the_exact_posterior() -> None:
     """Without local latents: N(m, v), 1 / v = 1 / 9 + N / 1.49, m = v sum(x) / 1.49."""
-    vi = fitted(SharedMean(local=False).double())
+    vi = fit(SharedMean(local=False).double())
     variance = 1 / (1 / 9 + 20 / VARIANCE)
     loc, scale = q_of(vi)
     assert loc == pytest.approx(variance * X.sum().item() / VARIANCE, abs=0.1 * variance**0.5)
     assert scale == pytest.approx(variance**0.5, rel=0.1)
     evidence = vi.evidence(X.numpy(), num_samples=2000)
-    assert ((evidence.log_evidence - predictive(vi, X)).abs() < 5 * evidence.mcse + 1e-4).all()
+    assert ((evidence.log_evidence - predictive_log_prob(vi, X)).abs() < 5 * evidence.mcse + 1e-4).all()
     assert vi.sample(4000).var() == pytest.approx(VARIANCE + scale**2, rel=5 * (2 / 4000) ** 0.5)
     assert not vi.has_latents
 
 
 class Encoded(SharedMean):
-    """With a guide of its own, which leaves w out."""
+    """A program whose guide leaves w out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,17 +65,19 @@ class Encoded(SharedMean):
 
 
 @pytest.mark.parametrize("guide", ["amortized", "per-sample", "semi-amortized"])
-def test_beside_local_latents_it_comes_to_the_best_that_does_not_depend_on_them(guide: str) -> None:
+def test_the_fit_beside_local_latents_reaches_the_best_independent_posterior(guide: str) -> None:
     """The exact mean; with z and w independent, the variance is that of w given all z, 1 / v = 1 / 9 + N."""
     with seeded(0):
         program = (SharedMean if guide == "per-sample" else Encoded)().double()
-    vi = fitted(program, guide, warm_start=True, max_epochs=120 if guide == "per-sample" else 250)
+    vi = fit(program, guide, warm_start=True, max_epochs=120 if guide == "per-sample" else 250)
     exact, best = 1 / (1 / 9 + 20 / VARIANCE), 1 / (1 / 9 + 20)
     loc, scale = q_of(vi)
     assert loc == pytest.approx(exact * X.sum().item() / VARIANCE, abs=0.3 * exact**0.5)
     assert scale == pytest.approx(best**0.5, rel=0.15)
     evidence = vi.evidence(X.numpy(), num_samples=1000)
-    assert ((evidence.log_evidence - predictive(vi, X)).abs() < 5 * evidence.mcse + 1e-3)[~evidence.doubtful].all()
+    assert ((evidence.log_evidence - predictive_log_prob(vi, X)).abs() < 5 * evidence.mcse + 1e-3)[
+        ~evidence.doubtful
+    ].all()
     mean = loc + (X - loc) / VARIANCE
     np.testing.assert_allclose(vi.transform(X.numpy())[:, 0], mean, atol=0.3)
 
@@ -100,8 +102,8 @@ class Level(nn.Module):
 
 
 @pytest.mark.parametrize("event", [True, False])
-def test_every_draw_has_one_of_its_own(event: bool) -> None:
-    """However draws are taken: else the evidence would be that of a single w."""
+def test_every_draw_has_its_own_global_latent(event: bool) -> None:
+    """Otherwise the evidence would be conditional on a single w."""
     x = normal(5, 2)
     vi = VariationalInference(Level(event).double(), max_epochs=1, learning_rate=1e-9, validation_fraction=0).fit(
         x.numpy()
@@ -118,7 +120,7 @@ def test_every_draw_has_one_of_its_own(event: bool) -> None:
 
 
 def model(x: Tensor) -> None:
-    """Globals of every kind of support, one with a dot in its name, and one that the guide samples itself."""
+    """A model with global latents of every kind of support, one of which the guide samples."""
     scale = pyro.sample("scale", dist.LogNormal(x.new_zeros(()), 0.5))
     shares = pyro.sample("all.shares", dist.Dirichlet(x.new_tensor([2.0, 3.0, 1.0])))
     offset = pyro.sample("offset", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
@@ -131,7 +133,7 @@ def globals_of(num_data: int) -> BoundProgram:
     return Program(model).bind((X,), num_data=num_data)
 
 
-def test_the_divergence_is_that_in_unconstrained_space() -> None:
+def test_the_divergence_is_computed_in_unconstrained_space() -> None:
     """log p(w) - log q(w) of each draw, from the pieces, with torch's own transforms; the model sees the values."""
     program = globals_of(20)
     shared = program.global_posterior
@@ -166,7 +168,7 @@ def test_the_divergence_is_that_in_unconstrained_space() -> None:
     torch.testing.assert_close(term.value, expected.mean() / 20)
 
 
-def test_the_program_is_one_without_them() -> None:
+def test_global_latents_are_hidden_from_the_program() -> None:
     program = globals_of(20)
     assert program.structure.latents == ("z",)
     assert {name for name in program.parameters() if name.startswith("globals")} == {
@@ -184,7 +186,7 @@ def test_the_program_is_one_without_them() -> None:
     assert len(space.log_joint((X,), torch.zeros(4, 20, 1).double())[:, 0].unique()) == 4
 
 
-def test_those_that_the_guide_samples_and_programs_without_any_stay() -> None:
+def test_latents_of_the_guide_and_programs_without_global_latents_do_not_change() -> None:
     def local(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -206,7 +208,7 @@ def test_a_second_fit_counts_its_own_data_and_a_checkpoint_keeps_them(tmp_path: 
     assert q_of(again) == q_of(vi)
 
 
-def test_what_cannot_be_done_is_reported_in_a_sentence() -> None:
+def test_unsupported_uses_are_reported_in_one_sentence() -> None:
     vi = VariationalInference(SharedMean().double(), max_epochs=1, validation_fraction=0).fit(X.numpy())
     for estimator in ("ais", "bdmc", "exact"):
         with pytest.raises(InputError, match=r"the latent 'w' of SharedMean is shared by all data, and .* by iwae"):

@@ -35,7 +35,7 @@ def points(space: LatentSpace, num_samples: int, num_data: int = 3) -> Tensor:
 
 
 class At(Messenger):
-    """The latents of one datum one after another from its vector, by torch's own maps; adds up what it finds."""
+    """A handler that reads the latents of one datum from its vector with torch's maps, and sums the log densities."""
 
     def __init__(self, u: Tensor, c: float) -> None:
         super().__init__()
@@ -64,46 +64,46 @@ class At(Messenger):
         self.total = self.total + log_det.sum() + (gaussian * hidden).sum()
 
 
-def plain(module: Any, datum: Batch, u: Tensor) -> Tensor:
-    """log p(x, u) of one datum and one point, with plain Pyro: masks count, scales do not, switches are summed."""
+def evaluate_plainly(module: Any, datum: Batch, u: Tensor) -> Tensor:
+    """Return log p(x, u) of one datum and point from plain Pyro: masks count, scales do not, switches are summed."""
     sums = []
     for c in (0.0, 1.0):
-        with pyro.get_param_store().scope(), At(u, c) as there:
+        with pyro.get_param_store().scope(), At(u, c) as unmasked:
             trace = poutine.trace(module.model).get_trace(*datum)
-        total = there.total
+        total = unmasked.total
         for _, site in sample_sites(trace).items():
             mask = torch.ones(()) if site["mask"] is None else site["mask"]
             total = total + (site["fn"].log_prob(site["value"]) * mask).sum()
         sums.append(total)
         if "c" not in trace.nodes:
             break
-    assert not there.left.numel()
+    assert not unmasked.left.numel()
     return torch.stack(sums).logsumexp(0)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_log_joint_is_that_of_plain_pyro(name: str) -> None:
-    """Of each datum on its own; with one draw as with several."""
+def test_log_joint_equals_plain_pyro(name: str) -> None:
+    """The densities are compared for each datum by itself, with one draw and with several."""
     module, space, batch, _ = make_space(name)
     u = points(space, 3)
     assert space.size == CASES[name][3]
     with torch.no_grad():
-        found = space.log_joint(batch, u)
-        assert found.shape == (3, 3)
+        actual = space.log_joint(batch, u)
+        assert actual.shape == (3, 3)
         for b in range(3):
             datum = tuple(tensor[b : b + 1] for tensor in batch)
             for k in range(3):
-                expected = plain(module, datum, u[k, b])
-                torch.testing.assert_close(found[k, b], expected, rtol=1e-9, atol=1e-9)
+                expected = evaluate_plainly(module, datum, u[k, b])
+                torch.testing.assert_close(actual[k, b], expected, rtol=1e-9, atol=1e-9)
             alone = space.log_joint(datum, u[:, b : b + 1])
-            torch.testing.assert_close(alone, found[:, b : b + 1], rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(alone, actual[:, b : b + 1], rtol=1e-9, atol=1e-9)
         for k in range(3):
-            torch.testing.assert_close(space.log_joint(batch, u[k : k + 1])[0], found[k], rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(space.log_joint(batch, u[k : k + 1])[0], actual[k], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", MORE)
 def test_the_integral_is_the_evidence(name: str) -> None:
-    """Those that annealing is not tested with, over a Student-t with the posterior's moments."""
+    """Programs without a test of annealing are integrated over a Student-t with the moments of the posterior."""
     _, space, batch, evidence = make_space(name)
     with torch.no_grad(), seeded(5):
         loc, scale = space.start(batch)
@@ -122,7 +122,7 @@ def test_gradients_are_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(lambda u: space.log_joint(batch, u), points(space, 2).requires_grad_())
 
 
-def test_theta_has_a_gradient_too() -> None:
+def test_log_joint_is_differentiable_in_theta() -> None:
     module, space, batch, _ = make_space("ppca")
     space.log_joint(batch, points(space, 2)).sum().backward()
     z, loading = points(space, 2), module.loading.detach()
@@ -131,26 +131,26 @@ def test_theta_has_a_gradient_too() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_flat_is_the_inverse(name: str) -> None:
-    """Of the map from points to latents, but for what is masked, which is drawn."""
+def test_flat_inverts_the_map_from_points_to_latents(name: str) -> None:
+    """Masked numbers are not inverted but drawn."""
     module, space, batch, _ = make_space(name)
     for num_samples in (1, 3):
         u, structure = points(space, num_samples), space.program.structure
         with torch.no_grad(), space.program.running(), Unconstrained(space.laid_out(batch, u)):
             sites = sample_sites(space.program.run(module.model, batch, num_samples))
         latents = {name: structure.value(sites[name], num_samples) for name in space.names}
-        found = space.flat(batch, latents)
-        assert found.shape == u.shape
-        there = torch.ones(3, space.size, dtype=torch.bool)
+        actual = space.flat(batch, latents)
+        assert actual.shape == u.shape
+        unmasked = torch.ones(3, space.size, dtype=torch.bool)
         if name in ("ragged sequences", "masked rates"):
-            there = torch.arange(space.size) < batch[1][:, None]
+            unmasked = torch.arange(space.size) < batch[1][:, None]
         if name == "masked inside":
-            there = batch[1]
-        torch.testing.assert_close(found[:, there], u[:, there])
-        assert (found[:, ~there] != u[:, ~there]).all()
+            unmasked = batch[1]
+        torch.testing.assert_close(actual[:, unmasked], u[:, unmasked])
+        assert (actual[:, ~unmasked] != u[:, ~unmasked]).all()
 
 
-def test_what_is_masked_is_drawn_from_its_gaussian() -> None:
+def test_masked_numbers_are_drawn_from_a_standard_gaussian() -> None:
     _, space, _, _ = make_space("masked rates")
     batch = (torch.ones(1, 3).double(), torch.tensor([1]))
     with seeded(3):
@@ -182,7 +182,7 @@ class Priors(nn.Module):
             pyro.sample("x", dist.Normal(normal.sum(-1), 1.0), obs=x)
 
 
-def test_the_start_has_the_priors_moments() -> None:
+def test_the_start_has_the_moments_of_the_prior() -> None:
     x = normal(3)
     program = Program(Priors().double()).bind((x,))
     space = LatentSpace(program)
@@ -216,7 +216,7 @@ def test_nothing_is_random_in_the_start() -> None:
         assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_start_of_a_guide_is_where_the_guide_lies() -> None:
+def test_the_start_of_a_guide_has_its_mean_and_scale() -> None:
     _, space, batch, _ = make_space("two_latents")
     program = Program(space.program.module).bind(batch)
     loc, scale = space.start(batch, program.guide)
@@ -240,7 +240,7 @@ def test_the_start_of_a_constrained_guide_follows_its_parameters() -> None:
 
 
 def test_a_switch_that_is_summed_out_widens_the_start() -> None:
-    """Both of its values count alike."""
+    """Both values of the switch have the same weight."""
     module, space, batch, _ = make_space("summed switch")
     loc, scale = space.start(batch)
     torch.testing.assert_close(loc, module.means.mean().expand(3, 1))
@@ -263,12 +263,12 @@ class NotThere(nn.Module):
 
 
 def test_a_latent_that_is_not_in_every_batch_is_reported() -> None:
-    there, space = torch.ones(3), LatentSpace(Program(NotThere()).bind((torch.ones(3),), guided=False))
-    assert space.log_joint((there,), torch.zeros(2, 3, 2)).shape == (2, 3)
+    unmasked, space = torch.ones(3), LatentSpace(Program(NotThere()).bind((torch.ones(3),), guided=False))
+    assert space.log_joint((unmasked,), torch.zeros(2, 3, 2)).shape == (2, 3)
     with pytest.raises(InputError, match="'more' of NotThere is in some batches and not in others: loop over a fixed"):
-        space.log_joint((-there,), torch.zeros(2, 3, 2))
+        space.log_joint((-unmasked,), torch.zeros(2, 3, 2))
     with pytest.raises(InputError, match="the guide of NotThere does not sample 'more': sample it there too"):
-        space.start((there,), NotThere().guide)
+        space.start((unmasked,), NotThere().guide)
 
 
 def test_without_a_continuous_latent_there_is_no_space() -> None:
@@ -279,17 +279,17 @@ def test_without_a_continuous_latent_there_is_no_space() -> None:
         LatentSpace(program)
 
 
-def test_images_are_repeated_and_not_laid_under_a_plate() -> None:
-    found = {name: make_space(name)[1].program.structure.draws_by for name in CASES}
-    assert {name for name, draws_by in found.items() if draws_by == "repeat"} == {"images", "softmax"}
+def test_images_are_repeated_instead_of_drawn_under_a_plate() -> None:
+    actual = {name: make_space(name)[1].program.structure.draws_by for name in CASES}
+    assert {name for name, draws_by in actual.items() if draws_by == "repeat"} == {"images", "softmax"}
 
 
-def test_a_mean_that_is_a_gaussians_is_the_posteriors_mode() -> None:
+def test_the_log_joint_of_a_linear_gaussian_program_is_quadratic() -> None:
     """log p(x, u) of a linear Gaussian program is quadratic, with the posterior's precision as its Hessian."""
     module, space, (x,), evidence = make_space("ppca")
     with torch.no_grad():
         precision = torch.eye(2).double() + module.loading.T @ module.loading / module.noise**2
         mean = x @ module.loading @ torch.linalg.inv(precision) / module.noise**2
         u = mean + points(space, 4)
-        found = space.log_joint((x,), u) - evidence
-        torch.testing.assert_close(found, gaussian(u - mean, torch.linalg.inv(precision)))
+        actual = space.log_joint((x,), u) - evidence
+        torch.testing.assert_close(actual, gaussian(u - mean, torch.linalg.inv(precision)))

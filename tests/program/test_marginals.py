@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from ppl_vae.program import Batch, Program, marginals, seeded, with_missing
 from tests.helpers import scenarios
 from tests.helpers.gallery import GALLERY
-from tests.helpers.scenarios import double, normal
+from tests.helpers.scenarios import make_double, normal
 
 
 @pytest.mark.parametrize("rows", [20, 1])
-def test_of_a_mixture_they_are_the_responsibilities(rows: int) -> None:
-    module, x = double(scenarios.Mixture), normal(rows, 2)
-    found = marginals(Program(module).bind((x,)), (x,))
+def test_marginals_of_a_mixture_are_the_responsibilities(rows: int) -> None:
+    module, x = make_double(scenarios.Mixture), normal(rows, 2)
+    actual = marginals(Program(module).bind((x,)), (x,))
     terms = dist.Normal(module.means, module.scales[:, None]).to_event(1).log_prob(x[:, None]) + module.weights.log()
-    assert list(found) == ["c"]
-    torch.testing.assert_close(found["c"], terms.softmax(-1).detach(), rtol=1e-10, atol=1e-10)
-    assert not found["c"].requires_grad
+    assert list(actual) == ["c"]
+    torch.testing.assert_close(actual["c"], terms.softmax(-1).detach(), rtol=1e-10, atol=1e-10)
+    assert not actual["c"].requires_grad
     assert module.means.grad is None
 
 
 def forward_backward(module: Any, x: Tensor, length: int) -> Tensor:
-    """Smoothed states of one sequence, ``(T, V)``; past the end, the chain goes on by itself."""
+    """Return the smoothed states of one sequence, ``(T, V)``; the chain continues past the end without observations."""
     first, step = module.first / module.first.sum(), module.step / module.step.sum(-1, keepdim=True)
     heard = dist.Normal(module.means, 0.7).log_prob(x[:, None]).exp()
     heard = torch.where((torch.arange(len(x)) < length)[:, None], heard, torch.ones(()).double())
@@ -42,7 +42,7 @@ def forward_backward(module: Any, x: Tensor, length: int) -> Tensor:
 
 
 def test_the_forward_backward_algorithm_of_the_test_sums_over_paths() -> None:
-    module, x = double(scenarios.HMM), normal(4)
+    module, x = make_double(scenarios.HMM), normal(4)
     first, step = module.first / module.first.sum(), module.step / module.step.sum(-1, keepdim=True)
     total = torch.zeros(4, 3).double()
     for path in itertools.product(range(3), repeat=4):
@@ -54,28 +54,28 @@ def test_the_forward_backward_algorithm_of_the_test_sums_over_paths() -> None:
 
 
 @pytest.mark.parametrize("rows", [7, 1])
-def test_of_a_hidden_markov_model_they_are_those_of_the_forward_backward_algorithm(rows: int) -> None:
-    module, x = double(scenarios.HMM), normal(7, 6)[-rows:]
+def test_marginals_of_a_hidden_markov_model_equal_the_forward_backward_algorithm(rows: int) -> None:
+    module, x = make_double(scenarios.HMM), normal(7, 6)[-rows:]
     lengths = torch.tensor([6, 3, 1, 5, 2, 6, 4])[-rows:]
-    found = marginals(Program(module).bind((x, lengths)), (x, lengths))
-    assert list(found) == [f"state_{t}" for t in range(6)]
+    actual = marginals(Program(module).bind((x, lengths)), (x, lengths))
+    assert list(actual) == [f"state_{t}" for t in range(6)]
     expected = torch.stack([forward_backward(module, *row) for row in zip(x, lengths.tolist(), strict=True)])
-    torch.testing.assert_close(torch.stack(list(found.values()), 1), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(torch.stack(list(actual.values()), 1), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_of_steps_that_were_not_seen_as_well() -> None:
-    """A step within a sequence that is missing: its state is known by its neighbours only."""
-    module, x, lengths = double(scenarios.HMM), normal(3, 6), torch.tensor([6, 6, 6])
+def test_marginals_of_steps_that_were_not_seen() -> None:
+    """The state of a missing step within a sequence is known from its neighbours only."""
+    module, x, lengths = make_double(scenarios.HMM), normal(3, 6), torch.tensor([6, 6, 6])
     seen = torch.ones(3, 6, dtype=torch.bool)
     seen[:, 2] = False
     half = with_missing(Program(module).bind((x, lengths)))
-    found = marginals(half, (x, lengths, *seen.T))["state_2"]
+    actual = marginals(half, (x, lengths, *seen.T))["state_2"]
     first, step = module.first / module.first.sum(), module.step / module.step.sum(-1, keepdim=True)
     heard = dist.Normal(module.means, 0.7).log_prob(x[..., None]).exp()
     before = torch.einsum("i,bi,ij,bj,jk->bk", first, heard[:, 0], step, heard[:, 1], step)
     after = torch.einsum("ki,bi,ij,bj,jl,bl->bk", step, heard[:, 3], step, heard[:, 4], step, heard[:, 5])
     expected = before * after / (before * after).sum(-1, keepdim=True)
-    torch.testing.assert_close(found, expected.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(actual, expected.detach(), rtol=1e-10, atol=1e-10)
 
 
 class Values(nn.Module):
@@ -90,9 +90,9 @@ class Values(nn.Module):
                 pyro.sample("x", dist.Normal(mean, 0.75), obs=x)
 
 
-def test_inside_plates_each_number_has_its_own() -> None:
+def test_each_number_in_a_plate_has_its_own_marginal() -> None:
     x = 2 * normal(5, 3)
-    found = marginals(Program(Values()).bind((x,)), (x,))
+    actual = marginals(Program(Values()).bind((x,)), (x,))
     prior = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.double)
     classes = torch.arange(4).double()
     # (high, data, values, class)
@@ -100,37 +100,37 @@ def test_inside_plates_each_number_has_its_own() -> None:
     each = joint.sum(-1)
     of_high = torch.stack([0.7 * each[0].prod(-1), 0.3 * each[1].prod(-1)], -1)
     of_high = of_high / of_high.sum(-1, keepdim=True)
-    torch.testing.assert_close(found["high"], of_high, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(actual["high"], of_high, rtol=1e-10, atol=1e-10)
     given = joint / each[..., None]
     expected = (given * of_high.T[..., None, None]).sum(0)
-    torch.testing.assert_close(found["c"], expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(actual["c"], expected, rtol=1e-10, atol=1e-10)
 
 
-def test_beside_continuous_latents_they_are_averages_over_draws() -> None:
-    module, x = double(scenarios.SummedSwitch), normal(6)
+def test_marginals_beside_continuous_latents_are_averages_over_draws() -> None:
+    module, x = make_double(scenarios.SummedSwitch), normal(6)
     program = Program(module).bind((x,))
     with seeded(3):
-        found = marginals(program, (x,), 5)["c"]
+        actual = marginals(program, (x,), 5)["c"]
     with seeded(3), torch.no_grad():  # the same draws
         z = program.posterior((x,), 5).latents["z"]
     terms = dist.Normal(module.means, 1.0).log_prob(z[..., None]) + torch.tensor([0.6, 0.4], dtype=torch.double).log()
-    torch.testing.assert_close(found, terms.softmax(-1).mean(0).detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(actual, terms.softmax(-1).mean(0).detach(), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(("name", "shake"), [("gmvae", 0.3), ("mixture_prior_vae", 0.3), ("semi_supervised_vae", 0.0)])
-def test_they_agree_with_how_often_draws_have_each_value(name: str, shake: float) -> None:
-    module, batch, many = double(GALLERY[name].make), tuple(t[:8] for t in GALLERY[name].batch), 4000
+def test_marginals_agree_with_the_frequencies_of_draws(name: str, shake: float) -> None:
+    module, batch, many = make_double(GALLERY[name].make), tuple(t[:8] for t in GALLERY[name].batch), 4000
     program = Program(module).bind(batch)
     with torch.no_grad(), seeded(2):
         for parameter in module.parameters():  # classes that differ
             parameter.add_(shake * torch.randn_like(parameter))
     found_in = program.structure.summed
     with seeded(4):
-        found = marginals(program, batch, many)
+        actual = marginals(program, batch, many)
     with seeded(5):
         latents = program.posterior(batch, many).latents
-    assert tuple(found) == found_in
-    for site, share in found.items():
+    assert tuple(actual) == found_in
+    for site, share in actual.items():
         seen = torch.nn.functional.one_hot(latents[site].long(), share.shape[-1]).double().mean(0)
         torch.testing.assert_close(share.sum(-1), torch.ones(8).double())
         assert share.std(0).max() > 0.03
@@ -142,15 +142,15 @@ def test_they_agree_with_how_often_draws_have_each_value(name: str, shake: float
 def test_a_known_label_is_certain() -> None:
     case = GALLERY["semi_supervised_vae"]
     batch = case.batch
-    program = Program(double(case.make)).bind(batch)
+    program = Program(make_double(case.make)).bind(batch)
     share = marginals(program, batch, 10)["c"]
     known = batch[1] >= 0
     torch.testing.assert_close(share[known], nn.functional.one_hot(batch[1][known], 4).double())
     assert (share[~known].amax(-1) < 0.999).all()
 
 
-def test_a_known_label_is_certain_however_far_its_class_is() -> None:
-    """A thousand nats are no reason for a weight of minus infinity."""
+def test_a_known_label_of_a_distant_class_is_certain() -> None:
+    """A difference of a thousand nats does not give a weight of minus infinity."""
 
     def model(x: Tensor, y: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -166,10 +166,10 @@ def test_a_known_label_is_certain_however_far_its_class_is() -> None:
 
 
 @pytest.mark.parametrize("name", ["conjugate", "switch"])
-def test_there_are_none_of_latents_that_the_guide_samples(name: str) -> None:
+def test_latents_that_the_guide_samples_have_no_marginals(name: str) -> None:
     cases: dict[str, tuple[Any, Batch]] = {
         "conjugate": (scenarios.Conjugate, (normal(4),)),
         "switch": (scenarios.Switch, (normal(4),)),
     }
     make, batch = cases[name]
-    assert marginals(Program(double(make)).bind(batch), batch) == {}
+    assert marginals(Program(make_double(make)).bind(batch), batch) == {}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ppl_vae.program import Batch, Program, seeded, seen_parts, with_missing
 from tests.helpers import scenarios
 from tests.helpers.gallery import GALLERY
-from tests.helpers.scenarios import double, holes, normal
+from tests.helpers.scenarios import holes, make_double, normal
 
 MANY = 20000
 
@@ -22,9 +22,9 @@ MANY = 20000
 # ---------------------------------------------------------------------------------------------- exact densities
 
 
-def test_the_evidence_of_what_is_seen_with_the_posterior_given_it_as_guide() -> None:
-    """p(x_seen, z) / p(z | x_seen) is p(x_seen) for every draw: that of a Gaussian without the missing rows."""
-    module, x = double(scenarios.PPCA), normal(8, 5)
+def test_weights_under_the_exact_posterior_are_the_evidence_of_the_seen_numbers() -> None:
+    """p(x_seen, z) / p(z | x_seen) is p(x_seen) for every draw, the density of a Gaussian without the missing rows."""
+    module, x = make_double(scenarios.PPCA), normal(8, 5)
     seen, loading = holes(8, 5), module.loading.detach()
 
     def posterior(x: Tensor, seen: Tensor) -> None:
@@ -37,24 +37,28 @@ def test_the_evidence_of_what_is_seen_with_the_posterior_given_it_as_guide() -> 
     half = with_missing(Program(module).bind((x,)))
     half = half.derive(guide=posterior)
     covariance = loading @ loading.T + module.noise**2 * torch.eye(5).double()
-    expected = torch.stack([marginal(torch.zeros(5).double(), covariance, *row) for row in zip(x, seen, strict=True)])
+    expected = torch.stack(
+        [marginal_log_prob(torch.zeros(5).double(), covariance, *row) for row in zip(x, seen, strict=True)]
+    )
     with torch.no_grad():
         weights = half.log_weights((x, seen), 4)
     torch.testing.assert_close(weights, expected.expand(4, -1), rtol=1e-10, atol=1e-10)
 
 
-def marginal(loc: Tensor, covariance: Tensor, x: Tensor, seen: Tensor) -> Tensor:
+def marginal_log_prob(loc: Tensor, covariance: Tensor, x: Tensor, seen: Tensor) -> Tensor:
     if not seen.any():
         return torch.zeros(()).double()
     part = torch.distributions.MultivariateNormal(loc[seen], covariance[seen][:, seen])
     return part.log_prob(x[seen])
 
 
-def test_what_is_not_closed_in_form_is_estimated() -> None:
+def test_evidence_without_a_closed_form_is_estimated() -> None:
     """Of sets whose values share a level: importance sampling of a Gaussian's evidence, a part of each set unseen."""
-    module, x, seen = double(scenarios.InnerPlate), normal(5, 4), holes(5, 4)
+    module, x, seen = make_double(scenarios.InnerPlate), normal(5, 4), holes(5, 4)
     covariance = torch.ones(4, 4).double() + 0.5 * torch.eye(4).double()
-    expected = torch.stack([marginal(torch.zeros(4).double(), covariance, *row) for row in zip(x, seen, strict=True)])
+    expected = torch.stack(
+        [marginal_log_prob(torch.zeros(4).double(), covariance, *row) for row in zip(x, seen, strict=True)]
+    )
 
     def guide(x: Tensor, seen: Tensor) -> None:
         with pyro.plate("data", len(x), dim=-2):
@@ -73,8 +77,8 @@ def test_what_is_not_closed_in_form_is_estimated() -> None:
     assert (error.abs() < 4 * mcse).all()
 
 
-def test_of_a_mixture_the_components_are_summed_by_hand() -> None:
-    module = double(lambda: GALLERY["mixture"].make())
+def test_the_evidence_of_a_mixture_equals_an_explicit_sum() -> None:
+    module = make_double(lambda: GALLERY["mixture"].make())
     x, seen = normal(9, 6), holes(9, 6)
     with torch.no_grad(), seeded(3):  # full covariances
         module.raw_tril.add_(torch.randn_like(module.raw_tril) * 0.5)
@@ -85,14 +89,14 @@ def test_of_a_mixture_the_components_are_summed_by_hand() -> None:
     for k, log_share in enumerate(module.logits.detach().log_softmax(0)):
         raw = module.raw_tril[k].detach()
         tril = raw.tril(-1) + (nn.functional.softplus(raw.diag()) + module.min_scale).diag()
-        parts = [marginal(module.loc[k].detach(), tril @ tril.T, *row) for row in zip(x, seen, strict=True)]
+        parts = [marginal_log_prob(module.loc[k].detach(), tril @ tril.T, *row) for row in zip(x, seen, strict=True)]
         terms.append(torch.stack(parts) + log_share)
     torch.testing.assert_close(got, torch.stack(terms).logsumexp(0), rtol=1e-10, atol=1e-10)
 
 
-def test_of_a_hidden_markov_model_the_states_are_summed_by_hand() -> None:
-    """A step that is not seen gives no evidence, and neither does what lies past the end, whatever its mask says."""
-    module, x = double(scenarios.HMM), normal(6, 4)
+def test_the_evidence_of_a_hidden_markov_model_equals_an_explicit_sum() -> None:
+    """A step that is not seen, or past the end of a sequence, gives no evidence."""
+    module, x = make_double(scenarios.HMM), normal(6, 4)
     lengths, seen = torch.tensor([4, 1, 2, 3, 4, 2]), holes(6, 4)
     half = with_missing(Program(module).bind((x, lengths)))
     with torch.no_grad():
@@ -115,9 +119,9 @@ def test_of_a_hidden_markov_model_the_states_are_summed_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", GALLERY)
-def test_of_data_without_holes_it_is_the_program_itself(name: str) -> None:
+def test_complete_data_have_the_numbers_of_the_original_program(name: str) -> None:
     batch = GALLERY[name].batch
-    program = Program(double(GALLERY[name].make)).bind(batch)
+    program = Program(make_double(GALLERY[name].make)).bind(batch)
     seen = seen_parts(program, batch)
     assert all(each.all() for each in seen)
     whole = with_missing(program)
@@ -145,7 +149,7 @@ SHAPES = {
 
 
 def seen_log_likelihood(name: str, module: Any, batch: Batch, seen: Batch, z: dict[str, Tensor]) -> Tensor:
-    """log p(x_seen | z) of each draw and datum, ``(K, B)``."""
+    """Return log p(x_seen | z) of each draw and datum, ``(K, B)``."""
     x = batch[0]
     if name == "sequences":
         total = torch.zeros(())
@@ -163,9 +167,9 @@ def seen_log_likelihood(name: str, module: Any, batch: Batch, seen: Batch, z: di
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("rows", [slice(None), slice(1, 2)])
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_weights_lack_what_is_not_seen(name: str, rows: slice, num_samples: int) -> None:
+def test_missing_numbers_have_no_part_in_the_weights(name: str, rows: slice, num_samples: int) -> None:
     make, batch, seen = SHAPES[name]
-    module = double(make)
+    module = make_double(make)
     program = Program(module).bind(batch)
     half = with_missing(program)
     batch, seen = tuple(t[rows] for t in batch), tuple(t[rows] for t in seen)
@@ -185,9 +189,9 @@ def test_the_weights_lack_what_is_not_seen(name: str, rows: slice, num_samples: 
         assert torch.equal((value == data).expand_as(value), known.expand_as(value))
 
 
-def test_what_is_predicted_of_missing_numbers_follows_the_seen_ones() -> None:
-    """E[x_missing | x_seen] of a mixture: shares given what is seen, and of each component the conditional mean."""
-    module = double(lambda: GALLERY["mixture"].make())
+def test_predictions_of_missing_numbers_depend_on_the_seen_ones() -> None:
+    """E[x_missing | x_seen] of a mixture is the mean of the conditional means, weighted by the responsibilities."""
+    module = make_double(lambda: GALLERY["mixture"].make())
     x, seen = normal(4, 6), holes(4, 6, seed=6)
     with torch.no_grad(), seeded(3):
         module.raw_tril.add_(torch.randn_like(module.raw_tril) * 0.5)
@@ -199,7 +203,7 @@ def test_what_is_predicted_of_missing_numbers_follows_the_seen_ones() -> None:
             raw, loc = module.raw_tril[k].detach(), module.loc[k].detach()
             tril = raw.tril(-1) + (nn.functional.softplus(raw.diag()) + module.min_scale).diag()
             covariance = tril @ tril.T
-            terms.append(marginal(loc, covariance, x[row], known))
+            terms.append(marginal_log_prob(loc, covariance, x[row], known))
             mean = x[row].clone()
             mean[~known] = loc[~known]
             if known.any():
@@ -215,9 +219,9 @@ def test_what_is_predicted_of_missing_numbers_follows_the_seen_ones() -> None:
             assert ((got.mean(0) - expected).abs() <= 4.5 * error + 1e-9).all()
 
 
-def test_draws_have_a_gradient_in_the_parameters_whatever_stands_in_the_holes() -> None:
-    """What stands in the place of a missing number has no part in the weights, nor in their gradient."""
-    module, x, seen = double(scenarios.PPCA), normal(8, 5), holes(8, 5)
+def test_weights_are_differentiable_whatever_value_a_missing_number_has() -> None:
+    """The value in place of a missing number affects neither the weights nor their gradient."""
+    module, x, seen = make_double(scenarios.PPCA), normal(8, 5), holes(8, 5)
     half = with_missing(Program(module).bind((x,))).derive(guide=lambda x, seen: scenarios.PPCA.guide(module, x * seen))
 
     def gradient(x: Tensor) -> Tensor:
@@ -229,9 +233,9 @@ def test_draws_have_a_gradient_in_the_parameters_whatever_stands_in_the_holes() 
     torch.testing.assert_close(gradient(other), gradient(x))
 
 
-def test_nothing_of_the_program_changes() -> None:
+def test_the_original_program_does_not_change() -> None:
     x, seen = normal(6), holes(6)
-    program = Program(double(scenarios.Conjugate)).bind((x,))
+    program = Program(make_double(scenarios.Conjugate)).bind((x,))
     with seeded(2), torch.no_grad():
         before = program.log_weights((x,), 3)
     half = with_missing(program)

@@ -37,7 +37,7 @@ ONE_BY_ONE = {
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
-def test_of_independent_numbers_the_seen_ones_count(name: str) -> None:
+def test_the_density_of_independent_numbers_counts_the_seen_ones(name: str) -> None:
     make, value = ONE_BY_ONE[name]
     base = make(normal(len(PATTERNS), DIM, seed=3))
     partly = PartlyObserved(base.to_event(1), value, PATTERNS)
@@ -62,7 +62,7 @@ def test_a_single_number_is_an_event_of_no_dimension() -> None:
 
 @pytest.mark.parametrize("name", ["full", "low rank"])
 @pytest.mark.parametrize("draws", [(), (4,)])
-def test_the_density_of_a_gaussian_is_that_of_its_seen_part(name: str, draws: tuple[int, ...]) -> None:
+def test_the_density_of_a_gaussian_is_its_marginal_density(name: str, draws: tuple[int, ...]) -> None:
     base = gaussian(name, *draws, len(PATTERNS))
     value = normal(len(PATTERNS), DIM, seed=4)
     got = PartlyObserved(base, value, PATTERNS).log_prob(value)
@@ -101,7 +101,7 @@ def test_draws_of_a_gaussian_are_conditional(name: str) -> None:
         assert ((off.T @ off / MANY - spread).abs() < 4.5 * error).all()
 
 
-def test_expanded_it_is_the_same() -> None:
+def test_expanding_does_not_change_the_density() -> None:
     value = normal(len(PATTERNS), DIM, seed=4)
     for base in (gaussian("full", len(PATTERNS)), dist.Normal(value - 1, 2.0).to_event(1)):
         partly = PartlyObserved(base, value, PATTERNS)
@@ -114,7 +114,7 @@ def test_expanded_it_is_the_same() -> None:
 
 
 def whole_only(x: Tensor) -> dict[str, Any]:
-    """Distributions whose numbers depend on each other, with values of theirs."""
+    """Return distributions whose numbers depend on each other, with values of each."""
     concentration = torch.tensor([2.0, 1.0, 3.0]).double()
     components = dist.Normal(normal(2, DIM, seed=1), 1.0).to_event(1)
     return {
@@ -128,7 +128,7 @@ def whole_only(x: Tensor) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["mixture", "dirichlet", "multinomial"])
-def test_other_events_are_seen_as_a_whole_or_not_at_all(name: str) -> None:
+def test_other_events_are_seen_whole_or_not_at_all(name: str) -> None:
     base, value = whole_only(normal(2, DIM))[name]
     partly = PartlyObserved(base.expand((2,)), value, torch.tensor([[True] * DIM, [False] * DIM]))
     assert torch.equal(partly.log_prob(value), torch.stack([base.log_prob(value)[0], torch.zeros(()).double()]))

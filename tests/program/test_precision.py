@@ -27,7 +27,7 @@ from tests.helpers.scenarios import Images, bits, normal
 
 
 class Operations(TorchDispatchMode):
-    """Notes what is computed: the operation, and the precisions of what it takes and of what it gives."""
+    """A mode that records each operation with the precisions of its inputs and results."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,15 +39,15 @@ class Operations(TorchDispatchMode):
         return result
 
     def singles(self) -> set[str]:
-        """Operations with a result in single precision, but for counts of steps."""
+        """Return the operations with a result in single precision, except counts of steps."""
         return {
             name
-            for name, _, made in self.seen
-            if any(tensor.dtype != torch.float64 and tensor.dim() for tensor in made)
+            for name, _, outputs in self.seen
+            if any(tensor.dtype != torch.float64 and tensor.dim() for tensor in outputs)
         }
 
     def products(self) -> list[set[torch.dtype]]:
-        """Precisions of what matrix products and convolutions took."""
+        """Return the precisions of the inputs of matrix products and convolutions."""
         return [taken for name, taken, _ in self.seen if name.rpartition(".")[2] in PRODUCTS]
 
 
@@ -66,7 +66,7 @@ def dtypes(tree: Any) -> set[torch.dtype]:
 
 
 class Literal(nn.Module):
-    """Whose numbers are Python's, and whose parameters are made in single precision."""
+    """A program with Python's numbers, and with parameters that are made in single precision."""
 
     def __init__(self, own_guide: bool = True) -> None:
         super().__init__()
@@ -107,8 +107,8 @@ FEW: dict[str, Any] = {"max_epochs": 2, "batch_size": 8, "local_steps": 3, "infe
 @pytest.mark.parametrize(
     ("way", "compile"), [*((way, "off") for way in WAYS), ("own guide", "on"), ("semi-amortized", "on")]
 )
-def test_in_double_everything_is(way: str, compile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parameters, data, draws, log densities: every number that a step computes but for the count of steps."""
+def test_every_number_of_a_double_fit_is_double(way: str, compile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number that a step computes is double, except the count of steps."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
     own_guide, options = WAYS[way]
     vi = VariationalInference(Literal(own_guide), precision="64-true", compile=compile, **(FEW | options))
@@ -131,8 +131,8 @@ def test_in_double_everything_is(way: str, compile: Any, monkeypatch: pytest.Mon
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_in_double_it_is_the_program_that_was_made_double() -> None:
-    """Number by number, for a program that goes by its data's precision."""
+def test_a_double_fit_equals_the_fit_of_a_double_module() -> None:
+    """Every number is equal for a program that follows the precision of its data."""
     x, results = bits(30, 8).numpy(), []
     for precision in ("64-true", "32-true"):
         with seeded(0):
@@ -162,7 +162,7 @@ def test_the_default_precision_is_restored_after_errors_too(training: bool | Non
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_programs_that_are_made_of_one_share_its_precision() -> None:
+def test_derived_programs_share_the_precision() -> None:
     x = torch.from_numpy(X)
     program = Program(Literal()).bind((x,))
     bare = without_guide(program)
@@ -194,7 +194,7 @@ CALLS: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_products_have_factors_in_bfloat16_and_results_in_single(name: str) -> None:
-    """Of rounded factors, to the rounding of the result; forward and backward."""
+    """Products of rounded factors agree to the rounding of the result, forward and backward."""
     function, factors = CALLS[name]
     factors = tuple(factor.clone().requires_grad_() for factor in factors)
     with Operations() as done:
@@ -221,7 +221,7 @@ def test_a_bias_is_not_rounded() -> None:
     assert torch.equal(out, bias.expand(3, 5))
 
 
-def test_what_is_no_product_of_singles_stays_as_it_is() -> None:
+def test_other_operations_are_not_rounded() -> None:
     number = torch.tensor([1 + 2.0**-12])
     with BFloat16Products():
         assert torch.equal(number * number, torch.tensor([1 + 2.0**-12]) ** 2)
@@ -237,7 +237,7 @@ PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 }
 
 
-def fitted(name: str, **options: Any) -> VariationalInference:
+def prepare(name: str, **options: Any) -> VariationalInference:
     make, x = PROGRAMS[name]
     with seeded(0):
         vi = VariationalInference(make(), precision="bf16-mixed", **(FEW | options))
@@ -246,9 +246,9 @@ def fitted(name: str, **options: Any) -> VariationalInference:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_in_training_products_are_in_bfloat16_and_nothing_else_is(name: str) -> None:
-    """Forward and backward; sums of log densities, parameters and their gradients are singles."""
-    vi = fitted(name)
+def test_only_products_are_in_bfloat16_in_training(name: str) -> None:
+    """Sums of log densities, parameters and their gradients are in single precision."""
+    vi = prepare(name)
     with Operations() as done, vi.program_.running(seed=0, training=True):
         list(vi.inference_.steps(vi._prepared.train_batches.shuffled(0), vi.training_.optimizer, 1))
     assert len(done.products()) >= 3 * 4  # of three batches, two layers each way, or more
@@ -256,37 +256,37 @@ def test_in_training_products_are_in_bfloat16_and_nothing_else_is(name: str) -> 
     assert dtypes(vi.program_.parameters()) == {torch.float32}
     allowed = {*PRODUCTS, "_to_copy", "t", "transpose", "view", "expand", "detach", "permute", "clone", "as_strided"}
     allowed |= {"_unsafe_view", "unsqueeze", "squeeze", "reshape", "alias", "empty_like", "copy_"}
-    rounded = {f.rpartition(".")[2] for f, _, made in done.seen if any(g.dtype == torch.bfloat16 for g in made)}
+    rounded = {f.rpartition(".")[2] for f, _, outputs in done.seen if any(g.dtype == torch.bfloat16 for g in outputs)}
     assert rounded <= allowed, rounded - allowed
 
 
 @pytest.mark.parametrize("guide", ["amortized", "per-sample", "semi-amortized"])
-def test_evaluation_is_that_of_singles(guide: Any) -> None:
-    """Amid training, and after it, exactly; so are the steps in lambda, which are an evaluation's."""
-    vi = fitted("vae", guide=guide)
+def test_evaluation_is_in_single_precision(guide: Any) -> None:
+    """It is so during and after training, and in the steps in lambda, which are a part of evaluation."""
+    vi = prepare("vae", guide=guide)
     x = PROGRAMS["vae"][1].numpy()
     with Operations() as done, vi.program_.running(training=True):
         vi._prepared.validate()
     assert done.products()
     assert all(taken == {torch.float32} for taken in done.products())
     list(vi.epochs())
-    found = [vi._prepared.validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
+    results = [vi._prepared.validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
     vi.program_.store.precision = "32-true"
-    assert found == [vi._prepared.validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
+    assert results == [vi._prepared.validate(), vi.score(x), *vi.transform(x).ravel(), *vi.reconstruct(x).ravel()]
 
 
-def test_training_in_bfloat16_is_another_than_in_single_and_close() -> None:
-    """From the same draws; the relative rounding of a factor is 2^-9."""
+def test_training_in_bfloat16_is_close_to_training_in_single_precision() -> None:
+    """The draws are the same; the relative rounding of a factor is 2^-9."""
     elbos = {}
     for precision in ("32-true", "bf16-mixed"):
-        vi = fitted("vae").set_params(precision=precision)
+        vi = prepare("vae").set_params(precision=precision)
         vi.prepare({"x": PROGRAMS["vae"][1].numpy()})
         elbos[precision] = [epoch.elbo_train for epoch in vi.epochs()]
     assert elbos["bf16-mixed"] != elbos["32-true"]
     assert elbos["bf16-mixed"] == pytest.approx(elbos["32-true"], rel=0.01)
 
 
-def compiled_run(compiler: Compiler) -> list[Tensor]:
+def run_compiled(compiler: Compiler) -> list[Tensor]:
     x = bits(30, 8).float()
     with seeded(0):
         program = Program(VAE(data_dim=8, latent_dim=2, hidden=(5,))).bind((x,), precision="bf16-mixed")
@@ -296,14 +296,14 @@ def compiled_run(compiler: Compiler) -> list[Tensor]:
     return [*values, *program.state().values()]
 
 
-def assert_close_to_python(found: list[Tensor]) -> None:
-    assert dtypes(found) == {torch.float32}
-    for own, expected in zip(found, compiled_run(Compiler("off")), strict=True):
+def assert_close_to_python(results: list[Tensor]) -> None:
+    assert dtypes(results) == {torch.float32}
+    for own, expected in zip(results, run_compiled(Compiler("off")), strict=True):
         torch.testing.assert_close(own, expected, rtol=0.02, atol=0.02)
 
 
-def test_a_graph_has_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them, and no other."""
+def test_products_are_in_bfloat16_in_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All products of the graph are in bfloat16, and no other operation is."""
     products = []
 
     def noted(function: Any, inputs: Any, module: Any) -> Any:
@@ -314,15 +314,15 @@ def test_a_graph_has_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
         return traced(function, inputs, module)
 
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", noted)
-    found = compiled_run(Compiler("on", tolerance=0.1, say=pytest.fail))
+    results = run_compiled(Compiler("on", tolerance=0.1, say=pytest.fail))
     assert len(products) >= 8
     assert all(taken == {torch.bfloat16} for taken in products)
-    assert_close_to_python(found)
+    assert_close_to_python(results)
 
 
 @pytest.mark.slow
-def test_compiled_by_inductor_they_are_close() -> None:
-    assert_close_to_python(compiled_run(Compiler("on", tolerance=0.1, say=pytest.fail)))
+def test_compiled_products_are_close_to_python() -> None:
+    assert_close_to_python(run_compiled(Compiler("on", tolerance=0.1, say=pytest.fail)))
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_compiled_by_inductor_they_are_close() -> None:
         ([("bf16-mixed", False), ("bf16-mixed", True)], True),
     ],
 )
-def test_the_innermost_that_says_so_counts(modes: list[tuple[Precision, bool | None]], rounded: bool) -> None:
+def test_the_innermost_mode_counts(modes: list[tuple[Precision, bool | None]], rounded: bool) -> None:
     exact = A @ B
     with ExitStack() as stack:
         for precision, training in modes:
@@ -353,9 +353,9 @@ def test_the_innermost_that_says_so_counts(modes: list[tuple[Precision, bool | N
 
 def test_the_setting_of_products_is_restored() -> None:
     before, cpu = torch.get_float32_matmul_precision(), torch.device("cpu")
-    for asked, found in {"auto": before, "highest": "highest", "high": "high", "medium": "medium"}.items():
+    for asked, setting in {"auto": before, "highest": "highest", "high": "high", "medium": "medium"}.items():
         with fp32_products(asked, cpu):  # type: ignore[arg-type]
-            assert torch.get_float32_matmul_precision() == found
+            assert torch.get_float32_matmul_precision() == setting
         assert torch.get_float32_matmul_precision() == before
     with pytest.raises(ZeroDivisionError), fp32_products("medium", cpu):
         raise ZeroDivisionError
@@ -365,7 +365,7 @@ def test_the_setting_of_products_is_restored() -> None:
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_it_is_that_of_training_and_of_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_of_products_holds_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[bool, set[str]] = {True: set(), False: set()}
 
     class Noting(VAE):
@@ -392,6 +392,6 @@ def test_it_is_that_of_training_and_of_nothing_else(monkeypatch: pytest.MonkeyPa
         ({"clip_norm": float("inf")}, "clip_norm is inf: expected a positive number"),
     ],
 )
-def test_bad_options(options: dict[str, Any], match: str) -> None:
+def test_bad_options_are_refused(options: dict[str, Any], match: str) -> None:
     with pytest.raises(InputError, match=match):
         VariationalInference(Literal(), **options).fit(X)

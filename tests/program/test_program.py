@@ -47,7 +47,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[tuple[BoundProgram, Batch, 
 
 
 def log_density(fn: object, batch: Batch, values: dict[str, Tensor]) -> Tensor:
-    """log density of one datum with plain Pyro, scales left out."""
+    """Return the log density of one datum from plain Pyro, without scales."""
     trace = poutine.trace(poutine.condition(fn, data=values)).get_trace(*batch)
     total = torch.zeros((), dtype=torch.double)
     for site in trace.nodes.values():
@@ -57,7 +57,7 @@ def log_density(fn: object, batch: Batch, values: dict[str, Tensor]) -> Tensor:
     return total
 
 
-def test_log_weights_are_those_of_plain_pyro_one_datum_at_a_time(case: tuple[BoundProgram, Batch, str]) -> None:
+def test_log_weights_equal_plain_pyro_one_datum_at_a_time(case: tuple[BoundProgram, Batch, str]) -> None:
     program, batch, draws_by = case
     with seeded(2):
         weights = program.weighted_draws(batch, 3).log_weight
@@ -126,7 +126,7 @@ def test_prior_and_posterior_predictive_follow_the_model() -> None:
     assert torch.allclose(posterior_moments(program, (x,)).mean["z"], loc)
 
 
-def test_scales_count_in_training_only_and_never_that_of_the_data_plate() -> None:
+def test_scales_count_in_training_only_and_the_scale_of_the_data_plate_never() -> None:
     x = normal(6)
     program = Program(scenarios.Subsampled().double()).bind((x,))
     with seeded(5):
@@ -138,7 +138,7 @@ def test_scales_count_in_training_only_and_never_that_of_the_data_plate() -> Non
     torch.testing.assert_close(tempered, dist.Normal(z, 0.5**0.5).log_prob(x) + 0.1 * kl_term)
 
 
-def test_two_programs_with_the_same_names_do_not_share() -> None:
+def test_two_programs_with_the_same_names_share_nothing() -> None:
     x = bits(6, 8)
     first, second = (Program(VAE(data_dim=8, latent_dim=2).double()).bind((x,)) for _ in range(2))
     for program in (first, second):
@@ -204,7 +204,7 @@ def test_scope_restores_after_an_exception() -> None:
         assert pyro.settings.get("validate_distributions_pyro")
 
 
-def test_the_trial_of_an_outer_plate_leaves_parameters_and_statistics_as_they_were() -> None:
+def test_the_trial_of_an_outer_plate_restores_parameters_and_statistics() -> None:
     program = Program(scenarios.BatchNormDecoder().double())
     before = {name: tensor.clone() for name, tensor in program.module.state_dict().items()}
     program.bind((normal(6, 3),))
@@ -212,7 +212,7 @@ def test_the_trial_of_an_outer_plate_leaves_parameters_and_statistics_as_they_we
 
 
 def test_the_posterior_mean_of_a_guide_without_a_known_mean_is_an_average() -> None:
-    """A guide of tanh(Normal): its mean is not known in closed form, one draw is not it."""
+    """The mean of tanh(Normal) is not known in closed form, and one draw does not estimate it."""
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -235,7 +235,7 @@ def test_the_posterior_mean_of_a_guide_without_a_known_mean_is_an_average() -> N
     assert np.abs(mean.numpy() - exact).max() < 4 * 1 / 2000**0.5
 
 
-def test_initial_values_that_are_random_follow_the_seed() -> None:
+def test_random_initial_values_follow_the_seed() -> None:
     def model(x: Tensor) -> None:
         shift = pyro.param("shift", lambda: torch.randn((), dtype=torch.double))
         with pyro.plate("data", len(x)):

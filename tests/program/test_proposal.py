@@ -20,7 +20,7 @@ from tests.helpers.scenarios import normal, switch_evidence
 
 
 class FullCovariance(scenarios.PPCA):
-    """The guide is the posterior: a Gaussian with a covariance."""
+    """A program whose guide is its posterior, a Gaussian with a covariance."""
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         precision = torch.eye(2).to(x) + self.loading.T @ self.loading / self.noise**2
@@ -33,7 +33,7 @@ class FullCovariance(scenarios.PPCA):
 
 
 class LowRank(FullCovariance):
-    """The same mean, and a covariance of a diagonal and a column."""
+    """A guide with the same mean, whose covariance is a diagonal and a column."""
 
     def guide(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -86,20 +86,20 @@ class Shares(nn.Module):
         return dist.DirichletMultinomial(x.new_tensor([1.5, 2.0, 3.0]), 6, validate_args=False).log_prob(x)
 
 
-def own(module: Any, x: Tensor) -> Tensor:
+def own_log_evidence(module: Any, x: Tensor) -> Tensor:
     return module.log_evidence(x)
 
 
 COUNTS = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0], [1.0, 1.0, 4.0]], dtype=torch.double)
 PROGRAMS: dict[str, tuple[Callable[[], Any], Tensor, Callable[[Any, Tensor], Tensor]]] = {
-    "ppca": (scenarios.PPCA, normal(3, 5), own),
-    "full covariance": (FullCovariance, normal(3, 5), own),
-    "low rank": (LowRank, normal(3, 5), own),
-    "counts": (lambda: scenarios.Counts(1), COUNTS, own),
-    "counts of two": (lambda: scenarios.Counts(2), COUNTS, own),
-    "log-normal": (Rates, COUNTS[:, 1:], own),
-    "log-normal, masked": (lambda: Rates(masked=True), COUNTS[:, 1:], own),
-    "logistic-normal": (Shares, torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 6.0]], dtype=torch.double), own),
+    "ppca": (scenarios.PPCA, normal(3, 5), own_log_evidence),
+    "full covariance": (FullCovariance, normal(3, 5), own_log_evidence),
+    "low rank": (LowRank, normal(3, 5), own_log_evidence),
+    "counts": (lambda: scenarios.Counts(1), COUNTS, own_log_evidence),
+    "counts of two": (lambda: scenarios.Counts(2), COUNTS, own_log_evidence),
+    "log-normal": (Rates, COUNTS[:, 1:], own_log_evidence),
+    "log-normal, masked": (lambda: Rates(masked=True), COUNTS[:, 1:], own_log_evidence),
+    "logistic-normal": (Shares, torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 6.0]], dtype=torch.double), own_log_evidence),
     "switch": (scenarios.Switch, normal(3), switch_evidence),
     "summed switch": (scenarios.SummedSwitch, normal(3), switch_evidence),
     "softmax": (scenarios.SoftmaxDecoder, normal(3, 3) / 2, None),  # the draws repeat the data
@@ -131,7 +131,7 @@ def site(program: BoundProgram, x: Tensor, name: str = "z") -> Any:
         return poutine.trace(program.guide).get_trace(x).nodes[name]["fn"]
 
 
-def test_the_scale_is_multiplied_and_the_tails_are_a_students() -> None:
+def test_a_gaussian_becomes_a_wider_student_t() -> None:
     x = normal(3, 5)
     program = Program(scenarios.PPCA().double()).bind((x,))
     q = site(program, x)
@@ -160,7 +160,7 @@ def test_a_covariance_is_kept(cls: type[nn.Module]) -> None:
     torch.testing.assert_close(slope, torch.full((3,), -6.0).double(), rtol=1e-3, atol=0)  # -(df + 2), jointly
 
 
-def test_a_discrete_site_is_as_it_was() -> None:
+def test_a_discrete_site_does_not_change() -> None:
     x = normal(50)
     with seeded(0):
         program = Program(scenarios.Switch().double()).bind((x,))
@@ -170,7 +170,7 @@ def test_a_discrete_site_is_as_it_was() -> None:
     assert wider.structure.collapsed == ("c",)
 
 
-def test_a_guide_that_is_as_wide_as_before_is_the_same_program() -> None:
+def test_a_factor_of_one_returns_the_same_program() -> None:
     program = Program(scenarios.PPCA()).bind((normal(3, 5).float(),))
     assert widened(program) is program
     assert widened(program, 1, None) is program
@@ -211,7 +211,7 @@ def test_state_is_shared_and_the_original_is_not_disturbed(inside: bool, ran_bef
             assert not torch.allclose(before, wider.log_weights((x,), 5))
 
 
-def test_a_parameter_that_is_pyros_alone_is_shared_too() -> None:
+def test_a_parameter_of_pyro_is_shared() -> None:
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
@@ -232,7 +232,7 @@ def test_a_parameter_that_is_pyros_alone_is_shared_too() -> None:
 
 
 class HalfNormalGuide(Rates):
-    """A Gaussian that is folded has no inverse to widen it by."""
+    """A guide with a folded Gaussian, which has no inverse."""
 
     def guide(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -270,11 +270,11 @@ def test_a_guide_without_gaussians_is_reported_in_one_line(
         (1.0, math.nan, "proposal_df is nan"),
     ],
 )
-def test_bad_settings(scale: float, df: float | None, message: str) -> None:
+def test_bad_settings_are_refused(scale: float, df: float | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         widened(Program(scenarios.PPCA()).bind((normal(3, 5).float(),)), scale, df)
 
 
-def test_no_guide_to_widen() -> None:
+def test_a_program_without_a_guide_is_refused() -> None:
     with pytest.raises(InputError, match="Mixture has no guide to widen"):
         widened(Program(scenarios.Mixture()).bind((normal(3, 2).float(),)), 1.5)

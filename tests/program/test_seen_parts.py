@@ -16,7 +16,7 @@ from tests.helpers.scenarios import holes, normal
 
 
 class Observes(nn.Module):
-    """Observes what a function makes of its arguments; of a condition w it makes the mean of z."""
+    """A program that observes a function of its arguments; the mean of z depends on a condition w."""
 
     def __init__(self, how: Any) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def test_a_factor_has_no_numbers() -> None:
     torch.testing.assert_close(weights, -z.square() + dist.Normal(z, 1.0).log_prob(x) * seen)
 
 
-def raises(program: BoundProgram, batch: Batch, match: str) -> None:
+def assert_refused(program: BoundProgram, batch: Batch, match: str) -> None:
     with pytest.raises(InputError, match=match) as error:
         seen_parts(program, batch)
     assert "\n" not in str(error.value)
@@ -88,14 +88,14 @@ def test_a_missing_condition_is_refused_in_one_line() -> None:
     x, w = normal(6, 4), normal(6)
     program = Program(Observes(lambda x: {"x": x})).bind((x, w))
     w[2] = torch.nan
-    raises(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
+    assert_refused(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
 
 
 def test_a_missing_condition_is_refused_beside_a_missing_observation() -> None:
     x, w = normal(6, 4), normal(6)
     program = Program(Observes(lambda x: {"x": x})).bind((x, w))
     x[2, 0], w[2] = torch.nan, torch.nan
-    raises(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
+    assert_refused(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
 
 
 def test_a_part_of_an_argument_that_is_a_condition_is_refused_beside_one_that_is_observed() -> None:
@@ -110,13 +110,13 @@ def test_a_part_of_an_argument_that_is_a_condition_is_refused_beside_one_that_is
 
     x = normal(6, 2)
     program = Program(model, guide).bind((x,))
-    raises(program, (torch.where(torch.arange(12).reshape(6, 2) == 6, torch.nan, x),), "row 3 that no site")
-    raises(program, (torch.where(torch.arange(12).reshape(6, 2) >= 10, torch.nan, x),), "row 5 that no site")
+    assert_refused(program, (torch.where(torch.arange(12).reshape(6, 2) == 6, torch.nan, x),), "row 3 that no site")
+    assert_refused(program, (torch.where(torch.arange(12).reshape(6, 2) >= 10, torch.nan, x),), "row 5 that no site")
 
 
-def test_a_model_that_does_not_run_on_nan_is_reported_in_one_line() -> None:
+def test_a_model_that_fails_on_nan_is_reported_in_one_line() -> None:
     class Looks(nn.Module):
-        """Its table is looked up by what it observes."""
+        """Look a table up by the observed values."""
 
         def model(self, x: Tensor) -> None:
             with pyro.plate("data", len(x)):
@@ -129,11 +129,13 @@ def test_a_model_that_does_not_run_on_nan_is_reported_in_one_line() -> None:
 
     x = torch.tensor([0.0, 1.0, 2.0]).double()
     program = Program(Looks()).bind((x,))
-    raises(program, (torch.tensor([0.0, torch.nan, 2.0]).double(),), "missing numbers cannot be filled in by Looks")
+    assert_refused(
+        program, (torch.tensor([0.0, torch.nan, 2.0]).double(),), "missing numbers cannot be filled in by Looks"
+    )
 
 
 def test_a_model_that_computes_with_what_it_observes_is_refused() -> None:
-    """Each step depends on the one before, which it reads from its argument: what fills a hole would count as seen."""
+    """Each step reads the one before from its argument, so that a filled-in value would count as seen."""
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -151,7 +153,9 @@ def test_a_model_that_computes_with_what_it_observes_is_refused() -> None:
     last, within = x.clone(), x.clone()
     last[1, 2], within[1, 1] = torch.nan, torch.nan
     assert not seen_parts(program, (last,))[2][1]
-    raises(program, (within,), "missing numbers cannot be filled in by model, whose model computes with the data")
+    assert_refused(
+        program, (within,), "missing numbers cannot be filled in by model, whose model computes with the data"
+    )
 
 
 WHOLE_ONLY = {
@@ -181,4 +185,4 @@ def test_a_part_of_an_event_whose_numbers_depend_on_each_other_is_refused(name: 
     whole[1], part[2, 0] = torch.nan, torch.nan
     (seen,) = seen_parts(program, (whole,))
     assert seen.all(1).tolist() == seen.any(1).tolist() == [True, False, True, True]
-    raises(program, (part,), f"site 'x' of model is a {name}, whose numbers depend .* as a whole only")
+    assert_refused(program, (part,), f"site 'x' of model is a {name}, whose numbers depend .* as a whole only")

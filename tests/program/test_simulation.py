@@ -19,8 +19,8 @@ from tests.helpers.scenarios import normal
 MANY = 20000
 
 
-def simulated(module: Any, *batch: Tensor) -> Simulation:
-    """With a fixed seed, and the given data left as they are."""
+def simulate_from_seed(module: Any, *batch: Tensor) -> Simulation:
+    """Simulate from a fixed seed, and check that the given data do not change."""
     before = [tensor.clone() for tensor in batch]
     with seeded(3):
         simulation = simulate(Program(module).bind(batch), batch)
@@ -32,7 +32,7 @@ def simulated(module: Any, *batch: Tensor) -> Simulation:
 
 
 def has_covariance(values: Tensor, expected: Tensor) -> bool:
-    """Of Gaussian values ``(N, D)`` of mean zero: every second moment within 4.5 standard errors."""
+    """Check the second moments of Gaussian values ``(N, D)`` of mean zero, within 4.5 standard errors."""
     moments = values.T @ values / len(values)
     variance = expected.diag() * expected.diag()[:, None] + expected**2
     second = ((moments - expected).abs() < 4.5 * (variance / len(values)).sqrt()).all()
@@ -42,7 +42,7 @@ def has_covariance(values: Tensor, expected: Tensor) -> bool:
 def test_data_and_latents_are_drawn_jointly() -> None:
     with seeded(0):
         module = scenarios.PPCA().double()
-    simulation = simulated(module, normal(MANY, 5))
+    simulation = simulate_from_seed(module, normal(MANY, 5))
     (x,), z = simulation.batch, simulation.latents["z"][0]
     loading = module.loading.detach()
     of_x = loading @ loading.T + 0.36 * torch.eye(5).double()
@@ -53,7 +53,7 @@ def test_data_and_latents_are_drawn_jointly() -> None:
 def test_sequences_keep_their_lengths_and_what_pads_them() -> None:
     lengths = torch.arange(5).repeat(MANY // 5) + 1
     given = torch.full((MANY, 5), -99.0).double()
-    simulation = simulated(scenarios.Sequences().double(), given, lengths)
+    simulation = simulate_from_seed(scenarios.Sequences().double(), given, lengths)
     x, same = simulation.batch
     assert torch.equal(same, lengths)
     past = torch.arange(5) >= lengths[:, None]
@@ -68,17 +68,17 @@ def test_sequences_keep_their_lengths_and_what_pads_them() -> None:
         assert has_covariance(x[rows, :n] - z, 0.25 * torch.eye(n).double())
 
 
-def test_plates_within_a_datum() -> None:
-    simulation = simulated(scenarios.InnerPlate().double(), normal(MANY, 4))
+def test_data_in_plates_within_a_datum_are_simulated() -> None:
+    simulation = simulate_from_seed(scenarios.InnerPlate().double(), normal(MANY, 4))
     (x,), z, level = simulation.batch, simulation.latents["z"][0], simulation.latents["level"][0]
     assert has_covariance(x, torch.ones(4, 4).double() + 0.5 * torch.eye(4).double())
     assert has_covariance(torch.cat([x - z, z - level[:, None]], 1), 0.25 * torch.eye(8).double())
 
 
-def test_discrete_latents_come_along() -> None:
+def test_discrete_latents_are_simulated() -> None:
     with seeded(0):
         module = scenarios.HMM().double()
-    simulation = simulated(module, normal(MANY, 2), torch.full((MANY,), 2))
+    simulation = simulate_from_seed(module, normal(MANY, 2), torch.full((MANY,), 2))
     first, second = (simulation.latents[f"state_{t}"][0] for t in range(2))
     joint = torch.stack(
         [torch.stack([((first == i) & (second == j)).double().mean() for j in range(3)]) for i in range(3)]
@@ -97,7 +97,7 @@ def test_counts_of_any_type(dtype: torch.dtype) -> None:
                 rate = pyro.sample("rate", dist.Gamma(torch.tensor(2.0), torch.tensor(0.5)))
                 pyro.sample("x", dist.Poisson(rate), obs=x)
 
-    simulation = simulated(Counts(), torch.ones(MANY).to(dtype))
+    simulation = simulate_from_seed(Counts(), torch.ones(MANY).to(dtype))
     x, rate = simulation.batch[0].double(), simulation.latents["rate"][0]
     assert abs(x.mean() - 4) < 4.5 * (12 / MANY) ** 0.5  # negative binomial of mean 4 and variance 12
     residual = x - rate
@@ -106,12 +106,12 @@ def test_counts_of_any_type(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("cls", [scenarios.PyroExampleVAE, scenarios.Images])
-def test_what_is_observed_may_be_a_view(cls: type[nn.Module]) -> None:
-    """Flattened images; the draws have the density that they are said to have."""
+def test_an_observation_can_be_a_view_of_an_argument(cls: type[nn.Module]) -> None:
+    """The images are flattened; the draws have the density of the model."""
     given = normal(7, 1, 8, 8) if cls is scenarios.PyroExampleVAE else normal(7, 1, 4, 4)
     with seeded(0):
         module = cls().double()
-    simulation = simulated(module, given.transpose(2, 3))  # not contiguous: flattening it would copy
+    simulation = simulate_from_seed(module, given.transpose(2, 3))  # not contiguous: flattening it would copy
     (x,) = simulation.batch
     assert not torch.equal(x, given)
     name = next(iter(simulation.latents))
@@ -128,7 +128,7 @@ def test_what_is_observed_may_be_a_view(cls: type[nn.Module]) -> None:
 
 
 class Labelled(nn.Module):
-    """Conditioned on y, and on the part of x that is not observed."""
+    """A program conditioned on y and on the part of x that is not observed."""
 
     def model(self, x: Tensor, y: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -136,16 +136,16 @@ class Labelled(nn.Module):
             pyro.sample("x", dist.Normal(z + x[:, 1], 0.5), obs=x[:, 0])
 
 
-def test_conditions_stay() -> None:
+def test_conditions_do_not_change() -> None:
     given, y = normal(MANY, 2), torch.arange(MANY).remainder(2).double()
-    x, labels = simulated(Labelled(), given, y).batch
+    x, labels = simulate_from_seed(Labelled(), given, y).batch
     assert torch.equal(labels, y)
     assert torch.equal(x[:, 1], given[:, 1])
     assert has_covariance((x[:, 0] - x[:, 1] - 3 * y)[:, None], torch.tensor([[1.25]]).double())
 
 
 class Walk(nn.Module):
-    """An observation depends on those before it: on what was drawn, or on the data as they were."""
+    """A program whose observations depend on earlier ones: on the draws, or on the given data."""
 
     def __init__(self, on: str) -> None:
         super().__init__()
@@ -159,14 +159,14 @@ class Walk(nn.Module):
                 last = {"drawn": drawn, "data": x[:, t], "computed": 0.9 * x[:, t]}[self.on]
 
 
-def test_observations_may_depend_on_each_other_as_they_were_drawn() -> None:
-    (x,) = simulated(Walk("drawn"), normal(MANY, 3)).batch
+def test_observations_can_depend_on_earlier_draws() -> None:
+    (x,) = simulate_from_seed(Walk("drawn"), normal(MANY, 3)).batch
     steps = torch.arange(3).double()
     assert has_covariance(x, 1.25 + 0.25 * torch.minimum(steps, steps[:, None]))
 
 
 class Depends(nn.Module):
-    """The latent's prior looks at the observed data themselves, without a computation in between."""
+    """A program whose prior depends directly on the observed data."""
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -208,16 +208,14 @@ class Observes(nn.Module):
         (Observes("factor"), (normal(5),), "its factor 'f' weighs what is drawn"),
     ],
 )
-def test_what_cannot_be_simulated_is_reported_and_never_a_wrong_draw(
-    module: nn.Module, batch: Batch, message: str
-) -> None:
+def test_a_program_that_cannot_be_simulated_is_reported(module: nn.Module, batch: Batch, message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
         simulate(Program(module).bind(batch), batch)
     assert "\n" not in str(raised.value)
 
 
 class Missing(nn.Module):
-    """Values that are missing are NaN, and masked by that."""
+    """A program that masks missing values, which are NaN."""
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -233,12 +231,12 @@ def test_missing_values_stay_missing() -> None:
     with pyro.validation_enabled(False), seeded(3):
         (x,) = simulate(Program(Missing()).bind((given,)), (given,)).batch
     assert torch.equal(x.isnan(), given.isnan())
-    there = ~x.isnan().any(1)
-    assert has_covariance(x[there], torch.tensor([[1.25, 1.0], [1.0, 1.25]]).double())
-    assert has_covariance(x[~there, :1], torch.tensor([[1.25]]).double())
+    complete = ~x.isnan().any(1)
+    assert has_covariance(x[complete], torch.tensor([[1.25, 1.0], [1.0, 1.25]]).double())
+    assert has_covariance(x[~complete, :1], torch.tensor([[1.25]]).double())
 
 
-def test_nothing_is_left_behind_and_the_seed_shows_all() -> None:
+def test_simulation_leaves_no_trace_and_follows_the_seed() -> None:
     batch = (normal(6, 4),)
     with seeded(0):
         program = Program(scenarios.TwoLatents().double()).bind(batch)

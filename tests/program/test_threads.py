@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[Callable[[], Any], np.ndarray, dict[str, Any]]] = {
 }
 
 
-def prepared(kind: str) -> tuple[VariationalInference, np.ndarray]:
+def prepare(kind: str) -> tuple[VariationalInference, np.ndarray]:
     make, x, options = KINDS[kind]
     with seeded(1):
         module = make()
@@ -42,7 +42,7 @@ def prepared(kind: str) -> tuple[VariationalInference, np.ndarray]:
     return VariationalInference(module, **options), x
 
 
-def fitted_numbers(vi: VariationalInference, x: np.ndarray) -> list[np.ndarray]:
+def fit_and_score(vi: VariationalInference, x: np.ndarray) -> list[np.ndarray]:
     """Fit and score, and return every number that comes out."""
     vi.fit(x)
     return [vi.score_samples(x), vi.transform(x), np.asarray(vi.sample(5)), np.asarray(vi.reconstruct(x))]
@@ -51,14 +51,14 @@ def fitted_numbers(vi: VariationalInference, x: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("num_threads", [2, 4])
 def test_threads_that_fit_and_score_at_once_get_the_numbers_of_one_thread(num_threads: int) -> None:
     kinds = list(KINDS)[:num_threads]
-    expected = [fitted_numbers(*prepared(kind)) for kind in kinds]
+    expected = [fit_and_score(*prepare(kind)) for kind in kinds]
     state, barrier = torch.get_rng_state(), threading.Barrier(num_threads)
 
     def run(vi: VariationalInference, x: np.ndarray) -> list[np.ndarray]:
         barrier.wait()
-        return fitted_numbers(vi, x)
+        return fit_and_score(vi, x)
 
-    jobs = [prepared(kind) for kind in kinds]
+    jobs = [prepare(kind) for kind in kinds]
     with ThreadPoolExecutor(num_threads) as pool:
         results = list(pool.map(run, *zip(*jobs, strict=True)))
     for kind, found, wanted in zip(kinds, results, expected, strict=True):
