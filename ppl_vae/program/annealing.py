@@ -47,7 +47,7 @@ def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") 
 
     Raises:
         InputError: a discrete latent cannot be summed out; nothing is left to move; no guide to start from; no map
-            from unconstrained space to a latent's support; a guide whose density is known at its own draws only.
+            from unconstrained space to the support of a latent; the density of the guide is known at its draws only.
 
     Example:
         >>> from ppl_vae.models.factor_analysis import FactorAnalysis
@@ -101,7 +101,7 @@ def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") 
 
 
 def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> AnnealingPath:
-    """Return the path from a derived guide, whose points are those of the path."""
+    """Return the path from a derived guide, which draws points of the path itself."""
     with space.program.running(), torch.no_grad():
         q = guide.points(*batch)
 

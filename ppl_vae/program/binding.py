@@ -1,8 +1,9 @@
 """Runs of a model or a guide with several draws, and the structure that runs on a few data show.
 
-Two trials find how it can be run: do draws, or discrete values, in leading dimensions leave its densities as they
-are? A network that reshapes or normalises over a fixed dimension may fail then, or silently give another number.
-Other parameters than the initial ones are tried, since zeros, for example, can hide a difference.
+Two trials show how a program can be run. They check that its densities do not change if draws, or discrete values, lie
+in leading dimensions: a network that reshapes or normalises over a fixed dimension may fail then, or silently give
+another number. The parameters are moved away from their initial values, since zeros, for example, can hide a
+difference.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def read_structure(program: Runner, template: Batch) -> Structure:
 
 @torch.no_grad()
 def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
-    """Report whether log p and log q of two draws under an outer plate are those of twice the data."""
+    """Check if log p and log q of two draws under an outer plate equal those of the data repeated twice."""
     few = _first_rows(batch)
     twice = tuple(torch.cat([tensor, tensor]) for tensor in few)
     with _at_other_parameters(program):
@@ -107,13 +108,13 @@ def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
                 _close(structure.log_density(two, 2).flatten(), structure.log_density(one, 1).flatten())
                 for two, one in pairs
             )
-        except Exception:  # whatever a network says of a dimension that it did not expect
+        except Exception:  # any error that a network raises on an unexpected dimension
             return False
 
 
 @torch.no_grad()
 def sums_agree(program: Runner, structure: Structure, batch: Batch, names: Collection[str]) -> bool:
-    """Report whether log p and log q with these discrete latents enumerated are those of their values one by one."""
+    """Check if log p and log q with these discrete latents enumerated equal those of their values one by one."""
     few = _first_rows(batch)
     with _at_other_parameters(program):
         try:
@@ -131,9 +132,9 @@ def sums_agree(program: Runner, structure: Structure, batch: Batch, names: Colle
 def _agrees(
     structure: Structure, fn: Callable[..., Any], few: Batch, others: Mapping[str, Tensor], discrete: Mapping[str, Site]
 ) -> bool:
-    """Report whether enumerated log densities equal those with the discrete latents given, at some of their values.
+    """Check if enumerated log densities equal those with the discrete latents given, at some of their values.
 
-    Each latent takes each of its values once; beside them, the others' values are in an order of their own.
+    Each latent takes each of its values once, in a random order that is independent of the other latents.
     """
     supports = {name: listed for name, site in discrete.items() if (listed := support(site)) is not None}
     trace = run(structure, fn, few, 1, others, summed=tuple(discrete))

@@ -121,7 +121,7 @@ class BoundProgram(Runner):
 
         Args:
             batch: the arguments of ``model`` and ``guide``.
-            num_samples: ``K``.
+            num_samples: the number ``K`` of draws per datum.
             tempered: if True, keep the scales of ``poutine.scale``, as a training objective does; else the density is
                 the program's own, as evidence needs. The scale of the data plate is undone in both.
             reparameterised: if False, no gradient follows the path: every site of the guide has the score function,

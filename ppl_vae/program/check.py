@@ -126,7 +126,7 @@ def check_batch(program: BoundProgram, batch: Batch) -> None:
     """Check that densities can be computed on a batch of this size, in training and with several draws.
 
     Raises:
-        InputError: they cannot; batch normalisation, for example, cannot train on a single datum.
+        InputError: the densities cannot be computed; batch normalisation, for example, cannot train on a single datum.
     """
     with torch.no_grad(), program.running(seed=0), _buffers_restored(program):
         for training, draws in ((True, 1), (False, 2)):
@@ -151,7 +151,7 @@ def check_observations(program: BoundProgram, batch: Batch, first_row: int = 0) 
         first_row: the number of the batch's first row, for the message.
 
     Raises:
-        InputError: a datum has none; the message names the site, the value, its row and the remedy.
+        InputError: a datum has no density; the message names the site, the value, its row and the remedy.
     """
     with torch.no_grad(), program.running(seed=0, training=False):
         for site in _replayed(program, batch):
@@ -239,7 +239,7 @@ def _check_gradients(program: BoundProgram, batch: Batch) -> None:
                 f"the parameter {name!r} of {program.name} would never be trained: register its module, "
                 f"{remedy}, in the model (decoder) or the guide (encoder)"
             )
-    if not parameters and not isinstance(program.guide, DerivedGuide):  # whose lambda is all that moves, then
+    if not parameters and not isinstance(program.guide, DerivedGuide):  # which has no parameters, only lambda
         raise InputError(f"{program.name} has no parameters to train: use pyro.module or pyro.param in model or guide")
     for name, parameter in parameters.items():
         if id(parameter) in unmoved - idle:
@@ -270,7 +270,7 @@ def _parameters_left_out(program: Runner, batch: Batch) -> set[int]:
             trace = poutine.trace(program.left_out).get_trace(*batch)
             terms = [site["fn"].log_prob(site["value"]).sum() for site in sample_sites(trace).values()]
             unmoved = _without_gradient(torch.stack(terms).sum(), modules) if terms else {id(p) for p in modules}
-        except Exception:  # it need not be a good guide
+        except Exception:  # a guide that is left out may be faulty
             return {id(tensor) for tensor in modules}
         own = dict(store.named_parameters())
         registered = {id(own[name]) for name in trace.param_nodes if name in own}

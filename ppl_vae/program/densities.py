@@ -1,4 +1,4 @@
-"""Log densities of sites; that of Bernoulli images takes fewer passes over memory than its distribution."""
+"""Log densities of sites; the one of Bernoulli images takes fewer passes over memory than ``Bernoulli.log_prob``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def slope_only() -> AbstractContextManager[None]:
 
 
 def tracing() -> AbstractContextManager[None]:
-    """Choose the operations that suit a graph, whose compiler makes one pass of many."""
+    """Choose operations that suit a graph, whose compiler fuses them into one pass over memory."""
     return _switched_on(_TRACING)
 
 

@@ -31,7 +31,7 @@ JOINT = "_u"
 def with_lambda(space: LatentSpace, distribution: Distribution, lam: Tensor) -> BoundProgram:
     """Return the program whose guide takes the variational parameters of every datum as data.
 
-    Model, parameters and store are those of ``space.program``. Batches have lambda ``(B, P)`` as their last tensor;
+    It shares model, parameters and store with ``space.program``. Batches have lambda ``(B, P)`` as their last tensor;
     everything that can be done to a program can be done to this one.
 
     Args:
@@ -59,7 +59,7 @@ def with_lambda(space: LatentSpace, distribution: Distribution, lam: Tensor) -> 
 
 
 def with_encoder(space: LatentSpace, distribution: Distribution, encoder: nn.Module) -> BoundProgram:
-    """Return the program whose guide has its variational parameters from a network, ``encoder(*batch)``, ``(B, P)``."""
+    """Return the program whose guide takes variational parameters ``(B, P)`` from a network, ``encoder(*batch)``."""
 
     def parameters(*rows: Tensor) -> tuple[Batch, Tensor]:
         return rows, pyro.module("encoder", encoder)(*rows)
@@ -78,9 +78,9 @@ def without_guide(program: BoundProgram) -> BoundProgram:
 class DerivedGuide:
     r"""A guide that draws :math:`u \sim q_\lambda` for every datum, and gives each latent its part of :math:`T(u)`.
 
-    Where :math:`q_\lambda` is a Gaussian with a diagonal covariance, each latent site is a distribution of its own.
-    Otherwise one auxiliary site has them all, and the latent sites are point masses given it, whose log density is
-    minus the log Jacobian of :math:`T`.
+    If :math:`q_\lambda` is a Gaussian with a diagonal covariance, each latent site is a distribution of its own.
+    Otherwise one auxiliary site draws all latents together. Given it, each latent site is a point mass, whose log
+    density is minus the log Jacobian of :math:`T`.
 
     Args:
         space: the latent space of the model.
@@ -190,7 +190,7 @@ class _Plates:
 
 
 class _PointMass(dist.Delta):
-    """A latent, given the site of all latents together. Its mean, if it is known, is the mean over that site, too.
+    """A latent, given the site of all latents together. Its mean, if it is known, is the mean over this site.
 
     It counts as discrete, so that it is never widened.
     """

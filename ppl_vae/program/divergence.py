@@ -26,7 +26,7 @@ class ElboTerms(NamedTuple):
     divergence: Tensor
     """KL(q(z | x) || p(z)), ``(B,)``, from the same draws."""
     by_site: dict[str, Tensor]
-    """The divergence of each latent, ``(B, dimensions...)``, or ``(B,)`` where its dimensions depend on each other."""
+    """The divergence of each latent, ``(B, dimensions...)``, or ``(B,)`` if its dimensions depend on each other."""
 
 
 class Divergence(NamedTuple):
@@ -59,14 +59,14 @@ def objective_terms(
     .. math:: \mathcal L(x) = \mathbb E_q \log p(x \mid z) - \mathrm{KL}\bigl(q(z \mid x)\,\|\,p(z)\bigr)
 
     Discrete latents that the guide leaves out are summed out in p(x, z) and in p(z). The scales of ``poutine.scale``
-    count where model and guide have the same for a latent.
+    count if model and guide have the same scale for a latent.
 
     Args:
         program: a program with a guide.
         batch: the data.
         num_samples: the number ``K`` of draws per datum.
-        closed: take the divergence of every latent by itself, by dimension, and in closed form where there is one,
-            as ``pyro.infer.TraceMeanField_ELBO`` does; without, it is that of the draws, of all latents together.
+        closed: if True, the divergence is computed for every latent by itself, by dimension, and in closed form if
+            there is one, as in ``pyro.infer.TraceMeanField_ELBO``; if False, from the draws of all latents together.
         reparameterised: as in ``BoundProgram.weighted_draws``.
 
     Example:
@@ -115,8 +115,9 @@ def elbo_terms(program: BoundProgram, batch: Batch, num_samples: int = 1) -> Elb
         \mathcal L(x) = \mathbb E_q \log p(x \mid z) - \mathrm{KL}\bigl(q(z \mid x)\,\|\,p(z)\bigr), \qquad
         \mathrm{KL}_d(x) = \mathbb E_{q(z \mid x)} \log \frac{q(z_d \mid z_{<d}, x)}{p(z_d \mid z_{<d})}
 
-    What :math:`z_d` depends on, :math:`z_{<d}`, may differ between guide and model, as in a guide from the bottom up.
-    Where it does not, each :math:`\mathrm{KL}_d` is a closed form, if there is one, given the draws of :math:`z_{<d}`.
+    The latents :math:`z_{<d}` on which :math:`z_d` depends may differ between guide and model, as in a guide from the
+    bottom up. If they do not, each :math:`\mathrm{KL}_d` is a closed form, if there is one, given the draws of
+    :math:`z_{<d}`.
     Discrete latents that the guide leaves out are summed out, and a latent that depends on one has no entry by site;
     nor have latents that a derived guide draws together.
 
@@ -157,7 +158,7 @@ def _by_site(
         p = prior.get(name)
         if p is None or is_derived(q) or is_point_mass(q["fn"]):
             continue
-        # The closed form holds where all that the prior may depend on has been drawn without regard to this latent.
+        # The closed form holds if all that the prior may depend on was drawn before this latent.
         closed = before.issuperset(order[: order.index(name)])
         before.add(name)
         scales = [structure.own_scale(site) for site in (q, p)]

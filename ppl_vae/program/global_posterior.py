@@ -28,11 +28,11 @@ class GlobalPosterior(nn.Module):
     """A Gaussian with a diagonal covariance, in unconstrained space, for each global latent.
 
     Args:
-        sites: of one run of the model, by name.
-        num_data: ``N``.
+        sites: the global latents in one run of the model, by name.
+        num_data: the number ``N`` of training data.
 
     Attributes:
-        names: of the latents.
+        names: the names of the global latents.
     """
 
     def __init__(self, sites: dict[str, Any], num_data: int) -> None:
@@ -53,7 +53,7 @@ class GlobalPosterior(nn.Module):
             self.log_scale[_key(name)] = nn.Parameter((NARROWER * scale).log().detach().clone().contiguous())
 
     def conditioned(self, model: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the model with its global latents drawn from this posterior, and hidden from whoever runs it."""
+        """Return the model with its global latents drawn from this posterior, and hidden from outer handlers."""
 
         @wraps(model)
         def conditioned(*rows: Tensor) -> Any:
@@ -89,7 +89,7 @@ def _draw(
 
 
 class _Globals(Messenger):
-    """Gives global latents their draws, one for each draw of the local ones, and hides them."""
+    """A handler that gives global latents their draws, one for each draw of the local ones, and hides them."""
 
     def __init__(self, posterior: GlobalPosterior) -> None:
         super().__init__()
@@ -108,19 +108,19 @@ class _Globals(Messenger):
 
 
 class AtMean(Messenger):
-    """Gives global latents the mean of their posterior in place of draws."""
+    """A handler that gives global latents the mean of their posterior instead of draws."""
 
     def _pyro_global(self, msg: Any) -> None:
         msg["kwargs"]["noise"] = torch.zeros
 
 
 def hidden_run() -> poutine.block_messenger.BlockMessenger:
-    """Hide the sites of a run within a run; whether global latents are at their mean is still heard in it."""
+    """Hide the sites of a run within a run, except draws of global latents, so that ``AtMean`` still acts on them."""
     return poutine.block(hide_fn=lambda msg: msg["type"] != "global")
 
 
 class SharedTerm(Messenger):
-    """Adds up what the global latents that are drawn inside contribute to the objective.
+    """A handler that sums the contributions to the objective of the global latents that are drawn inside.
 
     Args:
         posterior: the posterior of the global latents, if there are any.

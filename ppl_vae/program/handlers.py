@@ -50,8 +50,8 @@ class Given(Messenger):
 class Detached(Messenger):
     """A handler that makes draws of latent sites constants without a path gradient, and marks their sites as scored.
 
-    A point mass stays as it is. It is not random, so that there is no score function of it: it is a function of what
-    was drawn before, such as the latents of a derived guide of its one auxiliary site.
+    A point mass does not change. It is not random and has no score function: it is a function of earlier draws, as the
+    latents of a derived guide are functions of its auxiliary site.
     """
 
     def _pyro_post_sample(self, msg: Any) -> None:

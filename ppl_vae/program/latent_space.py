@@ -32,8 +32,8 @@ class LatentSpace:
     .. math:: \log p(x, u) = \log p(x, T(u)) + \log |\det T'(u)|
 
     :math:`T` maps unconstrained space to the support of each latent (``torch.distributions.biject_to``). Discrete
-    latents are summed out. What is masked, such as the latents past the end of a sequence, has a standard Gaussian in
-    the place of its density, so that :math:`\int p(x, u)\,du = p(x)`. Scales do not count.
+    latents are summed out. Masked latents, such as those past the end of a sequence, have a standard Gaussian instead
+    of their density, so that :math:`\int p(x, u)\,du = p(x)`. Scales do not count.
 
     Args:
         program: the program.
@@ -168,9 +168,10 @@ class LatentSpace:
     def start(self, batch: Batch, guide: Callable[..., Any] | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the prior, or of a guide, in unconstrained space, each ``(B, D)``.
 
-        They are exact for Gaussians, and for a LogNormal and its like. Otherwise the mean is where that of the
-        distribution lies, and the standard deviation follows by the delta method, or is one where nothing is known.
-        Latents that depend on others are taken at these means; nothing is random. Differentiable in the parameters.
+        They are exact for Gaussians and their transforms, such as a LogNormal. Otherwise the mean of the
+        distribution is mapped to unconstrained space, and the standard deviation follows by the delta method, or is
+        one if it is not known. Latents that depend on others are computed at these means; nothing is random. The
+        result is differentiable in the parameters.
         """
         program, structure = self.program, self.structure
         with program.running():
@@ -249,7 +250,7 @@ class _Centred(Messenger):
         name = msg["name"]
         if name in self.names and not msg["is_observed"]:
             loc, scale = moments(msg["fn"])
-            for _ in range(len(msg["fn"].batch_shape) - self.plate_nesting):  # a discrete latent's values: any of them
+            for _ in range(len(msg["fn"].batch_shape) - self.plate_nesting):  # values of a discrete latent
                 between = (loc - loc.mean(0)).square()
                 loc, scale = loc.mean(0), (scale.square() + between).mean(0).sqrt()
             self.loc[name], self.scale[name] = loc, scale

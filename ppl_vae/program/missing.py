@@ -25,16 +25,16 @@ class PartlyObserved(dist.TorchDistribution):
 
     .. math:: \log p(x_{\mathrm{seen}} \mid z), \qquad x_{\mathrm{missing}} \sim p(\cdot \mid x_{\mathrm{seen}}, z)
 
-    Its density is that of the seen numbers; its draws and its mean have these as they are, and the others given them.
-    Numbers of an event that are independent given z (``Independent``) are taken one by one. Of a multivariate Gaussian
-    the density is the marginal one, and draws are conditional: with :math:`O` the diagonal matrix of what is seen,
+    The density is the density of the seen numbers. Draws and mean keep the seen numbers, and have the others given
+    them. Numbers of an event that are independent given z (``Independent``) are treated one by one. For a multivariate
+    Gaussian the density is marginal, and draws are conditional: with :math:`O` the diagonal matrix of seen numbers,
 
     .. math::
         S = O \Sigma O + (I - O), \qquad
         x = \tilde x + \Sigma O S^{-1} O (x_{\mathrm{seen}} - \tilde x), \quad \tilde x \sim \mathcal N(\mu, \Sigma)
 
-    (Doucet, A Note on Efficient Conditional Simulation of Gaussian Distributions, 2010). Of every other distribution an
-    event is seen as a whole or not at all.
+    (Doucet, A Note on Efficient Conditional Simulation of Gaussian Distributions, 2010). For every other
+    distribution, an event is seen as a whole or not at all.
 
     Args:
         base: the distribution of all numbers of a site.
@@ -145,8 +145,8 @@ def with_missing(program: BoundProgram) -> BoundProgram:
 
     Batches have a mask for each observed site, as ``seen_parts`` gives.
 
-    Densities are those of the seen numbers; predictions keep these and draw the others given them. The guide
-    gets the values in place of the missing numbers. Model, guide, parameters and store are those of ``program``.
+    Densities are computed from the seen numbers; predictions keep these and draw the others given them. The guide
+    takes the values in place of the missing numbers. Parameters and store are shared with ``program``.
 
     Args:
         program: the program, bound to data without missing numbers.
@@ -205,7 +205,7 @@ def seen_parts(program: BoundProgram, batch: Batch) -> tuple[Tensor, ...]:
         _check_event(program.name, sites[name], seen[-1])
     given, reached = _num_missing(*(torch.isnan(tensor) for tensor in batch)), _num_missing(*(~mask for mask in seen))
     if not all(is_part(sites[name]["value"], sites[name]["fn"].shape(), held) for name in names):
-        given, reached = given.clamp(max=1), reached.clamp(max=1)  # of numbers that are computed, how many is not known
+        given, reached = given.clamp(max=1), reached.clamp(max=1)  # a computed number may stand for several
     if (lost := given > reached).any():
         raise InputError(
             f"a number is missing in row {int(lost.nonzero()[0])} that no site of {program.name} observes: it is a "

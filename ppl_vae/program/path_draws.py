@@ -34,13 +34,13 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
     r"""Draw from the guide so that log q has a gradient through the draws only, however they depend on each other.
 
     The guide runs twice: once for draws z that depend on phi, and once, given these, for the slope of log q in z, with
-    phi held constant. So of several latents, :math:`z_2 \sim q_\phi(z_2 \mid z_1, x)` say, all that a draw does is
-    counted once.
+    phi held constant. If latents depend on each other, as in :math:`z_2 \sim q_\phi(z_2 \mid z_1, x)`, every effect of
+    a draw is counted once.
 
     Args:
-        program: with a guide.
+        program: a program with a guide.
         batch: the data.
-        num_samples: ``K``.
+        num_samples: the number ``K`` of draws per datum.
 
     Raises:
         InputError: a latent has no path, or is shared by all data.

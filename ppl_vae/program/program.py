@@ -85,7 +85,7 @@ class Program:
             guided: if False, the guide is left out and has no part.
             num_data: the number of training data; if given, latents outside the data plate, which all data share, have
                 a posterior of their own, see ``with_globals``.
-            check: a function that checks what is run on the template before its structure is read.
+            check: a function that checks the parts of the program on the template before its structure is read.
 
         Raises:
             InputError: no plate, or more than one, can be the data plate; a discrete latent cannot be summed out; or
@@ -178,14 +178,14 @@ def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:
         - \frac1N \mathrm{KL}(q(w)\,\|\,p(w))
 
     The posterior's parameters are trained with theta. An objective has the second term as ``shared``, beside its draws.
-    For everything else that is done with the program, w is drawn from q(w): its evidence is that of the posterior
-    predictive, :math:`\log \mathbb E_{q(w)}\, p(x \mid w)`, given the data that q was fitted to.
+    Everything else that is done with the program draws w from q(w): its evidence is the posterior predictive
+    density, :math:`\log \mathbb E_{q(w)}\, p(x \mid w)`, given the data that q was fitted to.
 
     Source: Hoffman et al., Stochastic Variational Inference (2013), section 2; Kucukelbir et al., Automatic
     Differentiation Variational Inference (2017), section 2.4, for the family.
 
     Args:
-        program: what is run; it is returned as it is if there are no global latents that its guide leaves out.
+        program: the parts of the program; they are returned unchanged if the guide leaves out no global latent.
         batch: some data.
         num_data: the number ``N`` of training data.
 
@@ -211,7 +211,7 @@ def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:
             sites = sample_sites(poutine.trace(program.model).get_trace(*batch))
             if program.guide is not None:
                 guided = set(sample_sites(poutine.trace(program.guide).get_trace(*batch)))
-        except Exception:  # the check tells what is wrong with it, and better
+        except Exception:  # the check reports it, with a better message
             return program
         if not any(site["is_observed"] for site in sites.values()):
             return program

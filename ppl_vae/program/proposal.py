@@ -26,7 +26,7 @@ def widened(program: BoundProgram, scale: float = 1.0, df: float | None = None) 
     shared.
 
     Args:
-        program: with a guide.
+        program: a program with a guide.
         scale: the factor ``s`` of the scales.
         df: the degrees of freedom of the Student-t; None keeps Gaussians.
 

@@ -40,8 +40,8 @@ def simulate(program: BoundProgram, batch: Batch) -> Simulation:
 
     Raises:
         InputError: what a site observes is not simply a part of an argument, or the model's other sites depend on
-            the data that it observes, so that new data cannot be put in the place of the old ones; a factor
-            weighs what is drawn, so that draws are not from p(x, z).
+            the data that it observes, so that new data cannot be put in their place; a factor weighs the draws, so
+            that they are not from p(x, z).
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -65,7 +65,7 @@ def simulate(program: BoundProgram, batch: Batch) -> Simulation:
                 f"drawn from and that no network's output is NaN, or leave out bdmc"
             ) from error
         sites = sample_sites(trace)
-        drawn = structure.log_density(trace, 1).double()  # before the data change that its distributions may look at
+        drawn = structure.log_density(trace, 1).double()  # before the data change
         for name in structure.observed:
             place, value = sites[name]["infer"]["obs"], sites[name]["value"]
             if not value.numel():  # pyro.factor observes nothing

@@ -160,10 +160,10 @@ class Structure(NamedTuple):
 def _merged(terms: list[Tensor], summed: Collection[str]) -> list[Tensor]:
     """Add each factor of an enumerated latent to one that has its dimensions, so that they are exponentiated together.
 
-    Pyro's contraction takes those of each by itself, so that of two that are far apart no value would be left.
+    Pyro's contraction exponentiates each factor by itself, so that every value can underflow if two are far apart.
     """
     merged: list[Any] = []
-    having: dict[str, list[int]] = {}  # which of them have an enumerated dimension
+    having: dict[str, list[int]] = {}  # the factors that have each enumerated dimension
     for term in sorted(terms, key=lambda term: -len(term._pyro_dims)):  # type: ignore[attr-defined]
         dims = set(term._pyro_dims)  # type: ignore[attr-defined]
         enumerated = [dim for dim in dims if dim in summed]
@@ -191,7 +191,7 @@ def read_plates(
     sites, num_data = sample_sites(poutine.trace(model).get_trace(*batch)), len(batch[0])
     try:
         less = poutine.trace(model).get_trace(*(tensor[:-1] for tensor in batch)) if num_data > 1 else None
-    except Exception:  # a plate of a fixed size, say; what is wrong with it is told of the first trace
+    except Exception:  # a plate of a fixed size, for example, which is reported for the first trace
         less = None
     frames = [f for site in sample_sites(less).values() for f in site["cond_indep_stack"]] if less is not None else []
     fewer = {f.name for f in frames if f.vectorized and f.size == num_data - 1}
@@ -238,7 +238,7 @@ def known_mean(fn: Any) -> Tensor | None:
         mean = fn.mean
     except (NotImplementedError, AttributeError):
         return None
-    return None if torch.isnan(mean).all() else mean  # torch's answer for a Categorical, say
+    return None if torch.isnan(mean).all() else mean  # as torch returns for a Categorical
 
 
 def known_variance(fn: Any) -> Tensor | None:
