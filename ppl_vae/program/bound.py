@@ -43,7 +43,7 @@ class Draws(NamedTuple):
     """The data of the observed sites, ``(B, ...)``."""
 
 
-class Changes(TypedDict, total=False):
+class ProgramChanges(TypedDict, total=False):
     """The fields of a program that a variation of it can change, see ``BoundProgram``."""
 
     model: Callable[..., Any]
@@ -97,7 +97,7 @@ class BoundProgram(Runner):
     template: Batch
     structure: Structure
 
-    def derive(self, **changes: Unpack[Changes]) -> BoundProgram:
+    def derive(self, **changes: Unpack[ProgramChanges]) -> BoundProgram:
         """Return a variation of the program, which shares all that is not changed.
 
         Args:
