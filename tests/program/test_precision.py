@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -110,6 +111,8 @@ FEW: dict[str, Any] = {"max_epochs": 2, "batch_size": 8, "local_steps": 3, "infe
 def test_every_number_of_a_double_fit_is_double(way: str, compile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every number that a step computes is double, except the count of steps."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
+    for moves in ("WARM_UP_MOVES", "MIN_PILOT_MOVES"):  # the precision does not depend on their number
+        monkeypatch.setattr(importlib.import_module("ppl_vae.evidence.ais"), moves, 3)
     own_guide, options = WAYS[way]
     vi = VariationalInference(Literal(own_guide), precision="64-true", compile=compile, **(FEW | options))
     vi.prepare({"x": X[:24]}, {"x": X[24:]})
