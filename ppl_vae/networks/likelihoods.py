@@ -182,8 +182,8 @@ def make_likelihood(kind: str | Likelihood) -> Likelihood:
             raise InputError(f"likelihood={kind!r}: how many classes? categorical:10")
         return Categorical(int(classes))
     base = name.removeprefix("zero-inflated-")
-    made = {"bernoulli": Bernoulli, "poisson": Poisson, "negative-binomial": NegativeBinomial}[base]()
-    return made if name == base else ZeroInflated(made)
+    likelihood = {"bernoulli": Bernoulli, "poisson": Poisson, "negative-binomial": NegativeBinomial}[base]()
+    return likelihood if name == base else ZeroInflated(likelihood)
 
 
 def _number(text: str) -> float | None:

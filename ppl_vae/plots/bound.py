@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from sklearn.isotonic import isotonic_regression
 
 from ppl_vae.errors import InputError
 from ppl_vae.plots.style import BLUE, HALO, INK, ORANGE, count_of_data, note, number, single
@@ -57,16 +59,15 @@ def bound_over_samples(
     fig, ax = single(f"Bound of K draws on the log evidence, mean of {count_of_data(count - left_out)}", 6.8, 4.2)
     notes = [f"{left_out} of {count} data left out: their bound is not finite"] if left_out else []
     ends: list[tuple[str, float, float, str]] = []
-    for i, (name, points) in enumerate(means.items()):
-        style = STYLES[i % len(STYLES)]
+    for (name, points), style in zip(means.items(), cycle(STYLES), strict=False):
         finite = points[np.isfinite(points[:, 1])]
         ax.plot(*finite.T, linewidth=1.6, markersize=4.5, label=name, **style)
         ends.append((name, np.inf, float(points[-1, 1]), style["color"]))
         if len(finite) < len(points):
             lost = points[~np.isfinite(points[:, 1]), 0]
             notes.append(f"{name}: not finite below K = {finite[finite[:, 0] > lost.max(), 0].min():.0f}")
+    notes += [f"{name}: {number(value)}" for name, value in levels.items() if not np.isfinite(value)]
     shown = {name: value for name, value in levels.items() if np.isfinite(value)}
-    notes += [f"{name}: {number(value)}" for name, value in levels.items() if name not in shown]
     for name, value in shown.items():
         colour, line = (INK, "-") if name == "exact" and exact is not None else ("0.4", ":")
         ax.axhline(value, color=colour, linestyle=line, linewidth=1.1, zorder=1.5, label=name)
@@ -170,18 +171,8 @@ def spread(heights: np.ndarray, gap: float) -> np.ndarray:
         [0.375, 0.0, 0.625]
     """
     order = np.argsort(heights, kind="stable")
-    groups = [[float(heights[i])] for i in order]
-
-    def placed(group: list[float]) -> np.ndarray:
-        return np.mean(group) + gap * (np.arange(len(group)) - (len(group) - 1) / 2)
-
-    i = 0
-    while i + 1 < len(groups):
-        if placed(groups[i + 1])[0] - placed(groups[i])[-1] < gap - 1e-12:
-            groups[i : i + 2] = [groups[i] + groups[i + 1]]
-            i = max(i - 1, 0)
-        else:
-            i += 1
-    result = np.empty(len(heights))
-    result[order] = np.concatenate([placed(group) for group in groups]) if groups else []
+    level = heights[order] - gap * np.arange(len(heights))  # must not fall: an isotonic regression of it is closest
+    result = heights.astype(float)
+    if len(level):
+        result[order] += isotonic_regression(level) - level
     return result

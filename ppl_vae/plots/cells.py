@@ -28,7 +28,7 @@ class Cells:
     notes: tuple[str, ...]
 
     def key(self, column: int) -> Key:
-        """Return what the scale of a column is called: the column if the scale is its own, else None."""
+        """Return the name of the scale of a column: its number if the scale is its own, else None."""
         return column if column in self.own else None
 
     def scales(self) -> dict[Key, Scale]:

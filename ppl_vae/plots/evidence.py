@@ -79,7 +79,7 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
     for count, name, side, style in [
         (len(lowest), lowest_name, -1, good if threshold >= LOWEST_K else doubtful),
         (highest, highest_name, 1, doubtful if threshold < HIGHEST_K else good),
-        (unknown, "cannot\ntell", 1, {"color": PALE, "edgecolor": "0.45", "linewidth": 0.5}),
+        (unknown, "not\nknown", 1, {"color": PALE, "edgecolor": "0.45", "linewidth": 0.5}),
     ]:
         if count:
             middle = start - apart if side < 0 else end + apart
@@ -92,7 +92,7 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
 
     notes = ["above the threshold, an estimate is doubtful"] if bad else []
     if unknown:
-        notes.append(f"of {unknown}, the shape cannot be told")
+        notes.append(f"the shape of {unknown} is unknown")
     note(fig, notes)
     ax.set(xlabel="Pareto shape k (lower is better)", ylabel="number of data")
     return fig

@@ -120,8 +120,8 @@ def _kept(
         raise InputError("log_evidence, families: no datum has finite numbers only (did the fit diverge?)")
     lost = {name: int((~ok).sum()) for name, ok in finite.items() if not ok.all()}
     names = {"amortized": "amortized ELBO", "log_evidence": "log evidence"}
-    told = ", ".join(f"{names.get(name, f'ELBO of {name}')} at {times}" for name, times in lost.items())
-    notes = [f"{(~kept).sum()} of {n} data left out, not finite: {told}"] if lost else []
+    places = ", ".join(f"{names.get(name, f'ELBO of {name}')} at {times}" for name, times in lost.items())
+    notes = [f"{(~kept).sum()} of {n} data left out, not finite: {places}"] if lost else []
     return {name: values[kept] for name, values in flat.items()}, int(kept.sum()), notes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -57,18 +58,15 @@ def variance_over_particles(curves: Mapping[str, Mapping[int, float]]) -> Figure
     if not drawn:
         raise InputError(f"curves: expected one or more with a positive variance, got {list(curves)}")
     fig, ax = single("Variance of the estimators of the ELBO's gradient", 7.2, 4.4)
-    for i, (name, points) in enumerate(drawn.items()):
-        ax.plot(*points.T, linewidth=1.6, markersize=4.5, label=name, **_style(i))
+    ends = []
+    for (name, points), style in zip(drawn.items(), cycle(STYLES), strict=False):
+        ax.plot(*points.T, linewidth=1.6, markersize=4.5, label=name, **style)
+        ends.append((name, *points[-1], style["color"]))
     axis_of_draws(ax, drawn)
     ax.set_yscale("log")
     everything = np.concatenate([points[:, 1] for points in drawn.values()])
     ax.set_ylim(everything.min() / 1.6, everything.max() * 1.6)
-    name_ends(ax, [(name, *points[-1], _style(i)["color"]) for i, (name, points) in enumerate(drawn.items())])
+    name_ends(ax, ends)
     ax.set(xlabel="number of particles K", ylabel="variance, sum over \N{GREEK SMALL LETTER LAMDA} (nats squared)")
     note(fig, notes)
     return fig
-
-
-def _style(i: int) -> dict[str, Any]:
-    """Return the style of the i-th curve; the styles are used again if there are more curves."""
-    return STYLES[i % len(STYLES)]

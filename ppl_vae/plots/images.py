@@ -26,12 +26,12 @@ GAP, BAND_GAP, LEAST_WIDTH = 0.06, 0.18, 5.2  # inches
 FINEST = 75  # pixels in an inch from which they are blended
 
 Key = int | None
-"""What has a scale: a column on its own scale, or None for the common scale."""
+"""The name of a scale: the number of a column on its own scale, or None for the common scale."""
 Scale = tuple[float, float]
 
 
 class Tile(NamedTuple):
-    """An image ``(H, W)`` or ``(H, W, 3)``, its row and column, and what its scale is called."""
+    """An image ``(H, W)`` or ``(H, W, 3)``, its row and column, and the name of its scale."""
 
     image: np.ndarray
     row: int

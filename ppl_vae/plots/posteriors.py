@@ -70,7 +70,7 @@ def posteriors_beside_prior(
             raise InputError(f"{name}: expected {expected}, or none, got {len(labels)}")
     z, reference = z[:, :DATA, :PANELS], reference[:, :PANELS]
     dimensions = [str(name) for name in names or [f"z[{d}]" for d in range(size)]]
-    called = [str(name) for name in data or [f"datum {i}" for i in range(count)]]
+    data_names = [str(name) for name in data or [f"datum {i}" for i in range(count)]]
 
     shown = z.shape[2]
     columns = fullest(shown, 4)
@@ -78,15 +78,15 @@ def posteriors_beside_prior(
     fig = blank(title, max(5.4, 2.3 * columns + 0.4), max(3.4, 1.75 * n_rows + 1.2))
     cut = discrete = 0
     for d, ax in enumerate(panels(fig, shown, columns, grid=False)):
-        posteriors = [_finite(z[:, i, d], called[i], dimensions[d]) for i in range(z.shape[1])]
-        theirs = _finite(reference[:, d], "the prior", dimensions[d])
-        values = np.unique(np.concatenate([theirs, *posteriors]))
-        whole = len(values) <= FEW and bool((values % 1 == 0).all()) and len(values) < len(theirs)
+        posteriors = [_finite(z[:, i, d], data_names[i], dimensions[d]) for i in range(z.shape[1])]
+        prior_draws = _finite(reference[:, d], "the prior", dimensions[d])
+        values = np.unique(np.concatenate([prior_draws, *posteriors]))
+        whole = len(values) <= FEW and bool((values % 1 == 0).all()) and len(values) < len(prior_draws)
         discrete += whole
         if whole:
-            _bars(ax, posteriors, theirs)
+            _bars(ax, posteriors, prior_draws)
         else:
-            cut += _densities(ax, posteriors, theirs)
+            cut += _densities(ax, posteriors, prior_draws)
         ax.set_xlabel(f"value of {dimensions[d]}", fontsize="small")
         ax.set_ylabel("probability" if whole else "density", fontsize="small")
         ax.tick_params(labelsize="x-small")
@@ -96,13 +96,13 @@ def posteriors_beside_prior(
     remarks += [f"cut off at the top: a density in {cut} of {shown} axes"] if cut else []
     fig.suptitle(remarked(title, remarks, "\n"), wrap=True)
     handles: list[Any] = [Patch(facecolor=PALE, edgecolor="0.55", label="prior")]
-    for name, colour, dash in zip(called[: z.shape[1]], COLOURS, DASHES, strict=False):
+    for name, colour, dash in zip(data_names[: z.shape[1]], COLOURS, DASHES, strict=False):
         handles.append(
             Patch(facecolor=colour, label=name)
             if discrete == shown
             else Line2D([], [], color=colour, linestyle=dash, linewidth=1.6, label=name)
         )
-    wide = widest([*called, "prior"]) + 0.75
+    wide = widest([*data_names, "prior"]) + 0.75
     legend: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 3.2}
     columns = int(np.clip(fig.get_figwidth() / wide, 1, len(handles)))
     fig.legend(handles=handles, loc="outside lower center", ncols=columns, **legend)
@@ -146,10 +146,10 @@ def _densities(ax: Axes, posteriors: list[np.ndarray], prior: np.ndarray) -> boo
     peaks: list[float] = []
     room = np.inf
     if np.ptp(prior) > 0:
-        ours = density(prior, grid, support)
-        ax.fill_between(grid, ours, color=PALE, linewidth=0)
-        ax.plot(grid, ours, color="0.55", linewidth=0.8)
-        peaks.append(float(ours.max()))
+        heights = density(prior, grid, support)
+        ax.fill_between(grid, heights, color=PALE, linewidth=0)
+        ax.plot(grid, heights, color="0.55", linewidth=0.8)
+        peaks.append(float(heights.max()))
         room = HIGHEST * peaks[-1]
     for values, colour, dash in zip(posteriors, COLOURS, DASHES, strict=False):
         if np.ptp(values) == 0:

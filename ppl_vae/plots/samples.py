@@ -1,4 +1,4 @@
-"""What a program produces: its reconstructions of data, and its draws from the prior predictive.
+"""Figures of a program's data: its reconstructions, and its draws from the prior predictive.
 
 A datum is drawn by its size: as an image if ``image_shape`` is given; else as one value, two values (a point in the
 plane), or a vector.

@@ -117,9 +117,9 @@ def shades(values: np.ndarray, kinds: np.ndarray, drawn: np.ndarray) -> np.ndarr
     """
     colours = np.where((kinds < 0)[..., None], 1.0, np.array(MISSING))
     for kind in np.unique(kinds):
-        mine = (kinds == kind) & drawn & np.isfinite(values)
-        if mine.any():
-            low, high = values[mine].min(), values[mine].max()
-            share = (values[mine] - low) / (high - low) if high > low else np.zeros(mine.sum())
-            colours[mine] = 1 - share[:, None] * (1 - np.array(OWN_SHADE if kind < 0 else SHADE))
+        alike = (kinds == kind) & drawn & np.isfinite(values)
+        if alike.any():
+            low, high = values[alike].min(), values[alike].max()
+            share = (values[alike] - low) / (high - low) if high > low else np.zeros(alike.sum())
+            colours[alike] = 1 - share[:, None] * (1 - np.array(OWN_SHADE if kind < 0 else SHADE))
     return colours

@@ -58,9 +58,9 @@ def divergence_per_dimension(kl: ArrayLike, active: ArrayLike, *, names: Sequenc
     edge: dict[str, Any] = {"width": 0.8 if few else 1.0, "edgecolor": "0.45" if few else "none", "linewidth": 0.5}
     ranks = np.arange(1, len(shown) + 1)
     for state, colour, name in [(True, BLUE, "active"), (False, PALE, "inactive")]:
-        mine = used[shown] == state
-        if mine.any():
-            ax.bar(ranks[mine], values[shown][mine], color=colour, label=name, **edge)
+        chosen = used[shown] == state
+        if chosen.any():
+            ax.bar(ranks[chosen], values[shown][chosen], color=colour, label=name, **edge)
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.set_xlim(0.5 - 0.1 * few, len(shown) + 0.5 + 0.1 * few)
     if len(shown) == 1:
@@ -108,17 +108,17 @@ def aggregated_posterior(
         >>> [ax.get_title() for ax in figure.axes]
         ['z[1]: KL 0.32 nats', 'z[0]: KL 0.00 nats']
     """
-    z, prior, values = rows(draws, "draws"), rows(prior_draws, "prior_draws"), rows(divergence, "divergence").ravel()
+    z, prior, kl = rows(draws, "draws"), rows(prior_draws, "prior_draws"), rows(divergence, "divergence").ravel()
     size = z.shape[1]
-    if prior.shape[1] != size or len(values) != size:
+    if prior.shape[1] != size or len(kl) != size:
         raise InputError(
             f"draws: expected (N, D) with the D of prior_draws and of divergence, "
-            f"got {z.shape}, {prior.shape} and {len(values)}"
+            f"got {z.shape}, {prior.shape} and {len(kl)}"
         )
     drawable = np.isfinite(z).any(0) & np.isfinite(prior).any(0)
     if not drawable.any():
         raise InputError("draws, prior_draws: no dimension has finite draws of both (did the fit diverge?)")
-    order = np.argsort(-np.where(np.isfinite(values), values, -np.inf), kind="stable")
+    order = np.argsort(-np.where(np.isfinite(kl), kl, -np.inf), kind="stable")
     shown = [int(d) for d in order if drawable[d]][:PANELS]
 
     columns = fullest(len(shown), 4)
@@ -128,17 +128,17 @@ def aggregated_posterior(
     title = remarked(f"Aggregated posterior and prior{which}", remarks, "\n")
     fig = blank(title, max(5.4, 2.0 * columns + 0.6), max(3.4, 1.5 * -(-len(shown) // columns) + 1.2))
     for d, ax in zip(shown, panels(fig, len(shown), columns), strict=True):
-        ours, theirs = z[np.isfinite(z[:, d]), d], prior[np.isfinite(prior[:, d]), d]
-        edges = _edges(ours, theirs)
-        share, prior_share = (np.histogram(v, edges)[0] / len(v) for v in (ours, theirs))
+        both = [values[np.isfinite(values)] for values in (z[:, d], prior[:, d])]
+        edges = _edges(*both)
+        share, prior_share = (np.histogram(values, edges)[0] / len(values) for values in both)
         ax.stairs(share, edges, fill=True, color=BLUE, alpha=0.55)
         ax.stairs(prior_share, edges, color=INK, linewidth=1.3)
-        estimate = f"KL {number(values[d], '.2f')} nats" if np.isfinite(values[d]) else "KL unknown"
+        estimate = f"KL {number(kl[d], '.2f')} nats" if np.isfinite(kl[d]) else "KL unknown"
         ax.set_title(f"{names[d] if names else f'z[{d}]'}: {estimate}", fontsize="small", color="0.25", pad=2)
         ax.set_yticks([])
         ax.set_ylim(0, 1.06 * max(share.max(), prior_share.max()))
         ax.tick_params(labelsize="small")
-        whole = bool((ours % 1 == 0).all() and (theirs % 1 == 0).all())
+        whole = bool((np.concatenate(both) % 1 == 0).all())
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=whole, steps=[1, 2, 5, 10]))
     fig.supylabel("share of draws", fontsize="medium")
     handles = [Patch(color=BLUE, alpha=0.55, label="aggregated posterior"), Patch(fill=False, ec=INK, label="prior")]

@@ -83,6 +83,34 @@ class LatentMap:
                 parts.append(self.coordinates.predict(tuple(tensor[rows] for tensor in batch), part).means)
         return {name: torch.cat([part[name] for part in parts], 1).cpu().numpy() for name in parts[0]}
 
+    def places(self, index: int, prior: tuple[Tensor, Tensor], away: Tensor) -> Tensor:
+        """Return places of a coordinate, ``(T, N)``, or the numbers of all its values, ``(V, 1)``, if it is discrete.
+
+        Args:
+            index: number of the coordinate.
+            prior: see ``prior``.
+            away: distances from the mean of the prior, ``(T,)``, in standard deviations.
+        """
+        (loc, scale), choice = prior, index - self.coordinates.continuous
+        if choice < 0:
+            return loc[:, index] + away[:, None] * scale[:, index]
+        return torch.arange(len(self.coordinates.values[choice])).to(loc)[:, None]
+
+    def move(self, point: LatentPoint, index: int, values: Tensor) -> LatentPoint:
+        """Return points ``(T, N, ...)`` at which one coordinate has the given values.
+
+        Args:
+            point: the other coordinates, ``(1, N, ...)`` or ``(T, N, ...)``.
+            index: number of the coordinate.
+            values: its values, or the numbers of its values if it is discrete, ``(T, N)`` or ``(T, 1)``.
+        """
+        u, choices = (part.expand(len(values), -1, -1).clone() for part in point)
+        if index < self.coordinates.continuous:
+            u[..., index] = values
+        else:
+            choices[..., index - self.coordinates.continuous] = values.to(choices)
+        return LatentPoint(u, choices)
+
     def divergence(self, batch: Batch, draws: LatentPoint) -> Tensor:
         """Return the KL from the prior of each coordinate, averaged over data: ``(D + C,)``, nats."""
         program = self.vi.program_

@@ -22,7 +22,7 @@ class Use(NamedTuple):
 
     function: Callable[..., Any]
     needs: frozenset[Need]
-    """What a program must have: latents, or generation, which a program that computes with its data lacks."""
+    """Requirements of a program: latents, or generation, which a program that computes with its data lacks."""
     figures: dict[str, Caption]
     """Captions by the start of the name of a figure's file."""
 

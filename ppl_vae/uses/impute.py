@@ -18,7 +18,7 @@ from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
 from ppl_vae.inference import Compiler, FamilyName, Method, PerSample, PerSampleOptions, random_latents
 from ppl_vae.inference.options import options_of
-from ppl_vae.program import Batch, Draws, LatentSpace, placed, seen_parts, with_missing, without_guide
+from ppl_vae.program import Batch, BoundProgram, Draws, LatentSpace, placed, seen_parts, with_missing, without_guide
 from ppl_vae.uses.description import Caption, describe_use
 
 ImputeBy = Literal["per-sample", "importance"]
@@ -119,24 +119,28 @@ def impute(
     filled = vi.fitted.checked((filled,))
     program, template = vi.program_, vi.template_
     with program.running(seed=vi.seed, training=False):
-        proposal = _Proposal(vi, (*template, *seen_parts(program, template)), method, family)
-        parts, at_once = [], proposal.rows(num_samples)
+        begun: Batch = (*template, *seen_parts(program, template))
+        proposal, optimiser = _make_proposal(vi, begun, method, family)
+        begun = optimiser.begin(begun) if optimiser else begun
+        parts, at_once = [], room_for(partial(proposal.log_weights, begun), len(begun[0])).rows(num_samples)
         for data, hidden in _make_batches(vi, filled, holes):
             pairs = zip(data, hidden, strict=True)
             gaps = tuple(torch.where(hole, torch.nan, x) if hole.any() else x for x, hole in pairs)
             seen = seen_parts(program, gaps)
-            inferred = proposal.infer((*data, *seen))
+            inferred = optimiser.infer((*data, *seen)) if optimiser else (*data, *seen)
             for row in range(0, len(data[0]), at_once):
                 few = slice(row, row + at_once)
-                log_weight, draws = proposal.program.weighted_posterior(tuple(t[few] for t in inferred), num_samples)
+                log_weight, draws = proposal.weighted_posterior(tuple(t[few] for t in inferred), num_samples)
                 part = _summarize(log_weight.double(), draws, tuple(t[few] for t in seen), num_draws)
                 part["completed"] = _complete(vi, tuple(t[few] for t in data), part["mean"])
                 parts.append(part)
     return _join(parts)
 
 
-class _Proposal:
-    """The proposal of the latents of data that are partly seen.
+def _make_proposal(
+    vi: VariationalInference, template: Batch, method: ImputeBy, family: FamilyName | None
+) -> tuple[BoundProgram, Method | None]:
+    """Return the program whose guide proposes latents of data that are partly seen, and the method that optimises it.
 
     Args:
         vi: the fitted program.
@@ -144,31 +148,18 @@ class _Proposal:
         method: see ``impute``.
         family: see ``impute``.
     """
-
-    def __init__(self, vi: VariationalInference, template: Batch, method: ImputeBy, family: FamilyName | None) -> None:
-        masked = with_missing(vi.program_)
-        self.method: Method | None = None
-        self.program = masked
-        if random_latents(masked):
-            if method == "per-sample":
-                size = LatentSpace(without_guide(masked)).size
-                family = family or ("full" if size <= MOST_WITH_COVARIANCE else "diagonal")
-                options = options_of(vi, PerSampleOptions)
-                options = replace(options, family=family, gradient="reparam", local_learning_rate=None)
-                self.method = PerSample(masked, template, options)
-                self.method.compiler = Compiler(vi.compile)
-                self.program = self.method.posterior
-            elif masked.guide is None:
-                raise InputError(f"{masked.name} was fitted without an encoder: impute with method per-sample")
-        self.begun = template if self.method is None else self.method.begin(template)
-
-    def rows(self, num_samples: int) -> int:
-        """Return the number of data whose draws fit in memory."""
-        return room_for(partial(self.program.log_weights, self.begun), len(self.begun[0])).rows(num_samples)
-
-    def infer(self, batch: Batch) -> Batch:
-        """Return a batch for ``program``."""
-        return batch if self.method is None else self.method.infer(batch)
+    masked = with_missing(vi.program_)
+    if random_latents(masked) and method == "per-sample":
+        size = LatentSpace(without_guide(masked)).size
+        family = family or ("full" if size <= MOST_WITH_COVARIANCE else "diagonal")
+        options = options_of(vi, PerSampleOptions)
+        options = replace(options, family=family, gradient="reparam", local_learning_rate=None)
+        optimiser = PerSample(masked, template, options)
+        optimiser.compiler = Compiler(vi.compile)
+        return optimiser.posterior, optimiser
+    if random_latents(masked) and masked.guide is None:
+        raise InputError(f"{masked.name} was fitted without an encoder: impute with method per-sample")
+    return masked, None
 
 
 def _make_batches(

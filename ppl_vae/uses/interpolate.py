@@ -85,9 +85,7 @@ def interpolate(
     means = latent_map.decode(batch, LatentPoint(u, first.choices.expand(num_steps, -1, -1)))
     if latent_map.coordinates.listed:
         others = latent_map.decode(batch, LatentPoint(u, last.choices.expand(num_steps, -1, -1)))
-        means = {
-            name: _along(1 - share, mean) * mean + _along(share, mean) * others[name] for name, mean in means.items()
-        }
+        means = {name: ((1 - share) * mean.T + share * others[name].T).T for name, mean in means.items()}
     return Interpolation(share, means)
 
 
@@ -109,7 +107,3 @@ def great_circle(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     sine = torch.where(straight, 1.0, sine)
     circle = (((1 - t) * angle).sin() * one + (t * angle).sin() * other) / sine
     return torch.where(straight, (1 - t) * a + t * b, ((1 - t) * radius_a + t * radius_b) * circle)
-
-
-def _along(share: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return share.reshape(-1, *[1] * (like.ndim - 1))

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.program import Coordinates, LatentPoint
+from ppl_vae.program import LatentPoint
 from ppl_vae.uses._points import LatentMap, collect
 from ppl_vae.uses.description import Caption, describe_use
 
@@ -85,21 +84,19 @@ def manifold(
         dimensions = _most_used(latent_map, arrays or (vi.template,))
     for name in dimensions:
         if name not in space.names:
-            raise InputError(f"no latent dimension is called {name!r}; {nearest(name, space.names)}")
+            raise InputError(f"no latent dimension has the name {name!r}; {nearest(name, space.names)}")
     if not 1 <= len(dimensions) <= 2:
         raise InputError(f"{len(dimensions)} dimensions given: a grid has one or two")
     across, *down = (space.names.index(name) for name in dimensions)
-    columns = _values(space, across, num_steps, loc, scale)
-    rows = _values(space, down[0], num_steps, loc, scale).flip(0) if down else columns[:1]
-    u = loc[None].repeat(len(rows) * len(columns), 1, 1)
-    choices = torch.zeros(len(u), 1, len(space.values), dtype=torch.long, device=u.device)
+    away = torch.special.ndtri((torch.arange(num_steps).to(loc) + 0.5) / num_steps)
+    columns = latent_map.places(across, (loc, scale), away)[:, 0]
+    rows = latent_map.places(down[0], (loc, scale), away)[:, 0].flip(0) if down else columns[:1]
     grid = torch.cartesian_prod(rows, columns)
-    for index, values in zip((across, *down), (grid[:, 1], grid[:, 0]), strict=False):
-        if index < space.continuous:
-            u[:, 0, index] = values
-        else:
-            choices[:, 0, index - space.continuous] = values.long()
-    means = latent_map.decode(batch, LatentPoint(u, choices))
+    choices = torch.zeros(1, 1, len(space.values), dtype=torch.long, device=loc.device)
+    point = latent_map.move(LatentPoint(loc[None], choices), across, grid[:, 1:])
+    if down:
+        point = latent_map.move(point, down[0], grid[:, :1])
+    means = latent_map.decode(batch, point)
     return Manifold(
         (dimensions[0], dimensions[1] if down else ""),
         (columns.cpu().numpy(), rows.cpu().numpy() if down else np.zeros(0)),
@@ -115,10 +112,3 @@ def _most_used(latent_map: LatentMap, arrays: tuple[Any, ...]) -> list[str]:
         return list(names)
     divergence = latent_map.divergence(collect(latent_map.vi, arrays), latent_map.draw(arrays))
     return [names[index] for index in divergence.argsort(descending=True)[:2].tolist()]
-
-
-def _values(space: Coordinates, index: int, num_steps: int, loc: Tensor, scale: Tensor) -> Tensor:
-    if index >= space.continuous:
-        return torch.arange(len(space.values[index - space.continuous])).to(loc)
-    share = (torch.arange(num_steps).to(loc) + 0.5) / num_steps
-    return loc[0, index] + scale[0, index] * torch.special.ndtri(share)

@@ -83,39 +83,31 @@ def traverse(
     vi = with_latents(vi, arrays)
     batch = collect(vi, arrays)
     latent_map = LatentMap(vi)
-    space, draws = latent_map.coordinates, latent_map.draw(arrays)
+    names, draws = latent_map.coordinates.names, latent_map.draw(arrays)
     if has_prior:
         divergence = latent_map.divergence(batch, draws)
         order = divergence.argsort(descending=True)[:num_dimensions].tolist()
     else:
-        divergence = torch.full((len(space.names),), torch.nan)
-        order = list(range(len(space.names)))[:num_dimensions]
+        divergence = torch.full((len(names),), torch.nan)
+        order = list(range(len(names)))[:num_dimensions]
     few = tuple(tensor[:around] for tensor in batch)
-    loc, scale = latent_map.prior(few)
+    prior = latent_map.prior(few)
     centre = average(LatentPoint(*(part[:, :around] for part in draws)))
-    steps = max(num_steps, *(len(space.values[i - space.continuous]) for i in order if i >= space.continuous), 1)
+    away = torch.linspace(-width, width, num_steps).to(prior[0])
+    places = [latent_map.places(index, prior, away) for index in order]
+    steps = max([num_steps, *map(len, places)])
     values = np.full((len(order), steps), np.nan)
     means: dict[str, list[np.ndarray]] = {}
-    for row, index in enumerate(order):
-        if index < space.continuous:
-            u = centre.u.repeat(num_steps, 1, 1)
-            u[:, :, index] = loc[:, index] + torch.linspace(-width, width, num_steps).to(loc)[:, None] * scale[:, index]
-            point = LatentPoint(u, centre.choices.expand(num_steps, -1, -1))
-            values[row, :num_steps] = u[:, 0, index].cpu().numpy()
-        else:
-            number = len(space.values[index - space.continuous])
-            choices = centre.choices.repeat(number, 1, 1)
-            choices[:, :, index - space.continuous] = torch.arange(number).to(choices)[:, None]
-            point = LatentPoint(centre.u.expand(number, -1, -1), choices)
-            values[row, :number] = np.arange(number)
-        for name, mean in latent_map.decode(few, point).items():
+    for row, (index, place) in enumerate(zip(order, places, strict=True)):
+        values[row, : len(place)] = place[:, 0].cpu().numpy()
+        for name, mean in latent_map.decode(few, latent_map.move(centre, index, place)).items():
             padded = np.full((steps, *mean.shape[1:]), np.nan, dtype=np.result_type(mean, np.float32))
             padded[: len(mean)] = mean
             means.setdefault(name, []).append(padded)
     return Traversal(
-        tuple(space.names[index] for index in order),
+        tuple(names[index] for index in order),
         divergence[order].cpu().numpy(),
         values,
-        np.array([index >= space.continuous for index in order]),
+        np.array(order) >= latent_map.coordinates.continuous,
         {name: np.stack(parts) for name, parts in means.items()},
     )

@@ -40,9 +40,9 @@ def test_an_encoder_accepts_arrays_of_any_shape(shapes: list[tuple[int, ...]]) -
     arrays = [normal(4, *shape, seed=i) for i, shape in enumerate(shapes)]
     assert torch.equal(encoder(*arrays), origin.expand(4, 7))
     encoder = trained(encoder)
-    found = encoder(*arrays)
-    assert len(found.unique(dim=0)) == 4
-    torch.testing.assert_close(encoder(*(array[2:3] for array in arrays)), found[2:3])
+    numbers = encoder(*arrays)
+    assert len(numbers.unique(dim=0)) == 4
+    torch.testing.assert_close(encoder(*(array[2:3] for array in arrays)), numbers[2:3])
     assert (encoder.image is not None) == any(len(s) in (2, 3) and min(s[-2:]) >= 8 for s in shapes)
 
 

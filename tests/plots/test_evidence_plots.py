@@ -1,4 +1,4 @@
-"""What the figures of the evidence and of the latent dimensions show, read back from their artists."""
+"""Tests of what the artists of the figures of evidence and of latent dimensions show."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestBound:
         assert len({(line.get_linestyle(), line.get_marker()) for line in ax.get_lines()}) == 4
         assert "nats per datum" in ax.get_ylabel()
 
-    def test_what_lies_far_below_is_told_and_does_not_squash_the_rest(self):
+    def test_values_far_below_are_in_a_note_and_do_not_squash_the_rest(self):
         figure = bound_over_samples({"iwae": curve(-17, 2), "prior": curve(-17.1, 20)})
         assert figure.axes[0].get_ylim()[0] > -20.5
         assert note(figure).startswith("prior lies below the axis up to K = 10, lowest -3")
@@ -70,7 +70,7 @@ class TestBound:
         assert "1 of 3 data left out" in note(figure)
         assert "prior: not finite below K = 2" in note(figure)
 
-    def test_no_elbo_without_a_single_draw(self):
+    def test_the_elbo_has_no_label_if_no_curve_begins_at_one_draw(self):
         assert labels(bound_over_samples({"iwae": {10: [-3.0]}}).axes[0]) == ["iwae -3.00"]
 
     @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ class TestPareto:
         bad = (k > 0.7).sum()
         assert counts == {to_rgba(BLUE): len(k) - bad - 1, to_rgba(ORANGE): bad, to_rgba(PALE): 1}
         assert f"{bad} of 308 data" in figure.get_suptitle()
-        assert "of 1, the shape cannot be told" in note(figure)
+        assert "the shape of 1 is unknown" in note(figure)
 
     def test_a_threshold_beyond_the_axis_is_in_the_title(self):
         figure = pareto_k_histogram([0.1, 0.2, NAN], -2.3)
@@ -135,7 +135,7 @@ class TestPareto:
             low = bar.get_x()
             assert bar.get_height() == ((k > low) & (k <= low + bar.get_width())).sum()
 
-    def test_threshold_and_titles(self):
+    def test_the_threshold_is_a_line_and_is_in_the_title(self):
         figure = pareto_k_histogram([0.1, 0.2], 0.625)
         (line,) = figure.axes[0].get_lines()
         assert list(line.get_xdata()) == [0.625, 0.625]
@@ -166,7 +166,7 @@ class TestWorst:
         assert [plain(ax.get_title()) for ax in figure.axes] == ["row 5: -9.0", "row 6: -8.0", "row 7: -inf"]
         np.testing.assert_array_equal(figure.axes[1].get_lines()[1].get_ydata(), IMAGES[1] ** 2)
 
-    def test_the_rest_is_reported(self):
+    def test_the_title_reports_data_that_are_not_drawn(self):
         vectors = worst_explained(IMAGES, IMAGES, np.zeros(24))
         assert len(vectors.axes) == 12
         assert "(the worst 12 of 24)" in vectors.get_suptitle()
@@ -186,7 +186,7 @@ class TestWorst:
 
 
 class TestSandwich:
-    def test_an_interval_a_datum_over_the_middle(self):
+    def test_each_datum_has_an_interval_above_the_middle_of_its_bounds(self):
         figure = sandwich([-20.0, -30.0, -40.0], [-19.5, -30.25, -39.0])
         ax = figure.axes[0]
         segments = [s.tolist() for s in ax.collections[0].get_segments()]
@@ -212,7 +212,7 @@ class TestSandwich:
 
 
 class TestDivergence:
-    def test_descending_and_inactive_ones_pale(self):
+    def test_bars_descend_and_those_of_inactive_dimensions_are_pale(self):
         figure = divergence_per_dimension([0.5, 3.0, NAN, 0.001, 2.0], [True, True, False, False, True])
         ax = figure.axes[0]
         bars = sorted((bar for bar in ax.patches), key=lambda bar: bar.get_x())
@@ -237,18 +237,18 @@ class TestDivergence:
 
 
 class TestAggregate:
-    def test_the_most_different_first_and_both_on_the_same_bins(self):
+    def test_the_most_different_dimension_is_first_and_both_have_the_same_bins(self):
         draws, prior = Z[:150, :2] * 0.5, Z[:, 2:4]
         figure = aggregated_posterior(draws, prior, [0.1, 0.7])
         assert [ax.get_title() for ax in figure.axes] == ["z[1]: KL 0.70 nats", "z[0]: KL 0.10 nats"]
-        ours, theirs = (patch.get_data() for patch in figure.axes[0].patches)
-        np.testing.assert_array_equal(ours.edges, theirs.edges)
-        np.testing.assert_allclose(ours.values, np.histogram(draws[:, 1], ours.edges)[0] / 150)
-        np.testing.assert_allclose(theirs.values, np.histogram(prior[:, 1], ours.edges)[0] / 200)
-        assert ours.values.sum() > 0.97
+        posterior_bars, prior_bars = (patch.get_data() for patch in figure.axes[0].patches)
+        np.testing.assert_array_equal(posterior_bars.edges, prior_bars.edges)
+        np.testing.assert_allclose(posterior_bars.values, np.histogram(draws[:, 1], posterior_bars.edges)[0] / 150)
+        np.testing.assert_allclose(prior_bars.values, np.histogram(prior[:, 1], posterior_bars.edges)[0] / 200)
+        assert posterior_bars.values.sum() > 0.97
         assert [text.get_text() for text in figure.legends[0].get_texts()] == ["aggregated posterior", "prior"]
 
-    def test_at_most_sixteen(self):
+    def test_at_most_sixteen_dimensions_are_drawn(self):
         figure = aggregated_posterior(Z, Z, np.r_[NAN, np.arange(19)])
         assert len(figure.axes) == 16
         assert figure.axes[0].get_title().startswith("z[19]")
@@ -256,10 +256,10 @@ class TestAggregate:
 
     def test_discrete_values_have_a_bin_each(self):
         counts = RNG.poisson(3, (400, 1))
-        ours, _ = (p.get_data() for p in aggregated_posterior(counts, counts, [0.0]).axes[0].patches)
+        posterior_bars, _ = (p.get_data() for p in aggregated_posterior(counts, counts, [0.0]).axes[0].patches)
         values, expected = np.unique(counts, return_counts=True)
-        np.testing.assert_allclose(ours.values, expected / 400)
-        assert ((ours.edges[:-1] < values) & (values < ours.edges[1:])).all()
+        np.testing.assert_allclose(posterior_bars.values, expected / 400)
+        assert ((posterior_bars.edges[:-1] < values) & (values < posterior_bars.edges[1:])).all()
 
     def test_a_heavy_tail_does_not_squash_the_rest(self):
         prior = RNG.standard_t(1, (4000, 1))

@@ -1,4 +1,4 @@
-"""What the figure of the gaps shows, read back from its artists."""
+"""Tests of what the artists of the figure of the gaps show."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class TestLadder:
         assert rungs(figure) == [*expected[:-1], f"{expected[-1]} (ais)"]
         drawn = [line.get_ydata() for line in figure.axes[0].get_lines() if line.get_solid_capstyle() == "butt"]
         np.testing.assert_allclose(drawn, [[values.mean()] * 2 for values in ladder])
-        for told, lower, upper in zip(steps(figure), ladder, ladder[1:], strict=False):
-            step, error = (float(part) for part in told.split(" ± "))
+        for label, lower, upper in zip(steps(figure), ladder, ladder[1:], strict=False):
+            step, error = (float(part) for part in label.split(" ± "))
             gained = upper - lower
-            assert told.startswith("+")
+            assert label.startswith("+")
             assert step == pytest.approx(gained.mean(), abs=0.006)
             assert error == pytest.approx(np.sqrt(gained.var(ddof=1) / 50), rel=0.06)
 
@@ -62,7 +62,7 @@ class TestLadder:
         assert steps(figure) == ["+3.00 ± 0.58", "+2.00 ± 0.58"]
         assert figure.get_suptitle() == "Inference gap: 5 nats per datum, mean of 3 data"
 
-    def test_a_step_down_is_told_and_drawn_as_it_is(self):
+    def test_a_step_down_is_labelled_and_drawn_as_it_is(self):
         figure = gaps([-9.0], {"diagonal": [-10.0], "full": [-10.25]}, amortized=[-9.75])
         assert steps(figure) == ["-0.25", "-0.25", "+1.25"]
         assert figure.get_suptitle() == "Inference gap: 0.75 nats at the one datum"
@@ -109,7 +109,7 @@ class TestShares:
         assert places[1] - places[0] > 0.2  # on a linear axis, less than 0.09
         assert "beyond" not in note(figure)
 
-    def test_what_is_off_the_axis_is_told(self):
+    def test_a_note_reports_gaps_that_are_off_the_axis(self):
         evidence, elbos, amortized = gap_case(1000)
         amortized[5] -= 1e6
         elbos["full"][[6, 7]] += [1e5, 2e5]
@@ -117,10 +117,10 @@ class TestShares:
         low, high = figure.axes[1].get_xlim()
         assert high < 2000
         assert low > -10
-        told = note(figure).split("\n")[0]
-        assert told.startswith("beyond the axis, but in the means: amortization 1, furthest 10000")
-        assert "approximation (full) 2, furthest -1999" in told
-        assert told.endswith("(of 1000 data)")
+        text = note(figure).split("\n")[0]
+        assert text.startswith("beyond the axis, but in the means: amortization 1, furthest 10000")
+        assert "approximation (full) 2, furthest -1999" in text
+        assert text.endswith("(of 1000 data)")
 
     def test_half_of_a_few_data_is_never_off_the_axis(self):
         figure = gaps([0.0, 0.0], {"diagonal": [0.0, -5000.0]})
@@ -144,14 +144,14 @@ class TestShares:
 
 
 class TestLeftOut:
-    def test_a_datum_that_is_not_finite_is_nowhere_and_that_is_said(self):
+    def test_a_datum_that_is_not_finite_is_left_out_everywhere_and_a_note_reports_it(self):
         evidence, elbos, amortized = gap_case(40)
         kept = np.arange(40) >= 4
         clean = gaps(evidence[kept], {k: v[kept] for k, v in elbos.items()}, amortized=amortized[kept])
         evidence[:2], amortized[1], elbos["flow"][[2, 3]] = -INF, NAN, [INF, -INF]
         figure = gaps(evidence, elbos, amortized=amortized)
-        told = "4 of 40 data left out, not finite: amortized ELBO at 1, ELBO of flow at 2, log evidence at 2"
-        assert note(figure).split("\n")[0] == told
+        text = "4 of 40 data left out, not finite: amortized ELBO at 1, ELBO of flow at 2, log evidence at 2"
+        assert note(figure).split("\n")[0] == text
         assert figure.get_suptitle() == clean.get_suptitle()
         assert "mean of 36 data" in figure.get_suptitle()
         assert steps(figure) == steps(clean)

@@ -1,4 +1,4 @@
-"""What the figure of the gradient's variance shows, read back from its artists."""
+"""Tests of what the artists of the figure of the gradient's variance show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.helpers.figures import FIGURES
 KS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def test_draws_every_curve_on_logarithmic_axes():
+def test_every_curve_is_drawn_on_logarithmic_axes():
     figure = FIGURES["variance"]()
     (ax,) = figure.axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
@@ -21,10 +21,10 @@ def test_draws_every_curve_on_logarithmic_axes():
     assert lines["score function, leave-one-out"].get_xdata().tolist() == list(KS[1:])
     assert [text.get_text() for text in ax.texts] == list(lines)
     looks = [(line.get_linestyle(), line.get_marker()) for line in lines.values()]
-    assert len(set(looks)) == len(looks)  # told apart without their colours
+    assert len(set(looks)) == len(looks)  # distinct without their colours
 
 
-def test_what_cannot_be_drawn_is_said():
+def test_a_note_reports_what_cannot_be_drawn():
     figure = FIGURES["variance, zero"]()
     assert [line.get_label() for line in figure.axes[0].get_lines()] == ["a", "c"]
     assert figure.get_supxlabel().splitlines() == [

@@ -1,4 +1,4 @@
-"""What holds of every figure: it is titled, it has data, and none of its text is cut off or covered."""
+"""Laws of every figure: it has a title and data, and none of its text is cut off or covered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each figure shows, read back from its artists."""
+"""Tests of what the artists of each figure show."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WIDE = RNG.normal(size=(300, 4))
 
 
 class TestElbo:
-    def test_draws_both_curves_and_marks_the_best(self):
+    def test_both_curves_are_drawn_and_the_best_epoch_is_marked(self):
         figure = elbo_over_epochs(metrics([-9, -5, -4, -3], [-9.5, -6.125, -6.5, -7]))
         drawn = lines(figure)
         assert drawn["training"].get_xydata().tolist() == [[1, -9], [2, -5], [3, -4], [4, -3]]
@@ -47,13 +47,13 @@ class TestElbo:
         assert "nats per datum" in figure.axes[0].get_ylabel()
         assert figure.axes[0].get_xlabel() == "epoch"
 
-    def test_one_epoch_is_seen(self):
+    def test_a_single_epoch_is_visible(self):
         assert lines(elbo_over_epochs(metrics([-9])))["training"].get_marker() == "o"
 
     def test_without_validation(self):
         assert legend(elbo_over_epochs(metrics([-9, -5]))) == ["training"]
 
-    def test_validated_now_and_then(self):
+    def test_epochs_without_validation_are_skipped(self):
         table = metrics([-9, -5, -4])
         table[2]["elbo_valid"] = -6
         assert lines(elbo_over_epochs(table))["validation"].get_xydata().tolist() == [[3, -6]]
@@ -101,12 +101,12 @@ class TestImages:
         image = prior_samples(UNIT, image_shape=(3, 4)).axes[0].images[0]
         assert sum(image.to_rgba(1.0)[:3]) < sum(image.to_rgba(0.0)[:3])
 
-    def test_values_beyond_the_originals_are_told(self):
+    def test_the_colour_bar_shows_that_values_lie_beyond_the_originals(self):
         figure = reconstructions(UNIT, UNIT - 0.9, image_shape=(3, 4))
         assert figure.axes[0].images[0].get_clim() == (0.0, 1.0)
         assert figure.axes[0].images[0].colorbar.extend == "min"
 
-    def test_scale_from_the_data_where_they_are_not_in_the_unit_interval(self):
+    def test_the_scale_is_the_range_of_data_beyond_the_unit_interval(self):
         draws = np.linspace(-3, 5, 24).reshape(2, 12)
         assert prior_samples(draws, image_shape=(3, 4)).axes[0].images[0].get_clim() == (-3.0, 5.0)
 
@@ -125,7 +125,7 @@ class TestImages:
         assert len(figure.axes) == 1
         assert "drawn as 0 to 1" in figure.get_supxlabel()
 
-    def test_missing_pixels_are_told(self):
+    def test_a_note_reports_missing_pixels(self):
         x = UNIT.copy()
         x[0, 0] = np.nan
         assert "missing" in reconstructions(x, UNIT, image_shape=(3, 4)).get_supxlabel()

@@ -51,7 +51,7 @@ def test_each_axes_has_the_prior_and_the_posterior_of_each_datum():
         assert ax.get_ylabel() == "density"
         styles = [(line.get_color(), line.get_linestyle(), str(line._unscaled_dash_pattern)) for line in ax.get_lines()]
         assert len({style[0] for style in styles}) == 4
-        assert len({style[2] for style in styles[1:]}) == 3  # told apart in grey
+        assert len({style[2] for style in styles[1:]}) == 3  # distinct in grey
         low, high = ax.get_xlim()
         assert low < LOC[0] - 2 * SCALE
         assert high > LOC[2] + 2 * SCALE
@@ -77,7 +77,7 @@ def test_a_point_mass_is_a_line_at_its_place():
     assert [line.get_xdata()[0] for line in ax.get_lines()[1:]] == [0.25, 0.25]
 
 
-def test_a_density_far_higher_than_the_prior_leaves_it_room_and_is_told():
+def test_a_density_far_higher_than_the_prior_is_cut_off_and_the_title_reports_it():
     z = DRAWS[..., :1].copy()
     z[:, 0] = 0.3 + 1e-4 * RNG.normal(size=(2000, 1))
     figure = posteriors_beside_prior(z, PRIOR[:, :1])
@@ -134,6 +134,6 @@ class TestGivenPlane:
         assert figure.get_suptitle() == "mine\n(1 not finite left out)"
         assert figure.axes[0].get_xlabel().startswith("principal component 1")
 
-    def test_axes_of_what_is_no_plane(self):
+    def test_names_of_axes_are_refused_if_the_points_are_not_in_a_plane(self):
         with pytest.raises(InputError, match="z: expected coordinates"):
             latent_space(PRIOR, axes=("a", "b"))

@@ -1,4 +1,4 @@
-"""What a sheet shows, read back from its artists: which datum is where, in which colour, and called what."""
+"""Tests of what the artists of a sheet show: the place, the colour and the label of each datum."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shade(figure, text):
 
 
 class TestImages:
-    def test_each_is_the_datum_of_its_row_and_column(self):
+    def test_each_image_is_the_datum_of_its_row_and_column(self):
         figure = FIGURES["sheet"]()
         drawn = figure.axes[0].images
         np.testing.assert_array_equal([image.get_array().data for image in drawn], IMAGES.reshape(6, 4, 5))
@@ -78,7 +78,7 @@ class TestImages:
         lightness = other(np.linspace(0, 1, 20))[:, :3] @ [0.299, 0.587, 0.114]
         assert (np.diff(lightness) < 0).all()
 
-    def test_a_hole_is_orange_but_no_value_of_its_own_scale_is_white(self):
+    def test_a_missing_value_is_orange_but_white_on_a_scale_of_its_own(self):
         cells = IMAGES.copy()
         cells[0, :2, 0, 0] = NAN
         figure = sheet(cells, title="t", image_shape=(4, 5), own_scale=[1])
@@ -129,7 +129,7 @@ class TestImages:
         assert [ax.get_ylabel() for ax in figure.axes[1:]] == ["sd"]
         assert "drawn as 0 to 1" in figure.get_supxlabel()
 
-    def test_rolls_are_longer_than_wide_and_leave_silence_out(self):
+    def test_rolls_are_wider_than_high_and_leave_silence_out(self):
         cells = np.zeros((1, 2, 10, 6))
         cells[0, 0, 3, 2] = cells[0, 1, 5, 1] = 1
         cells[0, 1, 9, 0] = 0.01
@@ -174,7 +174,7 @@ class TestNumbers:
         assert len({round(text.get_position()[0], 6) for text in texts}) == 6
         assert table(figure)[0] == [f"value {d}" for d in range(6)]
 
-    def test_what_is_left_out_is_said(self):
+    def test_the_title_reports_what_is_left_out(self):
         figure = FIGURES["table, long"]()
         assert figure.get_suptitle().replace("\n", " ") == "t (first 15 of 49 rows, first 12 of 16 values)"
         lines = table(figure)

@@ -237,7 +237,7 @@ def test_a_manifold_of_named_dimensions_and_of_one(known: Gaussian) -> None:
     assert result.means["x"].shape == (1, 3, 8)
     exact = known.mean + norm.ppf([1 / 6, 0.5, 5 / 6])[:, None] * known.loadings[:, 1]
     np.testing.assert_allclose(result.means["x"][0], exact, rtol=1e-5, atol=1e-6)
-    with pytest.raises(InputError, match=r"called 'z\[7\]'"):
+    with pytest.raises(InputError, match=r"has the name 'z\[7\]'"):
         manifold(known.vi, dimensions=["z[0]", "z[7]"])
 
 
