@@ -57,7 +57,7 @@ def describe(vi: VariationalInference) -> Description:
     try:
         graph = render_graph(program)
         if graph is None:
-            no_graph = "graphviz is not there: install its program dot, and pip install 'ppl-vae[graph]'"
+            no_graph = "graphviz is not installed: install its program dot, and pip install 'ppl-vae[graph]'"
     except InputError as error:
         no_graph = str(error)
     return Description(

@@ -115,7 +115,7 @@ GUIDES: dict[str, dict[str, Any]] = {
 OWN_GUIDE = ("two latents", "discrete beside")
 
 
-def made(name: str, own_guide: bool = False) -> nn.Module:
+def make_module(name: str, own_guide: bool = False) -> nn.Module:
     with seeded(0):
         module = PROGRAMS[name][0]().double()
     return module if own_guide else bare(module)
@@ -129,8 +129,8 @@ CASES += [("mask", "refined", False), ("images", "refined", False), ("global lat
 
 @pytest.mark.parametrize(("name", "guide", "own_guide"), CASES)
 def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> None:
-    """The ELBO rises, the evidence is that of the closed form, and everything else that a fit can do, it does."""
-    module, (_, arrays, closed_form, size) = made(name, own_guide), PROGRAMS[name]
+    """The ELBO rises, the evidence agrees with the closed form, and every other method of the fit works."""
+    module, (_, arrays, closed_form, size) = make_module(name, own_guide), PROGRAMS[name]
     options = GUIDES[guide] | {"max_epochs": 8, "batch_size": 10, "learning_rate": 0.005, "num_particles": 4}
     options |= {"local_steps": 3, "inference_steps": 30, "num_samples": 300, "patience": None}
     vi = VariationalInference(module, **options)
@@ -144,15 +144,15 @@ def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> 
     extra = () if (shared := vi.program_.global_posterior) is None else (shared,)
     with torch.no_grad():
         exact = closed_form(module, *(torch.from_numpy(array) for array in few.values()), *extra)
-    found = vi.evaluate(few, diagnostics=guide == "per-sample")
-    above = found.evidence["iwae"].log_evidence - exact
-    assert (above < 5 * found.evidence["iwae"].mcse + 1e-3).all()
+    results = vi.evaluate(few, diagnostics=guide == "per-sample")
+    above = results.evidence["iwae"].log_evidence - exact
+    assert (above < 5 * results.evidence["iwae"].mcse + 1e-3).all()
     if guide in ("amortized", "per-sample"):  # and not far below, once every datum has a posterior of its own
         best = vi.set_params(inference_steps=100).evidence(few, proposal="per-sample", proposal_family="full")
         near = (best.log_evidence - exact).abs() < 5 * best.mcse + 1e-3
         assert near[~best.doubtful].all()
         assert near.sum() >= 4
-    assert found.rows["elbo"].log_evidence < exact.mean() + 4 * found.rows["elbo"].mcse
+    assert results.rows["elbo"].log_evidence < exact.mean() + 4 * results.rows["elbo"].mcse
 
     means, score = vi.transform(few), vi.evidence(few, num_samples=5).log_evidence
     assert means.shape == (6, size)
@@ -165,11 +165,11 @@ def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> 
         assert samples.shape == (7, *arrays[0].shape[1:])
         assert rebuilt.shape == (6, *arrays[0].shape[1:])
 
-    vi.save(tmp_path / "it.safetensors")
+    vi.save(tmp_path / "checkpoint.safetensors")
     with seeded(9):
         other = PROGRAMS[name][0]().double()
     again = VariationalInference(other if own_guide else bare(other), **options)
-    again.load_parameters(tmp_path / "it.safetensors")
+    again.load_parameters(tmp_path / "checkpoint.safetensors")
     np.testing.assert_array_equal(again.transform(few), means)
     assert torch.equal(again.evidence(few, num_samples=5).log_evidence, score)
 
@@ -184,30 +184,33 @@ QUICK_CASE = ("mask", "per-sample", False)
 def test_compiled_a_fit_is_that_of_python(
     name: str, guide: str, own_guide: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Graphs run by PyTorch's own kernels: what is yielded, and what is found for new data, in double."""
+    """Graphs that run PyTorch's own kernels give the same epochs and the same results for new data, in double."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
-    found = []
+    fits = []
     for mode in ("off", "on"):
-        module, options = made(name, own_guide), GUIDES[guide] | {"num_particles": 2, "local_steps": 3, "max_epochs": 3}
+        module, options = (
+            make_module(name, own_guide),
+            GUIDES[guide] | {"num_particles": 2, "local_steps": 3, "max_epochs": 3},
+        )
         options |= {"batch_size": 16, "inference_steps": 30, "num_samples": 50, "precision": "64-true", "compile": mode}
         vi = VariationalInference(module, **options)
         data = dict(zip(vi._make_program().argument_names, PROGRAMS[name][1], strict=True))
         vi.prepare({k: v[:40] for k, v in data.items()}, {k: v[40:] for k, v in data.items()})
         rows = [(epoch.elbo_train, epoch.elbo_valid) for epoch in vi.epochs()]
         few = {k: v[40:46] for k, v in data.items()}
-        found.append([np.array(rows), vi.transform(few), vi.evidence(few).log_evidence.numpy()])
+        fits.append([np.array(rows), vi.transform(few), vi.evidence(few).log_evidence.numpy()])
         assert bool(vi.inference_.compiler.graphs) == (mode == "on")
-    for own, expected in zip(*found, strict=True):
+    for own, expected in zip(*fits, strict=True):
         np.testing.assert_allclose(own, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("guide", ["per-sample", "semi-amortized"])
-def test_a_program_without_continuous_latents_is_told_why_not(guide: Any) -> None:
+def test_a_program_without_continuous_latents_is_refused_with_a_reason(guide: Any) -> None:
     with pytest.raises(InputError, match=r"no latent of Mixture is continuous .* fit it with --guide amortized"):
         VariationalInference(scenarios.Mixture().double(), guide).fit(normal(30, 2).numpy())
 
 
-def test_a_model_without_parameters_is_told_what_would_be_trained() -> None:
+def test_a_model_without_parameters_is_refused_with_what_would_be_trained() -> None:
     with pytest.raises(InputError, match="Sequences has no parameters to train: guide='per-sample' trains those of"):
         VariationalInference(scenarios.Sequences(), "per-sample").fit(np.ones((30, 5)), np.full(30, 3))
 
@@ -221,7 +224,7 @@ def test_the_posterior_of_a_datum_does_not_depend_on_the_others() -> None:
 
 
 def test_a_proposal_for_every_datum_repairs_a_bad_guide() -> None:
-    """N(0.6 x + 0.1, 0.02^2) in the place of N(2 x / 3, 1 / 3): its IWAE of few draws falls short by nats."""
+    """The guide is N(0.6 x + 0.1, 0.02^2) instead of N(2 x / 3, 1 / 3): its IWAE with few draws is nats too low."""
     x = normal(60).numpy()
     vi = VariationalInference(Narrow().double(), max_epochs=1, learning_rate=1e-9, validation_fraction=0).fit(x)
     exact = scenarios.Conjugate.log_evidence(vi.program, torch.from_numpy(x)).mean().item()
@@ -247,7 +250,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_verb_of_runs_without_a_guide_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_takes_runs_of_a_program_without_a_guide(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The model alone is fitted; the runs are evaluated, compared and loaded."""
     for guide, options in {"amortized": QUICK_MODEL_ONLY, "per-sample": PER_SAMPLE}.items():
         assert run_verb("fit", [*options, "--guide", guide, "--max-epochs", "2", "--output", guide]) == 0

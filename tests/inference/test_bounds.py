@@ -1,4 +1,4 @@
-"""What training ascends beside the plain ELBO: the importance-weighted bound, weighted and closed divergences."""
+"""Objectives other than the plain ELBO: the importance-weighted bound, weighted and closed divergences."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ class TestDivergence:
         torch.testing.assert_close(found, dist.Normal(z, 0.5).log_prob(x) + 0.5 * (log_prior - log_q))
 
     def test_free_bits_stop_the_gradient_of_what_lies_below_them(self) -> None:
-        """Of the objective itself, mean log p(x | z) - sum_j max(lambda, KL_j)."""
+        """The gradient is that of the objective itself, mean log p(x | z) - sum_j max(lambda, KL_j)."""
         program, batch, parameters = make("dependent latents")
         with program.running(seed=1):
             terms = objective_terms(program, batch, 4)

@@ -50,7 +50,7 @@ class Noisy(nn.Module):
         self.register_buffer("weight", torch.tensor(1.0))
 
     def change(self, z: Tensor) -> Any:
-        """What a decoded latent is multiplied with."""
+        """Return the factor of a decoded latent."""
         return 1.0
 
     def model(self, x: Tensor) -> None:
@@ -67,7 +67,7 @@ class Noisy(nn.Module):
             pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
 
 
-def made(cls: type[nn.Module] = Noisy) -> BoundProgram:
+def make_noisy(cls: type[nn.Module] = Noisy) -> BoundProgram:
     with seeded(0):
         return Program(cls().double()).bind((X,))
 
@@ -77,8 +77,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
 
 
-def assert_close(found: Iterable[Tensor], expected: Iterable[Tensor], tolerance: float = 1e-10) -> None:
-    for a, b in zip(found, expected, strict=True):
+def assert_close(actual: Iterable[Tensor], expected: Iterable[Tensor], tolerance: float = 1e-10) -> None:
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
@@ -89,14 +89,14 @@ Run = tuple[list[Epoch], dict[str, Tensor]]
 
 
 def trained(mode: Compile, stops: Sequence[int] = (10,), anneals: bool = True) -> Run:
-    """Ten epochs of two batches of 16 and one of 8: what each yields, and the state of the program at the end.
+    """Return the rows of ten epochs of two batches of 16 and one of 8, and the state of the program at their end.
 
     The learning rate falls from epoch to epoch, and the divergence's weight rises.
     """
     rows: list[Epoch] = []
     state = None
     for stop in stops:
-        program, compiler = made(), Compiler(mode, say=pytest.fail)
+        program, compiler = make_noisy(), Compiler(mode, say=pytest.fail)
 
         def batches(seed: int, program: BoundProgram = program) -> Iterator[Batch]:
             program.module.weight.fill_(0.1 * len(rows) if anneals else 1.0)
@@ -119,18 +119,17 @@ def trained(mode: Compile, stops: Sequence[int] = (10,), anneals: bool = True) -
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Run]:
-    """By Python, and compiled by Inductor: once, again, and stopped after four epochs."""
+    """Return runs in Python, and runs compiled by Inductor: a whole one, and one stopped after four epochs."""
     return {
         "python": trained("off"),
         "compiled": trained("on"),
-        "again": trained("on"),
         "resumed": trained("on", stops=(4, 10)),
         "without annealing": trained("off", anneals=False),
     }
 
 
 def test_thirty_compiled_steps_are_those_of_python(runs: dict[str, Run]) -> None:
-    """In double: what is yielded, and what is left, with dropout, clipping and a last, smaller batch."""
+    """The ELBOs and the final state agree in double precision, with dropout, clipping and a last, smaller batch."""
     (rows, state), (expected, own) = runs["compiled"], runs["python"]
     for row, other in zip(rows, expected, strict=True):
         assert row.elbo_train == pytest.approx(other.elbo_train, rel=1e-10)
@@ -141,9 +140,9 @@ def test_thirty_compiled_steps_are_those_of_python(runs: dict[str, Run]) -> None
     assert runs["without annealing"][0][-1].elbo_train != pytest.approx(rows[-1].elbo_train, rel=1e-2)
 
 
-@pytest.mark.parametrize("how", ["again", "resumed"])
-def test_it_repeats_itself_bit_for_bit(how: str, runs: dict[str, Run]) -> None:
-    (rows, state), (expected, own) = runs[how], runs["compiled"]
+def test_a_compiled_run_that_is_stopped_and_resumed_repeats_itself_bit_for_bit(runs: dict[str, Run]) -> None:
+    """The run is compiled anew before the stop and after it."""
+    (rows, state), (expected, own) = runs["resumed"], runs["compiled"]
     assert [row._replace(elbo_valid=0) for row in rows] == [row._replace(elbo_valid=0) for row in expected]
     assert all(torch.equal(tensor, own[name]) for name, tensor in state.items())
 
@@ -179,7 +178,7 @@ class DrawsByNumpy(Noisy):
 
 
 class Scheduled(Noisy):
-    """What the caller sets from step to step."""
+    """A factor that the caller sets from step to step."""
 
     now = 1.0
 
@@ -188,7 +187,7 @@ class Scheduled(Noisy):
 
 
 class Counts(Noisy):
-    """What the program counts itself."""
+    """A number of steps that the program counts itself."""
 
     steps = 0
 
@@ -211,14 +210,14 @@ class Keeps(Noisy):
 
 
 class ReadsABuffer(Noisy):
-    """Which the caller changes."""
+    """A factor in a buffer that the caller changes."""
 
     def change(self, z: Tensor) -> Any:
         return self.weight.item()
 
 
 class Remembers(Noisy):
-    """What it has seen lately, in a list."""
+    """A list of the last latents."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,7 +247,7 @@ LEFT: list[Any] = [
 def stepped(
     program: BoundProgram, compiler: Compiler | None, steps: Callable[..., Iterator[Step]] = amortized_steps, **how: Any
 ) -> list[Tensor]:
-    """What ten steps yield, and what they leave, generators included."""
+    """Return the ELBOs of ten steps and the state after them, with a draw from each generator."""
     optimizer = how.pop("optimizer", torch.optim.Adam)(program.parameters().values(), lr=0.01)
     random.seed(5)
     np.random.seed(5)
@@ -267,13 +266,13 @@ def stepped(
 
 @pytest.mark.parametrize(("cls", "why"), LEFT)
 def test_a_program_that_is_no_graph_has_the_numbers_of_python(cls: type[Noisy], why: str, quick: None) -> None:
-    """Bit for bit where it has never been one, and one line says which statement it is."""
+    """They agree bit for bit if it has never been a graph, and one line reports the statement."""
     said: list[str] = []
-    found = stepped(made(cls), Compiler("on", say=said.append))
-    if cls is Scheduled:  # found out in the second call, whose numbers are Python's as those before are the graph's
-        assert_close(found, stepped(made(cls), None), 1e-12)
+    actual = stepped(make_noisy(cls), Compiler("on", say=said.append))
+    if cls is Scheduled:  # this is noticed in the second call: the first one's numbers are the graph's
+        assert_close(actual, stepped(make_noisy(cls), None), 1e-12)
     else:
-        assert all(torch.equal(a, b) for a, b in zip(found, stepped(made(cls), None), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(actual, stepped(make_noisy(cls), None), strict=True))
     assert len(said) == 1
     assert said[0].startswith(f"the step of {cls.__name__} is not compiled: ")
     assert why in said[0]
@@ -306,10 +305,10 @@ def test_a_method_that_is_no_graph_has_the_numbers_of_python(name: str, quick: N
     steps, how, why = METHODS[name]
     said: list[str] = []
     compiler, results = Compiler("on", say=said.append), []
-    for each in (compiler, None):
-        program = made()
+    for chosen in (compiler, None):
+        program = make_noisy()
         more = encoder_of(program) if steps is semi_amortized_steps else {}
-        results.append(stepped(program, each, steps, **how, **more))
+        results.append(stepped(program, chosen, steps, **how, **more))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
     assert len(said) == 1
     assert said[0].startswith("the step of Noisy is not compiled: ")
@@ -324,14 +323,14 @@ def test_a_method_that_is_no_graph_has_the_numbers_of_python(name: str, quick: N
 def test_the_score_function_is_a_graph(gradient: Any, baseline: Any, quick: None) -> None:
     compiler = Compiler("on", say=pytest.fail)
     how = {"options": AmortizedOptions(gradient=gradient, baseline=baseline, num_particles=3)}
-    program = made()
+    program = make_noisy()
     program.module.encoder[1] = nn.Identity()  # which has no draws in front
     assert_close(stepped(program, compiler, **how), stepped_without_norm(how))
     assert compiler.graphs == {"the step of Noisy"}
 
 
 def stepped_without_norm(how: dict[str, Any]) -> list[Tensor]:
-    program = made()
+    program = make_noisy()
     program.module.encoder[1] = nn.Identity()
     return stepped(program, None, **how)
 
@@ -340,8 +339,8 @@ def stepped_without_norm(how: dict[str, Any]) -> list[Tensor]:
 
 
 def local_run(steps: Any, compiler: Compiler | None, kind: FamilyName) -> list[Tensor]:
-    """Four epochs of two sizes of a batch: what is yielded, and what is left."""
-    program = made()
+    """Return the ELBOs of four epochs with batches of two sizes, and the final table and state."""
+    program = make_noisy()
     how = encoder_of(program) | {"family": (family := make_family(kind, 2)), "compiler": compiler, "clip_norm": 5.0}
     how["encode"] = lambda batch: family.start(*how["space"].start(batch, program.guide))
     table = Table(40, family.width, torch.float64)
@@ -351,11 +350,11 @@ def local_run(steps: Any, compiler: Compiler | None, kind: FamilyName) -> list[T
         for epoch in range(1, 5):
             batches: list[Batch] = [(X[some], some) for some in torch.randperm(40).split(16)]
             if steps is semi_amortized_steps:
-                found = steps(program, [batch[:1] for batch in batches], adam, **how)
+                yielded = steps(program, [batch[:1] for batch in batches], adam, **how)
             else:
                 rest = {name: value for name, value in how.items() if name != "encode"}
-                found = steps(program, batches, adam, table=table.epoch(epoch), **rest)
-            values += [step.elbo for step in found]
+                yielded = steps(program, batches, adam, table=table.epoch(epoch), **rest)
+            values += [step.elbo for step in yielded]
     return [*values, torch.from_numpy(table.after(4)).nan_to_num(), *program.state().values()]
 
 
@@ -371,8 +370,8 @@ def test_training_with_a_lambda_for_every_datum(steps: Any, kind: FamilyName, qu
 def test_a_flow_is_left_to_python(quick: None) -> None:
     """Its coupling layers select by masks."""
     said: list[str] = []
-    found = local_run(per_sample_steps, Compiler("on", say=said.append), "flow")
-    assert_close(found, local_run(per_sample_steps, None, "flow"), 1e-9)
+    actual = local_run(per_sample_steps, Compiler("on", say=said.append), "flow")
+    assert_close(actual, local_run(per_sample_steps, None, "flow"), 1e-9)
     names = ("a step in lambda (flow)", "the step of Noisy in theta")
     assert [line.split(" is not compiled: ")[0] for line in said] == list(names)
 
@@ -380,21 +379,21 @@ def test_a_flow_is_left_to_python(quick: None) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["diagonal", "full"])
 def test_steps_in_lambda_compiled_by_inductor(kind: FamilyName) -> None:
-    """Until half of the data have converged, and from there on; the random generator moves on as ever."""
-    program = made()
+    """They agree before half of the data have converged and after it; the random generator moves on as in Python."""
+    program = make_noisy()
     space, family = LatentSpace(without_guide(program)), make_family(kind, 2)
     near = at_prior(space, family, (X,))
     with seeded(7):
         near = infer(space, family, (X,), near, LocalSteps(300, 0.3, 16))
     results = []
     for compiler in (None, Compiler("on", say=pytest.fail)):
-        found = []
+        refined = []
         with seeded(8):
             for some in (slice(6), slice(6, 12)):
                 lam = torch.where(torch.arange(6)[:, None] < 2, 0.0, near.lam[some])  # two have a way to go
-                found.append(infer(space, family, (X[some],), Rows.at(lam), LocalSteps(200, 0.02, 16), compiler))
-            results.append([*(rows.joined() for rows in found), torch.rand(1)])
-        assert found[0].taken.min() < 200, "some have to converge on the way"
+                refined.append(infer(space, family, (X[some],), Rows.at(lam), LocalSteps(200, 0.02, 16), compiler))
+            results.append([*(rows.joined() for rows in refined), torch.rand(1)])
+        assert refined[0].taken.min() < 200, "some have to converge on the way"
     assert compiler is not None
     assert compiler.graphs == {f"a step in lambda ({kind})"}
     assert_close(results[1], results[0], 1e-8)

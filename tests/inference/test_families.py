@@ -87,7 +87,7 @@ def target(u: Tensor) -> Tensor:
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_gradient_of_the_path_is_unbiased(kind: FamilyName, size: int) -> None:
-    """What is left out is zero on average: against the whole gradient, with the same noise."""
+    """The term that is left out is zero on average, compared with the whole gradient for the same noise."""
     family, lam = anywhere(kind, size, 1)
     noise = normal(2000, 1, size, seed=6)
     rows = lam.expand(2000, -1).clone().requires_grad_()  # a gradient for each draw

@@ -34,8 +34,8 @@ def moment(polynomial: Polynomial) -> float:
 
 
 def variances(loc: float, scale: float, mean: float, width: float, constant: float, k: int) -> dict[str, float]:
-    r"""Of all estimators, for q = N(loc, scale^2), lambda = (loc, log scale), and log p(x, u) = constant - (u - mean)^2
-    / (2 width^2).
+    r"""Return the variances of all estimators for q = N(loc, scale^2), lambda = (loc, log scale), and
+    log p(x, u) = constant - (u - mean)^2 / (2 width^2).
 
     With u = loc + scale e and d = loc - mean, all is a polynomial in the standard normal e:
 
@@ -107,7 +107,7 @@ def test_leave_one_out_never_adds_variance_here_and_a_baseline_takes_most_of_it(
 
 
 def test_the_path_derivative_does_not_vary_at_the_posterior() -> None:
-    """Of an exact q, log w is constant, and so is its gradient along the path; the total derivative's still varies."""
+    """If q is exact, log w and its gradient along the path are constant; the total derivative still varies."""
     x = normal(3)
     program = Program(scenarios.Conjugate().double()).bind((x,))
     lam = torch.stack([2 * x / 3, torch.full_like(x, -0.5 * math.log(3))], -1)

@@ -39,20 +39,20 @@ TARGET = normal(3, 2, seed=5)
 DRAWS = 20000
 
 
-def made(kind: FamilyName = "diagonal") -> tuple[PPCA, BoundProgram, LatentSpace, Family]:
+def make_ppca(kind: FamilyName = "diagonal") -> tuple[PPCA, BoundProgram, LatentSpace, Family]:
     module = PPCA().double()
     program = Program(module).bind((X,), guided=False)
     return module, program, LatentSpace(program), make_family(kind, 2)
 
 
 def moments(family: Family, lam: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean ``(B, 2)`` and covariance ``(B, 2, 2)``."""
+    """Return the mean ``(B, 2)`` and the covariance ``(B, 2, 2)``."""
     q = family.distribution(lam)
     return q.mean, q.covariance_matrix if hasattr(q, "covariance_matrix") else torch.diag_embed(q.variance)
 
 
 def gradient_of_loading(module: PPCA, x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Of the mean ELBO, in closed form: the likelihood alone depends on the loading."""
+    """Return the gradient of the mean ELBO in closed form: the likelihood alone depends on the loading."""
     second = mean[:, :, None] * mean[:, None] + covariance
     terms = x[:, :, None] * mean[:, None] - module.loading.detach() @ second
     return terms.mean(0) / module.noise**2
@@ -74,7 +74,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Rows, Rows]]:
 
 def test_theta_steps_along_the_elbo_at_the_lambda_that_was_found(seen: list[tuple[Rows, Rows]]) -> None:
     """And lambda, which was found with theta fixed, is a constant there."""
-    module, program, space, family = made("full")
+    module, program, space, family = make_ppca("full")
     parameter = program.parameters()["program.loading"]
     before = module.loading.detach().clone()
     batch, sgd = (X, torch.arange(6)), torch.optim.SGD([parameter], lr=1.0)
@@ -97,7 +97,7 @@ def test_theta_steps_along_the_elbo_at_the_lambda_that_was_found(seen: list[tupl
 
 def test_a_datum_starts_where_its_last_visit_left_it(seen: list[tuple[Rows, Rows]]) -> None:
     """With the state of its optimiser, whichever batch it is in; without a table it starts at the prior."""
-    _, program, space, family = made()
+    _, program, space, family = make_ppca()
     adam = torch.optim.Adam(program.parameters().values(), lr=0.05)
     table, local = Table(6, family.width, torch.double), LocalSteps(2, 0.1)
     orders = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4], [2, 3, 0, 5, 4, 1]])
@@ -219,7 +219,7 @@ def test_initial_moves_the_decoder_at_the_refined_lambda_and_the_encoder_at_its_
 
 @pytest.mark.parametrize("objective", ["initial", "refined"])
 def test_a_guide_or_a_model_without_parameters(objective: EncoderObjective) -> None:
-    """What there is of them is trained."""
+    """The parameters that exist are trained."""
     x = normal(5)
 
     def trained(program: BoundProgram) -> set[str]:

@@ -34,13 +34,13 @@ def wide(dtype: torch.dtype) -> VAE:
 
 
 def log_joint(u: Tensor, data: Batch) -> Tensor:
-    """Of that program, by hand."""
+    """Return the log joint of this program in closed form."""
     signs, weight = data[0], data[1][0]
     return -softplus(-signs * (u @ weight.mT)).sum(-1) - 0.5 * (u.square() + math.log(2 * math.pi)).sum(-1)
 
 
 def reached(kind: FamilyName, dtype: torch.dtype, num_particles: int = 1, **how: Any) -> Tensor:
-    """The ELBO of each datum after steps from the prior, ``(B,)``, with log q from the noise."""
+    """Return the ELBO of each datum after steps from the prior, ``(B,)``, with log q from the noise."""
     family = make_family(kind, LATENTS)
     x, weight = bits(DATA, NUMBERS).to(dtype), wide(dtype).decoder.get_parameter("0.weight").detach()
     data = (2 * x - 1, weight.expand(DATA, NUMBERS, LATENTS))
@@ -96,32 +96,32 @@ def test_only_what_is_no_location_or_scale_is_limited_and_only_where_the_rate_is
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
 @pytest.mark.parametrize("kind", ["diagonal", "full"])
 def test_a_datum_that_is_worse_off_goes_back_to_where_it_started(kind: FamilyName, dtype: torch.dtype) -> None:
-    """Also one whose scale is lost in rounding, where log q at the points would be anything."""
+    """So does a datum whose scale is lost in rounding, for which log q at the points would be arbitrary."""
     with seeded(4):
         module = FactorAnalysis(data_dim=6, latent_dim=3).to(dtype)
         x = torch.randn(8, 6).to(dtype)
     space, family = LatentSpace(Program(module).bind((x,), guided=False)), make_family(kind, 3)
     start = at_prior(space, family, (x,))
-    found = Rows(*(tensor.clone() for tensor in start))
-    found.taken.fill_(1)
-    found.lam[0, 3:6] = -60.0  # a point
-    found.lam[1, 3:6] = 8.0
-    found.lam[2, 0] = 1e4
-    found.lam[3, 1] = torch.nan
-    found.lam[4, 4] = 1e5  # its scale is infinite
-    found.lam[5, 0:6] = torch.tensor([1e6, 1e6, 1e6, -60, -60, -60])
+    moved = Rows(*(tensor.clone() for tensor in start))
+    moved.taken.fill_(1)
+    moved.lam[0, 3:6] = -60.0  # a point
+    moved.lam[1, 3:6] = 8.0
+    moved.lam[2, 0] = 1e4
+    moved.lam[3, 1] = torch.nan
+    moved.lam[4, 4] = 1e5  # its scale is infinite
+    moved.lam[5, 0:6] = torch.tensor([1e6, 1e6, 1e6, -60, -60, -60])
     with seeded(5):
-        kept = unless_worse(space, family, (x,), start, found)
+        kept = unless_worse(space, family, (x,), start, moved)
         after = torch.rand(1)
     with seeded(5):
         assert torch.equal(after, torch.rand(1))
     assert kept.taken[:, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
     assert torch.equal(kept.lam, start.lam)
-    back = unless_worse(space, family, (x,), found, start)  # the other way round: all are better off, or no worse
+    back = unless_worse(space, family, (x,), moved, start)  # the other way round: all are better off, or no worse
     assert torch.equal(back.joined(), start.joined())
 
 
-def made(module: VAE, x: Tensor, with_guide: bool) -> Method:
+def make_proposal(module: VAE, x: Tensor, with_guide: bool) -> Method:
     program = Program(module).bind((x,), guided=with_guide)
     return proposal(program, (x,), LocalOptions(), "full")
 
@@ -137,18 +137,18 @@ def elbo(method: Any, x: Tensor, lam: Tensor) -> Tensor:
 def test_a_proposal_is_no_worse_than_where_it_begins(
     monkeypatch: pytest.MonkeyPatch, with_guide: bool, limited: bool
 ) -> None:
-    """It is better by tens of nats; and where the steps are made to run away, where it began."""
+    """It is better by tens of nats; if the steps are made to diverge, it is where it began."""
     if not limited:
         monkeypatch.setattr("ppl_vae.inference.local.STEADY", math.inf)
         monkeypatch.setattr("ppl_vae.inference.methods.FROM_AFAR", FROM_PRIOR)
     x = bits(DATA, NUMBERS).float()
     with seeded(6):
-        method = made(wide(torch.float), x, with_guide)
+        method = make_proposal(wide(torch.float), x, with_guide)
         (*_, lam) = method.infer((x,))
         (*_, start) = (method.encode((x,)).detach(),) if isinstance(method, SemiAmortized) else method.begin((x,))
     gain = elbo(method, x, lam) - elbo(method, x, start)
     if limited:
         assert (gain > 20.0).all()
-    else:  # of draws that have a standard deviation of 30 nats, 16 do not tell a loss of 20 from none
+    else:  # with a standard deviation of 30 nats, 16 draws cannot distinguish a loss of 20 from none
         assert (gain > -30.0).all()
         assert (lam == start).all(-1).sum() >= DATA - 1

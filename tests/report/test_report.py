@@ -424,7 +424,7 @@ def test_programs_of_every_kind(kind: str, tmp_path: Path, monkeypatch: pytest.M
 
 def test_without_graphviz(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(described.shutil, "which", lambda _: None)
-    assert "The graphical model is not drawn: graphviz is not there" in read_report(run).sections["program"]
+    assert "The graphical model is not drawn: graphviz is not installed" in read_report(run).sections["program"]
 
 
 # --------------------------------------------------------------------------------------------------- in a browser
