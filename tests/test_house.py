@@ -20,11 +20,9 @@ PRIVATE = "ppl_vae/compile/private.py"
 MOST_LINES, MOST_MODULES = 350, 8
 
 # What does not comply yet. These sets only become smaller.
-TOO_LONG = {
-    "ppl_vae/evaluation/estimators.py",
-}
+TOO_LONG: set[str] = set()
 TWICE = {"Table"}
-UNREADABLE_ROOMS = {"evidence", "plots", "report"}
+UNREADABLE_ROOMS = {"plots"}
 
 OTHERS_WITH_PRIVATE: set[str] = set()
 

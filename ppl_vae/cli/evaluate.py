@@ -13,6 +13,7 @@ from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions
 from ppl_vae.estimator import Evaluation, Settings
 from ppl_vae.evaluation.estimators import bounds_first
+from ppl_vae.evidence import threshold
 from ppl_vae.plots import (
     aggregated_posterior,
     bound_over_samples,
@@ -77,7 +78,7 @@ def _draw(run: OpenRun, arrays: dict[str, np.ndarray], evaluation: Evaluation) -
         figures["bound"] = bound_over_samples(curves, exact=exact, references=references)
     if "iwae" in evidence:
         k = evidence["iwae"].columns["pareto_k"].numpy()
-        figures["pareto_k"] = pareto_k_histogram(k, evaluation.highest_pareto_k)
+        figures["pareto_k"] = pareto_k_histogram(k, threshold(evaluation.settings.num_samples))
     if "bdmc" in evidence:
         figures["sandwich"] = sandwich(*(evidence["bdmc"].columns[side].numpy() for side in ("lower", "upper")))
     if best := next(iter(bounds_first(evidence)), None):

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-__all__ = ["TorchDispatchMode", "tree_leaves", "tree_map_only"]
+__all__ = ["TorchDispatchMode", "tree_leaves", "tree_map", "tree_map_only"]
 
 LAST_TESTED = (2, 13)
 """The newest version of PyTorch with which the tests of this room have passed; ``pyproject.toml`` has the same."""

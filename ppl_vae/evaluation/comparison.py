@@ -120,38 +120,31 @@ def compare_fits(fits: Mapping[str, Measured]) -> list[Compared]:
     """
     sizes = {name: len(fit.evidence.log_evidence) for name, fit in fits.items()}
     if len(set(sizes.values())) > 1:
-        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise InputError(f"evidence of different numbers of data ({found}): compare fits on the same data")
+        counts = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise InputError(f"evidence of different numbers of data ({counts}): compare fits on the same data")
     ordered = sorted(fits, key=lambda name: _rank(fits[name].evidence.log_evidence.double()))
     rows = {name: summarise({"": Estimate(fit.evidence, fit.evidence_seconds)})[""] for name, fit in fits.items()}
     compared = []
     for name in ordered:
-        fit, row, best = fits[name], rows[name], ordered[0]
-        values = (fits[best].evidence.log_evidence.double(), fit.evidence.log_evidence.double())
-        difference, se = (0.0, 0.0) if name == best else _difference(*values)
-        below = None
-        if fit.elbos is not None and (other := fits[best].elbos) is not None:
-            below = (0.0, 0.0) if name == best else _difference(other.double(), fit.elbos.double())
+        fit, row, best = fits[name], rows[name], fits[ordered[0]]
+        difference, se = _difference(best.evidence.log_evidence, fit.evidence.log_evidence)
+        elbo_difference: tuple[float | None, float | None] = (None, None)
+        if fit.elbos is not None and best.elbos is not None:
+            elbo_difference = _difference(best.elbos, fit.elbos)
         compared.append(
             Compared(
                 name=name,
-                estimator=fit.estimator,
-                effort=fit.effort,
                 bound=row.bound,
                 num_data=row.num_data,
                 log_evidence=row.log_evidence,
                 log_evidence_se=row.se,
                 difference=difference,
                 difference_se=se,
-                difference_mcse=0.0 if name == best else math.hypot(row.mcse, rows[best].mcse),
-                elbo=fit.elbo,
-                elbo_difference=None if below is None else below[0],
-                elbo_difference_se=None if below is None else below[1],
+                difference_mcse=0.0 if name == ordered[0] else math.hypot(row.mcse, rows[ordered[0]].mcse),
+                elbo_difference=elbo_difference[0],
+                elbo_difference_se=elbo_difference[1],
                 doubtful=row.doubtful,
-                train_seconds=fit.train_seconds,
-                infer_milliseconds=fit.infer_milliseconds,
-                evidence_seconds=row.seconds,
-                warnings=fit.warnings,
+                **{key: value for key, value in fit._asdict().items() if key in Compared._fields},
             )
         )
     return compared
@@ -164,7 +157,10 @@ def _rank(values: Tensor) -> tuple[int, float]:
 
 
 def _difference(best: Tensor, other: Tensor) -> tuple[float, float]:
-    """Return the mean of the paired differences and its error over data; never NaN."""
+    """Return the mean of the paired differences and its error over data, never NaN; zeros for a fit and itself."""
+    if best is other:
+        return 0.0, 0.0
+    best, other = best.double(), other.double()
     if ((best == -math.inf) == (other == -math.inf)).all():
         return mean_and_error((best - other).masked_fill(best == other, 0.0))
     (impossible, least), (more_impossible, less) = _rank(best), _rank(other)
@@ -196,20 +192,19 @@ def comparison_results(fits: list[Compared], part: str) -> ResultTable:
         part: the part of the data, for the caption.
     """
     rows = {fit.name: fit._asdict() for fit in fits}
-    texts: dict[str, dict[str, str]] = {name: {} for name in rows}
+    texts: dict[str, dict[str, str]] = {}
     for fit in fits:
-        if fit is fits[0]:
-            texts[fit.name] |= {"difference_se": "", "difference_mcse": ""}
-        if fit is fits[0] or fit.elbo_difference is None:
-            texts[fit.name]["elbo_difference"] = ""
-        if fit.bound == "exact":
-            texts[fit.name]["doubtful"] = ""
-        if fit.infer_milliseconds is None:
-            texts[fit.name]["infer_milliseconds"] = "none"
-        elif fit.infer_milliseconds < 1:
-            texts[fit.name]["infer_milliseconds"] = f"{fit.infer_milliseconds:.4f}"
-    for row in rows.values():
-        del row["name"], row["num_data"]
+        is_best, milliseconds = fit is fits[0], fit.infer_milliseconds
+        is_empty = {
+            "difference_se": is_best,
+            "difference_mcse": is_best,
+            "elbo_difference": is_best or fit.elbo_difference is None,
+            "doubtful": fit.bound == "exact",
+        }
+        texts[fit.name] = {key: "" for key, empty in is_empty.items() if empty}
+        if milliseconds is None or milliseconds < 1:
+            texts[fit.name]["infer_milliseconds"] = "none" if milliseconds is None else f"{milliseconds:.4f}"
+        del rows[fit.name]["name"], rows[fit.name]["num_data"]
     efforts = "; ".join(dict.fromkeys(fit.effort for fit in fits))
     return ResultTable(f"{part}, {fits[0].num_data} data; log evidence by {efforts}", COLUMNS, rows, texts, left=2)
 
@@ -241,8 +236,8 @@ def measure(fitted: Fitted, arrays: Arrays, estimator: PerDatum | None = None, *
     Args:
         fitted: the fitted program.
         arrays: the data by name.
-        estimator: of the evidence; by default exact where it is known, and iwae where not. Where nothing is random,
-            exact in any case.
+        estimator: the estimator of the evidence. The default is exact if the evidence is known, and iwae otherwise; if
+            nothing is random, it is exact in any case.
         settings: fields of ``Settings``.
 
     Returns:
@@ -261,7 +256,7 @@ def measure(fitted: Fitted, arrays: Arrays, estimator: PerDatum | None = None, *
         >>> fit.estimator, fit.elbo < fit.evidence.log_evidence.mean().item(), fit.infer_milliseconds > 0
         ('exact', True, True)
     """
-    of_data = [name for name, each in ESTIMATORS.items() if each.needs != "simulated data"]
+    of_data = [name for name, kind in ESTIMATORS.items() if kind.needs != "simulated data"]
     if estimator is not None and estimator not in of_data:
         raise InputError(f"the estimator {estimator!r} has no evidence of the data; {nearest(estimator, of_data)}")
     known = estimators_for(fitted.program)

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ppl_vae.compile.private import tree_map
 from ppl_vae.data import Batches
 from ppl_vae.evaluation.evaluation import Diagnostics
 from ppl_vae.evaluation.passes import passes, room_for
@@ -45,7 +46,8 @@ def diagnose(program: BoundProgram, batches: Batches, seed: int) -> Diagnostics 
         parts = []
         for batch in batches.in_order(batch_size=room.rows(DRAWS)):
             at_once = room.draws(len(batch[0]))
-            terms = _averaged([(elbo_terms(program, batch, k), k) for k in passes(num_draws, at_once)])
+            counts = passes(num_draws, at_once)
+            terms = _averaged([elbo_terms(program, batch, count) for count in counts], counts)
             means = _columns(posterior_moments(program, batch).mean, sizes)
             draws = _columns({name: z[0] for name, z in program.posterior(batch).latents.items()}, sizes)
             priors = [program.prior(batch, k).latents for k in passes(num_prior, at_once)]
@@ -67,18 +69,11 @@ def diagnose(program: BoundProgram, batches: Batches, seed: int) -> Diagnostics 
     )
 
 
-def _averaged(found: list[tuple[ElboTerms, int]]) -> ElboTerms:
-    """Average over all draws, given averages over some of them each."""
-    total = sum(k for _, k in found)
-
-    def mean(terms: list[Tensor]) -> Tensor:
-        return torch.stack([term * (k / total) for term, (_, k) in zip(terms, found, strict=True)]).sum(0)
-
-    parts = [part for part, _ in found]
-    return ElboTerms(
-        mean([part.reconstruction for part in parts]),
-        mean([part.divergence for part in parts]),
-        {name: mean([part.by_site[name] for part in parts]) for name in parts[0].by_site},
+def _averaged(parts: list[ElboTerms], counts: list[int]) -> ElboTerms:
+    """Average over all draws, given the averages over each part of them and the numbers of draws in the parts."""
+    shares = [count / sum(counts) for count in counts]
+    return tree_map(
+        lambda *terms: torch.stack([term * share for term, share in zip(terms, shares, strict=True)]).sum(0), *parts
     )
 
 

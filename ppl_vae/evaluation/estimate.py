@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ppl_vae.data import Batches, sizes
-from ppl_vae.evaluation.estimators import ESTIMATORS, Need, Settings
+from ppl_vae.evaluation.estimators import ESTIMATORS, EstimatorNeed, Settings
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
 from ppl_vae.evidence import Evidence, Progress, num_steps, weigh
 from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, Propose, trajectory
@@ -163,7 +163,7 @@ def _simulated(work: _Work, names: list[str]) -> Parts:
     simulations = [simulate(work.program, tuple(x[at : at + ROWS_PER_PASS] for x in conditions)) for at in starts]
     rows = _rows_to_anneal(work)
     work.compiler.plan(sizes(num_data, rows))
-    with _bar(names[0], num_steps(work.settings.annealing, sandwich=True) * num_data) as bar:
+    with progress_bar(names[0], num_steps(work.settings.annealing, sandwich=True) * num_data) as bar:
         for start, simulation in zip(starts, simulations, strict=True):
             for row in range(0, len(simulation.batch[0]), rows):
                 batch = tuple(tensor[row : row + rows] for tensor in simulation.batch)
@@ -171,7 +171,7 @@ def _simulated(work: _Work, names: list[str]) -> Parts:
                 yield {names[0]: _anneal(work, names[0], batch, start + row, _counting(bar, batch), latents)}
 
 
-_COMPUTE: dict[Need, Callable[[_Work, list[str]], Parts]] = {
+_COMPUTE: dict[EstimatorNeed, Callable[[_Work, list[str]], Parts]] = {
     "prior": _weighed,
     "guide": _weighed,
     "chains": _annealed,
@@ -198,7 +198,7 @@ def _each_batch(
     """
     work.compiler.plan(work.batches.sizes(rows))
     row = 0
-    with _bar("+".join(names), steps * work.batches.num_data) as bar:
+    with progress_bar("+".join(names), steps * work.batches.num_data) as bar:
         for batch in work.batches.in_order(batch_size=rows):
             check_observations(work.program, batch, row)
             yield function(batch, row, _counting(bar, batch))
@@ -265,11 +265,9 @@ def _rows_to_anneal(work: _Work) -> int:
     return room.rows(work.settings.num_chains)
 
 
-def _bar(name: str, total: int) -> tqdm:
-    """Make a progress bar in terms of data and steps; on a terminal, if it takes longer than a moment."""
-    return tqdm(
-        desc=name, total=total, disable=None, delay=BAR_AFTER_SECONDS, leave=False, unit_scale=True, unit="draw"
-    )
+def progress_bar(name: str, total: int, unit: str = "draw") -> tqdm:
+    """Make a progress bar, which a terminal shows if the work takes longer than a moment."""
+    return tqdm(desc=name, total=total, disable=None, delay=BAR_AFTER_SECONDS, leave=False, unit_scale=True, unit=unit)
 
 
 def _counting(bar: tqdm, batch: Batch) -> Progress:

@@ -23,7 +23,7 @@ from ppl_vae.evidence import (
 from ppl_vae.inference import FamilyName
 from ppl_vae.program import BoundProgram, Start
 
-Need = Literal["prior", "guide", "chains", "simulated data", "closed form"]
+EstimatorNeed = Literal["prior", "guide", "chains", "simulated data", "closed form"]
 
 
 class Estimator(NamedTuple):
@@ -31,7 +31,7 @@ class Estimator(NamedTuple):
 
     function: Callable[..., Evidence]
     """The function in ``ppl_vae.evidence``."""
-    needs: Need
+    needs: EstimatorNeed
     """The source of its numbers. Of draws of the prior or of the guide, the function takes the weights; of chains, the
     start, the log densities and how to anneal, and with simulated data the latents that they came from; of a closed
     form, the log evidence of every datum."""

@@ -13,7 +13,7 @@ from ppl_vae.evaluation.estimate import Estimate
 from ppl_vae.evaluation.estimators import WITH_ELBO, Settings, bounds_first, doubts, label
 from ppl_vae.evaluation.results import error_of_mean, mean_and_error
 from ppl_vae.evaluation.table import Column, ResultTable
-from ppl_vae.evidence import Evidence, threshold
+from ppl_vae.evidence import Evidence
 
 
 class Row(NamedTuple):
@@ -94,15 +94,6 @@ class Evaluation(NamedTuple):
     discrete: bool = False
     """True if everything that is observed is discrete."""
 
-    @property
-    def highest_pareto_k(self) -> float:
-        """The Pareto k above which the importance weights should not be believed."""
-        return threshold(self.settings.num_samples)
-
-    def bits_per_dimension(self, log_evidence: float) -> float:
-        """Convert nats per datum to bits per observed number; lower is better."""
-        return -log_evidence / (self.numbers_per_datum * math.log(2))
-
     def table(self, part: str) -> str:
         """Return the rows as text, and below them BDMC's bounds and the ELBO's terms."""
         numbers = self.numbers()
@@ -160,9 +151,8 @@ class Evaluation(NamedTuple):
         """Return what ``evidence.json`` holds."""
         rows = {name: {k: v for k, v in row._asdict().items() if v is not None} for name, row in self.rows.items()}
         for row in rows.values():
-            row["bits_per_dimension"] = self.bits_per_dimension(row["log_evidence"])
-        numbers = {"num_data": self.num_data, "numbers_per_datum": self.numbers_per_datum, "estimators": rows}
-        numbers["warnings"] = self.warnings()
+            row["bits_per_dimension"] = -row["log_evidence"] / (self.numbers_per_datum * math.log(2))
+        numbers: dict[str, Any] = {"num_data": self.num_data, "estimators": rows, "warnings": self.warnings()}
         if self.diagnostics is not None:
             numbers["diagnostics"] = self.diagnostics.numbers()
         if self.inference_seconds is not None:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ppl_vae.data import Batches, as_condition, name_arrays
 from ppl_vae.errors import InputError, nearest
+from ppl_vae.evaluation.diagnose import diagnose
+from ppl_vae.evaluation.estimate import estimate
 from ppl_vae.evaluation.estimators import check_estimators, estimators_for, make_settings
-from ppl_vae.evaluation.evaluate import evaluate_program
-from ppl_vae.evaluation.evaluation import Evaluation
+from ppl_vae.evaluation.evaluation import Evaluation, summarise
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, room_for
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
 from ppl_vae.inference import LAMBDA, NUMBER, Compile, Compiler, LocalOptions, Method, proposal, random_latents
@@ -27,6 +28,8 @@ from ppl_vae.program import (
     Draws,
     generates,
     observed_arguments,
+    observed_numbers,
+    observes_discrete,
     posterior_moments,
     predict,
     seeded,
@@ -170,16 +173,23 @@ class Fitted:
         started = time.perf_counter()
         program, data = self.located(named, method)
         seconds = time.perf_counter() - started if method.lambda_is_data else None
-        evaluation = evaluate_program(
-            program,
-            self.batches(data),
-            names,
-            chosen,
-            diagnostics=diagnostics,
-            seed=self.seed,
-            compiler=self._compilers.setdefault((self.compile, chosen), Compiler(self.compile)),
-        )
-        return evaluation._replace(inference_seconds=seconds)
+        batches = self.batches(data)
+        compiler = self._compilers.setdefault((self.compile, chosen), Compiler(self.compile))
+        with torch.no_grad(), program.running(seed=self.seed, training=False):
+            estimates = estimate(program, batches, names, chosen, self.seed, compiler)
+            used = diagnose(program, batches, self.seed) if diagnostics else None
+            numbers = sum(observed_numbers(program, batch).sum().item() for batch in batches.in_order())
+            return Evaluation(
+                num_data=batches.num_data,
+                numbers_per_datum=numbers / batches.num_data,
+                rows=summarise(estimates),
+                evidence={name: estimate.evidence for name, estimate in estimates.items()},
+                settings=chosen,
+                diagnostics=used,
+                inference_seconds=seconds,
+                generates=generates(program),
+                discrete=observes_discrete(program),
+            )
 
     # ------------------------------------------------------------------------------------------------------ draws
 

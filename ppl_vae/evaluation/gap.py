@@ -17,31 +17,36 @@ from ppl_vae.evidence import Evidence
 class LocalFit(NamedTuple):
     """The best lambda of every datum in one family."""
 
-    elbo: Tensor
-    """L(q*), ``(N,)``, nats."""
-    elbo_mcse: Tensor
     evidence: Evidence
-    """By importance sampling with q* as the proposal."""
+    """The evidence by importance sampling with q* as the proposal, and the ELBO of the same draws."""
     seconds_per_datum: float
     """The time of the optimisation from one start, all data together."""
     steps: float
     """The number of steps of a datum, on average."""
+
+    @property
+    def elbo(self) -> Tensor:
+        """L(q*), ``(N,)``, nats."""
+        return self.evidence.columns["elbo"].double()
 
 
 class Gap(NamedTuple):
     """The gaps of inference, datum by datum, nats."""
 
     families: Mapping[str, LocalFit]
-    amortized: Tensor | None
-    """The ELBO with the encoder, ``(N,)``; None where there is no encoder."""
     encoder: Evidence | None
-    """By importance sampling with the encoder's posterior as the proposal."""
+    """The evidence by importance sampling with the encoder's posterior as the proposal; None without an encoder."""
     log_evidence: Tensor
     """The best estimate available, ``(N,)``."""
     by: str
     """The source of that estimate."""
     mcse: float
     """Monte Carlo error of its mean."""
+
+    @property
+    def amortized(self) -> Tensor | None:
+        """The ELBO with the encoder, ``(N,)``, nats; None if there is no encoder."""
+        return None if self.encoder is None else self.encoder.columns["elbo"].double()
 
     @property
     def num_data(self) -> int:
@@ -59,10 +64,10 @@ class Gap(NamedTuple):
         Source: Cremer, Li and Duvenaud, Inference Suboptimality in Variational Autoencoders (2018), section 3.
         """
         best = self.families[family].elbo
-        found = {"approximation": self.log_evidence - best}
+        differences = {"approximation": self.log_evidence - best}
         if self.amortized is not None:
-            found |= {"amortization": best - self.amortized, "inference": self.log_evidence - self.amortized}
-        return {name: mean_and_error(each) for name, each in found.items()}
+            differences |= {"amortization": best - self.amortized, "inference": self.log_evidence - self.amortized}
+        return {name: mean_and_error(difference) for name, difference in differences.items()}
 
     def table(self, part: str) -> str:
         """Return the ladder from the encoder's ELBO to the evidence as text, and the gaps with their paired errors."""
@@ -97,7 +102,7 @@ class Gap(NamedTuple):
         doubtful = next((fit.evidence for name, fit in self.families.items() if self.by.endswith(name)), self.encoder)
         if self.by != "exact" and doubtful is not None and (share := doubtful.doubtful.double().mean().item()) > 0:
             sentences.append(
-                f"Pareto k tells that {self.by} is unreliable for {share:.1%} of the data: the evidence may be higher, "
+                f"Pareto k shows that {self.by} is unreliable for {share:.1%} of the data: the evidence may be higher, "
                 f"and with it the approximation gap; compare ais"
             )
         return sentences

@@ -10,11 +10,10 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ppl_vae.data import Batches
 from ppl_vae.errors import Diverged, InputError, nearest
-from ppl_vae.evaluation.estimate import estimate
+from ppl_vae.evaluation.estimate import estimate, progress_bar
 from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.gap import Gap, LocalFit
@@ -38,7 +37,7 @@ from ppl_vae.program import Batch, BoundProgram, LatentSpace, seeded, with_lambd
 CHOICE_DRAWS = 100
 """Draws that choose, for each datum, between the lambda from the encoder and that from the prior."""
 SMALLER_STEPS = 10
-"""By how much slower lambda moves from the optimum of a smaller family."""
+"""The factor by which lambda moves more slowly from the optimum of a smaller family."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,16 @@ class GapSettings:
 def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings) -> Gap:
     """Optimise the lambda of every datum in each family, theta fixed, and put the ELBOs beside the evidence.
 
-    In each family, lambda starts at the Gaussian with the moments of the encoder's posterior, once more at the prior,
-    and again, with smaller steps, at the optimum of the family before; each datum keeps the best of them, as other
-    draws than those of the result tell. All ELBOs have the same random numbers. The evidence is exact where it is
-    known; else it is the highest, on average, of the importance-sampled estimates with the encoder and with each q* as
-    the proposal, which all are lower bounds.
+    In each family, lambda has several starts: the Gaussian with the moments of the encoder's posterior, the prior, and,
+    with smaller steps, the optimum of the family before. Each datum keeps the best result; draws that the result does
+    not have choose it. All ELBOs have the same random numbers. The evidence is exact if it is known. Otherwise it is
+    the highest, on average, of the importance-sampled estimates with the encoder and with each q* as the proposal; all
+    of them are lower bounds.
 
     Args:
         fitted: the fitted program.
         arrays: the data by name.
-        settings: how.
+        settings: the settings of the optimisation and of the estimates.
 
     Raises:
         InputError: a family or a number that cannot be, or latents that cannot be moved.
@@ -100,9 +99,8 @@ def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings
     fits: dict[str, LocalFit] = {}
     smaller: Tensor | None = None
     for name in names:
-        fits[name], smaller = _fit(
-            fitted, space, make_family(name, space.size), arrays, batches, settings, common, smaller
-        )
+        family = make_family(name, space.size)
+        fits[name], smaller = _fit(fitted, space, family, arrays, batches, settings, common, smaller)
     candidates = {} if encoder is None else {"iwae with the encoder": encoder}
     candidates |= {f"iwae with {name}": fit.evidence for name, fit in fits.items()}
     if program.has_log_evidence:
@@ -113,8 +111,7 @@ def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings
         by = max(candidates, key=lambda name: candidates[name].log_evidence.mean().item())
         log_evidence = candidates[by].log_evidence.double()
         mcse = error_of_mean(candidates[by].mcse, of_logs=True)
-    amortized = None if encoder is None else encoder.columns["elbo"].double()
-    return Gap(fits, amortized, encoder, log_evidence, by, mcse)
+    return Gap(fits, encoder, log_evidence, by, mcse)
 
 
 def check_gap_settings(settings: GapSettings) -> tuple[FamilyName, ...]:
@@ -162,34 +159,33 @@ def _fit(
     room = room_for(lambda k: space.log_joint(few, _zeros(k, few, space)), len(few[0]))
     rows, lam, steps, seconds = room.rows(settings.num_particles), [], [], 0.0
     compiler = Compiler(fitted.compile, batches.sizes(rows))
-    with seeded(fitted.seed), _bar(type(family).__name__.lower(), count * batches.num_data) as bar:
+    with seeded(fitted.seed), progress_bar(type(family).__name__.lower(), count * batches.num_data, "datum") as bar:
         for number, batch in enumerate(batches.in_order(batch_size=rows)):
-            found, begun = [], [(start(batch), local) for start in starts]
+            optima, begun = [], [(start(batch), local) for start in starts]
             if smaller is not None:
-                grown = family.grown(smaller[number * rows : (number + 1) * rows].to(begun[0][0].lam))
-                found.append(Rows.at(grown))
-                begun.append((found[0], local._replace(learning_rate=settings.local_learning_rate / SMALLER_STEPS)))
-            for start_rows, how in begun:
+                grown = Rows.at(family.grown(smaller[number * rows : (number + 1) * rows].to(begun[0][0].lam)))
+                optima.append(grown)
+                begun.append((grown, local._replace(learning_rate=settings.local_learning_rate / SMALLER_STEPS)))
+            for start_rows, local_steps in begun:
                 began = time.perf_counter()
                 with seeded(fitted.seed):
-                    found.append(infer(space, family, batch, start_rows, how, compiler))
+                    optima.append(infer(space, family, batch, start_rows, local_steps, compiler))
                 seconds += time.perf_counter() - began
                 bar.update(len(batch[0]))
-            lam.append(_better(posterior, batch, found, room.draws(len(batch[0])), fitted.seed).cpu())
-            steps += [each.taken.mean().item() * len(batch[0]) for each in found]
+            lam.append(_better(posterior, batch, optima, room.draws(len(batch[0])), fitted.seed).cpu())
+            steps += [optimum.taken.mean().item() * len(batch[0]) for optimum in optima]
     best = torch.cat(lam)
     located = fitted.batches({**arrays, LAMBDA: best.numpy()})
     evidence = _importance(fitted, posterior, located, common)
-    elbo, mcse = (evidence.columns[name].double() for name in ("elbo", "elbo_mcse"))
     runs = count * batches.num_data
-    return LocalFit(elbo, mcse, evidence, seconds / runs, sum(steps) / runs), best
+    return LocalFit(evidence, seconds / runs, sum(steps) / runs), best
 
 
 @torch.no_grad()
-def _better(posterior: BoundProgram, batch: Batch, found: list[Rows], at_once: int, seed: int) -> Tensor:
+def _better(posterior: BoundProgram, batch: Batch, optima: list[Rows], at_once: int, seed: int) -> Tensor:
     """Return for every datum the lambda with the highest ELBO, ``(B, P)``."""
     elbos = []
-    for rows in found:
+    for rows in optima:
         with posterior.running(seed=seed + 1, training=False):
             parts = (posterior.log_weights((*batch, rows.lam), k).sum(0) for k in passes(CHOICE_DRAWS, at_once))
             elbos.append(torch.stack(list(parts)).sum(0) / CHOICE_DRAWS)
@@ -197,7 +193,7 @@ def _better(posterior: BoundProgram, batch: Batch, found: list[Rows], at_once: i
     if not bool(torch.isfinite(stacked.max(0).values).all()):
         raise Diverged("the ELBO of a datum is not finite after its lambda was optimised: lower --local-learning-rate")
     chosen = stacked.argmax(0)
-    return torch.stack([rows.lam for rows in found])[chosen, torch.arange(len(chosen), device=chosen.device)]
+    return torch.stack([rows.lam for rows in optima])[chosen, torch.arange(len(chosen), device=chosen.device)]
 
 
 def _importance(fitted: Fitted, program: BoundProgram, batches: Batches, settings: Settings) -> Evidence:
@@ -210,7 +206,3 @@ def _zeros(num_draws: int, batch: Batch, space: LatentSpace) -> Tensor:
     floats = [p for p in space.program.module.parameters() if p.is_floating_point()]
     like = floats[0] if floats else batch[0].float()
     return like.new_zeros(num_draws, len(batch[0]), space.size)
-
-
-def _bar(name: str, total: int) -> tqdm:
-    return tqdm(desc=name, total=total, disable=None, delay=2.0, leave=False, unit="datum")

@@ -57,7 +57,8 @@ def test_an_estimator_has_numbers_a_row_and_a_place_in_the_table(name: str, run:
     assert torch.equal(vi.evidence(x, estimator=name, **FAST).log_evidence, evidence.log_evidence)
     numbers = evaluation.numbers()
     assert numbers["estimators"][name]["log_evidence"] == row.log_evidence
-    assert numbers["numbers_per_datum"] == 4
+    bits = -row.log_evidence / (4 * math.log(2))
+    assert numbers["estimators"][name]["bits_per_dimension"] == pytest.approx(bits)
     table = evaluation.table("test")
     assert any(line.startswith(name) and f"{row.log_evidence:.2f}" in line for line in table.splitlines())
     assert f"<td>{row.log_evidence:.2f}</td>" in evaluation._repr_html_()
