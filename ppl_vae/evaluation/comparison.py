@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.estimate import Estimate
-from ppl_vae.evaluation.estimators import ESTIMATORS, WITH_ELBO, PerDatum, estimators_for
+from ppl_vae.evaluation.estimators import ESTIMATORS, WITH_ELBO, PerDatum, counted, estimators_for
 from ppl_vae.evaluation.evaluation import summarise
 from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.results import mean_and_error
@@ -216,18 +216,17 @@ def comparison_table(fits: list[Compared], part: str) -> str:
         fits: from :func:`compare_fits`.
         part: the part of the data, for the caption.
     """
-    table = comparison_results(fits, part)
-    text = [
-        table.caption,
-        *table.lines(),
+    notes = [
         "difference: nats per datum below the best; its error is over data, of the paired differences;",
         "Monte Carlo: what other draws would change it by; inference: of one datum, all data together",
     ]
     bounds = {fit.bound: fit.estimator for fit in fits}
     if bounds.keys() == {"lower", "exact"}:
         by = bounds["lower"]
-        text.append(f"{by} is on average a lower bound of the evidence: beside exact, what it misses counts against it")
-    return "\n".join(text)
+        notes.append(
+            f"{by} is on average a lower bound of the evidence: beside exact, what it misses counts against it"
+        )
+    return comparison_results(fits, part).text(*notes)
 
 
 def measure(fitted: Fitted, arrays: Arrays, estimator: PerDatum | None = None, **settings: Any) -> Measured:
@@ -305,8 +304,8 @@ def check_comparable(fits: Mapping[str, Fitted]) -> None:
     for name, kind in kinds.items():
         if kind != kinds[first]:
             raise InputError(
-                f"{name} has {_said(*kind)} for each datum, {first} has {_said(*kinds[first])}: such evidence cannot "
-                f"be compared; take models that observe the same arrays, with the same kind of likelihood"
+                f"{name} has {_in_words(*kind)} for each datum, {first} has {_in_words(*kinds[first])}: such evidence "
+                f"cannot be compared; take models that observe the same arrays, with the same kind of likelihood"
             )
 
 
@@ -321,6 +320,6 @@ def _observations(fitted: Fitted) -> tuple[int, int]:
     return whole, real
 
 
-def _said(whole: int, real: int) -> str:
+def _in_words(whole: int, real: int) -> str:
     kinds = ((whole, "a probability of", "whole"), (real, "a density of", "real"))
-    return " and ".join(f"{what} {n} {kind} number{'s' * (n != 1)}" for n, what, kind in kinds if n)
+    return " and ".join(f"{what} {counted(count, f'{kind} number')}" for count, what, kind in kinds if count)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,17 +43,11 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class _Work:
-    """The arguments of all estimators.
-
-    Args:
-        program: in evaluation mode and in its scope.
-        batches: all data.
-        settings: the settings of the estimators.
-        compiler: runs log weights and transitions as graphs if that repays.
-    """
+    """The arguments of ``estimate``, with the names of estimators that read the same draws."""
 
     program: BoundProgram
     batches: Batches
+    names: Collection[str]
     settings: Settings
     compiler: Compiler
 
@@ -77,47 +71,39 @@ def estimate(
     Args:
         program: in evaluation mode and in its scope.
         batches: all data.
-        names: names of the estimators.
+        names: the estimators.
         settings: the settings of the estimators.
         seed: seed of the draws.
         compiler: runs log weights and transitions as graphs if that repays.
     """
-    work = _Work(program, batches, settings, compiler)
-    estimates: dict[str, Estimate] = {}
-    for together in _groups(names):
-        started = time.perf_counter()
-        with seeded(seed):
-            parts = list(_COMPUTE[ESTIMATORS[together[0]].needs](work, together))
-        seconds = time.perf_counter() - started
-        estimates |= {name: Estimate(_join([part[name] for part in parts]), seconds) for name in together}
-    return {name: estimates[name] for name in names}
-
-
-def _groups(names: Collection[str]) -> list[list[str]]:
-    """Put together the estimators that read the same draws."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}  # of estimators that read the same draws
     for name in names:
         needs = ESTIMATORS[name].needs
         groups.setdefault(needs if needs in ("prior", "guide") else name, []).append(name)
-    return list(groups.values())
+    estimates: dict[str, Estimate] = {}
+    for group in groups.values():
+        started = time.perf_counter()
+        with seeded(seed):
+            parts = list(_COMPUTE[ESTIMATORS[group[0]].needs](_Work(program, batches, group, settings, compiler)))
+        seconds = time.perf_counter() - started
+        estimates |= {name: Estimate(_join([part[name] for part in parts]), seconds) for name in group}
+    return {name: estimates[name] for name in names}
 
 
-def _closed_form(work: _Work, names: list[str]) -> Parts:
+def _closed_form(work: _Work) -> Parts:
     work.program.refuse_globals("its exact evidence is not known")
 
     def known(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
         log_evidence = work.program.log_evidence(batch)
-        return {name: ESTIMATORS[name].function(log_evidence, row) for name in names}
+        return {name: ESTIMATORS[name].function(log_evidence, row) for name in work.names}
 
-    return _each_batch(work, names, ROWS_PER_PASS, 1, known)
+    return _each_batch(work, ROWS_PER_PASS, 1, known)
 
 
-def _weighed(work: _Work, names: list[str]) -> Parts:
-    program, settings, from_prior = work.program, work.settings, ESTIMATORS[names[0]].needs == "prior"
-    if from_prior:
-        source = program.log_prior_weights
-    else:
-        source = widened(program, settings.proposal_scale, settings.proposal_df).log_weights
+def _weighed(work: _Work, from_prior: bool) -> Parts:
+    program, settings = work.program, work.settings
+    proposal = program if from_prior else widened(program, settings.proposal_scale, settings.proposal_df)
+    source = proposal.log_prior_weights if from_prior else proposal.log_weights
     room = room_for(partial(source, program.template), len(program.template[0]))
     together = program.global_posterior is None or program.structure.draws_by == "plate"
 
@@ -140,19 +126,16 @@ def _weighed(work: _Work, names: list[str]) -> Parts:
             return log_weight
 
         weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
-        return {name: ESTIMATORS[name].function(weights) for name in names}
+        return {name: ESTIMATORS[name].function(weights) for name in work.names}
 
-    return _each_batch(work, names, room.rows(), settings.num_samples, weighed)
-
-
-def _annealed(work: _Work, names: list[str]) -> Parts:
-    def annealed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
-        return {names[0]: _anneal(work, names[0], batch, row, progress)}
-
-    return _each_batch(work, names, _rows_to_anneal(work), num_steps(work.settings.annealing), annealed)
+    return _each_batch(work, room.rows(), settings.num_samples, weighed)
 
 
-def _simulated(work: _Work, names: list[str]) -> Parts:
+def _annealed(work: _Work) -> Parts:
+    return _each_batch(work, _rows_to_anneal(work), num_steps(work.settings.annealing), partial(_anneal, work))
+
+
+def _simulated(work: _Work) -> Parts:
     """Simulate data under the conditions of the first data, and anneal to them and back.
 
     All are simulated before any is annealed: they are the same whatever the settings, whose results can be compared.
@@ -163,17 +146,17 @@ def _simulated(work: _Work, names: list[str]) -> Parts:
     simulations = [simulate(work.program, tuple(x[at : at + ROWS_PER_PASS] for x in conditions)) for at in starts]
     rows = _rows_to_anneal(work)
     work.compiler.plan(sizes(num_data, rows))
-    with progress_bar(names[0], num_steps(work.settings.annealing, sandwich=True) * num_data) as bar:
+    with progress_bar("+".join(work.names), num_steps(work.settings.annealing, sandwich=True) * num_data) as bar:
         for start, simulation in zip(starts, simulations, strict=True):
             for row in range(0, len(simulation.batch[0]), rows):
                 batch = tuple(tensor[row : row + rows] for tensor in simulation.batch)
                 latents = {name: z[:, row : row + rows] for name, z in simulation.latents.items()}
-                yield {names[0]: _anneal(work, names[0], batch, start + row, _counting(bar, batch), latents)}
+                yield _anneal(work, batch, start + row, _counting(bar, batch), latents)
 
 
-_COMPUTE: dict[EstimatorNeed, Callable[[_Work, list[str]], Parts]] = {
-    "prior": _weighed,
-    "guide": _weighed,
+_COMPUTE: dict[EstimatorNeed, Callable[[_Work], Parts]] = {
+    "prior": partial(_weighed, from_prior=True),
+    "guide": partial(_weighed, from_prior=False),
     "chains": _annealed,
     "simulated data": _simulated,
     "closed form": _closed_form,
@@ -181,24 +164,19 @@ _COMPUTE: dict[EstimatorNeed, Callable[[_Work, list[str]], Parts]] = {
 
 
 def _each_batch(
-    work: _Work,
-    names: list[str],
-    rows: int,
-    steps: int,
-    function: Callable[[Batch, int, Progress], dict[str, Evidence]],
+    work: _Work, rows: int, steps: int, function: Callable[[Batch, int, Progress], dict[str, Evidence]]
 ) -> Iterator[dict[str, Evidence]]:
     """Apply a function to one batch of data after the other, with a bar if it takes long.
 
     Args:
         work: the program and its data.
-        names: names of the estimators.
         rows: number of data at once.
         steps: number of steps for each of them.
         function: takes a batch, the row of its first datum, and a function that counts steps.
     """
     work.compiler.plan(work.batches.sizes(rows))
     row = 0
-    with progress_bar("+".join(names), steps * work.batches.num_data) as bar:
+    with progress_bar("+".join(work.names), steps * work.batches.num_data) as bar:
         for batch in work.batches.in_order(batch_size=rows):
             check_observations(work.program, batch, row)
             yield function(batch, row, _counting(bar, batch))
@@ -206,25 +184,14 @@ def _each_batch(
 
 
 def _anneal(
-    work: _Work,
-    name: str,
-    batch: Batch,
-    row: int,
-    progress: Progress,
-    latents: Mapping[str, Tensor] | None = None,
-) -> Evidence:
+    work: _Work, batch: Batch, row: int, progress: Progress, latents: Mapping[str, Tensor] | None = None
+) -> dict[str, Evidence]:
     """Estimate the evidence of a batch by chains; if it was simulated, by chains from its latents too."""
     path = annealing_path(work.program, batch, work.settings.start)
     exact_draw = () if latents is None else (path.flat(latents)[0],)
-    return ESTIMATORS[name].function(
-        path.draw,
-        path.log_densities,
-        *exact_draw,
-        work.settings.annealing,
-        first_datum=row,
-        progress=progress,
-        propose=_proposing(work, path, batch),
-    )
+    arguments = (path.draw, path.log_densities, *exact_draw, work.settings.annealing)
+    options = {"first_datum": row, "progress": progress, "propose": _proposing(work, path, batch)}
+    return {name: ESTIMATORS[name].function(*arguments, **options) for name in work.names}
 
 
 def _proposing(work: _Work, path: AnnealingPath, batch: Batch) -> Propose | None:
@@ -238,24 +205,24 @@ def _proposing(work: _Work, path: AnnealingPath, batch: Batch) -> Propose | None
     ) -> tuple[ChainState, Tensor]:
         def function(beta: Tensor, step_size: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
             start, batch = ChainState(*rest[: len(point)]), rest[len(point) :]
-            end, acceptance = trajectory(lambda u: of_batch(u, batch), start, beta, step_size, num_leapfrog)
-            return *end, acceptance
-
-        def eager(*_: Any) -> tuple[Tensor, ...]:
-            end, acceptance = trajectory(log_densities, point, beta, step_size, num_leapfrog)
-            return *end, acceptance
+            return _flat(trajectory(lambda u: of_batch(u, batch), start, beta, step_size, num_leapfrog))
 
         *end, acceptance = work.compiler(
             "a transition",
             function,
             (torch.as_tensor(beta, dtype=torch.double).to(point.u), step_size, *point, *batch),
-            eager=eager,
+            eager=lambda *_: _flat(trajectory(log_densities, point, beta, step_size, num_leapfrog)),
             module=work.program.module,
             times=work.settings.num_temperatures,
         )
         return ChainState(*end), acceptance
 
     return propose
+
+
+def _flat(proposed: tuple[ChainState, Tensor]) -> tuple[Tensor, ...]:
+    """Return states and acceptances as one tuple, as a graph has them."""
+    return *proposed[0], proposed[1]
 
 
 def _rows_to_anneal(work: _Work) -> int:

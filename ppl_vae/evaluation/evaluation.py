@@ -97,8 +97,7 @@ class Evaluation(NamedTuple):
     def table(self, part: str) -> str:
         """Return the rows as text, and below them BDMC's bounds and the ELBO's terms."""
         numbers = self.numbers()
-        table = evidence_table(numbers, part)
-        return "\n".join([table.caption, *table.lines(), *evidence_notes(numbers, generates=self.generates)])
+        return evidence_table(numbers, part).text(*evidence_notes(numbers, generates=self.generates))
 
     def _repr_html_(self) -> str:
         return evidence_table(self.numbers(), "data")._repr_html_()
@@ -116,19 +115,17 @@ class Evaluation(NamedTuple):
                 sentences.append(f"{name}: log evidence -inf of {data}: no draw of the latents explains them")
             sentences += doubts(name, evidence.doubtful.double().mean().item(), self.settings)
             sentences += _impossible(name, evidence) if self.discrete else []
-        lower = {name: self.rows[name] for name in bounds_first(self.rows)}
-        lower = {name: row for name, row in lower.items() if math.isfinite(row.log_evidence + row.mcse)}
-        for name, row in lower.items():
-            above = {
-                other: better.log_evidence - row.log_evidence
-                for other, better in lower.items()
-                if better.log_evidence - row.log_evidence > max(0.01, 3 * math.hypot(row.mcse, better.mcse))
-            }
+        lower = [(name, self.rows[name]) for name in bounds_first(self.rows)]
+        lower = [(name, row) for name, row in lower if math.isfinite(row.log_evidence + row.mcse)]
+        for name, row in lower:
+            gains = [(better.log_evidence - row.log_evidence, other, better) for other, better in lower]
+            above = [gain for gain in gains if gain[0] > max(0.01, 3 * math.hypot(row.mcse, gain[2].mcse))]
             if above:
-                best = max(above, key=lambda other: above[other])
-                why = "the evidence itself" if lower[best].bound == "exact" else "also a lower bound on average"
-                short = f"{name} lies {above[best]:.3f} nats below {best}, {why}"
-                sentences.append(f"{short}: it understates the evidence by about that")
+                most, best, better = max(above, key=lambda gain: gain[0])
+                why = "the evidence itself" if better.bound == "exact" else "also a lower bound on average"
+                sentences.append(
+                    f"{name} lies {most:.3f} nats below {best}, {why}: it understates the evidence by about that"
+                )
         return sentences
 
     def score(self) -> dict[str, Any]:
@@ -191,7 +188,7 @@ def evidence_table(numbers: Mapping[str, Any], part: str) -> ResultTable:
 
 
 def evidence_notes(numbers: Mapping[str, Any], *, generates: bool = True) -> list[str]:
-    """Return what there is to say below the table: BDMC's bounds, the time of inference, and the ELBO's terms.
+    """Return the sentences below the table: BDMC's bounds, the time of inference, and the ELBO's terms.
 
     Args:
         numbers: as in ``evidence_table``.
@@ -208,8 +205,10 @@ def evidence_notes(numbers: Mapping[str, Any], *, generates: bool = True) -> lis
                 f"{upper:.2f}, {apart}"
             )
     if (seconds := numbers.get("inference_seconds")) is not None:
-        each = 1000 * seconds / numbers["num_data"]
-        notes.append(f"before that, the posterior of each datum was found in {each:.1f} ms, {seconds:.1f} s in all")
+        per_datum = 1000 * seconds / numbers["num_data"]
+        notes.append(
+            f"before that, the posterior of each datum was found in {per_datum:.1f} ms, {seconds:.1f} s in all"
+        )
     if (used := numbers.get("diagnostics")) is not None:
         terms = [math.nan if used[key] is None else used[key] for key in ("reconstruction", "divergence")]
         count, active = len(used["dimensions"]), used["active_units"]

@@ -71,13 +71,12 @@ class Gap(NamedTuple):
 
     def table(self, part: str) -> str:
         """Return the ladder from the encoder's ELBO to the evidence as text, and the gaps with their paired errors."""
-        table = gap_table(self.numbers(), part)
-        text = [table.caption, *table.lines()]
-        if self.amortized is not None:
-            text.append("the encoder's inference gap = amortization gap (above the encoder) + approximation gap")
-            text.append("(below the evidence), for the family of its posterior")
-        text.append("differences: nats per datum, ± their paired error over data")
-        return "\n".join(text)
+        encoder = (
+            "the encoder's inference gap = amortization gap (above the encoder) + approximation gap",
+            "(below the evidence), for the family of its posterior",
+        )
+        errors = "differences: nats per datum, ± their paired error over data"
+        return gap_table(self.numbers(), part).text(*(() if self.encoder is None else encoder), errors)
 
     def warnings(self) -> list[str]:
         """Return plain sentences about what is not as it should be."""

@@ -72,6 +72,10 @@ class ResultTable(NamedTuple):
             for line in lines
         ]
 
+    def text(self, *notes: str) -> str:
+        """Return the caption, the lines and some notes as one text."""
+        return "\n".join([self.caption, *self.lines(), *notes])
+
     def _repr_html_(self) -> str:
         rows = [("th", self.head), *(("td", row) for row in self.cells())]
         body = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) for tag, cells in rows)
@@ -83,10 +87,9 @@ class ResultTable(NamedTuple):
     def _cell(column: Column, row: Mapping[str, Any], missing: str | None) -> str:
         if column.key not in row:
             return ""
-        values = [
-            row[column.key],
-            *([row.get(column.error)] if column.error and not isinstance(row[column.key], str) else []),
-        ]
+        values = [row[column.key]]
+        if column.error and not isinstance(values[0], str):
+            values.append(row.get(column.error))
         return " ± ".join(shown(value, column.spec, column.scale, missing=missing) for value in values)
 
 
@@ -116,8 +119,6 @@ def shown(value: Any, spec: str = "", scale: float = 1.0, *, missing: str | None
     """
     if missing is not None and (value is None or (isinstance(value, float) and not math.isfinite(value))):
         return missing
-    return (
-        str(value)
-        if isinstance(value, str | bool) or value is None
-        else format(value * scale if scale != 1 else value, spec)
-    )
+    if isinstance(value, str | bool) or value is None:
+        return str(value)
+    return format(value * scale if scale != 1 else value, spec)

@@ -18,15 +18,7 @@ from ppl_vae.evaluation.estimators import bounds_first
 from ppl_vae.evaluation.evaluation import evidence_notes, evidence_table
 from ppl_vae.evaluation.gap import gap_table
 from ppl_vae.report.figures import belongs_to, collect_figures, data_uri
-from ppl_vae.report.tables import (
-    MISSING,
-    at_the_end_of_fit,
-    dimensions,
-    modules,
-    shown,
-    sites,
-    training,
-)
+from ppl_vae.report.tables import MISSING, at_the_end_of_fit, dimensions, modules, shown, sites, training
 from ppl_vae.runs import Run
 from ppl_vae.uses import USES, Need, Use
 
@@ -41,7 +33,6 @@ def gather(run: Run) -> dict[str, Any]:
     folder = shlex.quote(str(run.path))
     summary, evidence, gap = (_read(run, name) for name in ("summary.json", "evidence.json", "gap.json"))
     program, no_program = _program(run)
-    offers = _offers(program)
     model = config.get("model", {})
     content = {
         "model": program.name if program else str(model.get("class_path", "")),
@@ -61,7 +52,7 @@ def gather(run: Run) -> dict[str, Any]:
         "training": training(metrics, summary),
         "tables": {} if program is None else {"sites": sites(program), "modules": modules(program)},
         "figures": collect_figures(run.path / "figures", metrics),
-        "uses": [use for use in USES.values() if use.fits(offers) and not _is_done(run.path, use)],
+        "uses": [use for use in USES.values() if use.fits(_offers(program)) and not _is_done(run.path, use)],
         "arrays": [f"uses/{path.name}" for path in sorted((run.path / "uses").glob("[!.]*"))],
         "commands": _commands(config, evidence, gap, folder),
         "evaluated": None,
@@ -69,10 +60,10 @@ def gather(run: Run) -> dict[str, Any]:
         "fitted": None,
         "dash": MISSING,
     }
-    parts: list[tuple[str, str, Mapping[str, Any] | None, Callable[[Any], Any]]] = [
+    parts: list[tuple[str, str, Any, Callable[[Any], Any]]] = [
         ("fitted", "summary.json", summary, at_the_end_of_fit),
         ("evaluated", "evidence.json", evidence, lambda numbers: _evaluated(numbers, program)),
-        ("gaps", "gap.json", gap, _gaps),
+        ("gaps", "gap.json", gap, lambda n: {"table": gap_table(n, n["part"]), "warnings": n["warnings"]}),
     ]
     for name, file, numbers, make in parts:
         if numbers is not None:
@@ -89,9 +80,7 @@ def fit_command(config: Mapping[str, Any]) -> str:
     model = config.get("model", {})
     options = {"data": config.get("data"), "model": model.get("class_path")}
     options |= {f"model.{name}": value for name, value in model.get("init_args", {}).items()}
-    tokens = [f"--{name.replace('_', '-') if '.' not in name else name}" for name in (options | _changed(config))]
-    values = [value if isinstance(value, str) else json.dumps(value) for value in (options | _changed(config)).values()]
-    return _command("fit", "", dict(zip(tokens, values, strict=True)))
+    return _command("fit", "", options | _changed(config))
 
 
 def _commands(
@@ -101,27 +90,28 @@ def _commands(
     commands = [fit_command(config)]
     if evidence is not None:
         names = [name for name in evidence.get("estimators", {}) if name != "elbo"]
-        options = {"--estimators": ",".join(names)} | _estimate_options(evidence, Settings())
+        options = {"estimators": ",".join(names)} | _estimate_options(evidence, Settings())
         commands.append(_command("evaluate", folder, options))
     if gap is not None:
         commands.append(_command("gap", folder, _estimate_options(gap, GapSettings())))
     return [*commands, f"python -m ppl_vae report {folder}"]
 
 
-def _estimate_options(written: Mapping[str, Any], defaults: Any) -> dict[str, str]:
+def _estimate_options(written: Mapping[str, Any], defaults: Any) -> dict[str, Any]:
     """Return the options of an estimate that was written, if they are not the defaults."""
-    settings, usual = written.get("settings", {}), dataclasses.asdict(defaults)
-    options = {"--part": str(written.get("part"))} if written.get("part", "test") != "test" else {}
-    options["--num-data"] = str(written.get("num_data"))
-    for name, value in settings.items():
-        if value != usual.get(name):
-            options[f"--{name.replace('_', '-')}"] = value if isinstance(value, str) else json.dumps(value)
-    return options
+    part, usual = written.get("part", "test"), dataclasses.asdict(defaults)
+    options = {"part": part} if part != "test" else {}
+    settings = {name: value for name, value in written.get("settings", {}).items() if value != usual.get(name)}
+    return options | {"num_data": written.get("num_data")} | settings
 
 
-def _command(verb: str, folder: str, options: Mapping[str, str]) -> str:
-    given = [token for name, value in options.items() for token in (name, shlex.quote(value))]
-    return " ".join(part for part in (f"python -m ppl_vae {verb}", folder, *given) if part)
+def _command(verb: str, folder: str, options: Mapping[str, Any]) -> str:
+    """Return a command; the names of options of a model, which have a dot, keep their underscores."""
+    tokens = [f"python -m ppl_vae {verb}", folder]
+    for name, value in options.items():
+        tokens.append(f"--{name if '.' in name else name.replace('_', '-')}")
+        tokens.append(shlex.quote(value if isinstance(value, str) else json.dumps(value)))
+    return " ".join(token for token in tokens if token)
 
 
 def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,33 +154,26 @@ def _evaluated(numbers: Mapping[str, Any], program: Description | None) -> dict[
     }
 
 
-def _gaps(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    return {"table": gap_table(numbers, numbers["part"]), "warnings": numbers["warnings"]}
-
-
 def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the most important numbers, each as its name and a text."""
-    lines, program = [], content["program"]
+    lines: list[tuple[str, str]] = []
+    program, evaluated, summary = content["program"], content["evaluated"], content["summary"]
     what = "log evidence" if program is None or program.generates else "reconstruction term"
-    if (evaluated := content["evaluated"]) is not None:
+    if evaluated is not None:
         table = evaluated["table"]
-        finite = {name: table.rows[name] for name in bounds_first(table.rows)}
-        finite = {name: row for name, row in finite.items() if shown(row["log_evidence"]) != MISSING}
+        rows = {name: table.rows[name] for name in bounds_first(table.rows)}
+        finite = {name: row for name, row in rows.items() if shown(row["log_evidence"]) != MISSING}
         if finite:
             best = "exact" if "exact" in finite else max(finite, key=lambda name: finite[name]["log_evidence"])
-            row = finite[best]
-            lines.append(
-                (
-                    f"{what}, nats per datum ({table.texts[best]['label']}; {evaluated['part']})",
-                    f"{shown(row['log_evidence'], '.2f')} ± {shown(row['se'], '.2f')}",
-                )
-            )
+            row, label = finite[best], table.texts[best]["label"]
+            value = f"{shown(row['log_evidence'], '.2f')} ± {shown(row['se'], '.2f')}"
+            lines.append((f"{what}, nats per datum ({label}; {evaluated['part']})", value))
             if "bits_per_dimension" in row:
                 lines.append(("bits per dimension", shown(row["bits_per_dimension"], ".4f")))
     elif content["fitted"] is not None:
         label, mean, _, se = content["fitted"].cells(MISSING)[-1]
         lines.append((f"{what}, nats per datum ({label}; test)", f"{mean} ± {se}"))
-    if (summary := content["summary"]) is not None:
+    if summary is not None:
         lines.append(("epochs", shown(summary.get("epochs"))))
         lines.append(("seconds of training", shown(summary.get("train_seconds"), ".1f")))
     if program is not None:
@@ -200,13 +183,12 @@ def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _offers(program: Description | None) -> set[Need]:
     """Return what a use may need and the program has; everything if the program is not known."""
-    if program is None:
-        return {"latents", "generation"}
-    has: dict[Need, bool] = {
-        "latents": any(row.role in ("latent", "summed out") for row in program.sites),
-        "generation": program.generates,
-    }
-    return {need for need, present in has.items() if present}
+    offers: set[Need] = set()
+    if program is None or any(row.role in ("latent", "summed out") for row in program.sites):
+        offers.add("latents")
+    if program is None or program.generates:
+        offers.add("generation")
+    return offers
 
 
 def _is_done(folder: Path, use: Use) -> bool:
