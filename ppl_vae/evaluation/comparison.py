@@ -293,8 +293,8 @@ def _infer_milliseconds(fitted: Fitted, arrays: Arrays, num_data: int) -> float:
 def check_comparable(fits: Mapping[str, Fitted]) -> None:
     """Raise ``InputError`` if the evidence of fits cannot be compared, before any is computed.
 
-    A probability of whole numbers and a density of real ones are in different units, and so is the evidence of x beside
-    that of x and y. What a program observes is seen in data that it simulates.
+    A probability of whole numbers and a density of real numbers have different units, and so have the evidence of x and
+    the evidence of x and y. Data that a program simulates show which kind it observes.
 
     Args:
         fits: by name.

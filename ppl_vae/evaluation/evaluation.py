@@ -58,10 +58,12 @@ class Diagnostics(NamedTuple):
     """Draws from the prior, ``(M, D)``."""
 
     def numbers(self) -> dict[str, Any]:
-        """Return what ``evidence.json`` holds of it."""
-        count, keys = len(self.dimensions), ("divergence", "active", "aggregated_divergence")
-        active = [None] * count if self.active is None else self.active.tolist()
-        columns = (self.divergence_by_dimension.tolist(), active, self.aggregated_divergence.tolist())
+        """Return the numbers that ``evidence.json`` holds of the latents."""
+        columns = {
+            "divergence": self.divergence_by_dimension.tolist(),
+            "active": [None] * len(self.dimensions) if self.active is None else self.active.tolist(),
+            "aggregated_divergence": self.aggregated_divergence.tolist(),
+        }
         return {
             "reconstruction": self.reconstruction,
             "reconstruction_se": self.reconstruction_se,
@@ -69,8 +71,7 @@ class Diagnostics(NamedTuple):
             "divergence_se": self.divergence_se,
             "active_units": None if self.active is None else int(self.active.sum()),
             "dimensions": {
-                name: dict(zip(keys, row, strict=True))
-                for name, row in zip(self.dimensions, zip(*columns, strict=True), strict=True)
+                name: {key: values[i] for key, values in columns.items()} for i, name in enumerate(self.dimensions)
             },
         }
 

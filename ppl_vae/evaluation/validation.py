@@ -1,4 +1,4 @@
-"""The number that training is validated by."""
+"""The number that validates training: the bound of the data that are held out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ppl_vae.inference import Bound
 from ppl_vae.program import Batch, BoundProgram
 
 VALIDATION_DRAWS = 5000
-"""Draws over all data: their noise is the same every epoch, and few draws would be fitted to it."""
+"""The number of draws over all data. Their noise is the same in every epoch: a fit would adapt to that of few draws."""
 VALIDATION_NUMBERS = 1e7
-"""But with so many numbers in their largest tensors at most: a long sequence is not drawn as often as a digit."""
+"""The largest number of numbers in the largest tensors of these draws: a long sequence has fewer draws than a digit."""
 
 
 def validation_bound(
@@ -29,12 +29,12 @@ def validation_bound(
     """Compute the ELBO of data under the program as it is, or their importance-weighted bound, nats per datum.
 
     Args:
-        program: with the guide that data are looked at with.
-        batches: of the data.
-        num_data: in all.
-        num_particles: at least so many draws a datum; in each bound, of ``"iwae"``.
-        bound: what training ascends.
-        room: how many draws fit into a pass.
+        program: the program with the guide that gives the posteriors of the data.
+        batches: the data.
+        num_data: the number of data in all batches.
+        num_particles: the smallest number of draws per datum; for ``"iwae"``, the number of draws in each bound.
+        bound: the bound that training maximises.
+        room: the number of draws that fit into a pass.
     """
     together = num_particles if bound == "iwae" else 1
     draws = min(VALIDATION_DRAWS, VALIDATION_NUMBERS / room.numbers)

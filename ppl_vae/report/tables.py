@@ -27,7 +27,7 @@ shown = partial(table.shown, missing=MISSING)
 
 
 def at_the_end_of_fit(summary: Mapping[str, Any]) -> ResultTable:
-    """Make the table of what ``fit`` noted of the test data."""
+    """Make the table of the numbers that ``fit`` wrote about the test data."""
     test, name = summary["test"], summary["test"]["estimator"]
     draws = "" if name == "exact" else f", {test['num_samples']} draws"
     rows = {"elbo": "elbo"} if name == "iwae" else {}
@@ -80,7 +80,7 @@ def training(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | 
     best = given.get("best_epoch", last.get("best_epoch"))
     at_best = next((row for row in metrics if row["epoch"] == best), {})
     seconds, epochs = given.get("train_seconds", last.get("train_seconds")), given.get("epochs", last.get("epoch"))
-    each = seconds / epochs if seconds is not None and epochs else None
+    per_epoch = seconds / epochs if seconds is not None and epochs else None
     rows = [
         ["epochs", shown(epochs)],
         ["best epoch, whose parameters are kept", shown(best)],
@@ -89,7 +89,7 @@ def training(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | 
         ["training bound in the last epoch, nats per datum", shown(last.get("elbo_train"), ".2f")],
         ["learning rate in the last epoch", shown(last.get("learning_rate"), ".3g")],
         ["seconds of training", shown(seconds, ".1f")],
-        ["milliseconds an epoch", shown(each, ".1f", 1000)],
+        ["milliseconds an epoch", shown(per_epoch, ".1f", 1000)],
         ["data to train on", shown(given.get("num_train"), ",")],
         ["device", shown(given.get("device"))],
     ]
