@@ -46,18 +46,27 @@ class Conditional(nn.Module):
 """
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "conditional.py").write_text(CONDITIONAL)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with data and a program, and with the runs that the tests share."""
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "conditional.py").write_text(CONDITIONAL)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 2, size=(80, 6)).astype("float32")
     for name in ("one", "two"):  # the same x, other labels
-        np.savez(f"{name}.npz", x=x, y=rng.integers(0, 3, size=80))
-    return tmp_path
+        np.savez(folder / f"{name}.npz", x=x, y=rng.integers(0, 3, size=80))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
 
 
 def fitted(output: str, *options: str) -> str:
+    """Fit a run and return its name; a run of this name that another test has fitted is taken as it is."""
+    if Path(output).exists():
+        return output
     quick = [] if "conditional.py" in options or "factor_analysis" in options else QUICK
     assert run_verb("fit", [*quick, "--max-epochs", "2", "--output", output, *options]) == 0
     return output
@@ -71,10 +80,10 @@ def error_of(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return err
 
 
-def test_runs_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     fitted("long", "--model.latent_dim", "2", "--max-epochs", "15")
     fitted("short", "--model.latent_dim", "3")
-    fitted("pairs", "--model.latent_dim", "2", "--binarize", "static")
+    fitted("static", "--binarize", "static")
     capsys.readouterr()
     assert run_verb("compare", ["short", "long", "--num-samples", "30", "--output", "out.json"]) == 0
     out, err = capsys.readouterr()
@@ -87,7 +96,7 @@ def test_runs_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 
     x = load_dataset("digits").test["x"]
     evidence = {name: load(name).evidence(x, num_samples=30) for name in ("long", "short")}
-    values = {name: each.log_evidence.numpy() for name, each in evidence.items()}
+    values = {name: estimate.log_evidence.numpy() for name, estimate in evidence.items()}
     paired = values["long"] - values["short"]
     written = json.loads(Path("out.json").read_text())
     assert list(written["runs"]) == ["long", "short"]
@@ -107,7 +116,7 @@ def test_runs_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert f"{other['difference']:.3f}" in lines[3]
     assert not Path("long/evidence.json").exists()  # the runs stay as they were
 
-    assert "short and pairs" in error_of(capsys, "pairs", "short")
+    assert "short and static" in error_of(capsys, "static", "short")
 
 
 def compared(
@@ -116,7 +125,7 @@ def compared(
     return compare.compare(runs, estimator, Selection(part, num_data), Settings(**settings)).result
 
 
-def test_the_rows_are_those_of_the_first_run(here: Path) -> None:
+def test_the_rows_are_those_of_the_first_run() -> None:
     """An image set's test part is the same for all seeds; the rows that are drawn from it are not."""
     x = np.random.default_rng(1).integers(0, 2, size=(150, 6)).astype("float32")
     np.savez("parts.npz", x_train=x[:60], x_valid=x[60:80], x_test=x[80:])
@@ -130,7 +139,7 @@ def test_the_rows_are_those_of_the_first_run(here: Path) -> None:
     assert {row.num_data for row in compared(runs, num_samples=20)} == {70}
 
 
-def test_exact_evidence_where_it_is_known(here: Path) -> None:
+def test_exact_evidence_is_taken_if_it_is_known() -> None:
     data = ("--data", "one.npz")
     runs = [fitted(f"fa-{n}", *data, "--model", "factor_analysis", "--model.latent_dim", str(n)) for n in (1, 2)]
     for row in compared(runs, num_samples=50):
@@ -140,7 +149,7 @@ def test_exact_evidence_where_it_is_known(here: Path) -> None:
         assert (row.estimator, row.effort, row.num_data) == ("iwae", "iwae, 50 draws", 8)
 
 
-def test_runs_may_take_other_arrays_of_the_same_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_may_take_other_arrays_of_the_same_data(capsys: pytest.CaptureFixture[str]) -> None:
     x = fitted("x", "--data", "one.npz")
     one, two = (fitted(f"c-{n}", "--data", f"{n}.npz", "--model", "conditional.py") for n in ("one", "two"))
     for runs in ((x, one), (x, two), (two, x)):
@@ -151,20 +160,20 @@ def test_runs_may_take_other_arrays_of_the_same_data(here: Path, capsys: pytest.
     assert "two.npz" in err
 
 
-def test_dynamic_bits_are_static_ones_to_a_comparison(here: Path) -> None:
-    """Those of test are drawn once, by the seed: the data options may differ where the arrays do not."""
+def test_dynamic_and_static_bits_can_be_compared() -> None:
+    """The bits of the test part are drawn once, by the seed: the options of data may differ if the arrays do not."""
     runs = [fitted(how, "--binarize", how) for how in ("dynamic", "static")]
     assert len(compared(runs, num_data=20, num_samples=10)) == 2
 
 
-def test_bits_that_were_drawn_are_other_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bits_that_were_drawn_are_other_data(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [fitted(how, "--binarize", how) for how in ("threshold", "static")]
     err = error_of(capsys, *runs)
     assert "static and threshold are on different data, for their 'x' of test differs (--binarize static and " in err
 
 
-def test_what_is_wrong_with_one_run_is_told_with_its_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a, b = fitted("a", "--data", "one.npz"), fitted("b", "--data", "one.npz", "--model.latent_dim", "2")
-    assert "a: the exact evidence of VAE is not known" in error_of(capsys, a, b, "--estimator", "exact")
-    Path("b/checkpoint.safetensors").unlink()
-    assert "b/checkpoint.safetensors" in error_of(capsys, a, b)
+def test_the_fault_of_one_run_is_reported_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    x, broken = fitted("x", "--data", "one.npz"), fitted("broken", "--data", "one.npz", "--model.latent_dim", "2")
+    assert "x: the exact evidence of VAE is not known" in error_of(capsys, x, broken, "--estimator", "exact")
+    Path("broken/checkpoint.safetensors").unlink()
+    assert "broken/checkpoint.safetensors" in error_of(capsys, x, broken)

@@ -75,7 +75,7 @@ def test_a_resumed_run_has_no_evidence_of_its_earlier_parameters(run: Path) -> N
     assert not (run / "evidence.nc").exists()
 
 
-def test_the_verb_compiles_where_it_is_asked_to(
+def test_the_verb_compiles_if_it_is_asked_to(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = Mock(side_effect=traced)

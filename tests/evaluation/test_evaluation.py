@@ -165,7 +165,7 @@ def test_a_guide_that_is_too_narrow_is_reported_and_a_wider_proposal_mends_it() 
 
 
 def test_the_error_of_a_mean_has_its_bias() -> None:
-    """Over 200 repetitions the interval around the mean of 300 data holds the exact mean, as few draws bias it."""
+    """Over 60 repetitions the interval around the mean of 300 data holds the exact mean, as few draws bias it."""
     x = normal(300, 6, seed=3).numpy()
     with seeded(0):
         vi = VariationalInference(FactorAnalysis(6, 2).double(), max_epochs=60, learning_rate=0.02).fit(x)
@@ -224,7 +224,7 @@ class Scaled(nn.Module):
 
 
 @pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
-def test_whether_a_dimension_is_active_does_not_depend_on_the_scale_of_its_prior(scale: float) -> None:
+def test_that_a_dimension_is_active_does_not_depend_on_the_scale_of_its_prior(scale: float) -> None:
     x = scale * 2**0.5 * normal(200, 1).float()
     program = Program(Scaled(scale)).bind((x,))
     with program.running(training=False):
@@ -234,7 +234,7 @@ def test_whether_a_dimension_is_active_does_not_depend_on_the_scale_of_its_prior
 
 
 def test_bdmc_simulates_the_same_data_whatever_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are annealed at once: else the bounds of two settings are of different data."""
+    """The number that is annealed at once makes no difference: the bounds of two settings are of the same data."""
     x = normal(40, 3).float().numpy()
     vi = VariationalInference(FactorAnalysis(data_dim=3, latent_dim=1), max_epochs=1, validation_fraction=0).fit(x)
     together = vi.evidence(x, estimator="bdmc", num_temperatures=20)
@@ -265,7 +265,7 @@ def in_passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def assert_compiled_agrees(
     vi: VariationalInference, x: np.ndarray, names: Sequence[str], caplog: pytest.LogCaptureFixture, chains: int = 8
 ) -> None:
-    """Every estimate, compiled and by Python, datum by datum."""
+    """Compare every estimate, compiled and run in Python, datum by datum."""
     settings = {"num_samples": 90, "num_temperatures": 4, "num_chains": chains, "num_simulated": 8}
     expected, found = (
         vi.set_params(compile=mode).evaluate(x, estimators=names, diagnostics=False, **settings).evidence
@@ -286,21 +286,21 @@ def assert_compiled_agrees(
 
 
 def test_draws_of_the_guide_compiled_by_inductor(in_passes: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Of a batch, and of a smaller one."""
+    """A batch and a smaller one have graphs."""
     assert_compiled_agrees(*in_passes, ["iwae"], caplog)
 
 
 @pytest.mark.slow
 def test_chains_compiled_by_inductor(in_passes: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Of a single batch, with as many as the pilot has, so that all transitions have one graph."""
+    """In a single batch with as many chains as the pilot run, all transitions have one graph."""
     vi, x = in_passes
     assert_compiled_agrees(vi, x[:6], ["ais"], caplog, chains=2)
 
 
-def test_compiled_estimators_do_not_meet(
+def test_compiled_estimators_do_not_disturb_each_other(
     in_passes: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does an evaluation of other parameters with those of an earlier one, whose graphs it has."""
+    """An evaluation of other parameters has the graphs of an earlier one, and its own numbers."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
     names = ["iwae", "cubo", "prior", "bdmc"]
     assert_compiled_agrees(*in_passes, names, caplog)
@@ -312,7 +312,7 @@ def test_compiled_estimators_do_not_meet(
 
 
 @pytest.mark.parametrize(("program", "discrete"), [(VAE(data_dim=6, hidden=(5,)), True), (FactorAnalysis(6, 2), False)])
-def test_an_evidence_that_discrete_data_cannot_have_is_told(program: nn.Module, discrete: bool) -> None:
+def test_an_evidence_that_discrete_data_cannot_have_is_reported(program: nn.Module, discrete: bool) -> None:
     x = bits(20, 6).float()
     vi = VariationalInference(program, max_epochs=1).fit(x)
     evaluation = vi.evaluate(x, estimators=["iwae"], num_samples=100)
@@ -321,9 +321,9 @@ def test_an_evidence_that_discrete_data_cannot_have_is_told(program: nn.Module, 
     raised = evidence.log_evidence.clone()
     raised[:3] = torch.tensor([40.0, 1e12, 0.5])  # the last within its error
     wrong = evidence._replace(log_evidence=raised, mcse=torch.full((20,), 0.2).double())
-    told = [line for line in evaluation._replace(evidence={"iwae": wrong}).warnings() if "cannot have" in line]
+    reported = [line for line in evaluation._replace(evidence={"iwae": wrong}).warnings() if "cannot have" in line]
     line = (
         "iwae: 2 of 20 data have a log evidence above 0, which discrete data cannot have: the estimate is wrong there"
     )
-    assert told == ([line] if discrete else [])
+    assert reported == ([line] if discrete else [])
     assert not [line for line in evaluation.warnings() if "cannot have" in line]

@@ -26,14 +26,14 @@ FAST: dict[str, Any] = {"local_steps": 100, "num_samples": 300}
 
 
 def barely(program: Any, x: np.ndarray, guide: Any = "amortized", **options: Any) -> VariationalInference:
-    """As it was made, as good as."""
+    """Fit a program so little that it stays as it was made."""
     common = {"max_epochs": 1, "learning_rate": 1e-9, "validation_fraction": 0}
     return VariationalInference(program, guide, **(common | options)).fit(x)
 
 
 @pytest.fixture(scope="module")
 def known() -> tuple[FactorAnalysis, Gap]:
-    """Of a factor analysis whose factors are alike, and whose encoder is as it was drawn."""
+    """Return a factor analysis whose factors are alike and whose encoder is untrained, and its gaps."""
     program = small_factor_analysis()
     with torch.no_grad():
         program.decoder.linear.weight[:, 1] = program.decoder.linear.weight[:, 0] + 0.3
@@ -42,7 +42,7 @@ def known() -> tuple[FactorAnalysis, Gap]:
 
 
 def divergence(mean: Tensor, scale: Tensor, exact: Tensor, precision: Tensor) -> Tensor:
-    """KL of diagonal Gaussians from the posterior, ``(N,)``, in closed form."""
+    """Return the KL of diagonal Gaussians from the posterior, ``(N,)``, in closed form."""
     away = ((exact - mean) @ precision * (exact - mean)).sum(-1)
     spread = (precision.diagonal() * scale**2).sum(-1)
     return 0.5 * (spread + away - 2 - precision.logdet()) - scale.log().sum(-1)
@@ -133,7 +133,7 @@ def test_without_an_encoder_there_is_no_amortization() -> None:
 
 
 def test_an_encoder_that_is_too_narrow_understates_the_evidence() -> None:
-    """Without the exact one, the evidence is the best estimate there is: with the optimum as the proposal."""
+    """If the evidence is not known, the best estimate replaces it: the one with the optimum as the proposal."""
     x = normal(40).numpy()
     vi = barely(Narrow().double(), x)
     found = measure_gap(vi.fitted, {"x": x}, GapSettings(families="full", **FAST))
@@ -153,8 +153,8 @@ def test_an_encoder_that_is_too_narrow_understates_the_evidence() -> None:
 
 
 @pytest.mark.parametrize("name", ["semi-amortized", "two latents", "global latent", "discrete beside"])
-def test_of_any_program(name: str) -> None:
-    """The encoder that is derived, a guide that does not factorise, a latent that all data share."""
+def test_gaps_of_any_program(name: str) -> None:
+    """Encoders that are derived, guides that do not factorise and latents that all data share have gaps too."""
     programs = {
         "semi-amortized": (lambda: scenarios.bare(scenarios.PPCA()), X, "semi-amortized"),
         "two latents": (scenarios.TwoLatents, np.abs(X[:, :4]), "amortized"),

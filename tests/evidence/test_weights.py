@@ -101,9 +101,9 @@ def test_weights_that_are_all_zero_give_no_nan() -> None:
 
 
 def test_progress_adds_up_to_the_draws() -> None:
-    told: list[int] = []
-    weigh(lambda k: torch.zeros(k, 1), 10, 4, progress=told.append)
-    assert told == [4, 4, 2]
+    reported: list[int] = []
+    weigh(lambda k: torch.zeros(k, 1), 10, 4, progress=reported.append)
+    assert reported == [4, 4, 2]
 
 
 def test_no_graph_is_kept() -> None:
