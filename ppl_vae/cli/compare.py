@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,8 +80,11 @@ def compare(
     check_comparable({name: vi.fitted for name, vi in fits.items()})
 
     def measure_run(name: str, num_data: int | None, **options: Any) -> Measured:
-        with _named(name):
+        """Measure a run, whose name is added to the errors about it."""
+        try:
             return measure(fits[name].fitted, subset(arrays[name], num_data, 0), estimator, **options)
+        except (InputError, Diverged) as error:
+            raise type(error)(f"{name}: {error}") from error
 
     for name in fits:
         measure_run(name, 1, **options | TRIAL)
@@ -116,7 +118,7 @@ def common_data(
     for name, vi in fits.items():
         data = load_data(name)
         of_part = data.part(part)
-        options[name] = {option: Run.open(name).option(option) for option in DATA_OPTIONS}
+        options[name] = Run.open(name).options(*DATA_OPTIONS)
         options[name]["binarize"] = options[name]["binarize"] or data.binarize
         arrays = {array: of_part[array] for array in vi.arguments_ if array in of_part}
         if first and not first.keys() & arrays.keys():
@@ -160,12 +162,3 @@ def _check_output(output: str) -> Path:
     if not path.resolve().parent.is_dir():
         raise InputError(f"--output {path} cannot be written: there is no folder {path.parent}")
     return path
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Add the name of a run to the errors about it."""
-    try:
-        yield
-    except (InputError, Diverged) as error:
-        raise type(error)(f"{name}: {error}") from error

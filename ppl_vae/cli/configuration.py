@@ -104,12 +104,15 @@ def make_parser(cls: type, spec: str) -> Parser:
     """
     parser = Parser("fit", describe_verb("fit"))
     run = parser.add_argument_group("Run")
-    run.add_argument("--config", action=ActionConfigFile, help="file with options, such as a run's config.yaml")
-    run.add_argument("--output", help="run folder (default: runs/<data>-<model>-<guide>)", default=argparse.SUPPRESS)
+    file = "YAML file with options, such as a run's config.yaml; options of the command line override it"
+    run.add_argument("--config", action=ActionConfigFile, help=file)
+    folder = "run folder to write (default: runs/<data>-<model>-<guide>)"
+    run.add_argument("--output", help=folder, default=argparse.SUPPRESS)
     run.add_argument("--overwrite", action="store_true", help="replace the run in the folder, if there is one")
     run.add_argument("--resume", action="store_true", help="continue the run in the folder after its last epoch")
-    parser.add_function_arguments(load_dataset, skip={"seed"})
-    parser.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"})
+    data, inference = parser.add_argument_group("Data"), parser.add_argument_group("Inference and training")
+    data.add_function_arguments(load_dataset, skip={"seed"}, as_group=False)
+    inference.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)
     try:
         parser.add_class_arguments(cls, "model")
     except Exception as error:
@@ -118,11 +121,11 @@ def make_parser(cls: type, spec: str) -> Parser:
             f"each a type, such as latent_dim: int = 10"
         ) from error
     if action := parser._option_string_actions.get("--model"):  # which jsonargparse adds, for a file of these arguments
-        action.metavar, known = "MODEL", ", ".join(known_models())
+        action.metavar = "MODEL"
         action.help = (
-            f"program: {known}, path/to/file.py:Class or package.module.Class (default: vae); its own options "
+            f"the program: {', '.join(known_models())}, path/to/file.py:Class or package.module.Class (default: vae). "
+            f"Its own options follow; --model NAME --model.help shows those of another program"
         )
-        action.help += "follow, and --model NAME --model.help shows those of another program"
     return parser
 
 
@@ -150,8 +153,9 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
 
 def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
     """Check that a resumed run is the same experiment: its length and speed may change, what is fitted may not."""
-    for name in ("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start"):
-        if (was := run.option(name)) != config[name]:
+    fitted = run.options("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start")
+    for name, was in fitted.items():
+        if was != config[name]:
             raise InputError(
                 f"--resume with another {name}: the run in {run.path} has {was}, asked for is {config[name]}; fit "
                 f"another run with --output DIR"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import jsonargparse
@@ -15,10 +16,20 @@ KINDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
+    str: "text",
+    Path: "a path",
     Sequence: "a list such as [3,4]",
     list: "a list such as [3,4]",
 }
 """Types of options in the words of a user."""
+
+
+class HelpFormatter(jsonargparse.DefaultHelpFormatter):
+    """A formatter of help that states types in the words of a user."""
+
+    def _get_type_str(self, action: argparse.Action) -> str | None:
+        text = describe_type(getattr(action, "_typehint", action.type))
+        return None if text == "None" or text.startswith("one of") else text  # the help names the values of a choice
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -31,7 +42,8 @@ class Parser(jsonargparse.ArgumentParser):
 
     def __init__(self, verb: str = "", description: str = "") -> None:
         options: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "print_config": None}
-        super().__init__(prog=f"python -m ppl_vae {verb}", description=description, **options)
+        options |= {"prog": f"python -m ppl_vae {verb}", "description": description, "formatter_class": HelpFormatter}
+        super().__init__(**options)
 
     def parse_args(self, args: Sequence[str], *rest: Any, **options: Any) -> Any:  # type: ignore[override]
         """Parse a command line.
@@ -79,10 +91,10 @@ class Parser(jsonargparse.ArgumentParser):
                 self.refuse(f"--{name}")
 
     def format_help(self, *args: Any) -> str:
-        """Return the help, with options as they are usually written."""
+        """Return the help, with options as they are usually written, and without the marks of code in docstrings."""
         for action in self._actions:
             action.option_strings = [hyphenated(option) for option in action.option_strings]
-        return super().format_help(*args)
+        return super().format_help(*args).replace("``", "")
 
 
 def describe_type(kind: Any) -> str:

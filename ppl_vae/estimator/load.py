@@ -34,7 +34,7 @@ def load(
     run = Run.open(folder)
     config = run.config()
     if program is None:
-        model = run.option("model")
+        model = run.options("model")["model"]
         with seeded(None):  # the caller's generator stays as it is, and what the constructor draws is replaced
             program = build_program(program_class(model["class_path"]), model["init_args"])
     options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
@@ -54,7 +54,7 @@ def load_data(folder: str | Path, image_shape: Sequence[int] | None = None) -> D
         InputError: there is no run folder, its data no longer exist, or their size does not match ``image_shape``.
     """
     run = Run.open(folder)
-    options = {name: run.option(name) for name in DATA_OPTIONS}
+    options = run.options(*DATA_OPTIONS)
     if options["binarize"] == "dynamic":  # the same draws for valid and test; those of train are drawn once
         options["binarize"] = "static"
     if image_shape is not None:

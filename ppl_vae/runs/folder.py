@@ -103,16 +103,17 @@ class Run:
         """Return the options of the run, as ``--config`` takes them."""
         return read_config(self.path / "config.yaml")
 
-    def option(self, name: str) -> Any:
-        """Return one of the options.
+    def options(self, *names: str) -> dict[str, Any]:
+        """Return some of the options.
 
         Raises:
-            InputError: if the configuration lacks it.
+            InputError: if the configuration lacks one of them.
         """
-        try:
-            return self.config()[name]
-        except KeyError:
-            raise InputError(f"{self.path / 'config.yaml'} lacks {name!r}: restore it or fit the run anew") from None
+        config = self.config()
+        for name in names:
+            if name not in config:
+                raise InputError(f"{self.path / 'config.yaml'} lacks {name!r}: restore it or fit the run anew")
+        return {name: config[name] for name in names}
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write ``config.yaml``."""

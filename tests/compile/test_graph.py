@@ -42,12 +42,16 @@ PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Batch, dict[str, int]]] = {
     "proportions": (scenarios.Proportions, (torch.tensor([[3.0, 4.0, 1.0]]).repeat(6, 1).double(), bits(6)), {}),
 }
 
+IN_THE_GALLERY = ("images", "ppca")
+"""Programs whose kind is a model of the gallery, for which the same law is a quick test."""
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in IN_THE_GALLERY]
+
 
 @pytest.mark.parametrize(
     "dtype",
     [pytest.param(torch.float32, marks=pytest.mark.slow, id="single"), pytest.param(torch.float64, id="double")],
 )
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [*(name for name in PROGRAMS if name not in IN_THE_GALLERY), *SLOW])
 def test_value_and_gradients_equal_trace_elbo(name: str, dtype: torch.dtype) -> None:
     make, batch, how = PROGRAMS[name]
     assert_equals_pyro(make, batch, dtype, ["eager", "traced"], **how)
