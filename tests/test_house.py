@@ -21,7 +21,7 @@ MOST_LINES, MOST_MODULES = 350, 8
 
 # What does not comply yet. These sets only become smaller.
 TOO_LONG: set[str] = set()
-TWICE = {"Table"}
+TWICE: set[str] = set()
 
 OTHERS_WITH_PRIVATE: set[str] = set()
 
