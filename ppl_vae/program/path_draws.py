@@ -53,11 +53,16 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
         >>> draws.log_weight.shape, draws.surrogate(draws.log_weight.softmax(0)).shape
         (torch.Size([5, 3]), torch.Size([3]))
     """
+    if program.global_posterior is not None:
+        raise InputError(
+            f"bound='iwae' is a bound on the evidence of each datum by itself, and {program.name} has latents that all "
+            f"data share: bound='elbo'"
+        )
     with program.running():
         structure = program.structure
         drawn = sample_sites(program.guide_trace(batch, num_samples))
         sites = {name: site for name, site in drawn.items() if not is_point_mass(site["fn"])}
-        _refuse(program, sites)
+        _refuse_scored(program, sites)
         held = {name: site["value"].detach().requires_grad_() for name, site in sites.items()}
         moving = {name: site["value"].clone() for name, site in sites.items()}
         log_q = structure.log_density(program.guide_trace(batch, num_samples, held), num_samples)
@@ -83,12 +88,7 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
     return PathDraws((log_p - log_q).detach(), surrogate)
 
 
-def _refuse(program: BoundProgram, sites: Mapping[str, Site]) -> None:
-    if program.global_posterior is not None:
-        raise InputError(
-            f"bound='iwae' is a bound on the evidence of each datum by itself, and {program.name} has latents that all "
-            f"data share: bound='elbo'"
-        )
+def _refuse_scored(program: BoundProgram, sites: Mapping[str, Site]) -> None:
     for name, site in sites.items():
         if is_scored(site):
             raise InputError(
