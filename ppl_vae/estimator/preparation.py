@@ -44,6 +44,9 @@ from ppl_vae.runs import read_checkpoint, read_tables
 BF16_TOLERANCE = 0.1
 """The largest relative difference of a graph whose bfloat16 numbers are rounded at other places."""
 
+MAX_RUNS = 8
+"""The largest number of runs that look for modules which the objects of a program do not hold."""
+
 
 def attach(
     program: Program,
@@ -67,12 +70,15 @@ def attach(
     hardware, kind = options_of(estimator, HardwareOptions), METHODS[estimator.guide]
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
     program.store.precision = hardware.precision
-    program.module.to(place, torch.float64 if is_double else None)
-    floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
-    dtype = floats[0] if floats else torch.float64 if is_double else torch.get_default_dtype()
     arguments = program.arguments(arrays.keys())
     few = {name: array[:8] for name, array in arrays.items()}
-    template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
+    for _ in range(MAX_RUNS):
+        program.module.to(place, torch.float64 if is_double else None)
+        floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
+        dtype = floats[0] if floats else torch.float64 if is_double else torch.get_default_dtype()
+        template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
+        if not program.learn_modules(template, guided=kind.uses_guide):
+            break  # else the new modules are moved, so that the program runs further the next time
     if method is None:
         columns = [arrays[name] for name in arguments] if train else None
         own_guide = kind.uses_guide and not kind.lambda_is_data and program.guide is not None

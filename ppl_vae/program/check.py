@@ -24,6 +24,7 @@ from ppl_vae.program.faults import (
     reject_point_mass,
     reject_subsampling,
 )
+from ppl_vae.program.modules import REGISTERED
 from ppl_vae.program.program import Program
 from ppl_vae.program.runner import Batch, Runner
 from ppl_vae.program.traces import Site, Structure, can_enumerate, read_plates, sample_sites
@@ -231,9 +232,9 @@ def _check_gradients(program: BoundProgram, batch: Batch) -> None:
     registered, idle = {id(tensor) for tensor in parameters.values()}, _parameters_left_out(program, batch)
     surrogate = draws.log_weight.sum() + (0 if draws.score is None else draws.score.sum())
     unmoved = _without_gradient(surrogate, [*parameters.values(), *program.module.parameters()])
-    for name, tensor in program.module.named_parameters():
+    for name, tensor in program.module.state_dict(keep_vars=True).items():
         if tensor.requires_grad and id(tensor) not in registered and id(tensor) not in idle & unmoved:
-            owner, has_module, _ = name.partition(".")
+            owner, has_module, _ = name.removeprefix(f"{REGISTERED}.").partition(".")
             remedy = f"pyro.module({owner!r}, self.{owner})" if has_module else 'pyro.module("program", self)'
             raise InputError(
                 f"the parameter {name!r} of {program.name} would never be trained: register its module, "

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.program.binding import read_structure
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.global_posterior import GlobalPosterior
+from ppl_vae.program.modules import owned_modules, recorded_modules, with_shown
 from ppl_vae.program.process import Precision
 from ppl_vae.program.runner import Batch, Runner, Store
 from ppl_vae.program.traces import find_data_plate, sample_sites
@@ -30,7 +33,7 @@ class Program:
 
     Attributes:
         name: the name of the class or the function, for messages.
-        module: the modules that model and guide use.
+        module: the modules that model and guide use, as far as they are known, see ``learn_modules``.
         store: the values of the parameters that ``pyro.param`` makes.
 
     Example:
@@ -92,7 +95,53 @@ class Program:
                 what ``check`` raises.
         """
         self.store.precision = precision
-        runner = Runner(
+        self.learn_modules(template, guided=guided)
+        runner = self._runner(guided)
+        if num_data is not None:
+            runner = with_globals(runner, template, num_data)
+        if check is not None:
+            check(runner, template)
+        return BoundProgram(**vars(runner), template=template, structure=read_structure(runner, template))
+
+    def learn_modules(self, template: Batch, *, guided: bool = True) -> bool:
+        """Run the program once, and add to ``module`` the modules that it registers or calls, wherever they are kept.
+
+        Their mode, device, precision and buffers follow the program from then on. A part of the program that fails is
+        run as far as it goes. No generator, parameter or statistic moves.
+
+        Args:
+            template: a few data, the arguments of ``model``.
+            guided: if False, the guide is not run.
+
+        Returns:
+            True if there was a module that was not known before; it may be on another device than the data.
+
+        Example:
+            >>> import pyro
+            >>> import pyro.distributions as dist
+            >>> nets = {"mean": nn.Linear(2, 2)}
+            >>> def model(x):
+            ...     mean = pyro.module("mean", nets["mean"])
+            ...     with pyro.plate("data", len(x)):
+            ...         pyro.sample("x", dist.Normal(mean(torch.zeros(2)), 1.0).to_event(1), obs=x)
+            >>> program = Program(model)
+            >>> nets["mean"] in set(program.module.modules())
+            False
+            >>> program.learn_modules((torch.zeros(3, 2),)), nets["mean"] in set(program.module.modules())
+            (True, True)
+        """
+        runner, known = self._runner(guided), self.module
+        with torch.no_grad(), runner.running(seed="current", training=False), recorded_modules() as recorder:
+            store = pyro.get_param_store()
+            for fn in (runner.model, runner.guide):
+                if fn is not None:
+                    with suppress(Exception), store.scope(store.get_state()):  # the check reports what is wrong
+                        poutine.trace(fn).get_trace(*template)
+            self.module = with_shown(known, recorder)
+        return self.module is not known
+
+    def _runner(self, guided: bool) -> Runner:
+        return Runner(
             name=self.name,
             argument_names=self.argument_names,
             model=self.model,
@@ -103,11 +152,6 @@ class Program:
             closed_form=self.closed_form,
             left_out=None if guided else self.guide,
         )
-        if num_data is not None:
-            runner = with_globals(runner, template, num_data)
-        if check is not None:
-            check(runner, template)
-        return BoundProgram(**vars(runner), template=template, structure=read_structure(runner, template))
 
     def arguments(self, available: Collection[str]) -> tuple[str, ...]:
         """Return the names of the arrays that ``model`` takes, in order: they are the names of its arguments.
@@ -146,27 +190,6 @@ class Program:
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         fn = self.model.forward if isinstance(self.model, nn.Module) else self.model
         return [p for p in inspect.signature(fn).parameters.values() if p.kind in positional]
-
-
-def owned_modules(model: Callable[..., Any], guide: Callable[..., Any] | None) -> nn.Module:
-    """Return the modules that model and guide use; their mode, device and buffers follow the program.
-
-    They are the object whose methods model and guide are, or the modules that it holds, or those to which a function
-    refers by name.
-    """
-    owners = {id(owner): owner for owner in (getattr(part, "__self__", part) for part in (model, guide) if part)}
-    modules: dict[str, nn.Module] = {}
-    for role, owner in zip(("model", "guide"), owners.values(), strict=False):
-        if isinstance(owner, nn.Module):
-            if len(owners) == 1:
-                return owner
-            modules[role] = owner
-        elif inspect.isfunction(owner):
-            names = inspect.getclosurevars(owner)
-            modules |= {k: v for k, v in {**names.globals, **names.nonlocals}.items() if isinstance(v, nn.Module)}
-        else:
-            modules |= {k: v for k, v in getattr(owner, "__dict__", {}).items() if isinstance(v, nn.Module)}
-    return nn.ModuleDict(modules)
 
 
 def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.global_posterior import GlobalPosterior
+from ppl_vae.program.modules import REGISTERED
 from ppl_vae.program.process import LOCK, Precision, at_precision, seeded
 
 Batch = tuple[Tensor, ...]
@@ -135,6 +136,11 @@ class Runner:
         own = self.state()
         if differing := sorted(own.keys() ^ state.keys()):
             name = differing[0]
+            if all(name in own and f".{REGISTERED}." in name for name in differing):
+                raise InputError(
+                    f"the file was written by an earlier version, which did not save {name!r} of {self.name}, a tensor "
+                    f"of a module that is no attribute of the program: fit it again"
+                )
             whose = "lacks" if name in own else "has"
             raise InputError(f"the parameters belong to another model than {self.name}: the file {whose} {name!r}")
         for name, tensor in own.items():
