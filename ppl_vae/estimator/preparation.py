@@ -13,6 +13,7 @@ import torch
 from ppl_vae.data import Batches
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import HardwareOptions, device, method_options
+from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.fitted import Arrays, Fitted, make_batches
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
 from ppl_vae.evaluation.validation import validation_bound
@@ -39,7 +40,7 @@ from ppl_vae.program import (
     check_parts,
     fp32_products,
 )
-from ppl_vae.runs import read_checkpoint, read_tables
+from ppl_vae.runs import check_numbers, read_checkpoint, read_tables
 
 BF16_TOLERANCE = 0.1
 """The largest relative difference of a graph whose bfloat16 numbers are rounded at other places."""
@@ -146,19 +147,27 @@ class Preparation:
         """Train, and yield after every epoch."""
         return self.training.epochs(self.train_batches.shuffled, self.validate if self.valid_batches else None)
 
-    def resume(self, path: Path) -> float:
+    def resume(self, path: Path, *, check: bool = True) -> float:
         """Continue the training of a checkpoint, and return the seconds that it has taken.
+
+        Args:
+            path: the checkpoint.
+            check: if False, a program whose sites are not those of the fit is accepted, as far as its parameters fit.
 
         Raises:
             InputError: the checkpoint belongs to another program or to other data.
         """
         tensors, numbers = read_checkpoint(path)
+        check_numbers(path, numbers)
         self.training.load_state(tensors, numbers)
+        if check:
+            check_program(path, numbers, self.fitted.program)
         for name, rows in zip(self.fitted.arguments, self.fitted.template, strict=True):
-            if not torch.equal(tensors[f"template.{name}"], rows.cpu()):
+            written = tensors.get(f"template.{name}")
+            if written is None or not torch.equal(written, rows.cpu()):
                 raise InputError(f"the data have changed since {path} was written: its first rows of {name!r} differ")
         epoch, tables = self.training.epoch, self.method.tables
-        for part, table in read_tables(path, epoch, tuple(tables)).items():
+        for part, table in read_tables(path, epoch, tuple(tables), numbers.get("tables")).items():
             tables[part].restore(epoch, table)
         return numbers["train_seconds"]
 

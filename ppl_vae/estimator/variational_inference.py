@@ -17,6 +17,7 @@ from ppl_vae.data import hold_out, name_arrays
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import FitOptions, check_options, method_options, with_options
 from ppl_vae.estimator.preparation import Preparation, attach, check_densities
+from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
@@ -24,7 +25,8 @@ from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compile, Epoch, LocalOptions, Method, Training, group
 from ppl_vae.inference.options import options_of
 from ppl_vae.program import Batch, BoundProgram, Program, check, seeded
-from ppl_vae.runs import read_checkpoint, write_checkpoint, write_tables
+from ppl_vae.program.sites import describe_structure
+from ppl_vae.runs import check_numbers, read_checkpoint, write_checkpoint, write_tables
 
 _NOTHING = object()
 
@@ -245,17 +247,23 @@ class VariationalInference(BaseEstimator):
         for name, rows in zip(self.arguments_, self.template_, strict=True):
             tensors[f"template.{name}"] = rows
         epoch, tables = self.training_.epoch, self.inference_.tables
-        extra = {"program": self.program_.name, "train_seconds": self.train_seconds_}
-        with write_tables(path, epoch, {part: table.after(epoch) for part, table in tables.items()}):
-            write_checkpoint(path, tensors, numbers | extra)
+        extra = {"train_seconds": self.train_seconds_, "program": self.program_.name}
+        extra |= {"sites": describe_structure(self.program_)}
+        with write_tables(path, epoch, {part: table.after(epoch) for part, table in tables.items()}) as digests:
+            write_checkpoint(path, tensors, numbers | extra | {"tables": digests})
 
-    def load_parameters(self, path: Path) -> VariationalInference:
+    def load_parameters(self, path: Path, *, check: bool = True) -> VariationalInference:
         """Load the best parameters of a checkpoint.
 
+        Args:
+            path: the checkpoint.
+            check: if False, a program whose sites are not those of the fit is accepted, as far as its parameters fit.
+
         Raises:
-            InputError: the checkpoint is cut short, or belongs to another program.
+            InputError: the checkpoint is damaged, or belongs to another program.
         """
         tensors, numbers = read_checkpoint(path)
+        check_numbers(path, numbers)
         template = {name: rows.numpy() for name, rows in group(tensors, "template").items()}
         check_options(self)
         with seeded(None):  # no other thread draws in between; what a derived encoder draws is replaced
@@ -267,6 +275,8 @@ class VariationalInference(BaseEstimator):
             self.program_.load_state(best)
         except InputError as error:
             raise InputError(f"{path} (a {numbers['program']}): {error}") from None
+        if check:
+            check_program(path, numbers, self.program_)
         self.train_seconds_ = numbers["train_seconds"]
         return self
 

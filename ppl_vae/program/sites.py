@@ -70,6 +70,29 @@ def describe_sites(program: BoundProgram) -> list[SiteRow]:
         z; latent; Normal, 2 numbers; (2,); real numbers; ('data',)
         x; observed; Bernoulli, 6 numbers; (6,); 0 or 1; ('data',)
     """
+    return _joined(_describe_each(program))
+
+
+@torch.no_grad()
+def describe_structure(program: BoundProgram) -> dict[str, str]:
+    """Describe what a fit's parameters mean: the role, distribution and shape of each site, by part and name.
+
+    Two programs whose descriptions differ give other meanings to the same parameters.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> from ppl_vae.program import Program
+        >>> describe_structure(Program(VAE(data_dim=6, latent_dim=2)).bind((torch.zeros(3, 6),)))
+        {'model z': 'latent Normal (2,)', 'model x': 'observed Bernoulli (6,)', 'guide z': 'Normal'}
+    """
+    rows = {
+        f"model {row.name}": f"{row.role} {row.distribution.split(',')[0]} {row.shape}"
+        for row in _describe_each(program)
+    }
+    return rows | {f"guide {name}": words for name, words in describe_posterior(program).items()}
+
+
+def _describe_each(program: BoundProgram) -> list[SiteRow]:
     structure, rows = program.structure, []
     with _as_written(program) as model:
         sites = sample_sites(poutine.trace(model).get_trace(*program.template))
@@ -86,7 +109,7 @@ def describe_sites(program: BoundProgram) -> list[SiteRow]:
         around = tuple(k if k == structure.data_plate else f"{k} of {frame.size}" for k, frame in plates.items())
         words = "a weight of the draw" if role == "factor" else _distribution(site, shape)
         rows.append(SiteRow(name, role, words, shape, _support(site), around, (name,)))
-    return _joined(rows)
+    return rows
 
 
 @torch.no_grad()

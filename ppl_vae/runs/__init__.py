@@ -1,6 +1,6 @@
 """The folder of a run: configuration, checkpoint, metrics, posterior draws, evidence and figures."""
 
-from ppl_vae.runs.checkpoint import read_checkpoint, write_checkpoint
+from ppl_vae.runs.checkpoint import check_numbers, read_checkpoint, write_checkpoint
 from ppl_vae.runs.columns import write_table
 from ppl_vae.runs.config import build_program, file_and_class, known_models, program_class, read_config
 from ppl_vae.runs.evidence import write_evidence
@@ -12,6 +12,7 @@ __all__ = [
     "FORMATS",
     "Run",
     "build_program",
+    "check_numbers",
     "file_and_class",
     "known_models",
     "program_class",

@@ -1,48 +1,120 @@
-"""Checkpoints: named tensors and a few numbers in one safetensors file, without pickle."""
+"""Checkpoints: named tensors and a few numbers in one safetensors file with a digest, without pickle."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ppl_vae.errors import InputError, reason
-from ppl_vae.runs.files import write_whole
+from ppl_vae.runs.files import check_kinds, parse_json, writing_whole
 
-FORMAT = 1
+FORMAT, WITHOUT_DIGEST = "2", "1"
+"""The format that is written, and an earlier one that is read too."""
+
+NUMBERS: Mapping[str, tuple[type, ...]] = {
+    "row": (dict, type(None)),
+    "best_elbo": (float,),
+    "train_seconds": (float,),
+    "program": (str,),
+}
+"""The types of the numbers of a fit."""
+
+ROW: Mapping[str, tuple[type, ...]] = {
+    "epoch": (int,),
+    "elbo_train": (float,),
+    "elbo_valid": (float,),
+    "learning_rate": (float,),
+    "best_epoch": (int,),
+}
+"""The types of the results of an epoch."""
+
+_BLANK = b"0" * 64
+_REMEDY = "restore it or fit the run anew"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-    """Write tensors, and numbers that JSON can hold, as one file, whole or not at all."""
+    """Write tensors, and numbers that JSON can hold, as one file, whole or not at all.
+
+    The file has the SHA-256 digest of all its bytes, taken with zeros in the place of the digest.
+    """
     # Each tensor is cloned: tied weights share memory, which the format refuses.
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_whole(path, save(flat, metadata={"format": str(FORMAT), "numbers": json.dumps(dict(numbers))}))
+    metadata = {"format": FORMAT, "numbers": json.dumps(dict(numbers)), "digest": _BLANK.decode()}
+    content = memoryview(save(flat, metadata=metadata))
+    start = _place_of_digest(content, _BLANK)
+    with writing_whole(path) as file:
+        for piece in (content[:start], _digest(content, start).encode(), content[start + len(_BLANK) :]):
+            file.write(piece)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint that ``write_checkpoint`` wrote.
+    """Read a checkpoint that ``write_checkpoint`` wrote, and verify its digest.
 
     Raises:
-        InputError: if there is no file, it is cut short, or something else wrote it.
+        InputError: there is no file, it is cut short or has been changed, or something else wrote it.
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: the run ended before its first epoch was saved; fit it anew")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != str(FORMAT):
-            raise InputError(
-                f"{path} is no checkpoint of this version (format {metadata.get('format')}, expected {FORMAT}): "
-                f"fit the run anew"
-            )
-        return tensors, json.loads(metadata["numbers"])
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        content = path.read_bytes()
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + _header_size(content)])
+    except (SafetensorError, ValueError, RecursionError, OSError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is cut short or no checkpoint ({reason(error)[:80]}): {_REMEDY}") from error
+    metadata = header.get("__metadata__", {})
+    version = metadata.get("format")
+    if version not in (FORMAT, WITHOUT_DIGEST):
         raise InputError(
-            f"{path} is cut short or no checkpoint ({reason(error)}): restore it or fit the run anew"
-        ) from error
+            f"{path} is no checkpoint of this version (format {version}, expected {FORMAT}): fit the run anew"
+        )
+    if version == FORMAT:
+        given = metadata.get("digest", "").encode()
+        if len(given) != len(_BLANK) or _digest(content, _place_of_digest(content, given)) != given.decode():
+            raise InputError(f"{path} is damaged, for its digest is that of other parameters: {_REMEDY}")
+    numbers = parse_json(metadata.get("numbers", ""), f"the numbers of {path}", _REMEDY)
+    return tensors, numbers
+
+
+def check_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
+    """Check the numbers of a checkpoint of a fit.
+
+    Raises:
+        InputError: a number is missing or cannot be.
+    """
+    where = f"the checkpoint {path}"
+    check_kinds(numbers, NUMBERS, where, _REMEDY)
+    row = numbers["row"]
+    if row is not None:
+        check_kinds(row, ROW, f"the last row of {where}", _REMEDY)
+        if unknown := sorted(row.keys() - ROW.keys()):
+            raise InputError(f"{where} is damaged, for its last row has {unknown[0]!r}: {_REMEDY}")
+        if not 0 < row["best_epoch"] <= row["epoch"]:
+            raise InputError(
+                f"{where} is damaged, for its best epoch is {row['best_epoch']} of {row['epoch']}: {_REMEDY}"
+            )
+    if not numbers["train_seconds"] >= 0:
+        raise InputError(f"{where} is damaged, for 'train_seconds' is {numbers['train_seconds']}: {_REMEDY}")
+
+
+def _header_size(content: bytes | memoryview) -> int:
+    return int.from_bytes(content[:8], "little")
+
+
+def _place_of_digest(content: bytes | memoryview, digest: bytes) -> int:
+    """Return the position of the digest's first byte, which is in the header."""
+    return bytes(content[: 8 + _header_size(content)]).find(b'"digest":"' + digest) + len(b'"digest":"')
+
+
+def _digest(content: bytes | memoryview, start: int) -> str:
+    view = memoryview(content)
+    hashed = hashlib.sha256(view[:start])
+    hashed.update(_BLANK)
+    hashed.update(view[start + len(_BLANK) :])
+    return hashed.hexdigest()

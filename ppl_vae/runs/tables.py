@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from ppl_vae.runs.files import writing_whole
 
 
 @contextmanager
-def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray]) -> Iterator[None]:
+def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray]) -> Iterator[dict[str, str]]:
     """Write the tables of a checkpoint that is written inside the block, and then remove tables of earlier ones.
 
     Their names contain the epoch, so that a checkpoint never lacks its tables, whenever the process is killed.
@@ -23,43 +25,77 @@ def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray])
         epoch: epoch of the checkpoint.
         tables: tables by part of the data.
 
+    Yields:
+        The digests of the tables by part of the data, which belong into the checkpoint.
+
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "checkpoint.safetensors"
-        >>> with write_tables(path, 3, {"train": np.ones((4, 2))}):
+        >>> with write_tables(path, 3, {"train": np.ones((4, 2))}) as digests:
         ...     _ = path.write_bytes(b"")
-        >>> read_tables(path, 3, ["train"])["train"].shape
+        >>> read_tables(path, 3, ["train"], digests)["train"].shape
         (4, 2)
     """
     written = {_path(checkpoint, epoch, part) for part in tables}
     for part, rows in tables.items():
         with writing_whole(_path(checkpoint, epoch, part)) as file:
             np.save(file, rows, allow_pickle=False)
-    yield
+    yield {part: digest_array(rows) for part, rows in tables.items()}
     for hidden in ("", "."):  # a file that was cut short is hidden
         for path in checkpoint.parent.glob(f"{hidden}{checkpoint.stem}.lambda-*.npy*"):
             if path not in written:
                 path.unlink()
 
 
-def read_tables(checkpoint: Path, epoch: int, parts: Collection[str]) -> dict[str, np.ndarray]:
+def read_tables(checkpoint: Path, epoch: int, parts: Collection[str], digests: Any = None) -> dict[str, np.ndarray]:
     """Return the tables that were written with a checkpoint, as memory maps of their files.
 
+    Args:
+        checkpoint: path of the checkpoint.
+        epoch: epoch of the checkpoint.
+        parts: parts of the data.
+        digests: digests of the tables by part, as the checkpoint has them; those of earlier versions have none.
+
     Raises:
-        InputError: if a table is missing or cut short.
+        InputError: if a table is missing, cut short, or not the one that was written.
     """
     tables = {}
     for part in parts:
         path = _path(checkpoint, epoch, part)
         try:
             tables[part] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:  # an empty file raises the last
-            raise InputError(
-                f"{path}, the local parameters of {checkpoint.name}, cannot be read ({reason(error)}): "
-                f"restore it or fit the run anew"
-            ) from error
+        except Exception as error:  # NumPy parses a header that was changed, and may raise anything
+            raise _unreadable(path, checkpoint, reason(error)) from error
+        if not isinstance(tables[part], np.ndarray):
+            raise _unreadable(path, checkpoint, "it is no array")
+        if digests is not None and (
+            not isinstance(digests, Mapping) or digests.get(part) != digest_array(tables[part])
+        ):
+            raise _unreadable(path, checkpoint, "its digest is that of other parameters")
     return tables
+
+
+def digest_array(array: np.ndarray) -> str:
+    """Return the SHA-256 digest of an array: its type, its shape and its numbers.
+
+    Example:
+        >>> digest_array(np.zeros(3)) == digest_array(np.zeros(3)[::-1])
+        True
+        >>> digest_array(np.zeros(4)) == digest_array(np.zeros((2, 2)))
+        False
+    """
+    hashed = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
+    whole = np.ascontiguousarray(array)
+    if whole.size:
+        hashed.update(whole.reshape(-1).view(np.uint8).data)
+    return hashed.hexdigest()
 
 
 def _path(checkpoint: Path, epoch: int, part: str) -> Path:
     return checkpoint.with_name(f"{checkpoint.stem}.lambda-{part}-{epoch}.npy")
+
+
+def _unreadable(path: Path, checkpoint: Path, why: str) -> InputError:
+    return InputError(
+        f"{path}, the local parameters of {checkpoint.name}, cannot be read ({why}): restore it or fit the run anew"
+    )
