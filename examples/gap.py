@@ -13,7 +13,7 @@ import _show
 
 from ppl_vae import VariationalInference
 from ppl_vae.data import load_dataset
-from ppl_vae.estimator import GapSettings, measure_gap
+from ppl_vae.evaluation.measure_gap import GapSettings, measure_gap
 from ppl_vae.models.vae import VAE
 from ppl_vae.plots import gaps
 

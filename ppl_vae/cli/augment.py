@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ppl_vae import uses
-from ppl_vae.cli.opened import OpenRun, Outcome, Selection, name_row
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 
 ROWS, COLUMNS = 6, 8
 """The most data in the figure, and the most new data beside each."""
@@ -38,10 +38,10 @@ def augment(
     figure = run.draw_sheet(
         {name: cells},
         "Data, and new ones drawn from their posteriors",
-        lengths=run.sheet_lengths({key: array[:rows] for key, array in arrays.items()}, (rows, 1 + columns)),
-        rows=[name_row(arrays, index) for index in range(rows)],
+        arrays,
         columns=["datum", *(f"new {copy + 1}" for copy in range(columns))],
     )
-    fields = {name: array for name, array in augmented.arrays.items() if name != "_row"}
-    files = run.write("augment", fields | {"row": arrays["_row"][augmented.rows]}, {"augment": figure})
-    return Outcome(augmented, [f"{len(augmented.rows)} new data near {len(arrays['_row'])}"], files)
+    fields: dict[str, Any] = {name: array for name, array in augmented.arrays.items() if name != "_row"}
+    fields |= {"row": arrays["_row"][augmented.rows], "arrays": None, "rows": None}
+    lines = [f"{len(augmented.rows)} new data near {len(arrays['_row'])}"]
+    return run.write("augment", augmented, {"augment": figure}, lines, **fields)

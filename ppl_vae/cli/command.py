@@ -76,7 +76,8 @@ def add_options(parser: Parser, function: Callable[..., Any], skip: Sequence[str
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip={*groups, *keywords, *skip})
     for kind, default in groups.values():
         if kind is OpenRun:
-            parser.add_function_arguments(open_run, as_positional=True)
+            group = parser.add_argument_group("Run")
+            group.add_function_arguments(open_run, as_group=False, as_positional=True)
         else:
             parser.add_class_arguments(kind, skip=set(skip))
             parser.set_defaults({name: value for name, value in asdict(default).items() if name not in skip})

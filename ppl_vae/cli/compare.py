@@ -11,24 +11,19 @@ import numpy as np
 
 from ppl_vae.cli import command
 from ppl_vae.cli.opened import Outcome, Selection
-from ppl_vae.cli.parser import Parser
+from ppl_vae.cli.parser import Parser, hyphenated
 from ppl_vae.data import Part, subset
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.estimator import (
-    DATA_OPTIONS,
-    Accelerator,
+from ppl_vae.estimator import DATA_OPTIONS, Accelerator, VariationalInference, load, load_data
+from ppl_vae.evaluation.comparison import (
     Measured,
-    PerDatum,
-    Settings,
-    VariationalInference,
     check_comparable,
     compare_fits,
     comparison_results,
     comparison_table,
-    load,
-    load_data,
     measure,
 )
+from ppl_vae.evaluation.estimators import PerDatum, Settings
 from ppl_vae.runs import Run, write_json
 
 TRIAL = {"num_samples": 2, "num_temperatures": 1, "num_chains": 1}
@@ -114,12 +109,8 @@ def common_data(
     seed = next(iter(fits.values())).seed
     common: dict[str, Mapping[str, np.ndarray]] = {}
     first: dict[str, tuple[str, np.ndarray]] = {}
-    options: dict[str, dict[str, Any]] = {}
     for name, vi in fits.items():
-        data = load_data(name)
-        of_part = data.part(part)
-        options[name] = Run.open(name).options(*DATA_OPTIONS)
-        options[name]["binarize"] = options[name]["binarize"] or data.binarize
+        of_part = load_data(name).part(part)
         arrays = {array: of_part[array] for array in vi.arguments_ if array in of_part}
         if first and not first.keys() & arrays.keys():
             raise InputError(
@@ -129,17 +120,23 @@ def common_data(
         for array, values in arrays.items():
             other, others = first.setdefault(array, (name, values))
             if not np.array_equal(values, others):
-                changes = ", ".join(
-                    f"--{option.replace('_', '-')} {value} and {options[other][option]}"
-                    for option, value in options[name].items()
-                    if value != options[other][option]
-                )
                 raise InputError(
-                    f"{name} and {other} are on different data, for their {array!r} of {part} differs ({changes}): "
-                    f"fit the one anew with the other's options"
+                    f"{name} and {other} are on different data, for their {array!r} of {part} differs "
+                    f"({_describe_changes(name, other)}): fit the one anew with the other's options"
                 )
         common[name] = subset(arrays, num_data, seed)
     return common
+
+
+def _describe_changes(*folders: str) -> str:
+    """Return the options of two runs that make their data differ."""
+    ours, theirs = (
+        (options := Run.open(folder).options(*DATA_OPTIONS))
+        | {"binarize": options["binarize"] or load_data(folder).binarize}
+        for folder in folders
+    )
+    changed = (name for name in ours if ours[name] != theirs[name])
+    return ", ".join(f"{hyphenated(f'--{name}')} {ours[name]} and {theirs[name]}" for name in changed)
 
 
 def _check_folders(runs: Sequence[str]) -> None:

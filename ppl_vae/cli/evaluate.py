@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions
-from ppl_vae.estimator import Evaluation, Settings
-from ppl_vae.evaluation.estimators import bounds_first
+from ppl_vae.evaluation.estimators import Settings, bounds_first
+from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evidence import threshold
 from ppl_vae.plots import (
     aggregated_posterior,

@@ -148,12 +148,9 @@ def _write_figures(fitted: OpenRun) -> None:
         "reconstructions": reconstructions(*data_and_means, image_shape=shape),
     }
     if vi.generates:
-        conditions = {}
-        if "lengths" in vi.arguments_:
-            conditions["lengths"] = np.resize(arrays["lengths"], PRIOR_DRAWS)
-        samples = vi.sample(PRIOR_DRAWS, mean=True, **conditions)
-        sites = samples if isinstance(samples, dict) else {"": samples}
-        picture = picture_sites(sites, image_shape, conditions.get("lengths"))
+        lengths = fitted.new_lengths(PRIOR_DRAWS)
+        means = vi.prior(PRIOR_DRAWS, **lengths).means
+        picture = picture_sites(means, image_shape, lengths.get("lengths"))
         figures["prior"] = prior_samples(picture.array, image_shape=picture.shape)
     if vi.has_latents:
         arrays = fitted.select(Selection(num_data=LATENT_DATA))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
-from ppl_vae.estimator import GapSettings, check_gap_settings, measure_gap
+from ppl_vae.evaluation.measure_gap import GapSettings, check_gap_settings, measure_gap
 from ppl_vae.plots import gaps
 
 

@@ -20,7 +20,7 @@ GRID, COLUMNS = 64, 10
 
 
 def generate(run: OpenRun, num_data: int | None = None, what: str = "mean", **conditions: Any) -> Outcome:
-    """Conditions of the program are options too, such as --y 3; --y 1,4,7 and --y all draw a row for each value.
+    """Take conditions of the program as options too: --y 3 is one value, --y 1,4,7 and --y all draw a row for each.
 
     Args:
         run: the run.
@@ -46,13 +46,13 @@ def generate(run: OpenRun, num_data: int | None = None, what: str = "mean", **co
     labels = [", ".join(f"{name} = {value}" for name, value in row.items()) for row in rows]
     free = [name for name in run.vi.conditions if name in run.vi.arguments_ and name not in {*rows[0], *lengths}]
     notes = [f"{name} as in the first data" for name in free]
-    options: dict[str, Any] = {"note": "; ".join([*notes, *(labels[:1] if len(rows) == 1 and labels[0] else [])])}
+    options: dict[str, Any] = {name: np.tile(array, len(rows)) for name, array in lengths.items()}
     if len(rows) > 1:
-        options["rows"] = labels
-    if lengths:
-        options["lengths"] = np.tile(lengths["lengths"], len(rows))
+        options |= {"rows": labels, "note": "; ".join(notes)}
+    else:
+        options |= {"note": "; ".join(filter(None, [*notes, *labels]))}
     columns = number if len(rows) > 1 else int(np.ceil(np.sqrt(number)))
     sites = {"mean": generated.means, "sample": generated.draws}
     figures = {f"generate_{kind}": run.draw_grid(sites[kind], columns, TITLES[kind], **options) for kind in kinds}
     values = {name: np.repeat([row[name] for row in rows], number) for name in rows[0]}
-    return Outcome(generated, [], run.write("generate", generated._asdict() | {"conditions": values}, figures))
+    return run.write("generate", generated, figures, conditions=values)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppl_vae import uses
-from ppl_vae.cli.opened import OpenRun, Outcome, Selection, name_row
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.data import read_file
 from ppl_vae.errors import InputError
 
@@ -66,8 +66,8 @@ def impute(
     )
     truth = run.vi.observed(arrays) if hide is not None else {}
     figure = _draw(imputation, truth, run, arrays)
-    fields = imputation._asdict() | {"rows": arrays["_row"]}
-    return Outcome(imputation, _describe(imputation, truth), run.write("impute", fields, {"impute": figure}))
+    lines = _describe(imputation, truth)
+    return run.write("impute", imputation, {"impute": figure}, lines, rows=arrays["_row"])
 
 
 def _draw(
@@ -84,8 +84,7 @@ def _draw(
     return run.draw_sheet(
         cells,
         "What was seen, and what may be missing",
-        lengths=run.sheet_lengths({name: array[:rows] for name, array in arrays.items()}, (rows, len(labels))),
-        rows=[name_row(arrays, index) for index in range(rows)],
+        arrays,
         columns=labels,
         own_scale=[labels.index("sd")],
     )

@@ -43,10 +43,10 @@ def interpolate(
     figure = run.draw_sheet(
         {name: mean.swapaxes(0, 1) for name, mean in interpolation.means.items()},
         f"From one datum to another along the {'line' if path == 'line' else 'great circle'}: mean of x given z",
-        lengths=run.sheet_lengths(sides[0], (half, num_steps)),
+        sides[0],
         rows=[f"{name_row(sides[0], i)} to {name_row(sides[1], i)}" for i in range(half)],
         columns=interpolation.weights.tolist(),
         column_title="share of the way",
     )
-    fields = interpolation._asdict() | {"start": sides[0]["_row"], "end": sides[1]["_row"]}
-    return Outcome(interpolation, [], run.write("interpolate", fields, {"interpolate": figure}))
+    first_rows, last_rows = (side["_row"] for side in sides)
+    return run.write("interpolate", interpolation, {"interpolate": figure}, start=first_rows, end=last_rows)

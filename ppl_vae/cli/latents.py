@@ -48,4 +48,4 @@ def latents(
         figures["latent_aggregated"] = aggregated_posterior(
             places.aggregated, places.prior, places.aggregated_divergence, names=places.names
         )
-    return Outcome(places, [], run.write("latents", places._asdict() | {"rows": arrays["_row"]}, figures))
+    return run.write("latents", places, figures, rows=arrays["_row"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import numpy as np
-
 from ppl_vae import uses
 from ppl_vae.cli.conditions import condition_rows
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
@@ -20,7 +18,7 @@ PICTURES, NUMBERS = 20, 5
 
 
 def manifold(run: OpenRun, num_steps: int | None = None, dimensions: str | None = None, **conditions: Any) -> Outcome:
-    """Conditions of the program are options too, such as --y 3.
+    """Take conditions of the program as options too, such as --y 3.
 
     Args:
         run: the run.
@@ -40,18 +38,17 @@ def manifold(run: OpenRun, num_steps: int | None = None, dimensions: str | None 
     arrays = run.select(Selection(num_data=DATA))
     grid = uses.manifold(run.vi, arrays, num_steps=steps, dimensions=names, **rows[0], **lengths)
     (across, down), (values, values_down) = grid.names, grid.values
-    shape = next(iter(grid.means.values())).shape[:2]
     notes = [f"{name} = {value}" for name, value in rows[0].items()]
     notes += ["latents in unconstrained space"] if grid.unconstrained else []
     figure = run.draw_sheet(
         grid.means,
         "The latent plane: mean of x given z" if down else "The latent line: mean of x given z",
-        lengths=np.full(shape, lengths["lengths"][0]) if lengths else None,
+        lengths,
         rows=[number(value, ".2g") for value in values_down] if down else [""],
         columns=[number(value, ".2g") for value in values],
         row_title=down,
         column_title=across,
         note="; ".join(notes),
     )
-    fields = {"across": values, "down": values_down, "means": grid.means, "names": grid.names}
-    return Outcome(grid, [], run.write("manifold", fields, {"manifold": figure}))
+    fields: dict[str, Any] = {"across": values, "down": values_down, "values": None, "unconstrained": None}
+    return run.write("manifold", grid, {"manifold": figure}, **fields)

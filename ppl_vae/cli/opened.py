@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from ppl_vae.cli.pictures import picture_sites
 from ppl_vae.data import Dataset, Part, subset
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.estimator import Accelerator, Compile, VariationalInference, load, load_data
+from ppl_vae.estimator import Accelerator, VariationalInference, load, load_data
+from ppl_vae.inference import Compile
 from ppl_vae.plots import sheet
 from ppl_vae.runs import FORMATS, Run
 
@@ -28,7 +29,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """The data that a verb looks at.
+    """A selection of the data of a run.
 
     Args:
         part: part of the run's data.
@@ -60,52 +61,54 @@ class OpenRun(NamedTuple):
         return {name: array[list(rows)] for name, array in numbered.items()}
 
     def draw_sheet(
-        self, sites: Mapping[str, np.ndarray], title: str, *, lengths: np.ndarray | None = None, **options: Any
+        self, sites: Mapping[str, np.ndarray], title: str, arrays: Mapping[str, np.ndarray], **options: Any
     ) -> Figure:
         """Draw a sheet of data.
 
         Args:
             sites: data ``(R, C, ...)`` by observed site, for ``R`` rows and ``C`` columns.
             title: the title of the figure.
-            lengths: lengths of sequences, ``(R, C)``.
+            arrays: the data that the rows belong to, one for each row or one for all. They have the lengths of
+                sequences, and name the rows unless ``rows`` is among the options.
             options: further arguments of ``ppl_vae.plots.sheet``.
         """
-        first = next(iter(sites.values()))
+        shape = next(iter(sites.values())).shape[:2]
         flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in sites.items()}
-        picture = picture_sites(flat, self.data.image_shape, None if lengths is None else lengths.reshape(-1))
-        cells = picture.array.reshape(*first.shape[:2], *picture.array.shape[1:])
+        lengths = arrays.get("lengths") if "lengths" in self.vi.arguments_ else None
+        if lengths is not None:
+            lengths = np.broadcast_to(lengths.reshape(len(lengths), -1)[: shape[0]], shape).ravel()
+        picture = picture_sites(flat, self.data.image_shape, lengths)
+        cells = picture.array.reshape(*shape, *picture.array.shape[1:])
+        if "rows" not in options:
+            options["rows"] = [name_row(arrays, index) for index in range(shape[0])]
         return sheet(cells, title=title, image_shape=picture.shape, roll=picture.roll, names=picture.names, **options)
 
     def draw_grid(
-        self,
-        sites: Mapping[str, np.ndarray],
-        columns: int,
-        title: str,
-        *,
-        lengths: np.ndarray | None = None,
-        **options: Any,
+        self, sites: Mapping[str, np.ndarray], columns: int, title: str, rows: Sequence[str] = (), **options: Any
     ) -> Figure:
-        """Draw a sheet of data ``(N, ...)`` in rows of this many columns; the last row may be shorter."""
-        count = len(next(iter(sites.values())))
-        rows = -(-count // columns)
+        """Draw a sheet of data ``(N, ...)`` in rows of this many columns; the last row may be shorter.
+
+        Args:
+            sites: data by observed site.
+            columns: number of columns.
+            title: the title of the figure.
+            rows: a label for each row.
+            options: ``lengths`` of sequences, ``(N,)``, and further arguments of ``ppl_vae.plots.sheet``.
+        """
+        padding = -len(next(iter(sites.values()))) % columns
 
         def fold(array: np.ndarray, fill: float) -> np.ndarray:
-            padding = np.full((rows * columns - count, *array.shape[1:]), fill)
-            return np.concatenate([array, padding]).reshape(rows, columns, *array.shape[1:])
+            padded = np.concatenate([array, np.full((padding, *array.shape[1:]), fill)])
+            return padded.reshape(-1, columns, *array.shape[1:])
 
         cells = {name: fold(array, np.nan) for name, array in sites.items()}
-        return self.draw_sheet(cells, title, lengths=None if lengths is None else fold(lengths, 1), **options)
+        arrays = {"lengths": fold(options.pop("lengths"), 1)} if "lengths" in options else {}
+        return self.draw_sheet(cells, title, arrays, rows=rows, **options)
 
     @property
     def has_pictures(self) -> bool:
         """True if data are images or sequences, and not numbers in a table."""
         return self.data.image_shape is not None or "lengths" in self.vi.arguments_
-
-    def sheet_lengths(self, arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> np.ndarray | None:
-        """Return the lengths of the sequences of a sheet with a row for each datum; None if data are no sequences."""
-        if "lengths" not in arrays or "lengths" not in self.vi.arguments_:
-            return None
-        return np.broadcast_to(np.asarray(arrays["lengths"]).reshape(-1, 1), shape)
 
     def new_lengths(self, number: int) -> dict[str, np.ndarray]:
         """Return lengths for new sequences, those of test data over and over; nothing if data are no sequences."""
@@ -113,21 +116,26 @@ class OpenRun(NamedTuple):
             return {}
         return {"lengths": np.resize(self.select(Selection(num_data=number))["lengths"], number)}
 
-    def write(self, name: str, fields: Mapping[str, Any], figures: Mapping[str, Figure]) -> list[Path]:
-        """Write ``figures/FIGURE.FORMAT`` and ``uses/NAME.npz``, and return the files.
+    def write(
+        self, name: str, result: Any, figures: Mapping[str, Figure], lines: Sequence[str] = (), **fields: Any
+    ) -> Outcome:
+        """Write ``figures/FIGURE.FORMAT`` and ``uses/NAME.npz``, and return the outcome of a use.
 
         Args:
             name: the name of the use.
-            fields: arrays, and dictionaries of arrays, such as ``mean``, whose site ``x`` is written as ``mean.x``.
+            result: the named tuple that the use returned.
             figures: figures by the names of their files.
+            lines: lines to print.
+            fields: what is written besides the fields of the result: arrays, and dictionaries of arrays, such as
+                ``mean``, whose site ``x`` is written as ``mean.x``. A field that is None is left out.
         """
         arrays: dict[str, np.ndarray] = {}
-        for field, value in fields.items():
+        for field, value in {**result._asdict(), **fields}.items():
             if isinstance(value, Mapping):
                 arrays |= {f"{field}.{site}": array for site, array in value.items()}
-            else:
+            elif value is not None:
                 arrays[field] = np.asarray(value)
-        return [*self.write_figures(figures), self.run.write_arrays(name, arrays)]
+        return Outcome(result, lines, [*self.write_figures(figures), self.run.write_arrays(name, arrays)])
 
     def write_figures(self, figures: Mapping[str, Figure], among: Collection[str] = ()) -> list[Path]:
         """Write ``figures/FIGURE.FORMAT``, and return the files; the others among those that belong together go."""
@@ -147,8 +155,9 @@ def open_run(
         folder: the run folder that ``fit`` wrote.
         format: file format of figures: png, svg or pdf, or several, such as png,svg.
         image_shape: shape in which a datum is drawn, such as [28,28] or [32,32,3]; null draws it as the fit does.
-        accelerator: device; auto takes a GPU if there is one; null takes that of the fit.
-        compile: auto compiles what is called often, on compiles everything, off nothing; null does as the fit does.
+        accelerator: the device; auto takes a GPU if there is one, and null takes the device of the fit.
+        compile: which functions run as compiled graphs: auto takes those that are called often, on takes all, and off
+            none; null does as the fit does.
 
     Raises:
         InputError: the folder is no run or may not be written to, or a format is unknown.

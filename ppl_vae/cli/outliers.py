@@ -32,7 +32,7 @@ def outliers(run: OpenRun, selection: Selection = Selection(), num_samples: int 
     figure = run.draw_sheet(
         {name: np.stack([data, reconstruction.mean[name]], 1) for name, data in reconstruction.data.items()},
         f"The {len(worst)} least likely of {len(outliers.order)} data, and their log evidence",
-        lengths=run.sheet_lengths(least, (len(worst), 2)),
+        least,
         rows=[f"{name_row(least, i)}\n{nats} nats" for i, nats in enumerate(evidence)],
         columns=["datum", "reconstruction"],
     )
@@ -45,5 +45,4 @@ def outliers(run: OpenRun, selection: Selection = Selection(), num_samples: int 
     ]
     if not run.vi.generates:
         lines += [f"{run.vi.program_.name} computes with the data that it observes: these numbers are no evidence"]
-    fields = outliers._asdict() | {"rows": arrays["_row"]}
-    return Outcome(outliers, lines, run.write("outliers", fields, {"outliers": figure}))
+    return run.write("outliers", outliers, {"outliers": figure}, lines, rows=arrays["_row"])

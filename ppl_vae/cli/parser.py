@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,11 +27,20 @@ KINDS: Mapping[Any, str] = {
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
-    """A formatter of help that states types in the words of a user."""
+    """A formatter of help that states types in the words of a user, and the default of an option once."""
 
-    def _get_type_str(self, action: argparse.Action) -> str | None:
-        text = describe_type(getattr(action, "_typehint", action.type))
-        return None if text == "None" or text.startswith("one of") else text  # the help names the values of a choice
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, kind = action.help or "", describe_type(getattr(action, "_typehint", action.type))
+        facts = [] if kind == "None" or str(action.metavar).startswith("{") else [kind]  # braces name the choices
+        is_stated = "default" in text.lower() or (action.default is None and "null" not in text)
+        if action.required:
+            facts += ["required"]
+        elif not is_stated and action.nargs != 0 and action.default != argparse.SUPPRESS:
+            facts += [f"default: {write_value(action.default)}"]
+        return f"{text} ({'; '.join(facts)})" if facts else text
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -93,7 +104,9 @@ class Parser(jsonargparse.ArgumentParser):
     def format_help(self, *args: Any) -> str:
         """Return the help, with options as they are usually written, and without the marks of code in docstrings."""
         for action in self._actions:
-            action.option_strings = [hyphenated(option) for option in action.option_strings]
+            # jsonargparse's own additions for lists and classes are left out: --hidden+ and --likelihood.help
+            action.option_strings = [hyphenated(name) for name in action.option_strings if not name.endswith("+")]
+            action.help = argparse.SUPPRESS if action.dest.endswith(".help") else action.help
         return super().format_help(*args).replace("``", "")
 
 
@@ -110,6 +123,17 @@ def describe_type(kind: Any) -> str:
         return KINDS.get(kind) or KINDS[get_origin(kind)]
     parts = [describe_type(part) for part in get_args(kind) if part is not type(None)]
     return " or ".join(parts) or getattr(kind, "__name__", str(kind))
+
+
+def write_value(value: Any) -> str:
+    """Return a value as a user writes it on the command line or in a configuration file.
+
+    Example:
+        >>> write_value(None), write_value(False), write_value((256, 64)), write_value("vae")
+        ('null', 'false', '[256,64]', 'vae')
+    """
+    plain = list(value) if isinstance(value, tuple) else value
+    return value if isinstance(value, str) else json.dumps(plain, separators=(",", ":"), default=str)
 
 
 def underscored(args: Sequence[str]) -> list[str]:

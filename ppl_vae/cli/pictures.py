@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ppl_vae.data import Dataset, as_images
-from ppl_vae.estimator import PosteriorDraws, names_of
+from ppl_vae.evaluation.results import PosteriorDraws
+from ppl_vae.program import names_of
 
 
 class Picture(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ppl_vae import uses
-from ppl_vae.cli.opened import OpenRun, Outcome, Selection, name_row, parse_rows
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection, parse_rows
 
 
 def reconstruct(
@@ -32,13 +32,10 @@ def reconstruct(
         name: np.concatenate([data[:, None], mean[name][:, None], draws[name].swapaxes(0, 1)], 1)
         for name, data in reconstruction.data.items()
     }
-    shape = (len(arrays["_row"]), 2 + num_draws)
     figure = run.draw_sheet(
         sites,
         "Data, and what the posterior predicts",
-        lengths=run.sheet_lengths(arrays, shape),
-        rows=[name_row(arrays, index) for index in range(shape[0])],
+        arrays,
         columns=["datum", "mean", *(f"draw {draw + 1}" for draw in range(num_draws))],
     )
-    fields = reconstruction._asdict() | {"rows": arrays["_row"]}
-    return Outcome(reconstruction, [], run.write("reconstruct", fields, {"reconstruct": figure}))
+    return run.write("reconstruct", reconstruction, {"reconstruct": figure}, rows=arrays["_row"])

@@ -36,7 +36,6 @@ def traverse(
     datum, others = run.select(Selection(part, 1), [] if row is None else [row]), run.select(Selection(part, DATA))
     arrays = {name: np.concatenate([array, others[name]]) for name, array in datum.items()}
     traversal = uses.traverse(run.vi, arrays, num_dimensions=num_dimensions, num_steps=num_steps, width=width)
-    lengths = run.sheet_lengths(datum, (1, 1))
     divergences = list(zip(traversal.names, traversal.divergence.tolist(), strict=True))
     is_code = bool(np.isnan(traversal.divergence).all())  # a code has no prior
     numbered = traversal.discrete.any()
@@ -44,7 +43,7 @@ def traverse(
     figure = run.draw_sheet(
         {name: mean[:, :, 0] for name, mean in traversal.means.items()},
         f"One latent dimension at a time, around {name_row(datum, 0)}: mean of x given z",
-        lengths=None if lengths is None else np.full(traversal.values.shape, lengths[0, 0]),
+        datum,
         rows=[name if np.isnan(kl) else f"{name}: {kl:.2g} nats" for name, kl in divergences],
         columns=columns,
         row_title="dimension" if is_code else "dimension, KL",
@@ -52,6 +51,4 @@ def traverse(
     )
     lines = [f"KL from the prior, nats per datum, over {len(others['_row'])} data:"]
     lines += [f"  {name:<12} {kl:.3f}" for name, kl in divergences]
-    fields = traversal._asdict() | {"row": datum["_row"]}
-    files = run.write("traverse", fields, {"traverse": figure})
-    return Outcome(traversal, [] if is_code else lines, files)
+    return run.write("traverse", traversal, {"traverse": figure}, [] if is_code else lines, row=datum["_row"])

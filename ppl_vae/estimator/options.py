@@ -88,7 +88,7 @@ def with_options(cls: Estimator) -> Estimator:
     cls.__init__.__annotations__["guide"] = guide.annotation  # type: ignore[misc]
     cls._docstring = vars(cls).get("_docstring", cls.__doc__)  # type: ignore[attr-defined]
     lines = [
-        textwrap.fill(f"{name}: {text}", 120, initial_indent=" " * 8, subsequent_indent=" " * 12)
+        textwrap.fill(f"        {name}: {text}", 120, subsequent_indent=" " * 12, break_on_hyphens=False)
         for name, text in argument_help(option_kinds()).items()
     ]
     before, marker, after = (cls._docstring or "").partition("        **options:")  # type: ignore[attr-defined]

@@ -7,20 +7,22 @@ import inspect
 import json
 import shlex
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ppl_vae.errors import InputError, reason
-from ppl_vae.estimator import Description, GapSettings, Settings, VariationalInference, describe, load
-from ppl_vae.evaluation.estimators import bounds_first
+from ppl_vae.estimator import Description, VariationalInference, describe, load
+from ppl_vae.evaluation.estimators import Settings, bounds_first
 from ppl_vae.evaluation.evaluation import evidence_notes, evidence_table
 from ppl_vae.evaluation.gap import gap_table
+from ppl_vae.evaluation.measure_gap import GapSettings
 from ppl_vae.report.figures import belongs_to, collect_figures, data_uri
 from ppl_vae.report.tables import MISSING, at_the_end_of_fit, dimensions, modules, shown, sites, training
 from ppl_vae.runs import Run
-from ppl_vae.uses import USES, Need, Use
+from ppl_vae.uses.description import USES, Need, Use
 
 
 def gather(run: Run) -> dict[str, Any]:
@@ -33,15 +35,23 @@ def gather(run: Run) -> dict[str, Any]:
     folder = shlex.quote(str(run.path))
     summary, evidence, gap = (_read(run, name) for name in ("summary.json", "evidence.json", "gap.json"))
     program, no_program = _program(run)
-    model = config.get("model", {})
+    class_path = str(config.get("model", {}).get("class_path", ""))
+
+    def tabulate(file: str, numbers: Any, make: Callable[[Any], Any]) -> Any:
+        """Return what is made of the numbers of a file, or None if there is no file."""
+        try:
+            return None if numbers is None else make(numbers)
+        except (InputError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise _damaged(run, file, error) from error
+
     content = {
-        "model": program.name if program else str(model.get("class_path", "")),
+        "model": program.name if program else class_path,
         "data": Path(str(config.get("data", ""))).name,
         "run": str(run.path),
         "folder": folder,
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         "changed": _changed(config),
-        "class_path": str(model.get("class_path", "")),
+        "class_path": class_path,
         "program": program,
         "no_program": no_program,
         "graph": None if program is None or program.graph is None else data_uri(program.graph.encode(), "svg+xml"),
@@ -55,24 +65,12 @@ def gather(run: Run) -> dict[str, Any]:
         "uses": [use for use in USES.values() if use.fits(_offers(program)) and not _is_done(run.path, use)],
         "arrays": [f"uses/{path.name}" for path in sorted((run.path / "uses").glob("[!.]*"))],
         "commands": _commands(config, evidence, gap, folder),
-        "evaluated": None,
-        "gaps": None,
-        "fitted": None,
+        "fitted": tabulate("summary.json", summary, at_the_end_of_fit),
+        "evaluated": tabulate("evidence.json", evidence, partial(_evaluated, program=program)),
+        "gaps": tabulate("gap.json", gap, lambda n: {"table": gap_table(n, n["part"]), "warnings": n["warnings"]}),
         "dash": MISSING,
     }
-    parts: list[tuple[str, str, Any, Callable[[Any], Any]]] = [
-        ("fitted", "summary.json", summary, at_the_end_of_fit),
-        ("evaluated", "evidence.json", evidence, lambda numbers: _evaluated(numbers, program)),
-        ("gaps", "gap.json", gap, lambda n: {"table": gap_table(n, n["part"]), "warnings": n["warnings"]}),
-    ]
-    for name, file, numbers, make in parts:
-        if numbers is not None:
-            try:
-                content[name] = make(numbers)
-            except (InputError, KeyError, TypeError, AttributeError, ValueError) as error:
-                raise _damaged(run, file, error) from error
-    content["headline"] = _headline(content)
-    return content
+    return content | {"headline": _headline(content)}
 
 
 def fit_command(config: Mapping[str, Any]) -> str:
@@ -135,11 +133,9 @@ def _program(run: Run) -> tuple[Description | None, str]:
 
 def _data_gone(config: Mapping[str, Any]) -> str:
     """Return the file of the data if it no longer exists, else an empty text."""
-    for name in ("data", "data_root"):
-        value = config.get(name)
-        if isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists():
-            return value
-    return ""
+    paths = (config.get(name) for name in ("data", "data_root"))
+    gone = (path for path in paths if isinstance(path, str) and Path(path).is_absolute() and not Path(path).exists())
+    return next(gone, "")
 
 
 def _evaluated(numbers: Mapping[str, Any], program: Description | None) -> dict[str, Any]:
@@ -183,12 +179,9 @@ def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _offers(program: Description | None) -> set[Need]:
     """Return what a use may need and the program has; everything if the program is not known."""
-    offers: set[Need] = set()
-    if program is None or any(row.role in ("latent", "summed out") for row in program.sites):
-        offers.add("latents")
-    if program is None or program.generates:
-        offers.add("generation")
-    return offers
+    has_latents = program is None or any(row.role in ("latent", "summed out") for row in program.sites)
+    offers: dict[Need, bool] = {"latents": has_latents, "generation": program is None or program.generates}
+    return {need for need, is_offered in offers.items() if is_offered}
 
 
 def _is_done(folder: Path, use: Use) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ppl_vae.plots import elbo_over_epochs
-from ppl_vae.uses import USES
+from ppl_vae.uses.description import USES
 
 DPI = 150
 """Dots per inch of the figures in a run folder."""
@@ -79,17 +79,13 @@ def collect_figures(folder: Path, metrics: Sequence[Any]) -> list[InlineFigure]:
     """
     of_uses = {name: caption for use in USES.values() for name, caption in use.figures.items()}
     captions: dict[str, tuple[str, str, str]] = {**of_uses, **CAPTIONS}
-    files: dict[str, Path] = {}
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if path.suffix in (".png", ".svg") and not path.name.startswith("."):
-            files.setdefault(path.stem, path)  # .png comes before .svg
-    for older, newer in SUPERSEDED.items():
-        if newer in files:
-            files.pop(older, None)
+    kinds = ("svg", "png")  # a PNG takes the place of an SVG
+    files = {path.stem: path for kind in kinds for path in folder.glob(f"[!.]*.{kind}")}
     figures = []
     for stem, path in files.items():
-        known = [name for name in captions if belongs_to(stem, name)]
-        key = max(known, key=len, default="")
+        if SUPERSEDED.get(stem) in files:
+            continue
+        key = max((name for name in captions if belongs_to(stem, name)), key=len, default="")
         section, title, caption = captions.get(key, ("uses", stem.replace("_", " ").replace("-", " "), ""))
         if key and stem != key:
             title = f"{title}: {stem[len(key) + 1 :].replace('_', ' ')}"

@@ -18,7 +18,6 @@ Example:
 from __future__ import annotations
 
 from ppl_vae.uses.augment import Augmented, augment
-from ppl_vae.uses.description import USES, Caption, Need, Use, describe_use
 from ppl_vae.uses.embed import Embedding, embed
 from ppl_vae.uses.generate import Generated, generate, listed_values
 from ppl_vae.uses.impute import Imputation, ImputeBy, column_means, impute, score_missing
@@ -30,9 +29,7 @@ from ppl_vae.uses.reconstruct import Reconstruction, reconstruct
 from ppl_vae.uses.traverse import Traversal, traverse
 
 __all__ = [
-    "USES",
     "Augmented",
-    "Caption",
     "Embedding",
     "Generated",
     "Imputation",
@@ -40,16 +37,13 @@ __all__ = [
     "Interpolation",
     "Latents",
     "Manifold",
-    "Need",
     "Outliers",
     "PathName",
     "Plane",
     "Reconstruction",
     "Traversal",
-    "Use",
     "augment",
     "column_means",
-    "describe_use",
     "embed",
     "generate",
     "impute",

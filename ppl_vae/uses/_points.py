@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.evaluation.results import join
 from ppl_vae.evidence import gaussian_divergence
 from ppl_vae.program import Batch, BoundProgram, Coordinates, LatentPoint, with_code
 
@@ -81,7 +82,7 @@ class LatentMap:
                 rows = slice(row, row + at_once)
                 part = LatentPoint(points.u[:, rows], points.choices[:, rows])
                 parts.append(self.coordinates.predict(tuple(tensor[rows] for tensor in batch), part).means)
-        return {name: torch.cat([part[name] for part in parts], 1).cpu().numpy() for name in parts[0]}
+        return join(parts, 1)
 
     def places(self, index: int, prior: tuple[Tensor, Tensor], away: Tensor) -> Tensor:
         """Return places of a coordinate, ``(T, N)``, or the numbers of all its values, ``(V, 1)``, if it is discrete.

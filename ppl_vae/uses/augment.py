@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.inference.options import Count, check_value
 from ppl_vae.program import Batch, BoundProgram, placed
 from ppl_vae.uses.description import Caption, describe_use
 
@@ -51,10 +51,8 @@ def augment(
         >>> more.arrays["x"].shape, more.arrays["y"][:5]
         ((200, 6), array([0, 0, 0, 0, 1]))
     """
-    if copies < 1:
-        raise InputError(f"copies is {copies}: expected 1 or more")
-    if what not in ("sample", "mean"):
-        raise InputError(f"what={what!r} is unknown: sample or mean")
+    check_value("copies", copies, Count)
+    check_value("what", what, Literal["sample", "mean"])
     named = vi.fitted.checked(arrays)
     count = len(vi.arguments_)
 

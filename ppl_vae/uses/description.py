@@ -37,7 +37,7 @@ class Use(NamedTuple):
         return (self.function.__doc__ or "").partition("\n")[0]
 
     def fits(self, has: Collection[Need]) -> bool:
-        """Return true if a program that has these can be used so."""
+        """Return true if a program that has these meets the requirements."""
         return self.needs <= set(has)
 
 

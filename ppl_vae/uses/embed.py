@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.evaluation.results import join
 from ppl_vae.program import Batch, BoundProgram, LatentMoments, marginals, names_of, posterior_moments
 from ppl_vae.uses._points import with_latents
 from ppl_vae.uses.description import describe_use
@@ -60,20 +60,13 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
         known = posterior_moments(program, batch, DRAWS) if len(structure.summed) < len(structure.latents) else None
         return known or LatentMoments({}, {}), marginals(program, batch)
 
-    parts = vi.fitted.each_batch(arrays, moments, DRAWS)
-    names: list[str] = []
-    means: list[Tensor] = []
-    sds: list[Tensor] = []
-    for site in parts[0][0].mean:
-        mean, sd = (torch.cat([getattr(part, field)[site] for part, _ in parts]) for field in ("mean", "sd"))
-        names += names_of(site, mean.shape[1:])
-        means.append(mean.reshape(len(mean), -1))
-        sds.append(sd.reshape(len(sd), -1))
-    for site in parts[0][1]:
-        share = torch.cat([part[site] for _, part in parts])
-        names += [f"{name}={value}" for name in names_of(site, share.shape[1:-1]) for value in range(share.shape[-1])]
-        means.append(share.flatten(1))
-        sds.append((share * (1 - share)).clamp(min=0).sqrt().flatten(1))
-    return Embedding(
-        tuple(names), *(torch.cat([m.double() for m in moment], 1).cpu().numpy() for moment in (means, sds))
-    )
+    moments_of, shares_of = zip(*vi.fitted.each_batch(arrays, moments, DRAWS), strict=True)
+    mean, sd = (join([getattr(part, field) for part in moments_of]) for field in ("mean", "sd"))
+    share = join(list(shares_of))
+    names = [name for site, array in mean.items() for name in names_of(site, array.shape[1:])]
+    for site, array in share.items():
+        names += [f"{name}={value}" for name in names_of(site, array.shape[1:-1]) for value in range(array.shape[-1])]
+    deviation = {site: np.sqrt((array * (1 - array)).clip(min=0)) for site, array in share.items()}
+    columns = ([*mean.values(), *share.values()], [*sd.values(), *deviation.values()])
+    flat = ([array.reshape(len(array), -1) for array in kind] for kind in columns)
+    return Embedding(tuple(names), *(np.concatenate(kind, 1, dtype=float) for kind in flat))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data import Batches, fill_missing
-from ppl_vae.errors import InputError, nearest
+from ppl_vae.data import fill_missing
+from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.evaluation.fitted import make_batches
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
+from ppl_vae.evaluation.results import join
 from ppl_vae.inference import Compiler, FamilyName, Method, PerSample, PerSampleOptions, random_latents
-from ppl_vae.inference.options import options_of
+from ppl_vae.inference.options import Count, check_value, options_of
 from ppl_vae.program import Batch, BoundProgram, Draws, LatentSpace, placed, seen_parts, with_missing, without_guide
 from ppl_vae.uses.description import Caption, describe_use
 
@@ -74,8 +76,8 @@ def impute(
         w_k = \frac{p(x_{\mathrm{obs}}, z_k)}{q(z_k)}, \quad z_k \sim q
 
     The likelihood of what is missing is masked out inside the program's own observation sites. The proposal q has two
-    forms. Per-sample, lambda is optimised for what was seen of each datum by black-box variational inference. With
-    importance, q is the guide of the program, which sees the column's mean in place of a missing number.
+    forms. With per-sample, lambda is optimised for what was seen of each datum by black-box variational inference.
+    With importance, q is the guide of the program, which sees the column's mean in place of a missing number.
 
     The means, standard deviations and intervals are those of all weighted draws, and ``num_draws`` of them are drawn
     again by their weights. If fewer than 30 draws carry the weight, the weights are tempered until 30 do; the answer
@@ -110,11 +112,9 @@ def impute(
         >>> bool((filled.mean["x"][:, 0] == holes[:, 0].astype("f")).all())
         True
     """
-    for name, number in (("num_samples", num_samples), ("num_draws", num_draws)):
-        if number < 1:
-            raise InputError(f"{name} is {number}: expected 1 or more")
-    if method not in get_args(ImputeBy):
-        raise InputError(f"method={method!r} is unknown; {nearest(str(method), get_args(ImputeBy))}")
+    check_value("num_samples", num_samples, Count)
+    check_value("num_draws", num_draws, Count)
+    check_value("method", method, ImputeBy)
     filled, holes = fill_missing(type(vi).__name__, arrays, vi.argument_names, missing or {}, vi.template)
     filled = vi.fitted.checked((filled,))
     program, template = vi.program_, vi.template_
@@ -123,7 +123,11 @@ def impute(
         proposal, optimiser = _make_proposal(vi, begun, method, family)
         begun = optimiser.begin(begun) if optimiser else begun
         parts, at_once = [], room_for(partial(proposal.log_weights, begun), len(begun[0])).rows(num_samples)
-        for data, hidden in _make_batches(vi, filled, holes):
+        masks = {f"missing {name}": holes[name] for name in vi.arguments_}
+        names = (*vi.arguments_, *masks)
+        batches = make_batches({**filled, **masks}, names, ROWS_PER_PASS, vi.fitted.device, vi.fitted.dtype)
+        for batch in batches.in_order():
+            data, hidden = batch[: len(masks)], batch[len(masks) :]
             pairs = zip(data, hidden, strict=True)
             gaps = tuple(torch.where(hole, torch.nan, x) if hole.any() else x for x, hole in pairs)
             seen = seen_parts(program, gaps)
@@ -160,18 +164,6 @@ def _make_proposal(
     if random_latents(masked) and masked.guide is None:
         raise InputError(f"{masked.name} was fitted without an encoder: impute with method per-sample")
     return masked, None
-
-
-def _make_batches(
-    vi: VariationalInference, filled: Mapping[str, np.ndarray], holes: Mapping[str, np.ndarray]
-) -> Iterator[tuple[Batch, Batch]]:
-    """Yield batches of the arguments of the model, and of their masks."""
-    masks = {f"missing {name}": holes[name] for name in vi.arguments_}
-    names = (*vi.arguments_, *masks)
-    for batch in Batches(
-        {**filled, **masks}, names, ROWS_PER_PASS, device=vi.fitted.device, dtype=vi.fitted.dtype
-    ).in_order():
-        yield batch[: len(vi.arguments_)], batch[len(vi.arguments_) :]
 
 
 def _complete(vi: VariationalInference, data: Batch, mean: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -245,14 +237,12 @@ def weighted_quantile(draws: Tensor, weights: Tensor, share: float) -> Tensor:
 
 
 def _join(parts: list[dict[str, Any]]) -> Imputation:
-    def join(field: str) -> Any:
+    fields: dict[str, Any] = {}
+    for field, first in parts[0].items():
         values = [part[field] for part in parts]
-        axis = 1 if field == "draws" else 0
-        if isinstance(values[0], dict):
-            return {name: torch.cat([value[name] for value in values], axis).cpu().numpy() for name in values[0]}
-        return torch.cat(values).cpu().numpy()
-
-    return Imputation(**{field: join(field) for field in Imputation._fields})
+        by_site = isinstance(first, dict)
+        fields[field] = join(values, int(field == "draws")) if by_site else torch.cat(values).cpu().numpy()
+    return Imputation(**fields)
 
 
 def score_missing(truth: np.ndarray, mean: np.ndarray, missing: np.ndarray) -> dict[str, float]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.errors import InputError, nearest
+from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.inference.options import check_value
 from ppl_vae.program import LatentPoint
 from ppl_vae.uses._points import LatentMap, average, collect, with_latents
 from ppl_vae.uses.description import Caption, describe_use
@@ -49,7 +50,7 @@ def interpolate(
     Args:
         vi: a fitted program.
         start: ``N`` data: an array, a tuple of arrays in the order of the model's arguments, or a mapping.
-        end: as many data.
+        end: the data at the other ends, one for each start.
         num_steps: number of points of a path with its ends, ``T``.
         path: line, or circle for the great circle.
 
@@ -66,8 +67,7 @@ def interpolate(
     """
     if num_steps < 2:
         raise InputError(f"num_steps is {num_steps}: expected 2 or more, for both ends are among them")
-    if path not in get_args(PathName):
-        raise InputError(f"path={path!r} is unknown; {nearest(str(path), get_args(PathName))}")
+    check_value("path", path, PathName)
     begin, finish = (side if isinstance(side, tuple) else (side,) for side in (start, end))
     vi = with_latents(vi, begin)
     batch = collect(vi, begin)

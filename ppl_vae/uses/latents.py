@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -10,9 +11,11 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from ppl_vae.errors import InputError, nearest
+from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.evaluation.results import join
 from ppl_vae.evidence import gaussian_divergence, marginal_divergence, prior_scales
+from ppl_vae.inference.options import check_value
 from ppl_vae.program import Batch, BoundProgram, names_of
 from ppl_vae.uses.description import Caption, describe_use
 from ppl_vae.uses.embed import embed
@@ -88,8 +91,7 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
         >>> places.plane.shape, places.draws.shape, places.axes[0]
         ((50, 2), (500, 4, 3), 'principal component 1 (... % of variance)')
     """
-    if by not in get_args(Plane):
-        raise InputError(f"by={by!r} is unknown; {nearest(str(by), get_args(Plane))}")
+    check_value("by", by, Plane)
     embedding = embed(vi, *arrays)
     if not vi.program_.structure.latents:  # a code
         plane, axes = project(embedding.mean, embedding.names, by, vi.seed)
@@ -102,17 +104,14 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     def draw(program: BoundProgram, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return program.posterior(batch).latents, program.prior(batch).latents
 
-    pairs = vi.fitted.each_batch((named,), draw)
-    aggregated, prior = (
-        _join_sites({name: torch.cat([pair[side][name] for pair in pairs], 1).cpu().numpy() for name in drawn})[0]
-        for side in (0, 1)
-    )
+    sides = zip(*vi.fitted.each_batch((named,), draw), strict=True)
+    aggregated, prior = (_join_sites(join(list(parts), 1), drawn)[0] for parts in sides)
     names = tuple(name for site, draws in drawn.items() for name in names_of(site, draws.shape[2:]))
     units = dict(zip(names, prior_scales(torch.from_numpy(prior), UNIT).tolist(), strict=True))
     scaled = embedding.mean / np.array([units.get(name, 1.0) for name in embedding.names])
     few = embedding.mean.shape[1] <= 2
     plane, axes = project(embedding.mean if few else scaled, embedding.names, by, vi.seed)
-    draws = _join_sites(drawn)
+    draws = _join_sites(drawn, drawn)
     few_data = gaussian_divergence(torch.from_numpy(draws), torch.from_numpy(prior)).numpy()
     all_data = marginal_divergence(torch.from_numpy(aggregated), torch.from_numpy(prior)).numpy()
     return Latents(plane, axes, names, draws, aggregated, prior, few_data, all_data)
@@ -136,6 +135,7 @@ def project(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tupl
     return pca.transform(z), tuple(share.replace("%", " %") for share in shares)
 
 
-def _join_sites(sites: dict[str, np.ndarray]) -> np.ndarray:
-    """Return latents ``(K, N, ...)`` by site as one array ``(K, N, D)``."""
-    return np.concatenate([draws.reshape(*draws.shape[:2], -1).astype(float) for draws in sites.values()], -1)
+def _join_sites(sites: dict[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
+    """Return latents ``(K, N, ...)`` of some sites as one array ``(K, N, D)``."""
+    chosen = (sites[name] for name in names)
+    return np.concatenate([draws.reshape(*draws.shape[:2], -1).astype(float) for draws in chosen], -1)

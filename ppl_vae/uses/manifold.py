@@ -10,6 +10,7 @@ import torch
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.inference.options import Count, check_value
 from ppl_vae.program import LatentPoint
 from ppl_vae.uses._points import LatentMap, collect
 from ppl_vae.uses.description import Caption, describe_use
@@ -71,8 +72,7 @@ def manifold(
         >>> grid.means["x"].shape, grid.values[0].round(2)
         ((3, 3, 6), array([-0.97,  0.  ,  0.97], dtype=float32))
     """
-    if num_steps < 1:
-        raise InputError(f"num_steps is {num_steps}: expected 1 or more")
+    check_value("num_steps", num_steps, Count)
     for name in conditions.keys() - set(vi.arguments_):
         free = [condition for condition in vi.conditions if condition in vi.arguments_]
         raise InputError(f"a manifold is no place for the condition {name!r}; {nearest(name, free)}")

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.inference.options import Count, check_value
 from ppl_vae.uses.description import Caption, describe_use
 
 DRAWS_OF_A_MEAN = 64
@@ -47,8 +47,7 @@ def reconstruct(vi: VariationalInference, *arrays: Any, num_draws: int = 5) -> R
         >>> reconstruction.mean["x"].shape, reconstruction.draws["x"].shape
         ((3, 6), (5, 3, 6))
     """
-    if num_draws < 1:
-        raise InputError(f"num_draws is {num_draws}: expected 1 or more")
+    check_value("num_draws", num_draws, Count)
     drawn = vi.posterior(*arrays, num_samples=max(DRAWS_OF_A_MEAN, num_draws))
     means = {name: mean.mean(0) for name, mean in drawn.means.items()}
     return Reconstruction(drawn.data, means, {name: draws[:num_draws] for name, draws in drawn.observed.items()})

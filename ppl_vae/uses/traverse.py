@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.inference.options import Count, check_value
 from ppl_vae.program import LatentPoint
 from ppl_vae.uses._points import LatentMap, average, collect, with_latents
 from ppl_vae.uses.description import Caption, describe_use
@@ -76,20 +76,15 @@ def traverse(
         >>> traversal.means["x"].shape, bool(traversal.divergence[0] >= traversal.divergence[1])
         ((2, 5, 1, 6), True)
     """
-    for name, number in (("num_steps", num_steps), ("around", around)):
-        if number < 1:
-            raise InputError(f"{name} is {number}: expected 1 or more")
+    check_value("num_steps", num_steps, Count)
+    check_value("around", around, Count)
     has_prior = bool(vi.program_.structure.latents)
     vi = with_latents(vi, arrays)
     batch = collect(vi, arrays)
     latent_map = LatentMap(vi)
     names, draws = latent_map.coordinates.names, latent_map.draw(arrays)
-    if has_prior:
-        divergence = latent_map.divergence(batch, draws)
-        order = divergence.argsort(descending=True)[:num_dimensions].tolist()
-    else:
-        divergence = torch.full((len(names),), torch.nan)
-        order = list(range(len(names)))[:num_dimensions]
+    divergence = latent_map.divergence(batch, draws) if has_prior else torch.full((len(names),), torch.nan)
+    order = divergence.argsort(descending=True, stable=True)[:num_dimensions].tolist()
     few = tuple(tensor[:around] for tensor in batch)
     prior = latent_map.prior(few)
     centre = average(LatentPoint(*(part[:, :around] for part in draws)))

@@ -14,7 +14,8 @@ from ppl_vae.cli import compare
 from ppl_vae.cli.command import run_verb
 from ppl_vae.cli.opened import Selection
 from ppl_vae.data import load_dataset, subset
-from ppl_vae.estimator import Compared, Settings
+from ppl_vae.evaluation.comparison import Compared
+from ppl_vae.evaluation.estimators import Settings
 
 QUICK = ["--num-samples", "5", "--model.hidden", "[16]", "--batch-size", "256"]
 

@@ -13,7 +13,7 @@ import xarray
 from torch import Tensor, nn
 
 from ppl_vae import InputError, VariationalInference
-from ppl_vae.estimator import Measured, check_comparable, compare_fits, comparison_table, measure
+from ppl_vae.evaluation.comparison import Measured, check_comparable, compare_fits, comparison_table, measure
 from ppl_vae.evidence import Evidence
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE

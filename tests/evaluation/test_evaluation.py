@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.estimator import ESTIMATORS
 from ppl_vae.evaluation import diagnose
+from ppl_vae.evaluation.estimators import ESTIMATORS
 from ppl_vae.evaluation.evaluation import Diagnostics
 from ppl_vae.evaluation.passes import _Sizes, numbers_per_draw
 from ppl_vae.models.factor_analysis import FactorAnalysis

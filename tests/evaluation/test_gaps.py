@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae import InputError, VariationalInference
-from ppl_vae.estimator import Gap, GapSettings, measure_gap
+from ppl_vae.evaluation.gap import Gap
+from ppl_vae.evaluation.measure_gap import GapSettings, measure_gap
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import seeded
 from tests.helpers import scenarios

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.estimator import Settings
 from ppl_vae.evaluation.estimate import estimate
+from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evidence import Annealing, Evidence, bdmc
 from ppl_vae.inference import Compiler
 from ppl_vae.models.factor_analysis import FactorAnalysis

@@ -19,7 +19,7 @@ from ppl_vae.data import Dataset
 from ppl_vae.estimator import describe
 from ppl_vae.program import Program
 from ppl_vae.runs import Run
-from ppl_vae.uses import USES
+from ppl_vae.uses.description import USES
 from tests.helpers.gallery import GALLERY, Case
 from tests.helpers.scenarios import Shared, Unusual, normal
 

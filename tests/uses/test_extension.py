@@ -13,7 +13,7 @@ import ppl_vae.cli
 import ppl_vae.uses
 from ppl_vae.cli import describe_verb, list_verbs, main
 from ppl_vae.cli.command import run_verb
-from ppl_vae.uses import USES
+from ppl_vae.uses.description import USES
 from tests.helpers.own_programs import QUICK
 from tests.helpers.uses import check_use, open_case
 
@@ -48,7 +48,7 @@ def average(run: OpenRun, num_data: int = 9) -> Outcome:
     """
     result = uses.average(run.vi, num_data=num_data)
     figure = run.draw_grid(result.mean, 1, "An average datum")
-    return Outcome(result, [], run.write("average", result._asdict(), {"average": figure}))
+    return run.write("average", result, {"average": figure})
 '''
 OPTIONS = {"num_data": 4}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ppl_vae.cli.opened import OpenRun
-from ppl_vae.uses import USES
+from ppl_vae.uses.description import USES
 from tests.helpers.uses import CASES, check_use, open_case
 
 OPTIONS: dict[str, dict[str, Any]] = {
