@@ -21,13 +21,14 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the arguments of the command line; those of the process by default.
     """
     verb, *options = (sys.argv[1:] if args is None else args) or ["--help"]
+    verbs = list_verbs()
     if verb in ("-h", "--help"):
         print("usage: python -m ppl_vae VERB [options]\n\nThe verbs, also available as ppl-vae VERB:")
-        print("\n".join(f"  {name:<12} {describe_verb(name)}" for name in list_verbs()))
+        print("\n".join(f"  {name:<12} {describe_verb(name)}" for name in verbs))
         print("\npython -m ppl_vae VERB --help explains the options of a verb.")
         return 0
-    if verb not in list_verbs():
-        print(f"error: unknown verb {verb!r}; {nearest(verb, list_verbs())}", file=sys.stderr)
+    if verb not in verbs:
+        print(f"error: unknown verb {verb!r}; {nearest(verb, verbs)}", file=sys.stderr)
         return 2
     importlib.import_module("ppl_vae.cli.process")  # sets up the process, before the next line imports PyTorch
     return importlib.import_module("ppl_vae.cli.command").run_verb(verb, options)

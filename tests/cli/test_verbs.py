@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,3 +189,8 @@ def test_help_has_a_usage_and_options(verb: str, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert f"usage: python -m ppl_vae {verb}" in out
     assert "--" in out or verb == "report"
+    assert not re.search(r"--[\w-]+\+", out)  # jsonargparse's second name of a list
+    for option in re.split(r"\n  (?=--|\w)", out)[1:]:
+        sentences = " ".join(option.split())
+        assert len(re.findall("default", sentences)) <= 1 + ("null (None" in sentences), sentences
+        assert not re.search(r"\w- \w", sentences), sentences  # a word that a line break has cut at its hyphen
