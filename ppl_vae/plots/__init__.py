@@ -6,10 +6,9 @@ Nothing here uses pyplot or changes ``rcParams``. A figure belongs to its caller
 
 from __future__ import annotations
 
-from ppl_vae.plots.bound import bound_over_samples
+from ppl_vae.plots.bound import bound_over_samples, variance_over_particles
 from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
 from ppl_vae.plots.gap import gaps
-from ppl_vae.plots.gradients import variance_over_particles
 from ppl_vae.plots.latents import latent_space
 from ppl_vae.plots.posteriors import posteriors_beside_prior
 from ppl_vae.plots.samples import prior_samples, reconstructions

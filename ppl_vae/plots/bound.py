@@ -1,4 +1,4 @@
-"""The bound on the log evidence against the number of draws."""
+"""The bound on the log evidence, and the variance of a gradient, against the number of draws."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from sklearn.isotonic import isotonic_regression
 
 from ppl_vae.errors import InputError
 from ppl_vae.plots.style import BLUE, HALO, INK, ORANGE, count_of_data, note, number, single
@@ -19,8 +18,9 @@ from ppl_vae.plots.style import rows as as_rows
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": ORANGE, "linestyle": "-", "marker": "o"},
     {"color": BLUE, "linestyle": "--", "marker": "^"},
-    {"color": "0.45", "linestyle": "-.", "marker": "s"},
     {"color": INK, "linestyle": (0, (1, 1.5)), "marker": "D"},
+    {"color": "0.45", "linestyle": "-.", "marker": "s"},
+    {"color": INK, "linestyle": "-", "marker": "v"},
 )
 
 
@@ -43,58 +43,99 @@ def bound_over_samples(
         references: other estimates by name, nats per datum, such as ``{"ais": -17.0}``.
 
     Returns:
-        A figure with one axes; the name and the last value of every line are at its right end.
+        A figure with one axes, and the name and the last value of every line beside it, the highest first.
 
     Raises:
         InputError: no curve, a K below 1, curves of different numbers of data, or no datum with a finite bound.
 
     Example:
         >>> curves = {"iwae": {1: np.array([-19.0, -18.0]), 10: np.array([-17.5, -16.5])}}
-        >>> labels = [text.get_text() for text in bound_over_samples(curves, exact=-16.75).axes[0].texts]
-        >>> [label.replace("\N{MINUS SIGN}", "-") for label in labels]
-        ['ELBO -18.50', 'iwae -17.00', 'exact -16.75']
+        >>> labels = bound_over_samples(curves, exact=-16.75).legends[0].get_texts()
+        >>> [label.get_text().replace("\N{MINUS SIGN}", "-") for label in labels]
+        ['exact -16.75', 'iwae -17.00']
     """
     means, count, left_out = _mean_curves(curves)
     levels = dict(references or {}) | ({} if exact is None else {"exact": exact})
-    fig, ax = single(f"Bound of K draws on the log evidence, mean of {count_of_data(count - left_out)}", 6.8, 4.2)
+    fig, ax = single(f"Bound of K draws on the log evidence, mean of {count_of_data(count - left_out)}", 7.2, 4.2)
     notes = [f"{left_out} of {count} data left out: their bound is not finite"] if left_out else []
-    ends: list[tuple[str, float, float, str]] = []
-    for (name, points), style in zip(means.items(), cycle(STYLES), strict=False):
-        finite = points[np.isfinite(points[:, 1])]
-        ax.plot(*finite.T, linewidth=1.6, markersize=4.5, label=name, **style)
-        ends.append((name, np.inf, float(points[-1, 1]), style["color"]))
-        if len(finite) < len(points):
-            lost = points[~np.isfinite(points[:, 1]), 0]
-            notes.append(f"{name}: not finite below K = {finite[finite[:, 0] > lost.max(), 0].min():.0f}")
+    finite = {name: points[np.isfinite(points[:, 1])] for name, points in means.items()}
+    _draw(ax, finite)
+    for name, points in means.items():
+        if len(finite[name]) < len(points):
+            lost = points[~np.isfinite(points[:, 1]), 0].max()
+            notes.append(f"{name}: not finite below K = {finite[name][finite[name][:, 0] > lost, 0].min():.0f}")
     notes += [f"{name}: {number(value)}" for name, value in levels.items() if not np.isfinite(value)]
     shown = {name: value for name, value in levels.items() if np.isfinite(value)}
-    for name, value in shown.items():
-        colour, line = (INK, "-") if name == "exact" and exact is not None else ("0.4", ":")
+    for (name, value), dash in zip(shown.items(), cycle([":", "--", "-."])):
+        colour, line = (INK, "-") if name == "exact" and exact is not None else ("0.4", dash)
         ax.axhline(value, color=colour, linestyle=line, linewidth=1.1, zorder=1.5, label=name)
-        ends.append((name, np.inf, value, colour))
-
-    axis_of_draws(ax, means)
-    notes += _crop(ax, means, list(shown.values()))
-    first = next(iter(means.values()))
-    if first[0, 0] == 1 and np.isfinite(first[0, 1]):
-        elbo = f"ELBO {number(first[0, 1], '.2f')}"
+    notes += _crop(ax, finite, list(shown.values()))
+    first = next(iter(means.values()))[0]
+    if first[0] == 1 and np.isfinite(first[1]):
+        elbo = f"ELBO {number(first[1], '.2f')}"
         look: dict[str, Any] = {"fontsize": "small", "color": INK, "path_effects": HALO}
-        ax.annotate(elbo, first[0], (8, -5), textcoords="offset points", va="top", **look)
-    low = ax.get_ylim()[0]
-    name_ends(ax, [(f"{name} {number(y, '.2f')}", x, y, colour) for name, x, y, colour in ends if y >= low])
+        ax.annotate(elbo, first, (8, -5), textcoords="offset points", va="top", **look)
+    _name_lines(fig, ax, ".2f")
     ax.set(xlabel="number of draws K", ylabel="log evidence (nats per datum)")
     note(fig, notes)
     return fig
+
+
+def variance_over_particles(curves: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Draw the variance of each estimator of a gradient against the number of particles, on logarithmic axes.
+
+    A variance that is not a positive number cannot be drawn there, and a note names its estimator.
+
+    Args:
+        curves: the variance, nats squared, by the name of an estimator and by the number of particles.
+
+    Returns:
+        A figure with one axes, and the names of the lines beside it, the highest end first.
+
+    Raises:
+        InputError: no curve, a number of particles below 1, or nothing to draw.
+
+    Example:
+        >>> curves = {"path derivative": {1: 2.0, 4: 0.5}, "score function": {1: 90.0, 4: 22.5}}
+        >>> figure = variance_over_particles(curves)
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['score function', 'path derivative']
+    """
+    drawn: dict[str, np.ndarray] = {}
+    notes = []
+    for name, curve in curves.items():
+        points = np.array(_sorted(name, curve), float)
+        positive = np.isfinite(points[:, 1]) & (points[:, 1] > 0)
+        if not positive.all():
+            which = ", ".join(f"{k:.0f}" for k in points[~positive, 0])
+            notes.append(f"{name}: not positive, or not finite, at K = {which}")
+        if positive.any():
+            drawn[name] = points[positive]
+    if not drawn:
+        raise InputError(f"curves: expected one or more with a positive variance, got {list(curves)}")
+    fig, ax = single("Variance of the estimators of the ELBO's gradient", 7.2, 4.4)
+    _draw(ax, drawn)
+    ax.set_yscale("log")
+    ax.set(xlabel="number of particles K", ylabel="variance, sum over \N{GREEK SMALL LETTER LAMDA} (nats squared)")
+    _name_lines(fig, ax)
+    note(fig, notes)
+    return fig
+
+
+def _sorted(name: str, curve: Mapping[int, Any]) -> list[tuple[int, Any]]:
+    """Return the numbers of draws of a curve, in order, with what belongs to each."""
+    if not curve or min(curve) < 1:
+        raise InputError(f"curves: expected numbers of draws from 1 in {name!r}, got {sorted(curve)[:1]}")
+    return sorted(curve.items())
 
 
 def _mean_curves(curves: Mapping[str, Mapping[int, ArrayLike]]) -> tuple[dict[str, np.ndarray], int, int]:
     """Return ``(K, mean)`` of every curve, the number of data, and the number of data that are left out."""
     stacks = {}
     for name, curve in curves.items():
-        ks = sorted(curve)
-        if not ks or ks[0] < 1:
-            raise InputError(f"curves: expected numbers of draws from 1 in {name!r}, got {ks[:1]}")
-        stacks[name] = (np.array(ks, float), np.stack([as_rows(curve[k], f"curves[{name!r}][{k}]")[:, 0] for k in ks]))
+        points = _sorted(name, curve)
+        bounds = np.stack([as_rows(values, f"curves[{name!r}][{k}]")[:, 0] for k, values in points])
+        stacks[name] = (np.array([k for k, _ in points], float), bounds)
     counts = {name: bounds.shape[1] for name, (_, bounds) in stacks.items()}
     if len(set(counts.values())) != 1:
         raise InputError(f"curves: expected one or more, all of the same data, got numbers of data {counts}")
@@ -107,9 +148,8 @@ def _mean_curves(curves: Mapping[str, Mapping[int, ArrayLike]]) -> tuple[dict[st
     return means, len(kept), int((~kept).sum())
 
 
-def _crop(ax: Axes, means: Mapping[str, np.ndarray], levels: Sequence[float]) -> list[str]:
+def _crop(ax: Axes, finite: Mapping[str, np.ndarray], levels: Sequence[float]) -> list[str]:
     """Leave out what lies far below the best curve, and return notes about it."""
-    finite = {name: points[np.isfinite(points[:, 1])] for name, points in means.items()}
     best = max(finite.values(), key=lambda points: float(points[-1, 1]))
     everything = np.concatenate([*(points[:, 1] for points in finite.values()), levels])
     top = float(everything.max())
@@ -129,50 +169,22 @@ def _crop(ax: Axes, means: Mapping[str, np.ndarray], levels: Sequence[float]) ->
     return notes + [f"a reference lies below the axis: {number(v, '.2f')}" for v in levels if v < low]
 
 
-def axis_of_draws(ax: Axes, curves: Mapping[str, np.ndarray]) -> None:
-    """Give axes a logarithmic axis for the numbers of draws of curves ``(K, value)``, with ticks that have room."""
+def _draw(ax: Axes, curves: Mapping[str, np.ndarray]) -> None:
+    """Draw curves ``(K, value)`` over a logarithmic axis, whose ticks are the numbers of draws that have room."""
+    for (name, points), style in zip(curves.items(), cycle(STYLES)):
+        ax.plot(*points.T, linewidth=1.6, markersize=4.5, label=name, **style)
     ks = np.unique(np.concatenate([points[:, 0] for points in curves.values()]))
-    beside = 1.15 if len(ks) > 1 else 3
-    ax.set_xscale("log")
-    ax.set_xlim(ks[0] / beside, ks[-1] * beside)
     ticks = [float(ks[0])]
     for k in ks:
         if np.log(k / ticks[-1]) > 0.06 * np.log(ks[-1] / ks[0]):
             ticks.append(float(k))
+    ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{k:.0f}" for k in ticks])
     ax.minorticks_off()
 
 
-def name_ends(ax: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
-    """Write the names of lines in the right margin, moved apart so that none hides another.
-
-    Args:
-        ax: the axes, whose scales and limits are fixed.
-        ends: the name of each line, its end x and y, and its colour; an x of infinity is the right end of the axes.
-    """
-    right = ax.get_xlim()[1]
-    places = ax.transAxes.inverted().transform(
-        ax.transData.transform([(min(x, right), y) for _, x, y, _ in ends]).reshape(-1, 2)
-    )
-    look: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.9, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3}
-    for (name, x, _, colour), (across, up), height in zip(ends, places, spread(places[:, 1], 0.055), strict=True):
-        leader = look | {"color": colour} | ({"shrinkB": 0} if x > right else {})
-        ax.annotate(
-            name, (across, up), (1.035, height), xycoords="axes fraction", textcoords="axes fraction", va="center",
-            fontsize="small", color=INK, arrowprops=leader, annotation_clip=False,
-        )  # fmt: skip
-
-
-def spread(heights: np.ndarray, gap: float) -> np.ndarray:
-    """Return the heights moved to be at least ``gap`` apart, in the same order; a crowded group keeps its middle.
-
-    Example:
-        >>> spread(np.array([0.5, 0.0, 0.5]), 0.25).tolist()
-        [0.375, 0.0, 0.625]
-    """
-    order = np.argsort(heights, kind="stable")
-    level = heights[order] - gap * np.arange(len(heights))  # must not fall: an isotonic regression of it is closest
-    result = heights.astype(float)
-    if len(level):
-        result[order] += isotonic_regression(level) - level
-    return result
+def _name_lines(fig: Figure, ax: Axes, spec: str = "") -> None:
+    """Name the lines beside the axes, the highest end first; with ``spec``, a format, each name has its last value."""
+    lines = sorted(ax.get_lines(), key=lambda line: -line.get_ydata()[-1])
+    names = [f"{line.get_label()} {number(line.get_ydata()[-1], spec) if spec else ''}".strip() for line in lines]
+    fig.legend(lines, names, frameon=False, fontsize="small", handlelength=3, loc="outside right center")
