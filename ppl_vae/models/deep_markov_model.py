@@ -64,26 +64,26 @@ class DeepMarkovModel(nn.Module):
 
     def model(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
-        x, lengths, heard = _sequences(x, lengths)
+        x, lengths, within = _sequences(x, lengths)
         z: Tensor = self.start
         path: list[Tensor] = []
         with pyro.plate("data", len(x), dim=-2):
             for t in pyro.markov(range(x.shape[1])):
-                with poutine.mask(mask=heard[:, t : t + 1]):
+                with poutine.mask(mask=within[:, t : t + 1]):
                     z = pyro.sample(f"z_{t}", dist.Normal(*self.transition(z)).to_event(1))
                 path.append(z)
             out = self.emission(torch.cat(path, -2))
-            with pyro.plate("steps", x.shape[1], dim=-1), poutine.mask(mask=heard):
+            with pyro.plate("steps", x.shape[1], dim=-1), poutine.mask(mask=within):
                 pyro.sample("x", self.likelihood(out).to_event(1), obs=x)
 
     def guide(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
-        x, lengths, heard = _sequences(x, lengths)
+        x, lengths, within = _sequences(x, lengths)
         z: Tensor = self.guide_start
         h = self.rnn(x, lengths)
         with pyro.plate("data", len(x), dim=-2):
             for t in pyro.markov(range(x.shape[1])):
-                with poutine.mask(mask=heard[:, t : t + 1]):
+                with poutine.mask(mask=within[:, t : t + 1]):
                     z = pyro.sample(f"z_{t}", dist.Normal(*self.combiner(z, h[:, t : t + 1])).to_event(1))
 
 

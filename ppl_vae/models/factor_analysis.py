@@ -51,6 +51,5 @@ class FactorAnalysis(nn.Module):
 
     def log_evidence(self, x: Tensor) -> Tensor:
         """Return the exact log p(x), ``(B,)``, in nats."""
-        origin = x.new_zeros(self.latent_dim)
-        loc, noise = self.decoder(origin)
+        loc, noise = self.decoder(x.new_zeros(self.latent_dim))
         return dist.LowRankMultivariateNormal(loc, self.decoder.linear.weight, noise**2).log_prob(x.flatten(1))

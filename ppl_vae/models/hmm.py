@@ -52,8 +52,8 @@ class HMM(nn.Module):
         with pyro.plate("data", len(x)):
             logits: Tensor = self.initial
             for t in pyro.markov(range(x.shape[1])):
-                heard: Any = True if lengths is None else t < lengths
-                with poutine.mask(mask=heard):
+                within: Any = True if lengths is None else t < lengths
+                with poutine.mask(mask=within):
                     state = pyro.sample(f"state_{t}", dist.Categorical(logits=logits))
                     pyro.sample(f"x_{t}", self.likelihood(self.emission[state]).to_event(1), obs=x[:, t])
                 logits = self.transition[state]

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class Mixture(nn.Module):
-    r"""House prices by neighbourhood: every datum has a component, which is a Gaussian with its own covariance.
+    r"""A mixture of Gaussians, each with its own mean and full covariance.
 
     .. math::
         c \sim \mathrm{Categorical}(\pi), \qquad x \mid c \sim \mathcal N(\mu_c, L_c L_c^\top), \qquad

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class Normal(nn.Module):
-    r"""Heights: every number of a datum is Gaussian, with a mean and a scale that all data share, without latents.
+    r"""Independent Gaussian numbers, whose means and scales all data share; there are no latents.
 
     .. math::
         x_d \sim \mathcal N(\mu_d, \sigma_d^2), \qquad \sigma = \mathrm{softplus}(s) + \sigma_{\min}

@@ -85,7 +85,7 @@ class Categorical(Likelihood):
     def __init__(self, classes: int) -> None:
         super().__init__()
         if classes < 2:
-            raise InputError(f"classes={classes} of a Categorical: expected two or more")
+            raise InputError(f"classes={classes} of a Categorical: expected a number of two or more")
         self.outputs = classes
 
     def forward(self, out: Tensor) -> dist.TorchDistribution:
@@ -135,15 +135,9 @@ class ZeroInflated(Likelihood):
         return dist.ZeroInflatedDistribution(self.base(inner), gate_logits=gate_logits)
 
 
-_KINDS = {
-    "bernoulli": "bernoulli",
-    "gaussian": "gaussian, gaussian:0.5 or gaussian:decoded",
-    "categorical": "categorical:10",
-    "poisson": "poisson",
-    "negative-binomial": "negative-binomial",
-    "zero-inflated-poisson": "zero-inflated-poisson",
-    "zero-inflated-negative-binomial": "zero-inflated-negative-binomial",
-}
+_SIMPLE = {"bernoulli": Bernoulli, "poisson": Poisson, "negative-binomial": NegativeBinomial}
+_INFLATED = [f"zero-inflated-{name}" for name in ("poisson", "negative-binomial")]
+_KINDS = ["gaussian, gaussian:0.5 or gaussian:decoded", "categorical:10", *_SIMPLE, *_INFLATED]
 
 
 def make_likelihood(kind: str | Likelihood) -> Likelihood:
@@ -173,17 +167,17 @@ def make_likelihood(kind: str | Likelihood) -> Likelihood:
     if isinstance(kind, Likelihood):
         return kind
     name, _, detail = kind.partition(":")
-    if name not in _KINDS or (detail and name not in ("gaussian", "categorical")):
-        raise InputError(f"likelihood={kind!r} is unknown; {nearest(name, _KINDS.values())}")
     if name == "gaussian":
         return Gaussian(detail or "learned" if _number(detail) is None else float(detail))
     if name == "categorical":
         if (classes := _number(detail)) is None or classes % 1:
             raise InputError(f"likelihood={kind!r}: how many classes? categorical:10")
         return Categorical(int(classes))
-    base = name.removeprefix("zero-inflated-")
-    likelihood = {"bernoulli": Bernoulli, "poisson": Poisson, "negative-binomial": NegativeBinomial}[base]()
-    return likelihood if name == base else ZeroInflated(likelihood)
+    if kind in _SIMPLE:
+        return _SIMPLE[kind]()
+    if kind in _INFLATED:
+        return ZeroInflated(_SIMPLE[kind.removeprefix("zero-inflated-")]())
+    raise InputError(f"likelihood={kind!r} is unknown; {nearest(name, _KINDS)}")
 
 
 def _number(text: str) -> float | None:

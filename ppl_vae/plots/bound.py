@@ -185,6 +185,7 @@ def _draw(ax: Axes, curves: Mapping[str, np.ndarray]) -> None:
 
 def _name_lines(fig: Figure, ax: Axes, spec: str = "") -> None:
     """Name the lines beside the axes, the highest end first; with ``spec``, a format, each name has its last value."""
-    lines = sorted(ax.get_lines(), key=lambda line: -line.get_ydata()[-1])
-    names = [f"{line.get_label()} {number(line.get_ydata()[-1], spec) if spec else ''}".strip() for line in lines]
+    ends = {line: float(np.asarray(line.get_ydata())[-1]) for line in ax.get_lines()}
+    lines = sorted(ends, key=ends.__getitem__, reverse=True)
+    names = [f"{line.get_label()} {number(ends[line], spec) if spec else ''}".strip() for line in lines]
     fig.legend(lines, names, frameon=False, fontsize="small", handlelength=3, loc="outside right center")

@@ -43,57 +43,55 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
     """
     shapes = as_rows(k, "k").ravel()
     known = shapes[~np.isnan(shapes)]
-    unknown = len(shapes) - len(known)
-    values = known[(known > LOWEST_K) & (known < HIGHEST_K)]
-    width = 0.05 if values.size > 200 else 0.1
-    # Bins (a, b] with an edge at the threshold: what is coloured as above it is above it.
-    drawn = LOWEST_K <= threshold <= HIGHEST_K
-    anchor = threshold if drawn else 0.0
-    place = np.ceil((values - anchor) / width).astype(int)
-    first, last = (np.ceil((end - anchor) / width).astype(int) for end in (0.0, 1.0))
-    first, last = min(first, place.min(initial=0)), max(last, place.max(initial=1))
-    heights = np.bincount(place - first, minlength=last - first + 1)
-    left = anchor + (np.arange(first, last + 1) - 1) * width
-
-    bad = int((known > threshold).sum())
+    bad, unknown = int((known > threshold).sum()), len(shapes) - len(known)
     share = f" ({100 * bad / len(shapes):.0f} %)" if bad else ""
     above = f"{bad or 'none'} of {count_of_data(len(shapes))}{share} above {number(threshold)}"
     fig, ax = single(f"Pareto shape of the weights: {above}", height=3.8)
     ax.grid(axis="x", visible=False)
-    good: dict[str, Any] = {"color": BLUE, "edgecolor": "white", "linewidth": 0.5}
-    doubtful = good | {"color": ORANGE, "hatch": "////"}
-    high = np.arange(first, last + 1) > 0 if drawn else np.full(len(left), threshold < LOWEST_K)
-    ax.bar(left[~high], heights[~high], width, align="edge", **good)
-    ax.bar(left[high], heights[high], width, align="edge", **doubtful)
+
+    # Bins (a, b] with an edge at the threshold: what is coloured as above it is above it.
+    values = known[(known > LOWEST_K) & (known < HIGHEST_K)]
+    width = 0.05 if values.size > 200 else 0.1
+    drawn = LOWEST_K <= threshold <= HIGHEST_K
+    anchor = threshold if drawn else 0.0
+    place = np.ceil((np.r_[0.0, 1.0, values] - anchor) / width).astype(int)
+    heights = np.bincount((place - place.min())[2:], minlength=np.ptp(place) + 1)
+    left = anchor + (np.arange(place.min(), place.max() + 1) - 1) * width
+    high = left > threshold - width / 2
+    edge: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.5}
+    hatches = np.where(high, "////", "").tolist()
+    ax.bar(left, heights, width, align="edge", color=np.where(high, ORANGE, BLUE), hatch=hatches, **edge)
     if drawn:
         ax.axvline(threshold, color=INK, linestyle="--", linewidth=1.4)
         above_axes = ax.get_xaxis_transform()
         ax.text(threshold, 1.02, f"threshold {number(threshold)}", transform=above_axes, ha="center", fontsize="small")
+
     start, end = float(left[0]), float(left[-1]) + width
-    inside = [float(t) for t in MaxNLocator(6).tick_values(start, end) if start - 1e-9 <= t <= end + 1e-9]
-    ticks = {t: number(round(t, 9)) for t in inside}
+    ticks = {
+        float(t): number(round(t, 9)) for t in MaxNLocator(6).tick_values(start, end) if start - 1e-9 <= t <= end + 1e-9
+    }
     apart = 0.09 * (end - start)  # room for the names of the bars beside the axis
     lowest = known[known <= LOWEST_K]
     lowest_name = "equal\nweights" if np.isinf(lowest).all() else f"{number(LOWEST_K)} or\nless"
-    highest, highest_name = int((known >= HIGHEST_K).sum()), f"{number(HIGHEST_K)} or\nmore"
-    for count, name, side, style in [
-        (len(lowest), lowest_name, -1, good if threshold >= LOWEST_K else doubtful),
-        (highest, highest_name, 1, doubtful if threshold < HIGHEST_K else good),
-        (unknown, "not\nknown", 1, {"color": PALE, "edgecolor": "0.45", "linewidth": 0.5}),
+    for count, name, middle, colour in [
+        (len(lowest), lowest_name, start - apart, BLUE if threshold >= LOWEST_K else ORANGE),
+        (
+            int((known >= HIGHEST_K).sum()),
+            f"{number(HIGHEST_K)} or\nmore",
+            end + apart,
+            ORANGE if threshold < HIGHEST_K else BLUE,
+        ),
+        (unknown, "not\nknown", end + 2.3 * apart, PALE),
     ]:
         if count:
-            middle = start - apart if side < 0 else end + apart
-            ax.bar(middle, count, 0.4 * apart, **style)
+            look = edge | {"color": colour, "hatch": "////" if colour == ORANGE else ""}
+            ax.bar(middle, count, 0.4 * apart, **look | ({"edgecolor": "0.45"} if colour == PALE else {}))
             ticks[middle] = name
-            start, end = min(start, middle + 0.3 * apart * side), max(end, middle + 0.3 * apart * side)
-    ax.set_xlim(start - 0.3 * apart, end + 0.3 * apart)
     ax.set_xticks(list(ticks), list(ticks.values()))
+    ax.margins(x=0.03)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-    notes = ["above the threshold, an estimate is doubtful"] if bad else []
-    if unknown:
-        notes.append(f"the shape of {unknown} is unknown")
-    note(fig, notes)
+    doubt = ["above the threshold, an estimate is doubtful"] if bad else []
+    note(fig, doubt + ([f"the shape of {unknown} is unknown"] if unknown else []))
     ax.set(xlabel="Pareto shape k (lower is better)", ylabel="number of data")
     return fig
 

@@ -183,7 +183,9 @@ def _shares(ax: Axes, curves: Mapping[str, tuple[np.ndarray, dict[str, Any]]]) -
         if (values < -SMALLEST).any():
             below.append(f"{name} {(values < -SMALLEST).sum()}")
     ax.axvline(0, color=INK, linewidth=0.9, zorder=1.5)
-    ax.set(xlim=_padded(low, high, width), ylim=(-0.02, 1.04))
+    ax.dataLim.intervalx = low - SMALLEST, high + SMALLEST
+    ax.set(xmargin=0.04, ylim=(-0.02, 1.04))
+    ax.autoscale(axis="x")
     ticks = _ticks(*ax.get_xlim(), width)
     ax.set_xticks(ticks, [number(tick, "g") for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
@@ -209,14 +211,6 @@ def _range(curves: Sequence[np.ndarray]) -> tuple[float, float, float]:
     largest = max(medians) or float(np.abs(values).max()) or 1.0
     width = max(float(np.clip(min(medians), largest / 20, largest / 3)), SMALLEST)
     return min(float(shown.min()), 0.0), max(float(shown.max()), 0.0), width
-
-
-def _padded(low: float, high: float, width: float) -> tuple[float, float]:
-    """Return the ends of the axis with a margin."""
-    ends = np.arcsinh(np.array([low, high]) / width)
-    pad = 0.04 * (ends[1] - ends[0]) if ends[1] - ends[0] > 0.01 else 1.0
-    start, end = width * np.sinh(np.array([ends[0] - pad, ends[1] + pad]))
-    return float(start), float(end)
 
 
 def _ticks(low: float, high: float, width: float) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,27 +30,12 @@ Scale = tuple[float, float]
 
 
 class Tile(NamedTuple):
-    """An image ``(H, W)`` or ``(H, W, 3)``, its row and column, and the name of its scale."""
+    """An image ``(H, W)`` or ``(H, W, 3)``, its left and its top in inches, and the name of its scale."""
 
     image: np.ndarray
-    row: int
-    column: int
+    left: float
+    top: float
     key: Key = None
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The left ends of the columns, the tops of the rows, and the size of an image, in inches."""
-
-    lefts: np.ndarray
-    tops: np.ndarray
-    width: float
-    height: float
-
-    @property
-    def size(self) -> tuple[float, float]:
-        """The width and the height of the whole."""
-        return float(self.lefts[-1]) + self.width, float(self.tops[-1]) + self.height
 
 
 def checked_shape(image_shape: Sequence[int], size: int, name: str) -> tuple[int, ...]:
@@ -99,18 +83,19 @@ def bands(
     band = per_band * (height + GAP) + (BAND_GAP if per_band > 1 else 0) + tallest(below, TINY)
     starts = band * np.arange(-(-count // columns))
     tops = (starts[:, None] + (height + GAP) * np.arange(per_band)).ravel()
-    grid = Grid(step * np.arange(columns) + (step - width - GAP) / 2, tops, width, height)
+    lefts = step * np.arange(columns) + (step - width - GAP) / 2
     tiles = [
-        Tile(values.reshape(shape), i // columns * per_band + row, i % columns)
+        Tile(values.reshape(shape), lefts[i % columns], tops[i // columns * per_band + row])
         for row, stack in enumerate(stacks.values())
         for i, values in enumerate(stack)
     ]
     scale, colour = limits(next(iter(stacks.values()))), len(shape) == 3
     notes = colour_notes(scale) if colour else []
-    fig, ax = picture(title, tiles, grid, {None: scale}, {} if colour else {None: "value"}, notes)
+    extent = (lefts[-1] + width, tops[-1] + height)
+    fig, ax = picture(title, tiles, (width, height), extent, {None: scale}, {} if colour else {None: "value"}, notes)
     label_ticks(ax.yaxis, tops + height / 2, list(stacks) * len(starts), 0.0)
     for tile, label in zip(tiles[-count:], below, strict=False):
-        place = (grid.lefts[tile.column] + width / 2, tops[tile.row] + height + 0.03)
+        place = (tile.left + width / 2, tile.top + height + 0.03)
         ax.text(*place, label, fontsize="x-small", ha="center", va="top", color=INK)
     fit(fig, ax)
     return fig
@@ -119,7 +104,8 @@ def bands(
 def picture(
     title: str,
     tiles: Iterable[Tile],
-    grid: Grid,
+    size: tuple[float, float],
+    extent: tuple[float, float],
     scales: Mapping[Key, Scale],
     bars: Mapping[Key, str],
     notes: Iterable[str] = (),
@@ -131,7 +117,8 @@ def picture(
     Args:
         title: the title of the figure.
         tiles: the images; a NaN is a missing value.
-        grid: their places.
+        size: the width and the height of an image, inches.
+        extent: the width and the height of the whole, inches.
         scales: the values of white and black.
         bars: the labels of the scales that have a colour bar.
         notes: notes below the axes; a note about missing values is added if a value on the common scale is missing.
@@ -140,13 +127,14 @@ def picture(
     Returns:
         The figure and its axes, which is measured in inches from its top left corner once ``fit`` is called.
     """
-    fig, ax = page(title, *grid.size)
+    fig, ax = page(title, *extent)
+    width, height = size
     pixels: dict[Key, AxesImage] = {}
     beyond: dict[Key, set[str]] = {key: set() for key in scales}
     frames, strokes = [], []
-    for image, row, column, key in tiles:
-        (low, high), left, top = scales[key], grid.lefts[column], grid.tops[row]
-        x, y = grid.width / image.shape[1], grid.height / image.shape[0]
+    for image, left, top, key in tiles:
+        low, high = scales[key]
+        x, y = width / image.shape[1], height / image.shape[0]
         finite = np.isfinite(image)
         beyond[key] |= {end for end, out in (("min", image < low), ("max", image > high)) if (out & finite).any()}
         if image.ndim == 3:
@@ -157,13 +145,13 @@ def picture(
             cmap=GREY if key is None else OWN,
             vmin=low,
             vmax=high,
-            extent=(left, left + grid.width, top + grid.height, top),
+            extent=(left, left + width, top + height, top),
             aspect="auto",
             interpolation="auto" if max(1 / x, 1 / y) > FINEST else "nearest",
         )
         pixels.setdefault(key, drawn)
         across, down = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0])
-        frames.append(np.stack([left + across * grid.width, top + down * grid.height], -1))
+        frames.append(np.stack([left + across * width, top + down * height], -1))
         if key is None:
             corners = np.argwhere(~finite)[:, None, ::-1] + [[0, 1], [1, 0]]  # lower left, upper right
             strokes.append(corners * [x, y] + [left, top])
@@ -178,7 +166,7 @@ def picture(
     for key, name in reversed(list(bars.items())):  # the last one is placed next to the axes
         if key in pixels:
             extend = {0: "neither", 1: next(iter(beyond[key]), ""), 2: "both"}[len(beyond[key])]
-            colour_bar(ax, pixels[key], wrap(name.replace("\n", " "), max(grid.size[1], 0.8)), extend)
+            colour_bar(ax, pixels[key], wrap(name, max(extent[1], 0.8)), extend)
     note(fig, [*notes, *([MISSING_NOTE] if crossed.size else [])], "; ", x=0.5, ha="center", fontsize="small")
     return fig, ax
 

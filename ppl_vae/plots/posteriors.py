@@ -97,15 +97,11 @@ def posteriors_beside_prior(
     fig.suptitle(remarked(title, remarks, "\n"), wrap=True)
     handles: list[Any] = [Patch(facecolor=PALE, edgecolor="0.55", label="prior")]
     for name, colour, dash in zip(data_names[: z.shape[1]], COLOURS, DASHES, strict=False):
-        handles.append(
-            Patch(facecolor=colour, label=name)
-            if discrete == shown
-            else Line2D([], [], color=colour, linestyle=dash, linewidth=1.6, label=name)
-        )
-    wide = widest([*data_names, "prior"]) + 0.75
-    legend: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 3.2}
-    columns = int(np.clip(fig.get_figwidth() / wide, 1, len(handles)))
-    fig.legend(handles=handles, loc="outside lower center", ncols=columns, **legend)
+        line = Line2D([], [], color=colour, linestyle=dash, linewidth=1.6, label=name)
+        handles.append(Patch(facecolor=colour, label=name) if discrete == shown else line)
+    columns = int(np.clip(fig.get_figwidth() / (widest(data_names) + 0.75), 1, len(handles)))
+    look: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 3.2, "ncols": columns}
+    fig.legend(handles=handles, loc="outside lower center", **look)
     return fig
 
 

@@ -20,7 +20,6 @@ from ppl_vae.plots.style import (
     BLUE,
     INK,
     ORANGE,
-    bins,
     blank,
     dot_style,
     first,
@@ -30,7 +29,7 @@ from ppl_vae.plots.style import (
     remarked,
     rows,
     single,
-)  # fmt: skip
+)
 
 PAIRS, PAIRS_OF_VECTORS, IMAGES, VECTORS = 40, 12, 100, 16  # more are not drawn, and the title says so
 
@@ -104,7 +103,7 @@ def prior_samples(
     if size == 1:
         fig, ax = single(title, 5.2, 3.6)
         values = mean[np.isfinite(mean)]
-        ax.hist(values, bins=bins(values), color=BLUE, edgecolor="white", linewidth=0.5)
+        ax.hist(values, bins="sqrt", color=BLUE, edgecolor="white", linewidth=0.5)
         ax.set(xlabel="value", ylabel=f"number of draws (of {count})")
         return fig
     fig, ax = single(title, 5.2, 4.6)
@@ -160,8 +159,8 @@ def vectors(stacks: Mapping[str, np.ndarray], title: str, labels: Sequence[str])
 def _scalar_pairs(x: np.ndarray, mean: np.ndarray, title: str) -> Figure:
     """Draw reconstructions ``(N,)`` against the data."""
     fig, ax = single(title, 5.0, 4.6)
-    ends = limits(x, mean)
-    ax.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="reconstruction = original")
+    low, _ = limits(x, mean)
+    ax.axline((low, low), slope=1, color=INK, linewidth=1, linestyle="--", label="reconstruction = original")
     ax.scatter(x, mean, color=ORANGE, **dot_style(len(x)))
     ax.set(xlabel="original", ylabel="reconstruction")
     ax.set_aspect("equal", adjustable="datalim")

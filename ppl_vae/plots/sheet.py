@@ -13,24 +13,14 @@ from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
 from ppl_vae.plots.cells import Cells, shown_cells
-from ppl_vae.plots.images import (
-    GAP,
-    Grid,
-    Tile,
-    cell_size,
-    checked_shape,
-    colour_notes,
-    fit,
-    label_ticks,
-    picture,
-)  # fmt: skip
+from ppl_vae.plots.images import GAP, Tile, cell_size, checked_shape, colour_notes, fit, label_ticks, picture
 from ppl_vae.plots.style import number, remarked, tallest, widest, wrap
 from ppl_vae.plots.table import table_of
 
 NUMBERS = 40  # a datum of more values is drawn as a strip
 DENSE = 12  # more rows and columns have no gaps; a table of one value a datum with more is drawn as colours
 ACROSS, DOWN = 7.0, 7.6  # inches for the images of a sheet
-STRIP = 0.19  # the height of a strip, inches
+STRIP_WIDTH, STRIP = 5.6, 0.19  # inches
 SILENT = 0.05  # of the scale: features that never exceed it, at either end of a roll, are left out
 
 
@@ -133,7 +123,7 @@ def _images(sheet: Cells, shape: tuple[int, ...], size: tuple[float, float] | No
     rows = [wrap(label, 1.6) if height > 0.4 else label for label in sheet.rows]
     step = max(width + gap, widest(columns) + 0.1 if columns and n_columns <= DENSE else 0.0)
     lefts = step * np.arange(n_columns) + (step - gap - width) / 2
-    grid = Grid(lefts, (height + gap) * np.arange(n_rows), width, height)
+    tops = (height + gap) * np.arange(n_rows)
 
     colour, scales = len(shape) == 3, sheet.scales()
     tiles = []
@@ -141,14 +131,15 @@ def _images(sheet: Cells, shape: tuple[int, ...], size: tuple[float, float] | No
         image, key = sheet.cells[row, column].reshape(shape), sheet.key(column)
         if key is not None and colour:
             image = np.where(np.isfinite(image).any(-1), np.nan_to_num(image).mean(-1), np.nan)
-        tiles.append(Tile(image, row, column, key))
+        tiles.append(Tile(image, lefts[column], tops[row], key))
     notes = [*sheet.notes, *(colour_notes(scales.get(None, (0.0, 1.0))) if colour else [])]
     notes += ["scale at the right: mean of three colours"] if colour and sheet.own else []
     bars = {k: "value" if k is None else sheet.column_name(k) for k in scales if k is not None or not colour}
     frame = 0.0 if shape == (1, 1) and dense else 0.3 if dense else 0.6
-    fig, ax = picture(sheet.title, tiles, grid, scales, bars, notes, frame=frame)
+    extent = (lefts[-1] + width, tops[-1] + height)
+    fig, ax = picture(sheet.title, tiles, (width, height), extent, scales, bars, notes, frame=frame)
     label_ticks(ax.xaxis, lefts + width / 2, columns, widest(columns) + 0.1, sheet.column_title)
-    label_ticks(ax.yaxis, grid.tops + height / 2, rows, tallest(rows), sheet.row_title)
+    label_ticks(ax.yaxis, tops + height / 2, rows, tallest(rows), sheet.row_title)
     fit(fig, ax)
     return fig
 
@@ -178,20 +169,21 @@ def _strips(sheet: Cells) -> Figure:
     (lines, left_out), size = sheet.lines(), sheet.cells.shape[2]
     grouped = sheet.cells.shape[1] > 1
     steps = [STRIP + 0.03 + 0.09 * (grouped and this[0] != last[0]) for last, this in pairwise(lines)]
-    grid = Grid(np.zeros(1), np.cumsum([0.0, *steps]), 5.6, STRIP)
-    tiles = [Tile(sheet.cells[r, c][None], i, 0, sheet.key(c)) for i, (r, c) in enumerate(lines)]
+    tops = np.cumsum([0.0, *steps])
+    tiles = [Tile(sheet.cells[r, c][None], 0.0, top, sheet.key(c)) for top, (r, c) in zip(tops, lines, strict=True)]
     scales = sheet.scales()
     bars = {key: "value" if key is None else sheet.column_name(key) for key in scales}
-    fig, ax = picture(remarked(sheet.title, [left_out]), tiles, grid, scales, bars, sheet.notes)
+    title, extent = remarked(sheet.title, [left_out]), (STRIP_WIDTH, tops[-1] + STRIP)
+    fig, ax = picture(title, tiles, (STRIP_WIDTH, STRIP), extent, scales, bars, sheet.notes)
     labels = []
     for i, (row, column) in enumerate(lines):
         begins = i == 0 or lines[i - 1][0] != row
         label = [sheet.rows[row] if sheet.rows and begins else "", sheet.columns[column] if sheet.columns else ""]
         labels.append("   ".join(part for part in label if part))
     title = ", ".join(part for part in (sheet.row_title, sheet.column_title) if part)
-    label_ticks(ax.yaxis, grid.tops + STRIP / 2, labels, tallest(labels), title)
+    label_ticks(ax.yaxis, tops + STRIP / 2, labels, tallest(labels), title)
     indices = [int(i) for i in MaxNLocator(8, integer=True).tick_values(0, size - 1) if 0 <= i < size]
-    ax.set_xticks([(i + 0.5) * grid.width / size for i in indices], [str(i) for i in indices])
+    ax.set_xticks([(i + 0.5) * STRIP_WIDTH / size for i in indices], [str(i) for i in indices])
     ax.tick_params(axis="x", bottom=True, length=3, labelbottom=True, labeltop=False)
     ax.xaxis.set_label_position("bottom")
     ax.set_xlabel("index of the value", fontsize="small")

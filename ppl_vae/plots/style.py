@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -188,21 +189,11 @@ def tallest(texts: Sequence[str], size: float = SMALL) -> float:
     return max((text.count("\n") + 1 for text in texts if text), default=0) * size * LINE
 
 
-def wrap(text: str, inches: float, size: float = SMALL) -> str:
-    """Break a text between words into lines of at most ``inches``; a longer word keeps a line to itself.
+def wrap(text: str, inches: float) -> str:
+    """Break a small text between words into lines of about ``inches``; a longer word keeps a line to itself.
 
     Example:
         >>> wrap("posterior standard deviation", 1.2)
-        'posterior standard\\ndeviation'
+        'posterior\\nstandard\\ndeviation'
     """
-    lines: list[str] = []
-    for paragraph in text.split("\n"):
-        line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}".strip()
-            if line and text_width(longer, size) > inches:
-                lines.append(line)
-                longer = word
-            line = longer
-        lines.append(line)
-    return "\n".join(lines)
+    return fill(text, round(14 * inches), break_long_words=False, break_on_hyphens=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from ppl_vae.plots.cells import LINES, Cells
+from ppl_vae.plots.cells import Cells
 from ppl_vae.plots.images import MISSING, fit, page
 from ppl_vae.plots.style import INK, LINE, PALE, SMALL, first, note, number, remarked, tallest, widest, wrap
 
@@ -21,27 +22,22 @@ SHADE, OWN_SHADE = (0.78, 0.86, 0.95), (0.88, 0.84, 0.95)  # light enough for te
 def table_of(sheet: Cells) -> Figure:
     """Draw a table of the sheet's rows and columns if a datum is one value, else with a line for each datum."""
     n_rows, n_columns, size = sheet.cells.shape
-    one_value = size == 1
-    if one_value:
-        lines, left_out = [(row, 0) for row in range(min(n_rows, LINES))], first(LINES, n_rows, "rows")
-        values, drawn = sheet.cells[:LINES, :VALUES, 0], sheet.shown[:LINES, :VALUES]
-        kinds = np.array([[-1 - c if c in sheet.own else 0 for c in range(n_columns)]] * len(lines))[:, :VALUES]
-        names = list(sheet.columns or (sheet.names if n_columns == 1 else ())) or [""] * n_columns
-        remarks = [left_out, first(VALUES, n_columns, "columns")]
+    data, one_value = sheet, size == 1
+    if one_value:  # the rows are the data, and the columns their values
+        data = replace(sheet, cells=sheet.cells.reshape(n_rows, 1, n_columns), shown=np.ones((n_rows, 1), bool))
+        names = sheet.columns or (sheet.names if n_columns == 1 else ()) or ("",) * n_columns
     else:
-        lines, left_out = sheet.lines()
-        values = np.array([sheet.cells[row, column, :VALUES] for row, column in lines])
-        drawn = np.ones(values.shape, bool)
-        of_value = np.arange(values.shape[1])
-        kinds = np.array([-1 - of_value if c in sheet.own else of_value for _, c in lines])
-        names = list(sheet.names or [f"value {d}" for d in range(size)])
-        remarks = [left_out, first(VALUES, size, "values")]
-    own = kinds < 0
+        names = sheet.names or tuple(f"value {d}" for d in range(size))
+    lines, left_out = data.lines()
+    remarks = [left_out, first(VALUES, len(names), "columns" if one_value else "values")]
+    values = np.array([data.cells[line][:VALUES] for line in lines])
+    drawn = sheet.shown[: len(lines), :VALUES] if one_value else np.ones(values.shape, bool)
+    index = np.arange(values.shape[1])
+    own = np.isin(index if one_value else [[column] for _, column in lines], sheet.own) & np.ones(values.shape, bool)
+    kinds = np.where(own, -1 - index, 0 if one_value else index)
 
-    texts = [
-        [("\N{EN DASH}" if o and np.isnan(v) else digits(v)) if d else "" for v, d, o in zip(*line, strict=True)]
-        for line in zip(values, drawn, own, strict=True)
-    ]
+    write = np.vectorize(lambda v, alone: "\N{EN DASH}" if alone and np.isnan(v) else digits(v), otypes=[object])
+    texts = np.where(drawn, write(values, own), "")
     header = [wrap(name, 1.0) for name in names[:VALUES]]
     colours = np.ones((*values.shape, 3))
     colours[drawn] = shades(values, kinds, drawn)[drawn]
@@ -52,7 +48,7 @@ def table_of(sheet: Cells) -> Figure:
         before.append([sheet.row_title, *labels])
     if any(sheet.columns) and not one_value:
         before.append([sheet.column_title, *(sheet.columns[column] for _, column in lines)])
-    columns = [*before, *map(list, zip(header, *texts, strict=True))]
+    columns = [*before, *([name, *column] for name, column in zip(header, texts.T, strict=True))]
     widths = [max(widest(column), widest(column[:1], BOLD)) + 2 * PAD for column in columns]
     top = max(tallest(header), SMALL * LINE) + 0.06
 

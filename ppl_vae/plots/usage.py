@@ -57,9 +57,8 @@ def divergence_per_dimension(kl: ArrayLike, active: ArrayLike, *, names: Sequenc
     few = len(shown) <= NAMED_BARS
     edge: dict[str, Any] = {"width": 0.8 if few else 1.0, "edgecolor": "0.45" if few else "none", "linewidth": 0.5}
     ranks = np.arange(1, len(shown) + 1)
-    for state, colour, name in [(True, BLUE, "active"), (False, PALE, "inactive")]:
-        chosen = used[shown] == state
-        if chosen.any():
+    for state, (name, colour) in {True: ("active", BLUE), False: ("inactive", PALE)}.items():
+        if (chosen := used[shown] == state).any():
             ax.bar(ranks[chosen], values[shown][chosen], color=colour, label=name, **edge)
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.set_xlim(0.5 - 0.1 * few, len(shown) + 0.5 + 0.1 * few)
