@@ -75,7 +75,8 @@ def _draw(run: OpenRun, arrays: dict[str, np.ndarray], evaluation: Evaluation) -
     if curves:  # those of iwae, whose first point is the ELBO, come before those of prior
         exact = rows["exact"].log_evidence if "exact" in rows else None
         references = {"ais": rows["ais"].log_evidence} if "ais" in rows else {}
-        figures["bound"] = bound_over_samples(curves, exact=exact, references=references)
+        first_point = "ELBO, latents summed out" if evaluation.summed_out else "ELBO"
+        figures["bound"] = bound_over_samples(curves, exact=exact, references=references, first_point=first_point)
     if "iwae" in evidence:
         k = evidence["iwae"].columns["pareto_k"].numpy()
         figures["pareto_k"] = pareto_k_histogram(k, threshold(evaluation.settings.num_samples))

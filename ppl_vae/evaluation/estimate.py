@@ -103,7 +103,12 @@ def _closed_form(work: _Work) -> Parts:
 def _weighed(work: _Work, from_prior: bool) -> Parts:
     program, settings = work.program, work.settings
     proposal = program if from_prior else widened(program, settings.proposal_scale, settings.proposal_df)
-    source = proposal.log_prior_weights if from_prior else proposal.log_weights
+
+    def source(batch: Batch, num_draws: int) -> tuple[Tensor, ...]:
+        if from_prior:
+            return (proposal.log_prior_weights(batch, num_draws),)
+        return proposal.log_weights_and_terms(batch, num_draws)
+
     room = room_for(partial(source, program.template), len(program.template[0]))
     together = program.global_posterior is None or program.structure.draws_by == "plate"
 
@@ -111,19 +116,18 @@ def _weighed(work: _Work, from_prior: bool) -> Parts:
         at_once = min(room.draws(len(batch[0])), settings.num_samples)
         at_once = at_once if together else 1  # repeated data share the draw of a global latent
 
-        def log_weights(num_draws: int) -> Tensor:
+        def log_weights(num_draws: int) -> tuple[Tensor, ...]:
             if num_draws < at_once:  # the last pass
                 return source(batch, num_draws)
-            (log_weight,) = work.compiler(
+            return work.compiler(
                 f"the log weights of {program.name}",
-                lambda *batch: (source(batch, num_draws),),
+                lambda *batch: source(batch, num_draws),
                 batch,
                 module=program.module,
                 static=(from_prior, num_draws),
                 times=settings.num_samples // at_once,
                 saves=SAVED_A_PASS,
             )
-            return log_weight
 
         weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
         return {name: ESTIMATORS[name].function(weights) for name in work.names}

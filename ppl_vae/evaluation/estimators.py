@@ -83,6 +83,8 @@ ESTIMATORS: dict[str, Estimator] = {
 """All estimators by name. Of those that are bounds, a later one is nearer to the evidence on average."""
 WITH_ELBO = "iwae"
 """The estimator that also has the ELBO of its draws."""
+OF_DRAWS = {"elbo": "elbo", "elbo_collapsed": "elbo, some latents summed out"}
+"""Bounds that come with the draws of an estimator, and their labels. ``elbo`` is that of ``pyro.infer.Trace_ELBO``."""
 
 if TYPE_CHECKING:
     PerDatum = str
@@ -183,7 +185,7 @@ def label(name: str, settings: Settings, num_data: int) -> str:
         ('iwae, 5000 draws', 'bdmc, 1 chain of 300, 1 simulated datum', 'exact')
     """
     needs = ESTIMATORS[name].needs if name in ESTIMATORS else None
-    parts = [name]
+    parts = [OF_DRAWS.get(name, name)]
     if needs in ("prior", "guide"):
         parts.append(counted(settings.num_samples, "draw"))
     if needs == "guide" and settings.proposal == "per-sample":

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ppl_vae.evaluation.estimate import Estimate
-from ppl_vae.evaluation.estimators import WITH_ELBO, Settings, bounds_first, doubts, label
+from ppl_vae.evaluation.estimators import OF_DRAWS, WITH_ELBO, Settings, bounds_first, doubts, label
 from ppl_vae.evaluation.results import error_of_mean, mean_and_error
 from ppl_vae.evaluation.table import Column, ResultTable
 from ppl_vae.evidence import Evidence
@@ -83,7 +83,7 @@ class Evaluation(NamedTuple):
     numbers_per_datum: float
     """The number of observed numbers in a datum, for bits per dimension."""
     rows: dict[str, Row]
-    """By estimator; ``"elbo"`` is there if ``"iwae"`` is."""
+    """By estimator, and the bounds of their draws: ``"elbo"`` is there if ``"iwae"`` is; see ``summed_out``."""
     evidence: dict[str, Evidence]
     """The evidence of every datum by estimator."""
     settings: Settings
@@ -94,6 +94,9 @@ class Evaluation(NamedTuple):
     """True if the model draws data without looking at the data that it observes."""
     discrete: bool = False
     """True if everything that is observed is discrete."""
+    summed_out: tuple[str, ...] = ()
+    """Latents that the guide samples and that all rows but ``elbo`` sum out, in p and in q; ``elbo_collapsed`` is the
+    bound with their sum."""
 
     def table(self, part: str) -> str:
         """Return the rows as text, and below them BDMC's bounds and the ELBO's terms."""
@@ -151,6 +154,8 @@ class Evaluation(NamedTuple):
         for row in rows.values():
             row["bits_per_dimension"] = -row["log_evidence"] / (self.numbers_per_datum * math.log(2))
         numbers: dict[str, Any] = {"num_data": self.num_data, "estimators": rows, "warnings": self.warnings()}
+        if self.summed_out:
+            numbers["summed_out"] = list(self.summed_out)
         if self.diagnostics is not None:
             numbers["diagnostics"] = self.diagnostics.numbers()
         if self.inference_seconds is not None:
@@ -215,6 +220,11 @@ def evidence_notes(numbers: Mapping[str, Any], *, generates: bool = True) -> lis
         count, active = len(used["dimensions"]), used["active_units"]
         activity = "" if active is None else f"; {active} of {count} latent dimensions active"
         notes.append(f"ELBO = reconstruction {terms[0]:.2f} - KL {terms[1]:.2f}{activity}")
+    if summed := numbers.get("summed_out"):
+        notes.append(
+            f"the guide samples {', '.join(summed)}: elbo draws what it samples, as pyro.infer.Trace_ELBO does; in the "
+            f"other rows the sum over its values stands in p and in q"
+        )
     if not generates:
         notes.append(
             "the model computes with the data that it observes: unless each number is given those before it alone, "
@@ -228,9 +238,9 @@ def summarise(estimates: Mapping[str, Estimate]) -> dict[str, Row]:
     rows = {}
     for name, (evidence, seconds) in estimates.items():
         columns, num_data = evidence.columns, len(evidence.log_evidence)
-        if "elbo" in columns:
-            mean, se = mean_and_error(columns["elbo"])
-            rows["elbo"] = Row(mean, error_of_mean(columns["elbo_mcse"]), se, "lower", None, 0.0, seconds, num_data)
+        for bound in (bound for bound in OF_DRAWS if bound in columns):
+            mean, se = mean_and_error(columns[bound])
+            rows[bound] = Row(mean, error_of_mean(columns[f"{bound}_mcse"]), se, "lower", None, 0.0, seconds, num_data)
         mean, se = mean_and_error(evidence.log_evidence)
         rows[name] = Row(
             log_evidence=mean,

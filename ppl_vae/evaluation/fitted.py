@@ -17,7 +17,7 @@ from ppl_vae.data import Batches, as_condition, name_arrays
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.diagnose import diagnose
 from ppl_vae.evaluation.estimate import estimate
-from ppl_vae.evaluation.estimators import check_estimators, estimators_for, make_settings
+from ppl_vae.evaluation.estimators import WITH_ELBO, check_estimators, estimators_for, make_settings
 from ppl_vae.evaluation.evaluation import Evaluation, summarise
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, room_for
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
@@ -189,6 +189,7 @@ class Fitted:
                 inference_seconds=seconds,
                 generates=generates(program),
                 discrete=observes_discrete(program),
+                summed_out=program.structure.collapsed if WITH_ELBO in names else (),
             )
 
     # ------------------------------------------------------------------------------------------------------ draws

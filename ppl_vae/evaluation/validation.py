@@ -42,7 +42,7 @@ def validation_bound(
     total = 0.0
     for batch in batches:
         at_once = passes(repeats * together, room.draws(len(batch[0])))
-        log_weights = torch.cat([program.log_weights(batch, num_draws).double() for num_draws in at_once])
+        log_weights = torch.cat([program.weighted_draws(batch, k).log_weight.double() for k in at_once])
         bounds = log_weights.unflatten(0, (repeats, together)).logsumexp(1) - math.log(together)
         total += bounds.mean(0).sum().item()
     return total / num_data

@@ -26,7 +26,8 @@ def iwae(weights: Weights) -> Evidence:
     Returns:
         Evidence: a lower bound, nats per datum, ``(B,)``. It is doubtful if the Pareto k of the weights is unknown or
         above its threshold. Columns: ``"elbo"`` of the same draws, its standard error ``"elbo_mcse"``, and
-        ``"pareto_k"``. The curve has the bound of 1, 10, 100, ... and ``K`` draws.
+        ``"pareto_k"``. If latents are summed out of the weights, ``"elbo_collapsed"`` and its error are the mean
+        log weight, which lies above the ELBO. The curve has the bound of 1, 10, 100, ... and ``K`` draws.
 
     Example:
         >>> import torch
@@ -40,16 +41,16 @@ def iwae(weights: Weights) -> Evidence:
     """
     k = pareto_k(weights.tail, weights.num_samples)
     log_evidence, mcse, ess = log_mean(weights.log_sum, weights.log_sum_squares, weights.num_samples)
+    root = math.sqrt(weights.num_samples)
+    columns = {"elbo": weights.elbo, "elbo_mcse": weights.elbo_spread / root}
+    if weights.collapsed:
+        columns |= {"elbo_collapsed": weights.curve[1], "elbo_collapsed_mcse": weights.spread / root}
     return Evidence(
         log_evidence,
         mcse,
         ess,
         doubtful=~believable(k, weights.num_samples),
         bound="lower",
-        columns={
-            "elbo": weights.curve[1],
-            "elbo_mcse": weights.spread / math.sqrt(weights.num_samples),
-            "pareto_k": k,
-        },
+        columns=columns | {"pareto_k": k},
         curve=weights.curve,
     )

@@ -28,14 +28,20 @@ class Weights(NamedTuple):
     spread: Tensor
     """Standard deviation of log w, ``(B,)``; infinite if it is unknown."""
     curve: dict[int, Tensor]
-    """The bound of 1, 10, 100, ... draws and of all ``K``, ``(B,)`` each; the bound of one draw is the ELBO."""
+    """The bound of 1, 10, 100, ... draws and of all ``K``, ``(B,)`` each; that of one draw is the mean log weight."""
     tail: Tensor
     """The largest log weights, ``(M + 1, B)`` (``M`` is :func:`tail_length`) or ``(1, B)``; the largest first."""
+    elbo: Tensor
+    """The mean of the terms of the ELBO, ``(B,)``: of the log weights, unless the terms are numbers of their own."""
+    elbo_spread: Tensor
+    """Standard deviation of the terms of the ELBO, ``(B,)``; infinite if it is unknown."""
+    collapsed: bool = False
+    """True if some latents are summed out of the weights and not of the terms of the ELBO."""
 
 
 @torch.no_grad()
 def weigh(
-    log_weights: Callable[[int], Tensor],
+    log_weights: Callable[[int], Tensor | tuple[Tensor, ...]],
     num_samples: int,
     draws_per_pass: int,
     *,
@@ -55,7 +61,8 @@ def weigh(
 
     Args:
         log_weights: function from ``k`` to ``(k, B)`` log weights of ``k`` new draws: log p(x, z) - log q(z | x) of
-            z ~ q, or log p(x | z) of z ~ p(z).
+            z ~ q, or log p(x | z) of z ~ p(z). If some latents are summed out of p and q, it may be a function to a
+            pair: these weights, and the terms of the ELBO of the same draws, from which no latent is summed out.
         num_samples: ``K``, the number of draws per datum.
         draws_per_pass: largest number of draws at once.
         first_datum: row of the first datum of the batch, for a message.
@@ -79,13 +86,19 @@ def weigh(
     keep = tail_length(num_samples) + 1
     sums: list[Tensor] = []
     tail = _Tail(keep)
-    spread = _Spread()
-    blocks = _Blocks(num_samples)
+    spread, terms_spread = _Spread(), _Spread()
+    blocks, terms_sum = _Blocks(num_samples), torch.zeros((), dtype=torch.double)
+    collapsed = False
     done = 0
     while done < num_samples:
         draws = min(draws_per_pass, num_samples - done)
-        log_weight = log_weights(draws).double()
+        drawn = log_weights(draws)
+        log_weight, *terms = (tensor.double() for tensor in (drawn if isinstance(drawn, tuple) else (drawn,)))
         refuse_nan(log_weight, first_datum)
+        for term in terms:
+            refuse_nan(term, first_datum)
+            collapsed, terms_sum = True, terms_sum + term.sum(0)
+            terms_spread.add(term)
         new = [(power * log_weight).logsumexp(0) for power in (1, 2, 4)]
         sums = [torch.logaddexp(a, b) for a, b in zip(sums, new, strict=True)] if sums else new
         blocks.add(log_weight)
@@ -96,7 +109,18 @@ def weigh(
             progress(draws)
     log_sum, log_sum_squares, log_sum_fourths = sums
     curve = {**blocks.bounds(), num_samples: log_sum - math.log(num_samples)}
-    return Weights(num_samples, log_sum, log_sum_squares, log_sum_fourths, spread.deviation(), curve, tail.values())
+    return Weights(
+        num_samples,
+        log_sum,
+        log_sum_squares,
+        log_sum_fourths,
+        spread.deviation(),
+        curve,
+        tail.values(),
+        elbo=terms_sum / num_samples if collapsed else curve[1],
+        elbo_spread=(terms_spread if collapsed else spread).deviation(),
+        collapsed=collapsed,
+    )
 
 
 class _Spread:

@@ -29,6 +29,7 @@ def bound_over_samples(
     *,
     exact: float | None = None,
     references: Mapping[str, float] | None = None,
+    first_point: str = "ELBO",
 ) -> Figure:
     r"""Draw the bound of K draws on the log evidence, averaged over the data, against K.
 
@@ -37,10 +38,10 @@ def bound_over_samples(
     that part out, and a note says how low it is. A curve that still rises at the last K needs more draws.
 
     Args:
-        curves: the bound of every datum, ``(N,)``, nats, by the name of an estimator and by the number of draws K. The
-            ELBO is the first curve's bound at K = 1.
+        curves: the bound of every datum, ``(N,)``, nats, by the name of an estimator and by the number of draws K.
         exact: the exact log evidence if it is known, nats per datum.
         references: other estimates by name, nats per datum, such as ``{"ais": -17.0}``.
+        first_point: the name of the first curve's bound at K = 1.
 
     Returns:
         A figure with one axes, and the name and the last value of every line beside it, the highest first.
@@ -72,7 +73,7 @@ def bound_over_samples(
     notes += _crop(ax, finite, list(shown.values()))
     first = next(iter(means.values()))[0]
     if first[0] == 1 and np.isfinite(first[1]):
-        elbo = f"ELBO {number(first[1], '.2f')}"
+        elbo = f"{first_point} {number(first[1], '.2f')}"
         look: dict[str, Any] = {"fontsize": "small", "color": INK, "path_effects": HALO}
         ax.annotate(elbo, first, (8, -5), textcoords="offset points", va="top", **look)
     _name_lines(fig, ax, ".2f")

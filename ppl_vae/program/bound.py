@@ -144,15 +144,33 @@ class BoundProgram(Runner):
 
         Discrete latents are summed out where they can be, in q as well as in p, so that only the others are random.
         """
+        return self.log_weights_and_terms(batch, num_samples)[0]
+
+    def log_weights_and_terms(self, batch: Batch, num_samples: int = 1) -> tuple[Tensor, ...]:
+        r"""Return ``log_weights``, and the terms of the ELBO of the same draws if these are other numbers.
+
+        They are others if the guide samples a discrete latent y that can be summed out:
+
+        .. math::
+            \log \frac{\sum_y p(x, z, y)}{\sum_y q(z, y \mid x)} \quad \text{(the weights)}, \qquad
+            \log \frac{p(x, z, y)}{q(z, y \mid x)} \quad \text{(the terms)}
+
+        The mean of the terms is the ELBO as ``pyro.infer.Trace_ELBO`` defines it; the mean of the weights is a higher
+        bound.
+
+        Returns:
+            tuple: one or two tensors ``(K, B)``, nats.
+        """
         with self.running():
             structure = self.structure
             if not structure.collapsed:
-                return self.weighted_draws(batch, num_samples).log_weight
-            drawn = sample_sites(self.guide_trace(batch, num_samples))
-            values = {name: site["value"] for name, site in drawn.items() if name not in structure.collapsed}
+                return (self.weighted_draws(batch, num_samples).log_weight,)
+            drawn, model, _ = self.traces(batch, num_samples)
+            terms = structure.log_density(model, num_samples) - structure.log_density(drawn, num_samples)
+            values = {name: z for name, z in site_values(drawn).items() if name not in structure.collapsed}
             model = self.run(self.model, batch, num_samples, values, summed=structure.discrete)
             guide = self.guide_trace(batch, num_samples, values, summed=structure.collapsed)
-            return structure.log_density(model, num_samples) - structure.log_density(guide, num_samples)
+            return structure.log_density(model, num_samples) - structure.log_density(guide, num_samples), terms
 
     def log_prior_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
         """Return log p(x | z) of ``K`` draws z from the prior: ``(K, B)``, nats; discrete latents are summed out."""

@@ -15,7 +15,7 @@ import yaml
 
 from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator import Description, VariationalInference, describe, load
-from ppl_vae.evaluation.estimators import Settings, bounds_first
+from ppl_vae.evaluation.estimators import OF_DRAWS, Settings, bounds_first
 from ppl_vae.evaluation.evaluation import evidence_notes, evidence_table
 from ppl_vae.evaluation.gap import gap_table
 from ppl_vae.evaluation.measure_gap import GapSettings
@@ -87,7 +87,7 @@ def _commands(
     """Return the commands that repeat the run and each estimate of it."""
     commands = [fit_command(config)]
     if evidence is not None:
-        names = [name for name in evidence.get("estimators", {}) if name != "elbo"]
+        names = [name for name in evidence.get("estimators", {}) if name not in OF_DRAWS]
         options = {"estimators": ",".join(names)} | _estimate_options(evidence, Settings())
         commands.append(_command("evaluate", folder, options))
     if gap is not None:
