@@ -19,6 +19,7 @@ from ppl_vae.data.files import read_file
 from ppl_vae.data.images import as_images
 from ppl_vae.data.load import DATASETS, load_dataset
 from ppl_vae.data.missing import fill_missing
+from ppl_vae.data.precision import check_precision
 from ppl_vae.data.split import PARTS, Part, hold_out
 from ppl_vae.data.torchvision_import import import_torchvision
 
@@ -32,6 +33,7 @@ __all__ = [
     "Part",
     "as_condition",
     "as_images",
+    "check_precision",
     "fill_missing",
     "hold_out",
     "import_torchvision",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data.binarize import check_unit_interval
+from ppl_vae.data.precision import to_tensor
 from ppl_vae.data.split import SUBSET_STREAM, generator
 from ppl_vae.errors import InputError, nearest
 
@@ -24,7 +25,10 @@ class Batches:
         names: names of the arrays in a batch, in this order: the arguments of ``model``.
         batch_size: number of data in a batch, ``B``.
         device: device of the arrays.
-        dtype: type to which real numbers are cast; whole numbers become int64, Booleans stay.
+        dtype: the type of real numbers, the precision of the program; other whole numbers become int64, and other
+            Booleans stay.
+        real: names of arrays whose whole numbers and Booleans become real numbers too, because a likelihood observes
+            them.
         dynamic: names of arrays of probabilities; a batch has Bernoulli draws with these probabilities, new ones
             for each seed (Burda et al., 2016).
 
@@ -33,7 +37,7 @@ class Batches:
 
     Raises:
         InputError: if a name is missing, there are no names or no rows, the batch size is below 1, arrays
-            differ in length, or a dynamic array does not hold probabilities.
+            differ in length, a dynamic array does not hold probabilities, or the type cannot hold a number.
 
     Example:
         >>> batches = Batches({"x": np.eye(5), "y": np.arange(5)}, ["x", "y"], batch_size=2)
@@ -51,6 +55,7 @@ class Batches:
         *,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        real: Collection[str] = ("x",),
         dynamic: Collection[str] = (),
     ) -> None:
         if batch_size < 1:
@@ -70,7 +75,10 @@ class Batches:
         self.batch_size = batch_size
         self.names = tuple(names)
         self._is_dynamic = tuple(name in dynamic for name in names)
-        self._tensors = tuple(_tensor(arrays[name], device, dtype) for name in names)
+        self._tensors = tuple(
+            to_tensor(name, values, dtype if name in real or values.dtype.kind == "f" else None, device)
+            for name, values in ((name, arrays[name]) for name in names)
+        )
 
     def __len__(self) -> int:
         """Return the number of batches, including the last, smaller one."""
@@ -166,8 +174,3 @@ def _num_rows(arrays: Mapping[str, np.ndarray]) -> int:
     if num_rows == 0:
         raise InputError(f"the arrays {', '.join(sizes)} are empty: expected at least one row")
     return num_rows
-
-
-def _tensor(values: np.ndarray, device: str | torch.device, dtype: torch.dtype) -> Tensor:
-    kinds = {"f": dtype, "b": torch.bool}
-    return torch.tensor(np.ascontiguousarray(values), dtype=kinds.get(values.dtype.kind, torch.int64), device=device)

@@ -37,7 +37,7 @@ def binarize_parts(
 
     Args:
         name: name of the data set, for messages.
-        parts: arrays by part and name; x is float32 of shape ``(N, ...)`` with values in ``[0, 1]``.
+        parts: arrays by part and name; x has the shape ``(N, ...)`` and values in ``[0, 1]``.
         how: one of ``BINARIZE``.
         seed: seed of the draws.
 
@@ -57,9 +57,11 @@ def binarize_parts(
     bits = {}
     for stream, part in enumerate(PARTS):
         x = parts[part]["x"]
-        if how == "threshold":
+        if how == "dynamic" and part == "train":
+            x = x.astype(np.float32, copy=False)
+        elif how == "threshold":
             x = (x >= 0.5).astype(np.float32)
-        elif how == "static" or part != "train":
+        else:
             x = (generator(seed, stream).random(x.shape, dtype=np.float32) < x).astype(np.float32)
         bits[part] = {**parts[part], "x": x}
     return bits

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.data.precision import describe, to_native
 from ppl_vae.data.sequences import check_lengths, clear_padding, is_padded
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
@@ -150,6 +151,9 @@ def as_condition(name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
     if not like.is_floating_point() and (array != np.round(array)).any():
         raise InputError(f"the condition {name!r} is {given!r}: expected whole numbers, as in the fit")
     value = torch.as_tensor(array).to(like)
+    if (array == np.round(array)).all() and (value.cpu().double().numpy() != array).any():
+        expected = "0 or 1" if like.dtype == torch.bool else f"whole numbers that {describe(like.dtype)} can hold"
+        raise InputError(f"the condition {name!r} is {given!r}: expected {expected}")
     try:
         return value.expand(num_data, *like.shape[1:])
     except RuntimeError:
@@ -166,21 +170,21 @@ def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequen
         owner: name of the object that is called, for messages.
         where: name of the call, for messages.
         arrays: arrays in the order of the model's arguments, None for those that are left out; or one mapping.
-        arguments: names of the model's arguments; whole numbers of the first become real numbers.
+        arguments: names of the model's arguments.
+
+    Returns:
+        The arrays, each number with its value; the precision of a program decides when ``Batches`` are made of them.
 
     Raises:
         InputError: if there are more arrays than arguments, or arrays do not pass ``check_arrays``.
 
     Example:
         >>> name_arrays("VAE", "fit", [[[0, 1], [1, 1]]], ["x", "y"])["x"].dtype
-        dtype('float32')
+        dtype('int64')
     """
     named = clear_padding(owner, where, as_named(where, arrays, arguments))
     check_arrays(owner, where, named)
-    for name in {"x", *arguments[:1]} & named.keys():
-        if named[name].dtype.kind in "biu":  # bits and counts are real numbers to a likelihood
-            named[name] = named[name].astype(np.float32)
-    return named
+    return {name: to_native(f"{owner}: array '{name}' of {where}", array) for name, array in named.items()}
 
 
 def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> dict[str, np.ndarray]:

@@ -49,7 +49,7 @@ def load_dataset(
         seed: seed of the split and of the draws.
 
     Returns:
-        The data set: x float32, shape ``(N, ...)``; if there are labels or lengths, int64, shape ``(N,)``.
+        The data set: x, shape ``(N, ...)``; if there are labels or lengths, whole numbers, shape ``(N,)``.
 
     Raises:
         InputError: if the name is unknown, the file is missing or broken, the download fails, an array does not

@@ -62,7 +62,7 @@ def fill_missing(
             hole = hole & ~past.reshape(past.shape + (1,) * (array.ndim - 2))
         holes[name] = hole
         if hole.any():
-            number = array.astype(array.dtype if real else np.float32)
+            number = array.astype(array.dtype if real else np.float64)
             seen = (~hole).sum(0)
             total = np.where(hole, 0, number).sum(0)
             usual = like[name].mean(0) if name in like else np.zeros(array.shape[1:])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ppl_vae.data.checks import check_arrays, check_numeric
+from ppl_vae.data.precision import to_native
 from ppl_vae.data.split import PARTS, split_rows
 from ppl_vae.errors import InputError
 
@@ -24,7 +25,7 @@ def parts_of(name: str, arrays: Mapping[str, np.ndarray], seed: int) -> dict[str
         seed: seed of the split.
 
     Returns:
-        For each part its arrays: x as float32, other real numbers as float32, whole numbers as int64.
+        For each part its arrays, each number with the value that it has in the file.
 
     Raises:
         InputError: if there is no x in train, an array belongs to no part, train has too few rows, or its
@@ -67,17 +68,13 @@ def _group(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, n
                 f"{name}: array '{key}' belongs to no part: "
                 f"call it {key}_train, {key}_valid or {key}_test, or remove it"
             )
-        parts.setdefault(part, {})[array] = _convert(f"{name}: array '{key}'", array, values)
+        parts.setdefault(part, {})[array] = _checked(f"{name}: array '{key}'", values)
     if "x" not in parts.get("train", {}):
         wanted = "x_train" if has_parts else "x or x_train"
         raise InputError(f"{name}: no array {wanted}: it has {', '.join(arrays) or 'none'}; rename the data")
     return parts
 
 
-def _convert(where: str, array: str, values: np.ndarray) -> np.ndarray:
+def _checked(where: str, values: np.ndarray) -> np.ndarray:
     check_numeric(where, values)
-    if array == "x" or values.dtype.kind == "f":
-        # A number that is too large for float32 becomes infinite, which the checks report.
-        with np.errstate(over="ignore"):
-            return values.astype(np.float32)
-    return values if values.dtype.kind == "b" else values.astype(np.int64)
+    return to_native(where, values)

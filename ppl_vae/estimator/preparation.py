@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppl_vae.data import Batches
+from ppl_vae.data import Batches, check_precision
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import HardwareOptions, device, method_options
 from ppl_vae.estimator.warrant import check_program
@@ -72,6 +72,8 @@ def attach(
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
     program.store.precision = hardware.precision
     arguments = program.arguments(arrays.keys())
+    if train:
+        check_precision(arrays, arguments, dtype)
     few = {name: array[:8] for name, array in arrays.items()}
     for _ in range(MAX_RUNS):
         program.module.to(place, torch.float64 if is_double else None)

@@ -286,5 +286,6 @@ def make_batches(
         batch_size,
         device=device,
         dtype=dtype,
+        real={"x", *list(arguments)[:1]},  # bits and counts are real numbers to a likelihood
         dynamic=[name for name in dynamic if name in arguments],
     )

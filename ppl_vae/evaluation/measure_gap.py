@@ -204,5 +204,5 @@ def _importance(fitted: Fitted, program: BoundProgram, batches: Batches, setting
 
 def _zeros(num_draws: int, batch: Batch, space: LatentSpace) -> Tensor:
     floats = [p for p in space.program.module.parameters() if p.is_floating_point()]
-    like = floats[0] if floats else batch[0].float()
+    like = floats[0] if floats else batch[0]
     return like.new_zeros(num_draws, len(batch[0]), space.size)

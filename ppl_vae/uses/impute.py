@@ -138,7 +138,11 @@ def impute(
                 part = _summarize(log_weight.double(), draws, tuple(t[few] for t in seen), num_draws)
                 part["completed"] = _complete(vi, tuple(t[few] for t in data), part["mean"])
                 parts.append(part)
-    return _join(parts)
+    imputation = _join(parts)
+    completed = {  # what was seen keeps its value, whatever the precision of the program
+        name: np.where(holes[name], array, filled[name]) for name, array in imputation.completed.items()
+    }
+    return imputation._replace(completed=completed)
 
 
 def _make_proposal(

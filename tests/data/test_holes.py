@@ -71,7 +71,7 @@ def test_a_mask_hides_numbers_in_addition_to_nan() -> None:
 def test_whole_numbers_of_a_real_column_may_be_hidden() -> None:
     x, mask = np.array([[1, 2], [2, 5]]), np.array([[False, True], [False, False]])
     arrays, _ = filled(x, missing={"x": mask}, like={"x": np.ones((3, 2), np.float32)})
-    assert arrays["x"].dtype == np.float32
+    assert arrays["x"].dtype == np.float64
     assert arrays["x"].tolist() == [[1, 5], [2, 5]]
     bits = filled(x > 1, missing={"x": mask}, like={"x": np.ones((3, 2), np.float32)})[0]["x"]
     assert bits.tolist() == [[0, 1], [1, 1]]

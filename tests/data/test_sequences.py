@@ -38,7 +38,7 @@ def test_parts_are_padded_with_zeros_to_the_longest(tmp_path: Path, past: float)
     for part in PARTS:
         x, lengths = data.part(part)["x"], data.part(part)["lengths"]
         assert x.shape == (len(LENGTHS[part]), 6, 2)
-        assert (x.dtype, lengths.dtype) == (np.float32, np.int64)
+        assert (x.dtype, lengths.dtype) == (np.float64, np.int64)
         assert lengths.tolist() == LENGTHS[part]
         for sequence, length in zip(x, lengths, strict=True):
             assert (sequence[:length] == 1).all()

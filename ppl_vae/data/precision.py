@@ -1,0 +1,155 @@
+"""Numbers at the precision of a program; a number that this precision cannot hold is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+
+MOST_ROUNDING = 1e-3
+"""The largest rounding of a real number that is accepted, as a share of the standard deviation of its column."""
+NUMBERS_AT_ONCE = 1 << 22
+REMEDY = "take --precision 64-true"
+
+
+def to_native(where: str, values: np.ndarray) -> np.ndarray:
+    """Return numbers in a type that both NumPy and PyTorch have, each with its value.
+
+    Booleans, bytes, float32 and float64 stay as they are; other whole numbers become int64, float16 becomes float32.
+
+    Raises:
+        InputError: if a whole number is larger than int64 can hold.
+
+    Example:
+        >>> [to_native("x", np.ones(2, dtype)).dtype.name for dtype in (">f8", "f2", "u2", "u1", bool)]
+        ['float64', 'float32', 'int64', 'uint8', 'bool']
+    """
+    if values.dtype.kind == "f":
+        kind = np.float32 if values.dtype.itemsize <= 4 else np.float64
+        with np.errstate(over="ignore"):  # a long double may become infinite, which the checks report
+            return values.astype(kind, copy=False)
+    if values.dtype.kind in "iu" and values.dtype != np.uint8:
+        if values.dtype == np.uint64 and values.max(initial=0) > np.iinfo(np.int64).max:
+            at = np.unravel_index(int(values.argmax()), values.shape)
+            raise InputError(f"{where} has {values[at]} in row {at[0]}: whole numbers end at 2^63 - 1, so rescale it")
+        return values.astype(np.int64, copy=False)
+    return values
+
+
+def to_tensor(name: str, values: np.ndarray, dtype: torch.dtype | None, device: str | torch.device) -> Tensor:
+    """Return an array as a tensor: real numbers, and whole numbers that are data, at the precision of the program.
+
+    Args:
+        name: name of the array, for messages.
+        values: the array.
+        dtype: a type of real numbers, or None: whole numbers become int64 and Booleans stay.
+        device: device of the tensor.
+
+    Raises:
+        InputError: if the type cannot hold a whole number exactly, or a real number becomes infinite.
+
+    Example:
+        >>> to_tensor("x", np.array([2**24, 2**24 + 1]), torch.float32, "cpu")
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: array 'x' has the whole number 16777217, which single precision cannot hold: ...
+    """
+    if dtype is None:
+        dtype = torch.bool if values.dtype.kind == "b" else torch.int64
+    elif (at := _first_lost(values, dtype)) is not None:
+        what = "the whole number " if values.dtype.kind in "iu" else ""
+        raise InputError(
+            f"{_describe_place(name, at[1:])} has {what}{values[at]}, which {describe(dtype)} cannot hold: {REMEDY}, or "
+            f"rescale the data"
+        )
+    return torch.tensor(np.ascontiguousarray(values), dtype=dtype, device=device)
+
+
+def check_precision(arrays: Mapping[str, np.ndarray], names: Collection[str], dtype: torch.dtype) -> None:
+    r"""Check that the precision of a program holds the real numbers that it is fitted to.
+
+    A column is held if its whole numbers are exact, or, if some numbers are not whole, if
+
+    .. math:: \max_i |x_i - \mathrm{round}(x_i)| \le 10^{-3}\, \mathrm{sd}(x),
+
+    so that rounding changes the log density of a datum by about a thousandth of a nat at most.
+
+    Args:
+        arrays: the training data, ``(N, ...)`` by name.
+        names: names of the arrays that the program takes.
+        dtype: the type of the program's real numbers.
+
+    Raises:
+        InputError: if a column is not held.
+
+    Example:
+        >>> check_precision({"x": 1e9 + np.arange(3.0)[:, None] / 8}, ["x"], torch.float32)
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: array 'x', column 0 has 1000000000.25, which single precision rounds to...
+    """
+    target = _numpy_type(dtype)
+    for name in names:
+        values = arrays[name]
+        if values.dtype.kind != "f" or np.finfo(values.dtype).nmant <= np.finfo(target).nmant:
+            continue
+        flat = values.reshape(len(values), -1)
+        width = max(1, NUMBERS_AT_ONCE // len(flat))
+        for start in range(0, flat.shape[1], width):
+            x = flat[:, start : start + width]
+            with np.errstate(over="ignore", invalid="ignore"):
+                rounding = np.abs(x - x.astype(target))
+                scale = x.std(0)
+                noise = 4 * np.finfo(x.dtype).eps * np.abs(x).max(0)  # a constant column that was computed
+                is_whole = (x == np.round(x)).all(0)
+                allowed = np.where(is_whole, 0.0, np.where(scale > noise, MOST_ROUNDING * scale, np.inf))
+                lost = rounding > allowed
+            if lost.any():
+                column = int(np.argmax(lost.any(0)))
+                row = int(np.argmax(rounding[:, column]))
+                place = np.unravel_index(start + column, values.shape[1:]) if values.ndim > 1 else ()
+                number = x[row, column]
+                raise InputError(
+                    f"{_describe_place(name, place)} has {number!s}, which {describe(dtype)} rounds to "
+                    f"{float(number.astype(target))!s}: {REMEDY}, or subtract an offset from the column"
+                )
+
+
+def describe(dtype: torch.dtype) -> str:
+    """Return the name of a precision in words.
+
+    Example:
+        >>> describe(torch.float32), describe(torch.float64), describe(torch.bfloat16)
+        ('single precision', 'double precision', 'bfloat16')
+    """
+    names = {torch.float32: "single precision", torch.float64: "double precision"}
+    return names.get(dtype, str(dtype).removeprefix("torch."))
+
+
+def _first_lost(values: np.ndarray, dtype: torch.dtype) -> tuple[int, ...] | None:
+    """Return the index of the first whole number that is not exact, or real number that overflows; None if none is."""
+    info = torch.finfo(dtype)
+    if values.size == 0 or values.dtype.kind == "b":
+        return None
+    if values.dtype.kind == "f":
+        if float(np.finfo(values.dtype).max) <= info.max:
+            return None
+        lost = np.isfinite(values) & (np.abs(values) > values.dtype.type(info.max))
+    else:
+        exact = round(2 / info.eps)
+        if -exact <= values.min() and values.max() <= exact:
+            return None
+        odd = values // np.where(values == 0, 1, values & -values)  # a number is held if its odd factor is
+        lost = (odd > exact) | (odd < -exact)
+    return tuple(np.unravel_index(int(np.argmax(lost)), values.shape)) if lost.any() else None
+
+
+def _describe_place(name: str, at: Sequence[np.integer]) -> str:
+    """Return the place of a number within a datum in words; parts of the data no longer count rows as the user does."""
+    return ", ".join([f"array {name!r}", *([f"column {' '.join(map(str, at))}"] if len(at) else [])])
+
+
+def _numpy_type(dtype: torch.dtype) -> np.dtype:
+    return np.dtype(np.float16) if dtype == torch.bfloat16 else torch.empty(0, dtype=dtype).numpy().dtype
