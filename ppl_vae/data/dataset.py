@@ -19,8 +19,9 @@ class Dataset:
 
     The names of the arrays are the names of the arguments of a program's ``model``. An array has one row
     per datum: "x" has the shape ``(N, ...)``, the labels "y" are whole numbers of shape ``(N,)``; a data set may have
-    others. Numbers keep the type that they came in; ``Batches`` give them the precision of a program. With "lengths", int64 of shape ``(N,)``, x holds padded sequences, ``(N, T, ...)``, of these
-    lengths; the values past their ends are set to zero.
+    others. Numbers keep the type that they came in; ``Batches`` give them the precision of a program. With "lengths",
+    int64 of shape ``(N,)``, x holds padded sequences, ``(N, T, ...)``, of these lengths; the values past their ends are
+    set to zero.
 
     Attributes:
         name: name of the data set in messages and figures.

@@ -62,8 +62,8 @@ def to_tensor(name: str, values: np.ndarray, dtype: torch.dtype | None, device: 
     elif (at := _first_lost(values, dtype)) is not None:
         what = "the whole number " if values.dtype.kind in "iu" else ""
         raise InputError(
-            f"{_describe_place(name, at[1:])} has {what}{values[at]}, which {describe(dtype)} cannot hold: {REMEDY}, or "
-            f"rescale the data"
+            f"{_describe_place(name, at[1:])} has {what}{values[at]}, which {describe(dtype)} cannot hold: {REMEDY}, "
+            f"or rescale the data"
         )
     return torch.tensor(np.ascontiguousarray(values), dtype=dtype, device=device)
 

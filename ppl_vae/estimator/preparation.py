@@ -72,8 +72,6 @@ def attach(
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
     program.store.precision = hardware.precision
     arguments = program.arguments(arrays.keys())
-    if train:
-        check_precision(arrays, arguments, dtype)
     few = {name: array[:8] for name, array in arrays.items()}
     for _ in range(MAX_RUNS):
         program.module.to(place, torch.float64 if is_double else None)
@@ -82,6 +80,8 @@ def attach(
         template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
         if not program.learn_modules(template, guided=kind.uses_guide):
             break  # else the new modules are moved, so that the program runs further the next time
+    if train:
+        check_precision(arrays, arguments, dtype)
     if method is None:
         columns = [arrays[name] for name in arguments] if train else None
         own_guide = kind.uses_guide and not kind.lambda_is_data and program.guide is not None
