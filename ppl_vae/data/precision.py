@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ def describe(dtype: torch.dtype) -> str:
     return names.get(dtype, str(dtype).removeprefix("torch."))
 
 
-def _first_lost(values: np.ndarray, dtype: torch.dtype) -> tuple[int, ...] | None:
+def _first_lost(values: np.ndarray, dtype: torch.dtype) -> tuple[Any, ...] | None:
     """Return the index of the first whole number that is not exact, or real number that overflows; None if none is."""
     info = torch.finfo(dtype)
     if values.size == 0 or values.dtype.kind == "b":
@@ -146,7 +147,7 @@ def _first_lost(values: np.ndarray, dtype: torch.dtype) -> tuple[int, ...] | Non
     return tuple(np.unravel_index(int(np.argmax(lost)), values.shape)) if lost.any() else None
 
 
-def _describe_place(name: str, at: Sequence[np.integer]) -> str:
+def _describe_place(name: str, at: Sequence[Any]) -> str:
     """Return the place of a number within a datum in words; parts of the data no longer count rows as the user does."""
     return ", ".join([f"array {name!r}", *([f"column {' '.join(map(str, at))}"] if len(at) else [])])
 
