@@ -15,9 +15,10 @@ export GOMP_SPINCOUNT ?= 1000
 fit: $(READY)
 	$(BIN)/python -m ppl_vae.fit --guide amortized --overwrite
 
-# One process per core, with one thread each.
+# One process per core, with one thread each. A file stays in one process, so that the fits that its tests share are
+# made once.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

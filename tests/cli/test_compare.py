@@ -16,6 +16,7 @@ from ppl_vae.cli.opened import Selection
 from ppl_vae.data import load_dataset, subset
 from ppl_vae.evaluation.comparison import Compared
 from ppl_vae.evaluation.estimators import Settings
+from tests.helpers.runs import run_without_figures
 
 QUICK = ["--num-samples", "5", "--model.hidden", "[16]", "--batch-size", "256"]
 
@@ -69,7 +70,7 @@ def fitted(output: str, *options: str) -> str:
     if Path(output).exists():
         return output
     quick = [] if "conditional.py" in options or "factor_analysis" in options else QUICK
-    assert run_verb("fit", [*quick, "--max-epochs", "2", "--output", output, *options]) == 0
+    assert run_without_figures("fit", [*quick, "--max-epochs", "2", "--output", output, *options]) == 0
     return output
 
 

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 from ppl_vae.cli.command import run_verb
 from tests.helpers.laws import traced
+from tests.helpers.runs import run_without_figures
 
 QUICK = ["--max-epochs", "2", "--num-samples", "10", "--model.hidden", "[8]", "--model.latent_dim", "2"]
 FAST = ["--num-samples", "100", "--num-temperatures", "5", "--num-chains", "4", "--num-simulated", "20"]
@@ -69,8 +70,8 @@ def test_the_verb_writes_everything(run: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_resumed_run_has_no_evidence_of_its_earlier_parameters(run: Path) -> None:
-    assert run_verb("evaluate", [str(run), "--num-samples", "30", "--num-data", "9"]) == 0
-    assert run_verb("fit", ["--resume", "--output", str(run), "--max-epochs", "3"]) == 0
+    assert run_without_figures("evaluate", [str(run), "--num-samples", "30", "--num-data", "9"]) == 0
+    assert run_without_figures("fit", ["--resume", "--output", str(run), "--max-epochs", "3"]) == 0
     assert not (run / "evidence.json").exists()
     assert not (run / "evidence.nc").exists()
 
@@ -83,7 +84,8 @@ def test_the_verb_compiles_if_it_is_asked_to(
     monkeypatch.setattr("ppl_vae.evaluation.passes.NUMBERS_PER_PASS", 64 * 40 * 10)
     tables = {}
     for mode in ("off", "auto", "on"):
-        assert run_verb("evaluate", [str(run), "--compile", mode, "--num-data", "40", "--num-samples", "50"]) == 0
+        asked = ["--compile", mode, "--num-data", "40", "--num-samples", "50"]
+        assert run_without_figures("evaluate", [str(run), *asked]) == 0
         tables[mode] = [line.split()[:-1] for line in capsys.readouterr().out.splitlines()[:4]]
         assert made.called == (mode == "on")
     assert tables["on"] == tables["off"] == tables["auto"]

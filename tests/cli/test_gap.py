@@ -11,6 +11,7 @@ from matplotlib.image import imread
 
 from ppl_vae.cli.command import run_verb
 from tests.helpers.own_programs import MODEL_ONLY
+from tests.helpers.runs import run_without_figures
 from tests.helpers.scenarios import normal
 
 
@@ -20,10 +21,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "my.npz", x=normal(80, 5).numpy())
     (folder / "mine.py").write_text(MODEL_ONLY)
     options = ["--data", str(folder / "my.npz"), "--model", str(folder / "mine.py"), "--num-samples", "10"]
-    assert (
-        run_verb("fit", [*options, "--guide", "semi-amortized", "--max-epochs", "2", "--output", str(folder / "run")])
-        == 0
-    )
+    options += ["--guide", "semi-amortized", "--max-epochs", "2", "--output", str(folder / "run")]
+    assert run_without_figures("fit", options) == 0
     return folder / "run"
 
 

@@ -24,6 +24,7 @@ import pytest
 
 from ppl_vae import load
 from ppl_vae.__main__ import main
+from tests.helpers.runs import run_without_figures
 
 EVALUATED = {
     "amortized": ["--estimators", "iwae,ais", "--num-temperatures", "10", "--num-data", "30"],
@@ -55,7 +56,7 @@ def close(mine: dict[str, Any], theirs: dict[str, Any], name: str) -> bool:
 @pytest.mark.parametrize("name", EVALUATED)
 def test_an_older_run_evaluates_to_its_numbers(name: str, older: Path) -> None:
     theirs = json.loads((older / name / "evidence.json").read_text())
-    assert main(["evaluate", str(older / name), "--num-samples", "50", *EVALUATED[name]]) == 0
+    assert run_without_figures("evaluate", [str(older / name), "--num-samples", "50", *EVALUATED[name]]) == 0
     mine = json.loads((older / name / "evidence.json").read_text())
     assert mine["estimators"].keys() == theirs["estimators"].keys()
     for estimator, row in theirs["estimators"].items():
@@ -68,7 +69,7 @@ def test_an_older_run_evaluates_to_its_numbers(name: str, older: Path) -> None:
 
 @pytest.mark.parametrize("name", RESUMED)
 def test_an_older_run_is_resumed(name: str, older: Path) -> None:
-    assert main(["fit", "--resume", "--output", str(older / name), "--max-epochs", "5"]) == 0
+    assert run_without_figures("fit", ["--resume", "--output", str(older / name), "--max-epochs", "5"]) == 0
     rows = [json.loads(line) for line in (older / name / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
     assert abs(rows[-1]["elbo_valid"] - RESUMED[name]) < 2e-3

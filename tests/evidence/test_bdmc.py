@@ -51,7 +51,7 @@ def test_the_weights_of_both_directions_are_unbiased(num_temperatures: int, star
     As the reverse chain is the time reversal of the forward one, the log weights satisfy
     E[w h(log w)] / Z = E[h(log w')] for any function h, here a bounded one.
     """
-    case = LinearGaussian(10000, 2, loading=0.4, start=start)
+    case = LinearGaussian(5000, 2, loading=0.4, start=start)
     with seeded(1):
         estimate = bdmc(case.draw, case.log_densities, case.latents, Annealing(num_temperatures, 1))
     forward, reverse = (estimate.columns[side] - case.log_evidence for side in ("lower", "upper"))

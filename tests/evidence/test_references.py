@@ -82,7 +82,7 @@ DISCRETE: dict[str, Reference] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "prior": {"num_samples": 30000},
     "iwae": {"num_samples": 5000},
-    "ais": {"num_temperatures": 150, "num_chains": 64},
+    "ais": {"num_temperatures": 50, "num_chains": 192},
 }
 
 
@@ -114,8 +114,15 @@ def assert_right(estimated: Evidence, exact: Tensor) -> None:
     assert abs(error.mean()) < 0.01
 
 
-@pytest.mark.parametrize("program", CONTINUOUS)
-@pytest.mark.parametrize("estimator", SETTINGS)
+IN_THE_COVERAGE = ("proportions", "ais"), ("proportions", "prior")
+"""Pairs that take seconds; ``test_intervals_cover`` tests the same estimates and errors with fewer draws."""
+PAIRS = [(program, estimator) for program in CONTINUOUS for estimator in SETTINGS]
+
+
+@pytest.mark.parametrize(
+    ("program", "estimator"),
+    [pytest.param(*pair, marks=pytest.mark.slow if pair in IN_THE_COVERAGE else ()) for pair in PAIRS],
+)
 def test_agrees_with_the_exact_evidence(program: str, estimator: str) -> None:
     module, batch, exact = prepared(CONTINUOUS[program], num_data=100)
     evidence = estimated(module, batch, estimator, **SETTINGS[estimator])

@@ -41,20 +41,20 @@ class Case(NamedTuple):
 
 
 GALLERY: dict[str, Case] = {
-    "autoencoder": Case(lambda: Autoencoder(data_dim=6, latent_dim=2, hidden=(8, 7)), (bits(21, 6),)),
+    "autoencoder": Case(lambda: Autoencoder(data_dim=6, latent_dim=2, hidden=(7,)), (bits(21, 6),)),
     "conv_vae": Case(
         lambda: ConvVAE(image_shape=(8, 9), latent_dim=2, channels=2, hidden=(5,)),
         (bits(21, 72),),
     ),
-    "cvae": Case(lambda: CVAE(data_dim=6, num_classes=4, latent_dim=2, hidden=(8, 7)), (bits(21, 6), LABELS)),
+    "cvae": Case(lambda: CVAE(data_dim=6, num_classes=4, latent_dim=2, hidden=(7,)), (bits(21, 6), LABELS)),
     "deep_markov_model": Case(
         lambda: DeepMarkovModel(features=3, latent_dim=2, emission=5, transition=4, rnn=6),
-        (bits(21, 4, 3), 1 + torch.arange(21) % 4),
+        (bits(21, 3, 3), 1 + torch.arange(21) % 3),
     ),
     "factor_analysis": Case(lambda: FactorAnalysis(data_dim=6, latent_dim=2), (normal(21, 6),)),
-    "flow_vae": Case(lambda: FlowVAE(data_dim=6, latent_dim=2, hidden=(8, 7), flow_hidden=(5,)), (bits(21, 6),)),
+    "flow_vae": Case(lambda: FlowVAE(data_dim=6, latent_dim=2, hidden=(7,), flow_hidden=(5,)), (bits(21, 6),)),
     "full_covariance_vae": Case(
-        lambda: FullCovarianceVAE(data_dim=6, latent_dim=2, hidden=(8, 7)),
+        lambda: FullCovarianceVAE(data_dim=6, latent_dim=2, hidden=(7,)),
         (bits(21, 6),),
     ),
     "gmvae": Case(
@@ -62,27 +62,25 @@ GALLERY: dict[str, Case] = {
         (bits(21, 6),),
     ),
     "hierarchical_vae": Case(
-        lambda: HierarchicalVAE(data_dim=6, latent_dims=(3, 2), hidden=((8, 7), (5,))),
+        lambda: HierarchicalVAE(data_dim=6, latent_dims=(3, 2), hidden=((7,), (5,))),
         (bits(21, 6),),
     ),
     "hierarchical_vae, ladder": Case(
-        lambda: HierarchicalVAE(data_dim=6, latent_dims=(3, 2), hidden=((8, 7), (5,)), posterior="ladder"),
+        lambda: HierarchicalVAE(data_dim=6, latent_dims=(3, 2), hidden=((7,), (5,)), posterior="ladder"),
         (bits(21, 6),),
     ),
-    "hmm": Case(lambda: HMM(features=3, num_states=2), (bits(21, 4, 3), 1 + torch.arange(21) % 4)),
+    "hmm": Case(lambda: HMM(features=3, num_states=2), (bits(21, 3, 3), 1 + torch.arange(21) % 3)),
     "mixture": Case(lambda: Mixture(data_dim=6, num_components=3), (normal(21, 6),)),
     "mixture_prior_vae": Case(
-        lambda: MixturePriorVAE(data_dim=6, latent_dim=2, hidden=(8, 7), num_components=3),
+        lambda: MixturePriorVAE(data_dim=6, latent_dim=2, hidden=(7,), num_components=3),
         (bits(21, 6),),
     ),
     "normal": Case(lambda: Normal(data_dim=6), (normal(21, 6),)),
     "ppca": Case(lambda: PPCA(data_dim=6, latent_dim=2), (normal(21, 6),)),
     "semi_supervised_vae": Case(
-        lambda: SemiSupervisedVAE(
-            data_dim=6, num_classes=4, latent_dim=2, style_dim=2, hidden=(8, 7), class_hidden=(3,)
-        ),
+        lambda: SemiSupervisedVAE(data_dim=6, num_classes=4, latent_dim=2, style_dim=2, hidden=(7,), class_hidden=(3,)),
         (bits(21, 6), torch.where(LABELS < 2, LABELS, -1)),
     ),
-    "vae": Case(lambda: VAE(data_dim=6, latent_dim=2, hidden=(8, 7)), (bits(21, 6),)),
-    "vamp_vae": Case(lambda: VampVAE(data_dim=6, latent_dim=2, hidden=(8, 7), num_pseudo=4), (bits(21, 6),)),
+    "vae": Case(lambda: VAE(data_dim=6, latent_dim=2, hidden=(7,)), (bits(21, 6),)),
+    "vamp_vae": Case(lambda: VampVAE(data_dim=6, latent_dim=2, hidden=(7,), num_pseudo=4), (bits(21, 6),)),
 }

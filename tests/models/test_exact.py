@@ -160,7 +160,7 @@ class TestPPCA:
         """The noise is one number; the ELBO with independent latents is exact at the optimum."""
         module = in_double(PPCA, data_dim=6, latent_dim=2)
         vi = VariationalInference(
-            module, max_epochs=200, batch_size=50, learning_rate=0.03, num_particles=4, **FIT
+            module, max_epochs=200, batch_size=100, learning_rate=0.05, num_particles=4, **FIT
         ).fit(data)
         module, batch = vi.program, (torch.from_numpy(data),)
         exact = evidence(module, *batch).mean()

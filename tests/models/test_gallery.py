@@ -81,15 +81,12 @@ def _docstring_lines(node: ast.AST) -> range:
 )
 @pytest.mark.parametrize("name", GALLERY)
 def test_value_and_gradients_equal_pyro(name: str, dtype: torch.dtype, hows: tuple[How, ...]) -> None:
-    """The reference is ``Trace_ELBO``, or ``TraceEnum_ELBO`` if a class is summed out."""
+    """The reference is ``Trace_ELBO``, or ``TraceEnum_ELBO`` if a class is summed out.
+
+    Compilation is slow; ``test_compiled_methods`` and ``test_graph`` always compile a step and a graph.
+    """
     make, batch = GALLERY[name]
     assert_equals_pyro(make, batch, dtype, hows)
-
-
-def test_the_compiled_step_of_a_vae_equals_pyro() -> None:
-    """The slow tests compile the steps of all programs."""
-    make, batch = GALLERY["vae"]
-    assert_equals_pyro(make, batch, torch.float32, ["compiled"])
 
 
 def test_trains_under_plain_pyro_and_its_evidence_is_estimated(case: tuple[nn.Module, Batch]) -> None:

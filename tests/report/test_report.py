@@ -25,6 +25,7 @@ from ppl_vae.program import sites as described
 from ppl_vae.report.tables import MISSING
 from ppl_vae.runs import Run
 from tests.helpers.own_programs import PLAIN, QUICK
+from tests.helpers.runs import run_without_figures
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 SECTIONS = ("program", "training", "quality", "latents", "samples", "uses", "configuration", "commands")
@@ -329,9 +330,9 @@ def test_bad_input_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def fitted(folder: Path, *options: str) -> Path:
-    """Return a run of two epochs."""
+    """Return a run of two epochs, without figures."""
     common = ("--max-epochs", "2", "--num-samples", "10", "--output", str(folder / "run"))
-    assert run_verb("fit", [*common, *options]) == 0
+    assert run_without_figures("fit", [*common, *options]) == 0
     return folder / "run"
 
 
@@ -352,11 +353,12 @@ def test_whatever_a_user_wrote_is_escaped(tmp_path: Path) -> None:
     assert {tag for tag, _ in page.tags} & {"script", "i"} == set()
 
 
+SMALL = ("--model.latent_dim", "2", "--model.emission", "5", "--model.transition", "4", "--model.rnn", "6")
 KINDS = {
     "no latents": ("--model", "plain.py:Plain", "--data", "plain.npz"),
     "discrete latents alone": ("--model", "mixture", "--data", "plain.npz", "--model.num_components", "2"),
     "sequences": ("--model", "hmm", "--data", "steps.npz", "--model.features", "3", "--model.num_states", "2"),
-    "a latent a step": ("--model", "deep_markov_model", "--data", "steps.npz", "--model.features", "3"),
+    "a latent a step": ("--model", "deep_markov_model", "--data", "steps.npz", "--model.features", "3", *SMALL),
     "per-sample": (
         "--model",
         "factor_analysis",
@@ -382,7 +384,7 @@ def test_programs_of_every_kind(kind: str, tmp_path: Path, monkeypatch: pytest.M
     np.savez("steps.npz", x=(rng.random((40, 6, 3)) < 0.5).astype("float32"), lengths=lengths)
     Path("plain.py").write_text(PLAIN)
     folder = fitted(tmp_path, *KINDS[kind])
-    assert run_verb("evaluate", [str(folder), "--num-samples", "10"]) == 0
+    assert run_without_figures("evaluate", [str(folder), "--num-samples", "10"]) == 0
     page = read_report(folder)
     description = describe(load(folder))
     assert [row.name for row in description.sites] == [row[0] for row in page.rows if len(row) == 7][1:]

@@ -12,9 +12,9 @@ import pytest
 import ppl_vae.cli
 import ppl_vae.uses
 from ppl_vae.cli import describe_verb, list_verbs, main
-from ppl_vae.cli.command import run_verb
 from ppl_vae.uses.description import USES
 from tests.helpers.own_programs import QUICK
+from tests.helpers.runs import run_without_figures
 from tests.helpers.uses import check_use, open_case
 
 USE = '''\
@@ -82,7 +82,7 @@ def test_a_use_that_is_added_is_listed_run_and_reported(
     assert "average" in list_verbs()
     assert describe_verb("average") == "Average new data."
     run = tmp_path / "run"
-    assert run_verb("fit", [*QUICK, "--output", str(run)]) == 0
+    assert run_without_figures("fit", [*QUICK, "--output", str(run)]) == 0
     assert main(["report", str(run)]) == 0
     assert (
         f"<li>Average new data: <code>python -m ppl_vae average {run}</code></li>" in (run / "report.html").read_text()
