@@ -108,7 +108,7 @@ PROGRAMS: dict[str, Case] = {
     "global latent": (scenarios.SharedMean, (_rng.normal(size=N) + 3,), predictive, 1),
 }
 GUIDES: dict[str, dict[str, Any]] = {
-    "amortized": {"guide": "amortized", "family": "full"},
+    "amortized": {"guide": "amortized", "family": "full", "max_epochs": 8, "learning_rate": 0.005},
     "per-sample": {"guide": "per-sample"},
     "initial": {"guide": "semi-amortized"},
     "refined": {"guide": "semi-amortized", "encoder_objective": "refined"},
@@ -132,7 +132,7 @@ CASES += [("mask", "refined", False), ("images", "refined", False), ("global lat
 def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> None:
     """The ELBO rises, the evidence agrees with the closed form, and every other method of the fit works."""
     module, (_, arrays, closed_form, size) = make_module(name, own_guide), PROGRAMS[name]
-    options = GUIDES[guide] | {"max_epochs": 4, "batch_size": 10, "learning_rate": 0.01, "num_particles": 4}
+    options = {"max_epochs": 4, "learning_rate": 0.01} | GUIDES[guide] | {"batch_size": 10, "num_particles": 4}
     options |= {"local_steps": 3, "inference_steps": 30, "num_samples": 300, "patience": None}
     vi = VariationalInference(module, **options)
     data = dict(zip(vi._make_program().argument_names, arrays, strict=True))
