@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_steps import clock, mean_elbo, start, training
 
 from ppl_vae import VariationalInference
-from ppl_vae.inference import AmortizedOptions, Compiler, LocalSteps, Rows, amortized_steps, infer
+from ppl_vae.inference import AmortizedOptions, Compiler, LocalElbo, LocalSteps, amortized_steps
 from ppl_vae.inference.families import Diagonal
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Program
@@ -67,14 +67,13 @@ def local_steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
     batch = (torch.from_numpy(x).to(work.device),)
     program = Program(vae.eval()).bind(batch)
     space, compiler = LatentSpace(program), Compiler(work.options["compile"])
-    family = Diagonal(space.size)
+    local = LocalElbo(space, Diagonal(space.size), compiler)
 
     def turn(seed: int, steps: int) -> tuple[float, float]:
         torch.manual_seed(seed)
         began = clock(work.device)
         with program.running(training=False):
-            rows = Rows.at(family.start(*space.start(batch)))
-            rows = infer(space, family, batch, rows, LocalSteps(steps, work.learning_rate), compiler)
+            rows = local.ascend(batch, local.at_prior(batch), LocalSteps(steps, work.learning_rate))
         seconds = clock(work.device) - began
         check(compiler)
         return seconds, mean_elbo(vae.decoder, *batch, rows.lam)

@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ppl_vae.compile.private import tree_map
 from ppl_vae.data import Batches, sizes
 from ppl_vae.evaluation.estimators import ESTIMATORS, EstimatorNeed, Settings
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
-from ppl_vae.evidence import Evidence, Progress, num_steps, weigh
+from ppl_vae.evidence import Chains, Evidence, Progress, num_steps, weigh
 from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, Propose, trajectory
 from ppl_vae.inference import Compiler
 from ppl_vae.program import (
@@ -193,9 +194,9 @@ def _anneal(
     """Estimate the evidence of a batch by chains; if it was simulated, by chains from its latents too."""
     path = annealing_path(work.program, batch, work.settings.start)
     exact_draw = () if latents is None else (path.flat(latents)[0],)
-    arguments = (path.draw, path.log_densities, *exact_draw, work.settings.annealing)
-    options = {"first_datum": row, "progress": progress, "propose": _proposing(work, path, batch)}
-    return {name: ESTIMATORS[name].function(*arguments, **options) for name in work.names}
+    propose = _proposing(work, path, batch)
+    chains = Chains(path.draw, path.log_densities, work.settings.annealing, row, progress, propose)
+    return {name: ESTIMATORS[name].function(chains, *exact_draw) for name in work.names}
 
 
 def _proposing(work: _Work, path: AnnealingPath, batch: Batch) -> Propose | None:
@@ -249,12 +250,7 @@ def _counting(bar: tqdm, batch: Batch) -> Progress:
 def _join(parts: list[Evidence]) -> Evidence:
     """Join the evidence of several batches on the CPU."""
 
-    def joined(tensors: Iterable[Tensor]) -> Tensor:
-        return torch.cat(list(tensors)).cpu()
+    def join(*values: Any) -> Any:  # the side of the bound is the same in all parts
+        return torch.cat(values).cpu() if isinstance(values[0], Tensor) else values[0]
 
-    def joined_by_key(maps: list[Mapping]) -> dict:
-        return {key: joined(m[key] for m in maps) for key in maps[0]}
-
-    log_evidence, mcse, ess, doubtful = (joined(tensors) for tensors in zip(*(part[:4] for part in parts), strict=True))
-    columns, curve = (joined_by_key([getattr(part, name) for part in parts]) for name in ("columns", "curve"))
-    return Evidence(log_evidence, mcse, ess, doubtful, parts[0].bound, columns, curve)
+    return tree_map(join, *(part._replace(columns=dict(part.columns), curve=dict(part.curve)) for part in parts))

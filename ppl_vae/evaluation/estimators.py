@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evidence import (
@@ -21,6 +21,7 @@ from ppl_vae.evidence import (
     threshold,
 )
 from ppl_vae.inference import FamilyName
+from ppl_vae.inference.options import Count, check_values
 from ppl_vae.program import BoundProgram, Start
 
 EstimatorNeed = Literal["prior", "guide", "chains", "simulated data", "closed form"]
@@ -33,8 +34,8 @@ class Estimator(NamedTuple):
     """The function in ``ppl_vae.evidence``."""
     needs: EstimatorNeed
     """The source of its numbers. Of draws of the prior or of the guide, the function takes the weights; of chains, the
-    start, the log densities and how to anneal, and with simulated data the latents that they came from; of a closed
-    form, the log evidence of every datum."""
+    ``Chains``, and with simulated data the latents that they came from; of a closed form, the log evidence of every
+    datum."""
     is_bound: bool = False
     """True if, on average, it is not above the evidence: estimates of the same data can be compared."""
     is_default: bool = False
@@ -113,17 +114,17 @@ class Settings:
         num_simulated: number of data that bdmc simulates, at most the number that are evaluated.
     """
 
-    num_samples: int = 5000
+    num_samples: Count = 5000
     proposal: Proposal = "guide"
     proposal_family: FamilyName = "full"
     proposal_scale: float = 1.0
     proposal_df: float | None = None
     start: Start = "prior"
-    num_temperatures: int = Annealing().num_temperatures
-    num_chains: int = Annealing().num_chains
+    num_temperatures: Count = Annealing().num_temperatures
+    num_chains: Count = Annealing().num_chains
     schedule: TemperatureSchedule = Annealing().schedule
-    num_leapfrog: int = Annealing().num_leapfrog
-    num_simulated: int = 100
+    num_leapfrog: Count = Annealing().num_leapfrog
+    num_simulated: Count = 100
 
     @property
     def annealing(self) -> Annealing:
@@ -169,12 +170,7 @@ def check_estimators(names: Collection[str], settings: Settings) -> None:
             raise InputError(f"--estimators: {name!r} is unknown; {nearest(name, ESTIMATORS)}")
     if not names:
         raise InputError(f"--estimators is empty: name one or more of {', '.join(ESTIMATORS)}")
-    for option, known in (("proposal", Proposal), ("proposal_family", FamilyName)):
-        if (choice := getattr(settings, option)) not in get_args(known):
-            raise InputError(f"{option}={choice!r} is unknown; {nearest(str(choice), get_args(known))}")
-    for option in ("num_samples", "num_simulated", "num_temperatures", "num_chains", "num_leapfrog"):
-        if (value := getattr(settings, option)) < 1:
-            raise InputError(f"{option} is {value}: expected 1 or more")
+    check_values(settings)
 
 
 def label(name: str, settings: Settings, num_data: int) -> str:

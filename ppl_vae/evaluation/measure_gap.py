@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from ppl_vae.data import Batches
 from ppl_vae.errors import Diverged, InputError, nearest
 from ppl_vae.evaluation.estimate import estimate, progress_bar
 from ppl_vae.evaluation.estimators import Settings
-from ppl_vae.evaluation.fitted import Fitted
+from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.gap import Gap, LocalFit
 from ppl_vae.evaluation.passes import passes, room_for
 from ppl_vae.evaluation.results import error_of_mean
 from ppl_vae.evidence import Evidence
-from ppl_vae.inference import (
-    LAMBDA,
-    Compiler,
-    Family,
-    FamilyName,
-    LocalSteps,
-    Rows,
-    at_prior,
-    encoded,
-    infer,
-    make_family,
-)
+from ppl_vae.inference import LAMBDA, Compiler, FamilyName, LocalElbo, LocalSteps, Rows, make_family
+from ppl_vae.inference.options import Count, Positive, check_values
 from ppl_vae.program import Batch, BoundProgram, LatentSpace, seeded, with_lambda, without_guide
 
 CHOICE_DRAWS = 100
@@ -54,13 +42,13 @@ class GapSettings:
     """
 
     families: str = "diagonal,full,flow"
-    local_steps: int = 600
-    local_learning_rate: float = 0.2
-    num_particles: int = 4
-    num_samples: int = 5000
+    local_steps: Count = 600
+    local_learning_rate: Positive = 0.2
+    num_particles: Count = 4
+    num_samples: Count = 5000
 
 
-def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings) -> Gap:
+def measure_gap(fitted: Fitted, arrays: Arrays, settings: GapSettings) -> Gap:
     """Optimise the lambda of every datum in each family, theta fixed, and put the ELBOs beside the evidence.
 
     In each family, lambda has several starts: the Gaussian with the moments of the encoder's posterior, the prior, and,
@@ -94,18 +82,19 @@ def measure_gap(fitted: Fitted, arrays: Mapping[str, Any], settings: GapSettings
     if not fitted.has_latents:
         raise InputError(f"{program.name} has no latents that a guide samples: its ELBO is the evidence, without a gap")
     space = LatentSpace(without_guide(program))
-    batches, common = fitted.batches(arrays), Settings(num_samples=settings.num_samples)
-    encoder = None if program.guide is None else _importance(fitted, program, batches, common)
+    encoder = None if program.guide is None else _importance(fitted, program, arrays, settings.num_samples)
     fits: dict[str, LocalFit] = {}
     smaller: Tensor | None = None
     for name in names:
-        family = make_family(name, space.size)
-        fits[name], smaller = _fit(fitted, space, family, arrays, batches, settings, common, smaller)
+        local = LocalElbo(space, make_family(name, space.size), Compiler(fitted.compile))
+        fits[name], smaller = _fit(fitted, local, arrays, settings, smaller)
     candidates = {} if encoder is None else {"iwae with the encoder": encoder}
     candidates |= {f"iwae with {name}": fit.evidence for name, fit in fits.items()}
     if program.has_log_evidence:
         with torch.no_grad(), program.running(training=False):
-            log_evidence = torch.cat([program.log_evidence(b).double().cpu() for b in batches.in_order()])
+            log_evidence = torch.cat(
+                [program.log_evidence(b).double().cpu() for b in fitted.batches(arrays).in_order()]
+            )
         by, mcse = "exact", 0.0
     else:
         by = max(candidates, key=lambda name: candidates[name].log_evidence.mean().item())
@@ -123,62 +112,48 @@ def check_gap_settings(settings: GapSettings) -> tuple[FamilyName, ...]:
             raise InputError(f"--families: {name!r} is unknown; {nearest(name, known)}")
     if not names:
         raise InputError(f"--families is empty: name one or more of {', '.join(known)}")
-    for option in ("local_steps", "num_particles", "num_samples"):
-        if (value := getattr(settings, option)) < 1:
-            raise InputError(f"{option} is {value}: expected 1 or more")
-    if not 0 < settings.local_learning_rate < math.inf:
-        raise InputError(f"local_learning_rate is {settings.local_learning_rate}: expected a positive number")
+    check_values(settings)
     return tuple(name for name in known if name in names)
 
 
 def _fit(
-    fitted: Fitted,
-    space: LatentSpace,
-    family: Family,
-    arrays: Mapping[str, Any],
-    batches: Batches,
-    settings: GapSettings,
-    common: Settings,
-    smaller: Tensor | None,
+    fitted: Fitted, local: LocalElbo, arrays: Arrays, settings: GapSettings, smaller: Tensor | None
 ) -> tuple[LocalFit, Tensor]:
     """Find the best lambda of every datum in one family; return what it is worth, and lambda ``(N, P)``."""
-    program = fitted.program
-    posterior = with_lambda(space, family.distribution, at_prior(space, family, fitted.template).lam)
-    local = LocalSteps(settings.local_steps, settings.local_learning_rate, settings.num_particles)
-
-    def from_encoder(batch: Batch) -> Rows:
-        with torch.no_grad(), program.running(training=False):
-            return Rows.at(encoded(program, space, family, batch))
-
-    def from_prior(batch: Batch) -> Rows:
-        return at_prior(space, family, batch)
-
-    starts = [from_prior] if program.guide is None else [from_encoder, from_prior]
-    count = len(starts) + (smaller is not None)
-    few = fitted.template
-    room = room_for(lambda k: space.log_joint(few, _zeros(k, few, space)), len(few[0]))
-    rows, lam, steps, seconds = room.rows(settings.num_particles), [], [], 0.0
-    compiler = Compiler(fitted.compile, batches.sizes(rows))
-    with seeded(fitted.seed), progress_bar(type(family).__name__.lower(), count * batches.num_data, "datum") as bar:
+    program, space, family, template = fitted.program, local.space, local.family, fitted.template
+    prior = local.at_prior(template).lam
+    posterior = with_lambda(space, family.distribution, prior)
+    room = room_for(lambda k: space.log_joint(template, prior[:, : space.size].expand(k, -1, -1)), len(template[0]))
+    steps = LocalSteps(settings.local_steps, settings.local_learning_rate, settings.num_particles)
+    slow = steps._replace(learning_rate=settings.local_learning_rate / SMALLER_STEPS)
+    batches, rows = fitted.batches(arrays), room.rows(settings.num_particles)
+    assert local.compiler is not None
+    local.compiler.plan(batches.sizes(rows))
+    runs = (1 + (program.guide is not None) + (smaller is not None)) * batches.num_data
+    lam, taken, seconds = [], 0.0, 0.0
+    with seeded(fitted.seed), progress_bar(type(family).__name__.lower(), runs, "datum") as bar:
         for number, batch in enumerate(batches.in_order(batch_size=rows)):
-            optima, begun = [], [(start(batch), local) for start in starts]
+            starts: list[tuple[Rows, LocalSteps]] = []
+            if program.guide is not None:
+                with torch.no_grad(), program.running(training=False):
+                    starts.append((Rows.at(local.at_guide(program, batch)), steps))
+            starts.append((local.at_prior(batch), steps))
+            optima = []
             if smaller is not None:
-                grown = Rows.at(family.grown(smaller[number * rows : (number + 1) * rows].to(begun[0][0].lam)))
+                grown = Rows.at(family.grown(smaller[number * rows : (number + 1) * rows].to(prior)))
                 optima.append(grown)
-                begun.append((grown, local._replace(learning_rate=settings.local_learning_rate / SMALLER_STEPS)))
-            for start_rows, local_steps in begun:
+                starts.append((grown, slow))
+            for start, how in starts:
                 began = time.perf_counter()
                 with seeded(fitted.seed):
-                    optima.append(infer(space, family, batch, start_rows, local_steps, compiler))
+                    optima.append(local.ascend(batch, start, how))
                 seconds += time.perf_counter() - began
                 bar.update(len(batch[0]))
             lam.append(_better(posterior, batch, optima, room.draws(len(batch[0])), fitted.seed).cpu())
-            steps += [optimum.taken.mean().item() * len(batch[0]) for optimum in optima]
+            taken += sum(optimum.taken.sum().item() for optimum in optima)
     best = torch.cat(lam)
-    located = fitted.batches({**arrays, LAMBDA: best.numpy()})
-    evidence = _importance(fitted, posterior, located, common)
-    runs = count * batches.num_data
-    return LocalFit(evidence, seconds / runs, sum(steps) / runs), best
+    evidence = _importance(fitted, posterior, {**arrays, LAMBDA: best.numpy()}, settings.num_samples)
+    return LocalFit(evidence, seconds / runs, taken / runs), best
 
 
 @torch.no_grad()
@@ -196,13 +171,8 @@ def _better(posterior: BoundProgram, batch: Batch, optima: list[Rows], at_once: 
     return torch.stack([rows.lam for rows in optima])[chosen, torch.arange(len(chosen), device=chosen.device)]
 
 
-def _importance(fitted: Fitted, program: BoundProgram, batches: Batches, settings: Settings) -> Evidence:
+def _importance(fitted: Fitted, program: BoundProgram, arrays: Arrays, num_samples: int) -> Evidence:
+    batches, compiler = fitted.batches(arrays), Compiler(fitted.compile)
     with program.running(seed=fitted.seed, training=False):
-        estimates = estimate(program, batches, ["iwae"], settings, fitted.seed, Compiler(fitted.compile))
+        estimates = estimate(program, batches, ["iwae"], Settings(num_samples=num_samples), fitted.seed, compiler)
     return estimates["iwae"].evidence
-
-
-def _zeros(num_draws: int, batch: Batch, space: LatentSpace) -> Tensor:
-    floats = [p for p in space.program.module.parameters() if p.is_floating_point()]
-    like = floats[0] if floats else batch[0]
-    return like.new_zeros(num_draws, len(batch[0]), space.size)

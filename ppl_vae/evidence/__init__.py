@@ -13,7 +13,7 @@
 ``diagnostics`` measures how a fit uses its latents.
 """
 
-from ppl_vae.evidence.ais import Annealing, TemperatureSchedule, ais, num_steps
+from ppl_vae.evidence.ais import Annealing, Chains, TemperatureSchedule, ais, num_steps
 from ppl_vae.evidence.bdmc import bdmc
 from ppl_vae.evidence.cubo import cubo
 from ppl_vae.evidence.diagnostics import active_units, gaussian_divergence, marginal_divergence, prior_scales
@@ -26,6 +26,7 @@ from ppl_vae.evidence.weights import Weights, weigh
 
 __all__ = [
     "Annealing",
+    "Chains",
     "Evidence",
     "Progress",
     "TemperatureSchedule",

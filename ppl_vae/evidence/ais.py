@@ -91,15 +91,7 @@ def num_steps(settings: Annealing, *, sandwich: bool = False) -> int:
 
 
 @torch.no_grad()
-def ais(
-    draw: Draw,
-    log_densities: LogDensities,
-    settings: Annealing = Annealing(),  # noqa: B008  (immutable)
-    *,
-    first_datum: int = 0,
-    progress: Progress | None = None,
-    propose: Propose | None = None,
-) -> Evidence:
+def ais(chains: Chains) -> Evidence:
     r"""Carry draws of the start density to the target through tempered densities, and average their weights.
 
     .. math::
@@ -115,12 +107,7 @@ def ais(
     Source: Neal, Annealed importance sampling (2001), section 2.
 
     Args:
-        draw: function that draws from the start density, the prior or the guide.
-        log_densities: log start, normalised, and log target, log p(x, z) with the log Jacobian of z's transform.
-        settings: the settings of annealing.
-        first_datum: row of the first datum of the batch, for a message.
-        progress: function that is called with 1 for every temperature done, :func:`num_steps` times.
-        propose: function that computes a transition; by default ``trajectory``.
+        chains: the start density, the target, and how the chains go from one to the other.
 
     Returns:
         Evidence: nats per datum, ``(B,)``. The standard error and the effective number are those of the chains'
@@ -134,11 +121,10 @@ def ais(
     Example:
         >>> log_start = lambda u: torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1)
         >>> log_densities = lambda u: (log_start(u), log_start(u) - 1.5)  # starts at the posterior
-        >>> estimate = ais(lambda num_chains: torch.randn(num_chains, 3, 2), log_densities, Annealing(10, 4))
+        >>> estimate = ais(Chains(lambda num_chains: torch.randn(num_chains, 3, 2), log_densities, Annealing(10, 4)))
         >>> estimate.log_evidence.round(decimals=4)
         tensor([-1.5000, -1.5000, -1.5000], dtype=torch.float64)
     """
-    chains = Chains(draw, log_densities, settings, first_datum, progress, propose)
     log_weight, acceptance = chains.forward(chains.adapt())
     log_evidence, mcse, ess = mean_of_chains(log_weight)
     doubtful = ~(mcse <= MOST_BELIEVABLE_ERROR)
@@ -149,14 +135,14 @@ class Chains(NamedTuple):
     """Chains that go through tempered densities, from a start density to a target or back."""
 
     draw: Draw
-    """Function that draws from the start density."""
+    """Function that draws from the start density, the prior or the guide."""
     log_densities: LogDensities
-    """The start density and the target."""
-    settings: Annealing
+    """Log start, normalised, and log target, log p(x, z) with the log Jacobian of z's transform."""
+    settings: Annealing = Annealing()
     first_datum: int = 0
     """Row of the first datum of the batch, for messages."""
     progress: Progress | None = None
-    """Function that is called with 1 for every temperature done."""
+    """Function that is called with 1 for every temperature done, :func:`num_steps` times."""
     propose: Propose | None = None
     """Function that computes a transition; by default :func:`~ppl_vae.evidence.hmc.trajectory`."""
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_vae.evidence.ais import Annealing, Chains, Draw, mean_of_chains
-from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress
-from ppl_vae.evidence.hmc import LogDensities, Propose
+from ppl_vae.evidence.ais import Chains, mean_of_chains
+from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence
 
 NUM_MOVES = 10
 """Number of transitions of the reverse chains at the target before they are annealed; they leave their common start."""
@@ -17,16 +16,7 @@ WIDEST_SANDWICH = 1.0
 
 
 @torch.no_grad()
-def bdmc(
-    draw: Draw,
-    log_densities: LogDensities,
-    exact: Tensor,
-    settings: Annealing = Annealing(),  # noqa: B008  (immutable)
-    *,
-    first_datum: int = 0,
-    progress: Progress | None = None,
-    propose: Propose | None = None,
-) -> Evidence:
+def bdmc(chains: Chains, exact: Tensor) -> Evidence:
     r"""Anneal from the start density to the target, and from an exact draw of the target back.
 
     .. math::
@@ -44,14 +34,8 @@ def bdmc(
     Source: Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015).
 
     Args:
-        draw: function that draws from the start density, the prior or the guide.
-        log_densities: log start, normalised, and log target, log p(x, z) with the log Jacobian of z's transform.
+        chains: the start density, the target, and how the chains go from one to the other.
         exact: latent from which each datum was simulated, ``(B, D)``, in unconstrained space.
-        settings: the settings of annealing.
-        first_datum: row of the first datum of the batch, for a message.
-        progress: function that is called with 1 for every temperature done, ``num_steps(settings, sandwich=True)``
-            times.
-        propose: function that computes a transition; by default ``trajectory``.
 
     Returns:
         Evidence: the middle of both bounds, nats per datum, ``(B,)``. The standard error is half the root of the sum
@@ -66,14 +50,14 @@ def bdmc(
         Diverged: if the weight of a chain is NaN or plus infinity, or ``exact`` is impossible under the target.
 
     Example:
+        >>> from ppl_vae.evidence.ais import Annealing
         >>> log_start = lambda u: torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1)
         >>> log_densities = lambda u: (log_start(u), log_start(u) - 1.5)  # starts at the posterior
         >>> draw = lambda num_chains: torch.randn(num_chains, 3, 2)
-        >>> estimate = bdmc(draw, log_densities, torch.randn(3, 2), Annealing(10, 4))
+        >>> estimate = bdmc(Chains(draw, log_densities, Annealing(10, 4)), torch.randn(3, 2))
         >>> (estimate.columns["upper"] - estimate.columns["lower"]).abs().max() < 1e-5
         tensor(True)
     """
-    chains = Chains(draw, log_densities, settings, first_datum, progress, propose)
     steps = chains.adapt()
     log_weight, acceptance = chains.forward(steps)
     lower, mcse_lower, ess_lower = mean_of_chains(log_weight)

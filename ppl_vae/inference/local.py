@@ -28,6 +28,25 @@ STEADY = 0.75
 """The largest learning rate of numbers that are neither locations nor scales, times ``D`` over the root of ``K``."""
 
 
+class LocalSteps(NamedTuple):
+    """The settings of the steps in lambda."""
+
+    num_steps: int = 20
+    """The largest number of steps."""
+    learning_rate: float = 0.1
+    """The learning rate of Adam at the start."""
+    num_particles: int = 1
+    """The number of draws per datum and step, ``K``."""
+    gradient: Gradient = "reparam"
+    """``"reparam"`` is the formula of ``refine``; ``"score-function"`` is the other one there."""
+    baseline: Baseline = "leave-one-out"
+    """What the score function subtracts. ``"leave-one-out"`` is the mean of the other draws of the datum, which needs
+    two particles or more. ``"decaying-average"`` is that of the datum's log weights since the call, which begins with
+    additional draws. ``"none"`` is zero."""
+    tolerance: float = 1e-3
+    """The change of the ELBO, in nats per 25 steps, below which a datum has converged."""
+
+
 class Rows(NamedTuple):
     """The variational parameters of some data and the state of their optimiser, one row per datum.
 
@@ -70,13 +89,8 @@ def refine(
     family: Family,
     rows: Rows,
     data: Batch = (),
+    steps: LocalSteps = LocalSteps(),  # noqa: B008  (immutable)
     *,
-    num_steps: int,
-    learning_rate: float = 0.1,
-    num_particles: int = 1,
-    tolerance: float = 1e-3,
-    gradient: Gradient = "reparam",
-    baseline: Baseline = "leave-one-out",
     compiler: Compiler | None = None,
     module: nn.Module | None = None,
 ) -> Rows:
@@ -88,8 +102,8 @@ def refine(
         u_{ik} = T(\epsilon_k; \lambda_i)
 
     Adam is row-wise: each datum has its own moments and its own number of steps, and the learning rate falls with a
-    cosine over ``num_steps``. For numbers that are neither locations nor scales it is limited; see ``_rates``. A datum
-    has converged, and does not move any more, if in two windows of 25 steps
+    cosine over the number of steps. For numbers that are neither locations nor scales it is limited; see ``_rates``. A
+    datum has converged, and does not move any more, if in two windows of 25 steps
     :math:`|\sum_t g_t \cdot (\lambda_t - \lambda_{t-1})|` is below the tolerance. To first order, this is the gain of
     the steps. If the gradient is noisy, convergence needs a small learning rate as well. The noise is the same for all
     data, so that the result for a datum does not depend on the other data of the batch.
@@ -102,15 +116,9 @@ def refine(
         family: the variational family.
         rows: the start of each datum.
         data: the batch, one row per datum; ``log_joint`` uses no other data.
-        num_steps: largest number of steps.
-        learning_rate: learning rate of Adam at the start.
-        num_particles: number of draws per datum and step, ``K``.
-        tolerance: change of the ELBO, in nats per 25 steps, below which a datum has converged.
-        gradient: ``"reparam"`` is the formula above; ``"score-function"`` holds u constant and uses
-            :math:`\frac1K \sum_k (\log w_{ik} - b_{ik}) \nabla_{\lambda_i} \log q_{\lambda_i}(u_{ik})`.
-        baseline: the number b in this formula. It is computed from the other draws of the datum, which needs two
-            particles or more; or it is the decaying average of the datum's log weights since the call, which begins
-            with additional draws; or it is zero.
+        steps: the settings of the steps. The gradient ``"score-function"`` holds u constant and uses
+            :math:`\frac1K \sum_k (\log w_{ik} - b_{ik}) \nabla_{\lambda_i} \log q_{\lambda_i}(u_{ik})`; the baseline
+            is the number b in this formula.
         compiler: a compiler that runs the steps of all data together as a graph, if the gradient follows the path. One
             compiler must always get the same ``log_joint`` and family. When half of the data have converged, the
             steps of the others run in Python.
@@ -127,7 +135,7 @@ def refine(
         >>> def log_joint(u, data):                        # a posterior N(3, 0.5^2) of each of two data
         ...     return -0.5 * ((u - 3) / 0.5).square().sum(-1)
         >>> _ = torch.manual_seed(0)
-        >>> loc, log_scale = refine(log_joint, Diagonal(1), Rows.at(torch.zeros(2, 2)), num_steps=500).lam[0]
+        >>> loc, log_scale = refine(log_joint, Diagonal(1), Rows.at(torch.zeros(2, 2)), (), LocalSteps(500)).lam[0]
         >>> round(loc.item(), 2), round(log_scale.exp().item(), 2)
         (3.0, 0.5)
     """
@@ -138,6 +146,7 @@ def refine(
         after = before.stepped(_gradient(log_joint, family, before, noise), rate)
         return after.last, after.gain, *after.rows
 
+    num_steps, rate, num_particles, gradient, baseline, tolerance = steps
     check_gradient(gradient, baseline, num_particles)
     name = f"a step in lambda ({type(family).__name__.lower()})"
     shape, seed = (num_particles, 1, family.size), int(torch.randint(2**31, ()))
@@ -147,7 +156,7 @@ def refine(
         noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
         first = _scored(log_joint, family, moving, rows.lam, noise).log_weight.mean(0)
         moving = moving._replace(average=DecayingAverage(first[:, None]).value)
-    rates = _rates(family, num_steps, learning_rate, num_particles).to(rows.lam)
+    rates = _rates(family, num_steps, rate, num_particles).to(rows.lam)
     for step in range(num_steps):
         noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
         if gradient == "score-function":

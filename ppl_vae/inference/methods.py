@@ -8,7 +8,7 @@ from typing import Any
 from ppl_vae.inference.amortized import Amortized
 from ppl_vae.inference.families import FamilyName
 from ppl_vae.inference.method import Method
-from ppl_vae.inference.per_datum import FROM_AFAR, FROM_PRIOR, LocalOptions, unless_worse
+from ppl_vae.inference.per_datum import FROM_AFAR, FROM_PRIOR, LocalOptions
 from ppl_vae.inference.per_sample import PerSample, PerSampleOptions
 from ppl_vae.inference.semi_amortized import SemiAmortized, SemiAmortizedOptions
 from ppl_vae.program import Batch, BoundProgram
@@ -22,7 +22,7 @@ class FromEncoder(SemiAmortized):
 
     def infer(self, batch: Batch) -> Batch:
         """See ``Method``."""
-        return (*batch, unless_worse(self.space, self.family, batch, *self.refined(batch)).lam)
+        return (*batch, self.local.unless_worse(batch, *self.refined(batch)).lam)
 
 
 def proposal(program: BoundProgram, template: Batch, options: LocalOptions, family: FamilyName) -> Method:

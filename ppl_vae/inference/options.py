@@ -36,21 +36,19 @@ class Constraint(NamedTuple):
 
 
 def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, Integral) and int(value) >= least
+    return isinstance(value, Integral) and least <= int(value)
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 Count = Annotated[int, Constraint(lambda value: _whole(value, 1), "a whole number, 1 or more")]
 CountOrZero = Annotated[int, Constraint(lambda value: _whole(value, 0), "a whole number, 0 or more")]
-Seed = Annotated[
-    int, Constraint(lambda value: _whole(value, 0) and value < 2**63, "a whole number from 0 to 2**63 - 1")
-]
-Positive = Annotated[
-    float, Constraint(lambda value: isinstance(value, Real) and 0 < value < math.inf, "a positive number")
-]
-NotNegative = Annotated[float, Constraint(lambda value: isinstance(value, Real) and 0 <= value < math.inf, "0 or more")]
-Share = Annotated[
-    float, Constraint(lambda value: isinstance(value, Real) and 0 <= value < 1, "0 or more and less than 1")
-]
+Seed = Annotated[int, Constraint(lambda n: _whole(n, 0) and n < 2**63, "a whole number from 0 to 2**63 - 1")]
+Positive = Annotated[float, Constraint(lambda value: _real(value) and value > 0, "a positive number")]
+NotNegative = Annotated[float, Constraint(lambda value: _real(value) and value >= 0, "0 or more")]
+Share = Annotated[float, Constraint(lambda value: _real(value) and 0 <= value < 1, "0 or more and less than 1")]
 
 
 def check_value(name: str, value: Any, kind: Any) -> None:
@@ -100,14 +98,10 @@ def parameters(kinds: Iterable[type]) -> dict[str, inspect.Parameter]:
     """Return the fields of dataclasses as keyword-only parameters by name; a name that several have is taken once."""
     named: dict[str, inspect.Parameter] = {}
     for kind in kinds:
-        hints = {name: _plain(hint) for name, hint in get_type_hints(kind).items()}
-        for option in fields(kind):
-            named.setdefault(
-                option.name,
-                inspect.Parameter(
-                    option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=hints[option.name]
-                ),
-            )
+        hints = get_type_hints(kind)
+        for name, option in inspect.signature(kind).parameters.items():
+            alone = option.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=_plain(hints[name]))
+            named.setdefault(name, alone)
     return named
 
 

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ppl_vae.compile.compiler import Compiler
 from ppl_vae.inference.ascent import Ascent
-from ppl_vae.inference.families import Family
+from ppl_vae.inference.local import LocalSteps
 from ppl_vae.inference.method import Step
-from ppl_vae.inference.per_datum import (
-    FROM_PRIOR,
-    FROM_TABLE,
-    LambdaMethod,
-    LocalOptions,
-    LocalSteps,
-    at_prior,
-    elbo_at,
-    infer,
-    unless_worse,
-)
+from ppl_vae.inference.per_datum import FROM_PRIOR, FROM_TABLE, LambdaMethod, LocalElbo, LocalOptions
 from ppl_vae.inference.table import Table, TableView
-from ppl_vae.program import Batch, BoundProgram, LatentSpace
+from ppl_vae.program import Batch, BoundProgram
 
 
 @dataclass(frozen=True)
@@ -54,17 +43,16 @@ class PerSample(LambdaMethod):
 
     def infer(self, batch: Batch) -> Batch:
         """See ``Method``."""
-        local = self.options.steps(self.options.inference_steps, FROM_PRIOR)
-        start = at_prior(self.space, self.family, batch)
-        end = infer(self.space, self.family, batch, start, local, self.compiler)
-        return (*batch, unless_worse(self.space, self.family, batch, start, end).lam)
+        start = self.local.at_prior(batch)
+        end = self.local.ascend(batch, start, self.options.steps(self.options.inference_steps, FROM_PRIOR))
+        return (*batch, self.local.unless_worse(batch, start, end).lam)
 
     def validate(self, batch: Batch, epoch: int) -> Batch:
         """See ``Method``."""
         *data, numbers = batch
-        table, start = self.tables["valid"].epoch(epoch), at_prior(self.space, self.family, tuple(data))
-        local = self.options.steps(self.options.local_steps, FROM_TABLE)
-        rows = infer(self.space, self.family, tuple(data), table.read(numbers, start), local, self.compiler)
+        table, start = self.tables["valid"].epoch(epoch), self.local.at_prior(tuple(data))
+        steps = self.options.steps(self.options.local_steps, FROM_TABLE)
+        rows = self.local.ascend(tuple(data), table.read(numbers, start), steps)
         table.write(numbers, rows)
         return (*data, rows.lam)
 
@@ -77,31 +65,20 @@ class PerSample(LambdaMethod):
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Method``."""
         self.options.set_kl_weight(self.kl_weight, epoch)
-        return per_sample_steps(
-            self.program,
-            batches,
-            optimizer,
-            space=self.space,
-            family=self.family,
-            local=self.options.steps(self.options.local_steps, FROM_TABLE if "train" in self.tables else FROM_PRIOR),
-            table=self.tables["train"].epoch(epoch) if "train" in self.tables else None,
-            kl_weight=self.kl_weight,
-            compiler=self.compiler,
-            clip_norm=self.options.clip_norm,
-        )
+        table = self.tables["train"].epoch(epoch) if "train" in self.tables else None
+        steps = self.options.steps(self.options.local_steps, FROM_PRIOR if table is None else FROM_TABLE)
+        local, clip_norm = replace(self.local, kl_weight=self.kl_weight), self.options.clip_norm
+        return per_sample_steps(self.program, batches, optimizer, local, steps, table=table, clip_norm=clip_norm)
 
 
 def per_sample_steps(
     program: BoundProgram,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
+    local: LocalElbo,
+    steps: LocalSteps = LocalSteps(),  # noqa: B008
     *,
-    space: LatentSpace,
-    family: Family,
-    local: LocalSteps = LocalSteps(),  # noqa: B008
     table: TableView | None = None,
-    kl_weight: float | Tensor | None = None,
-    compiler: Compiler | None = None,
     clip_norm: float | None = None,
 ) -> Iterator[Step]:
     r"""Optimise the lambda of every datum of a batch for some steps with theta fixed; then take one step in theta.
@@ -121,12 +98,10 @@ def per_sample_steps(
         program: the program; its guide, if it has one, is not used.
         batches: tuples of tensors, the arguments of ``model`` and, last, the number of each row in the data ``(B,)``.
         optimizer: an optimiser of ``program.parameters()``.
-        space: the latent space of the program.
-        family: the variational family.
-        local: the settings of the steps in lambda, and the number of draws per datum in the objective.
+        local: the ELBO as a function of lambda. The weight of its divergence acts in both steps, and its compiler, the
+            same one in all epochs, runs both as graphs.
+        steps: the settings of the steps in lambda, and the number of draws per datum in the objective.
         table: a table from which each lambda starts and to which it is written; None always starts at the prior.
-        kl_weight: the weight of the divergence from the prior, above zero, in both steps; None is one.
-        compiler: a compiler that runs both steps as graphs, the same one in all epochs.
         clip_norm: largest norm of the gradient in theta; a larger gradient is scaled down to it.
 
     Yields:
@@ -135,28 +110,27 @@ def per_sample_steps(
     Example:
         >>> from ppl_vae.inference.families import Diagonal
         >>> from ppl_vae.models.vae import VAE
-        >>> from ppl_vae.program import Program
+        >>> from ppl_vae.program import LatentSpace, Program
         >>> x = torch.ones(8, 6)
         >>> program = Program(VAE(data_dim=6, latent_dim=2)).bind((x,))
-        >>> space, batch = LatentSpace(program), (x, torch.arange(8))
+        >>> local, batch = LocalElbo(LatentSpace(program), Diagonal(2)), (x, torch.arange(8))
         >>> adam = torch.optim.Adam(program.parameters().values(), lr=1e-2)
-        >>> steps = list(per_sample_steps(program, [batch] * 30, adam, space=space, family=Diagonal(2)))
+        >>> steps = list(per_sample_steps(program, [batch] * 30, adam, local))
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
     """
 
     def objective(lam: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        return elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
+        return local.at(lam, batch, steps.num_particles)
 
-    ascend = Ascent(
-        f"the step of {program.name} in theta", optimizer, compiler, module=program.module, clip_norm=clip_norm
-    )
+    name = f"the step of {program.name} in theta"
+    ascend = Ascent(name, optimizer, local.compiler, module=program.module, clip_norm=clip_norm)
     for *data, numbers in batches:
         batch = tuple(data)
-        rows = at_prior(space, family, batch)
+        rows = local.at_prior(batch)
         if table is not None:
             rows = table.read(numbers, rows)
-        rows = infer(space, family, batch, rows, local, compiler, kl_weight)
+        rows = local.ascend(batch, rows, steps)
         if table is not None:
             table.write(numbers, rows)
         yield Step(ascend(objective, rows.lam, *batch), len(numbers))

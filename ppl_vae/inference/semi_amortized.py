@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ppl_vae.compile.compiler import Compiler
 from ppl_vae.errors import InputError
 from ppl_vae.inference.adam import AdamState, Rates, adam
 from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.families import Family
-from ppl_vae.inference.local import BETAS, Rows, cosine
+from ppl_vae.inference.local import BETAS, LocalSteps, Rows, cosine
 from ppl_vae.inference.method import Step
-from ppl_vae.inference.per_datum import (
-    FROM_ENCODER,
-    LambdaMethod,
-    LocalOptions,
-    LocalSteps,
-    elbo_at,
-    infer,
-    weighted_log_joint,
-)
-from ppl_vae.program import Batch, BoundProgram, DerivedGuide, LatentSpace
+from ppl_vae.inference.per_datum import FROM_ENCODER, LambdaMethod, LocalElbo, LocalOptions
+from ppl_vae.program import Batch, BoundProgram
 
 EncoderObjective = Literal["initial", "refined"]
 
@@ -56,10 +47,6 @@ class SemiAmortized(LambdaMethod):
     Options = SemiAmortizedOptions
     options: SemiAmortizedOptions
 
-    def encode(self, batch: Batch) -> Tensor:
-        """Return lambda at the encoder's output, ``(B, P)``."""
-        return encoded(self.program, self.space, self.family, batch)
-
     def infer(self, batch: Batch) -> Batch:
         """See ``Method``."""
         return (*batch, self.refined(batch)[1].lam)
@@ -67,9 +54,8 @@ class SemiAmortized(LambdaMethod):
     def refined(self, batch: Batch) -> tuple[Rows, Rows]:
         """Return the rows of lambda at the start of its steps, and at their end."""
         with torch.no_grad(), self.program.running(training=False):
-            start = Rows.at(self.encode(batch))
-        local = self.options.steps(self.options.local_steps, FROM_ENCODER)
-        return start, infer(self.space, self.family, batch, start, local, self.compiler)
+            start = Rows.at(self.local.at_guide(self.program, batch))
+        return start, self.local.ascend(batch, start, self.options.steps(self.options.local_steps, FROM_ENCODER))
 
     def describe_posterior(self) -> str:
         """See ``Method``."""
@@ -83,42 +69,21 @@ class SemiAmortized(LambdaMethod):
             self.program,
             batches,
             optimizer,
-            space=self.space,
-            family=self.family,
-            encode=self.encode,
-            local=self.options.steps(self.options.local_steps, FROM_ENCODER),
+            replace(self.local, kl_weight=self.kl_weight),
+            self.options.steps(self.options.local_steps, FROM_ENCODER),
             encoder_objective=self.options.encoder_objective,
-            kl_weight=self.kl_weight,
-            compiler=self.compiler,
             clip_norm=self.options.clip_norm,
         )
-
-
-def encoded(program: BoundProgram, space: LatentSpace, family: Family, batch: Batch) -> Tensor:
-    """Return lambda ``(B, P)`` at a guide's output; if the guide has another family, a Gaussian with its moments."""
-    guide = program.guide
-    if not isinstance(guide, DerivedGuide):
-        return family.start(*space.start(batch, guide))
-    _, lam = guide.parameters(*batch)
-    guide_family: Family = guide.distribution.__self__  # type: ignore[attr-defined]
-    if type(guide_family) is type(family):
-        return lam
-    draws = guide_family.draw(lam, torch.randn(256, 1, family.size).to(lam))[0]
-    return family.start(draws.mean(0), draws.std(0))
 
 
 def semi_amortized_steps(
     program: BoundProgram,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
+    local: LocalElbo,
+    steps: LocalSteps = LocalSteps(),  # noqa: B008
     *,
-    space: LatentSpace,
-    family: Family,
-    encode: Callable[[Batch], Tensor],
-    local: LocalSteps = LocalSteps(),  # noqa: B008
     encoder_objective: EncoderObjective = "initial",
-    kl_weight: float | Tensor | None = None,
-    compiler: Compiler | None = None,
     clip_norm: float | None = None,
 ) -> Iterator[Step]:
     r"""Encode, refine, and step in theta at the refined lambda; phi follows one of two objectives.
@@ -140,14 +105,11 @@ def semi_amortized_steps(
         program: the program, with its encoder.
         batches: tuples of tensors, the arguments of ``model``.
         optimizer: an optimiser of ``program.parameters()``.
-        space: the latent space of the program's model.
-        family: the variational family.
-        encode: function from a batch to the lambda of every datum ``(B, P)``, differentiable in phi.
-        local: the settings of the steps in lambda.
+        local: the ELBO as a function of lambda, in the latent space of the program's model. The weight of its
+            divergence acts in all steps, and its compiler, the same one in all epochs, runs them as graphs. The steps
+            through which ``"refined"`` differentiates would make one large graph; they run in Python.
+        steps: the settings of the steps in lambda.
         encoder_objective: the objective of phi.
-        kl_weight: the weight of the divergence from the prior, above zero, in all steps; None is one.
-        compiler: a compiler that runs the steps as graphs, the same one in all epochs. The steps through which
-            ``"refined"`` differentiates would make one large graph; they run in Python.
         clip_norm: largest norm of the gradient; a larger gradient is scaled down to it.
 
     Yields:
@@ -156,51 +118,50 @@ def semi_amortized_steps(
     Example:
         >>> from ppl_vae.inference.families import Diagonal
         >>> from ppl_vae.models.vae import VAE
-        >>> from ppl_vae.program import Program
-        >>> x, family = torch.ones(8, 6), Diagonal(2)
+        >>> from ppl_vae.program import LatentSpace, Program
+        >>> x = torch.ones(8, 6)
         >>> program = Program(VAE(data_dim=6, latent_dim=2)).bind((x,))
-        >>> space = LatentSpace(program)
-        >>> def encode(batch):
-        ...     return family.start(*space.start(batch, program.guide))
+        >>> local = LocalElbo(LatentSpace(program), Diagonal(2))
         >>> adam = torch.optim.Adam(program.parameters().values(), lr=1e-2)
-        >>> steps = list(semi_amortized_steps(program, [(x,)] * 30, adam, space=space, family=family, encode=encode))
+        >>> steps = list(semi_amortized_steps(program, [(x,)] * 30, adam, local))
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
     """
 
-    def initial(lam: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(batch: Batch) -> Tensor:
         with program.running():
-            first = encode(batch)
+            return local.at_guide(program, batch)
+
+    def initial(lam: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        first = encode(batch)
         start = first.detach().requires_grad_()
-        _, bound = elbo_at(space, family, batch, start, local.num_particles, kl_weight)
+        _, bound = local.at(start, batch, steps.num_particles)
         (gradient,) = torch.autograd.grad(bound, start)
-        reported, ascended = elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
+        reported, ascended = local.at(lam, batch, steps.num_particles)
         return reported, ascended + (gradient * first).sum()
 
     def refined(*batch: Tensor) -> tuple[Tensor, Tensor]:
-        with program.running():
-            first = encode(batch)
+        first = encode(batch)
         with program.running(training=False):
-            lam = unrolled(partial(weighted_log_joint, space, batch, kl_weight=kl_weight), family, first, local)
-        return elbo_at(space, family, batch, lam, local.num_particles, kl_weight)
+            lam = unrolled(partial(local.log_joint, batch), local.family, first, steps)
+        return local.at(lam, batch, steps.num_particles)
 
-    name = f"the step of {program.name}"
-    if encoder_objective == "refined":
-        if compiler is not None:
-            compiler.refuse(name, "the refined objective is too large for a graph")
+    name, compiler = f"the step of {program.name}", local.compiler
+    if encoder_objective == "refined" and compiler is not None:
+        compiler.refuse(name, "the refined objective is too large for a graph")
         compiler = None
     ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=clip_norm)
     for batch in batches:
         if encoder_objective == "refined":
             value = ascend(refined, *batch)
         else:
-            with torch.no_grad(), program.running():
+            with torch.no_grad():
                 start = Rows.at(encode(batch))
-            value = ascend(initial, infer(space, family, batch, start, local, compiler, kl_weight).lam, *batch)
+            value = ascend(initial, local.ascend(batch, start, steps).lam, *batch)
         yield Step(value, len(batch[0]))
 
 
-def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor, local: LocalSteps) -> Tensor:
+def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor, steps: LocalSteps) -> Tensor:
     r"""Refine lambda as ``refine`` does, as a differentiable function of its start and of theta.
 
     .. math:: \lambda^{(t+1)} = \lambda^{(t)} + \rho_t\, \hat m_t / \overline{(\sqrt{\hat v_t} + \epsilon)}
@@ -211,17 +172,17 @@ def unrolled(log_joint: Callable[[Tensor], Tensor], family: Family, lam: Tensor,
         log_joint: function that returns log p(x, u), ``(K, B)``, at points ``(K, B, D)``.
         family: the variational family.
         lam: lambda at the start, ``(B, P)``.
-        local: the settings of the steps.
+        steps: the settings of the steps.
     """
     moments, (first, second) = AdamState(torch.zeros_like(lam), torch.zeros_like(lam)), BETAS
-    for number in range(local.num_steps):
-        noise = torch.randn(local.num_particles, 1, family.size).to(lam)
+    for number in range(steps.num_steps):
+        noise = torch.randn(steps.num_particles, 1, family.size).to(lam)
         at = lam if lam.requires_grad else lam.detach().requires_grad_()
         u, _ = family.draw(at, noise)
         elbo = (log_joint(u) - family.distribution(at).log_prob(u)).mean(0)
         (force,) = torch.autograd.grad(elbo.sum(), u, create_graph=True)  # along the path alone, as in refine
         (gradient,) = torch.autograd.grad(u, at, force, create_graph=True)
-        rate = local.learning_rate * cosine(number, local.num_steps) * family.pace.to(lam)
+        rate = steps.learning_rate * cosine(number, steps.num_steps) * family.pace.to(lam)
         corrected, root = rate / (1 - first ** (number + 1)), (1 - second ** (number + 1)) ** -0.5
         moments, step = adam(moments, gradient, Rates(1 - first, 1 - second, corrected, root))
         lam = at + step

@@ -290,8 +290,9 @@ class TestARunThatExists:
             "run --proposal-df 0": "proposal_df is 0.0: expected a positive number",
             "run --start nowhere": "option --start: expected one of prior, guide, got nowhere",
             "run --schedule cubic": "option --schedule: expected one of linear, sigmoidal, got cubic",
-            "run --num-temperatures 0": "num_temperatures is 0: expected 1 or more",  # whether or not it is needed
-            "run --estimators ais --num-temperatures 0": "num_temperatures is 0: expected 1 or more",
+            # whether or not it is needed
+            "run --num-temperatures 0": "num_temperatures is 0: expected a whole number, 1 or more",
+            "run --estimators ais --num-temperatures 0": "num_temperatures is 0: expected a whole number, 1 or more",
             "run --num-chains 0": "num_chains is 0",
             "run --num-leapfrog 0": "num_leapfrog is 0",
             "run --num-simulated 0": "num_simulated is 0",
@@ -325,7 +326,7 @@ class TestARunThatExists:
             "run other --estimator exact": "run: the exact evidence of VAE is not known",
             "run other --part tset": "one of train, valid, test",
             "run other --num-data 0": "num_data is 0",
-            "run other --num-samples 0": "num_samples is 0: expected 1 or more",
+            "run other --num-samples 0": "num_samples is 0: expected a whole number, 1 or more",
             "run other --proposal-scale -1": "proposal_scale is -1.0: expected a positive number",
             "run other --num-simulated 3": "unknown option --num-simulated",
             "run other --output seed": "--output seed is a folder: name a file, such as seed/compare.json",

@@ -48,7 +48,7 @@ def test_the_verb_writes_numbers_and_a_figure(run: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     for asked, part in {
         "--families nonsense": "--families: 'nonsense' is unknown; known: diagonal, flow, full",
-        "--local-steps -3": "local_steps is -3: expected 1 or more",
+        "--local-steps -3": "local_steps is -3: expected a whole number, 1 or more",
         "--num-data 0": "num_data is 0",
         "--part tset": "one of train, valid, test",
         "--compile never": "expected one of auto, on, off, got never",

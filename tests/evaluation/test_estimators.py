@@ -64,7 +64,7 @@ def test_an_estimator_has_numbers_a_row_and_a_place_in_the_table(name: str, run:
     table = evaluation.table("test")
     assert any(line.startswith(name) and f"{row.log_evidence:.2f}" in line for line in table.splitlines())
     assert f"<td>{row.log_evidence:.2f}</td>" in evaluation._repr_html_()
-    with pytest.raises(InputError, match="num_samples is 0: expected 1 or more"):
+    with pytest.raises(InputError, match="num_samples is 0: expected a whole number, 1 or more"):
         vi.evaluate(x, estimators=[name], num_samples=0)
 
 

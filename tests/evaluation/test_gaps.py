@@ -196,7 +196,7 @@ def test_compiled_it_is_the_same(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     [
         ({"families": "ful"}, "--families: 'ful' is unknown; did you mean 'full'"),
         ({"families": " ,"}, "--families is empty: name one or more of diagonal, full, flow"),
-        ({"local_steps": 0}, "local_steps is 0: expected 1 or more"),
+        ({"local_steps": 0}, "local_steps is 0: expected a whole number, 1 or more"),
         ({"num_particles": -1}, "num_particles is -1"),
         ({"num_samples": 0}, "num_samples is 0"),
         ({"local_learning_rate": -0.1}, "local_learning_rate is -0.1: expected a positive number"),

@@ -29,7 +29,7 @@ CASES: dict[str, Callable[[int], LinearGaussian | Bimodal | Counts]] = {
 def test_agrees_with_the_exact_evidence(name: str) -> None:
     case = CASES[name](100)
     with seeded(0):
-        estimate = ais(case.draw, case.log_densities, Annealing(100, 100))
+        estimate = ais(Chains(case.draw, case.log_densities, Annealing(100, 100)))
     errors = estimate.log_evidence - case.log_evidence
     assert (errors.abs() <= 3 * estimate.mcse).double().mean() >= 0.99
     squares = (errors / estimate.mcse).square()  # of standard Gaussian numbers: mean 1, standard error (2 / 100)^(1/2)
@@ -45,7 +45,7 @@ def test_agrees_with_the_exact_evidence(name: str) -> None:
 def test_the_interval_covers(start: str) -> None:
     case = LinearGaussian(200, 3, start=start, repeat=True, loading=0.5)
     with seeded(1):
-        estimate = ais(case.draw, case.log_densities, Annealing(60, 50))
+        estimate = ais(Chains(case.draw, case.log_densities, Annealing(60, 50)))
     inside = (estimate.log_evidence - case.log_evidence).abs() <= 1.96 * estimate.mcse
     assert 0.90 <= inside.double().mean() <= 0.99
     spread = estimate.log_evidence.std().item()  # of 200 repetitions: known to 5 percent
@@ -57,7 +57,7 @@ def test_the_weights_are_unbiased(num_temperatures: int) -> None:
     """The mean weight is the evidence for any path, however short, and for bad mixing."""
     case = LinearGaussian(3000, 2, loading=0.4)
     with seeded(2):
-        estimate = ais(case.draw, case.log_densities, Annealing(num_temperatures, 4))
+        estimate = ais(Chains(case.draw, case.log_densities, Annealing(num_temperatures, 4)))
     ratio = (estimate.log_evidence - case.log_evidence).exp()
     assert abs(ratio.mean() - 1) < 4 * standard_error(ratio)
 
@@ -65,7 +65,7 @@ def test_the_weights_are_unbiased(num_temperatures: int) -> None:
 def test_more_temperatures_shrink_the_gap() -> None:
     case = LinearGaussian(300, 5)
     with seeded(3):
-        estimates = [ais(case.draw, case.log_densities, Annealing(t, 8)) for t in (3, 10, 40, 200)]
+        estimates = [ais(Chains(case.draw, case.log_densities, Annealing(t, 8))) for t in (3, 10, 40, 200)]
     gaps = [(case.log_evidence - e.log_evidence) for e in estimates]
     for wide, narrow in pairwise(gaps):
         assert wide.mean() > narrow.mean() + 3 * standard_error(wide - narrow)
@@ -85,7 +85,7 @@ def test_every_datum_gets_its_own_step_size() -> None:
 
     with seeded(4):
         steps = Chains(draw, log_densities, Annealing(100, 16)).adapt()
-        estimate = ais(draw, log_densities, Annealing(100, 16))
+        estimate = ais(Chains(draw, log_densities, Annealing(100, 16)))
     assert steps.shape == (100, 140)
     for acceptance in estimate.columns["acceptance"].view(20, 7).mean(0).tolist():
         assert acceptance == pytest.approx(0.65, abs=0.05)
@@ -99,8 +99,8 @@ def test_a_datum_does_not_depend_on_the_others() -> None:
     alone, among = LinearGaussian(400, 2, repeat=True), LinearGaussian(800, 2, repeat=True)
     among.x = torch.cat([alone.x, 20 * alone.x])
     with seeded(5):
-        first = ais(alone.draw, alone.log_densities, Annealing(30, 8))
-        second = ais(among.draw, among.log_densities, Annealing(30, 8))
+        first = ais(Chains(alone.draw, alone.log_densities, Annealing(30, 8)))
+        second = ais(Chains(among.draw, among.log_densities, Annealing(30, 8)))
     for a, b in (
         (first.log_evidence, second.log_evidence[:400]),
         (first.columns["acceptance"], second.columns["acceptance"][:400]),
@@ -117,7 +117,7 @@ def test_one_temperature_is_importance_sampling() -> None:
         return drawn[-1]
 
     with seeded(6):
-        estimate = ais(draw, case.log_densities, Annealing(1, 200))
+        estimate = ais(Chains(draw, case.log_densities, Annealing(1, 200)))
     log_start, log_target = case.log_densities(drawn[-1])
     weights = (log_target - log_start).exp()
     torch.testing.assert_close(estimate.log_evidence, weights.mean(0).log())
@@ -129,7 +129,7 @@ def test_one_temperature_is_importance_sampling() -> None:
 def test_one_chain_and_one_datum() -> None:
     case = LinearGaussian(1, 2)
     with seeded(7):
-        single = ais(case.draw, case.log_densities, Annealing(200, 1))
+        single = ais(Chains(case.draw, case.log_densities, Annealing(200, 1)))
     assert single.log_evidence.item() == pytest.approx(case.log_evidence.item(), abs=2)
     assert single.mcse.tolist() == [math.inf]
     assert single.ess.tolist() == [1.0]
@@ -144,9 +144,9 @@ def test_an_impossible_datum_has_no_evidence() -> None:
         return log_start, torch.where(torch.tensor([False, True, False]), -math.inf, log_target)
 
     with seeded(8):
-        estimate = ais(case.draw, log_densities, Annealing(100, 16))
+        estimate = ais(Chains(case.draw, log_densities, Annealing(100, 16)))
         everywhere = ais(
-            case.draw, lambda u: (log_densities(u)[0], torch.full(u.shape[:2], -math.inf)), Annealing(100, 16)
+            Chains(case.draw, lambda u: (log_densities(u)[0], torch.full(u.shape[:2], -math.inf)), Annealing(100, 16))
         )
     assert estimate.log_evidence.isneginf().tolist() == [False, True, False]
     assert estimate.doubtful.tolist() == [False, True, False]
@@ -165,7 +165,9 @@ def test_chains_that_start_where_the_target_is_impossible_have_no_weight(num_tem
         return log_start, torch.where(u[..., 0] < 0, -math.inf, log_start)
 
     with seeded(9):
-        estimate = ais(lambda c: torch.randn(c, 2000, 1).double(), log_densities, Annealing(num_temperatures, 16))
+        estimate = ais(
+            Chains(lambda c: torch.randn(c, 2000, 1).double(), log_densities, Annealing(num_temperatures, 16))
+        )
     evidence = estimate.log_evidence.exp()
     assert abs(evidence.mean() - 0.5) < 4 * standard_error(evidence)
     torch.testing.assert_close(estimate.ess, 16 * evidence)
@@ -180,7 +182,7 @@ def test_the_datum_of_a_nan_target_is_named(value: float) -> None:
         return log_start, torch.where(torch.tensor([False, False, True]), value, log_target)
 
     with pytest.raises(Diverged, match=f"datum 66 are {value}"):
-        ais(case.draw, log_densities, Annealing(5, 4), first_datum=64)
+        ais(Chains(case.draw, log_densities, Annealing(5, 4), first_datum=64))
 
 
 def test_works_in_the_dtype_of_the_draws() -> None:
@@ -189,7 +191,7 @@ def test_works_in_the_dtype_of_the_draws() -> None:
         return log_normal(u, 0.0, 1.0), log_normal(u, 1.0, 0.5) - 1000
 
     with seeded(10):
-        estimate = ais(lambda c: torch.randn(c, 50, 2), log_densities, Annealing(100, 16))
+        estimate = ais(Chains(lambda c: torch.randn(c, 50, 2), log_densities, Annealing(100, 16)))
     fields = (estimate.log_evidence, estimate.mcse, estimate.ess, estimate.columns["acceptance"])
     assert all(field.dtype == torch.double for field in fields)
     assert estimate.log_evidence.mean().item() == pytest.approx(-1000, abs=0.03)
@@ -198,7 +200,7 @@ def test_works_in_the_dtype_of_the_draws() -> None:
 def test_progress_is_reported_for_every_temperature() -> None:
     case, steps = LinearGaussian(2, 2), []
     settings = Annealing(7, 3)
-    ais(case.draw, case.log_densities, settings, progress=steps.append)
+    ais(Chains(case.draw, case.log_densities, settings, progress=steps.append))
     assert steps == [1] * num_steps(settings)
 
 
@@ -228,19 +230,19 @@ def test_temperatures() -> None:
 def test_bad_settings(change: dict[str, object], message: str) -> None:
     case = LinearGaussian(2, 2)
     with pytest.raises(InputError) as error:
-        ais(case.draw, case.log_densities, Annealing()._replace(**change))
+        ais(Chains(case.draw, case.log_densities, Annealing()._replace(**change)))
     assert str(error.value).startswith(message)
 
 
 def test_whole_numbers_of_numpy_are_accepted() -> None:
     case = LinearGaussian(2, 2)
-    assert ais(case.draw, case.log_densities, Annealing(np.int64(3), np.int64(2))).mcse.shape == (2,)
+    assert ais(Chains(case.draw, case.log_densities, Annealing(np.int64(3), np.int64(2)))).mcse.shape == (2,)
 
 
 def test_linear_schedule_agrees_too() -> None:
     case = LinearGaussian(200, 2)
     with seeded(11):
-        estimate = ais(case.draw, case.log_densities, Annealing(200, 32, "linear", 1))
+        estimate = ais(Chains(case.draw, case.log_densities, Annealing(200, 32, "linear", 1)))
     errors = estimate.log_evidence - case.log_evidence
     assert abs(errors.mean()) < 4 * standard_error(errors) + estimate.mcse.square().mean()
     assert estimate.mcse.max() < 0.5

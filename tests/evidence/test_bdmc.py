@@ -34,7 +34,7 @@ from tests.helpers.densities import Bimodal, Counts, LinearGaussian, standard_er
 @pytest.mark.parametrize("num_temperatures", [5, 100])
 def test_the_bounds_are_bounds(case: LinearGaussian | Bimodal | Counts, num_temperatures: int) -> None:
     with seeded(0):
-        estimate = bdmc(case.draw, case.log_densities, case.latents, Annealing(num_temperatures, 8))
+        estimate = bdmc(Chains(case.draw, case.log_densities, Annealing(num_temperatures, 8)), case.latents)
     below, above = case.log_evidence - estimate.columns["lower"], estimate.columns["upper"] - case.log_evidence
     assert below.mean() > -3 * standard_error(below)
     assert above.mean() > -3 * standard_error(above)
@@ -53,7 +53,7 @@ def test_the_weights_of_both_directions_are_unbiased(num_temperatures: int, star
     """
     case = LinearGaussian(5000, 2, loading=0.4, start=start)
     with seeded(1):
-        estimate = bdmc(case.draw, case.log_densities, case.latents, Annealing(num_temperatures, 1))
+        estimate = bdmc(Chains(case.draw, case.log_densities, Annealing(num_temperatures, 1)), case.latents)
     forward, reverse = (estimate.columns[side] - case.log_evidence for side in ("lower", "upper"))
     for ratio in (forward.exp(), (-reverse).exp()):
         assert abs(ratio.mean() - 1) < 4 * standard_error(ratio)
@@ -87,7 +87,7 @@ def test_both_directions_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) ->
         steps = Chains(case.draw, case.log_densities, Annealing(6, 4)).adapt()
     monkeypatch.setattr(sys.modules["ppl_vae.evidence.ais"], "move", spy)  # the package's attribute is the function
     with seeded(3):
-        bdmc(case.draw, case.log_densities, case.latents, Annealing(6, 4))
+        bdmc(Chains(case.draw, case.log_densities, Annealing(6, 4)), case.latents)
     forward, at_target, reverse = taken[-10 - NUM_MOVES : -5 - NUM_MOVES], taken[-5 - NUM_MOVES : -5], taken[-5:]
     assert all(beta == 1 and torch.equal(step, steps[-1]) for beta, step in at_target)
     assert [beta for beta, _ in forward] == temperatures(6)[1:-1].tolist()
@@ -101,7 +101,7 @@ def test_more_temperatures_close_the_sandwich() -> None:
     case, widths = LinearGaussian(200, 5, loading=0.5), []
     with seeded(4):
         for num_temperatures in (5, 20, 80):
-            estimate = bdmc(case.draw, case.log_densities, case.latents, Annealing(num_temperatures, 8))
+            estimate = bdmc(Chains(case.draw, case.log_densities, Annealing(num_temperatures, 8)), case.latents)
             widths.append(estimate.columns["upper"] - estimate.columns["lower"])
     for wide, narrow in pairwise(widths):
         assert wide.mean() > narrow.mean() + 3 * standard_error(wide - narrow)
@@ -110,9 +110,9 @@ def test_more_temperatures_close_the_sandwich() -> None:
 def test_a_wide_sandwich_is_doubtful() -> None:
     case = LinearGaussian(50, 5)
     with seeded(5):
-        short = bdmc(case.draw, case.log_densities, case.latents, Annealing(3, 8))
-        long = bdmc(case.draw, case.log_densities, case.latents, Annealing(200, 16))
-        single = bdmc(case.draw, case.log_densities, case.latents, Annealing(20, 1))
+        short = bdmc(Chains(case.draw, case.log_densities, Annealing(3, 8)), case.latents)
+        long = bdmc(Chains(case.draw, case.log_densities, Annealing(200, 16)), case.latents)
+        single = bdmc(Chains(case.draw, case.log_densities, Annealing(20, 1)), case.latents)
     assert short.doubtful.double().mean() > 0.9
     wide = short.columns["upper"] - short.columns["lower"] > 1
     assert short.doubtful[wide].all()
@@ -124,7 +124,7 @@ def test_a_wide_sandwich_is_doubtful() -> None:
 def test_the_reported_numbers_are_consistent() -> None:
     case = LinearGaussian(1, 2)
     with seeded(6):
-        estimate = bdmc(case.draw, case.log_densities, case.latents, Annealing(50, 8))
+        estimate = bdmc(Chains(case.draw, case.log_densities, Annealing(50, 8)), case.latents)
     assert estimate.bound == "sandwich"
     assert set(estimate.columns) == {"lower", "upper", "acceptance"}
     torch.testing.assert_close(estimate.log_evidence, (estimate.columns["lower"] + estimate.columns["upper"]) / 2)
@@ -137,7 +137,7 @@ def test_the_reported_numbers_are_consistent() -> None:
 
 def test_progress_is_reported_for_every_temperature() -> None:
     case, steps, settings = LinearGaussian(2, 2), [], Annealing(7, 3)
-    bdmc(case.draw, case.log_densities, case.latents, settings, progress=steps.append)
+    bdmc(Chains(case.draw, case.log_densities, settings, progress=steps.append), case.latents)
     assert steps == [1] * num_steps(settings, sandwich=True)
 
 
@@ -151,7 +151,7 @@ def test_the_datum_of_an_impossible_latent_is_named(value: float) -> None:
 
     exact = torch.cat([case.latents[:2], torch.full((1, 2), 50.0, dtype=torch.double)])
     with pytest.raises(Diverged, match="datum 7 "):
-        bdmc(case.draw, log_densities, exact, Annealing(5, 4), first_datum=5)
+        bdmc(Chains(case.draw, log_densities, Annealing(5, 4), first_datum=5), exact)
 
 
 def test_all_transitions_may_be_computed_in_another_way() -> None:
@@ -165,11 +165,11 @@ def test_all_transitions_may_be_computed_in_another_way() -> None:
     estimates = []
     for how in (None, propose):
         with seeded(7):
-            estimates.append(bdmc(case.draw, case.log_densities, case.latents, settings, propose=how))
+            estimates.append(bdmc(Chains(case.draw, case.log_densities, settings, propose=how), case.latents))
     assert torch.equal(estimates[0].log_evidence, estimates[1].log_evidence)
     pilot = WARM_UP_MOVES + 6 * math.ceil(MIN_PILOT_MOVES / 6)
     assert calls == [2] * pilot + [8] * (2 * 5 + NUM_MOVES)
     calls.clear()
     with seeded(7):
-        ais(case.draw, case.log_densities, settings, propose=propose)
+        ais(Chains(case.draw, case.log_densities, settings, propose=propose))
     assert calls == [2] * pilot + [8] * 5

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ppl_vae.evaluation.estimate import estimate
 from ppl_vae.evaluation.estimators import Settings
-from ppl_vae.evidence import Annealing, Evidence, bdmc
+from ppl_vae.evidence import Annealing, Chains, Evidence, bdmc
 from ppl_vae.inference import Compiler
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, Program, annealing_path, seeded, simulate
@@ -184,7 +184,7 @@ def sandwiched(module: nn.Module, batch: Batch, closed_form: Callable[..., Tenso
         simulation = simulate(program, batch)
         path = annealing_path(program, simulation.batch)
         exact_draw = path.flat(simulation.latents)[0]
-        evidence = bdmc(path.draw, path.log_densities, exact_draw, Annealing(num_temperatures=3, num_chains=2))
+        evidence = bdmc(Chains(path.draw, path.log_densities, Annealing(num_temperatures=3, num_chains=2)), exact_draw)
         exact = closed_form(module, *simulation.batch)
     return evidence.columns["lower"] - exact, evidence.columns["upper"] - exact
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ppl_vae.errors import InputError
 from ppl_vae.inference import AmortizedOptions, amortized_steps, derive_encoder, elbo, iwae, tempered
 from ppl_vae.inference.families import Diagonal, Full
-from ppl_vae.inference.per_datum import LocalSteps, at_prior, elbo_at, infer
+from ppl_vae.inference.per_datum import LocalElbo, LocalSteps
 from ppl_vae.program import (
     Batch,
     BoundProgram,
@@ -319,7 +319,8 @@ class TestSteps:
         space, beta = LatentSpace(program), torch.tensor(3.0).double()
         made = family(1)
         with seeded(9):
-            rows = infer(space, made, batch, at_prior(space, made, batch), LocalSteps(600, 0.1, 64), kl_weight=beta)
+            local = LocalElbo(space, made, kl_weight=beta)
+            rows = local.ascend(batch, local.at_prior(batch), LocalSteps(600, 0.1, 64))
         q = made.distribution(rows.lam)
         precision = 1 + 2 / beta
         torch.testing.assert_close(q.mean[:, 0], 2 / beta * batch[0] / precision, atol=0.01, rtol=0)
@@ -329,7 +330,7 @@ class TestSteps:
         program, (x,), _ = make("one latent")
         space, made, lam = LatentSpace(program), Diagonal(1), normal(3, 2)
         with seeded(1):
-            reported, ascended = elbo_at(space, made, (x,), lam, 5, kl_weight=0.2)
+            reported, ascended = LocalElbo(space, made, kl_weight=0.2).at(lam, (x,), 5)
         with seeded(1):
             u, log_q = made.draw(lam, torch.randn(5, 3, 1).to(lam))
         z = u[..., 0]

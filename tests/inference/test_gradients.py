@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ppl_vae.errors import InputError
 from ppl_vae.inference import AmortizedOptions, amortized, amortized_steps, elbo, local
 from ppl_vae.inference.families import Diagonal, Family, Full, make_family
-from ppl_vae.inference.local import Rows, refine
+from ppl_vae.inference.local import LocalSteps, Rows, refine
 from ppl_vae.inference.objectives import DECAY, leave_one_out
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, BoundProgram, LatentSpace, Program, WeightedDraws, seeded, with_lambda
@@ -176,7 +176,9 @@ def test_a_decaying_average_has_the_steps_before_and_not_this_one(where: Any, mo
         recorded(Program(factor_analysis()).bind((normal(3, 4),)), (normal(3, 4),), 6, **options)
     else:
         with seeded(0):
-            refine(quadratic, Diagonal(2), Rows.at(torch.zeros(5, 4).double()), NUMBERS, num_steps=6, **options)
+            refine(
+                quadratic, Diagonal(2), Rows.at(torch.zeros(5, 4).double()), NUMBERS, LocalSteps(num_steps=6, **options)
+            )
     assert len(seen) == 6
     assert (seen[0][0] != seen[0][1]).all()  # it begins with draws of its own
     for (signal, before), (_, after) in pairwise(seen):
@@ -265,7 +267,7 @@ def test_refine_ascends_by_the_score_function(family: str, gradient: str, baseli
     rows = Rows.at(chosen.start(torch.zeros(5, 2), torch.ones(5, 2)).double())
     options = {"num_steps": 300, "num_particles": 8, "gradient": gradient, "baseline": baseline}
     with seeded(0):
-        lam = refine(quadratic, chosen, rows, NUMBERS, **options).lam
+        lam = refine(quadratic, chosen, rows, NUMBERS, LocalSteps(**options)).lam
         u = chosen.distribution(lam).sample((4000,))
     log_weight = quadratic(u, NUMBERS) - chosen.distribution(lam).log_prob(u)
     # The bound falls short of the evidence by the divergence, which is what the last, small steps' noise leaves.
@@ -280,14 +282,14 @@ def test_a_datum_is_refined_as_if_it_were_alone(baseline: str) -> None:
     rows = Rows.at(family.start(torch.zeros(5, 2), torch.ones(5, 2)).double())
     options = {"num_steps": 120, "num_particles": 4, "gradient": "score-function", "baseline": baseline}
     with seeded(0):
-        together = refine(quadratic, family, rows, NUMBERS, tolerance=0.5, **options)
+        together = refine(quadratic, family, rows, NUMBERS, LocalSteps(tolerance=0.5, **options))
     assert (
         baseline == "none" or len(together.taken.unique()) > 1
     )  # some have stopped before others, and the average with them
     for i in range(5):
         with seeded(0):
             one = Rows(*(t[i : i + 1] for t in rows))
-            alone = refine(quadratic, family, one, (torch.tensor([i]),), tolerance=0.5, **options)
+            alone = refine(quadratic, family, one, (torch.tensor([i]),), LocalSteps(tolerance=0.5, **options))
         torch.testing.assert_close(alone.lam, together.lam[i : i + 1])
 
 
@@ -301,9 +303,9 @@ def test_a_datum_without_a_finite_signal_does_not_move(baseline: str) -> None:
 
     options = {"num_steps": 20, "num_particles": 4, "gradient": "score-function", "baseline": baseline}
     with seeded(0):
-        got = refine(log_joint, family, rows, NUMBERS, **options)
+        got = refine(log_joint, family, rows, NUMBERS, LocalSteps(**options))
     with seeded(0):
-        without = refine(quadratic, family, rows, NUMBERS, **options)
+        without = refine(quadratic, family, rows, NUMBERS, LocalSteps(**options))
     torch.testing.assert_close(got.lam[[1, 3]], rows.lam[[1, 3]])
     torch.testing.assert_close(got.lam[[0, 2, 4]], without.lam[[0, 2, 4]])
 
@@ -319,13 +321,16 @@ def test_bad_input() -> None:
     one = {"num_particles": 1, "gradient": "score-function"}
     faults: list[tuple[Callable[[], object], str]] = [
         (lambda: list(amortized_steps(program, [(x,)], adam, AmortizedOptions(**one))), "two draws or more"),
-        (lambda: refine(quadratic, family, rows, num_steps=1, **one), "two draws or more"),
+        (lambda: refine(quadratic, family, rows, steps=LocalSteps(num_steps=1, **one)), "two draws or more"),
         (lambda: leave_one_out(torch.zeros(1, 3)), "two draws or more"),
         (
             lambda: list(amortized_steps(program, [(x,)], adam, AmortizedOptions(gradient="score"))),
             "did you mean 'score-function'",
         ),
-        (lambda: refine(quadratic, family, rows, num_steps=1, baseline="zero"), "baseline='zero' is unknown"),
+        (
+            lambda: refine(quadratic, family, rows, steps=LocalSteps(num_steps=1, baseline="zero")),
+            "baseline='zero' is unknown",
+        ),
     ]
     for call, match in faults:
         with pytest.raises(InputError, match=match) as caught:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from ppl_vae.inference.families import Diagonal, Family, FamilyName, make_family
-from ppl_vae.inference.local import BETAS, CALM, WINDOW, LogJoint, Rows, cosine, refine
+from ppl_vae.inference.local import BETAS, CALM, WINDOW, LocalSteps, LogJoint, Rows, cosine, refine
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, LatentSpace, Program, seeded, simulate
 from tests.helpers import scenarios
@@ -32,7 +32,7 @@ def cold(space: LatentSpace, family: Family, batch: Batch) -> Rows:
 def found(space: LatentSpace, family: Family, batch: Batch, start: Rows | None = None, **how: Any) -> Rows:
     with seeded(1):
         start = start or cold(space, family, batch)
-        return refine(lambda u, data: space.log_joint(data, u), family, start, batch, **how)
+        return refine(lambda u, data: space.log_joint(data, u), family, start, batch, LocalSteps(**how))
 
 
 # ------------------------------------------------------------------------------------------ closed forms
@@ -96,7 +96,7 @@ def test_a_flow_goes_beyond_the_gaussian_that_it_starts_as() -> None:
         family = make_family(kind, 2)
         with seeded(2):
             start = Rows.at(family.start(torch.zeros(1, 2).double(), torch.ones(1, 2).double()))
-            rows = refine(banana, family, start, num_steps=200, learning_rate=0.2, num_particles=8)
+            rows = refine(banana, family, start, steps=LocalSteps(num_steps=200, learning_rate=0.2, num_particles=8))
         u, log_q = family.draw(rows.lam, normal(20000, 1, 2))
         elbos[kind] = (banana(u, ()) - log_q).mean()
     assert -0.6 < elbos["full"] < elbos["flow"] - 0.1 < -0.1
@@ -170,7 +170,9 @@ def test_the_answer_for_a_datum_depends_on_no_other(factors: Any, kind: FamilyNa
 
         with seeded(1):
             rows = Rows.at(start[data])
-            return refine(log_joint, family, rows, (data,), num_steps=num_steps, learning_rate=0.2, tolerance=2.0)
+            return refine(
+                log_joint, family, rows, (data,), LocalSteps(num_steps=num_steps, learning_rate=0.2, tolerance=2.0)
+            )
 
     together = infer(torch.arange(20))
     assert kind != "full" or num_steps / 2 < together.taken.min() < together.taken.max()
@@ -209,7 +211,9 @@ def near() -> Rows:
 
 def refined(rows: Rows, log_joint: LogJoint = quadratic, **how: Any) -> Rows:
     with seeded(4):
-        return refine(log_joint, Diagonal(1), rows, NUMBERS, **{"num_steps": 300, "learning_rate": 0.1, **how})
+        return refine(
+            log_joint, Diagonal(1), rows, NUMBERS, LocalSteps(**{"num_steps": 300, "learning_rate": 0.1, **how})
+        )
 
 
 def test_data_that_have_converged_do_not_move_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +309,7 @@ def test_resumed_it_goes_on_with_its_moments() -> None:
             return u, torch.zeros_like(u[..., 0])
 
     def steps(rows: Rows, num_steps: int, learning_rate: float) -> Rows:
-        return refine(still, Point(), rows, num_steps=num_steps, learning_rate=learning_rate)  # type: ignore[arg-type]
+        return refine(still, Point(), rows, steps=LocalSteps(num_steps, learning_rate))  # type: ignore[arg-type]
 
     rows = one = Rows.at(torch.zeros(2, 1).double())
     fresh = rows
@@ -343,24 +347,24 @@ def test_a_pace_is_a_share_of_the_rate() -> None:
             self.pace = torch.tensor([1.0, 0.25])
 
     with seeded(5):
-        rows = refine(quadratic, Slow(), near(), NUMBERS, num_steps=1, learning_rate=0.2)
+        rows = refine(quadratic, Slow(), near(), NUMBERS, LocalSteps(num_steps=1, learning_rate=0.2))
     step = (rows.lam - near().lam)[2:].abs()
     torch.testing.assert_close(step, torch.tensor([0.2, 0.05]).double().expand(2, 2), rtol=1e-6, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_the_generator_moves_by_one_draw() -> None:
     with seeded(6):
-        first = refine(quadratic, Diagonal(1), near(), NUMBERS, num_steps=30)
+        first = refine(quadratic, Diagonal(1), near(), NUMBERS, LocalSteps(num_steps=30))
         after = torch.rand(1)
     with seeded(6):
-        again = refine(quadratic, Diagonal(1), near(), NUMBERS, num_steps=30)
+        again = refine(quadratic, Diagonal(1), near(), NUMBERS, LocalSteps(num_steps=30))
         torch.rand(1)
     with seeded(6):
-        refine(quadratic, Diagonal(1), near(), NUMBERS, num_steps=3, num_particles=7)
+        refine(quadratic, Diagonal(1), near(), NUMBERS, LocalSteps(num_steps=3, num_particles=7))
         assert torch.rand(1) == after
     assert torch.equal(first.joined(), again.joined())
     with seeded(7):
-        assert not torch.equal(refine(quadratic, Diagonal(1), near(), NUMBERS, num_steps=30).lam, first.lam)
+        assert not torch.equal(refine(quadratic, Diagonal(1), near(), NUMBERS, LocalSteps(num_steps=30)).lam, first.lam)
 
 
 def test_the_schedule_falls_with_a_cosine() -> None:

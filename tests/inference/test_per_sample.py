@@ -13,16 +13,13 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from ppl_vae.inference import (
-    EncoderObjective,
     Family,
     FamilyName,
+    LocalElbo,
     LocalSteps,
     Rows,
     Table,
-    at_prior,
-    infer,
     make_family,
-    per_sample,
     per_sample_steps,
     refine,
     semi_amortized,
@@ -30,6 +27,7 @@ from ppl_vae.inference import (
 )
 from ppl_vae.inference.adam import EPSILON
 from ppl_vae.inference.local import BETAS, cosine
+from ppl_vae.inference.semi_amortized import EncoderObjective
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, BoundProgram, LatentSpace, Program, seeded, without_guide
 from tests.helpers.scenarios import PPCA, Conjugate, SharedMean, SummedSwitch, TwoLatents, normal
@@ -60,15 +58,15 @@ def gradient_of_loading(module: PPCA, x: Tensor, mean: Tensor, covariance: Tenso
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Rows, Rows]]:
-    """Where each call of ``infer`` began and ended."""
+    """Where each ascent began and ended."""
     calls: list[tuple[Rows, Rows]] = []
+    ascend = LocalElbo.ascend
 
-    def spy(space: LatentSpace, family: Family, batch: Batch, rows: Rows, *how: Any) -> Rows:
-        calls.append((rows, infer(space, family, batch, rows, *how)))
+    def spy(local: LocalElbo, batch: Batch, rows: Rows, steps: LocalSteps) -> Rows:
+        calls.append((rows, ascend(local, batch, rows, steps)))
         return calls[-1][1]
 
-    for module in (per_sample, semi_amortized):
-        monkeypatch.setattr(module, "infer", spy)
+    monkeypatch.setattr(LocalElbo, "ascend", spy)
     return calls
 
 
@@ -78,11 +76,11 @@ def test_theta_steps_along_the_elbo_at_the_lambda_that_was_found(seen: list[tupl
     parameter = program.parameters()["program.loading"]
     before = module.loading.detach().clone()
     batch, sgd = (X, torch.arange(6)), torch.optim.SGD([parameter], lr=1.0)
-    local = LocalSteps(3, 0.3, DRAWS)
+    local = LocalElbo(space, family)
     with seeded(0):
-        (found,) = per_sample_steps(program, [batch], sgd, space=space, family=family, local=local)
+        (found,) = per_sample_steps(program, [batch], sgd, local, LocalSteps(3, 0.3, DRAWS))
     ((start, rows),) = seen
-    assert torch.equal(start.lam, at_prior(space, family, (X,)).lam)
+    assert torch.equal(start.lam, local.at_prior((X,)).lam)
     moved = module.loading.detach() - before
     with torch.no_grad():
         module.loading.copy_(before)
@@ -99,13 +97,13 @@ def test_a_datum_starts_where_its_last_visit_left_it(seen: list[tuple[Rows, Rows
     """With the state of its optimiser, whichever batch it is in; without a table it starts at the prior."""
     _, program, space, family = make_ppca()
     adam = torch.optim.Adam(program.parameters().values(), lr=0.05)
-    table, local = Table(6, family.width, torch.double), LocalSteps(2, 0.1)
+    table, local = Table(6, family.width, torch.double), LocalElbo(space, family)
     orders = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4], [2, 3, 0, 5, 4, 1]])
-    common: dict[str, Any] = {"space": space, "family": family, "local": local}
-    left = at_prior(space, family, (X,))
+    steps = LocalSteps(2, 0.1)
+    left = local.at_prior((X,))
     for epoch, order in enumerate(orders, 1):
         batches = [(X[rows], rows) for rows in order.split(2)]
-        assert len(list(per_sample_steps(program, batches, adam, **common, table=table.epoch(epoch)))) == 3
+        assert len(list(per_sample_steps(program, batches, adam, local, steps, table=table.epoch(epoch)))) == 3
         after = Rows(*(tensor.clone() for tensor in left))
         for rows, (start, end) in zip(order.split(2), seen[-3:], strict=True):
             assert all(torch.equal(a, b[rows]) for a, b in zip(start, left, strict=True))
@@ -113,9 +111,9 @@ def test_a_datum_starts_where_its_last_visit_left_it(seen: list[tuple[Rows, Rows
             for all_of_them, some in zip(after, end, strict=True):
                 all_of_them[rows] = some
         left = after
-    list(per_sample_steps(program, [(X, torch.arange(6))] * 2, adam, **common))
+    list(per_sample_steps(program, [(X, torch.arange(6))] * 2, adam, local, steps))
     for start, _ in seen[-2:]:
-        assert torch.equal(start.lam, at_prior(space, family, (X,)).lam)
+        assert torch.equal(start.lam, local.at_prior((X,)).lam)
         assert (start.taken == 0).all()
 
 
@@ -123,19 +121,18 @@ def test_a_parameter_that_has_no_part_stays_and_has_a_state() -> None:
     """A program may register its whole self, and its encoder with it; a model may have no parameter at all."""
     module, x = TwoLatents().double(), normal(4, 4).abs()
     program = Program(module).bind((x,), guided=False)
-    space, family, parameters = LatentSpace(program), make_family("diagonal", 4), program.parameters()
+    local, parameters = LocalElbo(LatentSpace(program), make_family("diagonal", 4)), program.parameters()
     before = {name: tensor.detach().clone() for name, tensor in parameters.items()}
     adam, batch = torch.optim.Adam(parameters.values(), lr=0.1), (x, torch.arange(4))
-    list(per_sample_steps(program, [batch] * 3, adam, space=space, family=family))
+    list(per_sample_steps(program, [batch] * 3, adam, local))
     for name, tensor in parameters.items():
         assert torch.equal(tensor, before[name]) == ("encoder" in name)
         assert adam.state[tensor]["step"] == 3
 
     conjugate = Program(Conjugate().double()).bind((normal(4),))
     batches, idle = [(normal(4), torch.arange(4))] * 2, torch.zeros(1, requires_grad=True)
-    space = LatentSpace(without_guide(conjugate))
-    sgd = torch.optim.SGD([idle], lr=1.0)
-    steps = list(per_sample_steps(without_guide(conjugate), batches, sgd, space=space, family=make_family("full", 1)))
+    bare, sgd = without_guide(conjugate), torch.optim.SGD([idle], lr=1.0)
+    steps = list(per_sample_steps(bare, batches, sgd, LocalElbo(LatentSpace(bare), make_family("full", 1))))
     assert all(torch.isfinite(step.elbo) for step in steps)
     assert idle.item() == 0
 
@@ -150,11 +147,9 @@ def test_global_latents_have_their_share_of_the_objective() -> None:
     space, family = LatentSpace(program), make_family("diagonal", 1)
     sgd = torch.optim.SGD(program.parameters().values(), lr=0.0)
     table = Table(6, family.width, torch.double)
-    local, batch = LocalSteps(1, 0.1, DRAWS), (x, torch.arange(6))
+    local, batch = LocalElbo(space, family), (x, torch.arange(6))
     with seeded(0):
-        (found,) = per_sample_steps(
-            program, [batch], sgd, space=space, family=family, local=local, table=table.epoch(1)
-        )
+        (found,) = per_sample_steps(program, [batch], sgd, local, LocalSteps(1, 0.1, DRAWS), table=table.epoch(1))
     loc, log_scale = torch.from_numpy(table.after(1))[:, :2].unbind(-1)
     w, z = Normal(torch.tensor(0.4).double(), torch.tensor(-0.5).double().exp()), Normal(loc, log_scale.exp())
     likelihood = Normal(loc, 0.7).log_prob(x) - z.variance / (2 * 0.49)
@@ -166,17 +161,12 @@ def test_global_latents_have_their_share_of_the_objective() -> None:
 # ----------------------------------------------------------------------------------------- semi-amortized
 
 
-def factor_analysis() -> tuple[FactorAnalysis, BoundProgram, LatentSpace, Family, Callable[[Batch], Tensor]]:
+def factor_analysis() -> tuple[FactorAnalysis, BoundProgram, LocalElbo]:
     with seeded(3):
         module = FactorAnalysis(5, 2).double()
         torch.nn.init.normal_(module.encoder.net[0].weight, std=0.5)  # type: ignore[arg-type]
     program = Program(module).bind((X,))
-    space, family = LatentSpace(without_guide(program)), make_family("diagonal", 2)
-
-    def encode(batch: Batch) -> Tensor:
-        return family.start(*space.start(batch, program.guide))
-
-    return module, program, space, family, encode
+    return module, program, LocalElbo(LatentSpace(without_guide(program)), make_family("diagonal", 2))
 
 
 def elbo_of(module: FactorAnalysis, lam: Tensor) -> Tensor:
@@ -193,21 +183,21 @@ def test_initial_moves_the_decoder_at_the_refined_lambda_and_the_encoder_at_its_
     seen: list[tuple[Rows, Rows]],
 ) -> None:
     """Neither has anything of the other's ELBO."""
-    module, program, space, family, encode = factor_analysis()
+    module, program, local = factor_analysis()
     parameters = program.parameters()
     before = {name: tensor.detach().clone() for name, tensor in parameters.items()}
     sgd = torch.optim.SGD(parameters.values(), lr=1.0)
-    common: dict[str, Any] = {"space": space, "family": family, "encode": encode}
     with seeded(0):
-        (found,) = semi_amortized_steps(program, [(X,)], sgd, **common, local=LocalSteps(5, 0.3, DRAWS))
+        (found,) = semi_amortized_steps(program, [(X,)], sgd, local, LocalSteps(5, 0.3, DRAWS))
     moved = {name: tensor.detach() - before[name] for name, tensor in parameters.items()}
     with torch.no_grad():
         for name, tensor in parameters.items():
             tensor.copy_(before[name])
     ((start, end),) = seen
     assert (end.lam - start.lam).abs().max() > 0.3
-    torch.testing.assert_close(start.lam, encode((X,)).detach())
-    refined, initial = elbo_of(module, end.lam), elbo_of(module, encode((X,)))
+    encoded = local.at_guide(program, (X,))
+    torch.testing.assert_close(start.lam, encoded.detach())
+    refined, initial = elbo_of(module, end.lam), elbo_of(module, encoded)
     assert abs(found.elbo - refined) < 0.1
     for name, tensor in parameters.items():
         own, other = (refined, initial) if name.startswith("decoder") else (initial, refined)
@@ -223,17 +213,11 @@ def test_a_guide_or_a_model_without_parameters(objective: EncoderObjective) -> N
     x = normal(5)
 
     def trained(program: BoundProgram) -> set[str]:
-        space, family, parameters = LatentSpace(without_guide(program)), make_family("diagonal", 1), {}
+        local = LocalElbo(LatentSpace(without_guide(program)), make_family("diagonal", 1))
         parameters = program.parameters()
         before = {name: tensor.detach().clone() for name, tensor in parameters.items()}
         adam = torch.optim.Adam(parameters.values(), lr=0.1)
-
-        def encode(batch: Batch) -> Tensor:
-            return family.start(*space.start(batch, program.guide))
-
-        steps = semi_amortized_steps(
-            program, [(x,)] * 2, adam, space=space, family=family, encode=encode, encoder_objective=objective
-        )
+        steps = semi_amortized_steps(program, [(x,)] * 2, adam, local, encoder_objective=objective)
         assert all(torch.isfinite(step.elbo) for step in steps)
         return {name for name, tensor in parameters.items() if not torch.equal(tensor, before[name])}
 
@@ -292,11 +276,7 @@ def test_unrolled_is_refine_and_has_the_gradient_of_differences(
     local = LocalSteps(num_steps, 0.1, 2)
     start, at = lam.clone().requires_grad_(), theta.clone().requires_grad_()
     found = again(lambda: semi_amortized.unrolled(log_joint_of(at), family, start, local))
-    refined = again(
-        lambda: refine(
-            log_joint_of(theta), family, Rows.at(lam), num_steps=num_steps, learning_rate=0.1, num_particles=2
-        )
-    )
+    refined = again(lambda: refine(log_joint_of(theta), family, Rows.at(lam), steps=local))
     torch.testing.assert_close(found.detach(), refined.lam, rtol=0, atol=1e-12)
 
     direction = normal(3, family.width, seed=7)

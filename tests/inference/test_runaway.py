@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ppl_vae.inference import LocalOptions, Method, proposal
+from ppl_vae.inference import LocalElbo, LocalOptions, Method, proposal
 from ppl_vae.inference.families import FamilyName, Full, make_family
-from ppl_vae.inference.local import STEADY, Rows, refine
-from ppl_vae.inference.per_datum import FROM_PRIOR, at_prior, unless_worse
+from ppl_vae.inference.local import STEADY, LocalSteps, Rows, refine
+from ppl_vae.inference.per_datum import FROM_PRIOR
 from ppl_vae.inference.semi_amortized import SemiAmortized
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
@@ -47,7 +47,7 @@ def reached(kind: FamilyName, dtype: torch.dtype, num_particles: int = 1, **how:
     start = family.start(torch.zeros(DATA, LATENTS, dtype=dtype), torch.ones(DATA, LATENTS, dtype=dtype))
     with seeded(1):
         options: dict[str, Any] = {"num_steps": 300, "learning_rate": FROM_PRIOR, "num_particles": num_particles} | how
-        rows = refine(log_joint, family, Rows.at(start), data, **options)
+        rows = refine(log_joint, family, Rows.at(start), data, LocalSteps(**options))
     with seeded(2):
         u, log_q = family.draw(rows.lam, torch.randn(400, 1, LATENTS).to(dtype))
     return (log_joint(u, data) - log_q).double().mean(0)
@@ -75,7 +75,7 @@ def steps_of(family: Full, num_particles: int, learning_rate: float) -> Tensor:
     weights = torch.linspace(1, 2, family.size).double()
     with seeded(3):
         how: dict[str, Any] = {"learning_rate": learning_rate, "num_particles": num_particles, "num_steps": 1}
-        moved = refine(lambda u, data: -(weights * (u - 3).square()).sum(-1), family, rows, **how)
+        moved = refine(lambda u, data: -(weights * (u - 3).square()).sum(-1), family, rows, steps=LocalSteps(**how))
     return moved.lam[0].abs()
 
 
@@ -100,8 +100,8 @@ def test_a_datum_that_is_worse_off_goes_back_to_where_it_started(kind: FamilyNam
     with seeded(4):
         module = FactorAnalysis(data_dim=6, latent_dim=3).to(dtype)
         x = torch.randn(8, 6).to(dtype)
-    space, family = LatentSpace(Program(module).bind((x,), guided=False)), make_family(kind, 3)
-    start = at_prior(space, family, (x,))
+    local = LocalElbo(LatentSpace(Program(module).bind((x,), guided=False)), make_family(kind, 3))
+    start = local.at_prior((x,))
     moved = Rows(*(tensor.clone() for tensor in start))
     moved.taken.fill_(1)
     moved.lam[0, 3:6] = -60.0  # a point
@@ -111,13 +111,13 @@ def test_a_datum_that_is_worse_off_goes_back_to_where_it_started(kind: FamilyNam
     moved.lam[4, 4] = 1e5  # its scale is infinite
     moved.lam[5, 0:6] = torch.tensor([1e6, 1e6, 1e6, -60, -60, -60])
     with seeded(5):
-        kept = unless_worse(space, family, (x,), start, moved)
+        kept = local.unless_worse((x,), start, moved)
         after = torch.rand(1)
     with seeded(5):
         assert torch.equal(after, torch.rand(1))
     assert kept.taken[:, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
     assert torch.equal(kept.lam, start.lam)
-    back = unless_worse(space, family, (x,), moved, start)  # the other way round: all are better off, or no worse
+    back = local.unless_worse((x,), moved, start)  # the other way round: all are better off, or no worse
     assert torch.equal(back.joined(), start.joined())
 
 
@@ -145,7 +145,11 @@ def test_a_proposal_is_no_worse_than_where_it_begins(
     with seeded(6):
         method = make_proposal(wide(torch.float), x, with_guide)
         (*_, lam) = method.infer((x,))
-        (*_, start) = (method.encode((x,)).detach(),) if isinstance(method, SemiAmortized) else method.begin((x,))
+        (*_, start) = (
+            (method.local.at_guide(method.program, (x,)).detach(),)
+            if isinstance(method, SemiAmortized)
+            else method.begin((x,))
+        )
     gain = elbo(method, x, lam) - elbo(method, x, start)
     if limited:
         assert (gain > 20.0).all()

@@ -16,7 +16,7 @@ from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch import nn
 
 from ppl_vae import VariationalInference
-from ppl_vae.evidence import Annealing, ais, iwae, weigh
+from ppl_vae.evidence import Annealing, Chains, ais, iwae, weigh
 from ppl_vae.program import Batch, LatentSpace, Program, annealing_path, check, seeded
 from ppl_vae.program.handlers import Generate
 from ppl_vae.runs import known_models, program_class
@@ -111,7 +111,9 @@ def test_trains_under_plain_pyro_and_its_evidence_is_estimated(case: tuple[nn.Mo
     else:
         path = annealing_path(program, few)
         with seeded(2):
-            annealed = ais(path.draw, path.log_densities, Annealing(num_chains=32, num_temperatures=20, num_leapfrog=1))
+            annealed = ais(
+                Chains(path.draw, path.log_densities, Annealing(num_chains=32, num_temperatures=20, num_leapfrog=1))
+            )
         expected, error = annealed.log_evidence, (found.mcse.square() + annealed.mcse.square()).sqrt()
     believed = ~found.doubtful
     assert believed.sum() >= 4
