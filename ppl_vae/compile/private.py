@@ -59,7 +59,7 @@ def is_fake(tensor: Tensor) -> bool:
 
 
 def make_fx(function: Callable[..., Any], **options: Any) -> Callable[..., fx.GraphModule]:
-    """Return what writes a function's operations down as a graph, given its inputs."""
+    """Return a function that runs another one on its inputs and records the operations as a graph."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     return make_fx(function, **options)
@@ -87,7 +87,7 @@ def settings() -> AbstractContextManager[None]:
     return config.patch(
         {
             "fallback_random": True,  # the generator's numbers, not those of Inductor's own
-            "size_asserts": False,  # shapes are compared once for each call, by whoever has the graph
+            "size_asserts": False,  # the caller compares the shapes, once for each call
             "alignment_asserts": False,
             "cpp.max_horizontal_fusion_size": 1,  # vectorised, fused loops of sums over states gave wrong gradients
             "cpp.vec_isa_ok": True,  # the processor's own report; asking the compiler too takes a second

@@ -59,9 +59,9 @@ class Compared(NamedTuple):
     difference: float
     """The distance of the log evidence below the best fit's; 0 for the best, infinite if data are impossible."""
     difference_se: float
-    """The error over data of the mean of paired differences: what other data would change."""
+    """The error over data of the mean of paired differences: the size of its change if the data were others."""
     difference_mcse: float
-    """Monte Carlo error of the difference: what other draws would change."""
+    """Monte Carlo error of the difference: the size of its change if the draws were others."""
     elbo: float
     elbo_difference: float | None
     """The distance of the ELBO below that of the best fit; None if either is not known for every datum."""
@@ -83,14 +83,14 @@ def compare_fits(fits: Mapping[str, Measured]) -> list[Compared]:
         \mathrm{difference} = \frac1N \sum_i d_i, \qquad
         \mathrm{se} = \frac{\mathrm{sd}(d_1, \dots, d_N)}{\sqrt N}
 
-    The error is that of the paired differences. An unusual datum is unlikely under every fit: of
-    :math:`\mathrm{Var}(a_i - b_i) = \mathrm{Var}\,a_i + \mathrm{Var}\,b_i - 2\,\mathrm{Cov}(a_i, b_i)` the covariance
-    takes most away, and the error that treats the two means as independent,
+    The error is that of the paired differences. An unusual datum is unlikely under every fit, so that the covariance
+    in :math:`\mathrm{Var}(a_i - b_i) = \mathrm{Var}\,a_i + \mathrm{Var}\,b_i - 2\,\mathrm{Cov}(a_i, b_i)` removes most
+    of the variance. The error that treats the two means as independent,
     :math:`\sqrt{\mathrm{se}_a^2 + \mathrm{se}_b^2}`, would be far too large.
 
     The Monte Carlo error is kept apart, :math:`\sqrt{\mathrm{mcse}_a^2 + \mathrm{mcse}_b^2}`: more draws make it
-    smaller, and not the other. Neither has what another seed of a fit would change, and of few data the error over
-    data is itself uncertain.
+    smaller, but not the other error. Neither error contains the variation between seeds of a fit. With few data, the
+    error over data is itself uncertain.
 
     Minus infinity counts as the limit of ever lower values. A datum that two fits give no probability makes no
     difference between them. A fit with more such data than the best lies infinitely below it; with as many but others,

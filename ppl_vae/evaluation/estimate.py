@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,39 +43,34 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Work:
-    """The arguments of ``estimate``, with the names of estimators that read the same draws."""
+class Work:
+    """A program and data whose evidence is estimated, and how."""
 
     program: BoundProgram
+    """The program, in evaluation mode and in its scope."""
     batches: Batches
-    names: Collection[str]
+    """All data."""
     settings: Settings
+    """The settings of the estimators."""
     compiler: Compiler
+    """A compiler that runs log weights and transitions as graphs if that saves time."""
+    names: Collection[str] = ()
+    """Estimators that read the same draws."""
 
 
 Parts = Iterable[Mapping[str, Evidence]]
 
 
 @torch.no_grad()
-def estimate(
-    program: BoundProgram,
-    batches: Batches,
-    names: Collection[str],
-    settings: Settings,
-    seed: int,
-    compiler: Compiler,
-) -> dict[str, Estimate]:
+def estimate(work: Work, names: Collection[str], seed: int) -> dict[str, Estimate]:
     """Estimate the evidence of every datum in several ways.
 
     Each estimator begins with the seed, so that its numbers do not depend on which others are asked for.
 
     Args:
-        program: in evaluation mode and in its scope.
-        batches: all data.
+        work: the program, the data and the settings.
         names: the estimators.
-        settings: the settings of the estimators.
         seed: seed of the draws.
-        compiler: runs log weights and transitions as graphs if that repays.
     """
     groups: dict[str, list[str]] = {}  # of estimators that read the same draws
     for name in names:
@@ -85,13 +80,13 @@ def estimate(
     for group in groups.values():
         started = time.perf_counter()
         with seeded(seed):
-            parts = list(_COMPUTE[ESTIMATORS[group[0]].needs](_Work(program, batches, group, settings, compiler)))
+            parts = list(_COMPUTE[ESTIMATORS[group[0]].needs](replace(work, names=group)))
         seconds = time.perf_counter() - started
         estimates |= {name: Estimate(_join([part[name] for part in parts]), seconds) for name in group}
     return {name: estimates[name] for name in names}
 
 
-def _closed_form(work: _Work) -> Parts:
+def _closed_form(work: Work) -> Parts:
     work.program.refuse_globals("its exact evidence is not known")
 
     def known(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
@@ -101,7 +96,7 @@ def _closed_form(work: _Work) -> Parts:
     return _each_batch(work, ROWS_PER_PASS, 1, known)
 
 
-def _weighed(work: _Work, from_prior: bool) -> Parts:
+def _weighed(work: Work, from_prior: bool) -> Parts:
     program, settings = work.program, work.settings
     proposal = program if from_prior else widened(program, settings.proposal_scale, settings.proposal_df)
 
@@ -136,11 +131,11 @@ def _weighed(work: _Work, from_prior: bool) -> Parts:
     return _each_batch(work, room.rows(), settings.num_samples, weighed)
 
 
-def _annealed(work: _Work) -> Parts:
+def _annealed(work: Work) -> Parts:
     return _each_batch(work, _rows_to_anneal(work), num_steps(work.settings.annealing), partial(_anneal, work))
 
 
-def _simulated(work: _Work) -> Parts:
+def _simulated(work: Work) -> Parts:
     """Simulate data under the conditions of the first data, and anneal to them and back.
 
     All are simulated before any is annealed: they are the same whatever the settings, whose results can be compared.
@@ -159,7 +154,7 @@ def _simulated(work: _Work) -> Parts:
                 yield _anneal(work, batch, start + row, _counting(bar, batch), latents)
 
 
-_COMPUTE: dict[EstimatorNeed, Callable[[_Work], Parts]] = {
+_COMPUTE: dict[EstimatorNeed, Callable[[Work], Parts]] = {
     "prior": partial(_weighed, from_prior=True),
     "guide": partial(_weighed, from_prior=False),
     "chains": _annealed,
@@ -169,7 +164,7 @@ _COMPUTE: dict[EstimatorNeed, Callable[[_Work], Parts]] = {
 
 
 def _each_batch(
-    work: _Work, rows: int, steps: int, function: Callable[[Batch, int, Progress], dict[str, Evidence]]
+    work: Work, rows: int, steps: int, function: Callable[[Batch, int, Progress], dict[str, Evidence]]
 ) -> Iterator[dict[str, Evidence]]:
     """Apply a function to one batch of data after the other, with a bar if it takes long.
 
@@ -189,7 +184,7 @@ def _each_batch(
 
 
 def _anneal(
-    work: _Work, batch: Batch, row: int, progress: Progress, latents: Mapping[str, Tensor] | None = None
+    work: Work, batch: Batch, row: int, progress: Progress, latents: Mapping[str, Tensor] | None = None
 ) -> dict[str, Evidence]:
     """Estimate the evidence of a batch by chains; if it was simulated, by chains from its latents too."""
     path = annealing_path(work.program, batch, work.settings.start)
@@ -199,7 +194,7 @@ def _anneal(
     return {name: ESTIMATORS[name].function(chains, *exact_draw) for name in work.names}
 
 
-def _proposing(work: _Work, path: AnnealingPath, batch: Batch) -> Propose | None:
+def _proposing(work: Work, path: AnnealingPath, batch: Batch) -> Propose | None:
     """Return a function that computes trajectories as a graph; None if the path cannot be one."""
     if path.of_batch is None:
         return None
@@ -230,7 +225,7 @@ def _flat(proposed: tuple[ChainState, Tensor]) -> tuple[Tensor, ...]:
     return *proposed[0], proposed[1]
 
 
-def _rows_to_anneal(work: _Work) -> int:
+def _rows_to_anneal(work: Work) -> int:
     template = work.program.template
     path = annealing_path(work.program, template, work.settings.start)
     room = room_for(lambda k: path.log_densities(path.draw(k)), len(template[0]))

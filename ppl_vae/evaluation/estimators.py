@@ -101,16 +101,19 @@ class Settings:
     """The settings of the estimators of the evidence.
 
     Args:
-        num_samples: draws per datum, of prior, iwae and cubo.
-        proposal: what iwae and cubo draw from: the guide, or per-sample, a posterior that is optimised for every datum.
-        proposal_family: family of a per-sample proposal.
-        proposal_scale: factor of the scales of the guide's Gaussians for iwae and cubo; above 1 is safer.
-        proposal_df: degrees of freedom of a Student-t that replaces each Gaussian of the guide; null keeps Gaussians.
-        start: where the chains of ais and bdmc start.
-        num_temperatures: steps of ais and bdmc from there to the posterior.
-        num_chains: chains per datum of ais and bdmc.
-        schedule: how the temperatures are spaced; sigmoidal has more of them at both ends.
-        num_leapfrog: leapfrog steps of a Hamiltonian transition.
+        num_samples: number of draws per datum for prior, iwae and cubo.
+        proposal: the distribution from which iwae and cubo draw. "guide" is that of the program; "per-sample" is a
+            posterior that is optimised for every datum.
+        proposal_family: family of the proposal per-sample.
+        proposal_scale: factor of the scales of the guide's Gaussians for iwae and cubo. A proposal that is too wide is
+            safer than one that is too narrow.
+        proposal_df: degrees of freedom of a Student-t that replaces each Gaussian of the guide. The default null keeps
+            the Gaussians.
+        start: distribution from which the chains of ais and bdmc start.
+        num_temperatures: number of steps of ais and bdmc from there to the posterior.
+        num_chains: number of chains per datum for ais and bdmc.
+        schedule: spacing of the temperatures. "sigmoidal" has more of them at both ends; "linear" spaces them evenly.
+        num_leapfrog: number of leapfrog steps in a transition of Hamiltonian Monte Carlo.
         num_simulated: number of data that bdmc simulates, at most the number that are evaluated.
     """
 
@@ -200,7 +203,7 @@ def doubts(name: str, share: float, settings: Settings) -> list[str]:
     needs, sentence = ESTIMATORS[name].needs, ESTIMATORS[name].doubt
     if needs in ("prior", "guide") and not can_tell(settings.num_samples):
         draws = counted(settings.num_samples, "draw")
-        return [f"{name}: of {draws} nobody can tell how far off they are; take more --num-samples"]
+        return [f"{name}: {draws} cannot tell how far off the estimates are; take more --num-samples"]
     if needs in ("chains", "simulated data") and settings.num_chains == 1:
         return [f"{name}: one chain cannot tell its error; take more --num-chains"]
     if not sentence:

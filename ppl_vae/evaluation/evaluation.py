@@ -21,9 +21,9 @@ class Row(NamedTuple):
 
     log_evidence: float
     mcse: float
-    """The Monte Carlo error of the mean: what other draws would change."""
+    """The Monte Carlo error of the mean: the size of its change if the draws were others."""
     se: float
-    """The error over data of the mean: what other data would change; infinite for a single datum."""
+    """The error over data of the mean: the size of its change if the data were others; infinite for a single datum."""
     bound: str
     ess: float | None
     """The effective number of draws or chains, the median over data; None for the ELBO, which weighs none."""

@@ -1,4 +1,4 @@
-"""A fitted program, and what is done with it: posterior means, evidence, draws, reconstructions."""
+"""A fitted program and its results for data: posterior means, evidence, draws, reconstructions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from ppl_vae.data import Batches, as_condition, name_arrays
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.diagnose import diagnose
-from ppl_vae.evaluation.estimate import estimate
+from ppl_vae.evaluation.estimate import Work, estimate
 from ppl_vae.evaluation.estimators import WITH_ELBO, check_estimators, estimators_for, make_settings
 from ppl_vae.evaluation.evaluation import Evaluation, summarise
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, room_for
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass
 class Fitted:
-    """A program whose parameters have been found, with all that is needed to apply it to data.
+    """A fitted program with everything that is needed to apply it to data.
 
     Args:
         inference: the method of inference, which finds lambda for data; it has the program.
@@ -49,10 +49,10 @@ class Fitted:
         template: a few data, on the device.
         device: where the program and its data are.
         dtype: the type of real numbers.
-        options: how lambda is found.
-        num_samples: draws per datum in estimates of the evidence.
-        seed: decides every random number.
-        compile: what is run as compiled graphs.
+        options: the options of the steps in lambda.
+        num_samples: number of draws per datum in estimates of the evidence.
+        seed: seed of all random numbers.
+        compile: which functions run as compiled graphs.
         train_seconds: the time that the fit took.
     """
 
@@ -127,7 +127,7 @@ class Fitted:
         return make_batches(arrays, self.arguments, batch_size, self.device, self.dtype)
 
     def located(self, arrays: Arrays, method: Method | None = None) -> tuple[BoundProgram, Arrays]:
-        """Return the program to look at data with, and the data; if lambda is data, it is found and added to them."""
+        """Return the program that is applied to data, and the data, to which lambda is added if it is data."""
         method = method or self.inference
         if not method.lambda_is_data:
             return method.posterior, arrays
@@ -176,7 +176,7 @@ class Fitted:
         batches = self.batches(data)
         compiler = self._compilers.setdefault((self.compile, chosen), Compiler(self.compile))
         with torch.no_grad(), program.running(seed=self.seed, training=False):
-            estimates = estimate(program, batches, names, chosen, self.seed, compiler)
+            estimates = estimate(Work(program, batches, chosen, compiler), names, self.seed)
             used = diagnose(program, batches, self.seed) if diagnostics else None
             numbers = sum(observed_numbers(program, batch).sum().item() for batch in batches.in_order())
             return Evaluation(

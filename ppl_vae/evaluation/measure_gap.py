@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError, nearest
-from ppl_vae.evaluation.estimate import estimate, progress_bar
+from ppl_vae.evaluation.estimate import Work, estimate, progress_bar
 from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.gap import Gap, LocalFit
@@ -37,8 +37,8 @@ class GapSettings:
         local_steps: largest number of gradient steps in lambda of each datum, from the encoder's output and from the
             prior; a datum that has converged stops earlier.
         local_learning_rate: learning rate of these steps, at the start.
-        num_particles: draws per datum and step.
-        num_samples: draws per datum of every ELBO and of every estimate of the evidence.
+        num_particles: number of draws per datum and step.
+        num_samples: number of draws per datum in every ELBO and in every estimate of the evidence.
     """
 
     families: str = "diagonal,full,flow"
@@ -174,5 +174,5 @@ def _better(posterior: BoundProgram, batch: Batch, optima: list[Rows], at_once: 
 def _importance(fitted: Fitted, program: BoundProgram, arrays: Arrays, num_samples: int) -> Evidence:
     batches, compiler = fitted.batches(arrays), Compiler(fitted.compile)
     with program.running(seed=fitted.seed, training=False):
-        estimates = estimate(program, batches, ["iwae"], Settings(num_samples=num_samples), fitted.seed, compiler)
-    return estimates["iwae"].evidence
+        work = Work(program, batches, Settings(num_samples=num_samples), compiler)
+        return estimate(work, ["iwae"], fitted.seed)["iwae"].evidence

@@ -38,11 +38,14 @@ class Family(Protocol):
 
     def start(self, loc: Tensor, scale: Tensor) -> Tensor:
         """Return lambda ``(..., P)`` of the Gaussian with this mean and standard deviation, each ``(..., D)``."""
-        ...
+        return self.grown(torch.cat([loc, scale.log()], -1))
 
     def grown(self, lam: Tensor) -> Tensor:
-        """Return lambda ``(..., P)`` of the posterior that this lambda describes in a smaller family."""
-        ...
+        """Return lambda ``(..., P)`` of the posterior that this lambda describes in a smaller family.
+
+        As in the families of Gaussians, zeros stand for what the smaller family does not have.
+        """
+        return torch.nn.functional.pad(lam, (0, self.width - lam.shape[-1]))
 
     def distribution(self, lam: Tensor) -> Any:
         """Return the distribution q of points, a ``torch.distributions.Distribution`` of events ``(D,)``."""
@@ -63,7 +66,7 @@ class Family(Protocol):
         ...
 
 
-class Diagonal:
+class Diagonal(Family):
     r"""A Gaussian with a diagonal covariance: mean-field in unconstrained space.
 
     .. math:: u = \mu + \sigma \odot \epsilon, \qquad \lambda = (\mu, \log \sigma)
@@ -83,14 +86,6 @@ class Diagonal:
         self.size, self.width = size, 2 * size
         self.pace = torch.ones(self.width)
 
-    def start(self, loc: Tensor, scale: Tensor) -> Tensor:
-        """See ``Family``."""
-        return torch.cat([loc, scale.log()], -1)
-
-    def grown(self, lam: Tensor) -> Tensor:
-        """See ``Family``."""
-        return lam
-
     def distribution(self, lam: Tensor) -> Independent:
         """See ``Family``."""
         loc, log_scale = lam.split(self.size, -1)
@@ -104,7 +99,7 @@ class Diagonal:
         return u, _on_the_path(u, score, _log_standard_normal(noise) - log_det)
 
 
-class Full:
+class Full(Family):
     r"""A Gaussian with a full covariance over all latents of a datum.
 
     .. math:: u = \mu + L \epsilon, \qquad \lambda = (\mu, \log \mathrm{diag}\,L, \text{the rest of } L)
@@ -122,15 +117,6 @@ class Full:
         self.pace = torch.ones(self.width)
         self.pace[2 * size :] = size**-0.5  # a row of L moves as one: at the full pace L would become singular
         self._below = torch.tril_indices(size, size, -1)
-
-    def start(self, loc: Tensor, scale: Tensor) -> Tensor:
-        """See ``Family``."""
-        rest = loc.new_zeros(*loc.shape[:-1], self.width - 2 * self.size)
-        return torch.cat([loc, scale.log(), rest], -1)
-
-    def grown(self, lam: Tensor) -> Tensor:
-        """See ``Family``."""
-        return torch.nn.functional.pad(lam, (0, self.width - lam.shape[-1]))
 
     def distribution(self, lam: Tensor) -> MultivariateNormal:
         """See ``Family``."""
@@ -157,7 +143,7 @@ class Full:
         return u, _on_the_path(u, score, _log_standard_normal(noise) - log_det)
 
 
-class Flow:
+class Flow(Family):
     r"""A normalizing flow for each datum, on top of a Gaussian with a full covariance.
 
     .. math:: u = \mu + L\,(C_2 \circ C_1 \circ S)(\epsilon)

@@ -59,7 +59,7 @@ class SemiAmortized(LambdaMethod):
 
     def describe_posterior(self) -> str:
         """See ``Method``."""
-        start = f"{self._guide_in_words} gives where the posterior of a datum, {self._family_in_words}, starts"
+        start = f"{self._guide_in_words} gives the start of the posterior of a datum, {self._family_in_words}"
         return f"{start}; {self.options.local_steps} gradient steps refine it."
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -72,14 +72,8 @@ class _Reached(NamedTuple):
     """The program's and the optimiser's state, from which the next epoch starts."""
 
 
-class EpochSteps(Protocol):
-    """One epoch of steps of a method of inference, such as ``amortized_steps``."""
-
-    def __call__(
-        self, program: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, /
-    ) -> Iterator[Step]:
-        """Step through the batches once."""
-        ...
+EpochSteps = Callable[[BoundProgram, Iterable[Batch], torch.optim.Optimizer], Iterator[Step]]
+"""A function that steps through the batches of an epoch once, such as ``amortized_steps``."""
 
 
 class Training:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.evaluation.estimate import estimate
+from ppl_vae.evaluation.estimate import Work, estimate
 from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evidence import Annealing, Chains, Evidence, bdmc
 from ppl_vae.inference import Compiler
@@ -98,7 +98,7 @@ def prepared(reference: Reference, num_data: int = 300) -> tuple[nn.Module, Batc
 def estimated(module: nn.Module, batch: Batch, name: str, seed: int = 3, **settings: Any) -> Evidence:
     program = Program(module).bind(tuple(tensor[:8] for tensor in batch))
     with program.running(training=False):
-        estimates = estimate(program, as_batches(batch), [name], Settings(**settings), seed, Compiler())
+        estimates = estimate(Work(program, as_batches(batch), Settings(**settings), Compiler()), [name], seed)
     return estimates[name].evidence
 
 
