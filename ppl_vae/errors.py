@@ -21,6 +21,13 @@ class InputError(ValueError):
         super().__init__(message.partition("\n")[0])
 
 
+class InputWarning(UserWarning):
+    """The warning for input that is used, but not as its author may think; its message is one line.
+
+    The commands print the message on standard error and go on.
+    """
+
+
 class Diverged(ArithmeticError):
     """The error for a number that is no longer finite: the loss of a training run, or the weights of a datum."""
 

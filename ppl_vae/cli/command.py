@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -16,7 +17,7 @@ import torch
 from ppl_vae.cli import describe_verb
 from ppl_vae.cli.opened import OpenRun, Outcome, open_run
 from ppl_vae.cli.parser import Parser, split_conditions
-from ppl_vae.errors import Diverged, InputError
+from ppl_vae.errors import Diverged, InputError, InputWarning
 
 
 def run_verb(verb: str, args: Sequence[str]) -> int:
@@ -27,7 +28,7 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
     module = import_module(f"ppl_vae.cli.{verb}")
     function: Callable[..., Outcome] = getattr(module, verb)
     try:
-        with fast_products():
+        with fast_products(), warnings_in_one_line():
             options = module.parse(args) if hasattr(module, "parse") else parse(function, args)
             outcome = call(function, options)
             print("\n".join([*outcome.lines, *(f"written to {path}" for path in outcome.files)]))
@@ -115,6 +116,23 @@ def describe(function: Callable[..., Any]) -> str:
     """Return the sentence about a verb, and that of its function if it has another."""
     sentences = (describe_verb(function.__name__), (function.__doc__ or "").partition("\n")[0])
     return " ".join(dict.fromkeys(sentences))
+
+
+@contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Print each ``InputWarning`` once, on standard error, without the line of code that it comes from."""
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, InputWarning):
+                print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+            else:
+                before(message, category, *place)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.simplefilter("default", InputWarning)
+        yield
 
 
 @contextmanager

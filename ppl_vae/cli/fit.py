@@ -70,6 +70,8 @@ def fit(options: Options) -> Outcome:
         run.create(config, overwrite=options.overwrite)
     print(f"data   {data.describe()}")
     print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.fitted.device}, {vi.compiles()}")
+    if vi.left_out_:
+        print(vi.left_out_)
     train(vi, run)
 
     evaluation = vi.evaluate(data.test)

@@ -192,8 +192,9 @@ def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> dic
     given = [array for array in arrays if array is not None]
     if len(given) == 1 and isinstance(given[0], Mapping):
         return {name: np.asarray(array) for name, array in given[0].items()}
-    if len(given) > len(arguments):
+    if any(array is not None for array in arrays[len(arguments) :]):
         raise InputError(
             f"{where}: {len(given)} arrays given, the model takes {len(arguments)}: {', '.join(arguments)}"
         )
-    return {name: np.asarray(array) for name, array in zip(arguments, given, strict=False)}
+    named = zip(arguments, arrays, strict=False)
+    return {name: np.asarray(array) for name, array in named if array is not None}

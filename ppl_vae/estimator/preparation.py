@@ -78,7 +78,7 @@ def attach(
         floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
         dtype = floats[0] if floats else torch.float64 if is_double else torch.get_default_dtype()
         template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
-        if not program.learn_modules(template, guided=kind.uses_guide):
+        if not program.learn_modules(template, arguments, guided=kind.uses_guide):
             break  # else the new modules are moved, so that the program runs further the next time
     if train:
         check_precision(arrays, arguments, dtype)
@@ -87,6 +87,7 @@ def attach(
         own_guide = kind.uses_guide and not kind.lambda_is_data and program.guide is not None
         bound = program.bind(
             template,
+            arguments=arguments,
             precision=hardware.precision,
             guided=kind.uses_guide,
             num_data=len(columns[0]) if columns else 1,
@@ -100,6 +101,19 @@ def attach(
     options = options_of(estimator, LocalOptions)
     numbers = (estimator.num_samples, estimator.seed, estimator.compile)
     return Fitted(method, arguments, template, place, dtype, options, *numbers)
+
+
+def describe_left_out(fitted: Fitted, arrays: Arrays) -> str:
+    """Return a sentence about the arrays that no argument of the model takes; empty if there are none."""
+    left_out = [repr(name) for name in arrays if name not in fitted.arguments]
+    if not left_out:
+        return ""
+    names, program = ", ".join(left_out), fitted.program
+    are = "is" if len(left_out) == 1 else "are"
+    return (
+        f"{names} of the data {are} left out: model({', '.join(program.argument_names)}) of {program.name} has no "
+        f"argument of that name"
+    )
 
 
 class Preparation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
+import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ppl_vae.data import hold_out, name_arrays
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.estimator.options import FitOptions, check_options, method_options, with_options
-from ppl_vae.estimator.preparation import Preparation, attach, check_densities
+from ppl_vae.estimator.preparation import Preparation, attach, check_densities, describe_left_out
 from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Arrays, Fitted
@@ -81,6 +82,9 @@ class VariationalInference(BaseEstimator):
             validation: the validation data in the same form; if None, a ``validation_fraction`` of the data is held
                 out.
 
+        Warns:
+            InputWarning: the data have an array that the model does not name.
+
         Raises:
             InputError: the data are invalid, or the program does not pass its check.
             Diverged: the loss is not finite.
@@ -92,6 +96,8 @@ class VariationalInference(BaseEstimator):
         else:
             train, valid = hold_out(train, options_of(self, FitOptions).validation_fraction, self.seed)
         self.prepare(train, valid)
+        if self.left_out_:
+            warnings.warn(self.left_out_, InputWarning, stacklevel=2)
         for _ in self.epochs():
             pass
         return self
@@ -111,6 +117,7 @@ class VariationalInference(BaseEstimator):
         with seeded(self.seed):  # initial values of pyro.param and of a derived encoder
             self._attach(train, dynamic, train=True)
             check(self.inference_.posterior, self.fitted.begun)
+        self.left_out_ = describe_left_out(self.fitted, train)
         if not self.program_.parameters():
             raise InputError(
                 f"{self.program_.name} has no parameters to train: guide={self.guide!r} trains those of the model "

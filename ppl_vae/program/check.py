@@ -198,7 +198,8 @@ def _run(program: Runner, part: str, fn: Callable[..., Any], batch: Batch) -> po
 
 def _user_line(error: Exception, fn: Callable[..., Any]) -> str:
     """Return the innermost line of the traceback that lies in the file of the user's function."""
-    code = getattr(getattr(inspect.unwrap(fn), "forward", fn), "__code__", None)
+    written = inspect.unwrap(fn)
+    code = getattr(getattr(written, "forward", written), "__code__", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
     return f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,8 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError, nearest
+from ppl_vae.errors import InputError
+from ppl_vae.program.arguments import array_names, named_parameters, taking
 from ppl_vae.program.binding import read_structure
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.global_posterior import GlobalPosterior
@@ -73,6 +74,7 @@ class Program:
         self,
         template: Batch,
         *,
+        arguments: Sequence[str] | None = None,
         precision: Precision = "32-true",
         guided: bool = True,
         num_data: int | None = None,
@@ -84,6 +86,8 @@ class Program:
 
         Args:
             template: a few data, the arguments of ``model``.
+            arguments: the names of these arrays, as ``arguments`` returns them; None passes them to model and guide by
+                place.
             precision: the precision at which the program runs.
             guided: if False, the guide is left out and has no part.
             num_data: the number of training data; if given, latents outside the data plate, which all data share, have
@@ -95,15 +99,15 @@ class Program:
                 what ``check`` raises.
         """
         self.store.precision = precision
-        self.learn_modules(template, guided=guided)
-        runner = self._runner(guided)
+        self.learn_modules(template, arguments, guided=guided)
+        runner = self._runner(arguments, guided)
         if num_data is not None:
             runner = with_globals(runner, template, num_data)
         if check is not None:
             check(runner, template)
         return BoundProgram(**vars(runner), template=template, structure=read_structure(runner, template))
 
-    def learn_modules(self, template: Batch, *, guided: bool = True) -> bool:
+    def learn_modules(self, template: Batch, arguments: Sequence[str] | None = None, *, guided: bool = True) -> bool:
         """Run the program once, and add to ``module`` the modules that it registers or calls, wherever they are kept.
 
         Their mode, device, precision and buffers follow the program from then on. A part of the program that fails is
@@ -111,6 +115,7 @@ class Program:
 
         Args:
             template: a few data, the arguments of ``model``.
+            arguments: their names, as in ``bind``.
             guided: if False, the guide is not run.
 
         Returns:
@@ -130,7 +135,7 @@ class Program:
             >>> program.learn_modules((torch.zeros(3, 2),)), nets["mean"] in set(program.module.modules())
             (True, True)
         """
-        runner, known = self._runner(guided), self.module
+        runner, known = self._runner(arguments, guided), self.module
         with torch.no_grad(), runner.running(seed="current", training=False), recorded_modules() as recorder:
             store = pyro.get_param_store()
             for fn in (runner.model, runner.guide):
@@ -140,56 +145,34 @@ class Program:
             self.module = with_shown(known, recorder)
         return self.module is not known
 
-    def _runner(self, guided: bool) -> Runner:
+    def _runner(self, arguments: Sequence[str] | None, guided: bool) -> Runner:
+        guide, closed_form = (
+            None if part is None else taking(part, self.model, arguments) for part in (self.guide, self.closed_form)
+        )
         return Runner(
             name=self.name,
             argument_names=self.argument_names,
-            model=self.model,
-            guide=self.guide if guided else None,
+            model=taking(self.model, self.model, arguments),
+            guide=guide if guided else None,
             module=self.module,
             store=self.store,
             data_plate=self.data_plate,
-            closed_form=self.closed_form,
-            left_out=None if guided else self.guide,
+            closed_form=closed_form,
+            left_out=None if guided else guide,
         )
 
     def arguments(self, available: Collection[str]) -> tuple[str, ...]:
         """Return the names of the arrays that ``model`` takes, in order: they are the names of its arguments.
 
-        A model with a single argument takes the array "x" if no array has the argument's name. Arguments with a
-        default are passed from the left for as long as the data have them.
-
         Raises:
             InputError: an argument without a default has no array.
         """
-        parameters = self._model_parameters()
-        required = [p.name for p in parameters if p.default is p.empty]
-        if len(required) == 1 and required[0] not in available and "x" in available:
-            return ("x",)
-        names: list[str] = []
-        for parameter in parameters:
-            if parameter.name in available:
-                names.append(parameter.name)
-            elif parameter.default is parameter.empty:
-                raise InputError(
-                    f"model({', '.join(self.argument_names)}) of {self.name} needs an array {parameter.name!r}, "
-                    f"which the data do not have: rename the one or the other; {nearest(parameter.name, available)}"
-                )
-            else:
-                break
-        if not names:
-            raise InputError(f"{self.name}.model takes no data: give it an argument, model(self, x)")
-        return tuple(names)
+        return array_names(self.model, available, self.name)
 
     @property
     def argument_names(self) -> tuple[str, ...]:
         """The names of all arguments of ``model``, including those with a default."""
-        return tuple(p.name for p in self._model_parameters())
-
-    def _model_parameters(self) -> list[inspect.Parameter]:
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        fn = self.model.forward if isinstance(self.model, nn.Module) else self.model
-        return [p for p in inspect.signature(fn).parameters.values() if p.kind in positional]
+        return tuple(p.name for p in named_parameters(self.model))
 
 
 def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:

@@ -1,0 +1,132 @@
+"""The arguments of a program: which arrays its model takes, and how each function of the program is given them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from functools import wraps
+from inspect import Parameter
+from typing import Any
+
+from torch import Tensor, nn
+
+from ppl_vae.errors import InputError, nearest
+
+BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def named_parameters(function: Callable[..., Any]) -> list[Parameter]:
+    """Return the parameters of a function that have a name: those that are passed by place, then by keyword only."""
+    return [p for p in _parameters(function) if p.kind in (*BY_PLACE, Parameter.KEYWORD_ONLY)]
+
+
+def _parameters(function: Callable[..., Any]) -> list[Parameter]:
+    fn = function.forward if isinstance(function, nn.Module) else function
+    return list(inspect.signature(fn).parameters.values())
+
+
+def array_names(model: Callable[..., Any], available: Collection[str], program: str) -> tuple[str, ...]:
+    """Return the names of the arrays that a model takes, in the order of its arguments.
+
+    Every array that the model names is taken, whatever stands before it in the signature. If the only argument without
+    a default has no array of its name, it takes the array "x".
+
+    Args:
+        model: the model.
+        available: the names of the arrays that the data have.
+        program: the program's name, for the message.
+
+    Raises:
+        InputError: an argument without a default has no array, or there is no argument.
+    """
+    parameters = named_parameters(model)
+    required = [p.name for p in parameters if p.default is p.empty]
+    takes_x = len(required) == 1 and required[0] not in available and "x" in available
+    names: list[str] = []
+    for parameter in parameters:
+        if parameter.name in available and not (takes_x and parameter.name == "x"):
+            names.append(parameter.name)
+        elif parameter.default is parameter.empty:
+            if not takes_x:
+                signature = f"model({', '.join(p.name for p in parameters)}) of {program}"
+                raise InputError(
+                    f"{signature} needs an array {parameter.name!r}, which the data do not have: rename the one or the "
+                    f"other; {nearest(parameter.name, available)}"
+                )
+            names.append("x")
+    if not names:
+        raise InputError(f"{program}.model takes no data: give it an argument, model(self, x)")
+    return tuple(names)
+
+
+def taking(function: Callable[..., Any], model: Callable[..., Any], names: Sequence[str] | None) -> Callable[..., Any]:
+    """Return a part of a program as a function of arrays by place, which are passed by name.
+
+    An array goes to the argument of its name. If the function has none, such as a guide that calls the labels otherwise
+    than the model, the array goes to the argument at the model's place for it. What takes any argument gets those of
+    the model. Arguments without an array keep their defaults.
+
+    Args:
+        function: the model, its guide, or another function of the same data.
+        model: the model, whose signature gives an array its name and its place.
+        names: the names of the arrays, see ``array_names``; None passes them by place as they are.
+
+    Example:
+        >>> def model(x, annealing_factor=1.0, y=None): ...
+        >>> def guide(x, y, *, scale=2.0):
+        ...     return x, y, scale
+        >>> taking(guide, model, ["x", "y"])(1, 2)
+        (1, 2, 2.0)
+    """
+    if names is None:
+        return function
+    own, of_model = _parameters(function), _parameters(model)
+    places = _places(model, names)
+    if function is not model:
+        if Parameter.VAR_POSITIONAL in {p.kind for p in own} and not any(p.kind in BY_PLACE for p in own):
+            own = of_model
+        else:
+            places = _places_elsewhere(own, of_model, names, places)
+    in_order = [p for p in own if p.kind in BY_PLACE]
+    last = max((i for i, p in enumerate(in_order) if p.name in places), default=-1)
+    slots: list[int | Parameter] = [places.get(p.name, p) for p in in_order[: last + 1]]
+    keywords = {name: index for name, index in places.items() if name not in {p.name for p in in_order}}
+    lacking = any(isinstance(slot, Parameter) and slot.default is slot.empty for slot in slots)
+    if lacking or (slots == list(range(len(names))) and not keywords):
+        return function
+
+    @wraps(function, assigned=(), updated=())
+    def passed(*arrays: Tensor) -> Any:
+        return function(
+            *(arrays[slot] if isinstance(slot, int) else slot.default for slot in slots),
+            **{name: arrays[index] for name, index in keywords.items()},
+        )
+
+    return passed
+
+
+def _places(model: Callable[..., Any], names: Sequence[str]) -> dict[str, int]:
+    """Return for each parameter of the model that takes an array the array's number."""
+    parameters = [p.name for p in named_parameters(model)]
+    places = {name: index for index, name in enumerate(names) if name in parameters}
+    others = [index for index, name in enumerate(names) if name not in parameters]
+    free = [p.name for p in named_parameters(model) if p.default is p.empty and p.name not in places]
+    return places | dict(zip(free, others, strict=False))
+
+
+def _places_elsewhere(
+    own: Sequence[Parameter], of_model: Sequence[Parameter], names: Sequence[str], places: dict[str, int]
+) -> dict[str, int]:
+    """Return for each parameter of another function that takes an array the array's number."""
+    known, takes_any = {p.name for p in own}, any(p.kind is Parameter.VAR_KEYWORD for p in own)
+    in_order, in_model = ([p.name for p in ps if p.kind in BY_PLACE] for ps in (own, of_model))
+    elsewhere: dict[str, int] = {}
+    for name, index in places.items():
+        place = in_model.index(name) if name in in_model else len(in_order)
+        if same := [candidate for candidate in (name, names[index]) if candidate in known]:
+            elsewhere[same[0]] = index
+        elif place < len(in_order) and in_order[place] not in {*in_model, *names}:
+            elsewhere[in_order[place]] = index
+        elif takes_any:
+            elsewhere[name] = index
+    return elsewhere
