@@ -174,14 +174,14 @@ def test_a_mask_within_a_distribution_hides_the_jacobian_too(whole: bool, start:
 
 def test_simulated_latents_are_a_draw_from_the_posterior() -> None:
     """The harmonic mean, E[f0(u) / f1(u)] = 1 / p(x) over the posterior, holds for each x with a narrow f0."""
-    _, program, _, _ = make_program("summed switch")
+    module, program, _, _ = make_program("summed switch")
     with torch.no_grad(), seeded(10):
         simulation = simulate(program, (torch.zeros(20000).double(),))
         path = annealing_path(program, simulation.batch, "guide")
         u = path.flat(simulation.latents)
         _, log_target = path.log_densities(u)
         narrow = dist.Normal(simulation.batch[0], 0.3).log_prob(u[0, :, 0])
-        evidence = switch_evidence(program.module, simulation.batch[0])
+        evidence = switch_evidence(module, simulation.batch[0])
     assert close(narrow + evidence - log_target[0], 0.0)  # averaged over x ~ p(x) as well
 
 

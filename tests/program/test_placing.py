@@ -129,7 +129,7 @@ def test_the_program_observes_the_placed_values() -> None:
         actual = placed(program, batch, {site: value[0] for site, value in draws.observed.items()})
         heard = torch.ones(21, 1, dtype=torch.bool)
         if name in ("hmm", "deep_markov_model"):
-            heard = torch.arange(4) < batch[1][:, None]
+            heard = torch.arange(3) < batch[1][:, None]
         for site, data in program.prior(actual).data.items():
             at = heard[:, int(site[2:])] if site.startswith("x_") else heard
             at = at.reshape(*at.shape, *[1] * (data.dim() - at.dim())).expand(data.shape)
