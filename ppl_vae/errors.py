@@ -28,6 +28,10 @@ class InputWarning(UserWarning):
     """
 
 
+class ChangedSinceFit(InputWarning):
+    """The warning that a program, its configuration or its data are no longer what a run was fitted with."""
+
+
 class Diverged(ArithmeticError):
     """The error for a number that is no longer finite: the loss of a training run, or the weights of a datum."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from importlib import import_module
 from inspect import Parameter, signature
@@ -16,8 +18,11 @@ import torch
 
 from ppl_vae.cli import describe_verb
 from ppl_vae.cli.opened import OpenRun, Outcome, open_run
-from ppl_vae.cli.parser import Parser, split_conditions
+from ppl_vae.cli.parser import TRUST_HELP, Parser, split_conditions
 from ppl_vae.errors import Diverged, InputError, InputWarning
+from ppl_vae.runs import Run
+
+TRUST = "trust"
 
 
 def run_verb(verb: str, args: Sequence[str]) -> int:
@@ -28,7 +33,7 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
     module = import_module(f"ppl_vae.cli.{verb}")
     function: Callable[..., Outcome] = getattr(module, verb)
     try:
-        with fast_products(), warnings_in_one_line():
+        with signals_stop(), warnings_in_one_line(), fast_products():
             options = module.parse(args) if hasattr(module, "parse") else parse(function, args)
             outcome = call(function, options)
             print("\n".join([*outcome.lines, *(f"written to {path}" for path in outcome.files)]))
@@ -42,10 +47,44 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
         place = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror or error}{place}: look at the disk and its permissions", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("error: there is not enough memory: take a smaller --batch-size, --num-samples or model", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if an error says that memory is used up, in the words of Python, PyTorch, or the system."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
+    return isinstance(error, MemoryError) or any(part in str(error) for part in words)
+
+
+@contextmanager
+def signals_stop() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop a command as Ctrl-C does.
+
+    A cluster's scheduler sends the first before it kills, and a terminal that is closed sends the second.
+    """
+    if threading.current_thread() is not threading.main_thread():  # the only one that can handle signals
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parse(function: Callable[..., Outcome], args: Sequence[str]) -> dict[str, Any]:
@@ -73,15 +112,19 @@ def add_options(parser: Parser, function: Callable[..., Any], skip: Sequence[str
         skip: names of parameters and of fields that are no options.
     """
     groups = _groups(function)
+    kinds = [kind for kind, _ in groups.values()]
     keywords = [name for name, value in signature(function).parameters.items() if value.kind is Parameter.VAR_KEYWORD]
-    parser.add_function_arguments(function, as_group=False, as_positional=True, skip={*groups, *keywords, *skip})
+    skip = (*skip, *groups, *keywords, TRUST)
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=set(skip))
     for kind, default in groups.values():
         if kind is OpenRun:
             group = parser.add_argument_group("Run")
-            group.add_function_arguments(open_run, as_group=False, as_positional=True)
+            group.add_function_arguments(open_run, as_group=False, as_positional=True, skip={TRUST})
         else:
             parser.add_class_arguments(kind, skip=set(skip))
             parser.set_defaults({name: value for name, value in asdict(default).items() if name not in skip})
+    if any(TRUST in signature(part).parameters for part in (function, *([open_run] if OpenRun in kinds else []))):
+        parser.add_argument(f"--{TRUST}", action="store_true", help=TRUST_HELP)
 
 
 def call(function: Callable[..., Outcome], options: Mapping[str, Any]) -> Outcome:
@@ -92,14 +135,17 @@ def call(function: Callable[..., Outcome], options: Mapping[str, Any]) -> Outcom
         options: values by name; the run may be an ``OpenRun``, by the name of its parameter.
     """
     arguments = dict(options)
-    for name, (kind, default) in _groups(function).items():
-        if kind is OpenRun:
-            if name not in arguments:
-                arguments[name] = open_run(**{key: arguments.pop(key) for key in signature(open_run).parameters})
-        else:
-            given = {field.name: arguments.pop(field.name) for field in fields(kind) if field.name in arguments}
-            arguments[name] = kind(**asdict(default) | given)
-    return function(**arguments)
+    with ExitStack() as held:
+        for name, (kind, default) in _groups(function).items():
+            if kind is OpenRun:
+                if name not in arguments:
+                    chosen = {key: arguments.pop(key) for key in signature(open_run).parameters}
+                    held.enter_context(Run.open(chosen["folder"]).locked(alone=False))
+                    arguments[name] = open_run(**chosen)
+            else:
+                given = {field.name: arguments.pop(field.name) for field in fields(kind) if field.name in arguments}
+                arguments[name] = kind(**asdict(default) | given)
+        return function(**arguments)
 
 
 def _groups(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:

@@ -14,7 +14,7 @@ from ppl_vae.cli.opened import Outcome, Selection
 from ppl_vae.cli.parser import Parser, hyphenated
 from ppl_vae.data import Part, subset
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.estimator import DATA_OPTIONS, Accelerator, VariationalInference, load, load_data
+from ppl_vae.estimator import Accelerator, VariationalInference, load, load_data
 from ppl_vae.evaluation.comparison import (
     Measured,
     check_comparable,
@@ -47,6 +47,7 @@ def compare(
     settings: Settings = Settings(),
     accelerator: Accelerator | None = None,
     output: str | None = None,
+    trust: bool = False,
 ) -> Outcome:
     """Compare runs on the same data: differences of log evidence with paired errors, ELBO, seconds.
 
@@ -58,6 +59,7 @@ def compare(
         settings: settings of the estimator.
         accelerator: device; auto takes a GPU if there is one; null takes that of each fit.
         output: JSON file to write the numbers to.
+        trust: execute program files that lie inside their run folder, or outside the working tree, too.
 
     Returns:
         Outcome: with a list of ``Compared``, the best run first; the name of a run is its folder as given.
@@ -70,7 +72,7 @@ def compare(
     _check_folders(runs)
     path = None if output is None else _check_output(output)
     options = asdict(settings)
-    fits = {name: load(name, accelerator=accelerator) for name in runs}
+    fits = {name: load(name, accelerator=accelerator, trust=trust) for name in runs}
     arrays = common_data(fits, selection.part, selection.num_data)
     check_comparable({name: vi.fitted for name, vi in fits.items()})
 
@@ -131,8 +133,7 @@ def common_data(
 def _describe_changes(*folders: str) -> str:
     """Return the options of two runs that make their data differ."""
     ours, theirs = (
-        (options := Run.open(folder).options(*DATA_OPTIONS))
-        | {"binarize": options["binarize"] or load_data(folder).binarize}
+        (options := Run.open(folder).data_options()) | {"binarize": options["binarize"] or load_data(folder).binarize}
         for folder in folders
     )
     changed = (name for name in ours if ours[name] != theirs[name])

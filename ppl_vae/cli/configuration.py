@@ -11,11 +11,11 @@ import yaml
 from jsonargparse import ActionConfigFile
 
 from ppl_vae.cli import describe_verb
-from ppl_vae.cli.parser import Parser, underscored
+from ppl_vae.cli.parser import TRUST_HELP, Parser, underscored
 from ppl_vae.data import DATASETS, Dataset, load_dataset
 from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.runs import Run, file_and_class, known_models, program_class, read_config
+from ppl_vae.runs import Run, check_trust, file_and_class, known_models, program_class, read_config
 
 
 class Options(NamedTuple):
@@ -34,6 +34,7 @@ class Options(NamedTuple):
     output: Path
     overwrite: bool
     resume: bool
+    accept_changes: bool
 
 
 def parse_options(args: Sequence[str]) -> Options:
@@ -42,7 +43,7 @@ def parse_options(args: Sequence[str]) -> Options:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in ("--config", "--model", "--output"):
         first.add_argument(option)
-    for flag in ("--resume", "--overwrite"):
+    for flag in ("--resume", "--overwrite", "--accept_changes", "--trust"):
         first.add_argument(flag, action="store_true")
     try:
         run_options, rest = first.parse_known_args(underscored(args))
@@ -50,14 +51,17 @@ def parse_options(args: Sequence[str]) -> Options:
         raise InputError(str(error)) from error
     if run_options.resume and (run_options.overwrite or run_options.config):
         raise InputError("--resume goes on with a run and its options: leave out --overwrite and --config")
-    config = read_config(Path(run_options.config)) if run_options.config else {}
-    options = _parse(run_options, rest, config)
+    is_help = not {"-h", "--help"}.isdisjoint(rest)
+    config = read_config(Path(run_options.config)) if run_options.config and not is_help else {}
+    options = _parse(run_options, rest, config, Path(run_options.config or "."))
     if options.resume:
-        options = _parse(run_options, rest, Run.open(options.output).config())
+        run = Run.open(options.output)
+        options = _parse(run_options, rest, run.config(), run.path)
     return options
 
 
-def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping[str, Any]) -> Options:
+def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping[str, Any], source: Path) -> Options:
+    """Parse the options over those of a configuration, which comes from a file or a run folder."""
     model = config.get("model", {})
     if not isinstance(model, Mapping):
         raise InputError(f"the configuration's model is {model!r}: expected class_path and init_args")
@@ -69,7 +73,10 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         )
     if spec != model.get("class_path"):
         init_args = {}  # those of another program
-    parser = make_parser(program_class(spec), spec)
+    if run_options.model is None and not run_options.trust:
+        check_trust(spec, source if source.is_dir() and config else None)
+    is_executed = spec in known_models() or {"-h", "--help"}.isdisjoint(rest)  # help executes no other program
+    parser = make_parser(program_class(spec) if is_executed else None, spec)
     parser.require([*(name for name in config if name != "model"), *(f"model.{name}" for name in init_args)])
     if "--model.help" in rest:
         rest = ["--help"]
@@ -89,14 +96,15 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         output=Path(run_options.output or Path("runs") / name),
         overwrite=run_options.overwrite,
         resume=run_options.resume,
+        accept_changes=run_options.accept_changes,
     )
 
 
-def make_parser(cls: type, spec: str) -> Parser:
+def make_parser(cls: type | None, spec: str) -> Parser:
     """Return the parser of all options, with those of the program's constructor.
 
     Args:
-        cls: the class of the program.
+        cls: the class of the program; None leaves its options out.
         spec: the value of ``--model``.
 
     Raises:
@@ -110,9 +118,16 @@ def make_parser(cls: type, spec: str) -> Parser:
     run.add_argument("--output", help=folder, default=argparse.SUPPRESS)
     run.add_argument("--overwrite", action="store_true", help="replace the run in the folder, if there is one")
     run.add_argument("--resume", action="store_true", help="continue the run in the folder after its last epoch")
+    accept = "continue a run whose program has changed since the fit; changed data are always refused"
+    run.add_argument("--accept_changes", action="store_true", help=accept)
+    run.add_argument("--trust", action="store_true", help=TRUST_HELP)
     data, inference = parser.add_argument_group("Data"), parser.add_argument_group("Inference and training")
     data.add_function_arguments(load_dataset, skip={"seed"}, as_group=False)
     inference.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)
+    if cls is None:
+        text = f"{spec}:Class or package.module.Class; --model {spec} --model.help executes it and shows its options"
+        parser.add_argument("--model", help=text)
+        return parser
     try:
         parser.add_class_arguments(cls, "model")
     except Exception as error:

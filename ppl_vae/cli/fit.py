@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import platform
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
 
@@ -21,10 +19,11 @@ import ppl_vae
 from ppl_vae.cli.configuration import Options, fill_in_data_dim, make_config, parse_options, refuse_changes
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions, picture_sites
-from ppl_vae.data import load_dataset
+from ppl_vae.data import Dataset, load_dataset
 from ppl_vae.estimator import VariationalInference, check_options
+from ppl_vae.estimator.warrant import check_resumed, resumed, take_fingerprints
 from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
-from ppl_vae.runs import Run, build_program, program_class, write_posterior
+from ppl_vae.runs import Fingerprints, Run, build_program, program_class, write_posterior
 
 CHECKPOINT_SECONDS = 5.0
 """The least time between two checkpoints, but for the last; one syncs to disk, which can cost more than an epoch."""
@@ -42,19 +41,46 @@ def fit(options: Options) -> Outcome:
 
     Nothing is written before all options have been checked.
     """
-    started = time.perf_counter()
-    run = Run(options.output)
+    started, run = time.perf_counter(), Run(options.output)
     if not options.resume:
         run.free(overwrite=options.overwrite)
+    with ExitStack() as held:
+        if run.path.is_dir():
+            held.enter_context(run.locked())
+        vi, data, config, fingerprints = prepare(options, run)
+        if options.resume:
+            run.write_config(config)
+            fingerprints.write(run.path)
+            row = vi.training_.last_row
+            run.rewind(row._asdict() if row else None)
+        else:
+            if not run.path.is_dir():
+                held.enter_context(run.locked())
+            run.create(config, fingerprints, overwrite=options.overwrite)
+        print(f"data   {data.describe()}")
+        print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.fitted.device}, {vi.compiles()}")
+        if vi.left_out_:
+            print(vi.left_out_)
+        train(vi, run)
+        return finish(vi, run, data, started)
+
+
+def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, dict[str, Any], Fingerprints]:
+    """Do all that can fail before training, and return the estimator, the data, the configuration and fingerprints."""
     vi = VariationalInference(program=None, **options.settings)
     check_options(vi)
     data = load_dataset(**options.data, seed=vi.seed)
     init_args = fill_in_data_dim(options, data)
     torch.manual_seed(vi.seed)  # the parameters that the program starts from
-    vi.set_params(program=build_program(program_class(options.model), init_args))
+    program = build_program(program_class(options.model), init_args)
+    vi.set_params(program=program)
     config = make_config(options, init_args)
+    before = None
     if options.resume:
-        refuse_changes(run, config)
+        if not options.accept_changes:
+            refuse_changes(run, config)
+        before = check_resumed(run, program, config, data, accept_changes=options.accept_changes)
+        vi.fingerprints_ = before
     vi.prepare(
         data.train,
         data.valid,
@@ -62,18 +88,13 @@ def fit(options: Options) -> Outcome:
         resume=run.checkpoint if options.resume else None,
     )
     vi.check_data(data.test)
-    if options.resume:
-        run.write_config(config)
-        row = vi.training_.last_row
-        run.rewind(row._asdict() if row else None)
-    else:
-        run.create(config, overwrite=options.overwrite)
-    print(f"data   {data.describe()}")
-    print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.fitted.device}, {vi.compiles()}")
-    if vi.left_out_:
-        print(vi.left_out_)
-    train(vi, run)
+    fingerprints = take_fingerprints(program, vi.program_, config, data)
+    vi.fingerprints_ = resumed(before, fingerprints, accept_changes=options.accept_changes)
+    return vi, data, config, vi.fingerprints_
 
+
+def finish(vi: VariationalInference, run: Run, data: Dataset, started: float) -> Outcome:
+    """Estimate how good a fit is, and write the results into its folder."""
     evaluation = vi.evaluate(data.test)
     training = vi.training_
     run.write_summary(
@@ -112,7 +133,7 @@ def train(vi: VariationalInference, run: Run) -> None:
     saved, last = vi.training_.epoch, time.perf_counter()
     bar = tqdm(total=vi.max_epochs, initial=saved, unit="epoch", disable=not sys.stderr.isatty(), leave=False)
     try:
-        with bar, sigterm_interrupts():
+        with bar:
             for epoch in vi.epochs():
                 run.log(epoch._asdict() | {"train_seconds": vi.train_seconds_})
                 bar.update()
@@ -165,20 +186,3 @@ def _write_figures(fitted: OpenRun) -> None:
 def _compact(array: np.ndarray) -> np.ndarray:
     """Return bits as bytes, which take a quarter of the memory."""
     return array.astype(np.int8) if np.isin(array, (0, 1)).all() else array
-
-
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM, which a cluster's scheduler sends before it kills, stop a run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # the only one that can handle signals
-        yield
-        return
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

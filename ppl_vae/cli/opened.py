@@ -148,6 +148,7 @@ def open_run(
     image_shape: list[int] | None = None,
     accelerator: Accelerator | None = None,
     compile: Compile | None = None,
+    trust: bool = False,
 ) -> OpenRun:
     """Open a run.
 
@@ -158,6 +159,7 @@ def open_run(
         accelerator: the device; auto takes a GPU if there is one, and null takes the device of the fit.
         compile: which functions run as compiled graphs: auto takes those that are called often, on takes all, and off
             none; null does as the fit does.
+        trust: execute the run's program file also if it lies inside the run folder, or outside the working tree.
 
     Raises:
         InputError: the folder is no run or may not be written to, or a format is unknown.
@@ -168,7 +170,7 @@ def open_run(
             raise InputError(f"--format {name!r} is unknown; {nearest(name, FORMATS)}")
     run = Run.open(folder)
     run.check_writable()
-    vi = load(folder, accelerator=accelerator, compile=compile)
+    vi = load(folder, accelerator=accelerator, compile=compile, trust=trust)
     return OpenRun(run, vi, load_data(folder, image_shape), formats)
 
 

@@ -26,6 +26,9 @@ KINDS: Mapping[Any, str] = {
 """Types of options in the words of a user."""
 
 
+TRUST_HELP = "execute a program file that a configuration names inside its run folder, or outside the working tree, too"
+
+
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
     """A formatter of help that states types in the words of a user, and the default of an option once."""
 

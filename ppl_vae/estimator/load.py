@@ -2,49 +2,83 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ppl_vae.data import Dataset, load_dataset
+from ppl_vae.data.binarize import binarize_parts
+from ppl_vae.data.split import PARTS
+from ppl_vae.errors import ChangedSinceFit, InputError
 from ppl_vae.estimator.options import Accelerator
 from ppl_vae.estimator.variational_inference import VariationalInference
+from ppl_vae.estimator.warrant import describe_change, find_changes, fingerprint
 from ppl_vae.inference import Compile
 from ppl_vae.program import seeded
-from ppl_vae.runs import Run, build_program, program_class
-
-DATA_OPTIONS = ("data", "data_root", "binarize", "image_shape", "seed")
-"""The options of a run that decide its data."""
+from ppl_vae.program.sites import describe_structure
+from ppl_vae.runs import Run, build_program, changed_data, check_trust, program_class
 
 
 def load(
-    folder: str | Path, program: Any = None, *, accelerator: Accelerator | None = None, compile: Compile | None = None
+    folder: str | Path,
+    program: Any = None,
+    *,
+    accelerator: Accelerator | None = None,
+    compile: Compile | None = None,
+    trust: bool = False,
 ) -> VariationalInference:
     """Return the fitted object of a run folder.
+
+    The Python file of the program that the folder's ``config.yaml`` names is executed. If the program or the options
+    are no longer those of the fit, a ``ChangedSinceFit`` warning describes the change.
 
     Args:
         folder: the folder that ``python -m ppl_vae.fit`` wrote.
         program: the program; by default it is built as the folder's ``config.yaml`` says.
         accelerator: the device; by default that of the fit.
         compile: which functions run as compiled graphs; by default as in the fit.
+        trust: if True, a program file inside the run folder, or outside the working tree, is executed too.
 
     Raises:
-        InputError: there is no run folder, or its checkpoint is cut short or belongs to another program.
+        InputError: there is no run folder, its checkpoint is damaged or belongs to another program, or its program
+            file is not trusted.
     """
     run = Run.open(folder)
-    config = run.config()
+    config, before = run.config(), run.fingerprints()
     if program is None:
-        model = run.options("model")["model"]
+        spec, init_args = run.model()
+        if not trust:
+            check_trust(spec, run.path)
         with seeded(None):  # the caller's generator stays as it is, and what the constructor draws is replaced
-            program = build_program(program_class(model["class_path"]), model["init_args"])
+            program = build_program(program_class(spec), init_args)
     options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
     given = {"accelerator": accelerator, "compile": compile}
     options |= {name: value for name, value in given.items() if value is not None}
-    return VariationalInference(program, **options).load_parameters(run.checkpoint)
+    vi = VariationalInference(program, **options)
+    if before is None:
+        doubts = [
+            "it was written by an earlier version, without fingerprints of its program and its data: changes of "
+            "these since the fit cannot be noticed"
+        ]
+        vi.load_parameters(run.checkpoint)
+    else:
+        vi.fingerprints_, doubts = before, find_changes(before, program, config)
+        vi.load_parameters(run.checkpoint)
+        if (change := describe_change(before.sites, describe_structure(vi.program_))) is not None:
+            if not doubts:
+                raise InputError(f"{run.path} was fitted with another program: {change}; restore it or fit anew")
+            doubts.append(change)
+    for doubt in doubts:
+        warnings.warn(f"{run.path}: {doubt}", ChangedSinceFit, stacklevel=2)
+    return vi
 
 
 def load_data(folder: str | Path, image_shape: Sequence[int] | None = None) -> Dataset:
     """Load the data set of a run folder, split and binarised as it was for the fit.
+
+    If a part of the data is no longer that of the fit, a ``ChangedSinceFit`` warning describes the change.
 
     Args:
         folder: the folder that ``python -m ppl_vae.fit`` wrote.
@@ -54,9 +88,13 @@ def load_data(folder: str | Path, image_shape: Sequence[int] | None = None) -> D
         InputError: there is no run folder, its data no longer exist, or their size does not match ``image_shape``.
     """
     run = Run.open(folder)
-    options = run.options(*DATA_OPTIONS)
-    if options["binarize"] == "dynamic":  # the same draws for valid and test; those of train are drawn once
-        options["binarize"] = "static"
+    options = run.data_options()
     if image_shape is not None:
         options["image_shape"] = image_shape
-    return load_dataset(**options)
+    data, before = load_dataset(**options), run.fingerprints()
+    for change in [] if before is None else changed_data(before.data, fingerprint(data)):
+        warnings.warn(f"{run.path}: {change}", ChangedSinceFit, stacklevel=2)
+    if data.binarize != "dynamic":
+        return data
+    bits = binarize_parts(data.name, {part: data.part(part) for part in PARTS}, "static", options["seed"])
+    return replace(data, train=bits["train"], binarize="static")  # those of valid and test have been drawn already

@@ -40,7 +40,7 @@ from ppl_vae.program import (
     check_parts,
     fp32_products,
 )
-from ppl_vae.runs import check_numbers, read_checkpoint, read_tables
+from ppl_vae.runs import Fingerprints, check_numbers, read_checkpoint, read_tables
 
 BF16_TOLERANCE = 0.1
 """The largest relative difference of a graph whose bfloat16 numbers are rounded at other places."""
@@ -163,12 +163,12 @@ class Preparation:
         """Train, and yield after every epoch."""
         return self.training.epochs(self.train_batches.shuffled, self.validate if self.valid_batches else None)
 
-    def resume(self, path: Path, *, check: bool = True) -> float:
+    def resume(self, path: Path, fingerprints: Fingerprints | None = None) -> float:
         """Continue the training of a checkpoint, and return the seconds that it has taken.
 
         Args:
             path: the checkpoint.
-            check: if False, a program whose sites are not those of the fit is accepted, as far as its parameters fit.
+            fingerprints: those of the run folder, if there is one.
 
         Raises:
             InputError: the checkpoint belongs to another program or to other data.
@@ -176,8 +176,7 @@ class Preparation:
         tensors, numbers = read_checkpoint(path)
         check_numbers(path, numbers)
         self.training.load_state(tensors, numbers)
-        if check:
-            check_program(path, numbers, self.fitted.program)
+        check_program(path, numbers, self.fitted.program, fingerprints)
         for name, rows in zip(self.fitted.arguments, self.fitted.template, strict=True):
             written = tensors.get(f"template.{name}")
             if written is None or not torch.equal(written, rows.cpu()):

@@ -18,7 +18,7 @@ from ppl_vae.data import hold_out, name_arrays
 from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.estimator.options import FitOptions, check_options, method_options, with_options
 from ppl_vae.estimator.preparation import Preparation, attach, check_densities, describe_left_out
-from ppl_vae.estimator.warrant import check_program
+from ppl_vae.estimator.warrant import check_program, name_program
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
@@ -26,8 +26,7 @@ from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compile, Epoch, LocalOptions, Method, Training, group
 from ppl_vae.inference.options import options_of
 from ppl_vae.program import Batch, BoundProgram, Program, check, seeded
-from ppl_vae.program.sites import describe_structure
-from ppl_vae.runs import check_numbers, read_checkpoint, write_checkpoint, write_tables
+from ppl_vae.runs import Fingerprints, check_numbers, read_checkpoint, write_checkpoint, write_tables
 
 _NOTHING = object()
 
@@ -58,6 +57,7 @@ class VariationalInference(BaseEstimator):
     """
 
     fitted_: Fitted
+    fingerprints_: Fingerprints | None = None  # those of the run folder, if there is one
 
     guide: str
     max_epochs: int
@@ -125,7 +125,7 @@ class VariationalInference(BaseEstimator):
                 f"--proposal per-sample"
             )
         self._prepared = Preparation(self.fitted, self, train, valid, dynamic)
-        self.train_seconds_ = 0.0 if resume is None else self._prepared.resume(resume)
+        self.train_seconds_ = 0.0 if resume is None else self._prepared.resume(resume, self.fingerprints_)
 
     @property
     def training_(self) -> Training:
@@ -254,17 +254,12 @@ class VariationalInference(BaseEstimator):
         for name, rows in zip(self.arguments_, self.template_, strict=True):
             tensors[f"template.{name}"] = rows
         epoch, tables = self.training_.epoch, self.inference_.tables
-        extra = {"train_seconds": self.train_seconds_, "program": self.program_.name}
-        extra |= {"sites": describe_structure(self.program_)}
+        numbers |= {"train_seconds": self.train_seconds_} | name_program(self.program_, self.fingerprints_)
         with write_tables(path, epoch, {part: table.after(epoch) for part, table in tables.items()}) as digests:
-            write_checkpoint(path, tensors, numbers | extra | {"tables": digests})
+            write_checkpoint(path, tensors, numbers | {"tables": digests})
 
-    def load_parameters(self, path: Path, *, check: bool = True) -> VariationalInference:
+    def load_parameters(self, path: Path) -> VariationalInference:
         """Load the best parameters of a checkpoint.
-
-        Args:
-            path: the checkpoint.
-            check: if False, a program whose sites are not those of the fit is accepted, as far as its parameters fit.
 
         Raises:
             InputError: the checkpoint is damaged, or belongs to another program.
@@ -282,8 +277,7 @@ class VariationalInference(BaseEstimator):
             self.program_.load_state(best)
         except InputError as error:
             raise InputError(f"{path} (a {numbers['program']}): {error}") from None
-        if check:
-            check_program(path, numbers, self.program_)
+        check_program(path, numbers, self.program_, self.fingerprints_)
         self.train_seconds_ = numbers["train_seconds"]
         return self
 

@@ -3,18 +3,113 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ppl_vae.data import Dataset
+from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
-from ppl_vae.program import BoundProgram
+from ppl_vae.program import BoundProgram, Program
 from ppl_vae.program.sites import describe_structure
+from ppl_vae.runs import Fingerprints, Run, changed_data, changed_options, changed_sources, fingerprint_data, sources_of
+
+FITTED = ("binarize", "image_shape", "seed", "model", "guide", "family", "warm_start")
+"""The options that a resumed run has in common with the fit."""
 
 
-def check_program(path: Path, numbers: Mapping[str, Any], program: BoundProgram) -> None:
-    """Check that a checkpoint is one of this program: the name of its class, and its sites.
+def take_fingerprints(program: Any, bound: BoundProgram, config: Mapping[str, Any], data: Dataset) -> Fingerprints:
+    """Return the fingerprints of a fit of a program to data."""
+    return Fingerprints(
+        program=bound.name,
+        sources=_sources(program),
+        sites=describe_structure(bound),
+        options=dict(config),
+        data=fingerprint(data),
+    )
 
-    Checkpoints of earlier versions have no sites.
+
+def fingerprint(data: Dataset) -> dict[str, dict[str, list[Any]]]:
+    """Return the fingerprints of the parts of a data set."""
+    return fingerprint_data({part: data.part(part) for part in PARTS})
+
+
+def find_changes(before: Fingerprints, program: Any, config: Mapping[str, Any]) -> list[str]:
+    """Describe how the source of a program and its options have changed since a fit."""
+    sources = _sources(program)
+    changes = changed_sources(before.sources, sources) if sources else []
+    return changes + changed_options(before.options, config)
+
+
+def check_resumed(
+    run: Run, program: Any, config: Mapping[str, Any], data: Dataset, *, accept_changes: bool
+) -> Fingerprints | None:
+    """Check that a run is resumed with the program and the data of its fit, and return its fingerprints.
+
+    Args:
+        run: the run.
+        program: the program.
+        config: the options with which it is resumed.
+        data: the data.
+        accept_changes: if True, the source and the arguments of the program may have changed.
+
+    Raises:
+        InputError: the data have changed, or the program has and ``accept_changes`` is False.
+    """
+    before = run.fingerprints()
+    if before is None:
+        return None
+    for sentence in changed_data(before.data, fingerprint(data)):
+        raise InputError(f"--resume of {run.path}: {sentence}; restore the data, or fit anew with --output DIR")
+    if not accept_changes:
+        old, new = ({name: options.get(name) for name in FITTED} for options in (before.options, config))
+        sources = _sources(program)
+        changes = changed_sources(before.sources, sources) if sources else []
+        for sentence in [*changes, *changed_options(old, new)]:
+            raise InputError(
+                f"--resume of {run.path}: {sentence}; restore it, or go on all the same with --accept-changes"
+            )
+    return before
+
+
+def resumed(before: Fingerprints | None, now: Fingerprints, *, accept_changes: bool) -> Fingerprints:
+    """Return the fingerprints of a resumed run, which remember those that its checkpoint may still have.
+
+    Raises:
+        InputError: the program has other sites than at the fit, and ``accept_changes`` is False.
+    """
+    change = None if before is None or accept_changes else describe_change(before.sites, now.sites)
+    if change is not None:
+        raise InputError(f"--resume: {change}; restore the program, or go on all the same with --accept-changes")
+    earlier = set() if before is None else before.warrants - {now.warrant}
+    return replace(now, earlier=sorted(earlier))
+
+
+def _sources(program: Any) -> dict[str, list[str]]:
+    """Return the digests of a program's sources; a pair of functions has none."""
+    return {} if isinstance(program, Program | tuple) else sources_of(type(program))
+
+
+def name_program(program: BoundProgram, fingerprints: Fingerprints | None) -> dict[str, Any]:
+    """Return the numbers of a checkpoint by which ``check_program`` knows its program."""
+    warrant = None if fingerprints is None else fingerprints.warrant
+    return {"program": program.name, "sites": describe_structure(program), "warrant": warrant}
+
+
+def check_program(
+    path: Path, numbers: Mapping[str, Any], program: BoundProgram, fingerprints: Fingerprints | None = None
+) -> None:
+    """Check that a checkpoint is one of this program.
+
+    In a run folder it must be one of the fit whose fingerprints the folder has; if the program has changed since then
+    is another question. By itself it must be one of a program with the same sites. Checkpoints of earlier versions
+    have none.
+
+    Args:
+        path: the checkpoint.
+        numbers: the numbers of the checkpoint.
+        program: the program.
+        fingerprints: those of the run, if the checkpoint is in a run folder.
 
     Raises:
         InputError: the checkpoint is one of another program.
@@ -22,6 +117,10 @@ def check_program(path: Path, numbers: Mapping[str, Any], program: BoundProgram)
     whose = f"{path} is a checkpoint of another program than {program.name}"
     if numbers["program"] != program.name:
         raise InputError(f"{whose}: it was written for {numbers['program']!r}; name its own program or fit anew")
+    if fingerprints is not None:
+        if numbers.get("warrant") in fingerprints.warrants:
+            return
+        raise InputError(f"{path} is a checkpoint of another fit than its folder's: restore it or fit the run anew")
     if (change := describe_change(numbers.get("sites"), describe_structure(program))) is not None:
         raise InputError(f"{whose}: {change}; restore the program or fit anew")
 

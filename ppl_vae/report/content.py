@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import shlex
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ppl_vae.errors import InputError, reason
+from ppl_vae.errors import ChangedSinceFit, InputError, reason
 from ppl_vae.estimator import Description, VariationalInference, describe, load
 from ppl_vae.evaluation.estimators import OF_DRAWS, Settings, bounds_first
 from ppl_vae.evaluation.evaluation import evidence_notes, evidence_table
@@ -25,7 +26,7 @@ from ppl_vae.runs import Run
 from ppl_vae.uses.description import USES, Need, Use
 
 
-def gather(run: Run) -> dict[str, Any]:
+def gather(run: Run, *, trust: bool = False) -> dict[str, Any]:
     """Return what the template needs.
 
     Raises:
@@ -33,8 +34,8 @@ def gather(run: Run) -> dict[str, Any]:
     """
     config, metrics = run.config(), run.metrics()
     folder = shlex.quote(str(run.path))
-    summary, evidence, gap = (_read(run, name) for name in ("summary.json", "evidence.json", "gap.json"))
-    program, no_program = _program(run)
+    summary, evidence, gap = (run.read_json(name) for name in ("summary.json", "evidence.json", "gap.json"))
+    program, no_program = _program(run, trust)
     class_path = str(config.get("model", {}).get("class_path", ""))
 
     def tabulate(file: str, numbers: Any, make: Callable[[Any], Any]) -> Any:
@@ -123,10 +124,12 @@ def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _program(run: Run) -> tuple[Description | None, str]:
+def _program(run: Run, trust: bool) -> tuple[Description | None, str]:
     """Return what the program is, or the reason why it cannot be shown."""
     try:
-        return describe(load(run.path, accelerator="cpu", compile="off")), ""
+        with warnings.catch_warnings():  # a change since the fit is reported where numbers are computed
+            warnings.simplefilter("ignore", ChangedSinceFit)
+            return describe(load(run.path, accelerator="cpu", compile="off", trust=trust)), ""
     except Exception as error:  # a user's program may raise anything
         return None, str(error) if isinstance(error, InputError) else reason(error)
 
@@ -189,20 +192,6 @@ def _is_done(folder: Path, use: Use) -> bool:
     names = {use.name, *use.figures}
     paths = [path for place in ("", "figures", "uses") for path in (folder / place).glob("*") if path.is_file()]
     return any(belongs_to(path.stem, name) for path in paths for name in names if path.name != "latents.png")
-
-
-def _read(run: Run, name: str) -> dict[str, Any] | None:
-    """Return the content of a file of a run, or None if there is no file."""
-    path = run.path / name
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise _damaged(run, name, error) from error
-    if not isinstance(content, dict):
-        raise _damaged(run, name, TypeError("no mapping"))
-    return content
 
 
 def _damaged(run: Run, name: str, error: Exception) -> InputError:

@@ -2,23 +2,45 @@
 
 from ppl_vae.runs.checkpoint import check_numbers, read_checkpoint, write_checkpoint
 from ppl_vae.runs.columns import write_table
-from ppl_vae.runs.config import build_program, file_and_class, known_models, program_class, read_config
+from ppl_vae.runs.config import (
+    build_program,
+    check_trust,
+    file_and_class,
+    known_models,
+    program_class,
+    read_config,
+)
 from ppl_vae.runs.evidence import write_evidence
+from ppl_vae.runs.fingerprints import (
+    Fingerprints,
+    changed_data,
+    changed_options,
+    changed_sources,
+    fingerprint_data,
+)
 from ppl_vae.runs.folder import FORMATS, Run, write_json
 from ppl_vae.runs.posterior import write_posterior
+from ppl_vae.runs.sources import sources_of
 from ppl_vae.runs.tables import read_tables, write_tables
 
 __all__ = [
     "FORMATS",
+    "Fingerprints",
     "Run",
     "build_program",
+    "changed_data",
+    "changed_options",
+    "changed_sources",
     "check_numbers",
+    "check_trust",
     "file_and_class",
+    "fingerprint_data",
     "known_models",
     "program_class",
     "read_checkpoint",
     "read_config",
     "read_tables",
+    "sources_of",
     "write_checkpoint",
     "write_evidence",
     "write_json",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ from typing import Any
 import yaml
 
 from ppl_vae.errors import InputError, nearest, reason
+from ppl_vae.runs.files import read_text
+from ppl_vae.runs.modules import import_file
 
 GALLERY = "ppl_vae.models"
+MOST_BYTES, MOST_PARTS = 2**20, 20_000
+"""The largest size of a configuration, and number of values in it."""
 
 
 def known_models() -> list[str]:
@@ -88,6 +92,45 @@ def file_and_class(spec: str) -> tuple[Path | None, str]:
     return None, ""
 
 
+def check_trust(spec: str, folder: Path | None) -> None:
+    """Check that a program file that a configuration names may be executed without a question.
+
+    It may, if it lies in the working tree, which is the folder of the process or the repository around it, and outside
+    the folder of the run: somebody else's folder with a program of its own is not executed by accident.
+
+    Args:
+        spec: the program, as in ``program_class``.
+        folder: the run folder that names it.
+
+    Raises:
+        InputError: the file is in the run folder, or outside the working tree.
+    """
+    path, _ = file_and_class(spec)
+    if path is None:
+        return
+    tree = working_tree()
+    if folder is not None and path.is_relative_to(folder.resolve()):
+        where = f"in the run folder {folder}"
+    elif not path.is_relative_to(tree):
+        where = f"outside the working tree {tree}"
+    else:
+        return
+    raise InputError(
+        f"the run's program {path} lies {where}, and would be executed: read it first, then add --trust "
+        f"(trust=True in Python)"
+    )
+
+
+def working_tree() -> Path:
+    """Return the folder of the process, or that of the repository around it."""
+    here = Path.cwd().resolve()
+    home = Path(os.environ.get("HOME", "/")).resolve()
+    for folder in (here, *here.parents):
+        if (folder / ".git").exists() and folder not in (home, *home.parents):
+            return folder
+    return here
+
+
 def build_program(cls: type, init_args: Mapping[str, Any]) -> Any:
     """Construct a program.
 
@@ -108,15 +151,32 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if there is no file, or it is not a YAML mapping.
     """
+    text = read_text(path, "a configuration", "name a YAML file of options", most=MOST_BYTES)
     try:
-        config = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InputError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"the configuration {path} is no YAML: {' '.join(str(error).split())}") from error
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError(f"the configuration {path} is no YAML: {' '.join(str(error).split())[:300]}") from error
+    if _count_parts(config, MOST_PARTS) > MOST_PARTS:
+        raise InputError(f"the configuration {path} has more than {MOST_PARTS} values: name a file of options")
     if not isinstance(config, dict):
         raise InputError(f"the configuration {path} is no mapping of options to values")
+    for name in config:
+        if not isinstance(name, str):
+            raise InputError(f"the configuration {path} has the option {name!r}: expected a name")
     return config
+
+
+def _count_parts(value: Any, most: int) -> int:
+    """Return the number of values in a value, or a number above ``most``; aliases of YAML can multiply without end."""
+    count, waiting = 0, [value]
+    while waiting and count <= most:
+        part = waiting.pop()
+        count += 1
+        if isinstance(part, dict):
+            waiting += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple | set):
+            waiting += part
+    return count
 
 
 def _import(module: str, spec: str) -> Any:
@@ -131,22 +191,13 @@ def _import(module: str, spec: str) -> Any:
 
 
 def _import_file(path: Path) -> Any:
-    name = f"ppl_vae_program_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # files beside it can be imported, as if it were a script
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        return import_file(path)
+    except (Exception, SystemExit) as error:
         raise _cannot_import(str(path), error) from error
-    return module
 
 
-def _cannot_import(where: str, error: Exception) -> InputError:
+def _cannot_import(where: str, error: BaseException) -> InputError:
     line = getattr(error, "lineno", None)
     reason = " ".join(str(error).split())
     return InputError(f"{where}{f':{line}' if line else ''} cannot be imported: {type(error).__name__}: {reason}")

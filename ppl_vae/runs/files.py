@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,9 +70,11 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the files that a killed process was writing, in a folder of which this process has the lock."""
-    for path in folder.glob(f".*{UNFINISHED}"):
-        path.unlink(missing_ok=True)
+    """Remove the files that a killed process was writing into a run folder, of which this process has the lock."""
+    for place in (".", "figures", "uses"):
+        for path in (folder / place).glob(f".*{UNFINISHED}"):
+            with suppress(OSError):  # of a folder that may not be written to
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -175,6 +178,15 @@ def shorten(value: Any) -> str:
         return f"{describe_kind(value)} of {len(value)} {'characters' if isinstance(value, str) else 'parts'}"
     text = repr(value) if not isinstance(value, list | dict) else json.dumps(value, default=str)
     return text if len(text) <= 80 else describe_kind(value)
+
+
+def finite(value: Any) -> Any:
+    """Return a value with null for each number that is not finite, because JSON has no name for these."""
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ------------------------------------------------------------------------------------------------------------ digests

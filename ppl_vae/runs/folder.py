@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,41 @@ from matplotlib.figure import Figure
 
 from ppl_vae.errors import InputError
 from ppl_vae.runs.config import read_config
-from ppl_vae.runs.files import write_whole, writing_whole
+from ppl_vae.runs.files import (
+    check_digest,
+    check_kinds,
+    digest,
+    finite,
+    parse_json,
+    read_text,
+    write_whole,
+    writing_whole,
+    written_beside,
+)
+from ppl_vae.runs.fingerprints import Fingerprints, read_fingerprints
+from ppl_vae.runs.lock import locked
+from ppl_vae.runs.metrics import append_row, read_rows, write_rows
 
 FORMATS = ("png", "svg", "pdf")
 """Formats of figures."""
+DATA_OPTIONS: Mapping[str, tuple[type, ...]] = {
+    "data": (str,),
+    "data_root": (str, type(None)),
+    "binarize": (str, type(None)),
+    "image_shape": (list, type(None)),
+    "seed": (int,),
+}
+"""The types of the options of a run that decide its data."""
+_REMEDY = "restore it or fit the run anew"
+WRITTEN_BY = {"evidence.json": "evaluate", "gap.json": "gap"}
+"""The verbs that write results; the others are those of ``fit``."""
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 class Run:
-    """The folder of a run, with ``config.yaml``, ``checkpoint.safetensors``, ``metrics.jsonl``, ``summary.json``,
-    ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json``, ``figures/``, ``uses/`` and ``report.html``.
+    """The folder of a run, with ``config.yaml``, ``fingerprints.json``, ``checkpoint.safetensors``, ``metrics.jsonl``,
+    ``summary.json``, ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json``, ``figures/``, ``uses/`` and
+    ``report.html``.
 
     Args:
         path: the folder; ``create`` makes it, ``open`` expects it.
@@ -41,7 +66,7 @@ class Run:
         "uses",
         "report.html",
     )
-    OWN = ("config.yaml", "checkpoint.safetensors", "metrics.jsonl", *RESULTS)
+    OWN = ("config.yaml", "fingerprints.json", "checkpoint.safetensors", "metrics.jsonl", *RESULTS)
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
@@ -85,12 +110,30 @@ class Run:
                 f"chooses another"
             )
 
-    def create(self, config: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    @contextmanager
+    def locked(self, *, alone: bool = True) -> Iterator[None]:
+        """Hold the lock of the folder, which is made if it does not exist.
+
+        Args:
+            alone: if True, no other process may work on the run; else several may use it, but none may fit it.
+
+        Raises:
+            InputError: another process has the lock.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path, alone=alone):
+            yield
+
+    def create(
+        self, config: Mapping[str, Any], fingerprints: Fingerprints | None = None, *, overwrite: bool = False
+    ) -> None:
         """Start a new run here; an old one is removed first if ``overwrite``."""
         self.free(overwrite=overwrite)
         self._remove(*self.OWN, *(path.name for path in self.path.glob(f"{self.checkpoint.stem}.lambda-*.npy")))
         self.path.mkdir(parents=True, exist_ok=True)
         self.write_config(config)
+        if fingerprints is not None:
+            fingerprints.write(self.path)
 
     def _remove(self, *names: str) -> None:
         for path in (self.path / name for name in names):
@@ -102,6 +145,10 @@ class Run:
     def config(self) -> dict[str, Any]:
         """Return the options of the run, as ``--config`` takes them."""
         return read_config(self.path / "config.yaml")
+
+    def fingerprints(self) -> Fingerprints | None:
+        """Return the fingerprints of the fit, or None if an earlier version wrote the run."""
+        return read_fingerprints(self.path)
 
     def options(self, *names: str) -> dict[str, Any]:
         """Return some of the options.
@@ -115,40 +162,82 @@ class Run:
                 raise InputError(f"{self.path / 'config.yaml'} lacks {name!r}: restore it or fit the run anew")
         return {name: config[name] for name in names}
 
+    def model(self) -> tuple[str, dict[str, Any]]:
+        """Return the name of the program, as ``program_class`` takes it, and the arguments of its constructor.
+
+        Raises:
+            InputError: if the configuration lacks them, or they are of another type.
+        """
+        where = f"'model' of {self.path / 'config.yaml'}"
+        model = self._checked({"model": (dict,)})["model"]
+        check_kinds(model, {"class_path": (str,), "init_args": (dict,)}, where, _REMEDY)
+        return model["class_path"], model["init_args"]
+
+    def data_options(self) -> dict[str, Any]:
+        """Return the options of the run that decide its data.
+
+        Raises:
+            InputError: if the configuration lacks one of them, or it is of another type.
+        """
+        options = self._checked(DATA_OPTIONS)
+        for size in options["image_shape"] or []:
+            check_kinds({"image_shape": size}, {"image_shape": (int,)}, str(self.path / "config.yaml"), _REMEDY)
+        return options
+
+    def _checked(self, kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+        options = self.options(*kinds)
+        check_kinds(options, kinds, str(self.path / "config.yaml"), _REMEDY)
+        return options
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write ``config.yaml``."""
         write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append a line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(_json(row) + "\n")
+        """Append a row to ``metrics.jsonl``."""
+        append_row(self.path, row)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the rows of ``metrics.jsonl``, without a last line that was cut short."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text().split("\n") if path.is_file() else []
-        try:
-            return [json.loads(line) for line in lines[:-1]]
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} is damaged ({error}): remove the broken line or fit the run anew") from error
+        rows, summary = read_rows(self.path), self.read_json("summary.json")
+        if summary is not None and summary.get("epochs") != (rows[-1]["epoch"] if rows else 0):
+            where = self.path / "metrics.jsonl"
+            raise InputError(f"{where} is damaged, for it lacks the last of {summary.get('epochs')} epochs: {_REMEDY}")
+        return rows
 
     def rewind(self, last: Mapping[str, Any] | None) -> None:
         """Return to a checkpoint to resume the run: keep its metrics up to this row, and remove its results."""
         epoch = last["epoch"] if last else 0
         rows = [row for row in self.metrics() if row["epoch"] <= epoch]
+        if (rows[-1]["epoch"] if rows else 0) < epoch - 1:
+            where = self.path / "metrics.jsonl"
+            raise InputError(f"{where} is damaged, for it lacks epochs before the {epoch} of the checkpoint: {_REMEDY}")
         if last and (not rows or rows[-1]["epoch"] < epoch):  # it was stopped before the row was written
             rows.append(dict(last))
         self._remove(*self.RESULTS)
-        write_whole(self.path / "metrics.jsonl", "".join(_json(row) + "\n" for row in rows))
+        write_rows(self.path, rows)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""
         self.write_json("summary.json", summary)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a file of numbers and texts; numbers that are not finite become null."""
-        write_json(self.path / name, content)
+        """Write a file of numbers and texts with their digest; numbers that are not finite become null."""
+        plain = finite(content)
+        write_json(self.path / name, {**plain, "digest": digest(plain)})
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return what ``write_json`` wrote, or None if there is no file.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.path / name
+        if not path.is_file():
+            return None
+        remedy = f"remove it, or write it anew with {WRITTEN_BY.get(name, 'fit')}"
+        content = parse_json(read_text(path, "results", remedy), str(path), remedy)
+        return check_digest(content, str(path), remedy)
 
     def write_figures(
         self, figures: Mapping[str, Figure], among: Collection[str] = (), formats: Sequence[str] = ("png",)
@@ -162,9 +251,9 @@ class Run:
         folder, paths = self.path / "figures", []
         folder.mkdir(exist_ok=True)
         for suffix in formats:
-            beside, path = folder / f".{name}.{suffix}", folder / f"{name}.{suffix}"
-            figure.savefig(beside, dpi=150, format=suffix, metadata=UNDATED.get(suffix))
-            os.replace(beside, path)
+            path = folder / f"{name}.{suffix}"
+            with written_beside(path) as beside:
+                figure.savefig(beside, dpi=150, format=suffix, metadata=UNDATED.get(suffix))
             paths.append(path)
         return paths
 
@@ -179,15 +268,4 @@ class Run:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of numbers and texts, whole or not at all; numbers that are not finite become null."""
-    write_whole(path, _json(content, indent=2) + "\n")
-
-
-def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
-    """Return JSON; numbers that are not finite become null, because JSON has no name for them."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {k: finite(v) for k, v in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(finite(content), indent=indent, allow_nan=False)
+    write_whole(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ppl_vae.errors import reason
+from ppl_vae.runs.files import written_beside
 
 
 def write_posterior(
@@ -63,6 +66,8 @@ def import_arviz() -> Any:
 
 def write_netcdf(data: Any, path: Path) -> None:
     """Write inference data of ArviZ, whole or not at all."""
-    beside = path.with_name(f".{path.name}")
-    data.to_netcdf(str(beside), engine="h5netcdf")
-    os.replace(beside, path)
+    with written_beside(path) as beside:
+        try:
+            data.to_netcdf(str(beside), engine="h5netcdf")
+        except RuntimeError as error:  # HDF5 reports a full disk so
+            raise OSError(errno.EIO, reason(error)) from error

@@ -272,7 +272,7 @@ class TestARunThatExists:
         arrays = dict(np.load("good.npz"))
         np.savez("good.npz", **{**arrays, "x_train": 1 - arrays["x_train"]})
         err = self.fails("fit", ["--resume", "--output", "mine"], capsys)
-        assert "the data have changed since" in err
+        assert "the train data have changed since the fit: 'x' has other values" in err
 
     def test_evaluate(self, run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for asked, part in {
@@ -364,6 +364,9 @@ def test_a_loss_that_turns_nan_keeps_the_last_good_epoch(here: Path, capsys: pyt
     config = here / "run" / "config.yaml"
     config.write_text(config.read_text().replace("steps: 60", "steps: 6000"))
     changes = ["--learning-rate", "1e-3", "--max-epochs", "5"]
+    assert run_without_figures("fit", ["--resume", "--output", "run", *changes]) == 2
+    assert "the source of the program has changed since the fit: late.py has changed" in capsys.readouterr().err
+    changes += ["--accept-changes"]
     assert run_without_figures("fit", ["--resume", "--output", "run", *changes]) == 0
     assert json.loads(Path("run/summary.json").read_text())["epochs"] == 5
 

@@ -50,6 +50,7 @@ def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys:
     assert names == {
         "checkpoint.safetensors",
         "config.yaml",
+        "fingerprints.json",
         "metrics.jsonl",
         "posterior.nc",
         "summary.json",
@@ -116,7 +117,9 @@ def test_a_program_in_a_file_is_fitted_evaluated_and_drawn(here: Path, capsys: p
     table = capsys.readouterr().out.split("\n\n")[1]
     (here / "elsewhere").mkdir()
     os.chdir(here / "elsewhere")
-    assert run_verb("evaluate", [str(run), "--num-samples", "20"]) == 0
+    assert run_verb("evaluate", [str(run), "--num-samples", "20"]) == 2
+    assert "lies outside the working tree" in capsys.readouterr().err
+    assert run_verb("evaluate", [str(run), "--num-samples", "20", "--trust"]) == 0
     assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
 
 

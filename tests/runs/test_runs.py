@@ -101,7 +101,9 @@ class TestRun:
         run = Run(tmp_path / "run")
         run.create({})
         run.write_summary({"test": {"elbo": -1.5, "elbo_se": math.inf}})
-        assert json.loads((run.path / "summary.json").read_text()) == {"test": {"elbo": -1.5, "elbo_se": None}}
+        content = json.loads((run.path / "summary.json").read_text())
+        assert content.pop("digest")
+        assert content == run.read_json("summary.json") == {"test": {"elbo": -1.5, "elbo_se": None}}
 
     def test_is_never_silently_overwritten(self, tmp_path: Path) -> None:
         run = Run(tmp_path / "run")
