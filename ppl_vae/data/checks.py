@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.data.frames import NamedArrays
+from ppl_vae.data.given import as_named
 from ppl_vae.data.precision import describe, to_native
 from ppl_vae.data.sequences import check_lengths, clear_padding, is_padded
 from ppl_vae.data.split import PARTS
@@ -163,13 +165,13 @@ def as_condition(name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
         ) from None
 
 
-def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> dict[str, np.ndarray]:
+def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> NamedArrays:
     """Return the arguments of a call as named arrays, after checking them.
 
     Args:
         owner: name of the object that is called, for messages.
         where: name of the call, for messages.
-        arrays: arrays in the order of the model's arguments, None for those that are left out; or one mapping.
+        arrays: the data as ``as_named`` takes them.
         arguments: names of the model's arguments.
 
     Returns:
@@ -182,19 +184,8 @@ def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequen
         >>> name_arrays("VAE", "fit", [[[0, 1], [1, 1]]], ["x", "y"])["x"].dtype
         dtype('int64')
     """
-    named = clear_padding(owner, where, as_named(where, arrays, arguments))
+    given = as_named(where, arrays, arguments)
+    named = clear_padding(owner, where, given)
     check_arrays(owner, where, named)
-    return {name: to_native(f"{owner}: array '{name}' of {where}", array) for name, array in named.items()}
-
-
-def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return by name the arrays of a call, given in the order of the model's arguments or as one mapping."""
-    given = [array for array in arrays if array is not None]
-    if len(given) == 1 and isinstance(given[0], Mapping):
-        return {name: np.asarray(array) for name, array in given[0].items()}
-    if any(array is not None for array in arrays[len(arguments) :]):
-        raise InputError(
-            f"{where}: {len(given)} arrays given, the model takes {len(arguments)}: {', '.join(arguments)}"
-        )
-    named = zip(arguments, arrays, strict=False)
-    return {name: np.asarray(array) for name, array in named if array is not None}
+    native = {name: to_native(f"{owner}: array '{name}' of {where}", array) for name, array in named.items()}
+    return NamedArrays(native, given.columns)

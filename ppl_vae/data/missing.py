@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_vae.data.checks import as_named
+from ppl_vae.data.given import as_named
 from ppl_vae.data.sequences import LENGTHS, clear_padding, is_padded
 from ppl_vae.errors import InputError, nearest
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ppl_vae.data.frames import NamedArrays
 from ppl_vae.errors import InputError
 
 Part = Literal["train", "valid", "test"]
@@ -66,7 +67,7 @@ def split_rows(num_rows: int, shares: Sequence[int], seed: int, where: str) -> l
 
 def hold_out(
     arrays: Mapping[str, np.ndarray], fraction: float, seed: int
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+) -> tuple[NamedArrays, NamedArrays | None]:
     """Split off some rows, drawn at random, for validation.
 
     Args:
@@ -85,6 +86,7 @@ def hold_out(
     total = len(next(iter(arrays.values())))
     held = round(fraction * total)
     if held == 0:
-        return dict(arrays), None
+        return NamedArrays(arrays), None
     order = generator(seed, HOLD_OUT_STREAM).permutation(total)
-    return {k: v[order[held:]] for k, v in arrays.items()}, {k: v[order[:held]] for k, v in arrays.items()}
+    named = NamedArrays(arrays)
+    return named.rows(order[held:]), named.rows(order[:held])

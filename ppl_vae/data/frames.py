@@ -1,0 +1,271 @@
+"""Tables as columns with names and kinds: data frames, structured arrays, and the arrays that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from ppl_vae.data.kinds import Column, code_numbers, code_texts
+from ppl_vae.errors import InputError, nearest
+
+LABEL_COLUMNS = ("y", "label")
+"""Names, in any case, of a column that holds labels if its values are whole numbers or texts."""
+
+
+class NamedArrays(dict[str, np.ndarray]):
+    """Arrays by name, with the columns of those that were made of a table.
+
+    Args:
+        arrays: arrays of shape ``(N, ...)`` by name.
+        columns: the columns of an array ``(N, D)``, or the one of an array ``(N,)``, by the name of the array.
+
+    Example:
+        >>> arrays = NamedArrays({"x": np.eye(2)}, {"x": (Column("a", "real"), Column("b", "real"))})
+        >>> [column.name for column in arrays.rows(np.array([0])).columns["x"]]
+        ['a', 'b']
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], columns: Mapping[str, tuple[Column, ...]] | None = None
+    ) -> None:
+        super().__init__(arrays)
+        self.columns = dict(columns if columns is not None else getattr(arrays, "columns", {}))
+
+    def rows(self, at: Any) -> NamedArrays:
+        """Return some rows of every array."""
+        return NamedArrays({name: array[at] for name, array in self.items()}, self.columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table: its columns, and for each its numbers or codes, with NaN where they are missing.
+
+    Attributes:
+        columns: the columns.
+        values: an array ``(N,)`` for each column.
+    """
+
+    columns: tuple[Column, ...]
+    values: tuple[np.ndarray, ...]
+
+    def arrays(self, arguments: Sequence[str] = ("x", "y"), *, mixed: bool = True) -> NamedArrays:
+        """Return the columns as the arrays that a program takes.
+
+        A column that is called as an argument becomes an array of its own, ``(N,)``, and so do labels, as y. All
+        others are x, ``(N, D)``.
+
+        Args:
+            arguments: the names of the arguments of the program's model.
+            mixed: If False, x may not have categories that are texts.
+
+        Raises:
+            InputError: if there are two columns of labels, or x would have texts.
+
+        Example:
+            >>> table = read_frame({"a": np.array([0.5, 1.0]), "batch": np.array([3, 4])})
+            >>> {name: array.shape for name, array in table.arrays(["x", "batch"]).items()}
+            {'x': (2, 1), 'batch': (2,)}
+        """
+        names = [column.name for column in self.columns]
+        own = {name: index for index, name in enumerate(names) if name in arguments and name != "x"}
+        if "y" not in own:
+            labels = [
+                index
+                for index, (name, values) in enumerate(zip(names, self.values, strict=True))
+                if name.lower() in LABEL_COLUMNS and index not in own.values() and is_whole(values)
+            ]
+            if len(labels) > 1:
+                raise InputError(f"{len(labels)} columns are called y or label: rename all but one, or leave it out")
+            own |= {"y": index for index in labels}
+        rest = [index for index in range(len(names)) if index not in own.values()]
+        arrays, columns = {}, {}
+        if rest:
+            columns["x"] = tuple(self.columns[index] for index in rest)
+            for column in columns["x"]:
+                if column.is_text and not mixed:
+                    raise InputError(
+                        f"column {column.name!r} has texts ({', '.join(map(str, column.categories[:3]))}, ...), and x "
+                        f"is numbers: leave it out, --drop {column.name}, or give the model an argument of its name"
+                    )
+            arrays["x"] = _stack([self.values[index] for index in rest], columns["x"])
+        for name, index in own.items():
+            arrays[name], columns[name] = self.values[index], (self.columns[index],)
+        return NamedArrays(arrays, columns)
+
+
+def read_frame(
+    frame: Any,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    where: str = "the table",
+    place: Callable[[int], str] | None = None,
+) -> Table:
+    """Return a table of a data frame of pandas, polars or PyArrow, a structured array, or arrays by name.
+
+    Args:
+        frame: the data frame.
+        kinds: kinds of columns by name; the others are inferred.
+        where: name of the frame, for messages.
+        place: a function from the number of a row to its place in words, for messages.
+
+    Raises:
+        InputError: if two columns have one name, a kind is of no column, or a column has dates, free text or objects.
+
+    Example:
+        >>> import pandas
+        >>> table = read_frame(pandas.DataFrame({"a": [1.5, None], "b": ["u", "v"]}))
+        >>> [(column.name, column.kind, column.missing) for column in table.columns]
+        [('a', 'positive', 1), ('b', 'binary', 0)]
+    """
+    place = place or (lambda row: f"{where}: row {row}")
+    kinds = dict(kinds or {})
+    series = _series_of(frame)
+    names = [name for name, _ in series]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{where}: two columns are called {name!r}: rename one of them")
+    for name in kinds.keys() - set(names):
+        raise InputError(f"kinds: {where} has no column {name!r}; {nearest(name, names)}")
+    pairs = [_read_column(name, values, kinds.get(name), place) for name, values in series]
+    return Table(tuple(column for column, _ in pairs), tuple(values for _, values in pairs))
+
+
+def is_frame(given: Any) -> bool:
+    """Return True for a data frame or a column of one, of any library that narwhals knows, and a structured array."""
+    if isinstance(given, np.ndarray):
+        return given.dtype.names is not None
+    return isinstance(nw.from_native(given, pass_through=True, allow_series=True), nw.DataFrame | nw.LazyFrame)
+
+
+def fill_masked(values: np.ndarray) -> np.ndarray:
+    """Return an array with NaN where it is masked; an array without a mask as it is.
+
+    Example:
+        >>> fill_masked(np.ma.masked_greater(np.array([1, 5]), 2)).tolist()
+        [1.0, nan]
+    """
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    mask, data = np.ma.getmaskarray(values), np.ma.getdata(values)
+    if not mask.any():
+        return data
+    if data.dtype.kind in "iu" and np.abs(data[~mask].astype(np.float64)).max(initial=0) > 2**53:
+        raise InputError("a masked array has whole numbers above 2^53: fill the masked ones in, or rescale it")
+    return np.where(mask, np.nan, data.astype(np.promote_types(data.dtype, np.float32)))
+
+
+def match_columns(arrays: NamedArrays, names: Sequence[str], where: str) -> NamedArrays:
+    """Return arrays whose x has its columns in the order of these names; arrays without names stay as they are.
+
+    Raises:
+        InputError: if x lacks a column, or has one of another name.
+
+    Example:
+        >>> arrays = NamedArrays({"x": np.array([[1, 2]])}, {"x": (Column("b", "count"), Column("a", "count"))})
+        >>> match_columns(arrays, ["a", "b"], "score")["x"].tolist()
+        [[2, 1]]
+    """
+    columns = arrays.columns.get("x", ())
+    given = [column.name for column in columns]
+    if not given or not names or given == list(names):
+        return arrays
+    for name in names:
+        if name not in given:
+            raise InputError(f"{where}: the data lack the column {name!r} of the fit; {nearest(name, given)}")
+    for name in given:
+        if name not in names:
+            raise InputError(f"{where}: the column {name!r} was not in the fit; leave it out (columns: {len(names)})")
+    order = [given.index(name) for name in names]
+    moved = {**arrays, "x": arrays["x"][:, order]}
+    return NamedArrays(moved, {**arrays.columns, "x": tuple(columns[index] for index in order)})
+
+
+def _series_of(frame: Any) -> list[tuple[str, Any]]:
+    if isinstance(frame, np.ndarray):
+        return [(name, fill_masked(frame[name])) for name in frame.dtype.names]
+    if isinstance(frame, Mapping):
+        return [(str(name), np.asarray(values)) for name, values in frame.items()]
+    frame = nw.from_native(frame)
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    names = [str(name) for name in frame.columns]
+    return [(name, frame.to_native().iloc[:, i] if _is_pandas(frame) else frame[:, i]) for i, name in enumerate(names)]
+
+
+def _is_pandas(frame: Any) -> bool:
+    return frame.implementation.is_pandas()  # whose names may be numbers
+
+
+def _read_column(name: str, given: Any, kind: str | None, place: Callable[[int], str]) -> tuple[Column, np.ndarray]:
+    """Return a column with its numbers or codes."""
+    if isinstance(given, np.ndarray):
+        if given.ndim != 1:
+            raise InputError(f"column {name!r} has shape {given.shape}: expected one value a row")
+        if given.dtype.kind in "biuf":
+            missing = np.isnan(given) if given.dtype.kind == "f" else np.zeros(len(given), bool)
+            return code_numbers(name, given, missing, kind, place)
+        if given.dtype.kind not in "OU":
+            raise _refused(name, f"values of type {given.dtype}")
+        given = nw.new_series(name, given.tolist(), nw.String if given.dtype.kind == "U" else None, backend="pandas")
+    series = given if isinstance(given, nw.Series) else nw.from_native(given, series_only=True)
+    missing, dtype = series.is_null().to_numpy(), series.dtype
+    if dtype.is_numeric() and not isinstance(dtype, nw.Decimal):
+        filled = series if not missing.any() else series.fill_null(0)
+        values = filled.to_numpy()
+        if values.dtype.kind == "f":
+            missing = missing | np.isnan(values)
+        return code_numbers(name, values, missing, kind, place)
+    if dtype == nw.Boolean:
+        return code_numbers(name, series.fill_null(False).to_numpy().astype(bool), missing, kind, place)
+    if dtype.is_temporal():
+        raise InputError(
+            f"column {name!r} has dates or times: leave it out, --drop {name}, or give it as a number, such as days"
+        )
+    if isinstance(dtype, nw.Categorical | nw.Enum) or dtype == nw.String or dtype == nw.Object:
+        texts = series.to_list()
+        known = [value for value, hole in zip(texts, missing, strict=True) if not hole]
+        if all(isinstance(value, str) for value in known) or isinstance(dtype, nw.Categorical | nw.Enum):
+            return code_texts(name, texts, missing, kind, _order_of(series))
+        if all(isinstance(value, bool | np.bool_) for value in known):
+            bits = np.array([False if hole else bool(value) for value, hole in zip(texts, missing, strict=True)])
+            return code_numbers(name, bits, missing, kind, place)
+        if all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in known):
+            numbers = np.array([0 if hole else value for value, hole in zip(texts, missing, strict=True)])
+            if numbers.dtype.kind in "iuf":
+                return code_numbers(name, numbers, missing, kind, place)
+        row = next(i for i, value in enumerate(texts) if not missing[i] and not isinstance(value, int | float))
+        raise _refused(name, f"{str(texts[row])[:40]!r} ({type(texts[row]).__name__}) in {place(row)}")
+    raise _refused(name, f"values of type {dtype}")
+
+
+def _refused(name: str, what: str) -> InputError:
+    return InputError(f"column {name!r} has {what}: expected numbers, true and false, or categories; leave it out")
+
+
+def _order_of(series: nw.Series[Any]) -> list[Any]:
+    """Return the categories of an ordered categorical in their order; nothing for another series."""
+    if isinstance(series.dtype, nw.Enum):
+        return list(series.dtype.categories)
+    native = series.to_native()
+    ordered = getattr(getattr(native, "cat", None), "ordered", False)
+    return list(native.cat.categories) if ordered is True else []
+
+
+def is_whole(values: np.ndarray) -> bool:
+    """Return True if all numbers that are not missing are whole."""
+    known = values if values.dtype.kind != "f" else values[~np.isnan(values)]
+    return bool(len(known) and np.isfinite(known).all() and (known == np.round(known)).all())
+
+
+def _stack(values: Collection[np.ndarray], columns: Sequence[Column]) -> np.ndarray:
+    """Return columns side by side, ``(N, D)``, each number with its value."""
+    if any(array.dtype.kind == "f" for array in values):
+        for column, array in zip(columns, values, strict=True):
+            if array.dtype.kind in "iu" and np.abs(array).max(initial=0) > 2**53:
+                raise InputError(f"column {column.name!r} has whole numbers above 2^53 beside real ones: rescale it")
+        return np.stack([array.astype(np.float64, copy=False) for array in values], 1)
+    return np.stack(list(values), 1)

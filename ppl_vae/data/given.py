@@ -1,0 +1,121 @@
+"""Data in the forms in which people have them in Python, as named arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import Dataset as TorchDataset
+
+from ppl_vae.data.frames import NamedArrays, fill_masked, is_frame, read_frame
+from ppl_vae.errors import InputError
+
+
+def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> NamedArrays:
+    """Return by name the arrays of a call, given in the order of the model's arguments or as one mapping.
+
+    An array may be a nested list, a NumPy array (what is masked becomes NaN), a tensor, a sparse matrix of SciPy, or a
+    data frame of pandas, polars or PyArrow, whose columns become an array ``(N, D)``. A single data frame or structured
+    array is a table: a column that is called as an argument of the model becomes an array of its own. A single data set
+    of PyTorch has a datum a row.
+
+    Args:
+        where: name of the call, for messages.
+        arrays: the arrays; None for those that are left out.
+        arguments: names of the model's arguments.
+
+    Raises:
+        InputError: if there are more arrays than arguments, or something is not numbers.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.utils.data.TensorDataset(torch.ones(3, 2), torch.arange(3))
+        >>> {name: array.shape for name, array in as_named("fit", [rows], ["x", "y"]).items()}
+        {'x': (3, 2), 'y': (3,)}
+    """
+    given: Sequence[Any] = [array for array in arrays if array is not None]
+    if len(given) == 1 and isinstance(given[0], DataLoader | IterableDataset):
+        raise InputError(
+            f"{where}: a {type(given[0]).__name__} gives its data in its own order: pass its data set, such as "
+            f"loader.dataset, or its arrays"
+        )
+    if len(given) == 1 and isinstance(given[0], TorchDataset):
+        given = arrays = _rows_of(where, given[0])
+    if len(given) == 1 and isinstance(given[0], Mapping):
+        named = dict(given[0])
+    elif len(given) == 1 and is_frame(given[0]):
+        return read_frame(given[0], where=where).arrays(arguments, mixed=False)
+    elif any(array is not None for array in arrays[len(arguments) :]):
+        raise InputError(
+            f"{where}: {len(given)} arrays given, the model takes {len(arguments)}: {', '.join(arguments)}"
+        )
+    else:
+        named = {name: array for name, array in zip(arguments, arrays, strict=False) if array is not None}
+    columns, read = dict(getattr(given[0], "columns", {})) if isinstance(given[0], NamedArrays) else {}, {}
+    for name, array in named.items():
+        if is_frame(array):
+            table = read_frame(array, where=f"{where}: {name!r}").arrays(("x",), mixed=False)
+            read[name] = table["x"][:, 0] if _is_series(array) else table["x"]
+            columns[name] = table.columns["x"]
+        else:
+            read[name] = to_array(f"{where}: array {name!r}", array)
+    return NamedArrays(read, columns)
+
+
+def to_array(where: str, given: Any) -> np.ndarray:
+    """Return what was given as a NumPy array, each number with its value; what is masked becomes NaN.
+
+    Raises:
+        InputError: if it is no array, such as a generator.
+
+    Example:
+        >>> to_array("x", torch.ones(2, dtype=torch.bfloat16, requires_grad=True)).dtype
+        dtype('float32')
+    """
+    if isinstance(given, np.ndarray):
+        return fill_masked(given) if isinstance(given, np.ma.MaskedArray) else np.asarray(given)
+    if isinstance(given, torch.Tensor):
+        if given.is_sparse or given.layout != torch.strided:
+            given = given.to_dense()
+        given = given.detach().cpu().resolve_conj().resolve_neg()
+        small = given.is_floating_point() and given.dtype not in (torch.float16, torch.float32, torch.float64)
+        return (given.float() if small else given).numpy()
+    if scipy.sparse.issparse(given):
+        return given.toarray()
+    if isinstance(given, Iterator) or callable(given):
+        raise InputError(f"{where} is a {type(given).__name__}: expected an array, such as np.stack(list(...))")
+    try:
+        if isinstance(given, list | tuple) and any(isinstance(row, torch.Tensor) for row in given):
+            return np.stack([to_array(where, row) for row in given])
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{where} is no array of numbers ({str(error).splitlines()[0][:80]}): give every datum the same shape"
+        ) from error
+
+
+def _is_series(given: Any) -> bool:
+    return not isinstance(given, np.ndarray) and getattr(given, "ndim", 2) == 1
+
+
+def _rows_of(where: str, rows: TorchDataset[Any]) -> list[Any]:
+    """Return the data of a data set of PyTorch: arrays in the order of a row's parts, or one mapping."""
+    if not hasattr(rows, "__len__"):
+        raise InputError(f"{where}: a {type(rows).__name__} has no length: pass its arrays")
+    parts = [rows[index] for index in range(len(rows))]
+    if not parts:
+        raise InputError(f"{where}: the {type(rows).__name__} is empty: expected at least one row")
+    try:
+        if isinstance(parts[0], Mapping):
+            return [{name: np.stack([to_array(where, part[name]) for part in parts]) for name in parts[0]}]
+        if isinstance(parts[0], tuple | list):
+            return [np.stack([to_array(where, value) for value in values]) for values in zip(*parts, strict=True)]
+        return [np.stack([to_array(where, part) for part in parts])]
+    except (ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{where}: the rows of the {type(rows).__name__} differ in shape or in their parts") from error
