@@ -52,7 +52,9 @@ def guarded(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"cannot read {path}: it does not fit in memory; give fewer rows, or float32") from error
     except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror or type(error).__name__}): check its permissions") from error
+        raise InputError(
+            f"cannot read {path} ({error.strerror or type(error).__name__}): check its permissions"
+        ) from error
     except Exception as error:  # NumPy, zipfile, zlib and lzma raise a dozen types for a broken file
         lines = str(error).splitlines() or [type(error).__name__]
         raise InputError(
@@ -67,6 +69,8 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
     if is_zip != is_npz and (is_zip or start == b"\x93NUM"):
         holds, ends = ("several arrays", ".npz") if is_zip else ("one array", ".npy")
         raise InputError(f"cannot read {path}: it holds {holds}, so its name should end in {ends}")
+    if not is_zip and start != b"\x93NUM":
+        raise InputError(f"cannot read {path} (it is no NumPy file, or holds pickled objects): save it again")
     if not is_npz:
         with path.open("rb") as file:
             return {"x": _read_array(f"cannot read {path}", file, path.stat().st_size)}

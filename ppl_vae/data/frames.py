@@ -9,7 +9,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from ppl_vae.data.kinds import Column, code_numbers, code_texts
+from ppl_vae.data.kinds import Variable, code_numbers, code_texts
 from ppl_vae.errors import InputError, nearest
 
 LABEL_COLUMNS = ("y", "label")
@@ -24,13 +24,13 @@ class NamedArrays(dict[str, np.ndarray]):
         columns: the columns of an array ``(N, D)``, or the one of an array ``(N,)``, by the name of the array.
 
     Example:
-        >>> arrays = NamedArrays({"x": np.eye(2)}, {"x": (Column("a", "real"), Column("b", "real"))})
+        >>> arrays = NamedArrays({"x": np.eye(2)}, {"x": (Variable("a", "real"), Variable("b", "real"))})
         >>> [column.name for column in arrays.rows(np.array([0])).columns["x"]]
         ['a', 'b']
     """
 
     def __init__(
-        self, arrays: Mapping[str, np.ndarray], columns: Mapping[str, tuple[Column, ...]] | None = None
+        self, arrays: Mapping[str, np.ndarray], columns: Mapping[str, tuple[Variable, ...]] | None = None
     ) -> None:
         super().__init__(arrays)
         self.columns = dict(columns if columns is not None else getattr(arrays, "columns", {}))
@@ -41,7 +41,7 @@ class NamedArrays(dict[str, np.ndarray]):
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class DataTable:
     """A table: its columns, and for each its numbers or codes, with NaN where they are missing.
 
     Attributes:
@@ -49,7 +49,7 @@ class Table:
         values: an array ``(N,)`` for each column.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[Variable, ...]
     values: tuple[np.ndarray, ...]
 
     def arrays(self, arguments: Sequence[str] = ("x", "y"), *, mixed: bool = True) -> NamedArrays:
@@ -80,7 +80,8 @@ class Table:
             ]
             if len(labels) > 1:
                 raise InputError(f"{len(labels)} columns are called y or label: rename all but one, or leave it out")
-            own |= {"y": index for index in labels}
+            if labels:
+                own["y"] = labels[0]
         rest = [index for index in range(len(names)) if index not in own.values()]
         arrays, columns = {}, {}
         if rest:
@@ -103,7 +104,7 @@ def read_frame(
     kinds: Mapping[str, str] | None = None,
     where: str = "the table",
     place: Callable[[int], str] | None = None,
-) -> Table:
+) -> DataTable:
     """Return a table of a data frame of pandas, polars or PyArrow, a structured array, or arrays by name.
 
     Args:
@@ -123,7 +124,7 @@ def read_frame(
     """
     place = place or (lambda row: f"{where}: row {row}")
     kinds = dict(kinds or {})
-    series = _series_of(frame)
+    series = _series_of(frame, where)
     names = [name for name, _ in series]
     for name in names:
         if names.count(name) > 1:
@@ -131,14 +132,18 @@ def read_frame(
     for name in kinds.keys() - set(names):
         raise InputError(f"kinds: {where} has no column {name!r}; {nearest(name, names)}")
     pairs = [_read_column(name, values, kinds.get(name), place) for name, values in series]
-    return Table(tuple(column for column, _ in pairs), tuple(values for _, values in pairs))
+    return DataTable(tuple(column for column, _ in pairs), tuple(values for _, values in pairs))
 
 
 def is_frame(given: Any) -> bool:
     """Return True for a data frame or a column of one, of any library that narwhals knows, and a structured array."""
     if isinstance(given, np.ndarray):
         return given.dtype.names is not None
-    return isinstance(nw.from_native(given, pass_through=True, allow_series=True), nw.DataFrame | nw.LazyFrame)
+    try:
+        known = nw.from_native(given, pass_through=True)
+    except nw.exceptions.DuplicateError:
+        return True
+    return isinstance(known, nw.DataFrame | nw.LazyFrame)
 
 
 def fill_masked(values: np.ndarray) -> np.ndarray:
@@ -165,7 +170,7 @@ def match_columns(arrays: NamedArrays, names: Sequence[str], where: str) -> Name
         InputError: if x lacks a column, or has one of another name.
 
     Example:
-        >>> arrays = NamedArrays({"x": np.array([[1, 2]])}, {"x": (Column("b", "count"), Column("a", "count"))})
+        >>> arrays = NamedArrays({"x": np.array([[1, 2]])}, {"x": (Variable("b", "count"), Variable("a", "count"))})
         >>> match_columns(arrays, ["a", "b"], "score")["x"].tolist()
         [[2, 1]]
     """
@@ -184,15 +189,18 @@ def match_columns(arrays: NamedArrays, names: Sequence[str], where: str) -> Name
     return NamedArrays(moved, {**arrays.columns, "x": tuple(columns[index] for index in order)})
 
 
-def _series_of(frame: Any) -> list[tuple[str, Any]]:
+def _series_of(frame: Any, where: str) -> list[tuple[str, Any]]:
     if isinstance(frame, np.ndarray):
         return [(name, fill_masked(frame[name])) for name in frame.dtype.names]
     if isinstance(frame, Mapping):
         return [(str(name), np.asarray(values)) for name, values in frame.items()]
-    frame = nw.from_native(frame)
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect()
-    names = [str(name) for name in frame.columns]
+    try:
+        frame = nw.from_native(frame)
+        if isinstance(frame, nw.LazyFrame):
+            frame = frame.collect()
+        names = [str(name) for name in frame.columns]
+    except nw.exceptions.DuplicateError as error:
+        raise InputError(f"{where}: {' '.join(str(error).split())}: rename one of them") from error
     return [(name, frame.to_native().iloc[:, i] if _is_pandas(frame) else frame[:, i]) for i, name in enumerate(names)]
 
 
@@ -200,7 +208,7 @@ def _is_pandas(frame: Any) -> bool:
     return frame.implementation.is_pandas()  # whose names may be numbers
 
 
-def _read_column(name: str, given: Any, kind: str | None, place: Callable[[int], str]) -> tuple[Column, np.ndarray]:
+def _read_column(name: str, given: Any, kind: str | None, place: Callable[[int], str]) -> tuple[Variable, np.ndarray]:
     """Return a column with its numbers or codes."""
     if isinstance(given, np.ndarray):
         if given.ndim != 1:
@@ -239,7 +247,7 @@ def _read_column(name: str, given: Any, kind: str | None, place: Callable[[int],
                 return code_numbers(name, numbers, missing, kind, place)
         row = next(i for i, value in enumerate(texts) if not missing[i] and not isinstance(value, int | float))
         raise _refused(name, f"{str(texts[row])[:40]!r} ({type(texts[row]).__name__}) in {place(row)}")
-    raise _refused(name, f"values of type {dtype}")
+    raise _refused(name, f"values of type {getattr(given, 'dtype', dtype)}")
 
 
 def _refused(name: str, what: str) -> InputError:
@@ -261,7 +269,7 @@ def is_whole(values: np.ndarray) -> bool:
     return bool(len(known) and np.isfinite(known).all() and (known == np.round(known)).all())
 
 
-def _stack(values: Collection[np.ndarray], columns: Sequence[Column]) -> np.ndarray:
+def _stack(values: Collection[np.ndarray], columns: Sequence[Variable]) -> np.ndarray:
     """Return columns side by side, ``(N, D)``, each number with its value."""
     if any(array.dtype.kind == "f" for array in values):
         for column, array in zip(columns, values, strict=True):

@@ -24,8 +24,8 @@ BOOLEAN_WORDS = tuple(
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a table.
+class Variable:
+    """A variable: a column of a table, with its name and its kind.
 
     Attributes:
         name: the name of the column.
@@ -95,7 +95,7 @@ def _read_kinds(path: Path) -> dict[str, str]:
 
 def code_numbers(
     name: str, values: np.ndarray, missing: np.ndarray, kind: str | None, place: Callable[[int], str]
-) -> tuple[Column, np.ndarray]:
+) -> tuple[Variable, np.ndarray]:
     """Return a column of numbers with its kind, and its numbers or codes, NaN where they are missing.
 
     Args:
@@ -114,8 +114,9 @@ def code_numbers(
         ('count', 1, 7.0, [30.0, 7.0, nan])
     """
     known = values[~missing]
+    values = np.where(missing, values.dtype.type(0), values) if missing.any() else values
     kind = kind or infer_kind(known)
-    column = Column(name, kind, missing=int(missing.sum()))  # type: ignore[arg-type]
+    column = Variable(name, kind, missing=int(missing.sum()))  # type: ignore[arg-type]
     if len(known) == 0:
         return column, np.full(len(values), np.nan)
     for needed, wrong, expected in (
@@ -143,7 +144,7 @@ def code_numbers(
 
 def code_texts(
     name: str, texts: Sequence[Any], missing: np.ndarray, kind: str | None, ordered: Sequence[Any] = ()
-) -> tuple[Column, np.ndarray]:
+) -> tuple[Variable, np.ndarray]:
     """Return a column of texts as categories, and their codes.
 
     Args:
@@ -165,7 +166,9 @@ def code_texts(
     distinct = set(known)
     categories = list(ordered) or sorted(distinct, key=str)
     if kind not in (None, *CODED):
-        raise InputError(f"column {name!r} has {str(known[0])[:40]!r}: kind {kind} needs numbers; leave it out: drop it")
+        raise InputError(
+            f"column {name!r} has {str(known[0])[:40]!r}: kind {kind} needs numbers; leave it out: drop it"
+        )
     if kind is None and len(distinct) > min(MOST_CATEGORIES, max(2, len(known) // 2)):
         raise InputError(
             f"column {name!r} is free text, {len(distinct)} different values such as {str(known[0])[:40]!r}: leave it "
@@ -177,7 +180,7 @@ def code_texts(
         raise InputError(f"column {name!r} has {len(categories)} different values: kind binary needs two")
     position = {category: code for code, category in enumerate(categories)}
     codes = np.array([0 if hole else position[text] for text, hole in zip(texts, missing, strict=True)], np.int64)
-    column = Column(name, kind, tuple(_plain(categories)), int(missing.sum()))  # type: ignore[arg-type]
+    column = Variable(name, kind, tuple(_plain(categories)), int(missing.sum()))  # type: ignore[arg-type]
     return column, _with_holes(name, codes, missing)
 
 
@@ -202,7 +205,9 @@ def _with_holes(name: str, values: np.ndarray, missing: np.ndarray) -> np.ndarra
     if not missing.any():
         return values
     if values.dtype.kind in "iu" and np.abs(values[~missing]).max(initial=0) > 2**53:
-        raise InputError(f"column {name!r} has missing values and whole numbers above 2^53: fill them in, or rescale it")
+        raise InputError(
+            f"column {name!r} has missing values and whole numbers above 2^53: fill them in, or rescale it"
+        )
     return np.where(missing, np.nan, values.astype(np.float64))
 
 

@@ -65,9 +65,7 @@ def split_rows(num_rows: int, shares: Sequence[int], seed: int, where: str) -> l
     return [np.sort(rows) for rows in np.split(order, cuts)]
 
 
-def hold_out(
-    arrays: Mapping[str, np.ndarray], fraction: float, seed: int
-) -> tuple[NamedArrays, NamedArrays | None]:
+def hold_out(arrays: Mapping[str, np.ndarray], fraction: float, seed: int) -> tuple[NamedArrays, NamedArrays | None]:
     """Split off some rows, drawn at random, for validation.
 
     Args:
