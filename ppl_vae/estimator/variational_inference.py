@@ -78,12 +78,9 @@ class VariationalInference(BaseEstimator):
 
         Args:
             arrays: one array with a row per datum for each argument of ``model``, in their order; or one mapping from
-                names to arrays.
+                names to arrays. An array that the model does not name is reported by an ``InputWarning``.
             validation: the validation data in the same form; if None, a ``validation_fraction`` of the data is held
                 out.
-
-        Warns:
-            InputWarning: the data have an array that the model does not name.
 
         Raises:
             InputError: the data are invalid, or the program does not pass its check.
