@@ -78,7 +78,7 @@ def attach(
         floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
         dtype = floats[0] if floats else torch.float64 if is_double else torch.get_default_dtype()
         template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
-        if not program.learn_modules(template, arguments, guided=kind.uses_guide):
+        if not program.learn(template, arguments, guided=kind.uses_guide):
             break  # else the new modules are moved, so that the program runs further the next time
     if train:
         check_precision(arrays, arguments, dtype)

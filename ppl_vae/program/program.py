@@ -19,6 +19,7 @@ from ppl_vae.program.binding import read_structure
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.global_posterior import GlobalPosterior
 from ppl_vae.program.modules import owned_modules, recorded_modules, with_shown
+from ppl_vae.program.plates import SizedPlates, with_sized_plates
 from ppl_vae.program.process import Precision
 from ppl_vae.program.runner import Batch, Runner, Store
 from ppl_vae.program.traces import find_data_plate, sample_sites
@@ -34,8 +35,9 @@ class Program:
 
     Attributes:
         name: the name of the class or the function, for messages.
-        module: the modules that model and guide use, as far as they are known, see ``learn_modules``.
+        module: the modules that model and guide use, as far as they are known, see ``learn``.
         store: the values of the parameters that ``pyro.param`` makes.
+        sizes_plates: if True, its plates are run with the sizes of ``SizedPlates``.
 
     Example:
         >>> import pyro
@@ -69,6 +71,7 @@ class Program:
         self.module = owned_modules(self.model, self.guide)
         self.data_plate = data_plate
         self.store = Store()
+        self.sizes_plates = False
 
     def bind(
         self,
@@ -99,7 +102,7 @@ class Program:
                 what ``check`` raises.
         """
         self.store.precision = precision
-        self.learn_modules(template, arguments, guided=guided)
+        self.learn(template, arguments, guided=guided)
         runner = self._runner(arguments, guided)
         if num_data is not None:
             runner = with_globals(runner, template, num_data)
@@ -107,11 +110,12 @@ class Program:
             check(runner, template)
         return BoundProgram(**vars(runner), template=template, structure=read_structure(runner, template))
 
-    def learn_modules(self, template: Batch, arguments: Sequence[str] | None = None, *, guided: bool = True) -> bool:
-        """Run the program once, and add to ``module`` the modules that it registers or calls, wherever they are kept.
+    def learn(self, template: Batch, arguments: Sequence[str] | None = None, *, guided: bool = True) -> bool:
+        """Run the program once, and learn what only a run shows: its modules, and if its plates need sizes.
 
-        Their mode, device, precision and buffers follow the program from then on. A part of the program that fails is
-        run as far as it goes. No generator, parameter or statistic moves.
+        The modules that it registers or calls, wherever they are kept, are added to ``module``. Their mode, device,
+        precision and buffers follow the program from then on. A part of the program that fails is run as far as it
+        goes. No generator, parameter or statistic moves.
 
         Args:
             template: a few data, the arguments of ``model``.
@@ -132,32 +136,36 @@ class Program:
             >>> program = Program(model)
             >>> nets["mean"] in set(program.module.modules())
             False
-            >>> program.learn_modules((torch.zeros(3, 2),)), nets["mean"] in set(program.module.modules())
+            >>> program.learn((torch.zeros(3, 2),)), nets["mean"] in set(program.module.modules())
             (True, True)
         """
         runner, known = self._runner(arguments, guided), self.module
-        with torch.no_grad(), runner.running(seed="current", training=False), recorded_modules() as recorder:
+        plates = SizedPlates(len(template[0]))
+        with torch.no_grad(), runner.running(seed="current", training=False), recorded_modules() as recorder, plates:
             store = pyro.get_param_store()
             for fn in (runner.model, runner.guide):
                 if fn is not None:
                     with suppress(Exception), store.scope(store.get_state()):  # the check reports what is wrong
                         poutine.trace(fn).get_trace(*template)
             self.module = with_shown(known, recorder)
+        self.sizes_plates = self.sizes_plates or plates.acted
         return self.module is not known
 
     def _runner(self, arguments: Sequence[str] | None, guided: bool) -> Runner:
-        guide, closed_form = (
-            None if part is None else taking(part, self.model, arguments) for part in (self.guide, self.closed_form)
-        )
+        def part(function: Callable[..., Any] | None) -> Any:
+            taken = None if function is None else taking(function, self.model, arguments)
+            return taken if taken is None or not self.sizes_plates else with_sized_plates(taken)
+
+        guide = part(self.guide)
         return Runner(
             name=self.name,
             argument_names=self.argument_names,
-            model=taking(self.model, self.model, arguments),
+            model=part(self.model),
             guide=guide if guided else None,
             module=self.module,
             store=self.store,
             data_plate=self.data_plate,
-            closed_form=closed_form,
+            closed_form=part(self.closed_form),
             left_out=None if guided else guide,
         )
 

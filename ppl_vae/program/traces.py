@@ -297,7 +297,7 @@ def find_data_plate(
             f"the plate {loops[0]!r} of {program} is a Python loop: write `with pyro.plate({loops[0]!r}, len(x)):` "
             f"around the sites, so that the data are computed at once"
         )
-    held_by = ", ".join(f"{f.name!r} of size {f.size}" for f in plates[0].values()) or "no plate"
+    held_by = ", ".join(f"{f.name!r} of the fixed size {f.size}" for f in plates[0].values()) or "no plate"
     raise InputError(
         f"no plate covers the batch of {num_data} in {program}: the observed site {site!r} lies in {held_by}; "
         f'put latents and observation in `with pyro.plate("data", len(x)):`'

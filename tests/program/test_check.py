@@ -174,7 +174,8 @@ class Subsampled(Faulty):
 FAULTS = {
     LatentOutside: "site 'z' of LatentOutside lies outside the data plate 'data': move it inside",
     GuideLatentOutside: "site 'z' of GuideLatentOutside lies outside the data plate 'data'",
-    FixedPlate: "no plate covers the batch of 7 in FixedPlate: the observed site 'x' lies in 'data' of size 64",
+    FixedPlate: "no plate covers the batch of 7 in FixedPlate: the observed site 'x' lies in 'data' of the fixed size "
+    "64",
     NoPlate: "no plate covers the batch of 7 in NoPlate: the observed site 'x' lies in no plate",
     NothingObserved: "NothingObserved.model observes nothing: give the data to a site, pyro.sample(..., obs=x)",
     OtherName: "the guide samples 'w', the model does not (its latents: z)",
