@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_vae.data import Dataset
+from ppl_vae.data import Dataset, is_one_hot
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.uses import listed_values
@@ -48,8 +48,12 @@ def _parse_values(vi: VariationalInference, data: Dataset, name: str, text: str)
     if name not in vi.arguments_:
         return listed_values(vi, name)
     labels = data.train[name]
+    if is_one_hot(labels):
+        return list(range(labels.shape[1]))
+    if labels.ndim > 1:
+        raise InputError(f"--{name} all: its rows, of shape {labels.shape[1:]}, are no one-hot vectors of categories")
     values = np.unique(labels[labels >= 0] if labels.dtype.kind == "i" else labels)  # -1 is unknown
-    if labels.ndim > 1 or len(values) > MOST_VALUES:
+    if len(values) > MOST_VALUES:
         raise InputError(
             f"--{name} all: the data have {len(values)} values of it; name some, such as --{name} {values[0]}"
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ppl_vae.data.batches import Batches, sizes, subset
 from ppl_vae.data.binarize import BINARIZE, Binarize
-from ppl_vae.data.checks import as_condition, name_arrays
+from ppl_vae.data.checks import as_condition, is_one_hot, name_arrays
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.files import read_file
 from ppl_vae.data.images import as_images
@@ -37,6 +37,7 @@ __all__ = [
     "fill_missing",
     "hold_out",
     "import_torchvision",
+    "is_one_hot",
     "load_dataset",
     "name_arrays",
     "read_file",

@@ -136,33 +136,62 @@ def as_condition(name: str, given: Any, like: Tensor, num_data: int) -> Tensor:
 
     Args:
         name: name of the array.
-        given: one number for all draws, or an array with a row for each draw.
+        given: the value of one datum for all draws, or an array with a row for each draw. If the rows of the fit are
+            one-hot vectors, a category is its number, counted from 0.
         like: rows of the array with which the model was fitted.
         num_data: number of draws.
 
     Raises:
-        InputError: if the condition is not finite numbers, not whole although the array was, or of another shape.
+        InputError: if the condition is not finite numbers, not whole although the array was, or of another shape; or
+            if it can be read as one vector for all draws and as a category for each.
 
     Example:
         >>> as_condition("y", 3, torch.tensor([0, 1]), num_data=4)
         tensor([3, 3, 3, 3])
+        >>> as_condition("batch", 1, torch.eye(2), num_data=3)
+        tensor([[0., 1.],
+                [0., 1.],
+                [0., 1.]])
     """
-    array = np.asarray(given)
+    array, row = np.asarray(given), tuple(like.shape[1:])
     if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise InputError(f"the condition {name!r} is {given!r}: expected finite numbers")
     if not like.is_floating_point() and (array != np.round(array)).any():
         raise InputError(f"the condition {name!r} is {given!r}: expected whole numbers, as in the fit")
+    if len(row) == 1 and array.shape in ((), (1,), (num_data,)) and is_one_hot(like):
+        vector = array.shape == row and bool(is_one_hot(array[None]))
+        if vector and num_data > 1 and array.shape == (num_data,):
+            raise InputError(
+                f"the condition {name!r} is {given!r}: one vector for all draws, or a category for each? Give an array "
+                f"of shape {(num_data, *row)}"
+            )
+        if not vector:
+            if (array != np.round(array)).any() or not 0 <= array.min() <= array.max() < row[0]:
+                raise InputError(
+                    f"the condition {name!r} is {given!r}: expected a category, one of the whole numbers from 0 to "
+                    f"{row[0] - 1}, or its one-hot vector of width {row[0]}"
+                )
+            array = np.eye(row[0])[array.astype(int)]
     value = torch.as_tensor(array).to(like)
     if (array == np.round(array)).all() and (value.cpu().double().numpy() != array).any():
         expected = "0 or 1" if like.dtype == torch.bool else f"whole numbers that {describe(like.dtype)} can hold"
         raise InputError(f"the condition {name!r} is {given!r}: expected {expected}")
-    try:
-        return value.expand(num_data, *like.shape[1:])
-    except RuntimeError:
-        raise InputError(
-            f"the condition {name!r} has shape {tuple(value.shape)}: expected {(num_data, *like.shape[1:])}, or "
-            f"one value for all"
-        ) from None
+    if value.shape in (row, (1, *row), (num_data, *row)) or value.numel() == like[0].numel() == 1:
+        return value.reshape(value.shape if value.dim() > len(row) else row).expand(num_data, *row)
+    raise InputError(
+        f"the condition {name!r} has shape {tuple(value.shape)}: expected {(num_data, *row)}, or "
+        + (f"the {like[0].numel()} numbers of one datum, shape {row}, for all" if row else "one value for all")
+    )
+
+
+def is_one_hot(rows: Tensor | np.ndarray) -> bool:
+    """Return true if every row of an array ``(N, C)`` has a single one, and zeros.
+
+    Example:
+        >>> is_one_hot(np.eye(3)), is_one_hot(np.ones((3, 2)))
+        (True, False)
+    """
+    return rows.ndim == 2 and bool(((rows == 0) | (rows == 1)).all()) and bool((rows.sum(-1) == 1).all())
 
 
 def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> NamedArrays:
