@@ -164,7 +164,7 @@ def _write_figures(fitted: OpenRun) -> None:
     vi, image_shape = fitted.vi, fitted.data.image_shape
     arrays = fitted.select(Selection(num_data=RECONSTRUCTIONS))
     *data_and_means, shape = picture_reconstructions(
-        vi.posterior(arrays, num_samples=32), fitted.data, arrays.get("lengths")
+        vi.fitted, vi.posterior(arrays, num_samples=32), fitted.data, arrays.get("lengths")
     )
     figures = {
         "elbo": elbo_over_epochs(fitted.run.metrics()),
@@ -172,9 +172,10 @@ def _write_figures(fitted: OpenRun) -> None:
     }
     if vi.generates:
         lengths = fitted.new_lengths(PRIOR_DRAWS)
-        means = vi.prior(PRIOR_DRAWS, **lengths).means
+        means = vi.fitted.most_probable(vi.prior(PRIOR_DRAWS, **lengths).means)
         picture = picture_sites(means, image_shape, lengths.get("lengths"))
-        figures["prior"] = prior_samples(picture.array, image_shape=picture.shape)
+        title = f"Draws from the prior: {vi.fitted.name_of_means} of x given z"
+        figures["prior"] = prior_samples(picture.array, image_shape=picture.shape, title=title)
     if vi.has_latents:
         arrays = fitted.select(Selection(num_data=LATENT_DATA))
         labels = arrays.get("y")

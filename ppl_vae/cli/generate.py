@@ -12,7 +12,7 @@ from ppl_vae.cli.opened import OpenRun, Outcome
 from ppl_vae.errors import InputError
 
 TITLES = {
-    "mean": "Draws from the prior: mean of x given z",
+    "mean": "Draws from the prior: {} of x given z",
     "sample": "Draws from the prior predictive: x given z",
 }
 GRID, COLUMNS = 64, 10
@@ -52,7 +52,8 @@ def generate(run: OpenRun, num_data: int | None = None, what: str = "mean", **co
     else:
         options |= {"note": "; ".join(filter(None, [*notes, *labels]))}
     columns = number if len(rows) > 1 else int(np.ceil(np.sqrt(number)))
-    sites = {"mean": generated.means, "sample": generated.draws}
-    figures = {f"generate_{kind}": run.draw_grid(sites[kind], columns, TITLES[kind], **options) for kind in kinds}
+    sites = {"mean": run.vi.fitted.most_probable(generated.means), "sample": generated.draws}
+    titles = {kind: TITLES[kind].format(run.vi.fitted.name_of_means) for kind in kinds}
+    figures = {f"generate_{kind}": run.draw_grid(sites[kind], columns, titles[kind], **options) for kind in kinds}
     values = {name: np.repeat([row[name] for row in rows], number) for name in rows[0]}
     return run.write("generate", generated, figures, conditions=values)

@@ -66,49 +66,65 @@ def impute(
     )
     truth = run.vi.observed(arrays) if hide is not None else {}
     figure = _draw(imputation, truth, run, arrays)
-    lines = _describe(imputation, truth)
+    lines = _describe(imputation, truth, run.vi.fitted.classes)
     return run.write("impute", imputation, {"impute": figure}, lines, rows=arrays["_row"])
 
 
 def _draw(
     imputation: uses.Imputation, truth: Mapping[str, np.ndarray], run: OpenRun, arrays: Mapping[str, np.ndarray]
 ) -> Figure:
-    """Draw what was seen, draws of what was missing, their mean and deviation, and the truth if it is known."""
-    rows, cells = min(ROWS, len(arrays["_row"])), {}
-    for name, mean in imputation.mean.items():
+    """Draw what was seen, draws of what was missing, their mean and deviation, and the truth if it is known.
+
+    Classes have the most probable class in place of a mean, and its probability in place of a deviation.
+    """
+    rows, cells, classes = min(ROWS, len(arrays["_row"])), {}, run.vi.fitted.classes
+    for name, mean in run.vi.fitted.most_probable(imputation.mean).items():
         seen = np.where(imputation.missing[name], np.nan, mean)
-        columns = [seen, *imputation.draws[name][:DRAWS], mean, imputation.sd[name], *([truth[name]] if truth else [])]
+        doubt = imputation.mean[name].max(-1) if name in classes else imputation.sd[name]
+        columns = [seen, *imputation.draws[name][:DRAWS], mean, doubt, *([truth[name]] if truth else [])]
         cells[name] = np.stack([column[:rows] for column in columns], 1)
     draws = min(DRAWS, len(next(iter(imputation.draws.values()))))
-    labels = ["seen", *(f"draw {draw + 1}" for draw in range(draws)), "mean", "sd", *(["truth"] if truth else [])]
+    spread = " or ".join(dict.fromkeys("its probability" if name in classes else "sd" for name in cells))
+    labels = ["seen", *(f"draw {draw + 1}" for draw in range(draws)), run.vi.fitted.name_of_means, spread]
+    labels += ["truth"] if truth else []
     return run.draw_sheet(
         cells,
         "What was seen, and what may be missing",
         arrays,
         columns=labels,
-        own_scale=[labels.index("sd")],
+        own_scale=[labels.index(spread)],
     )
 
 
-def _describe(imputation: uses.Imputation, truth: Mapping[str, np.ndarray]) -> list[str]:
-    """Return lines about each site, with scores if the numbers were only hidden."""
+def _describe(imputation: uses.Imputation, truth: Mapping[str, np.ndarray], classes: Mapping[str, int]) -> list[str]:
+    """Return lines about each site, with scores if the numbers were only hidden.
+
+    Args:
+        imputation: what was filled in.
+        truth: the true numbers by site, if they are known.
+        classes: the number of classes of each site whose values are classes.
+    """
     series: dict[str, list[str]] = {}  # x_0, x_1, ... of a sequence
     for name in imputation.missing:
         series.setdefault(name.rstrip("0123456789"), []).append(name)
     lines = []
     for names in series.values():
+        number = classes.get(names[0], 0)
 
-        def join(arrays: Mapping[str, np.ndarray], names: list[str] = names) -> np.ndarray:
-            return np.concatenate([arrays[name].reshape(len(arrays[name]), -1) for name in names], 1)
+        def join(arrays: Mapping[str, np.ndarray], *last: int, names: list[str] = names) -> np.ndarray:
+            return np.concatenate([arrays[name].reshape(len(arrays[name]), -1, *last) for name in names], 1)
 
         title = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         hole = join(imputation.missing)
         lines += [f"{title}: {hole.sum()} of {hole.size} numbers missing in {len(hole)} data"]
         if truth and hole.any():
             x = join(truth)
-            means = (join(imputation.mean), uses.column_means(x, hole))
+            means = (join(imputation.mean, *([number] if number else [])), uses.column_means(x, hole, number))
             scores, column = (uses.score_missing(x, mean, hole) for mean in means)
-            lines += [f"  {name}: {score:.4f}; the column's mean {column[name]:.4f}" for name, score in scores.items()]
+            rival = "frequencies" if number else "mean"
+            lines += [
+                f"  {name}: {score:.4f}; the column's {rival} {column[name]:.4f}" for name, score in scores.items()
+            ]
             if "log loss" not in scores:
                 inside = (x >= join(imputation.lower)) & (x <= join(imputation.upper))
                 lines += [f"  90 % intervals hold {inside[hole].mean():.1%}"]

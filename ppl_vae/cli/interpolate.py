@@ -40,9 +40,10 @@ def interpolate(
         raise InputError(f"the {part} part has one datum: a path needs two")
     sides = [{name: array[rows] for name, array in arrays.items()} for rows in (slice(half), slice(half, 2 * half))]
     interpolation = uses.interpolate(run.vi, *sides, num_steps=num_steps, path=path)
+    way = "line" if path == "line" else "great circle"
     figure = run.draw_sheet(
-        {name: mean.swapaxes(0, 1) for name, mean in interpolation.means.items()},
-        f"From one datum to another along the {'line' if path == 'line' else 'great circle'}: mean of x given z",
+        {name: mean.swapaxes(0, 1) for name, mean in run.vi.fitted.most_probable(interpolation.means).items()},
+        f"From one datum to another along the {way}: {run.vi.fitted.name_of_means} of x given z",
         sides[0],
         rows=[f"{name_row(sides[0], i)} to {name_row(sides[1], i)}" for i in range(half)],
         columns=interpolation.weights.tolist(),

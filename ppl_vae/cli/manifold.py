@@ -41,8 +41,8 @@ def manifold(run: OpenRun, num_steps: int | None = None, dimensions: str | None 
     notes = [f"{name} = {value}" for name, value in rows[0].items()]
     notes += ["latents in unconstrained space"] if grid.unconstrained else []
     figure = run.draw_sheet(
-        grid.means,
-        "The latent plane: mean of x given z" if down else "The latent line: mean of x given z",
+        run.vi.fitted.most_probable(grid.means),
+        f"The latent {'plane' if down else 'line'}: {run.vi.fitted.name_of_means} of x given z",
         lengths,
         rows=[number(value, ".2g") for value in values_down] if down else [""],
         columns=[number(value, ".2g") for value in values],

@@ -28,13 +28,14 @@ def outliers(run: OpenRun, selection: Selection = Selection(), num_samples: int 
     worst = outliers.order[:LISTED]
     least = {name: array[worst] for name, array in arrays.items()}
     reconstruction = uses.reconstruct(run.vi, least, num_draws=1)
+    means = run.vi.fitted.most_probable(reconstruction.mean)
     evidence = [number(outliers.log_evidence[row], ".1f") for row in worst]
     figure = run.draw_sheet(
-        {name: np.stack([data, reconstruction.mean[name]], 1) for name, data in reconstruction.data.items()},
+        {name: np.stack([data, means[name]], 1) for name, data in reconstruction.data.items()},
         f"The {len(worst)} least likely of {len(outliers.order)} data, and their log evidence",
         least,
         rows=[f"{name_row(least, i)}\n{nats} nats" for i, nats in enumerate(evidence)],
-        columns=["datum", "reconstruction"],
+        columns=["datum", run.vi.fitted.name_of_means],
     )
     lines = [f"{selection.part}, {len(outliers.order)} data by {outliers.estimator}, the least likely first"]
     lines += ["   row  log evidence, nats  Monte Carlo error  doubtful"]

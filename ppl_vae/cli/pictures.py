@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppl_vae.data import Dataset, as_images
+from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.results import PosteriorDraws
 from ppl_vae.program import names_of
 
@@ -26,10 +27,13 @@ class Picture(NamedTuple):
 
 
 def picture_reconstructions(
-    draws: PosteriorDraws, data: Dataset, lengths: np.ndarray | None = None
+    fitted: Fitted, draws: PosteriorDraws, data: Dataset, lengths: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:
-    """Return data ``(N, ...)``, their posterior-predictive means, and their shape if they are images or sequences."""
-    means = {name: mean.mean(0) for name, mean in draws.means.items()}
+    """Return data ``(N, ...)``, their posterior-predictive means, and their shape if they are images or sequences.
+
+    In place of a mean, data that are classes have the most probable class.
+    """
+    means = fitted.most_probable({name: mean.mean(0) for name, mean in draws.means.items()})
     picture = picture_sites(draws.data, data.image_shape, lengths)
     return picture.array, picture_sites(means, data.image_shape, lengths).array, picture.shape
 

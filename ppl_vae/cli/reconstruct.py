@@ -27,7 +27,7 @@ def reconstruct(
     """
     arrays = run.select(selection, parse_rows(rows, "--rows"))
     reconstruction = uses.reconstruct(run.vi, arrays, num_draws=num_draws)
-    mean, draws = reconstruction.mean, reconstruction.draws
+    mean, draws = run.vi.fitted.most_probable(reconstruction.mean), reconstruction.draws
     sites = {
         name: np.concatenate([data[:, None], mean[name][:, None], draws[name].swapaxes(0, 1)], 1)
         for name, data in reconstruction.data.items()
@@ -36,6 +36,6 @@ def reconstruct(
         sites,
         "Data, and what the posterior predicts",
         arrays,
-        columns=["datum", "mean", *(f"draw {draw + 1}" for draw in range(num_draws))],
+        columns=["datum", run.vi.fitted.name_of_means, *(f"draw {draw + 1}" for draw in range(num_draws))],
     )
     return run.write("reconstruct", reconstruction, {"reconstruct": figure}, rows=arrays["_row"])

@@ -41,8 +41,8 @@ def traverse(
     numbered = traversal.discrete.any()
     columns = range(1, 1 + traversal.values.shape[1]) if numbered else np.linspace(-width, width, num_steps).tolist()
     figure = run.draw_sheet(
-        {name: mean[:, :, 0] for name, mean in traversal.means.items()},
-        f"One latent dimension at a time, around {name_row(datum, 0)}: mean of x given z",
+        {name: mean[:, :, 0] for name, mean in run.vi.fitted.most_probable(traversal.means).items()},
+        f"One latent dimension at a time, around {name_row(datum, 0)}: {run.vi.fitted.name_of_means} of x given z",
         datum,
         rows=[name if np.isnan(kl) else f"{name}: {kl:.2g} nats" for name, kl in divergences],
         columns=columns,

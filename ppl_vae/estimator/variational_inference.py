@@ -207,7 +207,8 @@ class VariationalInference(BaseEstimator):
 
         Args:
             num_data: the number of data.
-            mean: If True, return the mean of x given z instead of a draw of x.
+            mean: If True, return the mean of x given z instead of a draw of x; the probabilities of the classes if x
+                are classes.
             conditions: as in ``prior``.
 
         Raises:
@@ -232,7 +233,10 @@ class VariationalInference(BaseEstimator):
         return self.fitted.prior(num_data, **conditions)
 
     def reconstruct(self, *arrays: Any) -> Any:
-        """Return the posterior-predictive mean of data, ``(N, ...)``; a dictionary if several sites are observed."""
+        """Return the posterior-predictive mean of data, ``(N, ...)``; a dictionary if several sites are observed.
+
+        Data that are classes have no mean: for them, return the probabilities of the classes, ``(N, ..., C)``.
+        """
         return self.fitted.reconstruct(*arrays)
 
     def observed(self, *arrays: Any) -> dict[str, np.ndarray]:

@@ -15,7 +15,16 @@ from ppl_vae.evaluation.evaluation import Diagnostics
 from ppl_vae.evaluation.passes import passes, room_for
 from ppl_vae.evaluation.results import mean_and_error
 from ppl_vae.evidence import active_units, marginal_divergence, prior_scales
-from ppl_vae.program import BoundProgram, ElboTerms, elbo_terms, names_of, posterior_moments, seeded
+from ppl_vae.program import (
+    BoundProgram,
+    ElboTerms,
+    classes_of,
+    elbo_terms,
+    indicators,
+    names_of,
+    posterior_moments,
+    seeded,
+)
 
 DRAWS = 16
 """Draws per datum of the ELBO's two terms, at least."""
@@ -36,7 +45,7 @@ def diagnose(program: BoundProgram, batches: Batches, seed: int) -> Diagnostics 
         batches: all data.
         seed: seed of the draws.
     """
-    num_data = batches.num_data
+    num_data, classes = batches.num_data, classes_of(program)
     with seeded(seed):
         sizes = {name: mean.shape[1:] for name, mean in posterior_moments(program, program.template, 1).mean.items()}
         if not sizes:
@@ -60,7 +69,9 @@ def diagnose(program: BoundProgram, batches: Batches, seed: int) -> Diagnostics 
     return Diagnostics(
         *mean_and_error(reconstruction),
         *mean_and_error(divergence),
-        dimensions=tuple(name for site, size in sizes.items() for name in names_of(site, size)),
+        dimensions=tuple(
+            name for site, size in sizes.items() for name in names_of(site, size, classes=site in classes)
+        ),
         divergence_by_dimension=by_dimension.mean(0),
         active=active_units(means / prior_scales(prior_draws, UNIT_SCALE)) if num_data > 1 else None,
         aggregated_divergence=marginal_divergence(draws, prior_draws),
@@ -78,8 +89,9 @@ def _averaged(parts: list[ElboTerms], counts: list[int]) -> ElboTerms:
 
 
 def _columns(latents: Mapping[str, Tensor], sizes: Mapping[str, torch.Size]) -> Tensor:
-    """Join latents ``(N, ...)`` by site as columns ``(N, D)``."""
-    return torch.cat([latents[name].reshape(len(latents[name]), -1).double() for name in sizes], 1)
+    """Join latents ``(N, ...)`` by site as columns ``(N, D)``, those that are classes as indicators."""
+    values = (indicators(latents[name], size) for name, size in sizes.items())
+    return torch.cat([value.reshape(len(value), -1).double() for value in values], 1)
 
 
 def _per_dimension(divergence: Tensor | None, num_data: int, size: torch.Size) -> Tensor:

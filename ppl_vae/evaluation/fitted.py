@@ -26,6 +26,7 @@ from ppl_vae.program import (
     Batch,
     BoundProgram,
     Draws,
+    classes_of,
     generates,
     observed_arguments,
     observed_numbers,
@@ -90,6 +91,26 @@ class Fitted:
         observed = observed_arguments(self.program)
         free = [name for name, is_observed in zip(self.arguments, observed, strict=True) if not is_observed]
         return (*free, *(name for name in self.program.structure.latents if name not in free))
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """The number of classes of each site whose values are classes, and whose means are their probabilities."""
+        return classes_of(self.program)
+
+    def most_probable(self, means: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return means by observed site in the shape of data: of classes, the number of the most probable one."""
+        classes = self.classes
+        return {
+            name: np.where(np.isnan(mean).any(-1), np.nan, mean.argmax(-1)) if name in classes else mean
+            for name, mean in means.items()
+        }
+
+    @property
+    def name_of_means(self) -> str:
+        """The name of what ``most_probable`` returns: "mean", "most probable class", or both."""
+        observed, classes = set(self.program.structure.observed), self.classes
+        kinds = {"mean": observed - set(classes), "most probable class": observed & set(classes)}
+        return " or ".join(name for name, sites in kinds.items() if sites)
 
     @property
     def begun(self) -> Batch:
@@ -245,7 +266,10 @@ class Fitted:
         )
 
     def reconstruct(self, *arrays: Any) -> Any:
-        """Return the posterior-predictive mean of data, ``(N, ...)``; a dictionary if several sites are observed."""
+        """Return the posterior-predictive mean of data, ``(N, ...)``; a dictionary if several sites are observed.
+
+        Data that are classes have no mean: for them, return the probabilities of the classes, ``(N, ..., C)``.
+        """
 
         def means(program: BoundProgram, batch: Batch) -> dict[str, Tensor]:
             num_draws = min(64, self.room.draws(len(batch[0])))

@@ -19,7 +19,7 @@ class PosteriorDraws(NamedTuple):
     observed: dict[str, np.ndarray]
     """Draws of the observed sites given the latents: the posterior predictive."""
     means: dict[str, np.ndarray]
-    """Means of the observed sites given the latents."""
+    """Means of the observed sites given the latents; of classes, their probabilities, ``(..., C)``."""
     data: dict[str, np.ndarray]
     """The data that the observed sites observe, ``(N, ...)``."""
 
@@ -31,7 +31,7 @@ class PriorDraws(NamedTuple):
     observed: dict[str, np.ndarray]
     """Draws of the observed sites given the latents: the prior predictive."""
     means: dict[str, np.ndarray]
-    """Means of the observed sites given the latents."""
+    """Means of the observed sites given the latents; of classes, their probabilities, ``(..., C)``."""
 
 
 def mean_and_error(per_datum: Tensor) -> tuple[float, float]:

@@ -44,7 +44,8 @@ def table_of(sheet: Cells) -> Figure:
     begins = [i == 0 or lines[i - 1][0] != row for i, (row, _) in enumerate(lines)]
     before = []
     if any(sheet.rows):
-        labels = [sheet.rows[row] if new else "" for new, (row, _) in zip(begins, lines, strict=True)]
+        one_line = [label.replace("\n", ": ") for label in sheet.rows]
+        labels = [one_line[row] if new else "" for new, (row, _) in zip(begins, lines, strict=True)]
         before.append([sheet.row_title, *labels])
     if any(sheet.columns) and not one_value:
         before.append([sheet.column_title, *(sheet.columns[column] for _, column in lines)])

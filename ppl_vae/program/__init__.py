@@ -19,7 +19,7 @@ from ppl_vae.program.global_posterior import SharedTerm
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.missing import seen_parts, with_missing
 from ppl_vae.program.path_draws import PathDraws, path_draws
-from ppl_vae.program.predictions import LatentMoments, marginals, posterior_moments, predict
+from ppl_vae.program.predictions import LatentMoments, classes_of, indicators, marginals, posterior_moments, predict
 from ppl_vae.program.process import MatmulPrecision, Precision, fp32_products, seeded
 from ppl_vae.program.program import Program
 from ppl_vae.program.proposal import widened
@@ -53,9 +53,11 @@ __all__ = [
     "check_model",
     "check_observations",
     "check_parts",
+    "classes_of",
     "elbo_terms",
     "fp32_products",
     "generates",
+    "indicators",
     "marginals",
     "names_of",
     "objective_terms",

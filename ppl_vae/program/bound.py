@@ -38,7 +38,8 @@ class Draws(NamedTuple):
     observed: dict[str, Tensor]
     """Draws of the observed sites given the latents."""
     means: dict[str, Tensor]
-    """Means of the observed sites given the latents; the draw itself if a distribution has no known mean."""
+    """Means of the observed sites given the latents; the draw itself if a distribution has no known mean, and the
+    probabilities of the classes, ``(K, B, ..., C)``, if it is a categorical."""
     data: dict[str, Tensor]
     """The data of the observed sites, ``(B, ...)``."""
 

@@ -122,11 +122,13 @@ class Coordinates:
             return self.program.draws(batch, trace, num_samples)
 
 
-def names_of(site: str, shape: tuple[int, ...]) -> list[str]:
-    """Return names for the numbers of a site, latent or observed.
+def names_of(site: str, shape: tuple[int, ...], *, classes: bool = False) -> list[str]:
+    """Return names for the numbers of a site, latent or observed; or for its classes, which are the last dimension.
 
     Example:
-        >>> names_of("z", (2,)), names_of("s", ())
-        (['z[0]', 'z[1]'], ['s'])
+        >>> names_of("z", (2,)), names_of("s", ()), names_of("c", (2,), classes=True)
+        (['z[0]', 'z[1]'], ['s'], ['c=0', 'c=1'])
     """
+    if classes:
+        return [f"{name}={value}" for name in names_of(site, shape[:-1]) for value in range(shape[-1])]
     return [f"{site}[{', '.join(map(str, index))}]" if index else site for index in np.ndindex(*shape)]

@@ -10,12 +10,13 @@ import torch
 from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.simulation import fresh, is_part
-from ppl_vae.program.traces import Site, Structure, is_deterministic, known_mean
+from ppl_vae.program.traces import Site, Structure, class_probabilities, is_deterministic, known_mean
 
 GAUSSIAN = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
 
@@ -88,6 +89,14 @@ class PartlyObserved(dist.TorchDistribution):
         if mean is None:
             raise NotImplementedError
         return self._completed(mean)
+
+    @property
+    def class_probabilities(self) -> Tensor | None:
+        """The probabilities of the classes of a number; one for the class of a number that was seen."""
+        shares = class_probabilities(self.base)
+        if shares is None:
+            return None
+        return torch.where(self.seen[..., None], one_hot(self.value.long(), shares.shape[-1]).to(shares), shares)
 
     def _completed(self, other: Tensor) -> Tensor:
         if isinstance(self.base, GAUSSIAN):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ppl_vae.program.bound import BoundProgram, Draws
 from ppl_vae.program.handlers import Generate, is_point_mass
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import Site, known_mean, known_variance, sample_sites, site_values
+from ppl_vae.program.traces import Site, class_probabilities, known_mean, known_variance, sample_sites, site_values
 
 
 class LatentMoments(NamedTuple):
-    """Mean and standard deviation of every latent site, ``(B, ...)`` by name."""
+    """Mean and standard deviation of every latent site, ``(B, ...)`` by name.
+
+    Those of a latent whose values are classes are moments of the indicators of the classes, ``(B, ..., C)``.
+    """
 
     mean: dict[str, Tensor]
     sd: dict[str, Tensor]
@@ -60,10 +64,29 @@ def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64
             if _moments_known(site):
                 variance = structure.to_front(site, site["fn"].variance, num_samples, site["fn"].event_dim).mean(0)
                 variance = variance + means.var(0, correction=0)
+            elif class_probabilities(site["fn"]) is not None:
+                variance = mean[name] * (1 - mean[name])
             else:
                 variance = structure.value(site, num_samples).to(means.dtype).var(0, correction=min(1, num_samples - 1))
             sd[name] = variance.sqrt().detach()
         return LatentMoments(mean, sd)
+
+
+def classes_of(program: BoundProgram) -> dict[str, int]:
+    """Return the number of classes of each site, observed or latent, whose values are classes."""
+    shares = {name: class_probabilities(site["fn"]) for name, site in program.model_sites().items()}
+    return {name: value.shape[-1] for name, value in shares.items() if value is not None}
+
+
+def indicators(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Return values ``(..., *size)`` as they are, and classes as indicators, ``(..., C)``, if that is their size.
+
+    Example:
+        >>> indicators(torch.tensor([1, 0]), (2,)), indicators(torch.tensor([0.5]), ())
+        (tensor([[0, 1],
+                [1, 0]]), tensor([0.5]))
+    """
+    return one_hot(values.long(), size[-1]) if len(size) and values.shape[1:] != tuple(size) else values
 
 
 def _moments_known(site: Site) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
+from pyro.distributions import MaskedDistribution
 from pyro.distributions.util import scale_and_mask
 from pyro.ops.contract import contract_tensor_tree
 from pyro.ops.packed import broadcast_all, pack, unpack
@@ -144,7 +145,12 @@ class Structure(NamedTuple):
         return self.to_front(site, site["value"], num_samples, event_dim=site["fn"].event_dim)
 
     def mean(self, site: Site, num_samples: int) -> Tensor:
-        """Return the mean of a site's distribution, ``(K, B, ...)``, or its draw if the mean is not known."""
+        """Return the mean of a site's distribution, ``(K, B, ...)``, or its draw if the mean is not known.
+
+        The number of a class has no mean: for classes, return their probabilities, ``(K, B, ..., C)``.
+        """
+        if (shares := class_probabilities(site["fn"])) is not None:
+            return self.to_front(site, shares, num_samples, event_dim=site["fn"].event_dim + 1)
         mean = known_mean(site["fn"])
         if mean is None:
             value = self.value(site, num_samples)
@@ -239,6 +245,27 @@ def known_mean(fn: Any) -> Tensor | None:
     except (NotImplementedError, AttributeError):
         return None
     return None if torch.isnan(mean).all() else mean  # as torch returns for a Categorical
+
+
+def class_probabilities(fn: Any) -> Tensor | None:
+    """Return the probabilities of the classes of a Categorical or an ordered one, ``(..., C)``; None for others.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> class_probabilities(dist.Categorical(torch.tensor([[0.25, 0.75]])).to_event(1))
+        tensor([[0.2500, 0.7500]])
+    """
+    while isinstance(fn, torch.distributions.Independent | MaskedDistribution):
+        fn = fn.base_dist
+    if isinstance(fn, torch.distributions.MixtureSameFamily):
+        shares, weights = class_probabilities(fn.component_distribution), fn.mixture_distribution.probs
+        if shares is None:
+            return None
+        extra = (1,) * (shares.dim() - weights.dim())
+        return (weights.reshape(weights.shape + extra) * shares).sum(weights.dim() - 1)
+    if isinstance(fn, torch.distributions.Categorical):
+        return fn.probs
+    return getattr(fn, "class_probabilities", None)
 
 
 def known_variance(fn: Any) -> Tensor | None:

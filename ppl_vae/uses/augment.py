@@ -38,7 +38,7 @@ def augment(
         arrays: the data, in the order of the model's arguments, or one mapping, which may have arrays that the model
             does not take, such as labels.
         copies: number of new data for each given one.
-        what: sample draws x'; mean takes the mean of x given z.
+        what: sample draws x'; mean takes the mean of x given z, or the most probable class if x are classes.
 
     Raises:
         InputError: a site observes what the model computes of its arguments, so that nothing can be put back.
@@ -59,6 +59,8 @@ def augment(
     def draw(program: BoundProgram, batch: Batch) -> Batch:
         draws = program.posterior(batch, copies)
         chosen = draws.observed if what == "sample" else draws.means
+        if what == "mean":
+            chosen |= {name: chosen[name].argmax(-1) for name in chosen.keys() & vi.fitted.classes.keys()}
         data = batch[:count]  # lambda may come after them
         parts = [placed(vi.program_, data, {k: v[i] for k, v in chosen.items()}) for i in range(copies)]
         return tuple(torch.stack(copied, 1).flatten(0, 1) for copied in zip(*parts, strict=True))

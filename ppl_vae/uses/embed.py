@@ -33,9 +33,10 @@ class Embedding(NamedTuple):
 def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
     """Compute the posterior means and standard deviations of all latents.
 
-    A discrete latent that is summed out has a column for each of its values, with the exact posterior probability p of
-    the value, called responsibility in a mixture, and the standard deviation sqrt(p (1 - p)). The code of an
-    autoencoder, which its model records with ``pyro.deterministic``, has a standard deviation of zero.
+    A discrete latent that is summed out, or whose values are classes, has a column for each of its values, with the
+    posterior probability p of the value, called responsibility in a mixture, and the standard deviation
+    sqrt(p (1 - p)). The probability is exact if the latent is summed out. The code of an autoencoder, which its model
+    records with ``pyro.deterministic``, has a standard deviation of zero.
 
     Args:
         vi: a fitted program.
@@ -63,9 +64,8 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
     moments_of, shares_of = zip(*vi.fitted.each_batch(arrays, moments, DRAWS), strict=True)
     mean, sd = (join([getattr(part, field) for part in moments_of]) for field in ("mean", "sd"))
     share = join(list(shares_of))
-    names = [name for site, array in mean.items() for name in names_of(site, array.shape[1:])]
-    for site, array in share.items():
-        names += [f"{name}={value}" for name in names_of(site, array.shape[1:-1]) for value in range(array.shape[-1])]
+    classes, moments_and_shares = share.keys() | vi.fitted.classes.keys(), {**mean, **share}.items()
+    names = [n for site, array in moments_and_shares for n in names_of(site, array.shape[1:], classes=site in classes)]
     deviation = {site: np.sqrt((array * (1 - array)).clip(min=0)) for site, array in share.items()}
     columns = ([*mean.values(), *share.values()], [*sd.values(), *deviation.values()])
     flat = ([array.reshape(len(array), -1) for array in kind] for kind in columns)

@@ -16,7 +16,7 @@ class Generated(NamedTuple):
     """New data, and the latents that they were drawn from, ``(N, ...)`` by site."""
 
     means: dict[str, np.ndarray]
-    """Means of x given z."""
+    """Means of x given z; of classes, their probabilities, ``(N, ..., C)``."""
     draws: dict[str, np.ndarray]
     """Draws of x given the same z."""
     latents: dict[str, np.ndarray]

@@ -32,7 +32,11 @@ MOST_WITH_COVARIANCE = 100
 
 
 class Imputation(NamedTuple):
-    """The distribution of missing numbers, given those that were seen; dictionaries are by observed site."""
+    """The distribution of missing numbers, given those that were seen; dictionaries are by observed site.
+
+    A number that is a class has no mean and no interval. Its mean and standard deviation are those of the indicators of
+    the classes, ``(N, ..., C)``: the mean is the probability. It is completed by the most probable class.
+    """
 
     mean: dict[str, np.ndarray]
     """Means given what was seen, ``(N, ...)``; a number that was seen is itself."""
@@ -172,6 +176,8 @@ def _make_proposal(
 
 def _complete(vi: VariationalInference, data: Batch, mean: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the arguments with these numbers in them; nothing if a site observes what is computed of them."""
+    classes = vi.fitted.classes
+    mean = {name: value.argmax(-1) if name in classes else value for name, value in mean.items()}
     try:
         return dict(zip(vi.arguments_, placed(vi.program_, data, mean), strict=True))
     except InputError:
@@ -189,12 +195,16 @@ def _summarize(log_weight: Tensor, draws: Draws, seen: tuple[Tensor, ...], num_d
     for (name, x), known in zip(draws.observed.items(), seen, strict=True):
         data = draws.data[name]
         w = weights.to(x.dtype if x.is_floating_point() else data.dtype).reshape(*weights.shape, *[1] * (x.dim() - 2))
-        mean = (w * draws.means[name]).sum(0)
-        variance = (w * (x - mean).square()).sum(0)
-        fields["mean"][name] = torch.where(known, data.to(mean.dtype), mean)
-        fields["sd"][name] = torch.where(known, 0.0, variance.sqrt())
-        for field, share in zip(("lower", "upper"), INTERVAL, strict=True):
-            fields[field][name] = torch.where(known, data, weighted_quantile(x, w, share))
+        if (shares := draws.means[name]).dim() > x.dim():  # of classes, with one for the class of what was seen
+            mean = torch.where(known[..., None], shares[0], (w[..., None] * shares).sum(0))
+            fields["mean"][name], fields["sd"][name] = mean, (mean * (1 - mean)).clamp(min=0).sqrt()
+        else:
+            mean = (w * shares).sum(0)
+            variance = (w * (x - mean).square()).sum(0)
+            fields["mean"][name] = torch.where(known, data.to(mean.dtype), mean)
+            fields["sd"][name] = torch.where(known, 0.0, variance.sqrt())
+            for field, share in zip(("lower", "upper"), INTERVAL, strict=True):
+                fields[field][name] = torch.where(known, data, weighted_quantile(x, w, share))
         index = again.reshape(*again.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
         fields["draws"][name] = x.gather(0, index)
         fields["missing"][name] = ~known
@@ -254,11 +264,13 @@ def score_missing(truth: np.ndarray, mean: np.ndarray, missing: np.ndarray) -> d
 
     .. math:: -\frac1M \sum_m x_m \log \mu_m + (1 - x_m) \log(1 - \mu_m), \quad \text{nats}
 
+    Classes have their accuracy, the share of them that are the most probable class, and their log loss.
+
     A mean that is less than a thousandth away from 0 or 1 counts as one a thousandth away.
 
     Args:
         truth: the true numbers, ``(N, ...)``.
-        mean: the means that were filled in, ``(N, ...)``.
+        mean: the means that were filled in, ``(N, ...)``, or the probabilities of the classes, ``(N, ..., C)``.
         missing: true for the numbers that count, ``(N, ...)``.
 
     Returns:
@@ -269,6 +281,9 @@ def score_missing(truth: np.ndarray, mean: np.ndarray, missing: np.ndarray) -> d
         {'root mean squared error': 0.5, 'log loss': 0.693...}
     """
     x, m = truth[missing].astype(float), mean[missing].astype(float)
+    if mean.ndim > truth.ndim:
+        share = m[np.arange(len(x)), x.astype(int)].clip(1e-3)
+        return {"accuracy": float((m.argmax(-1) == x).mean()), "log loss": float(-np.log(share).mean())}
     scores = {"root mean squared error": float(np.sqrt(np.square(x - m).mean()))}
     if np.isin(truth, (0, 1)).all():
         share = m.clip(1e-3, 1 - 1e-3)
@@ -276,14 +291,19 @@ def score_missing(truth: np.ndarray, mean: np.ndarray, missing: np.ndarray) -> d
     return scores
 
 
-def column_means(truth: np.ndarray, missing: np.ndarray) -> np.ndarray:
+def column_means(truth: np.ndarray, missing: np.ndarray, classes: int = 0) -> np.ndarray:
     """Return the mean of what was seen in each column, or of everything seen if nothing was: ``(N, ...)``.
+
+    If the numbers are classes, return the shares of the ``classes`` instead, ``(N, ..., C)``.
 
     Example:
         >>> column_means(np.array([[1.0, 5.0], [3.0, 7.0]]), np.array([[False, True], [False, True]]))
         array([[2., 2.],
                [2., 2.]])
     """
+    if classes:
+        indicators = truth[..., None] == np.arange(classes)
+        return column_means(indicators, np.broadcast_to(missing[..., None], indicators.shape))
     seen = np.where(missing, 0, truth)
     count = (~missing).sum(0)
     overall = seen.sum() / max(1, (~missing).sum())

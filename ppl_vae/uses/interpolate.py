@@ -24,7 +24,8 @@ class Interpolation(NamedTuple):
     weights: np.ndarray
     """Share of the way, 0 at the start and 1 at the end, ``(T,)``."""
     means: dict[str, np.ndarray]
-    """Mean of x given z at each point, ``(T, N, ...)`` by observed site."""
+    """Mean of x given z at each point, ``(T, N, ...)`` by observed site; of classes, their probabilities, behind
+    these dimensions."""
 
 
 @describe_use("latents", interpolate=Caption("uses", "Interpolation", "Means on the way between two data."))

@@ -26,7 +26,8 @@ class Manifold(NamedTuple):
     unconstrained: bool
     """True if the values are in an unconstrained space, and differ from those of the latents."""
     means: dict[str, np.ndarray]
-    """Mean of x given z at each point, ``(R, T, ...)`` by observed site."""
+    """Mean of x given z at each point, ``(R, T, ...)`` by observed site; of classes, their probabilities, behind
+    these dimensions."""
 
 
 @describe_use(

@@ -20,7 +20,7 @@ class Reconstruction(NamedTuple):
     data: dict[str, np.ndarray]
     """The data as the sites observe them, ``(N, ...)``."""
     mean: dict[str, np.ndarray]
-    """Means of the posterior predictive, ``(N, ...)``."""
+    """Means of the posterior predictive, ``(N, ...)``; of classes, their probabilities, ``(N, ..., C)``."""
     draws: dict[str, np.ndarray]
     """Draws from the posterior predictive, ``(S, N, ...)``."""
 

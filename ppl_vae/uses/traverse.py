@@ -27,7 +27,8 @@ class Traversal(NamedTuple):
     discrete: np.ndarray
     """True for the dimensions that are discrete latents, ``(D,)``."""
     means: dict[str, np.ndarray]
-    """Mean of x given z at each value, ``(D, T, N, ...)`` by observed site; NaN if there is no value."""
+    """Mean of x given z at each value, ``(D, T, N, ...)`` by observed site; NaN if there is no value. Of
+    classes, it has their probabilities behind these dimensions."""
 
 
 @describe_use(

@@ -593,3 +593,18 @@ class Shared(nn.Module):
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
             pyro.sample("x", dist.Normal(self.loc + z[..., None] * slope, 0.5).to_event(1), obs=x)
+
+
+class Survey(nn.Module):
+    """Answers of a few people, of which each is one of three classes; a group of people, summed out, has its shares."""
+
+    def __init__(self, groups: int = 2, answers: int = 2) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(5)
+        self.logits = nn.Parameter(2 * torch.randn(groups, answers, 3, generator=random, dtype=torch.float64))
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("survey", self)
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(logits=self.logits.new_zeros(len(self.logits))))
+            pyro.sample("x", dist.Categorical(logits=self.logits[c]).to_event(1), obs=x)

@@ -166,6 +166,10 @@ class TestNumbers:
         assert sum(darkest) < sum(shade(figure, "0.500")) < sum(shade(figure, "0.123")) < 3
         assert min(darkest) > 0.7  # text on it is legible
 
+    def test_the_label_of_a_row_is_one_line_of_the_table(self):
+        figure = sheet(NUMBERS[:2], title="t", rows=["row 7\n-3.5 nats", "row 8\n-3 nats"])
+        assert [line[0] for line in table(figure)[1::3]] == ["row 7: -3.5 nats", "row 8: -3 nats"]
+
     def test_numbers_end_below_each_other(self):
         figure = sheet(NUMBERS, title="t")
         figure.draw_without_rendering()
