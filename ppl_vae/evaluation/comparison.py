@@ -272,7 +272,7 @@ def measure(fitted: Fitted, arrays: Arrays, estimator: PerDatum | None = None, *
         estimator=chosen,
         effort=evaluation.label(chosen),
         train_seconds=fitted.train_seconds,
-        infer_milliseconds=_infer_milliseconds(fitted, arrays, evaluation.num_data) if is_random else None,
+        infer_milliseconds=_infer_milliseconds(fitted, arrays, evaluation.num_data) if fitted.has_latents else None,
         evidence_seconds=row.seconds,
         warnings=tuple(alone.warnings()),
     )

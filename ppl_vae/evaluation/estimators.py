@@ -84,7 +84,7 @@ ESTIMATORS: dict[str, Estimator] = {
 """All estimators by name. Of those that are bounds, a later one is nearer to the evidence on average."""
 WITH_ELBO = "iwae"
 """The estimator that also has the ELBO of its draws."""
-OF_DRAWS = {"elbo": "elbo", "elbo_collapsed": "elbo, some latents summed out"}
+OF_DRAWS = {"elbo": "elbo", "elbo_collapsed": "elbo, some latents summed out", "elbo_joint": "elbo, joint"}
 """Bounds that come with the draws of an estimator, and their labels. ``elbo`` is that of ``pyro.infer.Trace_ELBO``."""
 
 if TYPE_CHECKING:
@@ -176,15 +176,15 @@ def check_estimators(names: Collection[str], settings: Settings) -> None:
     check_values(settings)
 
 
-def label(name: str, settings: Settings, num_data: int) -> str:
-    """Return an estimator's name with its effort.
+def label(name: str, settings: Settings, num_data: int, of: str | None = None) -> str:
+    """Return an estimator's name with its effort, and with what it estimates if that is not the evidence.
 
     Example:
         >>> label("iwae", Settings(), 100), label("bdmc", Settings(num_chains=1), 1), label("exact", Settings(), 100)
         ('iwae, 5000 draws', 'bdmc, 1 chain of 300, 1 simulated datum', 'exact')
     """
     needs = ESTIMATORS[name].needs if name in ESTIMATORS else None
-    parts = [OF_DRAWS.get(name, name)]
+    parts = [OF_DRAWS.get(name, name), *(["predictive given the fit"] if of == "predictive" else [])]
     if needs in ("prior", "guide"):
         parts.append(counted(settings.num_samples, "draw"))
     if needs == "guide" and settings.proposal == "per-sample":

@@ -33,6 +33,10 @@ class Row(NamedTuple):
     num_data: int
     lower: float | None = None
     upper: float | None = None
+    of: str | None = None
+    """What it is of, if latents are shared by all data: ``"predictive"``, the density of a datum given the fit,
+    log E p(x | w) over the posterior q(w) of the shared latents; or ``"joint"``, the log evidence of all these data
+    together, divided by their number. None for the evidence of a datum."""
 
 
 class Diagnostics(NamedTuple):
@@ -97,6 +101,8 @@ class Evaluation(NamedTuple):
     summed_out: tuple[str, ...] = ()
     """Latents that the guide samples and that all rows but ``elbo`` sum out, in p and in q; ``elbo_collapsed`` is the
     bound with their sum."""
+    shared: tuple[str, ...] = ()
+    """Latents that all data share: then ``elbo_joint`` is there beside ``elbo``, and rows state what they are of."""
 
     def table(self, part: str) -> str:
         """Return the rows as text, and below them BDMC's bounds and the ELBO's terms."""
@@ -108,7 +114,7 @@ class Evaluation(NamedTuple):
 
     def label(self, name: str) -> str:
         """Return an estimator's name with the effort that it took."""
-        return label(name, self.settings, self.rows[name].num_data)
+        return label(name, self.settings, self.rows[name].num_data, self.rows[name].of)
 
     def warnings(self) -> list[str]:
         """Return plain sentences about what should not be believed, and why."""
@@ -136,7 +142,9 @@ class Evaluation(NamedTuple):
         """Return the one number with its error, and the ELBO, for a summary."""
         name = WITH_ELBO if WITH_ELBO in self.rows else next(iter(self.rows))
         row, elbo = self.rows[name], self.rows.get("elbo", self.rows[name])
-        return {
+        joint = self.rows.get("elbo_joint")
+        of = {} if joint is None else {"of": row.of, "elbo_joint": joint.log_evidence, "elbo_joint_mcse": joint.mcse}
+        return of | {
             "elbo": elbo.log_evidence,
             "elbo_mcse": elbo.mcse,
             "elbo_se": elbo.se,
@@ -154,6 +162,8 @@ class Evaluation(NamedTuple):
         for row in rows.values():
             row["bits_per_dimension"] = -row["log_evidence"] / (self.numbers_per_datum * math.log(2))
         numbers: dict[str, Any] = {"num_data": self.num_data, "estimators": rows, "warnings": self.warnings()}
+        if self.shared:
+            numbers["shared"] = list(self.shared)
         if self.summed_out:
             numbers["summed_out"] = list(self.summed_out)
         if self.diagnostics is not None:
@@ -185,7 +195,7 @@ def evidence_table(numbers: Mapping[str, Any], part: str) -> ResultTable:
     """
     texts, settings = {}, Settings(**numbers["settings"])
     for name, row in numbers["estimators"].items():
-        texts[name] = {"label": label(name, settings, row["num_data"])}
+        texts[name] = {"label": label(name, settings, row["num_data"], row.get("of"))}
         if row["bound"] == "exact":
             texts[name] |= {"mcse": "none", "ess": "", "doubtful": ""}
         elif "ess" not in row:
@@ -225,6 +235,12 @@ def evidence_notes(numbers: Mapping[str, Any], *, generates: bool = True) -> lis
             f"the guide samples {', '.join(summed)}: elbo draws what it samples, as pyro.infer.Trace_ELBO does; in the "
             f"other rows the sum over its values stands in p and in q"
         )
+    if shared := numbers.get("shared"):
+        notes.append(
+            f"all data share {', '.join(shared)}: predictive rows are of log E p(x | {shared[0]}) over its posterior, "
+            f"the density of a datum given the fit, which the evidence of the data of the fit may not reach; "
+            f"elbo, joint is a lower bound on the log evidence of these data together, divided by their number"
+        )
     if not generates:
         notes.append(
             "the model computes with the data that it observes: unless each number is given those before it alone, "
@@ -233,24 +249,44 @@ def evidence_notes(numbers: Mapping[str, Any], *, generates: bool = True) -> lis
     return notes
 
 
-def summarise(estimates: Mapping[str, Estimate]) -> dict[str, Row]:
-    """Return a row for each estimator, and one for the ELBO if an estimator has it."""
+def summarise(estimates: Mapping[str, Estimate], log_ratios: Tensor | None = None) -> dict[str, Row]:
+    """Return a row for each estimator, and one for each bound of its draws.
+
+    Args:
+        estimates: by estimator.
+        log_ratios: draws of log p(w) - log q(w), ``(K,)``, if latents w are shared by all data. All data of a batch
+            have the same draws of w then, so that their Monte Carlo errors are added as they are.
+    """
     rows = {}
+    of = None if log_ratios is None else "predictive"
+
+    def mean_mcse(mcse: Tensor, of_logs: bool = False) -> float:
+        if log_ratios is None:
+            return error_of_mean(mcse, of_logs=of_logs)
+        return math.hypot(mcse.mean().item(), mcse.square().mean().item() / 2 if of_logs else 0.0)
+
     for name, (evidence, seconds) in estimates.items():
         columns, num_data = evidence.columns, len(evidence.log_evidence)
         for bound in (bound for bound in OF_DRAWS if bound in columns):
             mean, se = mean_and_error(columns[bound])
-            rows[bound] = Row(mean, error_of_mean(columns[f"{bound}_mcse"]), se, "lower", None, 0.0, seconds, num_data)
+            mcse = mean_mcse(columns[f"{bound}_mcse"])
+            rows[bound] = Row(mean, mcse, se, "lower", None, 0.0, seconds, num_data, of=of)
+            if bound == "elbo" and log_ratios is not None:
+                share = log_ratios.double() / num_data
+                error = math.hypot(mcse, share.std().item() / math.sqrt(len(share)))
+                joint = Row(mean + share.mean().item(), error, se, "lower", None, 0.0, seconds, num_data, of="joint")
+                rows["elbo_joint"] = joint
         mean, se = mean_and_error(evidence.log_evidence)
         rows[name] = Row(
             log_evidence=mean,
-            mcse=error_of_mean(evidence.mcse, of_logs=evidence.bound != "exact"),
+            mcse=mean_mcse(evidence.mcse, of_logs=evidence.bound != "exact"),
             se=se,
             bound=evidence.bound,
             ess=evidence.ess.median().item(),
             doubtful=evidence.doubtful.double().mean().item(),
             seconds=seconds,
             num_data=num_data,
+            of=of,
             **{side: columns[side].mean().item() for side in ("lower", "upper") if side in columns},
         )
     return rows

@@ -198,18 +198,24 @@ class Fitted:
         compiler = self._compilers.setdefault((self.compile, chosen), Compiler(self.compile))
         with torch.no_grad(), program.running(seed=self.seed, training=False):
             estimates = estimate(Work(program, batches, chosen, compiler), names, self.seed)
+            shared = program.global_posterior
+            ratios = None
+            if shared is not None and WITH_ELBO in names:
+                with seeded(self.seed):
+                    ratios = program.shared_log_ratios()
             used = diagnose(program, batches, self.seed) if diagnostics else None
             numbers = sum(observed_numbers(program, batch).sum().item() for batch in batches.in_order())
             return Evaluation(
                 num_data=batches.num_data,
                 numbers_per_datum=numbers / batches.num_data,
-                rows=summarise(estimates),
+                rows=summarise(estimates, ratios),
                 evidence={name: estimate.evidence for name, estimate in estimates.items()},
                 settings=chosen,
                 diagnostics=used,
                 inference_seconds=seconds,
                 generates=generates(program),
                 discrete=observes_discrete(program),
+                shared=shared.names if shared is not None else (),
                 summed_out=program.structure.collapsed if WITH_ELBO in names else (),
             )
 

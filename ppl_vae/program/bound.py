@@ -185,6 +185,21 @@ class BoundProgram(Runner):
             log_joint = structure.log_density(model, num_samples)
             return log_joint - structure.log_density(model, num_samples, leave_out=structure.observed)
 
+    @torch.no_grad()
+    def shared_log_ratios(self, num_samples: int = 1000) -> Tensor:
+        """Return log p(w) - log q(w) of ``K`` draws of the latents w that all data share, ``(K,)``, nats.
+
+        The mean is minus the divergence of their posterior from the prior.
+        """
+        with self.running():
+            at_once = self.structure.draws_by == "plate"
+            draws = []
+            for count in [num_samples] if at_once else [1] * num_samples:
+                with SharedTerm(self.global_posterior) as shared:
+                    self.run(self.model, tuple(tensor[:1] for tensor in self.template), count)
+                draws.append(shared.log_ratio.reshape(-1))
+            return torch.cat(draws)
+
     @property
     def has_log_evidence(self) -> bool:
         """True if the exact evidence is known, so that ``log_evidence`` can be called."""

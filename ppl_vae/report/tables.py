@@ -9,6 +9,7 @@ from typing import Any
 
 from ppl_vae.estimator import Description
 from ppl_vae.evaluation import table
+from ppl_vae.evaluation.estimators import Settings, label
 from ppl_vae.evaluation.evaluation import COLUMNS
 from ppl_vae.evaluation.table import Column, ResultTable, text_table
 
@@ -29,9 +30,9 @@ shown = partial(table.shown, missing=MISSING)
 def at_the_end_of_fit(summary: Mapping[str, Any]) -> ResultTable:
     """Make the table of the numbers that ``fit`` wrote about the test data."""
     test, name = summary["test"], summary["test"]["estimator"]
-    draws = "" if name == "exact" else f", {test['num_samples']} draws"
-    rows = {"elbo": "elbo"} if name == "iwae" else {}
-    rows[f"{name}{draws}"] = "log_evidence"
+    settings, of = Settings(num_samples=test["num_samples"]), test.get("of")
+    rows = {label("elbo", settings, test["num_data"], of): "elbo"} if name == "iwae" else {}
+    rows[label(name, settings, test["num_data"], of)] = "log_evidence"
     numbers = {
         label: {"log_evidence": test[key], "mcse": test.get(f"{key}_mcse"), "se": test[f"{key}_se"]}
         for label, key in rows.items()
