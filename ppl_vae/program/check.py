@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import pyro
 import torch
 from pyro import poutine
 
-from ppl_vae.errors import InputError, reason
+from ppl_vae.errors import InputError, InputWarning, reason
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import DerivedGuide, is_derived
 from ppl_vae.program.faults import (
@@ -43,7 +44,7 @@ def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
     Raises:
         InputError: model or guide fails; nothing is observed; no plate, or more than one, holds the data; a site
             lies outside it or in a plate that is subsampled within a datum; guide and model disagree; an
-            observation has density zero or none; a parameter gets no gradient.
+            observation has density zero or none; a parameter is not registered.
 
     Example:
         >>> import pyro.distributions as dist
@@ -220,7 +221,11 @@ def _check_masks(program: BoundProgram, batch: Batch) -> None:
 
 
 def _check_gradients(program: BoundProgram, batch: Batch) -> None:
-    """Check that the log weights are finite, and that every parameter of the program's modules moves them."""
+    """Check that the log weights are finite, and that every parameter of the program's modules can be trained.
+
+    A parameter that these arguments do not train is reported by an ``InputWarning``: a part that is reached only
+    without labels, or that runs without a gradient, may be meant.
+    """
     draws = program.weighted_draws(batch)
     finite = torch.isfinite(draws.log_weight[0])
     if not bool(finite.all()):
@@ -243,12 +248,15 @@ def _check_gradients(program: BoundProgram, batch: Batch) -> None:
             )
     if not parameters and not isinstance(program.guide, DerivedGuide):  # which has no parameters, only lambda
         raise InputError(f"{program.name} has no parameters to train: use pyro.module or pyro.param in model or guide")
-    for name, parameter in parameters.items():
-        if id(parameter) in unmoved - idle:
-            raise InputError(
-                f"the parameter {name!r} of {program.name} gets no gradient: nothing that is computed from it reaches "
-                f"a density; use it, remove it, or freeze it with requires_grad_(False)"
-            )
+    if still := [name for name, parameter in parameters.items() if id(parameter) in unmoved - idle]:
+        what = f"the parameter {still[0]!r}" if len(still) == 1 else f"{len(still)} parameters, such as {still[0]!r},"
+        warnings.warn(
+            f"{what} of {program.name} get{'s' * (len(still) == 1)} no gradient from these arguments and will not "
+            f"change: nothing that is computed from it reaches a density; use it, or freeze it with "
+            f"requires_grad_(False)",
+            InputWarning,
+            stacklevel=2,
+        )
 
 
 def _without_gradient(surrogate: torch.Tensor, parameters: Sequence[torch.Tensor]) -> set[int]:

@@ -111,8 +111,9 @@ class TestImportanceWeighted:
     @pytest.mark.parametrize("name", CASES)
     def test_theta_has_the_gradient_of_the_bound_on_the_same_draws(self, name: str) -> None:
         program, batch, _ = make(name)
-        theirs = {id(p) for p in program.module.encoder.parameters()} if hasattr(program.module, "encoder") else set()
-        theirs |= {id(p) for part in ("up", "second") for p in getattr(program.module, part, nn.Module()).parameters()}
+        module = program.model.__self__  # type: ignore[attr-defined]
+        of_guide = [getattr(module, part, nn.Module()) for part in ("encoder", "up", "second")]
+        theirs = {id(p) for part in of_guide for p in part.parameters()}
         theta = [p for p in program.parameters().values() if id(p) not in theirs]
         if not theta:
             pytest.skip("the model has no parameters")
@@ -256,7 +257,8 @@ class TestDivergence:
         with program.running(seed=1), torch.no_grad():
             guide = program.run(program.guide, (x,), 6)  # type: ignore[arg-type]
         z, log_q = guide.nodes["z"]["value"], guide.nodes["z"]["fn"].log_prob(guide.nodes["z"]["value"])
-        log_prior = dist.Normal(program.module.means, 1.0).log_prob(z[..., None])
+        means = program.model.__self__.means  # type: ignore[attr-defined]
+        log_prior = dist.Normal(means, 1.0).log_prob(z[..., None])
         log_prior = (log_prior + torch.tensor([0.6, 0.4]).double().log()).logsumexp(-1)
         torch.testing.assert_close(found, dist.Normal(z, 0.5).log_prob(x) + 0.5 * (log_prior - log_q))
 

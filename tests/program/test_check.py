@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, check, check_batch, check_observations
 from tests.helpers.scenarios import Conjugate, Sequences, bits, normal
@@ -188,7 +188,6 @@ FAULTS = {
     OtherSupport: "the guide draws values outside the support of the model's LogNormal",
     ForgottenModule: "'encoder.weight' of ForgottenModule would never be trained: register its module, "
     "pyro.module('encoder', self.encoder)",
-    UnusedParameter: "the parameter 'encoder.idle' of UnusedParameter gets no gradient",
     Crash: "test_check.py:",
     Overflow: "the log weight of row 0 under Overflow is",
     Counts: "observes -2.31 (row 0), outside the support of its Poisson",
@@ -205,6 +204,14 @@ def test_a_fault_is_reported_with_its_remedy(faulty: Callable[[], Faulty]) -> No
     assert "\n" not in message
     assert len(message) < 300
     assert len(pyro.get_param_store()) == 0
+
+
+def test_a_part_that_is_not_trained_is_reported_in_one_line() -> None:
+    with pytest.warns(InputWarning) as caught:
+        check(Program(UnusedParameter().double()), (normal(9, 3),))
+    (message,) = (str(warning.message) for warning in caught)
+    assert message.startswith("the parameter 'encoder.idle' of UnusedParameter gets no gradient from these arguments")
+    assert "requires_grad_(False)" in message
 
 
 def test_the_program_without_a_fault_passes() -> None:

@@ -11,7 +11,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.evaluation.diagnose import diagnose
 from ppl_vae.inference.families import Family, FamilyName, make_family
 from ppl_vae.program import (
@@ -175,23 +175,32 @@ class OwnDecoder(nn.Module):
             pyro.sample("z", dist.Normal(self.encoder(x), 1.0).to_event(1))
 
 
+def with_own_decoder(where: str) -> tuple[BoundProgram, Batch]:
+    with seeded(0):
+        program = Program(OwnDecoder(where).double())
+    space = LatentSpace(program.bind((normal(3, 3),), guided=False))
+    lam = torch.zeros(3, 5).double()
+    return with_lambda(space, make_family("full", 2).distribution, lam), (normal(3, 3), lam)
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [
         ("model", "the parameter 'idle.weight' of OwnDecoder would never be trained"),
         ("guide", "the parameter 'decoder.weight' of OwnDecoder would never be trained"),
-        ("all", "the parameter 'program.idle.weight' of OwnDecoder gets no gradient"),
     ],
 )
 def test_other_faults_are_still_reported(where: str, message: str) -> None:
     """Parameters of the guide alone are left out; a decoder that would not be trained is reported."""
-    with seeded(0):
-        program = Program(OwnDecoder(where).double())
-    space = LatentSpace(program.bind((normal(3, 3),), guided=False))
-    lam = torch.zeros(3, 5).double()
-    posterior = with_lambda(space, make_family("full", 2).distribution, lam)
+    posterior, batch = with_own_decoder(where)
     with pytest.raises(InputError, match=message):
-        check(posterior, (normal(3, 3), lam))
+        check(posterior, batch)
+
+
+def test_a_part_of_the_model_that_is_not_trained_is_reported() -> None:
+    posterior, batch = with_own_decoder("all")
+    with pytest.warns(InputWarning, match=r"such as 'program.idle.weight', of OwnDecoder get no gradient"):
+        check(posterior, batch)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
