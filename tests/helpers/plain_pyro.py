@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyro
@@ -17,13 +17,21 @@ Function = Callable[..., Any]
 Sites = dict[str, Any]
 
 
-def log_evidence(
-    model: Function, guide: Function | None, batch: Mapping[str, Tensor], latents: Mapping[str, np.ndarray]
-) -> Tensor:
-    r"""Return :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k \mid x)` of every datum at given draws, ``(N,)``.
+class Estimates(NamedTuple):
+    """Estimates from draws of the guide, ``(N,)`` each, nats per datum."""
 
-    Discrete latents with finitely many values are summed out of both densities. Factors in the guide belong to the
-    objective and to no density.
+    evidence: Tensor
+    r""":math:`\log \frac1K \sum_k w_k`, discrete latents with finitely many values summed out of p and of q."""
+    elbo: Tensor
+    r""":math:`\frac1K \sum_k \log w_k`, only those summed out that the guide leaves out."""
+
+
+def estimate(
+    model: Function, guide: Function | None, batch: Mapping[str, Tensor], latents: Mapping[str, np.ndarray]
+) -> Estimates:
+    """Return the evidence and the ELBO of every datum at given draws.
+
+    Factors in the guide belong to the objective and to no density.
 
     Args:
         model: the model.
@@ -31,39 +39,50 @@ def log_evidence(
         batch: the data by the names of the arguments of the model; the guide takes the same.
         latents: draws of the guide by site, ``(K, N, ...)``.
     """
-    num_data = len(next(iter(batch.values())))
-    values = []
-    for row in range(num_data):
+    estimates = []
+    for row in range(len(next(iter(batch.values())))):
         datum = {name: tensor[row : row + 1] for name, tensor in batch.items()}
-        drawn = {name: torch.as_tensor(draws[:, row]) for name, draws in latents.items()}
-        log_weights = log_density(model, datum, drawn)
-        if guide is not None:
-            log_weights = log_weights - log_density(guide, datum, drawn, with_factors=False)
-        values.append(log_weights.logsumexp(0) - math.log(len(log_weights)))
-    return torch.stack(values)
+        guided = {} if guide is None else sample_sites(poutine.trace(guide).get_trace(**datum))
+        drawn = {name: torch.as_tensor(latents[name][:, row]) for name, site in guided.items() if not is_factor(site)}
+        discrete = [name for name in drawn if guided[name]["fn"].has_enumerate_support]
+        log_weights = []
+        for summed in (discrete, []):
+            kept = {name: draws for name, draws in drawn.items() if name not in summed}
+            log_p = log_density(model, datum, kept)
+            log_weights.append(log_p if guide is None else log_p - log_density(guide, datum, kept))
+        collapsed, terms = log_weights
+        estimates.append((collapsed.logsumexp(0) - math.log(len(collapsed)), terms.mean()))
+    return Estimates(*(torch.stack(values) for values in zip(*estimates, strict=True)))
 
 
 @torch.no_grad()
-def log_density(
-    fn: Function, datum: Mapping[str, Tensor], drawn: Mapping[str, Tensor], *, with_factors: bool = True
-) -> Tensor:
-    """Return the log densities of a function's sites at ``K`` draws of its latents, one after the other: ``(K,)``."""
+def log_density(fn: Function, datum: Mapping[str, Tensor], drawn: Mapping[str, Tensor]) -> Tensor:
+    """Return the log densities of a function's sites at ``K`` draws, one after the other: ``(K,)``.
+
+    Discrete latents that are not drawn are summed over all their values. Factors count in the model alone, which is the
+    function that observes something.
+    """
     with pyro.validation_enabled(False):
         sites = sample_sites(poutine.trace(fn).get_trace(**datum))
         latents = {name: site for name, site in sites.items() if not site["is_observed"]}
-        summed = [name for name, site in latents.items() if site["fn"].has_enumerate_support]
+        summed = [name for name in latents if name not in drawn]
         supports = [values_of(latents[name]) for name in summed]
-        shapes = {name: site["value"].shape for name, site in latents.items() if name not in summed}
-        left_out = () if with_factors else [name for name, site in sites.items() if not site["value"].numel()]
+        is_model = any(site["is_observed"] and not is_factor(site) for site in sites.values())
+        left_out = () if is_model else [name for name, site in sites.items() if is_factor(site)]
         log_densities = []
         for k in range(max([len(draws) for draws in drawn.values()], default=1)):
-            given = {name: drawn[name][k].reshape(shape) for name, shape in shapes.items()}
+            given = {name: draws[k].reshape(sites[name]["value"].shape) for name, draws in drawn.items()}
             terms = []
             for values in itertools.product(*supports):
                 data = given | dict(zip(summed, values, strict=True))
                 terms.append(unscaled(poutine.trace(poutine.condition(fn, data=data)).get_trace(**datum), left_out))
             log_densities.append(torch.stack(terms).logsumexp(0))
     return torch.stack(log_densities)
+
+
+def is_factor(site: Any) -> bool:
+    """Return True for ``pyro.factor``, which draws and observes nothing."""
+    return site["is_observed"] and not site["value"].numel()
 
 
 def values_of(site: Any) -> Tensor:

@@ -313,6 +313,59 @@ def correlated() -> Made:
     return Made(Hidden(), tuple(nets.values()), {"image": BITS.reshape(DATA, 1, 2, 2)})
 
 
+def absolute() -> Made:
+    """Networks count dimensions from the left, and every size is that of the batch; the plate is entered twice."""
+
+    class Absolute(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.decoder, self.encoder = noisy(DATA, DATA), noisy(DATA, 2 * DATA)
+
+        def model(self, x: Tensor) -> None:
+            pyro.module("absolute", self)
+            data = pyro.plate("data", len(x))
+            with data:
+                z = pyro.sample("z", dist.Normal(x.new_zeros(DATA), 1.0).to_event(1))
+            first, rest = z[:, :1], z[:, 1:]
+            hidden = self.decoder(torch.cat([first * rest.sum(1, keepdim=True), rest], 1))
+            loc = hidden.softmax(1) + hidden.view(len(x), 2, -1).transpose(1, 2).reshape(len(x), -1)
+            pyro.deterministic("loc", loc)
+            with data:
+                pyro.sample("x", dist.Normal(loc, 0.5).to_event(1), obs=x)
+
+        def guide(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                loc, log_scale = self.encoder(x).split(DATA, 1)
+                pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+    program = Absolute()
+    return Made(program, (program,), {"x": normal(DATA, DATA)})
+
+
+def transformed() -> Made:
+    """A latent with a transformed prior, another that a third one shifts, and data behind a transform."""
+    affine, encoder = noisy(2, 2), noisy(2, 4)
+
+    def model(x: Tensor) -> None:
+        pyro.module("affine", affine)
+        with pyro.plate("data", x.shape[0]):
+            base = dist.Normal(x.new_zeros(()), 1.0)
+            a = pyro.sample("a", dist.TransformedDistribution(base, [dist.transforms.SigmoidTransform()]))
+            b = pyro.sample("b", dist.TransformedDistribution(base, [dist.transforms.AffineTransform(a, 0.5)]))
+            loc = affine(torch.stack([a, b], -1))
+            pyro.sample("x", dist.LogNormal(loc, 0.5).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        pyro.module("encoder", encoder)
+        with pyro.plate("data", x.shape[0]):
+            loc, log_scale = encoder(x.log()).chunk(2, -1)
+            fn = dist.Normal(loc[..., 0], log_scale[..., 0].exp())
+            pyro.sample("a", dist.TransformedDistribution(fn, [dist.transforms.SigmoidTransform()]))
+            pyro.sample("b", dist.Normal(loc[..., 1], log_scale[..., 1].exp()))
+
+    return Made((model, guide), (affine, encoder), {"x": X[:, :2].exp()})
+
+
 Density = Callable[[Tensor, Tensor], None]
 ORDERS: dict[str, Callable[[Density], Callable[..., None]]] = {
     "x, y": lambda fn: lambda x, y: fn(x, y),
@@ -361,5 +414,7 @@ SHAPES: dict[str, Callable[[], Made]] = {
         switches,
         masked,
         correlated,
+        absolute,
+        transformed,
     )
 } | {f"signature {name}": partial(in_order, name) for name in ORDERS}
