@@ -8,7 +8,7 @@ import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.cli.conditions import condition_rows
-from ppl_vae.cli.opened import OpenRun, Outcome
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.errors import InputError
 
 TITLES = {
@@ -38,7 +38,8 @@ def generate(run: OpenRun, num_data: int | None = None, what: str = "mean", **co
     rows = condition_rows(run.vi, run.data, conditions)
     number = num_data or (COLUMNS if len(rows) > 1 else GRID)
     lengths = {} if "lengths" in conditions else run.new_lengths(number)
-    parts = [uses.generate(run.vi, number, **row, **lengths) for row in rows]
+    data = [run.select(Selection("train", number))] if run.vi.fitted.has_totals else []
+    parts = [uses.generate(run.vi, number, *data, **row, **lengths) for row in rows]
     fields = zip(*parts, strict=True)
     generated = uses.Generated(
         *({name: np.concatenate([part[name] for part in field]) for name in field[0]} for field in fields)
@@ -46,6 +47,7 @@ def generate(run: OpenRun, num_data: int | None = None, what: str = "mean", **co
     labels = [", ".join(f"{name} = {value}" for name, value in row.items()) for row in rows]
     free = [name for name in run.vi.conditions if name in run.vi.arguments_ and name not in {*rows[0], *lengths}]
     notes = [f"{name} as in the first data" for name in free]
+    notes += ["totals as in training data"] if data else []
     options: dict[str, Any] = {name: np.tile(array, len(rows)) for name, array in lengths.items()}
     if len(rows) > 1:
         options |= {"rows": labels, "note": "; ".join(notes)}

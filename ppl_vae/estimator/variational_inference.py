@@ -202,11 +202,12 @@ class VariationalInference(BaseEstimator):
         """
         return self.fitted.evaluate(*arrays, estimators=estimators, diagnostics=diagnostics, **settings)
 
-    def sample(self, num_data: int, *, mean: bool = False, **conditions: Any) -> Any:
+    def sample(self, num_data: int, *arrays: Any, mean: bool = False, **conditions: Any) -> Any:
         """Draw data from the prior predictive, ``(num_data, ...)``; a dictionary if several sites are observed.
 
         Args:
             num_data: the number of data.
+            arrays: as in ``prior``.
             mean: If True, return the mean of x given z instead of a draw of x; the probabilities of the classes if x
                 are classes.
             conditions: as in ``prior``.
@@ -214,14 +215,16 @@ class VariationalInference(BaseEstimator):
         Raises:
             InputError: as in ``prior``.
         """
-        draws = self.prior(num_data, **conditions)
+        draws = self.prior(num_data, *arrays, **conditions)
         return single(draws.means if mean else draws.observed)
 
-    def prior(self, num_data: int, **conditions: Any) -> PriorDraws:
+    def prior(self, num_data: int, *arrays: Any, **conditions: Any) -> PriorDraws:
         """Draw latents from the prior, and data given them.
 
         Args:
             num_data: the number of data.
+            arrays: data whose totals new data have, one after the other, if the model draws counts with a total, as a
+                multinomial does; by default the first data of the fit, repeated.
             conditions: arrays that the model is conditioned on, such as labels, with one value for all data or one for
                 each datum; by default the values of the first data of the fit, repeated. Or values of latents by name,
                 which then are not drawn.
@@ -230,7 +233,7 @@ class VariationalInference(BaseEstimator):
             InputError: the conditions are invalid, or the model does not generate: it computes with the data that it
                 observes.
         """
-        return self.fitted.prior(num_data, **conditions)
+        return self.fitted.prior(num_data, *arrays, **conditions)
 
     def reconstruct(self, *arrays: Any) -> Any:
         """Return the posterior-predictive mean of data, ``(N, ...)``; a dictionary if several sites are observed.

@@ -28,6 +28,7 @@ from ppl_vae.program import (
     Draws,
     classes_of,
     generates,
+    has_totals,
     observed_arguments,
     observed_numbers,
     observes_discrete,
@@ -84,6 +85,11 @@ class Fitted:
     def generates(self) -> bool:
         """True if the model draws data without looking at the data that it observes."""
         return generates(self.program)
+
+    @property
+    def has_totals(self) -> bool:
+        """True if the model draws counts whose totals it takes from data."""
+        return has_totals(self.program)
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -232,7 +238,7 @@ class Fitted:
         means = join(self.each_batch(arrays, lambda program, batch: posterior_moments(program, batch).mean))
         return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
 
-    def prior(self, num_data: int, **conditions: Any) -> PriorDraws:
+    def prior(self, num_data: int, *arrays: Any, **conditions: Any) -> PriorDraws:
         """Draw latents from the prior, and data given them; see ``VariationalInference.prior``."""
         if not isinstance(num_data, int | np.integer) or num_data < 1:
             raise InputError(f"num_data is {num_data!r}: expected a whole number, 1 or more")
@@ -241,7 +247,7 @@ class Fitted:
                 f"{self.program.name} does not generate: its model computes with the data that it observes, so that "
                 f"draws would be reconstructions of these; call reconstruct"
             )
-        batch = self.conditioned(num_data, conditions)
+        batch = self.conditioned(num_data, conditions, arrays)
         with torch.no_grad(), self.program.running(seed=self.seed, training=False):
             named = set(conditions) - set(self.arguments)
             like = self.program.prior(self.template).latents if named else {}
@@ -251,8 +257,13 @@ class Fitted:
             *({k: v[0].cpu().numpy() for k, v in part.items()} for part in (draws.latents, draws.observed, draws.means))
         )
 
-    def conditioned(self, num_data: int, conditions: Mapping[str, Any]) -> Batch:
-        """Return a batch under these conditions; the values of arrays that are observed do not matter.
+    def conditioned(self, num_data: int, conditions: Mapping[str, Any], arrays: tuple[Any, ...] = ()) -> Batch:
+        """Return a batch under these conditions; of arrays that are observed, only the totals of counts matter.
+
+        Args:
+            num_data: the number of data.
+            conditions: values by name.
+            arrays: data whose observed arrays are repeated; by default the template.
 
         Raises:
             InputError: a condition that the model does not take, or a value that cannot be.
@@ -264,11 +275,16 @@ class Fitted:
                     f"the model draws {name!r}, so that it is no condition; conditions: {', '.join(known) or 'none'}"
                 )
             raise InputError(f"the model takes no condition {name!r}; {nearest(name, known)}")
+        given = self.template
+        if arrays:
+            batches = self.batches(self.checked(arrays))
+            data = next(batches.in_order(batch_size=batches.num_data))
+            given = tuple(row if name in known else x for name, row, x in zip(self.arguments, given, data, strict=True))
         return tuple(
             as_condition(name, conditions[name], row, num_data)
             if name in conditions
             else row[torch.arange(num_data) % len(row)]
-            for name, row in zip(self.arguments, self.template, strict=True)
+            for name, row in zip(self.arguments, given, strict=True)
         )
 
     def reconstruct(self, *arrays: Any) -> Any:

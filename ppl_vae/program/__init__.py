@@ -24,7 +24,7 @@ from ppl_vae.program.process import MatmulPrecision, Precision, fp32_products, s
 from ppl_vae.program.program import Program
 from ppl_vae.program.proposal import widened
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.simulation import Simulation, generates, observed_arguments, placed, simulate
+from ppl_vae.program.simulation import Simulation, generates, has_totals, observed_arguments, placed, simulate
 
 __all__ = [
     "AnnealingPath",
@@ -57,6 +57,7 @@ __all__ = [
     "elbo_terms",
     "fp32_products",
     "generates",
+    "has_totals",
     "indicators",
     "marginals",
     "names_of",

@@ -17,15 +17,18 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import IndependentTransform, Transform, identity_transform
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.totals import with_totals
 from ppl_vae.program.traces import is_deterministic
 
 
 class Generate(UnconditionMessenger):
-    """``poutine.uncondition`` that leaves ``pyro.deterministic`` as it is."""
+    """``poutine.uncondition`` that leaves ``pyro.deterministic`` as it is; counts have the totals of the data."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if not is_deterministic(msg):
             super()._pyro_sample(msg)
+            if msg["infer"].get("was_observed"):
+                msg["fn"] = with_totals(msg["fn"], msg["infer"]["obs"])
 
 
 class Given(Messenger):

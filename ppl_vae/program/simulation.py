@@ -12,6 +12,7 @@ from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.handlers import Generate
 from ppl_vae.program.runner import Batch
+from ppl_vae.program.totals import with_totals
 from ppl_vae.program.traces import sample_sites
 
 
@@ -177,3 +178,10 @@ def observed_arguments(program: BoundProgram) -> tuple[bool, ...]:
     sites = program.model_sites(arguments)
     places = [sites[name]["value"].untyped_storage().data_ptr() for name in program.structure.observed]
     return tuple(tensor.untyped_storage().data_ptr() in places for tensor in arguments)
+
+
+def has_totals(program: BoundProgram) -> bool:
+    """Return true if the model observes counts with a total, which new data take from data."""
+    sites = program.model_sites()
+    observed = [sites[name] for name in program.structure.observed]
+    return any(with_totals(site["fn"], site["value"]) is not site["fn"] for site in observed)

@@ -24,7 +24,7 @@ class Generated(NamedTuple):
 
 
 @describe_use("generation", generate=Caption("samples", "Generated data", "Draws from the prior predictive."))
-def generate(vi: VariationalInference, num_data: int, **conditions: Any) -> Generated:
+def generate(vi: VariationalInference, num_data: int, *arrays: Any, **conditions: Any) -> Generated:
     r"""Draw new data from the prior predictive.
 
     .. math:: z \sim p(z), \qquad x \sim p(x \mid z)
@@ -32,6 +32,8 @@ def generate(vi: VariationalInference, num_data: int, **conditions: Any) -> Gene
     Args:
         vi: a fitted program.
         num_data: number of data, ``N``.
+        arrays: data whose totals new data have, one after the other, if x are counts with a total, as the words of a
+            document are; by default the first data of the fit, repeated.
         conditions: what is given and not drawn: arguments of the model that are no data, such as labels, or latents by
             name; one value for all data, or a row for each. The latents after a given one depend on it, those before it
             do not.
@@ -47,7 +49,7 @@ def generate(vi: VariationalInference, num_data: int, **conditions: Any) -> Gene
         >>> generate(vi, 4, y=3).draws["x"].shape
         (4, 6)
     """
-    drawn = vi.prior(num_data, **conditions)
+    drawn = vi.prior(num_data, *arrays, **conditions)
     return Generated(drawn.means, drawn.observed, drawn.latents)
 
 
