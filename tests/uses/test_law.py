@@ -47,7 +47,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def draw_dots(path: Path) -> None:
     """Write an image that is not blank."""
-    imsave(path, np.eye(4))
+    imsave(path, np.eye(4), format="png")
 
 
 def test_there_are_options_for_every_use() -> None:
