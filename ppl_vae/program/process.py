@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,6 +17,20 @@ from torch.overrides import TorchFunctionMode
 LOCK = threading.RLock()
 """Held while a program runs. Pyro's handler stack and its parameter store, torch's random generator, its default dtype
 and the precision of its matrix products belong to the process, so that two threads must take turns."""
+
+
+def _begin_as_a_copy() -> None:
+    """Free the lock in a process that was forked, and compute with one thread there, as PyTorch's data loaders do.
+
+    OpenMP's threads are not copied, and GNU's OpenMP would wait for them without end.
+    """
+    LOCK.release()
+    if torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # a fork waits until no other thread runs a program, so that its copy is at rest
+    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=_begin_as_a_copy)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Batch, dict[str, int]]] = {
     "proportions": (scenarios.Proportions, (torch.tensor([[3.0, 4.0, 1.0]]).repeat(6, 1).double(), bits(6)), {}),
 }
 
-IN_THE_GALLERY = ("images", "ppca")
+IN_THE_GALLERY = ("images", "ppca", "pyro_example", "sequences", "summed_switch")
 """Programs whose kind is a model of the gallery, for which the same law is a quick test."""
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in IN_THE_GALLERY]
 

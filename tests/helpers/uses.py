@@ -114,7 +114,7 @@ def embed_law(result: Any, run: OpenRun) -> None:
 
 
 def impute_law(result: Any, run: OpenRun) -> None:
-    observed = run.vi.observed(run.select(Selection(num_data=4)))
+    observed = run.vi.observed(run.select(Selection(num_data=2)))
     means, classes = run.vi.fitted.most_probable(result.mean), run.vi.fitted.classes
     for name, hole in result.missing.items():
         np.testing.assert_allclose(means[name][~hole], observed[name][~hole], rtol=1e-12)

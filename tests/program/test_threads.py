@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pyro
 import pytest
 import torch
 
@@ -88,3 +92,43 @@ def test_a_thread_waits_for_the_one_that_runs_a_program(enter: Callable[[Any], A
         assert not entered.wait(0.2)
     thread.join(10)
     assert entered.is_set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_process_that_is_forked_while_another_thread_runs_a_program_can_run_one() -> None:
+    """The child has the lock, Pyro's stack and the default precision of a process at rest, and no threads of OpenMP."""
+    with seeded(1):
+        program = Program(Conjugate()).bind((normal(3).float(),))
+    entered, before = threading.Event(), torch.get_num_threads()
+
+    def other() -> None:
+        with program.running(), pyro.poutine.block():
+            torch.set_default_dtype(torch.float64)
+            entered.set()
+            time.sleep(0.2)
+            torch.set_default_dtype(torch.float32)
+
+    def is_at_rest() -> bool:
+        with program.running(seed=0):
+            torch.ones(10**6).exp().sum()  # by all threads
+            return torch.get_default_dtype() == torch.float32 and len(pyro.poutine.runtime._PYRO_STACK) == 0
+
+    torch.set_num_threads(2)
+    try:
+        assert is_at_rest()
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert entered.wait(10)
+        child = os.fork()
+        if child == 0:  # no failure may leave this block, or two processes would run the other tests
+            signal.alarm(10)  # for a lock or a thread that is waited for without end
+            right = False
+            try:
+                right = is_at_rest()
+            finally:
+                os._exit(0 if right else 1)
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        torch.set_num_threads(before)

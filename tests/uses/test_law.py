@@ -15,14 +15,14 @@ from ppl_vae.uses.description import USES
 from tests.helpers.uses import CASES, check_use, open_case
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "generate": {"num_data": 5, "what": "mean,sample"},
+    "generate": {"num_data": 2, "what": "mean,sample"},
     "reconstruct": {"num_data": 3, "num_draws": 2},
     "interpolate": {"num_pairs": 2, "num_steps": 3},
     "traverse": {"num_dimensions": 3, "num_steps": 3},
     "manifold": {"num_steps": 3},
     "latents": {"num_posteriors": 2},
     "embed": {},
-    "impute": {"hide": 0.4, "num_data": 4, "num_samples": 40},
+    "impute": {"hide": 0.4, "num_data": 2, "num_samples": 40},
     "augment": {"num_data": 3, "copies": 2},
     "outliers": {"num_samples": 20},
 }
@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 DRAWN_ALIKE = {
     "flow_vae",
     "full_covariance_vae",
+    "gmvae, semi-amortized",
     "hierarchical_vae, ladder",
     "mixture_prior_vae",
     "ppca",
