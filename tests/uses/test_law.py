@@ -46,9 +46,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return open_case(request.param, tmp_path_factory.mktemp("run"))
 
 
-def draw_dots(path: Path) -> None:
-    """Write an image that is not blank."""
-    imsave(path, np.eye(4), format="png")
+def draw_dots(figure: Figure, path: Path, *, format: str, **options: Any) -> None:
+    """Write an image that is not blank instead of a figure."""
+    imsave(path, np.eye(4), format=format)
 
 
 def test_there_are_options_for_every_use() -> None:
@@ -58,5 +58,5 @@ def test_there_are_options_for_every_use() -> None:
 @pytest.mark.parametrize("verb", OPTIONS)
 def test_every_verb_on_every_program(verb: str, case: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     if case.data.name in DRAWN_ALIKE:
-        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: draw_dots(path))
+        monkeypatch.setattr(Figure, "savefig", draw_dots)
     check_use(verb, case, OPTIONS[verb])
