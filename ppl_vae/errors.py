@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -30,6 +31,11 @@ class InputWarning(UserWarning):
 
 class ChangedSinceFit(InputWarning):
     """The warning that a program, its configuration or its data are no longer what a run was fitted with."""
+
+
+def warn(message: str) -> None:
+    """Warn of input that is used, but not as its author may think, once for each message and fit."""
+    warnings.warn(message, InputWarning, stacklevel=3)
 
 
 class Diverged(ArithmeticError):

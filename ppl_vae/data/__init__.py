@@ -21,7 +21,7 @@ from ppl_vae.data.load import DATASETS, load_dataset
 from ppl_vae.data.missing import fill_missing
 from ppl_vae.data.precision import check_precision
 from ppl_vae.data.split import PARTS, Part, hold_out
-from ppl_vae.data.torchvision_import import import_torchvision
+from ppl_vae.torchvision_import import import_torchvision
 
 __all__ = [
     "BINARIZE",

@@ -11,8 +11,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ppl_vae.data.split import split_rows
-from ppl_vae.data.torchvision_import import import_torchvision
 from ppl_vae.errors import InputError
+from ppl_vae.torchvision_import import import_torchvision
 
 CLASSES = {
     "mnist": "MNIST",

@@ -91,7 +91,7 @@ def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
     with _at_other_parameters(program):
         try:
             drawn = run(structure, program.model if program.guide is None else program.guide, few, 2)
-            sites = sample_sites(drawn)
+            sites = {name: site for name, site in sample_sites(drawn).items() if not site["is_observed"]}
             if program.guide is None:
                 sites = {name: sites[name] for name in structure.latents if name not in structure.summed}
             by_plate = {name: site["value"] for name, site in sites.items()}

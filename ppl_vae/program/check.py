@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ import pyro
 import torch
 from pyro import poutine
 
-from ppl_vae.errors import InputError, InputWarning, reason
+from ppl_vae.errors import InputError, reason, warn
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import DerivedGuide, is_derived
 from ppl_vae.program.faults import (
@@ -24,11 +23,12 @@ from ppl_vae.program.faults import (
     compare,
     reject_point_mass,
     reject_subsampling,
+    report_factors,
 )
 from ppl_vae.program.modules import REGISTERED
 from ppl_vae.program.program import Program
 from ppl_vae.program.runner import Batch, Runner
-from ppl_vae.program.traces import Site, Structure, can_enumerate, read_plates, sample_sites
+from ppl_vae.program.traces import Site, Structure, can_enumerate, is_factor, read_plates, sample_sites
 
 
 def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
@@ -44,7 +44,10 @@ def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
     Raises:
         InputError: model or guide fails; nothing is observed; no plate, or more than one, holds the data; a site
             lies outside it or in a plate that is subsampled within a datum; guide and model disagree; an
-            observation has density zero or none; a parameter is not registered.
+            observation has density zero or none; no parameter gets a gradient, or one that is not registered does.
+
+    Warns:
+        InputWarning: some parameters get no gradient; the guide has a factor, or draws from a part of the support.
 
     Example:
         >>> import pyro.distributions as dist
@@ -62,8 +65,9 @@ def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
     else:
         check_parts(program, batch)
     with program.running(seed="current", training=True), _buffers_restored(program):
-        for site in _replayed(program, batch):
-            check_support(program.name, site)
+        guide, model = _replayed(program, batch)
+        for name, site in model.items():
+            check_support(program.name, site, guide.get(name))
             check_observation(program.structure, site)
         _check_masks(program, batch)
         _check_gradients(program, batch)
@@ -90,6 +94,7 @@ def check_parts(program: Runner, batch: Batch) -> None:
                 check_shape(structure, site)
                 reject_point_mass(program.name, site)
             compare(program.name, model, guide)
+            report_factors(program.name, guide)
 
 
 def check_model(program: Runner, batch: Batch) -> None:
@@ -156,15 +161,16 @@ def check_observations(program: BoundProgram, batch: Batch, first_row: int = 0) 
         InputError: a datum has no density; the message names the site, the value, its row and the remedy.
     """
     with torch.no_grad(), program.running(seed=0, training=False):
-        for site in _replayed(program, batch):
+        for site in _replayed(program, batch)[1].values():
             check_observation(program.structure, site, first_row)
 
 
 @torch.no_grad()
-def _replayed(program: BoundProgram, batch: Batch) -> list[Site]:
-    """Return the sites of the model, given the latents that the guide draws."""
+def _replayed(program: BoundProgram, batch: Batch) -> tuple[dict[str, Site], dict[str, Site]]:
+    """Return the sites of the guide, and those of the model given the latents that the guide draws."""
     with pyro.validation_enabled(False):
-        return list(sample_sites(program.traces(batch, 1).model).values())
+        traces = program.traces(batch, 1)
+        return sample_sites(traces.guide), sample_sites(traces.model)
 
 
 @contextmanager
@@ -210,7 +216,7 @@ def _check_masks(program: BoundProgram, batch: Batch) -> None:
     """Check that the guide masks what the model masks; otherwise a latent counts in one density only."""
     guide, model = (sample_sites(trace) for trace in program.traces(batch, 1)[:2])
     for name, site in guide.items():
-        if is_derived(site):
+        if is_derived(site) or is_factor(site):
             continue
         masks = [torch.as_tensor(True if s["mask"] is None else s["mask"]) for s in (site, model[name])]
         if not torch.equal(*(mask.expand(site["fn"].batch_shape) for mask in masks)):
@@ -239,7 +245,7 @@ def _check_gradients(program: BoundProgram, batch: Batch) -> None:
     surrogate = draws.log_weight.sum() + (0 if draws.score is None else draws.score.sum())
     unmoved = _without_gradient(surrogate, [*parameters.values(), *program.module.parameters()])
     for name, tensor in program.module.state_dict(keep_vars=True).items():
-        if tensor.requires_grad and id(tensor) not in registered and id(tensor) not in idle & unmoved:
+        if tensor.requires_grad and id(tensor) not in registered | unmoved:
             owner, has_module, _ = name.removeprefix(f"{REGISTERED}.").partition(".")
             remedy = f"pyro.module({owner!r}, self.{owner})" if has_module else 'pyro.module("program", self)'
             raise InputError(
@@ -248,14 +254,18 @@ def _check_gradients(program: BoundProgram, batch: Batch) -> None:
             )
     if not parameters and not isinstance(program.guide, DerivedGuide):  # which has no parameters, only lambda
         raise InputError(f"{program.name} has no parameters to train: use pyro.module or pyro.param in model or guide")
-    if still := [name for name, parameter in parameters.items() if id(parameter) in unmoved - idle]:
+    still = [name for name, parameter in parameters.items() if id(parameter) in unmoved - idle]
+    if still and len(still) == len(parameters):
+        raise InputError(
+            f"no parameter of {program.name} gets a gradient: no density depends on {still[0]!r}; look for no_grad and "
+            f"detach"
+        )
+    if still:
         what = f"the parameter {still[0]!r}" if len(still) == 1 else f"{len(still)} parameters, such as {still[0]!r},"
-        warnings.warn(
+        warn(
             f"{what} of {program.name} get{'s' * (len(still) == 1)} no gradient from these arguments and will not "
             f"change: nothing that is computed from it reaches a density; use it, or freeze it with "
-            f"requires_grad_(False)",
-            InputWarning,
-            stacklevel=2,
+            f"requires_grad_(False)"
         )
 
 

@@ -15,7 +15,8 @@ from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import is_derived
 from ppl_vae.program.handlers import is_point_mass, is_scored
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import Site, Structure, sample_sites
+from ppl_vae.program.supports import is_discrete
+from ppl_vae.program.traces import Site, Structure, is_factor, sample_sites
 
 
 class ElboTerms(NamedTuple):
@@ -90,14 +91,17 @@ def objective_terms(
         score = None
         if scored:
             score = log_density(guide, [name for name in sample_sites(guide) if name not in scored])
+        factors = [name for name, site in sample_sites(guide).items() if is_factor(site)]
         if structure.summed:
             log_likelihood = log_density(model) - log_density(model, structure.observed)
         else:
             log_likelihood = log_density(model, structure.latents)
+        if factors:  # they belong to no latent
+            log_likelihood = log_likelihood - log_density(guide, [n for n in sample_sites(guide) if n not in factors])
         divergences = list(own.values())
         left = [name for name in structure.latents if name not in own]
         if left or not own:
-            log_q = log_density(guide, [*own, *scored])
+            log_q = log_density(guide, [*own, *scored, *factors])
             if score is not None:  # its gradient is the score function's
                 others = [name for name in sample_sites(guide) if name not in scored or name in own]
                 log_q = log_q + log_density(guide, others).detach()
@@ -190,7 +194,7 @@ def observed_numbers(program: BoundProgram, batch: Batch) -> Tensor:
 def observes_discrete(program: BoundProgram) -> bool:
     """Check if every observed site is discrete, so that no datum can have a log density above zero."""
     sites = program.model_sites(training=None)
-    return all(sites[name]["fn"].support.is_discrete for name in program.structure.observed)
+    return all(is_discrete(sites[name]["fn"]) for name in program.structure.observed)
 
 
 def _divergence(q: Site, p: Any, closed: bool) -> tuple[Tensor, int]:

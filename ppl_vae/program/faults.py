@@ -8,9 +8,13 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, warn
 from ppl_vae.program.derived_guide import is_auxiliary, is_derived
-from ppl_vae.program.traces import Site, Structure, sample_sites, support
+from ppl_vae.program.supports import is_discrete, is_narrower, measure, support_of
+from ppl_vae.program.traces import Site, Structure, is_factor, sample_sites, support
+
+DRAWS = 64
+"""The number of draws of a latent of the guide that are compared with the support that the model gives it."""
 
 
 def check_shape(structure: Structure, site: Site) -> None:
@@ -34,6 +38,16 @@ def reject_point_mass(program: str, site: Site) -> None:
         )
 
 
+def report_factors(program: str, guide: poutine.Trace) -> None:
+    """Warn of factors in a guide: they count as a part of its density, whatever their author wants with them."""
+    names = [repr(name) for name, site in sample_sites(guide).items() if is_factor(site)]
+    if names:
+        warn(
+            f"the factor {', '.join(names)} in the guide of {program} counts as a part of its density, as in "
+            f"pyro.infer.Trace_ELBO: if it is none, such as a further loss, elbo and evidence are not those of the data"
+        )
+
+
 def reject_subsampling(program: str, site: Site, data_plate: str) -> None:
     """Refuse a plate within a datum that is subsampled."""
     for frame in site["cond_indep_stack"]:
@@ -47,7 +61,7 @@ def reject_subsampling(program: str, site: Site, data_plate: str) -> None:
 def compare(program: str, model: poutine.Trace, guide: poutine.Trace) -> None:
     """Compare guide and model: they must have the same latent sites, of the same shapes and on the same support."""
     wanted = {name: site for name, site in sample_sites(model).items() if not site["is_observed"]}
-    given = {name: site for name, site in sample_sites(guide).items() if not is_auxiliary(site)}
+    given = {n: site for n, site in sample_sites(guide).items() if not (is_auxiliary(site) or is_factor(site))}
     for name in sorted(given.keys() - wanted.keys()):
         raise InputError(
             f"guide and model of {program} disagree: the guide samples {name!r}, the model does not (its latents: "
@@ -57,7 +71,7 @@ def compare(program: str, model: poutine.Trace, guide: poutine.Trace) -> None:
         if name not in given and support(site) is not None:
             continue  # it is summed out
         if name not in given:
-            kind = "discrete " if site["fn"].support.is_discrete else ""
+            kind = "discrete " if is_discrete(site["fn"]) else ""
             raise InputError(
                 f"guide and model of {program} disagree: the model's {kind}latent {name!r} is missing in the "
                 f"guide (it samples: {', '.join(given) or 'nothing'}); sample {name!r} there too"
@@ -73,14 +87,56 @@ def compare(program: str, model: poutine.Trace, guide: poutine.Trace) -> None:
                 f"guide and model of {program} disagree at {name!r}: {site['fn'].event_dim} event dimensions in "
                 f"the model, {given[name]['fn'].event_dim} in the guide; use the same to_event in both"
             )
+        _compare_measures(program, site, given[name])
 
 
-def check_support(program: str, site: Site) -> None:
-    """Check that the guide draws a latent from the support that the model gives it."""
-    if not site["is_observed"] and not bool(site["fn"].support.check(site["value"]).all()):
+def _compare_measures(program: str, site: Site, of_guide: Site) -> None:
+    """Refuse a guide whose density of a latent is with respect to another measure than the model's."""
+    measures = [measure(fn) for fn in (site["fn"], of_guide["fn"])]
+    if None in measures or measures[0] == measures[1]:
+        return
+    family, drawn_from = (type(_base(s["fn"])[0]).__name__ for s in (site, of_guide))
+    name = site["name"]
+    if measures[0] == "discrete":
+        what = f"no probability of a value, which the model's discrete {family} has"
+        remedy = (
+            f"leave {name!r} out of the guide, so that the program is summed over its values"
+            if support(site) is not None
+            else "draw it from a discrete distribution"
+        )
+    else:
+        what = f"with respect to another measure than that of the model's {family}"
+        remedy = "use a distribution on the same support"
+    raise InputError(
+        f"guide and model of {program} disagree at {name!r}: the density of the guide's {drawn_from} is {what}, so "
+        f"that their ratio means nothing; {remedy}"
+    )
+
+
+def check_support(program: str, site: Site, of_guide: Site | None) -> None:
+    """Check that the guide draws a latent from the support that the model gives it, and warn of a narrower one.
+
+    Args:
+        program: the program's name.
+        site: a site of the model, given the latents that the guide draws.
+        of_guide: the site of that name in the guide; None if the guide has none.
+    """
+    constraint = support_of(site["fn"])
+    if site["is_observed"] or constraint is None:
+        return
+    family, values = type(_base(site["fn"])[0]).__name__, [site["value"]]
+    by_itself = of_guide is not None and not is_derived(of_guide)
+    if by_itself:
+        values.append(of_guide["fn"](torch.Size([DRAWS])))  # type: ignore[index]
+    if not all(bool(constraint.check(value).all()) for value in values):
         raise InputError(
             f"guide and model of {program} disagree at {site['name']!r}: the guide draws values outside the "
-            f"support of the model's {type(_base(site['fn'])[0]).__name__}; use a distribution on the same support"
+            f"support of the model's {family}; use a distribution on the same support"
+        )
+    if by_itself and is_narrower(of_guide["fn"], site["fn"]):  # type: ignore[index]
+        warn(
+            f"the guide of {program} draws {site['name']!r} from a part of the support of the model's {family}: the "
+            f"evidence has that part alone, and stays below; use a distribution on the same support"
         )
 
 
@@ -102,10 +158,12 @@ def check_observation(structure: Structure, site: Site, first_row: int = 0) -> N
     """Check that an observed value lies in the support of its distribution; masked entries are not checked."""
     base, masks = _base(site["fn"])
     family = type(base).__name__
-    if not site["is_observed"] or family == "Unit":  # pyro.factor
+    if not site["is_observed"] or is_factor(site):
         return
-    fn, value = site["fn"], site["value"].expand(site["fn"].shape())
-    valid = base.support.check(value)
+    fn, value, constraint = site["fn"], site["value"].expand(site["fn"].shape()), support_of(base)
+    if constraint is None:
+        return
+    valid = constraint.check(value)
     valid = valid.reshape(valid.shape + (1,) * (value.dim() - valid.dim())).expand(value.shape)
     for mask, whose in ((site["mask"], fn), *masks):
         if mask is not None:
@@ -124,7 +182,7 @@ def check_observation(structure: Structure, site: Site, first_row: int = 0) -> N
         )
     raise InputError(
         f"site {site['name']!r} of {structure.program} observes {bad} (row {row}), outside the support of its "
-        f"{family} ({base.support}): mend the data or use another likelihood"
+        f"{family} ({constraint}): mend the data or use another likelihood"
     )
 
 

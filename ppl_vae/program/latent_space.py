@@ -20,6 +20,7 @@ from ppl_vae.program.densities import slope_only
 from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijection
 from ppl_vae.program.moments import moments
 from ppl_vae.program.runner import Batch
+from ppl_vae.program.supports import is_discrete
 from ppl_vae.program.traces import Site, Structure
 
 Start = Literal["prior", "guide"]
@@ -75,7 +76,7 @@ class LatentSpace:
         self.size = sum(prod(place.per_datum) for place in self.layout)
 
     def _check(self, name: str, site: Site) -> None:
-        if site["fn"].support.is_discrete:
+        if is_discrete(site["fn"]):
             raise InputError(
                 f"the latent {name!r} of {self.program.name} is discrete and cannot be summed out, and only continuous "
                 f"latents can be moved: {self.otherwise}"

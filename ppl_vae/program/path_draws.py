@@ -61,7 +61,7 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
     with program.running():
         structure = program.structure
         drawn = sample_sites(program.guide_trace(batch, num_samples))
-        sites = {name: site for name, site in drawn.items() if not is_point_mass(site["fn"])}
+        sites = {n: site for n, site in drawn.items() if not (site["is_observed"] or is_point_mass(site["fn"]))}
         _refuse_scored(program, sites)
         held = {name: site["value"].detach().requires_grad_() for name, site in sites.items()}
         moving = {name: site["value"].clone() for name, site in sites.items()}

@@ -22,6 +22,7 @@ from ppl_vae.program.modules import owned_modules, recorded_modules, with_shown
 from ppl_vae.program.plates import SizedPlates, with_sized_plates
 from ppl_vae.program.process import Precision
 from ppl_vae.program.runner import Batch, Runner, Store
+from ppl_vae.program.supports import is_discrete
 from ppl_vae.program.traces import find_data_plate, sample_sites
 
 
@@ -238,7 +239,7 @@ def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:
         if not outside:
             return program
         for name, site in outside.items():
-            if site["fn"].support.is_discrete:
+            if is_discrete(site["fn"]):
                 raise InputError(
                     f"the latent {name!r} of {program.name} lies outside the data plate {plate!r} and is discrete: "
                     f"only continuous latents can be shared by all data; move it inside, or make it a parameter"

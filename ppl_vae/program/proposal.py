@@ -12,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.traces import is_deterministic
+from ppl_vae.program.supports import is_discrete
 
 
 def widened(program: BoundProgram, scale: float = 1.0, df: float | None = None) -> BoundProgram:
@@ -60,7 +60,7 @@ class _Widen(Messenger):
         self.program, self.scale, self.df = program, scale, df
 
     def _pyro_sample(self, msg: Any) -> None:
-        if not is_deterministic(msg) and not site_is_subsample(msg) and not msg["fn"].support.is_discrete:
+        if not (site_is_subsample(msg) or msg["is_observed"] or is_discrete(msg["fn"])):
             wider = self._wider(msg["fn"])
             if wider is None:
                 base = msg["fn"]

@@ -19,7 +19,7 @@ from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import JOINT
 from ppl_vae.program.handlers import is_point_mass
-from ppl_vae.program.traces import Site, sample_sites, support
+from ppl_vae.program.traces import Site, is_factor, sample_sites, support
 
 SERIES = 3
 """The number of alike, numbered sites, such as z_0, z_1, z_2, from which they are described and drawn as a series."""
@@ -128,6 +128,8 @@ def describe_posterior(program: BoundProgram) -> dict[str, str]:
             sites = sample_sites(poutine.trace(program.guide).get_trace(*program.template))
         joint = sites.pop(JOINT, None)
         for name, site in sites.items():
+            if is_factor(site):
+                continue
             part = joint is not None and is_point_mass(site["fn"])
             described[name] = f"part of a joint {_kind(joint['fn'])}" if joint and part else _kind(site["fn"])
     return described

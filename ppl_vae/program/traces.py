@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions import MaskedDistribution
@@ -275,6 +276,11 @@ def known_variance(fn: Any) -> Tensor | None:
     except (NotImplementedError, AttributeError):
         return None
     return variance if torch.isfinite(variance).all() else None
+
+
+def is_factor(site: Any) -> bool:
+    """Check if a site is a ``pyro.factor``, which Pyro writes as an observation of nothing."""
+    return isinstance(site["fn"], dist.Unit)
 
 
 def is_deterministic(site: Any) -> bool:

@@ -8,7 +8,7 @@ import inspect
 import os
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import yaml
 from ppl_vae.errors import InputError, nearest, reason
 from ppl_vae.runs.files import read_text
 from ppl_vae.runs.modules import import_file
+from ppl_vae.torchvision_import import import_torchvision, lacks_operators
 
 GALLERY = "ppl_vae.models"
 MOST_BYTES, MOST_PARTS = 2**20, 20_000
@@ -181,7 +182,7 @@ def _count_parts(value: Any, most: int) -> int:
 
 def _import(module: str, spec: str) -> Any:
     try:
-        return importlib.import_module(module)
+        return _importing(lambda: importlib.import_module(module))
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise InputError(f"no module {module!r} for --model {spec}; {nearest(spec, known_models())}") from error
@@ -192,9 +193,20 @@ def _import(module: str, spec: str) -> Any:
 
 def _import_file(path: Path) -> Any:
     try:
-        return import_file(path)
+        return _importing(lambda: import_file(path))
     except (Exception, SystemExit) as error:
         raise _cannot_import(str(path), error) from error
+
+
+def _importing(load: Callable[[], Any]) -> Any:
+    """Import a program, and again if it imports torchvision beside a PyTorch for which that was not built."""
+    try:
+        return load()
+    except RuntimeError as error:
+        if not lacks_operators(error):
+            raise
+    import_torchvision()
+    return load()
 
 
 def _cannot_import(where: str, error: BaseException) -> InputError:

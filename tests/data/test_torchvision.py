@@ -28,7 +28,7 @@ def qnms(dets, scores, iou_threshold): ...
 
 CHECK = """
 import sys, torch
-from ppl_vae.data.torchvision_import import import_torchvision
+from ppl_vae.torchvision_import import import_torchvision
 module = import_torchvision()
 assert import_torchvision() is module is sys.modules["torchvision"]
 print(module.__file__, getattr(module, "runs", None), hasattr(torch.ops.torchvision, "nms"))
@@ -53,7 +53,7 @@ def fake_torchvision(folder: Path, init: str) -> Path:
 
 
 FORKED = f"""
-import os, sys, torch, ppl_vae.data.torchvision_import
+import os, sys, torch, ppl_vae.torchvision_import
 for folder in FOLDERS:
     if os.fork() == 0:
         sys.path.insert(0, folder)
@@ -80,6 +80,15 @@ def test_schemas_are_declared_only_if_the_import_needs_them_and_other_failures_a
         paths[name] = fake_torchvision(tmp_path / name, source)
     code = FORKED.replace("FOLDERS", repr([str(tmp_path / name) for name in sources]))
     assert run(code).splitlines() == [f"{paths['works']} False False", f"{paths['needs']} None True", "something else"]
+
+
+def test_a_program_file_may_import_torchvision(tmp_path: Path) -> None:
+    """Its compiled operators may not load, which the data sets and most published programs do not need."""
+    fake_torchvision(tmp_path, BROKEN)
+    program = "import torchvision\n\n\nclass Mine:\n    def model(self, x): ...\n"
+    (tmp_path / "mine.py").write_text(program)
+    load = f"from ppl_vae.runs import program_class; print(program_class({str(tmp_path / 'mine.py')!r}).__name__)"
+    assert run(load, tmp_path) == "Mine"
 
 
 def test_the_installed_torchvision_is_imported_only_when_it_is_needed() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ppl_vae import VariationalInference
 from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, check, check_batch, check_observations
@@ -147,6 +148,14 @@ class UnusedParameter(Faulty):
         self.encoder.register_parameter("idle", nn.Parameter(torch.zeros(2)))
 
 
+class NoGradient(Faulty):
+    def posterior(self, x: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Normal(self.encoder(x).detach(), 1.0).to_event(1)
+
+    def likelihood(self, z: Tensor) -> pyro.distributions.TorchDistribution:
+        return dist.Normal(self.decoder(z).detach(), 1.0).to_event(1)
+
+
 class Crash(Faulty):
     def likelihood(self, z: Tensor) -> pyro.distributions.TorchDistribution:
         return dist.Normal(z @ torch.ones(5, 3), 1.0).to_event(1)
@@ -188,6 +197,7 @@ FAULTS = {
     OtherSupport: "the guide draws values outside the support of the model's LogNormal",
     ForgottenModule: "'encoder.weight' of ForgottenModule would never be trained: register its module, "
     "pyro.module('encoder', self.encoder)",
+    NoGradient: "no parameter of NoGradient gets a gradient: no density depends on 'decoder.weight'; look",
     Crash: "test_check.py:",
     Overflow: "the log weight of row 0 under Overflow is",
     Counts: "observes -2.31 (row 0), outside the support of its Poisson",
@@ -235,7 +245,30 @@ def test_a_support_that_depends_on_a_latent_is_checked_at_the_draws_of_the_guide
 
     program = Bounded().double()
     del program.decoder
-    check(Program(program), (normal(9, 3),))
+    with pytest.warns(InputWarning, match=r"draws 'z' from a part of the support of the model's Uniform"):
+        check(Program(program), (normal(9, 3),))
+
+
+def test_a_part_that_is_used_without_gradients_stays_and_the_others_train() -> None:
+    class Pretrained(Faulty):
+        def __init__(self) -> None:
+            super().__init__()
+            self.baseline = nn.Linear(3, 2)
+
+        def model(self, x: Tensor) -> None:
+            pyro.module("all", self)
+            with self.plate(x):
+                with torch.no_grad():
+                    loc = self.baseline(x)
+                z = pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
+                pyro.sample("x", self.likelihood(z), obs=x)
+
+    program = Pretrained()
+    before = {name: value.clone() for name, value in program.state_dict().items()}
+    with pytest.warns(InputWarning, match=r"2 parameters, such as 'all.baseline.weight', of Pretrained get no"):
+        VariationalInference(program, max_epochs=1, compile="off").fit(normal(20, 3).float().numpy())
+    for name, value in program.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("baseline")
 
 
 def test_a_missing_guide_is_reported() -> None:

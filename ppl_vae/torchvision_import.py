@@ -14,6 +14,11 @@ from ppl_vae.errors import InputError
 _library: torch.library.Library | None = None
 
 
+def lacks_operators(error: BaseException) -> bool:
+    """Check if an error is that of an import of torchvision whose operators cannot be loaded."""
+    return isinstance(error, RuntimeError) and "torchvision::nms does not exist" in str(error)
+
+
 def import_torchvision() -> ModuleType:
     """Import torchvision, even if its compiled operators cannot be loaded.
 
@@ -32,7 +37,7 @@ def import_torchvision() -> ModuleType:
             raise
         raise InputError("torchvision is not installed: run `pip install torchvision`") from None
     except RuntimeError as error:
-        if "torchvision::nms does not exist" not in str(error):
+        if not lacks_operators(error):
             raise
     # A failed import leaves behind the submodules that it finished.
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
