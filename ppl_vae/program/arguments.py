@@ -51,7 +51,7 @@ def array_names(model: Callable[..., Any], available: Collection[str], program: 
                 signature = f"model({', '.join(p.name for p in parameters)}) of {program}"
                 raise InputError(
                     f"{signature} needs an array {parameter.name!r}, which the data do not have: rename the one or the "
-                    f"other; {nearest(parameter.name, available)}"
+                    f"other, or bind what is no array with functools.partial; {nearest(parameter.name, available)}"
                 )
             names.append("x")
     if not names:

@@ -21,6 +21,7 @@ from ppl_vae.program.faults import (
     check_shape,
     check_support,
     compare,
+    fixed_size,
     reject_point_mass,
     reject_subsampling,
     report_factors,
@@ -143,9 +144,9 @@ def check_batch(program: BoundProgram, batch: Batch) -> None:
                 except InputError:
                     raise
                 except Exception as error:
+                    remedy = fixed_size(error) or f"{reason(error)}: mend the program or choose another batch size"
                     raise InputError(
-                        f"{program.name} fails on a batch of {len(batch[0])} data with {draws} draws each "
-                        f"({reason(error)}): mend the program or choose another batch size"
+                        f"{program.name} fails on a batch of {len(batch[0])} data with {draws} draws each: {remedy}"
                     ) from error
 
 
@@ -196,7 +197,7 @@ def _run(program: Runner, part: str, fn: Callable[..., Any], batch: Batch) -> po
         raise
     except Exception as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch)
-        why = reason(error)
+        why = fixed_size(error) or reason(error)
         if why.endswith("but found invalid values:"):
             why += " look for NaN or for a scale that is not positive"
         line = _user_line(error, fn)

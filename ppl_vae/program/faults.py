@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pyro.distributions as dist
@@ -194,3 +195,20 @@ def _base(fn: Any) -> tuple[Any, list[tuple[Any, Any]]]:
             masks.append((fn._mask, fn))
         fn = fn.base_dist
     return fn, masks
+
+
+def fixed_size(error: Exception) -> str | None:
+    """Return what to do about an error of Pyro that a site has values for a fixed number of data; None for others.
+
+    Example:
+        >>> fixed_size(ValueError("Shape mismatch inside plate('data') at site z dim -1, 7 vs 320"))
+        "'z' has values for 320 data where the plate 'data' has 7: compute them ..."
+    """
+    match = re.search(r"Shape mismatch inside plate\('(.+)'\) at site (\S+) dim \S+, (\d+) vs (\d+)", str(error))
+    if match is None:
+        return None
+    plate, site, wanted, given = match.groups()
+    return (
+        f"{site!r} has values for {given} data where the plate {plate!r} has {wanted}: compute them from the batch; if "
+        f"the guide has a parameter for each datum, leave it out, or fit with --guide per-sample"
+    )

@@ -85,10 +85,13 @@ def is_factor(site: Any) -> bool:
     return site["is_observed"] and not site["value"].numel()
 
 
-def values_of(site: Any) -> Tensor:
-    """Return all values of a discrete site; one of them stands for all if the site is masked."""
-    support = site["fn"].enumerate_support(expand=True)
-    return support if site["mask"] is None or bool(torch.as_tensor(site["mask"]).any()) else support[:1]
+def values_of(site: Any) -> list[Tensor]:
+    """Return all values of a discrete site, of each combination of its elements; masked elements have one value."""
+    fn = site["fn"]
+    mask = torch.as_tensor(True if site["mask"] is None else site["mask"]).expand(fn.batch_shape).flatten()
+    support = fn.enumerate_support(expand=False).reshape(-1, *fn.event_shape)
+    choices = (support if counts else support[:1] for counts in mask.tolist())
+    return [torch.stack(values).reshape(fn.batch_shape + fn.event_shape) for values in itertools.product(*choices)]
 
 
 def unscaled(trace: poutine.Trace, left_out: Collection[str] = ()) -> Tensor:

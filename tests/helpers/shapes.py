@@ -259,6 +259,30 @@ def switches() -> Made:
     return Made(program, (program,), {"x": X})
 
 
+def inner_switches(guided: bool) -> Made:
+    """A discrete latent of each number of a datum, in an inner plate, which the guide samples or leaves out."""
+    decoder, encoder = noisy(2, 3), noisy(3, 4)
+
+    def model(x: Tensor) -> None:
+        pyro.module("decoder", decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            with pyro.plate("numbers", 3):
+                on = pyro.sample("on", dist.Bernoulli(logits=z[..., 0]), infer={"enumerate": "parallel"})
+                pyro.sample("x", dist.Normal(decoder(z).movedim(-1, -2) + on, 0.5), obs=x.T)
+
+    def guide(x: Tensor) -> None:
+        pyro.module("encoder", encoder)
+        with pyro.plate("data", len(x)):
+            parameters = encoder(x)
+            pyro.sample("z", gaussian(parameters))
+            if guided:
+                with pyro.plate("numbers", 3):
+                    pyro.sample("on", dist.Bernoulli(logits=parameters[..., 0]))
+
+    return Made((model, guide), (decoder, encoder), {"x": X})
+
+
 def masked() -> Made:
     """Some numbers are masked, each datum has a factor, all is scaled; the guide is an object that can be called."""
     decoder, encoder = noisy(2, 3), noisy(3, 4)
@@ -417,4 +441,6 @@ SHAPES: dict[str, Callable[[], Made]] = {
         absolute,
         transformed,
     )
-} | {f"signature {name}": partial(in_order, name) for name in ORDERS}
+}
+SHAPES |= {f"inner_switches, guided: {guided}": partial(inner_switches, guided) for guided in (True, False)}
+SHAPES |= {f"signature {name}": partial(in_order, name) for name in ORDERS}
