@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import ppl_vae
 from ppl_vae import load
 from ppl_vae.errors import ChangedSinceFit, InputError
 from ppl_vae.estimator import load_data
@@ -202,24 +202,33 @@ class TestTrust:
         assert not (here / "spy").exists()
 
 
-HOLDER = """\
-import sys, time
-from pathlib import Path
-from ppl_vae.runs.lock import locked
-with locked(Path(sys.argv[1]), alone=sys.argv[2] == "alone"):
-    print("locked", flush=True)
-    time.sleep(600)
-"""
+@contextmanager
+def held(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Let another process, a fork of this one, hold the lock of a folder inside the block, and kill it at the end."""
+    reads, writes = os.pipe()
+    other = os.fork()
+    if other == 0:  # no failure may leave this block, or two processes would run the other tests
+        try:
+            with locked(folder, alone=alone):
+                os.write(writes, b"locked")
+                time.sleep(600)
+        finally:
+            os._exit(1)
+    os.close(writes)
+    try:
+        assert os.read(reads, 6) == b"locked"
+        yield
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+        os.close(reads)
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_folder_has_one_fit_at_a_time(alone: bool, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", HOLDER, "run", "alone" if alone else "shared"]
     before = read_checkpoint(here / "run" / "checkpoint.safetensors")[1]
-    environment = {**os.environ, "PYTHONPATH": str(Path(ppl_vae.__file__).parents[1])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "locked\n"
+    with held(here / "run", alone=alone):
         for args in (["--resume", "--output", "run"], [*QUICK, "--overwrite", "--output", "run"]):
             assert run_without_figures("fit", args) == 2
             err = capsys.readouterr().err
@@ -227,13 +236,7 @@ def test_a_folder_has_one_fit_at_a_time(alone: bool, here: Path, capsys: pytest.
         assert run_without_figures("evaluate", ["run"]) == (2 if alone else 0)
         assert ("another process fits the run run" in capsys.readouterr().err) == alone
         assert read_checkpoint(here / "run" / "checkpoint.safetensors")[1] == before
-        other.kill()
-    for _ in range(100):  # the lock of a process that is killed is free
-        try:
-            with locked(here / "run", alone=True):
-                break
-        except ValueError:
-            time.sleep(0.05)
+    # The lock of a process that is killed is free.
     assert run_without_figures("fit", ["--resume", "--output", "run", "--max-epochs", "3"]) == 0
 
 

@@ -115,7 +115,7 @@ def test_every_draw_has_its_own_global_latent(event: bool) -> None:
     assert vi.program_.structure.draws_by == ("plate" if event else "repeat")
     covariance = torch.exp(torch.tensor(-1.0)) * torch.ones(2, 2).double() + 1.25 * torch.eye(2).double()
     exact = dist.MultivariateNormal(torch.full((2,), 0.5).double(), covariance).log_prob(x)
-    evidence = vi.evidence(x.numpy(), num_samples=1000)
+    evidence = vi.evidence(x.numpy(), num_samples=400)
     assert ((evidence.log_evidence - exact).abs() < 5 * evidence.mcse + 1e-3).all()
 
 
