@@ -84,7 +84,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         rest = ["--config", yaml.safe_dump({**config, "model": dict(init_args)}), *rest]
     values = parser.parse_args(rest).as_dict()
     given = parser.parse_args(rest, defaults=False).as_dict().get("model", {})
-    data = {name: values.pop(name) for name in ("data", "data_root", "binarize", "image_shape")}
+    data = {name: values.pop(name) for name in ("data", "data_root", "binarize", "image_shape", "grey")}
     settings = {name: value for name, value in values.items() if name in VariationalInference._get_param_names()}
     name = "-".join((Path(data["data"]).stem, _short_name(spec), settings["guide"]))
     return Options(

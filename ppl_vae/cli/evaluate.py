@@ -87,10 +87,8 @@ def _draw(run: OpenRun, arrays: dict[str, np.ndarray], evaluation: Evaluation) -
         worst = np.argsort(log_evidence)[:WORST_DATA]
         draws = run.vi.posterior({name: array[worst] for name, array in arrays.items()}, num_samples=32)
         lengths = arrays["lengths"][worst] if "lengths" in arrays else None
-        data, means, shape = picture_reconstructions(run.vi.fitted, draws, run.data, lengths)
-        figures["worst"] = worst_explained(
-            data, means, log_evidence[worst], image_shape=shape, rows=arrays["_row"][worst]
-        )
+        data, means, look = picture_reconstructions(run.vi.fitted, draws, run.data, lengths)
+        figures["worst"] = worst_explained(data, means, log_evidence[worst], **look, rows=arrays["_row"][worst])
     if (used := evaluation.diagnostics) is not None:
         by_dimension, names = used.divergence_by_dimension.numpy(), used.dimensions
         if np.isfinite(by_dimension).all() and used.active is not None:

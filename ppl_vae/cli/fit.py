@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 import ppl_vae
@@ -20,8 +21,10 @@ from ppl_vae.cli.configuration import Options, fill_in_data_dim, make_config, pa
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions, picture_sites
 from ppl_vae.data import Dataset, load_dataset
+from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.estimator.warrant import check_resumed, resumed, take_fingerprints
+from ppl_vae.networks import ImageEncoder
 from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
 from ppl_vae.runs import Fingerprints, Run, build_program, program_class, write_posterior
 
@@ -73,6 +76,7 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
     init_args = fill_in_data_dim(options, data)
     torch.manual_seed(vi.seed)  # the parameters that the program starts from
     program = build_program(program_class(options.model), init_args)
+    check_layout(program, data)
     vi.set_params(program=program)
     config = make_config(options, init_args)
     before = None
@@ -91,6 +95,17 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
     fingerprints = take_fingerprints(program, vi.program_, config, data)
     vi.fingerprints_ = resumed(before, fingerprints, accept_changes=options.accept_changes)
     return vi, data, config, vi.fingerprints_
+
+
+def check_layout(program: object, data: Dataset) -> None:
+    """Refuse vectors of pixels whose channels come last, if convolutions would read them with the channels first."""
+    reads_images = isinstance(program, nn.Module) and any(isinstance(m, ImageEncoder) for m in program.modules())
+    if reads_images and len(data.image_shape or ()) == 3 and data.train["x"].ndim == 2:
+        height, width, channels = data.image_shape or ()
+        raise InputError(
+            f"{data.name}: a datum of x is a vector whose channels come last, image_shape {data.image_shape}, and "
+            f"convolutions read the channels first: save x with shape (N, {channels}, {height}, {width})"
+        )
 
 
 def finish(vi: VariationalInference, run: Run, data: Dataset, started: float) -> Outcome:
@@ -161,21 +176,21 @@ def _write_posterior_draws(fitted: OpenRun) -> None:
 
 def _write_figures(fitted: OpenRun) -> None:
     """Write ``figures/``: the ELBO over epochs, reconstructions, draws from the prior, the latent space."""
-    vi, image_shape = fitted.vi, fitted.data.image_shape
+    vi = fitted.vi
     arrays = fitted.select(Selection(num_data=RECONSTRUCTIONS))
-    *data_and_means, shape = picture_reconstructions(
+    *data_and_means, look = picture_reconstructions(
         vi.fitted, vi.posterior(arrays, num_samples=32), fitted.data, arrays.get("lengths")
     )
     figures = {
         "elbo": elbo_over_epochs(fitted.run.metrics()),
-        "reconstructions": reconstructions(*data_and_means, image_shape=shape),
+        "reconstructions": reconstructions(*data_and_means, **look),
     }
     if vi.generates:
         lengths = fitted.new_lengths(PRIOR_DRAWS)
         means = vi.fitted.most_probable(vi.prior(PRIOR_DRAWS, **lengths).means)
-        picture = picture_sites(means, image_shape, lengths.get("lengths"))
+        picture = picture_sites(means, fitted.data, lengths.get("lengths"))
         title = f"Draws from the prior: {vi.fitted.name_of_means} of x given z"
-        figures["prior"] = prior_samples(picture.array, image_shape=picture.shape, title=title)
+        figures["prior"] = prior_samples(picture.array, image_shape=picture.shape, light=picture.light, title=title)
     if vi.has_latents:
         arrays = fitted.select(Selection(num_data=LATENT_DATA))
         labels = arrays.get("y")

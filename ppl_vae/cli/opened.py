@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ppl_vae.cli.pictures import picture_sites
 from ppl_vae.data import Dataset, Part, subset
+from ppl_vae.data.images import Grey
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import Accelerator, VariationalInference, load, load_data
 from ppl_vae.inference import Compile
@@ -77,11 +78,12 @@ class OpenRun(NamedTuple):
         lengths = arrays.get("lengths") if "lengths" in self.vi.arguments_ else None
         if lengths is not None:
             lengths = np.broadcast_to(lengths.reshape(len(lengths), -1)[: shape[0]], shape).ravel()
-        picture = picture_sites(flat, self.data.image_shape, lengths)
+        picture = picture_sites(flat, self.data, lengths)
         cells = picture.array.reshape(*shape, *picture.array.shape[1:])
         if "rows" not in options:
             options["rows"] = [name_row(arrays, index) for index in range(shape[0])]
-        return sheet(cells, title=title, image_shape=picture.shape, roll=picture.roll, names=picture.names, **options)
+        options |= {"image_shape": picture.shape, "roll": picture.roll, "light": picture.light, "names": picture.names}
+        return sheet(cells, title=title, **options)
 
     def draw_grid(
         self, sites: Mapping[str, np.ndarray], columns: int, title: str, rows: Sequence[str] = (), **options: Any
@@ -146,6 +148,7 @@ def open_run(
     folder: str,
     format: str = "png",
     image_shape: list[int] | None = None,
+    grey: Grey | None = None,
     accelerator: Accelerator | None = None,
     compile: Compile | None = None,
     trust: bool = False,
@@ -156,6 +159,8 @@ def open_run(
         folder: the run folder that ``fit`` wrote.
         format: file format of figures: png, svg or pdf, or several, such as png,svg.
         image_shape: shape in which a datum is drawn, such as [28,28] or [32,32,3]; null draws it as the fit does.
+        grey: way in which grey images are drawn: ink, high values are dark, or light, high values are light; null draws
+            them as the fit does.
         accelerator: the device; auto takes a GPU if there is one, and null takes the device of the fit.
         compile: which functions run as compiled graphs: auto takes those that are called often, on takes all, and off
             none; null does as the fit does.
@@ -171,7 +176,7 @@ def open_run(
     run = Run.open(folder)
     run.check_writable()
     vi = load(folder, accelerator=accelerator, compile=compile, trust=trust)
-    return OpenRun(run, vi, load_data(folder, image_shape), formats)
+    return OpenRun(run, vi, load_data(folder, image_shape, grey), formats)
 
 
 def parse_rows(text: str | None, option: str) -> list[int]:

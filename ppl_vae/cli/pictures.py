@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,25 +22,29 @@ class Picture(NamedTuple):
     """The shape of a datum that is an image or a sequence."""
     roll: bool
     """True for a sequence, with time from left to right and the first feature at the bottom."""
+    light: bool
+    """True if high values of a grey image are light."""
     names: tuple[str, ...]
     """The names of the numbers of a datum that is neither."""
 
 
 def picture_reconstructions(
     fitted: Fitted, draws: PosteriorDraws, data: Dataset, lengths: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:
-    """Return data ``(N, ...)``, their posterior-predictive means, and their shape if they are images or sequences.
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Return data ``(N, ...)``, their posterior-predictive means, and how a figure draws them.
 
     In place of a mean, data that are classes have the most probable class.
     """
     means = fitted.most_probable({name: mean.mean(0) for name, mean in draws.means.items()})
-    picture = picture_sites(draws.data, data.image_shape, lengths)
-    return picture.array, picture_sites(means, data.image_shape, lengths).array, picture.shape
+    picture = picture_sites(draws.data, data, lengths)
+    return (
+        picture.array,
+        picture_sites(means, data, lengths).array,
+        {"image_shape": picture.shape, "light": picture.light},
+    )
 
 
-def picture_sites(
-    sites: Mapping[str, np.ndarray], image_shape: tuple[int, ...] | None, lengths: np.ndarray | None = None
-) -> Picture:
+def picture_sites(sites: Mapping[str, np.ndarray], data: Dataset, lengths: np.ndarray | None = None) -> Picture:
     """Return what is drawn of observed sites.
 
     This is the one site that is an image, or a sequence as a roll, with nothing past its end, or else all sites as one
@@ -48,19 +52,22 @@ def picture_sites(
 
     Args:
         sites: arrays ``(N, ...)`` by site.
-        image_shape: shape of a datum that is an image.
+        data: the data set, which has the shape of an image, and that in which a datum is stored. A site that observes
+            a vector of the numbers of x has them in the order in which x is stored.
         lengths: lengths of sequences, ``(N,)``.
     """
+    stored = data.train["x"].shape[1:] if "x" in data.train else ()
     for x in sites.values():
-        if image_shape is not None and x[0].size == np.prod(image_shape):
-            return Picture(as_images(x, image_shape), image_shape, False, ())
+        if (shape := data.image_shape) is not None and x[0].size == np.prod(shape):
+            x = x.reshape(len(x), *stored) if x.ndim == 2 and x[0].size == np.prod(stored) else x
+            return Picture(as_images(x, shape), shape, False, data.grey == "light", ())
     arrays = list(sites.values())
     if lengths is not None:
         steps = arrays[0] if len(arrays) == 1 else np.stack(arrays, 1)  # one site, or one for each step
         if steps.ndim == 3 and steps.shape[2] > 1:
             steps = np.where(np.arange(steps.shape[1])[:, None] < lengths[:, None, None], steps, 0)
             roll = steps[:, : lengths.max(), ::-1].swapaxes(1, 2)
-            return Picture(roll, roll.shape[1:], True, ())
+            return Picture(roll, roll.shape[1:], True, False, ())
     joined = arrays[0] if len(arrays) == 1 else np.concatenate([x.reshape(len(x), -1) for x in arrays], 1)
     names = tuple(name for site, x in sites.items() for name in names_of(site, x.shape[1:]))
-    return Picture(joined, None, False, names)
+    return Picture(joined, None, False, False, names)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ppl_vae.data.binarize import check_binarize
 from ppl_vae.data.checks import check_parts
+from ppl_vae.data.images import Grey
 from ppl_vae.data.sequences import clear_padding
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError, nearest
@@ -30,6 +31,8 @@ class Dataset:
         test: arrays on which results are reported.
         image_shape: shape of x as an image: ``(H, W)`` grey or ``(H, W, 3)`` colour, None if it is not an
             image; see :func:`ppl_vae.data.as_images`.
+        grey: way in which grey images are drawn: "light", high values are light, as on a screen; or "ink", high values
+            are dark, as on paper.
         binarize: way in which x became bits; after "dynamic" the train part is still grey, and ``Batches`` draws
             it anew every epoch.
 
@@ -53,6 +56,7 @@ class Dataset:
     test: dict[str, np.ndarray] = field(repr=False)
     image_shape: tuple[int, ...] | None = None
     binarize: str = "none"
+    grey: Grey = "light"
 
     def __post_init__(self) -> None:
         check_binarize(self.binarize)

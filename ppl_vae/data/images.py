@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Literal, get_args
 
 import numpy as np
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, nearest
+
+Grey = Literal["ink", "light"]
+"""A way to draw grey images: high values are dark, as ink on paper, or light, as on a screen."""
 
 
 def as_images(x: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
@@ -51,6 +55,16 @@ def infer_image_shape(datum_shape: tuple[int, ...]) -> tuple[int, ...] | None:
     return None
 
 
+def check_grey(grey: str | None) -> None:
+    """Check a way to draw grey images; None is the data set's own.
+
+    Raises:
+        InputError: if there is no such way.
+    """
+    if grey is not None and grey not in get_args(Grey):
+        raise InputError(f"grey={grey!r} is unknown; {nearest(str(grey), get_args(Grey))}")
+
+
 def check_image_shape(name: str, image_shape: Sequence[int], datum_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Check an image shape and return it with the channels last.
 
@@ -62,6 +76,13 @@ def check_image_shape(name: str, image_shape: Sequence[int], datum_shape: tuple[
     shape = infer_image_shape(asked)
     if shape is None or min(asked) < 1:
         raise InputError(f"{name}: image_shape {asked}: expected (H, W), (H, W, 3) or (3, H, W)")
+    sides = [size for size in datum_shape if size > 1]
+    layouts = [[size for size in layout if size > 1] for layout in (asked, shape, shape[2:] + shape[:2])]
+    if prod(asked) == prod(datum_shape) and len(sides) > 1 and sides not in layouts:
+        raise InputError(
+            f"{name}: image_shape {asked} and a datum of x of shape {datum_shape} have the same number of values, but "
+            f"are other images: give the height and width with which x was saved, or save x as vectors"
+        )
     if prod(asked) != prod(datum_shape):
         raise InputError(
             f"{name}: image_shape {asked} has {prod(asked)} values and a datum of x has {prod(datum_shape)}: "

@@ -10,7 +10,7 @@ from ppl_vae.data.binarize import Binarize, binarize_parts, check_binarize
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.digits import load_digits
 from ppl_vae.data.files import SUFFIXES, read_file
-from ppl_vae.data.images import check_image_shape, infer_image_shape
+from ppl_vae.data.images import Grey, check_grey, check_image_shape, infer_image_shape
 from ppl_vae.data.parts import parts_of, scale_bytes
 from ppl_vae.data.sequences import is_padded, pad_parts
 from ppl_vae.data.split import PARTS
@@ -18,6 +18,8 @@ from ppl_vae.data.vision import CLASSES, load_vision
 from ppl_vae.errors import InputError, nearest
 
 DATASETS = ("digits", *CLASSES)
+INK = ("digits", "mnist", "kmnist", "emnist", "omniglot")
+"""Data sets whose high values are ink."""
 
 
 def load_dataset(
@@ -26,6 +28,7 @@ def load_dataset(
     data_root: str | Path | None = None,
     binarize: Binarize | None = None,
     image_shape: Sequence[int] | None = None,
+    grey: Grey | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Load a named image set or a file as named arrays that have been checked.
@@ -46,6 +49,8 @@ def load_dataset(
         image_shape: shape of x as an image, (H, W) or (H, W, 3). By default it is inferred from data stored as
             (H, W), (1, H, W), (3, H, W) or (H, W, 3), unless they are sequences. A vector of pixels is reshaped, so
             its channels come last.
+        grey: way in which grey images are drawn: ink, high values are dark, or light, high values are light. By default
+            ink for digits, mnist, kmnist, emnist and omniglot, and light for fashion-mnist and files.
         seed: seed of the split and of the draws.
 
     Returns:
@@ -53,7 +58,7 @@ def load_dataset(
 
     Raises:
         InputError: if the name is unknown, the file is missing or broken, the download fails, an array does not
-            pass the checks of ``Dataset``, or ``binarize``, ``image_shape`` or ``seed`` is wrong.
+            pass the checks of ``Dataset``, or ``binarize``, ``image_shape``, ``grey`` or ``seed`` is wrong.
 
     References:
         Salakhutdinov and Murray (2008) for "static", Burda et al. (2016) for "dynamic".
@@ -65,14 +70,16 @@ def load_dataset(
     is_named = str(data) in DATASETS
     how = ("threshold" if is_named else "none") if binarize is None else binarize
     check_binarize(how)
-    grey = _load_named(str(data), data_root, seed) if is_named else _load_file(data, seed, is_unit=how != "none")
+    check_grey(grey)
+    read = _load_named(str(data), data_root, seed) if is_named else _load_file(data, seed, is_unit=how != "none")
     if image_shape is not None:
-        shape = check_image_shape(grey.name, image_shape, grey.train["x"].shape[1:])
-        grey = replace(grey, image_shape=shape)
+        shape = check_image_shape(read.name, image_shape, read.train["x"].shape[1:])
+        read = replace(read, image_shape=shape)
+    read = replace(read, grey=grey or ("ink" if str(data) in INK else "light"))
     if how == "none":
-        return grey
-    bits = binarize_parts(grey.name, {part: grey.part(part) for part in PARTS}, how, seed)
-    return replace(grey, train=bits["train"], valid=bits["valid"], test=bits["test"], binarize=how)
+        return read
+    bits = binarize_parts(read.name, {part: read.part(part) for part in PARTS}, how, seed)
+    return replace(read, train=bits["train"], valid=bits["valid"], test=bits["test"], binarize=how)
 
 
 def _load_named(name: str, data_root: str | Path | None, seed: int) -> Dataset:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ppl_vae.data import Dataset, load_dataset
 from ppl_vae.data.binarize import binarize_parts
+from ppl_vae.data.images import Grey
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import ChangedSinceFit, InputError
 from ppl_vae.estimator.options import Accelerator
@@ -75,7 +76,7 @@ def load(
     return vi
 
 
-def load_data(folder: str | Path, image_shape: Sequence[int] | None = None) -> Dataset:
+def load_data(folder: str | Path, image_shape: Sequence[int] | None = None, grey: Grey | None = None) -> Dataset:
     """Load the data set of a run folder, split and binarised as it was for the fit.
 
     If a part of the data is no longer that of the fit, a ``ChangedSinceFit`` warning describes the change.
@@ -83,12 +84,13 @@ def load_data(folder: str | Path, image_shape: Sequence[int] | None = None) -> D
     Args:
         folder: the folder that ``python -m ppl_vae.fit`` wrote.
         image_shape: shape of a datum as an image; by default as in the fit.
+        grey: way in which grey images are drawn, ink or light; by default as in the fit.
 
     Raises:
         InputError: there is no run folder, its data no longer exist, or their size does not match ``image_shape``.
     """
     run = Run.open(folder)
-    options = run.data_options()
+    options = {**run.data_options(), "grey": grey or run.config().get("grey")}
     if image_shape is not None:
         options["image_shape"] = image_shape
     data, before = load_dataset(**options), run.fingerprints()

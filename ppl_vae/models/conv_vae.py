@@ -8,7 +8,7 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.networks import ImageDecoder, ImageEncoder, Likelihood, make_likelihood
+from ppl_vae.networks import ImageDecoder, ImageEncoder, Likelihood, flat_images, make_likelihood
 
 
 class ConvVAE(nn.Module):
@@ -24,7 +24,8 @@ class ConvVAE(nn.Module):
     Chintala, Unsupervised Representation Learning with Deep Convolutional GANs (2016), section 3.
 
     Args:
-        image_shape: (height, width) or (channels, height, width); a datum has this shape or is flat.
+        image_shape: (height, width) or (channels, height, width); a datum has this shape, or is a vector of its pixels,
+            one channel after the other.
         latent_dim: size of the latent z.
         channels: number of channels of the convolution next to the image; each further convolution has twice as many
             and half the size, until a side is shorter than eight.
@@ -48,7 +49,7 @@ class ConvVAE(nn.Module):
         likelihood: str | Likelihood = "bernoulli",
     ) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
+        self.latent_dim, self.image_shape = latent_dim, image_shape
         self.encoder = ImageEncoder(image_shape, latent_dim, channels, hidden)
         self.likelihood = make_likelihood(likelihood)
         reverse = tuple(reversed(hidden))
@@ -59,10 +60,10 @@ class ConvVAE(nn.Module):
         pyro.module("likelihood", self.likelihood)
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))
-            pyro.sample("x", self.likelihood(self.decoder(z)).to_event(1), obs=x.flatten(1))
+            pyro.sample("x", self.likelihood(self.decoder(z)).to_event(1), obs=flat_images(x, self.image_shape))
 
     def guide(self, x: Tensor) -> None:
         pyro.module("encoder", self.encoder)
         with pyro.plate("data", len(x)):
-            loc, scale = self.encoder(x.flatten(1))
+            loc, scale = self.encoder(flat_images(x, self.image_shape))
             pyro.sample("z", dist.Normal(loc, scale).to_event(1))

@@ -2,7 +2,7 @@
 
 from ppl_vae.networks.data_encoder import DataEncoder
 from ppl_vae.networks.distributions import GaussianMixture, InverseAutoregressiveFlow
-from ppl_vae.networks.images import ImageDecoder, ImageEncoder, convolutions, transposed_convolutions
+from ppl_vae.networks.images import ImageDecoder, ImageEncoder, convolutions, flat_images, transposed_convolutions
 from ppl_vae.networks.labels import ClassGaussian, join, one_hot
 from ppl_vae.networks.likelihoods import Likelihood, make_likelihood
 from ppl_vae.networks.perceptrons import Activation, GaussianEncoder, LinearGaussian, mlp
@@ -26,6 +26,7 @@ __all__ = [
     "LinearGaussian",
     "cholesky_factor",
     "convolutions",
+    "flat_images",
     "join",
     "make_likelihood",
     "mlp",

@@ -70,7 +70,36 @@ def _channels_first(shape: Sequence[int]) -> tuple[int, int, int]:
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise InputError(f"image_shape={tuple(shape)}: expected (height, width) or (channels, height, width)")
     depth, height, width = (1, *shape) if len(shape) == 2 else shape
+    if width <= 4 < depth:
+        raise InputError(
+            f"image_shape={tuple(shape)} has its channels last, and convolutions read them first: give "
+            f"image_shape={(width, depth, height)}, and data of shape (N, {width}, {depth}, {height})"
+        )
     return depth, height, width
+
+
+def flat_images(x: Tensor, image_shape: Sequence[int]) -> Tensor:
+    """Return images as vectors of their pixels, ``(B, pixels)``, in the order in which the encoder reads them.
+
+    Args:
+        x: images of this shape, with or without channels of size one; or vectors, which stay as they are.
+        image_shape: ``(height, width)`` or ``(channels, height, width)``.
+
+    Raises:
+        InputError: the images have another shape of as many numbers, which would be read as other images.
+
+    Example:
+        >>> import torch
+        >>> flat_images(torch.zeros(5, 3, 8, 9), (3, 8, 9)).shape
+        torch.Size([5, 216])
+    """
+    sides, expected = ([size for size in shape if size > 1] for shape in (x.shape[1:], image_shape))
+    if len(sides) > 1 and sides != expected and math.prod(sides) == math.prod(expected):
+        raise InputError(
+            f"a datum has shape {tuple(x.shape[1:])}, and image_shape={tuple(image_shape)} has as many numbers in "
+            f"another order: give the data in this shape, channels first, or the shape that they have"
+        )
+    return x.flatten(1)
 
 
 class ImageEncoder(nn.Module):

@@ -102,6 +102,7 @@ def worst_explained(
     log_evidence: ArrayLike,
     *,
     image_shape: Sequence[int] | None = None,
+    light: bool = False,
     rows: ArrayLike | None = None,
 ) -> Figure:
     r"""Draw the data with the lowest log evidence, and their reconstructions.
@@ -111,6 +112,7 @@ def worst_explained(
         means: their reconstructions, ``(n, ...)``.
         log_evidence: their log evidence, ``(n,)``, nats.
         image_shape: ``(H, W)`` or ``(H, W, 3)`` to draw every datum as an image.
+        light: if true, high values of grey images are light, as on a screen; else dark, as ink on paper.
         rows: the row of each in its data set, ``(n,)``.
 
     Returns:
@@ -145,7 +147,7 @@ def worst_explained(
     stacks = {"original": x[:shown], "reconstruction": mean[:shown]}
     if shape is None:
         return vectors(stacks, title, labels)
-    return image_pairs(stacks, shape, title, [label.replace(": ", ":\n") for label in labels])
+    return image_pairs(stacks, shape, title, [label.replace(": ", ":\n") for label in labels], light=light)
 
 
 def sandwich(lower: ArrayLike, upper: ArrayLike) -> Figure:

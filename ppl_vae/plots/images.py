@@ -18,7 +18,7 @@ from ppl_vae.plots.style import INK, PALE, TINY, blank, limits, note, number, ta
 
 MISSING = (0.96, 0.80, 0.62)  # a light orange: not a grey, so that a missing pixel is not taken for a value
 HATCH = (0.72, 0.45, 0.20)  # a stroke through what is missing, which a print in grey shows too
-GREY = colormaps["gray_r"].with_extremes(bad=MISSING)
+INKED, LIT = (colormaps[name].with_extremes(bad=MISSING) for name in ("gray_r", "gray"))
 OWN = colormaps["BuPu"].with_extremes(bad="white")  # for a column on its own scale; dark is large, as in grey
 MISSING_NOTE = "orange and struck through: missing or not finite"
 GAP, BAND_GAP, LEAST_WIDTH = 0.06, 0.18, 5.2  # inches
@@ -63,7 +63,13 @@ def cell_size(shape: Sequence[int]) -> tuple[float, float]:
 
 
 def bands(
-    stacks: Mapping[str, np.ndarray], shape: tuple[int, ...], columns: int, title: str, below: Sequence[str] = ()
+    stacks: Mapping[str, np.ndarray],
+    shape: tuple[int, ...],
+    columns: int,
+    title: str,
+    below: Sequence[str] = (),
+    *,
+    light: bool = False,
 ) -> Figure:
     """Draw images in bands of ``columns``; a band has a row for each stack, so what belongs together is a column.
 
@@ -76,6 +82,7 @@ def bands(
         columns: the number of images in a row.
         title: the title of the figure.
         below: a label below each column of a band, ``N`` of them or none.
+        light: see ``picture``.
     """
     width, height = cell_size(shape)
     step = max(width + GAP, widest(below, TINY) + 0.08)
@@ -92,7 +99,9 @@ def bands(
     scale, colour = limits(next(iter(stacks.values()))), len(shape) == 3
     notes = colour_notes(scale) if colour else []
     extent = (lefts[-1] + width, tops[-1] + height)
-    fig, ax = picture(title, tiles, (width, height), extent, {None: scale}, {} if colour else {None: "value"}, notes)
+    fig, ax = picture(
+        title, tiles, (width, height), extent, {None: scale}, {} if colour else {None: "value"}, notes, light=light
+    )
     label_ticks(ax.yaxis, tops + height / 2, list(stacks) * len(starts), 0.0)
     for tile, label in zip(tiles[-count:], below, strict=False):
         place = (tile.left + width / 2, tile.top + height + 0.03)
@@ -111,6 +120,7 @@ def picture(
     notes: Iterable[str] = (),
     *,
     frame: float = 0.6,
+    light: bool = False,
 ) -> tuple[Figure, Axes]:
     """Draw images at their places, with a colour bar for each scale.
 
@@ -119,10 +129,11 @@ def picture(
         tiles: the images; a NaN is a missing value.
         size: the width and the height of an image, inches.
         extent: the width and the height of the whole, inches.
-        scales: the values of white and black.
+        scales: the values at the ends of the colours.
         bars: the labels of the scales that have a colour bar.
         notes: notes below the axes; a note about missing values is added if a value on the common scale is missing.
         frame: the thickness of the frames, points.
+        light: if true, high values of grey images are light, as on a screen; else dark, as ink on paper.
 
     Returns:
         The figure and its axes, which is measured in inches from its top left corner once ``fit`` is called.
@@ -142,7 +153,7 @@ def picture(
             image = np.where(finite[..., None], np.clip((image - low) / (high - low), 0, 1), MISSING)
         drawn = ax.imshow(
             image,
-            cmap=GREY if key is None else OWN,
+            cmap=OWN if key is not None else LIT if light else INKED,
             vmin=low,
             vmax=high,
             extent=(left, left + width, top + height, top),

@@ -34,13 +34,16 @@ from ppl_vae.plots.style import (
 PAIRS, PAIRS_OF_VECTORS, IMAGES, VECTORS = 40, 12, 100, 16  # more are not drawn, and the title says so
 
 
-def reconstructions(originals: ArrayLike, means: ArrayLike, *, image_shape: Sequence[int] | None = None) -> Figure:
+def reconstructions(
+    originals: ArrayLike, means: ArrayLike, *, image_shape: Sequence[int] | None = None, light: bool = False
+) -> Figure:
     """Draw data beside the means of their posterior predictive.
 
     Args:
         originals: the data, ``(N, ...)``; NaN is a missing value.
         means: the mean of ``x`` under the posterior predictive of each datum, ``(N, ...)``.
         image_shape: ``(H, W)`` or ``(H, W, 3)`` to draw every datum as an image, on the originals' scale.
+        light: if true, high values of grey images are light, as on a screen; else dark, as ink on paper.
 
     Returns:
         Images: a row of originals above a row of reconstructions. One value a datum: reconstruction against
@@ -59,7 +62,7 @@ def reconstructions(originals: ArrayLike, means: ArrayLike, *, image_shape: Sequ
     if image_shape is not None:
         shape = checked_shape(image_shape, x.shape[1], "originals")
         stacks = {"original": x[:PAIRS], "reconstruction": mean[:PAIRS]}
-        return image_pairs(stacks, shape, remarked(title, [first(PAIRS, len(x))]))
+        return image_pairs(stacks, shape, remarked(title, [first(PAIRS, len(x))]), light=light)
     if x.shape[1] == 1:
         return _scalar_pairs(x[:, 0], mean[:, 0], title)
     if x.shape[1] == 2:
@@ -73,6 +76,7 @@ def prior_samples(
     means: ArrayLike,
     *,
     image_shape: Sequence[int] | None = None,
+    light: bool = False,
     title: str = "Draws from the prior: mean of x given z",
 ) -> Figure:
     """Draw the prior predictive, each draw as the mean of ``x`` given its ``z``.
@@ -80,6 +84,7 @@ def prior_samples(
     Args:
         means: the mean of ``x`` given ``z``, one ``z`` from the prior for each row, ``(N, ...)``.
         image_shape: ``(H, W)`` or ``(H, W, 3)`` to draw every row as an image, on one scale.
+        light: see ``reconstructions``.
         title: the title of the figure.
 
     Returns:
@@ -96,7 +101,7 @@ def prior_samples(
         shape = checked_shape(image_shape, size, "means")
         mean, (width, height) = mean[:IMAGES], cell_size(shape)
         columns = fullest(len(mean), max(1, round(np.sqrt(len(mean) * height / width))))
-        return bands({"": mean}, shape, columns, remarked(title, [first(IMAGES, count)]))
+        return bands({"": mean}, shape, columns, remarked(title, [first(IMAGES, count)]), light=light)
     if size > 2:
         labels = [f"draw {i}" for i in range(count)]
         return vectors({"": mean[:VECTORS]}, remarked(title, [first(VECTORS, count)]), labels)
@@ -114,11 +119,16 @@ def prior_samples(
 
 
 def image_pairs(
-    stacks: Mapping[str, np.ndarray], shape: tuple[int, ...], title: str, below: Sequence[str] = ()
+    stacks: Mapping[str, np.ndarray],
+    shape: tuple[int, ...],
+    title: str,
+    below: Sequence[str] = (),
+    *,
+    light: bool = False,
 ) -> Figure:
     """Draw two stacks of images ``(N, D)``, one above the other, with a label below each pair if there are labels."""
     columns = fullest(len(stacks["original"]), int(np.clip(8 / cell_size(shape)[0], 1, 10)))
-    return bands(stacks, shape, columns, title, below)
+    return bands(stacks, shape, columns, title, below, light=light)
 
 
 def vectors(stacks: Mapping[str, np.ndarray], title: str, labels: Sequence[str]) -> Figure:

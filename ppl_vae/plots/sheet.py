@@ -32,6 +32,7 @@ def sheet(
     columns: Sequence[object] = (),
     image_shape: Sequence[int] | None = None,
     roll: bool = False,
+    light: bool = False,
     names: Sequence[str] = (),
     own_scale: Sequence[int] = (),
     row_title: str = "",
@@ -53,6 +54,7 @@ def sheet(
         columns: a label for each column.
         image_shape: the shape ``(H, W)`` or ``(H, W, 3)`` of a datum that is an image.
         roll: if true, the data are sequences, and ``image_shape`` is their features (the lowest last) and steps.
+        light: if true, high values of grey images are light, as on a screen; else dark, as ink on paper.
         names: the names of the values of a datum that is no image.
         own_scale: indices of columns that hold another quantity, the standard deviation, say; each has its own scale
             and a colour bar with the column's label. Three colours there are averaged.
@@ -97,7 +99,7 @@ def sheet(
     page = Cells(array, shown_cells(array, own), *texts, own, title, row_title, column_title, notes)
     if image_shape is not None:
         shape = checked_shape(image_shape, size, "cells")
-        return _rolls(page, shape) if roll else _images(page, shape)
+        return _rolls(page, shape) if roll else _images(page, shape, light=light)
     if size == 1 and min(n_rows, n_columns) > DENSE:
         return _images(page, (1, 1))
     return _strips(page) if size > NUMBERS else table_of(page)
@@ -108,7 +110,9 @@ def _texts(labels: Sequence[object]) -> tuple[str, ...]:
     return tuple(number(float(label)) if isinstance(label, float | np.floating) else str(label) for label in labels)
 
 
-def _images(sheet: Cells, shape: tuple[int, ...], size: tuple[float, float] | None = None) -> Figure:
+def _images(
+    sheet: Cells, shape: tuple[int, ...], size: tuple[float, float] | None = None, *, light: bool = False
+) -> Figure:
     """Draw each datum as an image of this shape, of ``size`` inches or one that suits the number of images."""
     n_rows, n_columns = sheet.shown.shape
     dense = min(n_rows, n_columns) > DENSE
@@ -137,7 +141,7 @@ def _images(sheet: Cells, shape: tuple[int, ...], size: tuple[float, float] | No
     bars = {k: "value" if k is None else sheet.column_name(k) for k in scales if k is not None or not colour}
     frame = 0.0 if shape == (1, 1) and dense else 0.3 if dense else 0.6
     extent = (lefts[-1] + width, tops[-1] + height)
-    fig, ax = picture(sheet.title, tiles, (width, height), extent, scales, bars, notes, frame=frame)
+    fig, ax = picture(sheet.title, tiles, (width, height), extent, scales, bars, notes, frame=frame, light=light)
     label_ticks(ax.xaxis, lefts + width / 2, columns, widest(columns) + 0.1, sheet.column_title)
     label_ticks(ax.yaxis, tops + height / 2, rows, tallest(rows), sheet.row_title)
     fit(fig, ax)

@@ -116,7 +116,7 @@ def _command(verb: str, folder: str, options: Mapping[str, Any]) -> str:
 def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run that are not the defaults, but for its data and its model."""
     usual = {name: p.default for name, p in inspect.signature(VariationalInference.__init__).parameters.items()}
-    usual |= dict.fromkeys(("data_root", "binarize", "image_shape"))
+    usual |= dict.fromkeys(("data_root", "binarize", "image_shape", "grey"))
     return {
         name: value
         for name, value in config.items()

@@ -243,6 +243,23 @@ def test_a_given_image_shape(tmp_path: Path) -> None:
     assert load_dataset(path, image_shape=(3, 2, 4)).image_shape == (2, 4, 3)
 
 
+def test_a_stored_image_is_not_another_one(tmp_path: Path) -> None:
+    path = save_x(tmp_path, np.zeros((20, 4, 6)))
+    assert load_dataset(path, image_shape=(4, 6)).image_shape == (4, 6)
+    for wrong in ((6, 4), (8, 3), (2, 4, 3)):
+        assert "are other images" in refusal(load_dataset, path, image_shape=wrong)
+    path = save_x(tmp_path, np.zeros((20, 4, 6, 3)))
+    assert load_dataset(path, image_shape=(4, 6, 3)).image_shape == (4, 6, 3)
+    assert "are other images" in refusal(load_dataset, path, image_shape=(6, 4, 3))
+
+
+def test_the_data_set_knows_if_high_values_are_ink_or_light(tmp_path: Path) -> None:
+    path = save_x(tmp_path, np.zeros((20, 24)))
+    assert (load_dataset("digits").grey, load_dataset(path).grey) == ("ink", "light")
+    assert (load_dataset("digits", grey="light").grey, load_dataset(path, grey="ink").grey) == ("light", "ink")
+    assert "grey='dark' is unknown" in refusal(load_dataset, "digits", grey="dark")
+
+
 @pytest.mark.parametrize(
     ("image_shape", "fact"),
     [((5, 5), "25 values and a datum of x has 24"), ((24,), "expected"), ((3, 2, 4), "channel-first")],

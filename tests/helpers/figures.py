@@ -103,6 +103,7 @@ FIGURES = {
     "elbo, one epoch": lambda: elbo_over_epochs(metrics([-9], [-9.5])),
     "elbo, not finite": lambda: elbo_over_epochs(metrics([-9, NAN], [-9.5, -INF])),
     "images": lambda: reconstructions(UNIT, UNIT**2, image_shape=(3, 4)),
+    "images, light": lambda: reconstructions(UNIT, np.where(UNIT < 0.1, NAN, UNIT**2), image_shape=(3, 4), light=True),
     "images, coloured": lambda: reconstructions(UNIT * 9, UNIT**2, image_shape=(2, 2, 3)),
     "images, one": lambda: reconstructions(UNIT[:1], UNIT[:1] * 2, image_shape=(3, 4)),
     "images, four bands": lambda: reconstructions(WIDE, WIDE, image_shape=(2, 2)),
@@ -208,6 +209,9 @@ FIGURES = {
     ),
     "variance, many": lambda: variance_over_particles({"a": variances(1, range(1, 101))}),
     "sheet": lambda: sheet(IMAGES, title="t", rows="ab", columns=["x", "mean", LONG], image_shape=(4, 5)),
+    "sheet, light": lambda: sheet(
+        with_holes(IMAGES), title="t", columns=["x", "sd", "y"], image_shape=(4, 5), own_scale=[1], light=True
+    ),
     "sheet, own scale": lambda: sheet(
         with_holes(IMAGES), title="t", columns=["x", "standard deviation", LONG], image_shape=(4, 5), own_scale=[1, 2]
     ),

@@ -50,7 +50,7 @@ def open_case(name: str, folder: Path) -> OpenRun:
     vi = VariationalInference(program, guide=guide, **few, precision="64-true", compile="off").fit(arrays)
     image_shape = (8, 9) if name == "conv_vae" else None
     data = Dataset.__new__(Dataset)  # as it is after its checks, which expect an array x
-    for field, value in {"name": name, "image_shape": image_shape, "binarize": "none"}.items():
+    for field, value in {"name": name, "image_shape": image_shape, "binarize": "none", "grey": "ink"}.items():
         object.__setattr__(data, field, value)
     for part in ("train", "valid", "test"):
         object.__setattr__(data, part, arrays)

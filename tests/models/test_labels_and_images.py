@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ppl_vae.cli.fit import check_layout
+from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
 from ppl_vae.models.autoencoder import Autoencoder
 from ppl_vae.models.conv_vae import ConvVAE
@@ -113,6 +115,29 @@ class TestImages:
     def test_a_wrong_image_shape_is_reported(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(InputError, match=r"image_shape=.*: expected \(height, width\) or"):
             ConvVAE(image_shape=shape)
+
+    @pytest.mark.parametrize(
+        ("shape", "given", "message"),
+        [
+            ((8, 9, 3), (8, 9, 3), r"image_shape=\(8, 9, 3\) has its channels last.* image_shape=\(3, 8, 9\)"),
+            ((3, 8, 9), (8, 9, 3), r"a datum has shape \(8, 9, 3\), and image_shape=\(3, 8, 9\) has as many numbers"),
+            ((8, 9), (9, 8), r"a datum has shape \(9, 8\), and image_shape=\(8, 9\) has as many numbers"),
+        ],
+    )
+    def test_an_image_is_never_read_as_another(
+        self, shape: tuple[int, ...], given: tuple[int, ...], message: str
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            bound(ConvVAE, bits(4, *given), image_shape=shape, latent_dim=3, channels=2, hidden=(5,))
+
+    def test_vectors_whose_channels_come_last_are_refused_at_the_fit(self) -> None:
+        program, part = ConvVAE(image_shape=(3, 8, 9), channels=2, hidden=(5,)), {"x": bits(4, 216).float().numpy()}
+        stored = {"x": part["x"].reshape(4, 3, 8, 9)}
+        check_layout(program, Dataset("toy", stored, stored, stored, image_shape=(8, 9, 3)))
+        check_layout(program, Dataset("toy", part, part, part))
+        check_layout(nn.Linear(2, 2), Dataset("toy", part, part, part, image_shape=(8, 9, 3)))
+        with pytest.raises(InputError, match=r"channels come last.*: save x with shape \(N, 3, 8, 9\)"):
+            check_layout(program, Dataset("toy", part, part, part, image_shape=(8, 9, 3)))
 
     def test_data_of_another_size_are_reported(self) -> None:
         with pytest.raises(InputError, match=r"a datum has 6 numbers, which are no image of shape \(1, 8, 8\)"):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
+from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions, sheet, worst_explained
 from tests.helpers.figures import metrics
 
 RNG = np.random.default_rng(7)
@@ -100,6 +100,19 @@ class TestImages:
     def test_the_largest_value_is_the_darkest(self):
         image = prior_samples(UNIT, image_shape=(3, 4)).axes[0].images[0]
         assert sum(image.to_rgba(1.0)[:3]) < sum(image.to_rgba(0.0)[:3])
+
+    @pytest.mark.parametrize("light", [False, True])
+    def test_high_values_are_ink_or_light_as_asked(self, light):
+        figures = [
+            prior_samples(UNIT, image_shape=(3, 4), light=light),
+            reconstructions(UNIT, UNIT, image_shape=(3, 4), light=light),
+            worst_explained(UNIT, UNIT, np.zeros(7), image_shape=(3, 4), light=light),
+            sheet(UNIT[None], title="t", image_shape=(3, 4), light=light),
+        ]
+        for figure in figures:
+            image = figure.axes[0].images[0]
+            assert image.to_rgba(1.0)[:3] == ((1, 1, 1) if light else (0, 0, 0))
+            assert image.to_rgba(0.0)[:3] == ((0, 0, 0) if light else (1, 1, 1))
 
     def test_the_colour_bar_shows_that_values_lie_beyond_the_originals(self):
         figure = reconstructions(UNIT, UNIT - 0.9, image_shape=(3, 4))
