@@ -19,6 +19,7 @@ from ppl_vae.program.binding import read_structure
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.global_posterior import GlobalPosterior
 from ppl_vae.program.modules import owned_modules, recorded_modules, with_shown
+from ppl_vae.program.obs_masks import UNSEEN, with_obs_masks
 from ppl_vae.program.plates import SizedPlates, with_sized_plates
 from ppl_vae.program.process import Precision
 from ppl_vae.program.runner import Batch, Runner, Store
@@ -39,6 +40,7 @@ class Program:
         module: the modules that model and guide use, as far as they are known, see ``learn``.
         store: the values of the parameters that ``pyro.param`` makes.
         sizes_plates: if True, its plates are run with the sizes of ``SizedPlates``.
+        has_obs_masks: if True, some of its sites may have an ``obs_mask``, see ``with_obs_masks``.
 
     Example:
         >>> import pyro
@@ -72,7 +74,7 @@ class Program:
         self.module = owned_modules(self.model, self.guide)
         self.data_plate = data_plate
         self.store = Store()
-        self.sizes_plates = False
+        self.sizes_plates = self.has_obs_masks = False
 
     def bind(
         self,
@@ -105,6 +107,8 @@ class Program:
         self.store.precision = precision
         self.learn(template, arguments, guided=guided)
         runner = self._runner(arguments, guided)
+        if self.has_obs_masks:
+            runner = with_obs_masks(runner, template)
         if num_data is not None:
             runner = with_globals(runner, template, num_data)
         if check is not None:
@@ -112,7 +116,7 @@ class Program:
         return BoundProgram(**vars(runner), template=template, structure=read_structure(runner, template))
 
     def learn(self, template: Batch, arguments: Sequence[str] | None = None, *, guided: bool = True) -> bool:
-        """Run the program once, and learn what only a run shows: its modules, and if its plates need sizes.
+        """Run the program once, and learn what only a run shows: its modules, plates and masks.
 
         The modules that it registers or calls, wherever they are kept, are added to ``module``. Their mode, device,
         precision and buffers follow the program from then on. A part of the program that fails is run as far as it
@@ -147,7 +151,8 @@ class Program:
             for fn in (runner.model, runner.guide):
                 if fn is not None:
                     with suppress(Exception), store.scope(store.get_state()):  # the check reports what is wrong
-                        poutine.trace(fn).get_trace(*template)
+                        trace = poutine.trace(fn).get_trace(*template)
+                        self.has_obs_masks |= any(name.endswith(UNSEEN) for name in trace.nodes)
             self.module = with_shown(known, recorder)
         self.sizes_plates = self.sizes_plates or plates.acted
         return self.module is not known
