@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ def estimate(
 ) -> Estimates:
     """Return the evidence and the ELBO of every datum at given draws.
 
-    Factors in the guide belong to the objective and to no density.
+    Factors count as densities, as they do in ``pyro.infer.Trace_ELBO``.
 
     Args:
         model: the model.
@@ -59,23 +59,20 @@ def estimate(
 def log_density(fn: Function, datum: Mapping[str, Tensor], drawn: Mapping[str, Tensor]) -> Tensor:
     """Return the log densities of a function's sites at ``K`` draws, one after the other: ``(K,)``.
 
-    Discrete latents that are not drawn are summed over all their values. Factors count in the model alone, which is the
-    function that observes something.
+    Discrete latents that are not drawn are summed over all their values.
     """
     with pyro.validation_enabled(False):
         sites = sample_sites(poutine.trace(fn).get_trace(**datum))
         latents = {name: site for name, site in sites.items() if not site["is_observed"]}
         summed = [name for name in latents if name not in drawn]
         supports = [values_of(latents[name]) for name in summed]
-        is_model = any(site["is_observed"] and not is_factor(site) for site in sites.values())
-        left_out = () if is_model else [name for name, site in sites.items() if is_factor(site)]
         log_densities = []
         for k in range(max([len(draws) for draws in drawn.values()], default=1)):
             given = {name: draws[k].reshape(sites[name]["value"].shape) for name, draws in drawn.items()}
             terms = []
             for values in itertools.product(*supports):
                 data = given | dict(zip(summed, values, strict=True))
-                terms.append(unscaled(poutine.trace(poutine.condition(fn, data=data)).get_trace(**datum), left_out))
+                terms.append(unscaled(poutine.trace(poutine.condition(fn, data=data)).get_trace(**datum)))
             log_densities.append(torch.stack(terms).logsumexp(0))
     return torch.stack(log_densities)
 
@@ -94,14 +91,13 @@ def values_of(site: Any) -> list[Tensor]:
     return [torch.stack(values).reshape(fn.batch_shape + fn.event_shape) for values in itertools.product(*choices)]
 
 
-def unscaled(trace: poutine.Trace, left_out: Collection[str] = ()) -> Tensor:
-    """Return the sum of the log densities of sites; a site's scale is no part of its density."""
+def unscaled(trace: poutine.Trace) -> Tensor:
+    """Return the sum of the log densities of all sites; a site's scale is no part of its density."""
     sites = sample_sites(trace)
     for site in sites.values():
         site["scale"] = 1.0
     trace.compute_log_prob()
-    terms: Iterable[Tensor] = (site["log_prob"].sum() for name, site in sites.items() if name not in left_out)
-    return sum((term.double() for term in terms), torch.zeros((), dtype=torch.double))
+    return sum((site["log_prob"].sum().double() for site in sites.values()), torch.zeros((), dtype=torch.double))
 
 
 def sample_sites(trace: poutine.Trace) -> Sites:
