@@ -106,11 +106,10 @@ def _weighed(work: Work, from_prior: bool) -> Parts:
         return proposal.log_weights_and_terms(batch, num_draws)
 
     room = room_for(partial(source, program.template), len(program.template[0]))
-    together = program.global_posterior is None or program.structure.draws_by == "plate"
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
         at_once = min(room.draws(len(batch[0])), settings.num_samples)
-        at_once = at_once if together else 1  # repeated data share the draw of a global latent
+        at_once = 1 if program.draws_take_runs else at_once
 
         def log_weights(num_draws: int) -> tuple[Tensor, ...]:
             if num_draws < at_once:  # the last pass

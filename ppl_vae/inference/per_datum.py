@@ -15,7 +15,7 @@ from ppl_vae.inference.families import Family, make_family
 from ppl_vae.inference.local import LocalSteps, Rows, refine
 from ppl_vae.inference.method import Method, random_latents
 from ppl_vae.inference.options import Count, MethodOptions, Positive
-from ppl_vae.program import Batch, BoundProgram, DerivedGuide, LatentSpace, SharedTerm, with_lambda, without_guide
+from ppl_vae.program import Batch, BoundProgram, DerivedGuide, LatentSpace, SharedDraws, with_lambda, without_guide
 
 FROM_PRIOR, FROM_AFAR, FROM_TABLE, FROM_ENCODER = 0.3, 0.1, 0.05, 0.02
 """Learning rates of the steps in lambda; they are smaller if lambda starts nearer to its optimum. If an encoder has
@@ -177,7 +177,7 @@ class LocalElbo:
         Both are scalars, differentiable in theta and in lambda.
         """
         noise = torch.randn(num_particles, len(lam), self.family.size).to(lam)
-        with SharedTerm(self.space.program.global_posterior) as shared:
+        with SharedDraws(self.space.program.global_posterior) as shared:
             if self.kl_weight is None:
                 reported = ascended = self._log_weights(batch, lam, noise).mean()
             else:

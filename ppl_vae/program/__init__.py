@@ -15,7 +15,7 @@ from ppl_vae.program.divergence import (
     observed_numbers,
     observes_discrete,
 )
-from ppl_vae.program.global_posterior import SharedTerm
+from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.missing import seen_parts, with_missing
 from ppl_vae.program.path_draws import PathDraws, path_draws
@@ -43,7 +43,7 @@ __all__ = [
     "PathDraws",
     "Precision",
     "Program",
-    "SharedTerm",
+    "SharedDraws",
     "Simulation",
     "Start",
     "WeightedDraws",

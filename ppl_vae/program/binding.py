@@ -19,7 +19,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.global_posterior import AtMean
+from ppl_vae.program.global_posterior import DRAWS, DRAWS_OF_LOCALS, AtMean, GuidedLatents, SharedDraws
 from ppl_vae.program.handlers import Given, enumerated
 from ppl_vae.program.runner import Batch, Runner
 from ppl_vae.program.traces import Site, Structure, can_enumerate, read_plates, sample_sites, support
@@ -46,7 +46,8 @@ def with_draws(structure: Structure, batch: Batch, num_samples: int) -> tuple[Ca
         return (lambda fn: fn), batch
     if structure.draws_by == "repeat":
         return (lambda fn: fn), tuple(t.repeat(num_samples, *[1] * (t.dim() - 1)) for t in batch)
-    return pyro.plate("_draws", num_samples, dim=-1 - structure.plate_nesting), batch
+    name = DRAWS if structure.shared_by == "draws" else DRAWS_OF_LOCALS
+    return pyro.plate(name, num_samples, dim=-1 - structure.plate_nesting), batch
 
 
 def empty_guide(*batch: Tensor) -> None:
@@ -69,6 +70,8 @@ def read_structure(program: Runner, template: Batch) -> Structure:
             guided = set(sample_sites(poutine.trace(program.guide).get_trace(*template)))
         summed = tuple(name for name in discrete if name not in guided)
         structure = structure._replace(summed=summed)
+        if program.global_posterior is not None and not shared_draws_agree(program, structure, template):
+            structure = structure._replace(shared_by="runs")
         if structure.latents and not draws_agree(program, structure, template):
             structure = structure._replace(draws_by="repeat")
         if summed and not sums_agree(program, structure, template, summed):
@@ -88,7 +91,8 @@ def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
     """Check if log p and log q of two draws under an outer plate equal those of the data repeated twice."""
     few = _first_rows(batch)
     twice = tuple(torch.cat([tensor, tensor]) for tensor in few)
-    with _at_other_parameters(program):
+    same = AtMean() if structure.shared_by == "draws" else SharedDraws(program.global_posterior)
+    with _at_other_parameters(program), same:
         try:
             drawn = run(structure, program.model if program.guide is None else program.guide, few, 2)
             sites = {name: site for name, site in sample_sites(drawn).items() if not site["is_observed"]}
@@ -113,10 +117,39 @@ def draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
 
 
 @torch.no_grad()
+def shared_draws_agree(program: Runner, structure: Structure, batch: Batch) -> bool:
+    """Check if log p of one run with two draws of the global latents equals that of two runs with one of them each.
+
+    The model may compute with a global latent as with one vector or matrix. With several draws it may then fail, or
+    broadcast silently to other numbers.
+    """
+    posterior, few = program.global_posterior, _first_rows(batch)
+    if posterior is None or isinstance(posterior, GuidedLatents):
+        return False
+    with _at_other_parameters(program):
+        try:
+            with SharedDraws(posterior) as drawn:
+                both = run(structure, program.model, few, 2)
+            log_p, two = structure.log_density(both, 2), sample_sites(both)
+            with SharedDraws(posterior) as shown:
+                one = sample_sites(run(structure, program.model, few))
+            for k in range(2):
+                values = {n: two[n]["value"][k].reshape(one[n]["value"].shape) for n in structure.latents}
+                with SharedDraws(posterior) as single:
+                    single.values |= {n: value[k].reshape(shown.values[n].shape) for n, value in drawn.values.items()}
+                    its_own = structure.log_density(run(structure, program.model, few, 1, values), 1)[0]
+                if not _close(log_p[k], its_own):
+                    return False
+            return True
+        except Exception:  # any error that the model raises on an unexpected dimension
+            return False
+
+
+@torch.no_grad()
 def sums_agree(program: Runner, structure: Structure, batch: Batch, names: Collection[str]) -> bool:
     """Check if log p and log q with these discrete latents enumerated equal those of their values one by one."""
     few = _first_rows(batch)
-    with _at_other_parameters(program):
+    with _at_other_parameters(program), SharedDraws(program.global_posterior):
         try:
             sites = sample_sites(run(structure, program.model, few))
             others = {name: sites[name]["value"] for name in structure.latents if name not in names}
@@ -171,7 +204,7 @@ def _first_rows(batch: Batch) -> Batch:
 @contextmanager
 def _at_other_parameters(program: Runner) -> Iterator[None]:
     """Move parameters and running statistics by a little noise, and back after the block."""
-    with program.running(seed=0, training=False), AtMean():
+    with program.running(seed=0, training=False):
         statistics = [b for n, b in program.module.named_buffers() if n.endswith(("running_mean", "running_var"))]
         moved = [tensor.detach() for tensor in (*program.parameters().values(), *statistics)]
         before = [tensor.clone() for tensor in moved]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 import torch
 from pyro import poutine
@@ -13,35 +13,13 @@ from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.binding import empty_guide, read_structure, run, with_draws
-from ppl_vae.program.global_posterior import SharedTerm
+from ppl_vae.program.draws import Draws, WeightedDraws, joined_draws
+from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.handlers import Detached, Generate, Given, is_scored, posterior_of_discrete
 from ppl_vae.program.runner import Batch, Runner
 from ppl_vae.program.traces import Structure, sample_sites, site_values
 
-
-class WeightedDraws(NamedTuple):
-    """Log weights of draws from the guide, and what the score-function gradient needs."""
-
-    log_weight: Tensor
-    """log p(x, z) - log q(z | x), shape ``(K, B)``, nats."""
-    score: Tensor | None
-    """Sum of log q over the sites that are not reparameterised, ``(K, B)``; None if every site is."""
-    shared: Tensor | float = 0.0
-    """The part of an objective that comes from latents which all data share, nats per datum: minus the divergence of
-    their posterior from the prior, divided by the number of data."""
-
-
-class Draws(NamedTuple):
-    """Draws of every site, a tensor ``(K, B, ...)`` by name."""
-
-    latents: dict[str, Tensor]
-    observed: dict[str, Tensor]
-    """Draws of the observed sites given the latents."""
-    means: dict[str, Tensor]
-    """Means of the observed sites given the latents; the draw itself if a distribution has no known mean, and the
-    probabilities of the classes, ``(K, B, ..., C)``, if it is a categorical."""
-    data: dict[str, Tensor]
-    """The data of the observed sites, ``(B, ...)``."""
+T = TypeVar("T")
 
 
 class ProgramChanges(TypedDict, total=False):
@@ -163,7 +141,11 @@ class BoundProgram(Runner):
             tuple: one or two tensors ``(K, B)``, nats.
         """
         with self.running():
-            structure = self.structure
+            return self.each_draw(lambda count: self._weights_and_terms(batch, count), num_samples)
+
+    def _weights_and_terms(self, batch: Batch, num_samples: int) -> tuple[Tensor, ...]:
+        structure = self.structure
+        with SharedDraws(self.global_posterior):
             if not structure.collapsed:
                 return (self.weighted_draws(batch, num_samples).log_weight,)
             drawn, model, _ = self.traces(batch, num_samples)
@@ -176,7 +158,11 @@ class BoundProgram(Runner):
     def log_prior_weights(self, batch: Batch, num_samples: int = 1) -> Tensor:
         """Return log p(x | z) of ``K`` draws z from the prior: ``(K, B)``, nats; discrete latents are summed out."""
         with self.running():
-            structure = self.structure
+            return self.each_draw(lambda count: self._prior_weights(batch, count), num_samples)
+
+    def _prior_weights(self, batch: Batch, num_samples: int) -> Tensor:
+        structure = self.structure
+        with SharedDraws(self.global_posterior):
             model = self.run(self.model, batch, num_samples)
             if structure.discrete:  # drawn first: beside an enumerated latent, every value of it would draw another z
                 known = structure.discrete + structure.observed
@@ -185,20 +171,37 @@ class BoundProgram(Runner):
             log_joint = structure.log_density(model, num_samples)
             return log_joint - structure.log_density(model, num_samples, leave_out=structure.observed)
 
+    @property
+    def draws_take_runs(self) -> bool:
+        """True if each draw of the latents that all data share takes a run of its own, see ``Structure.shared_by``."""
+        return self.global_posterior is not None and self.structure.shared_by == "runs"
+
+    def each_draw(self, function: Callable[[int], T], num_samples: int) -> T:
+        """Return what a function of a number of draws computes, by one draw after the other if each takes a run.
+
+        Args:
+            function: a function whose tensors have the draws in front.
+            num_samples: the number ``K`` of draws.
+        """
+        if num_samples == 1 or not self.draws_take_runs:
+            return function(num_samples)
+        return joined_draws([function(1) for _ in range(num_samples)])
+
     @torch.no_grad()
-    def shared_log_ratios(self, num_samples: int = 1000) -> Tensor:
+    def shared_log_ratios(self) -> Tensor:
         """Return log p(w) - log q(w) of ``K`` draws of the latents w that all data share, ``(K,)``, nats.
 
         The mean is minus the divergence of their posterior from the prior.
         """
+        few = tuple(tensor[:1] for tensor in self.template)
+
+        def log_ratios(count: int) -> Tensor:
+            with SharedDraws(self.global_posterior) as shared:
+                self.run(self.model, few, count)
+            return shared.log_ratio.reshape(-1)
+
         with self.running():
-            at_once = self.structure.draws_by == "plate"
-            draws = []
-            for count in [num_samples] if at_once else [1] * num_samples:
-                with SharedTerm(self.global_posterior) as shared:
-                    self.run(self.model, tuple(tensor[:1] for tensor in self.template), count)
-                draws.append(shared.log_ratio.reshape(-1))
-            return torch.cat(draws)
+            return self.each_draw(log_ratios, 200 if self.draws_take_runs else 1000)
 
     @property
     def has_log_evidence(self) -> bool:
@@ -228,12 +231,12 @@ class BoundProgram(Runner):
 
     def traces(self, batch: Batch, num_samples: int, *, reparameterised: bool = True) -> Traces:
         """Run the guide, and the model on the guide's draws; latents that the guide leaves out are enumerated."""
-        with nullcontext() if reparameterised else Detached():
-            guide = self.guide_trace(batch, num_samples)
-        values = site_values(guide)
-        with SharedTerm(self.global_posterior) as shared:
-            model = self.run(self.model, batch, num_samples, values, summed=self.structure.summed)
-        return Traces(guide, model, shared.value)
+        with ExitStack() as stack:
+            shared = SharedDraws.current() or stack.enter_context(SharedDraws(self.global_posterior))
+            with nullcontext() if reparameterised else Detached():
+                guide = self.guide_trace(batch, num_samples)
+            model = self.run(self.model, batch, num_samples, site_values(guide), summed=self.structure.summed)
+            return Traces(guide, model, shared.value)
 
     def run(
         self,
@@ -280,7 +283,9 @@ class BoundProgram(Runner):
     def prior(self, batch: Batch, num_samples: int = 1) -> Draws:
         """Draw from p(z) p(x | z); the batch only gives its size and conditions such as labels."""
         with self.running():
-            return self.draws(batch, self.run(Generate()(self.model), batch, num_samples), num_samples)
+            return self.each_draw(
+                lambda count: self.draws(batch, self.run(Generate()(self.model), batch, count), count), num_samples
+            )
 
     @torch.no_grad()
     def posterior(self, batch: Batch, num_samples: int = 1) -> Draws:
@@ -294,7 +299,11 @@ class BoundProgram(Runner):
         Discrete latents that the guide leaves out are summed out of the weights, and drawn given the others.
         """
         with self.running():
-            structure = self.structure
+            return self.each_draw(lambda count: self._posterior(batch, count, weighted), num_samples)
+
+    def _posterior(self, batch: Batch, num_samples: int, weighted: bool) -> tuple[Tensor, Draws]:
+        structure = self.structure
+        with SharedDraws(self.global_posterior):
             guide = self.guide_trace(batch, num_samples)
             values = site_values(guide)
             log_weight = torch.zeros(num_samples, len(batch[0]))

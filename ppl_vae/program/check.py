@@ -243,7 +243,7 @@ def _check_gradients(program: BoundProgram, batch: Batch) -> None:
         )
     parameters = program.parameters()
     registered, idle = {id(tensor) for tensor in parameters.values()}, _parameters_left_out(program, batch)
-    surrogate = draws.log_weight.sum() + (0 if draws.score is None else draws.score.sum())
+    surrogate = draws.log_weight.sum() + draws.shared + (0 if draws.score is None else draws.score.sum())
     unmoved = _without_gradient(surrogate, [*parameters.values(), *program.module.parameters()])
     for name, tensor in program.module.state_dict(keep_vars=True).items():
         if tensor.requires_grad and id(tensor) not in registered | unmoved:

@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
 from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.global_posterior import hidden_run
+from ppl_vae.program.global_posterior import OF_DRAWS, hidden_run
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import Site, is_deterministic
 
@@ -58,7 +58,7 @@ def with_code(program: BoundProgram, batch: Batch) -> BoundProgram | None:
     def guide(*rows: torch.Tensor) -> None:
         with hidden_run():
             site: Any = poutine.trace(model).get_trace(*rows).nodes[code["name"]]
-        frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized and frame.name != "_draws"]
+        frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized and frame.name not in OF_DRAWS]
         with ExitStack() as stack:
             for frame in frames:
                 stack.enter_context(pyro.plate(frame.name, frame.size, dim=frame.dim))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.global_posterior import hidden_run
+from ppl_vae.program.global_posterior import OF_DRAWS, hidden_run
 from ppl_vae.program.handlers import Unconstrained, bijection, is_identity
 from ppl_vae.program.latent_space import LatentSpace, fill, hidden_part
 from ppl_vae.program.runner import Batch
@@ -184,7 +184,7 @@ class _Plates:
         """Enter all plates of a site of the model, except the plate of the draws, which is open already."""
         stack = ExitStack()
         for frame in sorted(site["cond_indep_stack"], key=lambda frame: frame.dim or 0):
-            if frame.vectorized and frame.name != "_draws":
+            if frame.vectorized and frame.name not in OF_DRAWS:
                 stack.enter_context(self.one(frame))
         return stack
 

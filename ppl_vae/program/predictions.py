@@ -9,10 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ppl_vae.program.bound import BoundProgram, Draws
+from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.draws import Draws, joined_draws
+from ppl_vae.program.global_posterior import GuidedLatents
 from ppl_vae.program.handlers import Generate, is_point_mass
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import Site, class_probabilities, known_mean, known_variance, sample_sites, site_values
+from ppl_vae.program.traces import (
+    Site,
+    Structure,
+    class_probabilities,
+    known_mean,
+    known_variance,
+    sample_sites,
+    site_values,
+)
 
 
 class LatentMoments(NamedTuple):
@@ -52,24 +62,35 @@ def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64
     with program.running():
         structure = program.structure
         sites = sample_sites(program.guide_trace(batch, 1))
-        if len(sites) == 1 and all(_moments_known(site) for site in sites.values()):
+        guided = isinstance(program.global_posterior, GuidedLatents)  # each run has other draws of the global latents
+        if len(sites) == 1 and not guided and all(_moments_known(site) for site in sites.values()):
             num_samples = 1
         else:
-            guide = program.guide_trace(batch, num_samples)
-            sites = {name: site for name, site in sample_sites(guide).items() if name in structure.latents}
+            sites = {name: site for name, site in sites.items() if name in structure.latents}
+
+        def draw(count: int) -> dict[str, tuple[Tensor, ...]]:
+            drawn = sample_sites(program.guide_trace(batch, count))
+            return {name: _moments(structure, site, count) for name, site in drawn.items() if name in sites}
+
         mean, sd = {}, {}
-        for name, site in sites.items():
-            means = structure.mean(site, num_samples)
+        for name, (means, spread) in program.each_draw(draw, num_samples).items():
             mean[name] = means.mean(0).detach()
-            if _moments_known(site):
-                variance = structure.to_front(site, site["fn"].variance, num_samples, site["fn"].event_dim).mean(0)
-                variance = variance + means.var(0, correction=0)
-            elif class_probabilities(site["fn"]) is not None:
+            if _moments_known(sites[name]):
+                variance = spread.mean(0) + means.var(0, correction=0)
+            elif class_probabilities(sites[name]["fn"]) is not None:
                 variance = mean[name] * (1 - mean[name])
             else:
-                variance = structure.value(site, num_samples).to(means.dtype).var(0, correction=min(1, num_samples - 1))
+                variance = spread.var(0, correction=min(1, num_samples - 1))
             sd[name] = variance.sqrt().detach()
         return LatentMoments(mean, sd)
+
+
+def _moments(structure: Structure, site: Site, num_samples: int) -> tuple[Tensor, Tensor]:
+    """Return the conditional means of a site, ``(K, B, ...)``, and the variances; its draws if these are not known."""
+    means = structure.mean(site, num_samples)
+    if not _moments_known(site):
+        return means, structure.value(site, num_samples).to(means.dtype)
+    return means, structure.to_front(site, site["fn"].variance, num_samples, site["fn"].event_dim)
 
 
 def classes_of(program: BoundProgram) -> dict[str, int]:
@@ -112,6 +133,9 @@ def predict(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor]) 
         torch.Size([5, 1, 6])
     """
     num_samples = len(next(iter(latents.values()))) if latents else 1
+    if num_samples > 1 and program.draws_take_runs:
+        one_by_one = ({name: z[k : k + 1] for name, z in latents.items()} for k in range(num_samples))
+        return joined_draws([predict(program, batch, given) for given in one_by_one])
     with program.running():
         values = laid_out(program, batch, latents, num_samples)
         trace = program.run(Generate()(program.model), batch, num_samples, values)

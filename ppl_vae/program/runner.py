@@ -11,7 +11,7 @@ import pyro
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.global_posterior import GlobalPosterior
+from ppl_vae.program.global_posterior import SharedLatents
 from ppl_vae.program.modules import REGISTERED
 from ppl_vae.program.process import LOCK, Precision, at_precision, seeded
 
@@ -69,7 +69,7 @@ class Runner:
     store: Store
     data_plate: str | None = None
     closed_form: Callable[..., Tensor] | None = None
-    global_posterior: GlobalPosterior | None = None
+    global_posterior: SharedLatents | None = None
     left_out: Callable[..., Any] | None = None
 
     @property

@@ -122,7 +122,7 @@ def describe_posterior(program: BoundProgram) -> dict[str, str]:
         >>> describe_posterior(Program(VAE(data_dim=6, latent_dim=2)).bind((torch.zeros(3, 6),)))
         {'z': 'Normal'}
     """
-    described = {} if program.global_posterior is None else dict.fromkeys(program.global_posterior.names, "Normal")
+    described = {} if program.global_posterior is None else dict.fromkeys(*program.global_posterior.described)
     if program.guide is not None:
         with program.running(seed=0, training=False):
             sites = sample_sites(poutine.trace(program.guide).get_trace(*program.template))

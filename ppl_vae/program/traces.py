@@ -38,6 +38,9 @@ class Structure(NamedTuple):
     draws_by: str = "plate"
     """``"plate"``: draws are an outer plate. ``"repeat"``: the networks mix leading dimensions, so that every datum
     is repeated ``K`` times instead; the same numbers, but slower."""
+    shared_by: str = "draws"
+    """``"draws"``: a run with ``K`` draws has as many of the latents that all data share. ``"runs"``: it has one, as
+    the model was written; a matrix product, for example, does not accept more. Then ``K`` draws take ``K`` runs."""
 
     @property
     def discrete(self) -> tuple[str, ...]:

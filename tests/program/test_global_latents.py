@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
 from ppl_vae.errors import InputError
-from ppl_vae.program import BoundProgram, LatentSpace, Program, SharedTerm, seeded, without_guide
-from ppl_vae.program.global_posterior import AtMean
+from ppl_vae.program import BoundProgram, LatentSpace, Program, SharedDraws, seeded, without_guide
+from ppl_vae.program.global_posterior import AtMean, GuidedLatents
 from tests.helpers.scenarios import SharedMean, normal
 
 X = normal(20) + 1.5
 VARIANCE = 1.49  # of x given w
 
 
-def fit(program: Any, guide: Any = "amortized", **options: Any) -> VariationalInference:
+def fit(program: Any, guide: Any = "amortized", x: Tensor = X, **options: Any) -> VariationalInference:
     common = {"max_epochs": 250, "batch_size": 20, "learning_rate": 0.05, "num_particles": 16}
     common |= {"validation_fraction": 0, "local_steps": 3, "inference_steps": 60}
-    return VariationalInference(program, guide, **(common | options)).fit(X.numpy())
+    return VariationalInference(program, guide, **(common | options)).fit(x.numpy())
 
 
 def q_of(vi: VariationalInference) -> tuple[float, float]:
@@ -48,6 +48,41 @@ def test_the_fit_reaches_the_exact_posterior() -> None:
     assert ((evidence.log_evidence - predictive_log_prob(vi, X)).abs() < 5 * evidence.mcse + 1e-4).all()
     assert vi.sample(4000).var() == pytest.approx(VARIANCE + scale**2, rel=5 * (2 / 4000) ** 0.5)
     assert not vi.has_latents
+
+
+class Scaled(nn.Module):
+    """w ~ N(0, prior^2), x ~ N(w, noise^2): the posterior and the evidence are known."""
+
+    def __init__(self, prior: float, noise: float) -> None:
+        super().__init__()
+        self.prior, self.noise = prior, noise
+
+    def model(self, x: Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(x.new_zeros(()), self.prior))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(w, self.noise), obs=x)
+
+
+def test_a_posterior_starts_as_auto_normal_does_unless_its_prior_is_narrower() -> None:
+    """From a tenth of the scale of a wide prior, N(0, 1000), a fit did not come down."""
+    for prior, start in ((1000.0, 0.1), (3.0, 0.1), (1.0, 0.1), (0.01, 0.001)):
+        vi = fit(Scaled(prior, 1.0).double(), max_epochs=1, learning_rate=1e-9)
+        assert q_of(vi) == pytest.approx((0.0, start), abs=1e-6)
+
+
+@pytest.mark.parametrize(("noise", "level"), [(0.0045, 0.3), (45.0, 8.0)], ids=["narrower", "wider"])
+def test_a_posterior_a_hundred_times_narrower_or_wider_than_its_start_is_reached(noise: float, level: float) -> None:
+    """Mean, scale and joint evidence are exact, under a prior N(0, 1000); the scale is 0.001 or 10 after 20 data."""
+    x = level + noise * (X - X.mean())
+    vi = fit(Scaled(1000.0, noise).double(), max_epochs=400, schedule="cosine", num_particles=4, x=x)
+    variance = 1 / (1e-6 + 20 / noise**2)
+    loc, scale = q_of(vi)
+    assert loc == pytest.approx(variance * x.sum().item() / noise**2, abs=0.3 * variance**0.5)
+    assert scale == pytest.approx(variance**0.5, rel=0.15)
+    covariance = 1e6 * torch.ones(20, 20).double() + noise**2 * torch.eye(20).double()
+    exact = dist.MultivariateNormal(torch.zeros(20).double(), covariance).log_prob(x).item() / 20
+    row = vi.evaluate(x.numpy(), num_samples=1000).rows["elbo_joint"]
+    assert row.log_evidence == pytest.approx(exact, abs=5 * row.mcse + 0.01)
 
 
 class Encoded(SharedMean):
@@ -83,7 +118,7 @@ def test_the_fit_beside_local_latents_reaches_the_best_independent_posterior(gui
 
 
 class Level(nn.Module):
-    """x ~ N(z + w, 0.5^2 I), two numbers a datum: w is a scalar beside an event, so that draws are repeated data."""
+    """x ~ N(z + w, 0.5^2 I), two numbers a datum: w is a scalar beside an event, where several draws do not fit."""
 
     def __init__(self, event: bool) -> None:
         super().__init__()
@@ -112,7 +147,8 @@ def test_every_draw_has_its_own_global_latent(event: bool) -> None:
     with torch.no_grad():
         shared.loc["w"].fill_(0.5)
         shared.log_scale["w"].fill_(-0.5)
-    assert vi.program_.structure.draws_by == ("plate" if event else "repeat")
+    assert vi.program_.structure.draws_by == "plate"
+    assert vi.program_.structure.shared_by == ("draws" if event else "runs")
     covariance = torch.exp(torch.tensor(-1.0)) * torch.ones(2, 2).double() + 1.25 * torch.eye(2).double()
     exact = dist.MultivariateNormal(torch.full((2,), 0.5).double(), covariance).log_prob(x)
     evidence = vi.evidence(x.numpy(), num_samples=400)
@@ -153,7 +189,7 @@ def test_the_divergence_is_computed_in_unconstrained_space() -> None:
     def sample_all() -> None:
         seen.update({name: pyro.sample(name, fn) for name, fn in priors.items()})
 
-    with torch.no_grad(), program.running(seed=1), SharedTerm(shared) as term, pyro.plate("_draws", 7, dim=-2):
+    with torch.no_grad(), program.running(seed=1), SharedDraws(shared) as term, pyro.plate("_draws", 7, dim=-2):
         shared.conditioned(sample_all)()
     (s, q_s), (p, q_p), (o, q_o) = points.values()
     assert torch.equal(seen["scale"], s.exp())
@@ -186,7 +222,7 @@ def test_global_latents_are_hidden_from_the_program() -> None:
     assert len(space.log_joint((X,), torch.zeros(4, 20, 1).double())[:, 0].unique()) == 4
 
 
-def test_latents_of_the_guide_and_programs_without_global_latents_do_not_change() -> None:
+def test_latents_of_the_guide_are_its_own_and_programs_without_global_latents_do_not_change() -> None:
     def local(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -194,7 +230,7 @@ def test_latents_of_the_guide_and_programs_without_global_latents_do_not_change(
 
     assert Program(local).bind((X,), num_data=20).model is local
     program = Program(SharedMean().model, lambda x: pyro.sample("w", dist.Normal(0.0, 1.0)))
-    assert program.bind((X,), num_data=20).global_posterior is None
+    assert isinstance(program.bind((X,), num_data=20).global_posterior, GuidedLatents)
 
 
 def test_a_second_fit_counts_its_own_data_and_a_checkpoint_keeps_them(tmp_path: Any) -> None:
