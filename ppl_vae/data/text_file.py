@@ -1,0 +1,269 @@
+"""Delimited text as people have it: the delimiter, the line of names, the decimal sign and the encoding are found."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import pandas as pd
+
+from ppl_vae.data.numbers_in_text import MISSING, convert_texts, find_decimal, is_number
+from ppl_vae.errors import InputError
+
+DELIMITERS = ("\t", ";", "|", ",", " ")
+"""The delimiters, the first that splits all lines alike is taken; a space stands for any number of them."""
+WORDS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma", " ": "space"}
+SAMPLE_LINES, CONSISTENT = 200, 0.9
+BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+CHUNK = 1 << 20
+
+
+class Layout(NamedTuple):
+    """The layout of a text file, as it was found or given; None stands for what is to be found."""
+
+    delimiter: str | None = None
+    """The delimiter; a space stands for any white space."""
+    decimal: str | None = None
+    """The decimal sign, "." or ","."""
+    header_lines: int | None = None
+    """The number of lines before the data: 0, 1 for a line of names, 2 if a line of units follows it."""
+    encoding: str | None = None
+    """The encoding, such as utf-8 or cp1252."""
+
+
+class TextTable(NamedTuple):
+    """The columns of a text file, what was guessed, and a function from a row to its line in the file."""
+
+    frame: pd.DataFrame
+    notes: list[str]
+    path: Path
+    layout: Layout
+    skipped: int
+
+    def place(self, row: int) -> str:
+        """Return the place of a row in words: its line in the file."""
+        lines = (line for line, _ in _logical_lines(self.path, self.layout, self.skipped))
+        line = next(islice(lines, row, None), "?")
+        return f"{self.path} line {line}"
+
+
+def read_text(path: Path, asked: Layout = Layout(), kinds: Sequence[str] = ()) -> TextTable:
+    """Read delimited text.
+
+    Args:
+        path: path of the file.
+        asked: what is known of its layout; the rest is found.
+        kinds: names of columns whose texts are categories.
+
+    Raises:
+        InputError: if the file is no text, has no rows, lines differ in their number of fields, or a number is broken.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "own.csv"
+        >>> _ = path.write_text("height;weight\\n1,5;60\\n1,7;?\\n")
+        >>> read_text(path).frame.to_dict("list")
+        {'height': [1.5, 1.7], 'weight': [60, <NA>]}
+    """
+    notes: list[str] = []
+    layout = asked._replace(encoding=asked.encoding or _find_encoding(path, notes))
+    with _opened(path, layout) as file:
+        lines = list(islice(file, SAMPLE_LINES))
+    if len("".join(lines)) == 0 or not any(line.strip() for line in lines):
+        raise _no_rows(path)
+    if "\0" in "".join(lines):
+        raise InputError(f"cannot read {path} (it is no text): save it as plain text, UTF-8")
+    top = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    if marked := re.fullmatch(r"sep=(.)\s*", lines[top]) if top < len(lines) else None:
+        layout, top = layout._replace(delimiter=layout.delimiter or marked[1]), top + 1
+    delimiter = layout.delimiter or _find_delimiter(lines[top:])
+    if delimiter not in DELIMITERS and len(delimiter) != 1:
+        raise InputError(f"delimiter {delimiter!r}: expected one sign, such as ';', or ' ' for any white space")
+    layout = layout._replace(delimiter=delimiter)
+    rows = _split(lines[top:], delimiter)
+    if not rows:
+        raise _no_rows(path)
+    names, num_header = _find_names(path, [row for _, row in rows], asked.header_lines, notes)
+    if num_header >= len(rows):
+        raise _no_rows(path)
+    width = len(names)
+    decimal = asked.decimal or find_decimal([row for _, row in rows[num_header:]], delimiter, notes)
+    if decimal not in (".", ","):
+        raise InputError(f"decimal {decimal!r}: expected '.' or ','")
+    layout = layout._replace(decimal=decimal, header_lines=num_header)
+    skipped = top + (rows[num_header - 1][0] if num_header else 0)
+    table = TextTable(_read(path, layout, skipped, width), notes, path, layout, skipped)
+    _check_widths(table, width)
+    table.frame.columns = pd.Index(names)
+    columns = {
+        name: convert_texts(name, table.frame.iloc[:, i], decimal, table.place, notes, as_text=name in kinds)
+        for i, name in enumerate(names)
+    }
+    return table._replace(frame=pd.DataFrame(columns))
+
+
+def _opened(path: Path, layout: Layout) -> TextIO:
+    try:
+        return path.open(encoding=layout.encoding, newline="")
+    except LookupError as error:
+        raise InputError(f"encoding {layout.encoding!r} is unknown: expected a name such as utf-8 or cp1252") from error
+
+
+def _find_encoding(path: Path, notes: list[str]) -> str:
+    """Return the encoding of a file: that of its byte-order mark, UTF-8, or Windows-1252."""
+    with path.open("rb") as file:
+        start = file.read(4)
+        for mark, name in BOMS:
+            if start.startswith(mark):
+                return name
+        for name in ("utf-8", "cp1252"):
+            file.seek(0)
+            decoder = codecs.getincrementaldecoder(name)()
+            try:
+                while chunk := file.read(CHUNK):
+                    decoder.decode(chunk)
+                decoder.decode(b"", final=True)
+            except UnicodeDecodeError:
+                continue
+            if name != "utf-8":
+                notes.append("the file is no UTF-8 and was read as Windows-1252; --encoding decides otherwise")
+            return name
+    raise InputError(f"cannot read {path} (it is neither UTF-8 nor Windows-1252): save it as UTF-8, or name --encoding")
+
+
+def _find_delimiter(lines: Sequence[str]) -> str:
+    for delimiter in DELIMITERS:
+        rows = _split(lines, delimiter)
+        widths = Counter(len(row) for _, row in rows)
+        width, count = widths.most_common(1)[0] if widths else (1, 0)
+        if width > 1 and count >= CONSISTENT * len(rows):
+            return delimiter
+    return max(DELIMITERS[:-1], key=lambda delimiter: sum(line.count(delimiter) for line in lines[:2]))
+
+
+def _split(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
+    """Return the rows of lines that are not blank, each with the number of lines up to its end."""
+    if delimiter == " ":
+        rows = [(i, line.split()) for i, line in enumerate(lines, start=1)]
+        return [(i, row) for i, row in rows if row]
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    return [(reader.line_num, row) for row in reader if any(field.strip() for field in row) or len(row) > 1]
+
+
+def _find_names(path: Path, rows: list[list[str]], asked: int | None, notes: list[str]) -> tuple[list[str], int]:
+    """Return the names of the columns and the number of rows before the data."""
+    width = Counter(map(len, rows[1:] or rows)).most_common(1)[0][0]
+    first, rest = [field.strip() for field in rows[0]], rows[1 : SAMPLE_LINES // 2]
+    number = asked
+    if number is None:
+        number = int(_is_header(path, first, rest, notes))
+        second = [field.strip() for field in rest[0]] if rest else []
+        if number and len(rest) > 1 and len(second) == width and _is_units(second, rest[1:]):
+            number = 2
+            notes.append(f"line 2 was read as units ({', '.join(second[:4])}); --header-lines 1 reads it as data")
+    if number == 0:
+        return [str(i + 1) for i in range(width)], 0
+    if len(first) == width - 1 and rest:  # R writes the names of the rows without a name
+        first = ["", *first]
+    if len(first) != width:
+        raise InputError(f"{path} has {len(first)} names and {width} columns: complete the first line")
+    return first, number
+
+
+def _is_header(path: Path, first: list[str], rest: list[list[str]], notes: list[str]) -> bool:
+    """Return True if the first row holds the names of the columns."""
+    columns = list(zip(*(row for row in rest if len(row) == len(first)), strict=True))
+    below = [[field.strip() for field in column if field.strip() not in MISSING] for column in columns]
+    is_numeric = [sum(map(is_number, column)) > len(column) / 2 for column in below]
+    known = [field for field in first if field not in MISSING]
+    texts = [field for field in known if not is_number(field)]
+    if texts:
+        reals = [field for field in known if is_number(field) and not re.fullmatch(r"[+-]?\d+", field)]
+        if len(reals) > len(texts) and len(known) > 1:  # a broken number in the first row
+            return False
+        if any(not is_number(field) and numeric for field, numeric in zip(first, is_numeric, strict=False)):
+            return True
+        repeated = [field in column for field, column in zip(first, below, strict=False)]
+        return len(texts) == len(known) and not all(repeated) if below else True
+    if not known or any(not re.fullmatch(r"\d+", field) for field in known) or len(known) < 3:
+        return False
+    numbers = [int(field) for field in known]
+    steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
+    is_real = bool(below) and all(any(not re.fullmatch(r"[+-]?\d+", f) for f in column) for column in below[-len(known) :])
+    counts = numbers in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
+    others = [[int(f) if re.fullmatch(r"\d+", f.strip()) else None for f in row] for row in rest[:20]]
+    unlike = not any(None not in row and len(set(row)) == len(row) and sorted(row) == row for row in others)  # type: ignore[type-var]
+    if len(steps) == 1 and steps != {0} and (is_real or (counts and unlike)):
+        notes.append(f"line 1 ({', '.join(known[:4])}, ...) was read as names; --header-lines 0 reads it as data")
+        return True
+    return False
+
+
+def _is_units(second: list[str], rest: list[list[str]]) -> bool:
+    columns = list(zip(*(row for row in rest if len(row) == len(second)), strict=True))
+    numeric = [i for i, column in enumerate(columns) if any(is_number(field.strip()) for field in column)]
+    return bool(numeric) and all(
+        second[i] not in MISSING and not any(sign.isdigit() for sign in second[i]) for i in numeric
+    )
+
+
+def _read(path: Path, layout: Layout, skipped: int, width: int) -> pd.DataFrame:
+    with _opened(path, layout) as file:
+        for _ in range(skipped):
+            file.readline()
+        try:
+            return pd.read_csv(
+                file,
+                sep=r"\s+" if layout.delimiter == " " else layout.delimiter,
+                header=None,
+                names=list(range(width)),
+                index_col=False,
+                skipinitialspace=True,
+                decimal=layout.decimal or ".",
+                na_values=sorted(MISSING),
+                keep_default_na=False,
+                dtype_backend="numpy_nullable",
+                low_memory=False,
+                on_bad_lines="error",
+            )
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            for line, row in _logical_lines(path, layout, skipped):
+                _check_width(path, line, row, width)
+            raise InputError(f"cannot read {path} ({str(error).strip()[:90]}): save it again") from error
+
+
+def _check_widths(table: TextTable, width: int) -> None:
+    """Raise ``InputError`` for a line with too few or too many fields; pandas fills them up or cuts them."""
+    if table.frame.iloc[:, -1].isna().any() or table.layout.delimiter == " " or len(table.frame) <= SAMPLE_LINES:
+        for line, row in _logical_lines(table.path, table.layout, table.skipped):
+            _check_width(table.path, line, row, width)
+
+
+def _check_width(path: Path, line: int, row: list[str], width: int) -> None:
+    if len(row) != width and not (len(row) == width + 1 and not row[-1].strip()):
+        comment = ", which is a comment: remove it" if row[0].startswith("#") else ": complete it"
+        raise InputError(f"{path} line {line} has {len(row)} values, the first row {width}{comment}")
+
+
+def _logical_lines(path: Path, layout: Layout, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of data, each with the number of its line in the file, counted from 1."""
+    with _opened(path, layout) as file:
+        for _ in range(skipped):
+            file.readline()
+        if layout.delimiter == " ":
+            yield from ((i, line.split()) for i, line in enumerate(file, start=skipped + 1) if line.strip())
+            return
+        reader = csv.reader(file, delimiter=layout.delimiter or ",", skipinitialspace=True)
+        for row in reader:
+            if any(field.strip() for field in row) or len(row) > 1:
+                yield skipped + reader.line_num, row
+
+
+def _no_rows(path: Path) -> InputError:
+    return InputError(f"{path} has no rows of numbers: expected one line a datum, values between commas")
