@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +85,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         rest = ["--config", yaml.safe_dump({**config, "model": dict(init_args)}), *rest]
     values = parser.parse_args(rest).as_dict()
     given = parser.parse_args(rest, defaults=False).as_dict().get("model", {})
-    data = {name: values.pop(name) for name in ("data", "data_root", "binarize", "image_shape", "grey")}
+    data = {name: values.pop(name) for name in inspect.signature(load_dataset).parameters if name != "seed"}
     settings = {name: value for name, value in values.items() if name in VariationalInference._get_param_names()}
     name = "-".join((Path(data["data"]).stem, _short_name(spec), settings["guide"]))
     return Options(
@@ -144,9 +145,25 @@ def make_parser(cls: type | None, spec: str) -> Parser:
     return parser
 
 
-def fill_in_data_dim(options: Options, data: Dataset) -> dict[str, Any]:
-    """Return the constructor's arguments; ``data_dim`` is the size of a datum unless it was given."""
+def name_arguments(program: Any, asked: str | None) -> str | None:
+    """Return the names of the arguments of a class's model, which take the columns of a table that have these names."""
+    model = getattr(program, "model", None)
+    if asked is not None or model is None:
+        return asked
+    return ",".join(name for name in inspect.signature(model).parameters if name != "self")
+
+
+def fill_in(options: Options, data: Dataset) -> dict[str, Any]:
+    """Return the constructor's arguments; ``data_dim`` and ``columns`` are those of the data unless they were given.
+
+    Raises:
+        InputError: a column of x is texts, and the program takes no ``columns``.
+    """
     init_args = dict(options.init_args)
+    if "columns" not in init_args:
+        data.check_numbers()
+    elif "columns" not in options.given and data.columns:
+        init_args["columns"] = [column.as_plain() for column in data.columns]
     if "data_dim" in init_args and "data_dim" not in options.given:
         x = data.train.get("x", next(iter(data.train.values())))
         init_args["data_dim"] = x[0].size
@@ -156,7 +173,7 @@ def fill_in_data_dim(options: Options, data: Dataset) -> dict[str, Any]:
 def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``config.yaml`` holds: enough to repeat the run with ``--config``, from any folder."""
     data = dict(options.data)
-    for name in ("data", "data_root"):
+    for name in ("data", "data_root", "kinds"):
         named = name == "data" and str(data[name]) in DATASETS  # even if the folder has a file of that name
         if data[name] is not None and not named and Path(data[name]).expanduser().exists():
             data[name] = str(Path(data[name]).expanduser().resolve())

@@ -17,10 +17,10 @@ from torch import nn
 from tqdm import tqdm
 
 import ppl_vae
-from ppl_vae.cli.configuration import Options, fill_in_data_dim, make_config, parse_options, refuse_changes
+from ppl_vae.cli.configuration import Options, fill_in, make_config, name_arguments, parse_options, refuse_changes
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions, picture_sites
-from ppl_vae.data import Dataset, load_dataset
+from ppl_vae.data import Dataset, describe_columns, is_table, load_dataset
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.estimator.warrant import check_resumed, resumed, take_fingerprints
@@ -61,6 +61,8 @@ def fit(options: Options) -> Outcome:
                 held.enter_context(run.locked())
             run.create(config, fingerprints, overwrite=options.overwrite)
         print(f"data   {data.describe()}")
+        for line in [*(describe_columns(data.arrays_columns) if data.arrays_columns else []), *data.notes]:
+            print(f"       {line}")
         print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.fitted.device}, {vi.compiles()}")
         if vi.left_out_:
             print(vi.left_out_)
@@ -72,10 +74,13 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
     """Do all that can fail before training, and return the estimator, the data, the configuration and fingerprints."""
     vi = VariationalInference(program=None, **options.settings)
     check_options(vi)
+    program = program_class(options.model)
+    if is_table(options.data["data"]):
+        options.data["arguments"] = name_arguments(program, options.data["arguments"])
     data = load_dataset(**options.data, seed=vi.seed)
-    init_args = fill_in_data_dim(options, data)
+    init_args = fill_in(options, data)
     torch.manual_seed(vi.seed)  # the parameters that the program starts from
-    program = build_program(program_class(options.model), init_args)
+    program = build_program(program, init_args)
     check_layout(program, data)
     vi.set_params(program=program)
     config = make_config(options, init_args)

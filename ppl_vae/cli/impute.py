@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ppl_vae import uses
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
-from ppl_vae.data import read_file
+from ppl_vae.data import load_arrays, read_file
 from ppl_vae.errors import InputError
 
 ROWS, DRAWS = 8, 4
@@ -33,7 +33,7 @@ def impute(
 
     Args:
         run: the run.
-        data: file .npz, .npy or .csv with holes, which are NaN or empty fields; by default the run's data.
+        data: file of arrays or of a table with holes, which are NaN or empty fields; by default the run's data.
         mask: file .npz or .npy of Booleans of the shape of the data, true where a number is missing.
         hide: share of the numbers to hide at random, between 0 and 1, in order to see how well they are filled in.
         selection: the data, unless a file is given.
@@ -48,7 +48,7 @@ def impute(
         raise InputError("nothing is missing: give --data FILE with holes, --mask FILE, or --hide 0.5 for a trial")
     if hide is not None and not 0 < hide < 1:
         raise InputError(f"--hide {hide}: expected a share between 0 and 1")
-    arrays = run.select(selection) if data is None else read_file(Path(data).expanduser(), holes=True)
+    arrays = run.select(selection) if data is None else load_arrays(Path(data).expanduser(), run.data)
     arrays.setdefault("_row", np.arange(len(next(iter(arrays.values())))))
     free = set(run.vi.template) - set(run.vi.conditions)
     names = [name for name in run.vi.template if name in free & set(arrays) and run.vi.template[name].dtype.kind == "f"]

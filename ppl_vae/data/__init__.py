@@ -17,27 +17,34 @@ from ppl_vae.data.checks import as_condition, is_one_hot, name_arrays
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.files import read_file
 from ppl_vae.data.images import as_images
-from ppl_vae.data.load import DATASETS, load_dataset
+from ppl_vae.data.kinds import KINDS, Variable
+from ppl_vae.data.load import DATASETS, is_table, load_arrays, load_dataset
 from ppl_vae.data.missing import fill_missing
 from ppl_vae.data.precision import check_precision
 from ppl_vae.data.split import PARTS, Part, hold_out
+from ppl_vae.data.table import describe_columns
 from ppl_vae.torchvision_import import import_torchvision
 
 __all__ = [
     "BINARIZE",
     "DATASETS",
+    "KINDS",
     "PARTS",
     "Batches",
     "Binarize",
     "Dataset",
     "Part",
+    "Variable",
     "as_condition",
     "as_images",
     "check_precision",
+    "describe_columns",
     "fill_missing",
     "hold_out",
     "import_torchvision",
     "is_one_hot",
+    "is_table",
+    "load_arrays",
     "load_dataset",
     "name_arrays",
     "read_file",

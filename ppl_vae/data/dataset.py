@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ppl_vae.data.binarize import check_binarize
 from ppl_vae.data.checks import check_parts
+from ppl_vae.data.frames import NamedArrays, check_no_text
 from ppl_vae.data.images import Grey
+from ppl_vae.data.kinds import Variable
 from ppl_vae.data.sequences import clear_padding
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError, nearest
@@ -35,6 +38,7 @@ class Dataset:
             are dark, as on paper.
         binarize: way in which x became bits; after "dynamic" the train part is still grey, and ``Batches`` draws
             it anew every epoch.
+        notes: what was guessed about a file of a table, each with the option that decides otherwise.
 
     Raises:
         InputError: if a part is empty, an array is not numeric, not finite or missing from a part, arrays differ in
@@ -51,20 +55,37 @@ class Dataset:
     """
 
     name: str
-    train: dict[str, np.ndarray] = field(repr=False)
-    valid: dict[str, np.ndarray] = field(repr=False)
-    test: dict[str, np.ndarray] = field(repr=False)
+    train: Mapping[str, np.ndarray] = field(repr=False)
+    valid: Mapping[str, np.ndarray] = field(repr=False)
+    test: Mapping[str, np.ndarray] = field(repr=False)
     image_shape: tuple[int, ...] | None = None
     binarize: str = "none"
     grey: Grey = "light"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_binarize(self.binarize)
         for part in PARTS:
-            object.__setattr__(self, part, clear_padding(self.name, part, self.part(part)))
+            arrays = NamedArrays(self.part(part))
+            object.__setattr__(self, part, NamedArrays(clear_padding(self.name, part, arrays), arrays.columns))
         check_parts(self.name, {part: self.part(part) for part in PARTS})
 
-    def part(self, name: str) -> dict[str, np.ndarray]:
+    @property
+    def columns(self) -> tuple[Variable, ...]:
+        """The columns of x, with their names and kinds; empty if the data were no table."""
+        return self.arrays_columns.get("x", ())
+
+    @property
+    def arrays_columns(self) -> Mapping[str, tuple[Variable, ...]]:
+        """The columns of every array that was made of a table, by the name of the array."""
+        return NamedArrays(self.train).columns
+
+    def check_numbers(self) -> None:
+        """Raise ``InputError`` if a column of x is texts, which only a program that takes ``columns`` can observe."""
+        for column in self.columns:
+            check_no_text(column)
+
+    def part(self, name: str) -> NamedArrays:
         """Return the arrays of "train", "valid" or "test".
 
         Raises:

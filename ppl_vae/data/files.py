@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -12,33 +12,26 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from ppl_vae.data.csv_file import read_csv
 from ppl_vae.errors import InputError
 
-SUFFIXES = (".npz", ".npy", ".csv")
+SUFFIXES = (".npz", ".npy")
 ENCRYPTED = 0x1
 """The bit of a zip member's flags that says that it is encrypted."""
 
 
-def read_file(path: Path, *, holes: bool = False) -> dict[str, np.ndarray]:
-    """Read every array of an ``.npz``, ``.npy`` (called x) or ``.csv`` file; with ``holes``, its empty fields are NaN.
+def read_file(path: Path) -> dict[str, np.ndarray]:
+    """Read every array of an ``.npz`` or ``.npy`` (called x) file.
 
     Raises:
         InputError: if the file is missing, of another format, broken, or holds pickled objects.
     """
-    with guarded(path):
-        if not path.exists():
-            raise InputError(f"there is no file {path}: check the path (from {Path.cwd()})")
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            raise InputError(f"cannot read {path}: expected a file that ends in {', '.join(SUFFIXES)}")
-        if path.suffix.lower() == ".csv":
-            return read_csv(path, holes=holes)
+    with guarded(path, SUFFIXES):
         return _read_numpy(path)
 
 
 @contextmanager
-def guarded(path: Path) -> Iterator[None]:
-    """Turn every error that a reader of a file raises into one line that names the file.
+def guarded(path: Path, suffixes: Collection[str]) -> Iterator[None]:
+    """Check that there is a file with one of these suffixes, and turn every error of its reader into one line.
 
     Raises:
         InputError: whatever was raised inside, but for interrupts and the end of the process.
@@ -46,9 +39,15 @@ def guarded(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old headers, and of numbers that overflow, which the checks report
+            if not path.exists():
+                raise InputError(f"there is no file {path}: check the path (from {Path.cwd()})")
+            if path.suffix.lower() not in suffixes or not path.is_file():
+                raise InputError(f"cannot read {path}: expected a file that ends in {', '.join(suffixes)}")
             yield
-    except InputError:
-        raise
+    except InputError as error:
+        if path.name in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
     except MemoryError as error:
         raise InputError(f"cannot read {path}: it does not fit in memory; give fewer rows, or float32") from error
     except OSError as error:

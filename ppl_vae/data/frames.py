@@ -52,7 +52,7 @@ class DataTable:
     columns: tuple[Variable, ...]
     values: tuple[np.ndarray, ...]
 
-    def arrays(self, arguments: Sequence[str] = ("x", "y"), *, mixed: bool = True) -> NamedArrays:
+    def arrays(self, arguments: Sequence[str] = ("x",), *, mixed: bool = True) -> NamedArrays:
         """Return the columns as the arrays that a program takes.
 
         A column that is called as an argument becomes an array of its own, ``(N,)``, and so do labels, as y. All
@@ -87,11 +87,8 @@ class DataTable:
         if rest:
             columns["x"] = tuple(self.columns[index] for index in rest)
             for column in columns["x"]:
-                if column.is_text and not mixed:
-                    raise InputError(
-                        f"column {column.name!r} has texts ({', '.join(map(str, column.categories[:3]))}, ...), and x "
-                        f"is numbers: leave it out, --drop {column.name}, or give the model an argument of its name"
-                    )
+                if not mixed:
+                    check_no_text(column)
             arrays["x"] = _stack([self.values[index] for index in rest], columns["x"])
         for name, index in own.items():
             arrays[name], columns[name] = self.values[index], (self.columns[index],)
@@ -102,6 +99,7 @@ def read_frame(
     frame: Any,
     *,
     kinds: Mapping[str, str] | None = None,
+    known: Mapping[str, Variable] | None = None,
     where: str = "the table",
     place: Callable[[int], str] | None = None,
 ) -> DataTable:
@@ -110,6 +108,7 @@ def read_frame(
     Args:
         frame: the data frame.
         kinds: kinds of columns by name; the others are inferred.
+        known: columns of a fit by name, whose kinds and categories hold here too.
         where: name of the frame, for messages.
         place: a function from the number of a row to its place in words, for messages.
 
@@ -131,7 +130,10 @@ def read_frame(
             raise InputError(f"{where}: two columns are called {name!r}: rename one of them")
     for name in kinds.keys() - set(names):
         raise InputError(f"kinds: {where} has no column {name!r}; {nearest(name, names)}")
-    pairs = [_read_column(name, values, kinds.get(name), place) for name, values in series]
+    known, pairs = known or {}, []
+    for name, values in series:
+        like = known.get(name, Variable(name, kinds.get(name)))
+        pairs.append(_read_column(values, like, place))
     return DataTable(tuple(column for column, _ in pairs), tuple(values for _, values in pairs))
 
 
@@ -161,6 +163,15 @@ def fill_masked(values: np.ndarray) -> np.ndarray:
     if data.dtype.kind in "iu" and np.abs(data[~mask].astype(np.float64)).max(initial=0) > 2**53:
         raise InputError("a masked array has whole numbers above 2^53: fill the masked ones in, or rescale it")
     return np.where(mask, np.nan, data.astype(np.promote_types(data.dtype, np.float32)))
+
+
+def check_no_text(column: Variable) -> None:
+    """Raise ``InputError`` if a column of x is texts."""
+    if column.is_text:
+        raise InputError(
+            f"column {column.name!r} has texts ({', '.join(map(str, column.categories[:3]))}, ...), and x is numbers: "
+            f"leave it out, --drop {column.name}, or give the model an argument of its name"
+        )
 
 
 def match_columns(arrays: NamedArrays, names: Sequence[str], where: str) -> NamedArrays:
@@ -208,27 +219,30 @@ def _is_pandas(frame: Any) -> bool:
     return frame.implementation.is_pandas()  # whose names may be numbers
 
 
-def _read_column(name: str, given: Any, kind: str | None, place: Callable[[int], str]) -> tuple[Variable, np.ndarray]:
-    """Return a column with its numbers or codes."""
+def _read_column(given: Any, like: Variable, place: Callable[[int], str]) -> tuple[Variable, np.ndarray]:
+    """Return a column with its numbers or codes; its name is known, and its kind and its categories may be."""
+    name = like.name
     if isinstance(given, np.ndarray):
         if given.ndim != 1:
             raise InputError(f"column {name!r} has shape {given.shape}: expected one value a row")
         if given.dtype.kind in "biuf":
             missing = np.isnan(given) if given.dtype.kind == "f" else np.zeros(len(given), bool)
-            return code_numbers(name, given, missing, kind, place)
+            return code_numbers(given, missing, like, place)
         if given.dtype.kind not in "OU":
             raise _refused(name, f"values of type {given.dtype}")
         given = nw.new_series(name, given.tolist(), nw.String if given.dtype.kind == "U" else None, backend="pandas")
     series = given if isinstance(given, nw.Series) else nw.from_native(given, series_only=True)
     missing, dtype = series.is_null().to_numpy(), series.dtype
-    if dtype.is_numeric() and not isinstance(dtype, nw.Decimal):
+    if isinstance(dtype, nw.Decimal):
+        series, dtype = series.cast(nw.Float64), nw.Float64()
+    if dtype.is_numeric():
         filled = series if not missing.any() else series.fill_null(0)
         values = filled.to_numpy()
         if values.dtype.kind == "f":
             missing = missing | np.isnan(values)
-        return code_numbers(name, values, missing, kind, place)
+        return code_numbers(values, missing, like, place)
     if dtype == nw.Boolean:
-        return code_numbers(name, series.fill_null(False).to_numpy().astype(bool), missing, kind, place)
+        return code_numbers(series.fill_null(False).to_numpy().astype(bool), missing, like, place)
     if dtype.is_temporal():
         raise InputError(
             f"column {name!r} has dates or times: leave it out, --drop {name}, or give it as a number, such as days"
@@ -237,14 +251,14 @@ def _read_column(name: str, given: Any, kind: str | None, place: Callable[[int],
         texts = series.to_list()
         known = [value for value, hole in zip(texts, missing, strict=True) if not hole]
         if all(isinstance(value, str) for value in known) or isinstance(dtype, nw.Categorical | nw.Enum):
-            return code_texts(name, texts, missing, kind, _order_of(series))
+            return code_texts(texts, missing, like, place, _order_of(series))
         if all(isinstance(value, bool | np.bool_) for value in known):
             bits = np.array([False if hole else bool(value) for value, hole in zip(texts, missing, strict=True)])
-            return code_numbers(name, bits, missing, kind, place)
+            return code_numbers(bits, missing, like, place)
         if all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in known):
             numbers = np.array([0 if hole else value for value, hole in zip(texts, missing, strict=True)])
             if numbers.dtype.kind in "iuf":
-                return code_numbers(name, numbers, missing, kind, place)
+                return code_numbers(numbers, missing, like, place)
         row = next(i for i, value in enumerate(texts) if not missing[i] and not isinstance(value, int | float))
         raise _refused(name, f"{str(texts[row])[:40]!r} ({type(texts[row]).__name__}) in {place(row)}")
     raise _refused(name, f"values of type {getattr(given, 'dtype', dtype)}")

@@ -29,14 +29,14 @@ class Variable:
 
     Attributes:
         name: the name of the column.
-        kind: one of ``KINDS``; it was inferred from the values, or given.
+        kind: one of ``KINDS``; it was inferred from the values, or given. None stands for what is not known yet.
         categories: what the codes 0, 1, ... stand for, if the kind has codes and the values were no such codes.
         missing: the number of values that are missing.
         low, high: the smallest and the largest value, NaN if none is known.
     """
 
     name: str
-    kind: Kind
+    kind: str | None
     categories: tuple[Any, ...] = ()
     missing: int = 0
     low: float = np.nan
@@ -48,6 +48,10 @@ class Variable:
         texts = [category for category in self.categories if isinstance(category, str)]
         return bool(texts) and frozenset(text.lower() for text in texts) not in BOOLEAN_WORDS
 
+    def as_plain(self) -> dict[str, Any]:
+        """Return the name, the kind and the categories as YAML can hold them."""
+        return {"name": self.name, "kind": self.kind, "categories": list(self.categories)}
+
     def describe(self) -> tuple[str, str, str, str]:
         """Return the name, the kind, the number of missing values, and the range or the categories, as texts."""
         if self.categories:
@@ -55,7 +59,7 @@ class Variable:
             values = f"{len(self.categories)}: {shown}"
         else:
             values = "" if np.isnan(self.low) else f"{self.low:.6g} to {self.high:.6g}"
-        return self.name, self.kind, str(self.missing or ""), values
+        return self.name, self.kind or "", str(self.missing or ""), values
 
 
 def parse_kinds(text: str | Mapping[str, str] | None) -> dict[str, str]:
@@ -94,29 +98,29 @@ def _read_kinds(path: Path) -> dict[str, str]:
 
 
 def code_numbers(
-    name: str, values: np.ndarray, missing: np.ndarray, kind: str | None, place: Callable[[int], str]
+    values: np.ndarray, missing: np.ndarray, like: Variable, place: Callable[[int], str]
 ) -> tuple[Variable, np.ndarray]:
     """Return a column of numbers with its kind, and its numbers or codes, NaN where they are missing.
 
     Args:
-        name: the name of the column.
         values: Booleans, whole or real numbers, ``(N,)``; what stands where they are missing does not matter.
         missing: true where a value is missing, ``(N,)``.
-        kind: the kind; None infers it.
+        like: the name of the column; its kind, None infers it; its categories, if they are known.
         place: a function from the number of a row to its place in words, for messages.
 
     Raises:
         InputError: if a value does not belong to the kind.
 
     Example:
-        >>> column, codes = code_numbers("age", np.array([30, 7, 0]), np.array([False, False, True]), None, str)
+        >>> missing = np.array([False, False, True])
+        >>> column, codes = code_numbers(np.array([30, 7, 0]), missing, Variable("age", None), str)
         >>> column.kind, column.missing, column.low, codes.tolist()
         ('count', 1, 7.0, [30.0, 7.0, nan])
     """
-    known = values[~missing]
+    name, known = like.name, values[~missing]
     values = np.where(missing, values.dtype.type(0), values) if missing.any() else values
-    kind = kind or infer_kind(known)
-    column = Variable(name, kind, missing=int(missing.sum()))  # type: ignore[arg-type]
+    kind = like.kind or infer_kind(known)
+    column = Variable(name, kind, missing=int(missing.sum()))
     if len(known) == 0:
         return column, np.full(len(values), np.nan)
     for needed, wrong, expected in (
@@ -130,41 +134,55 @@ def code_numbers(
                 f"another kind, such as {name}=real, or correct the value"
             )
     column = replace(column, low=float(known.min()), high=float(known.max()))
-    if kind in CODED and values.dtype.kind != "b":
-        distinct = np.unique(known)
+    is_bits = kind == "binary" and np.isin(known, (0, 1)).all()  # their values are their codes
+    if kind in CODED and (like.categories or not is_bits):
+        distinct = np.array(like.categories) if like.categories else np.unique(known)
+        if not np.isin(known, distinct).all():
+            row = int(np.argmax(~np.isin(values, distinct) & ~missing))
+            raise InputError(f"{place(row)}, column {name!r} has {values[row]}, which the fit did not have")
         if kind == "binary" and len(distinct) > 2:
             raise InputError(f"column {name!r} has {len(distinct)} different values: kind binary needs two")
-        if not np.isin(distinct, np.arange(len(distinct))).all() or distinct.dtype.kind == "f":
-            column = replace(column, categories=tuple(_plain(distinct)))
-            values = np.searchsorted(distinct, np.where(missing, distinct[0], values))
+        column = replace(column, categories=tuple(_plain(distinct)))
+        values = np.searchsorted(distinct, np.where(missing, distinct[0], values))
     if kind == "count":
         values = values.astype(np.int64) if values.dtype.kind == "f" and np.abs(known).max() < 2**53 else values
     return column, _with_holes(name, values, missing)
 
 
 def code_texts(
-    name: str, texts: Sequence[Any], missing: np.ndarray, kind: str | None, ordered: Sequence[Any] = ()
+    texts: Sequence[Any],
+    missing: np.ndarray,
+    like: Variable,
+    place: Callable[[int], str],
+    ordered: Sequence[Any] = (),
 ) -> tuple[Variable, np.ndarray]:
     """Return a column of texts as categories, and their codes.
 
     Args:
-        name: the name of the column.
         texts: the texts, ``(N,)``.
         missing: true where a text is missing, ``(N,)``.
-        kind: binary, categorical or ordinal; None infers it.
+        like: the name of the column; its kind, None infers it; its categories, if they are known.
+        place: a function from the number of a row to its place in words, for messages.
         ordered: the categories in their order, if they have one.
 
     Raises:
         InputError: if there are too many different texts, or the kind needs numbers.
 
     Example:
-        >>> column, codes = code_texts("city", ["Rome", "Oslo", "Rome"], np.zeros(3, bool), None)
+        >>> column, codes = code_texts(["Rome", "Oslo", "Rome"], np.zeros(3, bool), Variable("city", None), str)
         >>> column.kind, column.categories, codes.tolist()
         ('binary', ('Oslo', 'Rome'), [1, 0, 1])
     """
+    name, kind = like.name, like.kind
     known = [text for text, hole in zip(texts, missing, strict=True) if not hole]
     distinct = set(known)
-    categories = list(ordered) or sorted(distinct, key=str)
+    categories = list(like.categories or ordered) or sorted(distinct, key=str)
+    for row, text in enumerate(texts) if not distinct <= set(categories) else ():
+        if not missing[row] and text not in categories:
+            raise InputError(
+                f"{place(row)}, column {name!r} has {str(text)[:40]!r}, which the fit did not have; "
+                f"{nearest(str(text), map(str, categories))}"
+            )
     if kind not in (None, *CODED):
         raise InputError(
             f"column {name!r} has {str(known[0])[:40]!r}: kind {kind} needs numbers; leave it out: drop it"
@@ -180,7 +198,7 @@ def code_texts(
         raise InputError(f"column {name!r} has {len(categories)} different values: kind binary needs two")
     position = {category: code for code, category in enumerate(categories)}
     codes = np.array([0 if hole else position[text] for text, hole in zip(texts, missing, strict=True)], np.int64)
-    column = Variable(name, kind, tuple(_plain(categories)), int(missing.sum()))  # type: ignore[arg-type]
+    column = Variable(name, kind, tuple(_plain(categories)), int(missing.sum()))
     return column, _with_holes(name, codes, missing)
 
 

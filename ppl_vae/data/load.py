@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ppl_vae.data.binarize import Binarize, binarize_parts, check_binarize
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.digits import load_digits
-from ppl_vae.data.files import SUFFIXES, read_file
+from ppl_vae.data.files import SUFFIXES, guarded, read_file
 from ppl_vae.data.images import Grey, check_grey, check_image_shape, infer_image_shape
-from ppl_vae.data.parts import parts_of, scale_bytes
+from ppl_vae.data.parts import parts_of, scale_bytes, split_parts
 from ppl_vae.data.sequences import is_padded, pad_parts
 from ppl_vae.data.split import PARTS
+from ppl_vae.data.table import ARROW_SUFFIXES, TEXT_SUFFIXES, TableOptions, read_table, read_table_like
+from ppl_vae.data.text_file import Layout
 from ppl_vae.data.vision import CLASSES, load_vision
 from ppl_vae.errors import InputError, nearest
 
 DATASETS = ("digits", *CLASSES)
 INK = ("digits", "mnist", "kmnist", "emnist", "omniglot")
 """Data sets whose high values are ink."""
+ALL_SUFFIXES = (*SUFFIXES, *TEXT_SUFFIXES, *ARROW_SUFFIXES)
 
 
 def load_dataset(
@@ -29,18 +35,32 @@ def load_dataset(
     binarize: Binarize | None = None,
     image_shape: Sequence[int] | None = None,
     grey: Grey | None = None,
+    columns: str | None = None,
+    drop: str | None = None,
+    index: str | None = None,
+    kinds: str | None = None,
+    arguments: str | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+    header_lines: int | None = None,
+    encoding: str | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Load a named image set or a file as named arrays that have been checked.
 
     A ``.npz`` file holds x_train, x_valid, x_test (likewise y and any other array); if a part is missing,
-    it becomes a tenth of train, and arrays called just x, y are split 80/10/10 %. A ``.npy`` file is x. A ``.csv``
-    file has one row per datum, with or without a line of names; a column called y or label, of whole numbers, is y.
+    it becomes a tenth of train, and arrays called just x, y are split 80/10/10 %. A ``.npy`` file is x.
+
+    A table has one row per datum: delimited text, with or without a line of names, Parquet or Feather. A column called
+    y or label, of whole numbers or texts, is y; one that is called as another argument of the model is an array of its
+    own; all others are x. What is guessed about a file is in ``notes``.
+
     With arrays lengths_train and so on, one whole number per datum, x holds padded sequences ``(N, T, ...)`` of these
     lengths. The values past their ends are set to zero, and T may differ between the parts.
 
     Args:
-        data: digits, mnist, fashion-mnist, kmnist, emnist, omniglot, or the path of an .npz, .npy or .csv file.
+        data: digits, mnist, fashion-mnist, kmnist, emnist, omniglot, or the path of a file: .npz, .npy, .csv, .tsv,
+            .txt, .parquet or .feather.
         data_root: folder of torchvision's image sets, to which they are downloaded; by default ~/.cache/ppl_vae.
         binarize: none, threshold (1 from half the range up), static (one Bernoulli draw, by seed) or dynamic
             (train is drawn anew every epoch). By default threshold for a named image set, whose grey values a
@@ -51,6 +71,19 @@ def load_dataset(
             its channels come last.
         grey: way in which grey images are drawn: ink, high values are dark, or light, high values are light. By default
             ink for digits, mnist, kmnist, emnist and omniglot, and light for fashion-mnist and files.
+        columns: names of the columns of a table that are used, such as age,income; by default all of them.
+        drop: names of columns that are left out.
+        index: name of a column that numbers the rows and is left out; none keeps all. By default a column that counts
+            the rows and has no name, or one such as id.
+        kinds: kinds of columns, such as age=count,income=positive, or a YAML file of them: real, positive, count,
+            binary, categorical or ordinal. By default they are inferred from the values.
+        arguments: names of the model's arguments, which take the columns of their names. By default those of the model
+            in a fit, and x otherwise.
+        delimiter: sign between the columns of a text file; a space stands for any white space. By default it is found.
+        decimal: decimal sign of a text file, a point or a comma. By default it is found.
+        header_lines: number of lines of a text file before its data: 0, 1 for names, 2 for names and units. By default
+            they are found.
+        encoding: encoding of a text file. By default UTF-8, or Windows-1252 if it is no UTF-8.
         seed: seed of the split and of the draws.
 
     Returns:
@@ -71,7 +104,19 @@ def load_dataset(
     how = ("threshold" if is_named else "none") if binarize is None else binarize
     check_binarize(how)
     check_grey(grey)
-    read = _load_named(str(data), data_root, seed) if is_named else _load_file(data, seed, is_unit=how != "none")
+    if is_named:
+        read = _load_named(str(data), data_root, seed)
+    else:
+        path, layout = _path_of(data), Layout(delimiter, decimal, header_lines, encoding)
+        options = TableOptions(columns, drop, index, kinds, layout)
+        if is_table(path):
+            names = [name.strip() for name in (arguments or "x").split(",")]
+            read = _load_table(path, options, names, seed)
+        else:
+            _refuse_table_options(path, options)
+            read = _load_arrays(path, seed, is_unit=how != "none")
+    if "x" not in read.train and (image_shape is not None or how != "none"):
+        raise InputError(f"{read.name} has no array x: leave out image_shape and binarize")
     if image_shape is not None:
         shape = check_image_shape(read.name, image_shape, read.train["x"].shape[1:])
         read = replace(read, image_shape=shape)
@@ -87,17 +132,75 @@ def _load_named(name: str, data_root: str | Path | None, seed: int) -> Dataset:
     return Dataset(name, **parts, image_shape=image_shape)  # type: ignore[arg-type]
 
 
-def _load_file(data: str | Path, seed: int, *, is_unit: bool) -> Dataset:
+def _path_of(data: str | Path) -> Path:
     path = Path(data).expanduser()
     if len(path.parts) <= 1 and not path.suffix and not path.is_file():
         raise InputError(
             f"unknown data set {str(data)!r}: {nearest(str(data).lower(), DATASETS)}, "
-            f"or the path of a file ({', '.join(SUFFIXES)})"
+            f"or the path of a file ({', '.join(ALL_SUFFIXES[:3])}, ...)"
         )
+    return path
+
+
+def is_table(data: str | Path) -> bool:
+    """Return True if data are the path of a file that is read as a table.
+
+    Example:
+        >>> is_table("digits"), is_table("own.npz"), is_table("own.csv")
+        (False, False, True)
+    """
+    return str(data) not in DATASETS and Path(data).suffix.lower() not in SUFFIXES
+
+
+def load_arrays(path: Path, like: Dataset | None = None) -> dict[str, np.ndarray]:
+    """Read the arrays of a file as they are; those of a table have the columns and codes of a data set, with holes.
+
+    Args:
+        path: path of the file.
+        like: the data set, for a table.
+
+    Raises:
+        InputError: if the file is broken, or a table lacks a column of the data set.
+    """
+    if not is_table(path):
+        return read_file(path)
+    known = {} if like is None else like.arrays_columns
+    with guarded(path, ALL_SUFFIXES):
+        if known:
+            return read_table_like(path, known)
+        return read_table(path).table.arrays()
+
+
+def _load_table(path: Path, options: TableOptions, arguments: Sequence[str], seed: int) -> Dataset:
+    with guarded(path, ALL_SUFFIXES):
+        read = read_table(path, options)
+        read.check_complete()
+        arrays = read.table.arrays(arguments)
+    if list(arrays) == ["y"]:
+        raise InputError(f"{path} has labels only: expected at least one more column, for x")
+    parts = split_parts(path.name, {"train": arrays}, seed)
+    return Dataset(path.name, parts["train"], parts["valid"], parts["test"], notes=read.notes)
+
+
+def _load_arrays(path: Path, seed: int, *, is_unit: bool) -> Dataset:
     arrays = pad_parts(path.name, read_file(path))
     if is_unit:
         arrays = scale_bytes(arrays)
     parts = parts_of(path.name, arrays, seed)
     train = parts["train"]
     image_shape = None if is_padded(train) else infer_image_shape(train["x"].shape[1:])
-    return Dataset(path.name, **parts, image_shape=image_shape)  # type: ignore[arg-type]
+    return Dataset(path.name, train, parts["valid"], parts["test"], image_shape=image_shape)
+
+
+def _refuse_table_options(path: Path, options: TableOptions) -> None:
+    layout = options.layout
+    given: dict[str, Any] = {
+        "columns": options.columns,
+        "drop": options.drop,
+        "index": options.index,
+        "kinds": options.kinds,
+    }
+    given |= {"delimiter": layout.delimiter, "decimal": layout.decimal, "header-lines": layout.header_lines}
+    for name, value in {**given, "encoding": layout.encoding}.items():
+        if value is not None:
+            raise InputError(f"--{name} {value}: {path} is no table, so leave the option out")

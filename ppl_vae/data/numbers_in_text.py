@@ -12,8 +12,7 @@ from ppl_vae.errors import InputError
 
 MISSING = frozenset(
     ("", "NA", "N/A", "n/a", "na", "#N/A", "#NA", "<NA>", "NaN", "nan", "-nan", "-NaN", "NULL", "Null", "null")
-    + ("None", "none", "?", "-", "--", ".", "..", "1.#QNAN", "-1.#IND", "1.#IND", "-1.#QNAN")
-)
+) | frozenset(("None", "none", "?", "-", "--", ".", "..", "1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND"))
 """Fields that mean that a value is missing."""
 PLAIN = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf(?:inity)?"
 GROUPS = "',\u2019 \u00a0\u202f"
@@ -78,7 +77,9 @@ def find_decimal(rows: Sequence[Sequence[str]], delimiter: str, notes: list[str]
         return ","
     commas = [field for field in fields if re.fullmatch(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s?%?", field)]
     grouped = [field for field in commas if re.fullmatch(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+", field)]
-    points = any(re.fullmatch(r"[+-]?[\d,]*\.\d+(?:[eE][+-]?\d+)?\s?%?", field.strip()) for row in rows for field in row)
+    points = any(
+        re.fullmatch(r"[+-]?[\d,]*\.\d+(?:[eE][+-]?\d+)?\s?%?", field.strip()) for row in rows for field in row
+    )
     if points or not commas:
         return "."
     if len(grouped) == len(commas):
@@ -105,7 +106,7 @@ def convert_texts(
         decimal: the decimal sign.
         place: a function from a row to its place in the file.
         notes: the list that notes are appended to.
-        as_text: If True, the texts are categories.
+        as_text: If True, texts that are no numbers are categories.
 
     Raises:
         InputError: if most of the texts are numbers and one is none, or they are dates, or only look like numbers.
@@ -115,12 +116,12 @@ def convert_texts(
         [1206, 7]
     """
     if not pd.api.types.is_string_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
-        return column.astype("string") if as_text else column
+        return column
     column = column.astype("string").str.strip()
     column = column.mask(column.isin(MISSING))
     codes, texts = pd.factorize(column)
     known = codes[codes >= 0]
-    if as_text or len(known) == 0:
+    if len(known) == 0:
         return column
     share = np.bincount(known, minlength=len(texts)) / len(known)
     numbers = [parse_number(text, decimal) for text in texts]
@@ -129,6 +130,8 @@ def convert_texts(
         if all(text.endswith("%") for text in texts):
             notes.append(f"column {name!r} is in percent")
         return _numeric(codes, [number for number in numbers if number is not None])
+    if as_text:
+        return column
     if share[~is_bad].sum() > 0.5:
         row = int(np.argmax(is_bad[codes] & (codes >= 0)))
         text = texts[codes[row]]

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from ppl_vae.data.checks import check_arrays, check_numeric
+from ppl_vae.data.frames import NamedArrays
 from ppl_vae.data.precision import to_native
 from ppl_vae.data.split import PARTS, split_rows
 from ppl_vae.errors import InputError
 
 
-def parts_of(name: str, arrays: Mapping[str, np.ndarray], seed: int) -> dict[str, dict[str, np.ndarray]]:
+def parts_of(name: str, arrays: Mapping[str, np.ndarray], seed: int) -> dict[str, NamedArrays]:
     """Sort arrays by part, convert them, and split missing parts off train.
 
     Arrays are called ``x_train``, ``x_valid``, ``x_test``, ``y_train`` and so on; arrays called ``x``, ``y``
@@ -36,16 +37,23 @@ def parts_of(name: str, arrays: Mapping[str, np.ndarray], seed: int) -> dict[str
         >>> {part: arrays["x"].shape for part, arrays in parts.items()}
         {'train': (16, 1), 'valid': (2, 1), 'test': (2, 1)}
     """
-    parts = _group(name, arrays)
+    return split_parts(name, _group(name, arrays), seed)
+
+
+def split_parts(name: str, parts: dict[str, NamedArrays], seed: int) -> dict[str, NamedArrays]:
+    """Return train, valid and test; each that is missing becomes a tenth of the rows of train, drawn by the seed.
+
+    Raises:
+        InputError: train has too few rows, or its arrays do not pass the checks.
+    """
     missing = [part for part in PARTS if part not in parts]
     if missing:
         train = parts["train"]
         # Checked before the split, so that a message gives the row of the file.
         check_arrays(name, "the file" if len(missing) == 2 else "train", train)
         shares = [100 - 10 * len(missing), *[10 for _ in missing]]
-        rows = split_rows(len(train["x"]), shares, seed, name)
-        for part, at in zip(("train", *missing), rows, strict=True):
-            parts[part] = {array: values[at] for array, values in train.items()}
+        rows = split_rows(len(next(iter(train.values()))), shares, seed, name)
+        parts = {**parts, **{part: train.rows(at) for part, at in zip(("train", *missing), rows, strict=True)}}
     return {part: parts[part] for part in PARTS}
 
 
@@ -58,8 +66,8 @@ def scale_bytes(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**arrays, **{key: values / np.float32(255) for key, values in x.items()}}
 
 
-def _group(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    parts: dict[str, dict[str, np.ndarray]] = {}
+def _group(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, NamedArrays]:
+    parts: dict[str, NamedArrays] = {}
     has_parts = any(key.rpartition("_")[2] in PARTS for key in arrays)
     for key, values in arrays.items():
         array, _, part = key.rpartition("_") if has_parts else (key, "", "train")
@@ -68,7 +76,7 @@ def _group(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, n
                 f"{name}: array '{key}' belongs to no part: "
                 f"call it {key}_train, {key}_valid or {key}_test, or remove it"
             )
-        parts.setdefault(part, {})[array] = _checked(f"{name}: array '{key}'", values)
+        parts.setdefault(part, NamedArrays({}))[array] = _checked(f"{name}: array '{key}'", values)
     if "x" not in parts.get("train", {}):
         wanted = "x_train" if has_parts else "x or x_train"
         raise InputError(f"{name}: no array {wanted}: it has {', '.join(arrays) or 'none'}; rename the data")

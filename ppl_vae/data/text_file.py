@@ -6,8 +6,8 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -37,6 +37,9 @@ class Layout(NamedTuple):
     """The encoding, such as utf-8 or cp1252."""
 
 
+FIND_ALL = Layout()
+
+
 class TextTable(NamedTuple):
     """The columns of a text file, what was guessed, and a function from a row to its line in the file."""
 
@@ -53,7 +56,7 @@ class TextTable(NamedTuple):
         return f"{self.path} line {line}"
 
 
-def read_text(path: Path, asked: Layout = Layout(), kinds: Sequence[str] = ()) -> TextTable:
+def read_text(path: Path, asked: Layout = FIND_ALL, kinds: Sequence[str] = ()) -> TextTable:
     """Read delimited text.
 
     Args:
@@ -68,8 +71,8 @@ def read_text(path: Path, asked: Layout = Layout(), kinds: Sequence[str] = ()) -
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "own.csv"
         >>> _ = path.write_text("height;weight\\n1,5;60\\n1,7;?\\n")
-        >>> read_text(path).frame.to_dict("list")
-        {'height': [1.5, 1.7], 'weight': [60, <NA>]}
+        >>> read_text(path).frame["height"].tolist()
+        [1.5, 1.7]
     """
     notes: list[str] = []
     layout = asked._replace(encoding=asked.encoding or _find_encoding(path, notes))
@@ -100,7 +103,11 @@ def read_text(path: Path, asked: Layout = Layout(), kinds: Sequence[str] = ()) -
     skipped = top + (rows[num_header - 1][0] if num_header else 0)
     table = TextTable(_read(path, layout, skipped, width), notes, path, layout, skipped)
     _check_widths(table, width)
-    table.frame.columns = pd.Index(names)
+    for name in names:
+        if name and names.count(name) > 1:
+            raise InputError(f"{path}: two columns are called {name!r}: rename one of them")
+    if names.count("") > 1:
+        names = [name or f"column {i + 1}" for i, name in enumerate(names)]
     columns = {
         name: convert_texts(name, table.frame.iloc[:, i], decimal, table.place, notes, as_text=name in kinds)
         for i, name in enumerate(names)
@@ -152,8 +159,23 @@ def _split(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
     if delimiter == " ":
         rows = [(i, line.split()) for i, line in enumerate(lines, start=1)]
         return [(i, row) for i, row in rows if row]
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    return [(reader.line_num, row) for row in reader if any(field.strip() for field in row) or len(row) > 1]
+    return list(_rows_of(lines, delimiter))
+
+
+def _rows_of(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of lines that are not blank, each with the number of lines up to its end."""
+    last = ""
+
+    def remembered() -> Iterator[str]:
+        nonlocal last
+        for line in lines:
+            last = line
+            yield line
+
+    reader = csv.reader(remembered(), delimiter=delimiter, skipinitialspace=True)
+    for row in reader:
+        if last.strip() or len(row) > 1:
+            yield reader.line_num, row
 
 
 def _find_names(path: Path, rows: list[list[str]], asked: int | None, notes: list[str]) -> tuple[list[str], int]:
@@ -194,8 +216,10 @@ def _is_header(path: Path, first: list[str], rest: list[list[str]], notes: list[
     if not known or any(not re.fullmatch(r"\d+", field) for field in known) or len(known) < 3:
         return False
     numbers = [int(field) for field in known]
-    steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
-    is_real = bool(below) and all(any(not re.fullmatch(r"[+-]?\d+", f) for f in column) for column in below[-len(known) :])
+    steps = {after - before for before, after in pairwise(numbers)}
+    is_real = bool(below) and all(
+        any(not re.fullmatch(r"[+-]?\d+", f) for f in column) for column in below[-len(known) :]
+    )
     counts = numbers in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
     others = [[int(f) if re.fullmatch(r"\d+", f.strip()) else None for f in row] for row in rest[:20]]
     unlike = not any(None not in row and len(set(row)) == len(row) and sorted(row) == row for row in others)  # type: ignore[type-var]
@@ -259,10 +283,7 @@ def _logical_lines(path: Path, layout: Layout, skipped: int) -> Iterator[tuple[i
         if layout.delimiter == " ":
             yield from ((i, line.split()) for i, line in enumerate(file, start=skipped + 1) if line.strip())
             return
-        reader = csv.reader(file, delimiter=layout.delimiter or ",", skipinitialspace=True)
-        for row in reader:
-            if any(field.strip() for field in row) or len(row) > 1:
-                yield skipped + reader.line_num, row
+        yield from ((skipped + line, row) for line, row in _rows_of(file, layout.delimiter or ","))
 
 
 def _no_rows(path: Path) -> InputError:

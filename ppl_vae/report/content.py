@@ -23,6 +23,7 @@ from ppl_vae.evaluation.measure_gap import GapSettings
 from ppl_vae.report.figures import belongs_to, collect_figures, data_uri
 from ppl_vae.report.tables import MISSING, at_the_end_of_fit, dimensions, modules, shown, sites, training
 from ppl_vae.runs import Run
+from ppl_vae.runs.folder import TABLE_OPTIONS
 from ppl_vae.uses.description import USES, Need, Use
 
 
@@ -116,11 +117,11 @@ def _command(verb: str, folder: str, options: Mapping[str, Any]) -> str:
 def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run that are not the defaults, but for its data and its model."""
     usual = {name: p.default for name, p in inspect.signature(VariationalInference.__init__).parameters.items()}
-    usual |= dict.fromkeys(("data_root", "binarize", "image_shape", "grey"))
+    usual |= dict.fromkeys(("data_root", "binarize", "image_shape", "grey", *TABLE_OPTIONS))
     return {
         name: value
         for name, value in config.items()
-        if name not in ("data", "model") and (name not in usual or value != usual[name])
+        if name not in ("data", "model", "arguments") and (name not in usual or value != usual[name])
     }
 
 

@@ -41,6 +41,13 @@ DATA_OPTIONS: Mapping[str, tuple[type, ...]] = {
     "seed": (int,),
 }
 """The types of the options of a run that decide its data."""
+TABLE_OPTIONS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("columns", "drop", "index", "kinds", "arguments", "delimiter", "decimal", "encoding"), (str, type(None))
+    ),
+    "header_lines": (int, type(None)),
+}
+"""The types of the options of a table; runs of earlier versions have none."""
 _REMEDY = "restore it or fit the run anew"
 WRITTEN_BY = {"evidence.json": "evaluate", "gap.json": "gap"}
 """The verbs that write results; the others are those of ``fit``."""
@@ -180,6 +187,9 @@ class Run:
             InputError: if the configuration lacks one of them, or it is of another type.
         """
         options = self._checked(DATA_OPTIONS)
+        tables = {name: self.config().get(name) for name in TABLE_OPTIONS}
+        check_kinds(tables, TABLE_OPTIONS, str(self.path / "config.yaml"), _REMEDY)
+        options |= tables
         for size in options["image_shape"] or []:
             check_kinds({"image_shape": size}, {"image_shape": (int,)}, str(self.path / "config.yaml"), _REMEDY)
         return options

@@ -21,12 +21,6 @@ def save(folder: Path, **arrays: np.ndarray) -> Path:
     return path
 
 
-def write(folder: Path, text: str) -> Path:
-    path = folder / "own.csv"
-    path.write_text(text)
-    return path
-
-
 def rows_of(data: Dataset, array: str = "x") -> list[list[int]]:
     return [data.part(part)[array].ravel().astype(int).tolist() for part in PARTS]
 
@@ -148,7 +142,7 @@ def test_missing_file(tmp_path: Path, name: str) -> None:
 
 
 def test_other_kinds_of_file(tmp_path: Path) -> None:
-    path = tmp_path / "own.txt"
+    path = tmp_path / "own.xlsx"
     path.write_text("1,2")
     assert ".npz, .npy, .csv" in refusal(load_dataset, path)
     (tmp_path / "folder.npz").mkdir()
@@ -192,63 +186,6 @@ def test_suffix_that_does_not_fit(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros((20, 2)))
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
     assert "end in .npy" in refusal(load_dataset, tmp_path / "one.npz")
-
-
-NUMBERS = "".join(f"{i},{i / 2},{i % 3}\n" for i in range(20))
-
-
-def test_csv_without_names(tmp_path: Path) -> None:
-    data = load_dataset(write(tmp_path, NUMBERS))
-    assert data.describe() == "own.csv: 16 train, 2 valid, 2 test; x 3"
-    x = np.concatenate([data.part(part)["x"] for part in PARTS])
-    assert sorted(x[:, 0].tolist()) == list(range(20))
-    assert np.array_equal(x[:, 1], x[:, 0] / 2)
-
-
-@pytest.mark.parametrize("label", ["y", "label", " Label", '"y"'])
-@pytest.mark.parametrize("start", ["", "\ufeff"])
-def test_csv_with_names_and_labels(tmp_path: Path, label: str, start: str) -> None:
-    data = load_dataset(write(tmp_path, f"{start}a,b,{label}\n{NUMBERS}"))
-    for part in PARTS:
-        x, y = data.part(part)["x"], data.part(part)["y"]
-        assert x.shape[1:] == (2,)
-        assert y.dtype == np.int64
-        assert np.array_equal(y, x[:, 0].astype(int) % 3)
-
-
-def test_csv_with_names_only_of_x(tmp_path: Path) -> None:
-    data = load_dataset(write(tmp_path, f"a,b,c\n\n{NUMBERS}\n"))
-    assert list(data.train) == ["x"]
-    assert data.train["x"].shape == (16, 3)
-
-
-@pytest.mark.parametrize(
-    ("text", "facts"),
-    [
-        ("", ["no rows"]),
-        ("a,b\n", ["no rows"]),
-        (f"a,b,c\n{NUMBERS}1,,2\n", ["line 22, column 2", "''"]),
-        (f"{NUMBERS}1,what,2\n", ["line 21, column 2", "'what'"]),
-        (f"{NUMBERS}1,2\n", ["line 21 has 2 values, the first row 3"]),
-        (f"a,b\n{NUMBERS}", ["2 names and 3 columns"]),
-        (f"a,b,y\n{NUMBERS}1,2,0.5\n", ["label 0.5 in row 20", "'y'"]),
-        (f"a,b,y\n{NUMBERS}1,2,nan\n", ["label nan in row 20"]),
-        (f"a,y,label\n{NUMBERS}", ["2 columns called y or label"]),
-        ("y\n" + "1\n" * 20, ["labels only"]),
-        (f"{NUMBERS}1,nan,2\n", ["array 'x' of the file has nan in row 20"]),
-        (f"a,b,y\n{NUMBERS}1,2,-2\n", ["label out of range", "-2 in row 20"]),
-        ("1,2\n3,4\n", ["2 rows are too few"]),
-    ],
-)
-def test_csv_that_is_not_a_table(tmp_path: Path, text: str, facts: list[str]) -> None:
-    message = refusal(load_dataset, write(tmp_path, text))
-    assert all(fact in message for fact in facts)
-
-
-def test_csv_that_is_not_text(tmp_path: Path) -> None:
-    path = tmp_path / "own.csv"
-    path.write_bytes(bytes(range(128, 256)))
-    assert "UTF-8" in refusal(load_dataset, path)
 
 
 def test_static_binarized_mnist_is_kept_as_it_is() -> None:

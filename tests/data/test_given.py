@@ -160,3 +160,12 @@ def test_columns_are_matched_by_name() -> None:
     )
     more = as_named("s", [FRAME.assign(d=1.0)], ["x"])
     assert "the column 'd' was not in the fit" in refusal(match_columns, more, names, "s")
+
+
+def test_bits_keep_their_values_even_if_all_are_one() -> None:
+    table = read_frame({"a": np.ones(3), "b": np.array([0, 1, 1]), "c": np.array([np.nan, 1.0, 1.0])})
+    assert [values.tolist() for values in table.values][:2] == [[1, 1, 1], [0, 1, 1]]
+    assert table.values[2][1:].tolist() == [1, 1]
+    assert read_frame({"a": np.ones(3)}, kinds={"a": "binary"}).values[0].tolist() == [1, 1, 1]
+    column = read_frame({"a": np.array([2, 5, 2])}, kinds={"a": "categorical"})
+    assert (column.columns[0].categories, column.values[0].tolist()) == ((2, 5), [0, 1, 0])
