@@ -132,7 +132,7 @@ def convert_texts(
         return _numeric(codes, [number for number in numbers if number is not None])
     if as_text:
         return column
-    if share[~is_bad].sum() > 0.5:
+    if share[~is_bad].sum() >= 0.5:
         row = int(np.argmax(is_bad[codes] & (codes >= 0)))
         text = texts[codes[row]]
         remedy = "remove the line, which repeats the names" if text == name else "correct it, or remove the row"

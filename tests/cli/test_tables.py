@@ -1,0 +1,78 @@
+"""A table from its file to a fit, and from a file with holes to the columns of that fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ppl_vae.cli.command import run_verb
+from ppl_vae.estimator import load_data
+from tests.helpers.runs import run_without_figures
+
+PROGRAM = """\
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+class Shifted(nn.Module):
+    def __init__(self, data_dim: int = 1, columns: list[dict] = []):
+        super().__init__()
+        self.loc, self.by = nn.Parameter(torch.zeros(data_dim)), nn.Parameter(torch.zeros(2))
+
+    def model(self, x, batch):
+        pyro.module("shifted", self)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(self.loc + self.by[batch][:, None], 1.0).to_event(1), obs=x)
+
+    def guide(self, x, batch): ...
+"""
+QUICK = ["--max-epochs", "1", "--num-samples", "5"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shifted.py").write_text(PROGRAM)
+    (tmp_path / "plain.py").write_text(
+        PROGRAM.replace(", columns: list[dict] = []", "").replace("x, batch", "x, b=None")
+    )
+    numbers = np.random.default_rng(0).normal(size=(30, 2)).round(3)
+    rows = [f"{i + 1};{a};{'uv'[i % 2]};{h}".replace(".", ",") for i, (a, h) in enumerate(numbers)]
+    (tmp_path / "table.csv").write_text("\n".join(["id;age;batch;h", *rows]) + "\n")
+    (tmp_path / "holes.csv").write_text("h;batch;age\n0,5;v;\n;u;1,5\n")
+    return tmp_path
+
+
+def test_a_table_is_fitted_and_filled_in_by_its_names(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = ["--data", "table.csv", "--model", "shifted.py", "--output", "run", *QUICK]
+    assert run_without_figures("fit", fit) == 0
+    out = capsys.readouterr().out
+    assert "batch   binary           2: u, v (as batch)" in out
+    assert "column 'id' counts the rows and was left out; --index none keeps it" in out
+    config = yaml.safe_load((here / "run" / "config.yaml").read_text())
+    assert config["arguments"] == "x,batch"
+    assert config["model"]["init_args"]["data_dim"] == 2
+    assert [column["name"] for column in config["model"]["init_args"]["columns"]] == ["age", "h"]
+    assert load_data("run").arrays_columns["batch"][0].categories == ("u", "v")
+    assert run_without_figures("evaluate", ["run", "--num-samples", "5"]) == 0
+    assert run_without_figures("impute", ["run", "--data", "holes.csv", "--num-samples", "20"]) == 0
+    with np.load(here / "run" / "uses" / "impute.npz") as file:
+        completed = file["completed.x"]
+        assert file["completed.batch"].tolist() == [1, 0]
+    assert (completed[0, 1], completed[1, 0]) == (0.5, 1.5)
+    assert np.isfinite(completed).all()
+
+
+def test_texts_that_no_argument_takes_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = ["--data", "table.csv", "--model", "plain.py", "--output", "run", *QUICK]
+    assert run_verb("fit", fit) == 2
+    assert (
+        "column 'batch' has texts (u, v, ...), and x is numbers: leave it out, --drop batch" in capsys.readouterr().err
+    )
+    assert not (here / "run").exists()
+    assert run_verb("fit", [*fit, "--kinds", "age=count"]) == 2
+    assert "table.csv line 2, column 'age' has 0.126: kind count needs a whole number" in capsys.readouterr().err
