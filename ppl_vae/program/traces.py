@@ -333,6 +333,13 @@ def find_data_plate(
             f"the plate {loops[0]!r} of {program} is a Python loop: write `with pyro.plate({loops[0]!r}, len(x)):` "
             f"around the sites, so that the data are computed at once"
         )
+    for inside, held in zip(observed, plates, strict=True):
+        for plate in (f.name for f in held.values() if f.vectorized and f.size == num_data):
+            outside = next(name for name, others in zip(observed, plates, strict=True) if plate not in others)
+            raise InputError(
+                f"the observed site {outside!r} of {program} lies outside the plate {plate!r}, which holds {inside!r}: "
+                f"move it inside, so that it belongs to a datum, or leave it out of the model"
+            )
     held_by = ", ".join(f"{f.name!r} of the fixed size {f.size}" for f in plates[0].values()) or "no plate"
     raise InputError(
         f"no plate covers the batch of {num_data} in {program}: the observed site {site!r} lies in {held_by}; "

@@ -180,7 +180,22 @@ class Subsampled(Faulty):
                 pyro.sample("x", dist.Normal(self.decoder(z)[:, 0][:, chosen], 1.0), obs=x[:, chosen])
 
 
+class ObservedOutside(Faulty):
+    def model(self, x: Tensor) -> None:
+        super().model(x)
+        pyro.sample("total", dist.Normal(x.new_zeros(()), 1.0), obs=x.sum())
+
+
+class OtherPlate(Faulty):
+    def model(self, x: Tensor) -> None:
+        super().model(x)
+        with pyro.plate("rows", len(x)):
+            pyro.sample("first", dist.Normal(x.new_zeros(()), 1.0), obs=x[:, 0])
+
+
 FAULTS = {
+    ObservedOutside: "the observed site 'total' of ObservedOutside lies outside the plate 'data', which holds 'x'",
+    OtherPlate: "the observed site 'first' of OtherPlate lies outside the plate 'data', which holds 'x'",
     LatentOutside: "site 'z' of LatentOutside lies outside the data plate 'data': move it inside",
     GuideLatentOutside: "site 'z' of GuideLatentOutside lies outside the data plate 'data'",
     FixedPlate: "no plate covers the batch of 7 in FixedPlate: the observed site 'x' lies in 'data' of the fixed size "
