@@ -29,9 +29,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 DRAWN_ALIKE = {
+    "factor_analysis",
     "flow_vae",
     "full_covariance_vae",
+    "gmvae",
     "gmvae, semi-amortized",
+    "hierarchical_vae",
     "hierarchical_vae, ladder",
     "mixture_prior_vae",
     "ppca",
