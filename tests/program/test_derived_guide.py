@@ -183,17 +183,11 @@ def with_own_decoder(where: str) -> tuple[BoundProgram, Batch]:
     return with_lambda(space, make_family("full", 2).distribution, lam), (normal(3, 3), lam)
 
 
-@pytest.mark.parametrize(
-    ("where", "message"),
-    [
-        ("model", "the parameter 'idle.weight' of OwnDecoder would never be trained"),
-        ("guide", "the parameter 'decoder.weight' of OwnDecoder would never be trained"),
-    ],
-)
-def test_other_faults_are_still_reported(where: str, message: str) -> None:
-    """Parameters of the guide alone are left out; a decoder that would not be trained is reported."""
-    posterior, batch = with_own_decoder(where)
-    with pytest.raises(InputError, match=message):
+def test_a_decoder_that_would_not_be_trained_is_reported() -> None:
+    """Parameters of the guide alone are left out, and modules that no run registers or calls are no fault."""
+    check(*with_own_decoder("model"))
+    posterior, batch = with_own_decoder("guide")
+    with pytest.raises(InputError, match=r"the parameter 'decoder.weight' of OwnDecoder would never be trained"):
         check(posterior, batch)
 
 
