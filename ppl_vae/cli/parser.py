@@ -77,7 +77,7 @@ class Parser(jsonargparse.ArgumentParser):
         two most frequent ones are taken apart by their fixed words. Any other message is passed on.
         """
         if message.startswith("unrecognized arguments: "):
-            self.refuse(message.removeprefix("unrecognized arguments: ").split()[0])
+            self.refuse((message.removeprefix("unrecognized arguments: ").split() or [""])[0])
         key, _, reason = message.removeprefix('Parser key "').partition('":')
         action = self._option_string_actions.get(f"--{key}")
         for words in ("Got value: ", "Given value: "):

@@ -12,7 +12,7 @@ from ppl_vae.data import Dataset, load_dataset
 from ppl_vae.data.binarize import binarize_parts
 from ppl_vae.data.images import Grey
 from ppl_vae.data.split import PARTS
-from ppl_vae.errors import ChangedSinceFit, InputError
+from ppl_vae.errors import ChangedSinceFit, InputError, reason
 from ppl_vae.estimator.options import Accelerator
 from ppl_vae.estimator.variational_inference import VariationalInference
 from ppl_vae.estimator.warrant import describe_change, find_changes, fingerprint
@@ -66,7 +66,14 @@ def load(
         vi.load_parameters(run.checkpoint)
     else:
         vi.fingerprints_, doubts = before, find_changes(before, program, config)
-        vi.load_parameters(run.checkpoint)
+        try:
+            vi.load_parameters(run.checkpoint)
+        except InputError:
+            raise
+        except Exception as error:  # what was edited may raise anything
+            if not doubts:
+                raise
+            raise InputError(f"{run.path}: {doubts[0]}, and it fails now ({reason(error)}): restore it") from error
         if (change := describe_change(before.sites, describe_structure(vi.program_))) is not None:
             if not doubts:
                 raise InputError(f"{run.path} was fitted with another program: {change}; restore it or fit anew")

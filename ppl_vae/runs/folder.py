@@ -153,6 +153,11 @@ class Run:
         """Return the options of the run, as ``--config`` takes them."""
         return read_config(self.path / "config.yaml")
 
+    @property
+    def has_fingerprints(self) -> bool:
+        """True if the run has fingerprints; then all its results and metrics have digests."""
+        return (self.path / "fingerprints.json").is_file()
+
     def fingerprints(self) -> Fingerprints | None:
         """Return the fingerprints of the fit, or None if an earlier version wrote the run."""
         return read_fingerprints(self.path)
@@ -209,7 +214,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the rows of ``metrics.jsonl``, without a last line that was cut short."""
-        rows, summary = read_rows(self.path), self.read_json("summary.json")
+        rows, summary = read_rows(self.path, checked=self.has_fingerprints), self.read_json("summary.json")
         if summary is not None and summary.get("epochs") != (rows[-1]["epoch"] if rows else 0):
             where = self.path / "metrics.jsonl"
             raise InputError(f"{where} is damaged, for it lacks the last of {summary.get('epochs')} epochs: {_REMEDY}")
@@ -247,6 +252,8 @@ class Run:
             return None
         remedy = f"remove it, or write it anew with {WRITTEN_BY.get(name, 'fit')}"
         content = parse_json(read_text(path, "results", remedy), str(path), remedy)
+        if self.has_fingerprints and "digest" not in content:
+            raise InputError(f"{path} is damaged, for it lacks its digest: {remedy}")
         return check_digest(content, str(path), remedy)
 
     def write_figures(

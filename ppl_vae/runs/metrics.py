@@ -35,8 +35,12 @@ def write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
     write_whole(folder / NAME, "".join(map(_line, rows)))
 
 
-def read_rows(folder: Path) -> list[dict[str, Any]]:
+def read_rows(folder: Path, *, checked: bool = False) -> list[dict[str, Any]]:
     """Return the rows, without a last line that was cut short.
+
+    Args:
+        folder: the run folder.
+        checked: if True, every row must have its checksum; those of earlier versions have none.
 
     Raises:
         InputError: a row is damaged, or the epochs do not count up.
@@ -48,7 +52,8 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(read_text(path, "metrics", _REMEDY).split("\n")[:-1], 1):
         where = f"line {number} of {path}"
         row = parse_json(line, where, _REMEDY)
-        if row.pop(CHECKSUM, None) not in (None, _checksum(row)):  # rows of earlier versions have none
+        given = row.pop(CHECKSUM, None)
+        if given != _checksum(row) and (checked or given is not None):
             raise InputError(f"{where} is damaged, for its checksum is that of other numbers: {_REMEDY}")
         check_kinds(row, {"epoch": (int,)}, where, _REMEDY)
         check_kinds(row, KINDS, where, _REMEDY, complete=False)
