@@ -10,7 +10,7 @@ PEERS_READY := $(PEERS)/.ready
 # The commands use the same setting: see ppl_vae/cli/process.py.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: fit test lint slow examples bench clean
+.PHONY: fit test lint slow drill examples bench clean
 
 fit: $(READY)
 	$(BIN)/python -m ppl_vae.fit --guide amortized --overwrite
@@ -28,6 +28,9 @@ lint: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+drill: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.drill --page
 
 examples: $(READY)
 	$(BIN)/python examples/run_all.py

@@ -36,7 +36,7 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
         with signals_stop(), warnings_in_one_line(), fast_products():
             options = module.parse(args) if hasattr(module, "parse") else parse(function, args)
             outcome = call(function, options)
-            print("\n".join([*outcome.lines, *(f"written to {path}" for path in outcome.files)]))
+            print("\n".join([*outcome.lines, *(f"written to {path}" for path in outcome.files)]), flush=True)
     except (InputError, Diverged) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -45,7 +45,9 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
         return 141
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror or error}{place}: look at the disk and its permissions", file=sys.stderr)
+        text = " ".join(f"{error.strerror or error}{place}".split())
+        remedy = "take a smaller model or batch" if is_out_of_memory(error) else "look at the disk and its permissions"
+        print(f"error: {text}: {remedy}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -60,8 +62,8 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return True if an error says that memory is used up, in the words of Python, PyTorch, or the system."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
-    return isinstance(error, MemoryError) or any(part in str(error) for part in words)
+    words = ("out of memory", "allocate memory", "not enough memory", "can't start new thread", "create a primitive")
+    return isinstance(error, MemoryError) or any(part in str(error).lower() for part in words)
 
 
 @contextmanager

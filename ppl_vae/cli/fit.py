@@ -52,10 +52,10 @@ def fit(options: Options) -> Outcome:
             held.enter_context(run.locked())
         vi, data, config, fingerprints = prepare(options, run)
         if options.resume:
-            run.write_config(config)
-            fingerprints.write(run.path)
             row = vi.training_.last_row
             run.rewind(row._asdict() if row else None)
+            run.write_config(config)
+            fingerprints.write(run.path)
         else:
             if not run.path.is_dir():
                 held.enter_context(run.locked())

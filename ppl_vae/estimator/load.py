@@ -70,10 +70,9 @@ def load(
             vi.load_parameters(run.checkpoint)
         except InputError:
             raise
-        except Exception as error:  # what was edited may raise anything
-            if not doubts:
-                raise
-            raise InputError(f"{run.path}: {doubts[0]}, and it fails now ({reason(error)}): restore it") from error
+        except Exception as error:  # a program that was edited, or a template that was, may raise anything
+            why = doubts[0] if doubts else "its program fails on the data that its checkpoint keeps"
+            raise InputError(f"{run.path}: {why} ({reason(error)}): restore it or fit anew") from error
         if (change := describe_change(before.sites, describe_structure(vi.program_))) is not None:
             if not doubts:
                 raise InputError(f"{run.path} was fitted with another program: {change}; restore it or fit anew")

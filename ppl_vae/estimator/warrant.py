@@ -99,7 +99,7 @@ def name_program(program: BoundProgram, fingerprints: Fingerprints | None) -> di
 def check_program(
     path: Path, numbers: Mapping[str, Any], program: BoundProgram, fingerprints: Fingerprints | None = None
 ) -> None:
-    """Check that a checkpoint is one of this program.
+    """Check that a checkpoint, whose parameters the program has, is one of this program.
 
     In a run folder it must be one of the fit whose fingerprints the folder has; if the program has changed since then
     is another question. By itself it must be one of a program with the same sites. Checkpoints of earlier versions
@@ -114,11 +114,15 @@ def check_program(
     Raises:
         InputError: the checkpoint is one of another program.
     """
+    for name, parameter in program.parameters().items():
+        if not bool(parameter.detach().isfinite().all()):  # training keeps no such parameter
+            raise InputError(f"{path} is damaged, for its parameter {name!r} is not finite: restore it or fit anew")
     whose = f"{path} is a checkpoint of another program than {program.name}"
     if numbers["program"] != program.name:
         raise InputError(f"{whose}: it was written for {numbers['program']!r}; name its own program or fit anew")
     if fingerprints is not None:
-        if numbers.get("warrant") in fingerprints.warrants:
+        warrant = numbers.get("warrant")
+        if isinstance(warrant, str) and warrant in fingerprints.warrants:
             return
         raise InputError(f"{path} is a checkpoint of another fit than its folder's: restore it or fit the run anew")
     if (change := describe_change(numbers.get("sites"), describe_structure(program))) is not None:

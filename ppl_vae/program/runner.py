@@ -144,6 +144,11 @@ class Runner:
             whose = "lacks" if name in own else "has"
             raise InputError(f"the parameters belong to another model than {self.name}: the file {whose} {name!r}")
         for name, tensor in own.items():
+            if tensor.is_floating_point() != state[name].is_floating_point():
+                raise InputError(
+                    f"the parameters belong to another model than {self.name}: {name!r} holds {state[name].dtype}, "
+                    f"expected {tensor.dtype}"
+                )
             if tensor.shape != state[name].shape:
                 raise InputError(
                     f"the parameters belong to another model than {self.name}: {name!r} has shape "

@@ -69,12 +69,28 @@ def written_beside(path: Path) -> Iterator[Path]:
         raise
 
 
+def is_unfinished(path: Path) -> bool:
+    """Return True if a file is one that a process is writing, or was writing when it was killed."""
+    return path.name.startswith(".") and path.suffix == UNFINISHED
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove the files that a killed process was writing into a run folder, of which this process has the lock."""
     for place in (".", "figures", "uses"):
         for path in (folder / place).glob(f".*{UNFINISHED}"):
             with suppress(OSError):  # of a folder that may not be written to
                 path.unlink(missing_ok=True)
+
+
+def check_room(path: Path, size: int) -> None:
+    """Make sure that the disk has room for a file, for a library that ends the process if it has not.
+
+    Raises:
+        OSError: the disk is full, or files of this size are not allowed.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with naming_file(path), path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 @contextmanager

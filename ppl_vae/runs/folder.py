@@ -21,6 +21,7 @@ from ppl_vae.runs.files import (
     check_kinds,
     digest,
     finite,
+    is_unfinished,
     parse_json,
     read_text,
     write_whole,
@@ -104,7 +105,7 @@ class Run:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output {self.path} is a file: name a folder")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self.path.is_dir() or all(is_unfinished(path) for path in self.path.iterdir()):
             above = next(folder for folder in (self.path.resolve(), *self.path.resolve().parents) if folder.exists())
             if not above.is_dir() or not os.access(above, os.W_OK):
                 raise InputError(f"--output {self.path} cannot be made: {above} is no folder that may be written to")

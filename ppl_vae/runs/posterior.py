@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from ppl_vae.errors import reason
-from ppl_vae.runs.files import written_beside
+from ppl_vae.runs.files import check_room, written_beside
+
+NETCDF_OVERHEAD = 2**17
+"""Bytes that a netCDF file may have beside its arrays."""
 
 
 def write_posterior(
@@ -67,6 +70,7 @@ def import_arviz() -> Any:
 def write_netcdf(data: Any, path: Path) -> None:
     """Write inference data of ArviZ, whole or not at all."""
     with written_beside(path) as beside:
+        check_room(beside, sum(data[group].nbytes for group in data.groups()) * 5 // 4 + NETCDF_OVERHEAD)
         try:
             data.to_netcdf(str(beside), engine="h5netcdf")
         except RuntimeError as error:  # HDF5 reports a full disk so

@@ -1,0 +1,123 @@
+"""The same numbers on one thread and on two, in threads and in forks, and a long life of one process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ppl_vae import VariationalInference
+from ppl_vae.runs import Run, program_class
+from tests.drill.checks import NOTHING_LOST, SILENT, TRACEBACK, Check, Ended, inside, judge_command, run_forked
+from tests.drill.work import Bench, options_of, run, score
+from tests.helpers.runs import read_numbers
+
+
+def drill(bench: Bench, quick: bool) -> Iterator[Check]:
+    """Yield the checks."""
+    folder = bench.copy()
+    with inside(folder):
+        for method in bench.methods[: 1 if quick else 3]:
+            for seed in (0,) if quick else (0, 1, 2):
+                yield from _repeated(method, seed)
+        yield from _threads(4 if quick else 40)
+        yield from _forks(bench, 2 if quick else 20)
+        yield from _uses(bench, quick)
+        ended = run_forked(lambda: _live_long(20 if quick else 300), limit=600)
+        for line in ended.out.splitlines():
+            name, is_flat, detail = line.split("|")
+            yield Check("long life", name, NOTHING_LOST if is_flat == "True" else SILENT, detail)
+        if ended.status or not ended.out:
+            yield Check("long life", "300 fits", TRACEBACK, ended.err[-400:])
+    shutil.rmtree(folder)
+
+
+def _repeated(method: str, seed: int) -> Iterator[Check]:
+    """Fit on one thread and on two, twice each: the numbers of a number of threads are the same."""
+    for threads in (1, 2):
+        found = []
+        for number in range(2):
+            output = f"same-{threads}-{number}"
+
+            def act(output: str = output, threads: int = threads) -> int:
+                set_threads, torch.set_num_threads = torch.set_num_threads, lambda count: None
+                set_threads(threads)
+                return run("fit", *options_of(method, 3), "--seed", str(seed), "--output", output, "--overwrite")
+
+            ended = run_forked(act)
+            found.append(read_numbers(Path(output)) if ended.status == 0 else ended)
+        is_same = not isinstance(found[0], Ended) and found[0] == found[1]
+        yield Check(
+            "determinism",
+            f"{method}, seed {seed}, {threads} threads",
+            NOTHING_LOST if is_same else SILENT,
+            str(found)[:300],
+        )
+
+
+def _threads(number: int) -> Iterator[Check]:
+    """Score in threads: each gets the number of one thread alone."""
+    expected, found = score("amortized"), []
+    workers = [threading.Thread(target=lambda: found.append(score("amortized"))) for _ in range(number)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for at in range(number):
+        same = at < len(found) and found[at] == expected
+        yield Check("threads", f"score in thread {at}", NOTHING_LOST if same else SILENT, str(found)[:200])
+
+
+def _forks(bench: Bench, number: int) -> Iterator[Check]:
+    """Score in forks of a process that has scored."""
+    expected = score("amortized")
+    for at in range(number):
+        ended = run_forked(lambda: 0 if score("amortized") == expected else 3)
+        yield Check("forks", f"score in fork {at}", NOTHING_LOST if ended.status == 0 else SILENT, ended.err[-300:])
+
+
+def _uses(bench: Bench, quick: bool) -> Iterator[Check]:
+    """Run each verb on each run twice: what it writes is the same, but for times."""
+    verbs = ("generate", "reconstruct", "impute", "embed", "latents", "outliers", "interpolate", "traverse", "augment")
+    for method in bench.methods[: 1 if quick else 3]:
+        for verb in verbs[:: 6 if quick else 1]:
+            written = []
+            for _ in range(2):
+                ended = run_forked(lambda verb=verb, method=method: run(verb, method))
+                paths = sorted(Path(method, "uses").glob("*.npz"))
+                written.append([dict(np.load(path, allow_pickle=False)) for path in paths])
+            same = all(_is_same(one, other) for one, other in zip(*written, strict=True))
+            yield judge_command("determinism", f"{verb} of {method}", ended, same)
+
+
+def _is_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    """Return True if two files of arrays have the same numbers."""
+    return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+def _live_long(fits: int) -> int:
+    """Fit again and again in one process: memory and open files stay as they are."""
+    torch.set_num_threads(1)
+    x = dict(np.load("my.npz"))
+    spec, arguments = Run("amortized").model()
+    memory, files = [], []
+    for at in range(fits):
+        program = program_class(spec)(**arguments)
+        vi = VariationalInference(program, max_epochs=1, batch_size=25, num_samples=2, seed=at)
+        vi.fit(x["x_train"], validation=x["x_valid"])
+        vi.score(x["x_test"])
+        del vi, program
+        if at % 10 == 9:
+            gc.collect()
+            memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20)
+            files.append(len(list(Path("/proc/self/fd").iterdir())))
+    growth = memory[-1] - memory[len(memory) // 2]
+    print(f"memory of {fits} fits|{growth < 10}|{memory[0]:.0f} to {memory[-1]:.0f} MiB")
+    print(f"open files of {fits} fits|{files[-1] <= files[0]}|{files[0]} to {files[-1]}")
+    return 0
