@@ -16,6 +16,7 @@ from pyro.infer.autoguide import AutoGuide, AutoGuideList
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.faults import fixed_size
 from ppl_vae.program.global_posterior import GlobalPosterior, GuidedLatents, SharedLatents
 from ppl_vae.program.runner import Batch, Runner
 from ppl_vae.program.supports import is_discrete
@@ -67,6 +68,8 @@ def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:
             guided = {} if guide is None else sample_sites(poutine.trace(guide).get_trace(*batch))
         except Exception as error:  # the check reports it, with a better message
             _refuse_two_plates(program, error)
+            if why := fixed_size(error):
+                raise InputError(f"{program.name} fails on a batch of {len(batch[0])} data: {why}") from error
             return program
         if not any(site["is_observed"] for site in sites.values()):
             return program
