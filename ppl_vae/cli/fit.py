@@ -176,6 +176,7 @@ def _write_posterior_draws(fitted: OpenRun) -> None:
         posterior_predictive={name: _compact(array) for name, array in draws.observed.items()},
         observed_data={name: _compact(array) for name, array in draws.data.items()},
         rows=arrays["_row"],
+        shared=draws.shared,
     )
 
 

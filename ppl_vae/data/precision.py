@@ -66,7 +66,8 @@ def to_tensor(name: str, values: np.ndarray, dtype: torch.dtype | None, device: 
             f"{_describe_place(name, at[1:])} has {what}{values[at]}, which {describe(dtype)} cannot hold: {REMEDY}, "
             f"or rescale the data"
         )
-    return torch.tensor(np.ascontiguousarray(values), dtype=dtype, device=device)
+    # NumPy's steps along an axis of size one mean nothing; PyTorch takes some for a layout with the channels last.
+    return torch.tensor(values.ravel(), dtype=dtype, device=device).reshape(values.shape)
 
 
 def check_precision(arrays: Mapping[str, np.ndarray], names: Collection[str], dtype: torch.dtype) -> None:

@@ -247,7 +247,7 @@ class VariationalInference(BaseEstimator):
         return self.fitted.observed(*arrays)
 
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
-        """Draw latents from the guide, and data given them."""
+        """Draw latents from the guide, and data given them; latents that all data share are in ``shared``."""
         return self.fitted.posterior(*arrays, num_samples=num_samples)
 
     # ------------------------------------------------------------------------------------------- saving, loading

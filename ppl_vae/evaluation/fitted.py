@@ -314,7 +314,10 @@ class Fitted:
         def joined(name: str, axis: int) -> dict[str, np.ndarray]:
             return join([getattr(part, name) for part in parts], axis)
 
-        return PosteriorDraws(joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0))
+        with self.program.running(seed=self.seed, training=False):
+            together = {name: value.cpu().numpy() for name, value in self.program.shared_draws(num_samples).items()}
+        by_datum = (joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0))
+        return PosteriorDraws(*by_datum, together)
 
 
 def make_batches(

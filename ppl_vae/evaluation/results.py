@@ -22,6 +22,8 @@ class PosteriorDraws(NamedTuple):
     """Means of the observed sites given the latents; of classes, their probabilities, ``(..., C)``."""
     data: dict[str, np.ndarray]
     """The data that the observed sites observe, ``(N, ...)``."""
+    shared: dict[str, np.ndarray]
+    """Independent draws from the posterior of the latents that all data share, ``(num_samples, ...)``."""
 
 
 class PriorDraws(NamedTuple):

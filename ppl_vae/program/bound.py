@@ -188,6 +188,19 @@ class BoundProgram(Runner):
         return joined_draws([function(1) for _ in range(num_samples)])
 
     @torch.no_grad()
+    def shared_draws(self, num_samples: int) -> dict[str, Tensor]:
+        """Return ``K`` draws from the posterior of the latents that all data share, ``(K, ...)`` by name."""
+        if self.global_posterior is None:
+            return {}
+        few, draws = tuple(tensor[:1] for tensor in self.template), []
+        with self.running():
+            for _ in range(num_samples):  # one after the other, so that a draw has the shape of its site
+                with SharedDraws(self.global_posterior) as shared:
+                    self.run(self.model, few)
+                draws.append(shared.values)
+        return {name: torch.stack([values[name] for values in draws]) for name in self.global_posterior.names}
+
+    @torch.no_grad()
     def shared_log_ratios(self) -> Tensor:
         """Return log p(w) - log q(w) of ``K`` draws of the latents w that all data share, ``(K,)``, nats.
 

@@ -23,6 +23,7 @@ def write_posterior(
     posterior_predictive: Mapping[str, np.ndarray],
     observed_data: Mapping[str, np.ndarray],
     rows: np.ndarray,
+    shared: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write draws of the latents, draws of the data given these, and the data; ``arviz.from_netcdf`` opens the file.
 
@@ -31,6 +32,7 @@ def write_posterior(
         posterior: draws of latent sites, ``(draws, data, ...)``.
         posterior_predictive: draws of observed sites, ``(draws, data, ...)``.
         observed_data: values of observed sites, ``(data, ...)``.
+        shared: draws of the latents that all data share, ``(draws, ...)``.
         rows: numbers of these data in their part, ``(data,)``, which become the coordinate ``datum``.
 
     Example:
@@ -41,16 +43,17 @@ def write_posterior(
         >>> dict(arviz.from_netcdf(path).posterior.sizes)
         {'chain': 1, 'draw': 5, 'datum': 3, 'z_dim_0': 2}
     """
-    posterior, posterior_predictive, observed_data = (
+    posterior, posterior_predictive, observed_data, shared = (
         {name.replace("/", "_"): array for name, array in group.items()}  # in HDF5, "/" separates folders
-        for group in (posterior, posterior_predictive, observed_data)
+        for group in (posterior, posterior_predictive, observed_data, shared or {})
     )
     dims = {
         name: ["datum", *(f"{name}_dim_{i}" for i in range(array.ndim - 1))]
         for name, array in {**{k: v[0] for k, v in posterior.items()}, **observed_data}.items()
     }
+    dims |= {name: [f"{name}_dim_{i}" for i in range(array.ndim - 1)] for name, array in shared.items()}
     data = import_arviz().from_dict(
-        posterior={name: array[None] for name, array in posterior.items()} or None,
+        posterior={name: array[None] for name, array in {**posterior, **shared}.items()} or None,
         posterior_predictive={name: array[None] for name, array in posterior_predictive.items()},
         observed_data=dict(observed_data),
         coords={"datum": rows},

@@ -14,7 +14,7 @@ from torch import nn
 
 from ppl_vae import VariationalInference
 from ppl_vae.data import Batches, as_condition, check_precision, load_dataset
-from ppl_vae.data.precision import to_native
+from ppl_vae.data.precision import to_native, to_tensor
 from ppl_vae.uses import impute
 from tests.helpers.messages import refusal
 
@@ -98,6 +98,14 @@ def test_whole_numbers_in_a_table_of_real_numbers_are_exact_or_refused() -> None
 )
 def test_rounding_that_does_not_matter_is_accepted(column: np.ndarray, dtype: type) -> None:
     check_precision({"x": column.astype(dtype)}, ["x"], torch.float32)
+
+
+def test_the_steps_of_an_axis_of_size_one_are_those_of_pytorch() -> None:
+    x = np.arange(2 * 8 * 8.0).reshape(2, 8, 8)
+    for given in (x[:, None], np.moveaxis(x[..., None], -1, 1), x.reshape(2, 1, 8, 8), x[:, None][:, :, ::-1]):
+        tensor = to_tensor("x", given, torch.float64, "cpu")
+        assert tensor.stride() == torch.zeros(2, 1, 8, 8).stride()  # (64, 1, 8, 1) would be channels last
+        np.testing.assert_array_equal(tensor, given)
 
 
 def test_the_place_in_an_image_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from ppl_vae import VariationalInference
 from ppl_vae.errors import InputError
 from ppl_vae.program import BoundProgram, LatentSpace, Program, SharedDraws, seeded, without_guide
 from ppl_vae.program.global_posterior import AtMean, GuidedLatents
-from tests.helpers.scenarios import SharedMean, normal
+from ppl_vae.runs.posterior import import_arviz, write_posterior
+from tests.helpers.scenarios import Shared, SharedMean, normal
 
 X = normal(20) + 1.5
 VARIANCE = 1.49  # of x given w
@@ -48,6 +50,22 @@ def test_the_fit_reaches_the_exact_posterior() -> None:
     assert ((evidence.log_evidence - predictive_log_prob(vi, X)).abs() < 5 * evidence.mcse + 1e-4).all()
     assert vi.sample(4000).var() == pytest.approx(VARIANCE + scale**2, rel=5 * (2 / 4000) ** 0.5)
     assert not vi.has_latents
+
+
+def test_the_posterior_has_draws_of_what_all_data_share(tmp_path: Path) -> None:
+    vi = fit(SharedMean(local=False).double(), max_epochs=1)
+    draws = vi.posterior(X.numpy(), num_samples=2000)
+    w, (loc, scale) = draws.shared["w"], q_of(vi)
+    assert w.shape == (2000,)
+    assert w.mean() == pytest.approx(loc, abs=5 * scale / 2000**0.5)
+    assert w.std() == pytest.approx(scale, rel=5 / 4000**0.5)
+    path = tmp_path / "posterior.nc"
+    write_posterior(path, draws.latents, draws.observed, draws.data, rows=np.arange(20), shared=draws.shared)
+    assert dict(import_arviz().from_netcdf(path).posterior["w"].sizes) == {"chain": 1, "draw": 2000}
+    both = VariationalInference(Shared().double(), "per-sample", max_epochs=1, inference_steps=5).fit(
+        normal(9, 3).numpy()
+    )
+    assert both.posterior(normal(9, 3).numpy(), num_samples=5).shared["slope"].shape == (5, 3)
 
 
 class Scaled(nn.Module):
