@@ -96,8 +96,9 @@ def attach(
         method = kind(bound, template, method_options(estimator), columns)
     tolerance = BF16_TOLERANCE if hardware.precision == "bf16-mixed" else None
     method.compiler = Compiler(hardware.compile, tolerance=tolerance)
-    if train and (shared := method.program.global_posterior) is not None:
-        shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data
+    for shared in (method.program.global_posterior, method.program.shared_factors):
+        if train and shared is not None:
+            shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data
     options = options_of(estimator, LocalOptions)
     numbers = (estimator.num_samples, estimator.seed, estimator.compile)
     return Fitted(method, arguments, template, place, dtype, options, *numbers)

@@ -15,7 +15,16 @@ from ppl_vae.inference.families import Family, make_family
 from ppl_vae.inference.local import LocalSteps, Rows, refine
 from ppl_vae.inference.method import Method, random_latents
 from ppl_vae.inference.options import Count, MethodOptions, Positive
-from ppl_vae.program import Batch, BoundProgram, DerivedGuide, LatentSpace, SharedDraws, with_lambda, without_guide
+from ppl_vae.program import (
+    Batch,
+    BoundProgram,
+    DerivedGuide,
+    FactorTerm,
+    LatentSpace,
+    SharedDraws,
+    with_lambda,
+    without_guide,
+)
 
 FROM_PRIOR, FROM_AFAR, FROM_TABLE, FROM_ENCODER = 0.3, 0.1, 0.05, 0.02
 """Learning rates of the steps in lambda; they are smaller if lambda starts nearer to its optimum. If an encoder has
@@ -177,7 +186,8 @@ class LocalElbo:
         Both are scalars, differentiable in theta and in lambda.
         """
         noise = torch.randn(num_particles, len(lam), self.family.size).to(lam)
-        with SharedDraws(self.space.program.global_posterior) as shared:
+        program = self.space.program
+        with FactorTerm(program.shared_factors) as factors, SharedDraws(program.global_posterior) as shared:
             if self.kl_weight is None:
                 reported = ascended = self._log_weights(batch, lam, noise).mean()
             else:
@@ -185,7 +195,8 @@ class LocalElbo:
                 log_prior, log_joint = self.space.log_densities(batch, u, "prior")
                 reported = (log_joint - log_q).mean()
                 ascended = (log_joint - log_prior + self.kl_weight * (log_prior - log_q)).mean()
-        return reported + shared.value, ascended + shared.value
+        of_all = shared.value + factors.value
+        return reported + of_all, ascended + of_all
 
 
 class LambdaMethod(Method):

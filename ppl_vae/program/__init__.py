@@ -15,6 +15,7 @@ from ppl_vae.program.divergence import (
     observed_numbers,
     observes_discrete,
 )
+from ppl_vae.program.factor_term import FactorTerm
 from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.missing import seen_parts, with_missing
@@ -35,6 +36,7 @@ __all__ = [
     "Divergence",
     "Draws",
     "ElboTerms",
+    "FactorTerm",
     "LatentMoments",
     "LatentPoint",
     "LatentSpace",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ppl_vae.errors import InputError
 from ppl_vae.program.binding import empty_guide, read_structure, run, with_draws
 from ppl_vae.program.draws import Draws, WeightedDraws, joined_draws
+from ppl_vae.program.factor_term import FactorTerm
 from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.handlers import Detached, Generate, Given, is_scored, posterior_of_discrete
 from ppl_vae.program.runner import Batch, Runner
@@ -245,11 +246,12 @@ class BoundProgram(Runner):
     def traces(self, batch: Batch, num_samples: int, *, reparameterised: bool = True) -> Traces:
         """Run the guide, and the model on the guide's draws; latents that the guide leaves out are enumerated."""
         with ExitStack() as stack:
+            factors = stack.enter_context(FactorTerm(self.shared_factors))
             shared = SharedDraws.current() or stack.enter_context(SharedDraws(self.global_posterior))
             with nullcontext() if reparameterised else Detached():
                 guide = self.guide_trace(batch, num_samples)
             model = self.run(self.model, batch, num_samples, site_values(guide), summed=self.structure.summed)
-            return Traces(guide, model, shared.value)
+            return Traces(guide, model, shared.value + factors.value)
 
     def run(
         self,

@@ -67,6 +67,12 @@ def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
         check_parts(program, batch)
     with program.running(seed="current", training=True), _buffers_restored(program):
         guide, model = _replayed(program, batch)
+        if program.shared_factors is not None:
+            names = ", ".join(map(repr, program.shared_factors.names))
+            warn(
+                f"the factor {names} of {program.name} lies outside the data plate: it counts once in training, for "
+                f"all data together; elbo and evidence are without it"
+            )
         for name, site in model.items():
             check_support(program.name, site, guide.get(name))
             check_observation(program.structure, site)

@@ -58,6 +58,11 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
             f"bound='iwae' is a bound on the evidence of each datum by itself, and {program.name} has latents that all "
             f"data share: bound='elbo'"
         )
+    if program.shared_factors is not None:
+        raise InputError(
+            f"bound='iwae' is a bound on the evidence of each datum by itself, and the factor "
+            f"{program.shared_factors.names[0]!r} of {program.name} lies outside the data plate: bound='elbo'"
+        )
     with program.running():
         structure = program.structure
         drawn = sample_sites(program.guide_trace(batch, num_samples))

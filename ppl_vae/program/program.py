@@ -22,6 +22,8 @@ from ppl_vae.program.plates import SizedPlates, with_sized_plates
 from ppl_vae.program.process import Precision
 from ppl_vae.program.runner import Batch, Runner, Store
 from ppl_vae.program.shared import with_globals
+from ppl_vae.program.shared_factors import with_shared_factors
+from ppl_vae.program.traces import is_factor, sample_sites
 
 
 class Program:
@@ -37,6 +39,7 @@ class Program:
         module: the modules that model and guide use, as far as they are known, see ``learn``.
         store: the values of the parameters that ``pyro.param`` makes.
         sizes_plates: if True, its plates are run with the sizes of ``SizedPlates``.
+        has_factors: if True, it has factors, see ``with_shared_factors``.
         has_obs_masks: if True, some of its sites may have an ``obs_mask``, see ``with_obs_masks``.
 
     Example:
@@ -71,7 +74,7 @@ class Program:
         self.module = owned_modules(self.model, self.guide)
         self.data_plate = data_plate
         self.store = Store()
-        self.sizes_plates = self.has_obs_masks = False
+        self.sizes_plates = self.has_obs_masks = self.has_factors = False
 
     def bind(
         self,
@@ -106,6 +109,8 @@ class Program:
         runner = self._runner(arguments, guided)
         if self.has_obs_masks:
             runner = with_obs_masks(runner, template)
+        if self.has_factors:
+            runner = with_shared_factors(runner, template, num_data or len(template[0]))
         if num_data is not None:
             runner = with_globals(runner, template, num_data)
         if check is not None:
@@ -113,7 +118,7 @@ class Program:
         return BoundProgram(**vars(runner), template=template, structure=read_structure(runner, template))
 
     def learn(self, template: Batch, arguments: Sequence[str] | None = None, *, guided: bool = True) -> bool:
-        """Run the program once, and learn what only a run shows: its modules, plates and masks.
+        """Run the program once, and learn what only a run shows: its modules, plates, masks and factors.
 
         The modules that it registers or calls, wherever they are kept, are added to ``module``. Their mode, device,
         precision and buffers follow the program from then on. A part of the program that fails is run as far as it
@@ -150,6 +155,7 @@ class Program:
                     with suppress(Exception), store.scope(store.get_state()):  # the check reports what is wrong
                         trace = poutine.trace(fn).get_trace(*template)
                         self.has_obs_masks |= any(name.endswith(UNSEEN) for name in trace.nodes)
+                        self.has_factors |= any(map(is_factor, sample_sites(trace).values()))
             self.module = with_shown(known, recorder)
         self.sizes_plates = self.sizes_plates or plates.acted
         return self.module is not known

@@ -11,6 +11,7 @@ import pyro
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.factor_term import SharedFactors
 from ppl_vae.program.global_posterior import SharedLatents
 from ppl_vae.program.modules import REGISTERED
 from ppl_vae.program.process import LOCK, Precision, at_precision, seeded
@@ -59,6 +60,7 @@ class Runner:
         closed_form: the program's own ``log_evidence``, if it has one.
         global_posterior: the posterior of the latents that all data share, if there are any.
         left_out: the user's own guide, if the program is used without it.
+        shared_factors: the factors that all data share, if there are any.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Runner:
     closed_form: Callable[..., Tensor] | None = None
     global_posterior: SharedLatents | None = None
     left_out: Callable[..., Any] | None = None
+    shared_factors: SharedFactors | None = None
 
     @property
     def precision(self) -> Precision:

@@ -294,7 +294,7 @@ def is_deterministic(site: Any) -> bool:
 def find_data_plate(
     program: str, sites: Mapping[str, Site], num_data: int, wanted: str | None = None, fewer: Collection[str] = ()
 ) -> str:
-    """Find the vectorized plate of the batch's size that holds every observed site; one called "data" wins a tie.
+    """Find the vectorized plate of the batch's size that holds every observation; one called "data" wins a tie.
 
     Args:
         program: the program's name, for the message.
@@ -306,7 +306,8 @@ def find_data_plate(
     Raises:
         InputError: nothing is observed, or no plate or more than one fits.
     """
-    observed = {name: site for name, site in sites.items() if site["is_observed"]}
+    observed = {name: site for name, site in sites.items() if site["is_observed"] and not is_factor(site)}
+    observed = observed or {name: site for name, site in sites.items() if site["is_observed"]}
     if not observed:
         raise InputError(f"{program}.model observes nothing: give the data to a site, pyro.sample(..., obs=x)")
     plates = [{f.name: f for f in site["cond_indep_stack"]} for site in observed.values()]
