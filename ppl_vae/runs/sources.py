@@ -6,6 +6,7 @@ import ast
 import hashlib
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 OWN_PACKAGE = __name__.partition(".")[0]
@@ -26,7 +27,7 @@ def sources_of(cls: type) -> dict[str, list[str]]:
     is_packaged = parents and (package := getattr(sys.modules.get(top), "__file__", None)) is not None
     root = Path(package).parents[1] if is_packaged and package is not None else path.parent
     files = source_files(path, root, top if is_packaged else None)
-    return {name: [_digest(file.read_bytes()), _digest(_code(file))] for name, file in files.items()}
+    return {name: list(_digests(file.read_bytes())) for name, file in files.items()}
 
 
 def source_files(path: Path, root: Path, package: str | None = None) -> dict[str, Path]:
@@ -64,23 +65,31 @@ def _targets(file: Path, root: Path, package: str | None) -> Iterator[Path]:
 
 def _imported(file: Path, root: Path) -> Iterator[str]:
     """Yield the absolute names of modules that a file may import, also in its functions."""
-    tree = _parse(file)
-    if tree is None:
+    try:
+        imports = _imports(file.read_bytes())
+    except OSError:
         return
-    for node in _executed(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                try:
-                    folder = file.parents[node.level - 1].relative_to(root)
-                except (IndexError, ValueError):
-                    continue
-                base = ".".join([*folder.parts, *([base] if base else [])])
-            if base:
-                yield base
-            yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names)
+    for level, base, names in imports:
+        if level:
+            try:
+                folder = file.parents[level - 1].relative_to(root)
+            except (IndexError, ValueError):
+                continue
+            base = ".".join([*folder.parts, *([base] if base else [])])
+        if base:
+            yield base
+        yield from (f"{base}.{name}" if base else name for name in names)
+
+
+@lru_cache(maxsize=1000)
+def _imports(content: bytes) -> list[tuple[int, str, list[str]]]:
+    """Return the level, the module and the names of each import in the content of a file."""
+    tree, imports = _parse(content), []
+    for node in _executed(tree) if tree is not None else ():
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            level, base = (node.level, node.module or "") if isinstance(node, ast.ImportFrom) else (0, "")
+            imports.append((level, base, [alias.name for alias in node.names]))
+    return imports
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
@@ -92,18 +101,24 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
         yield from _executed(child)
 
 
-def _parse(file: Path) -> ast.Module | None:
+def _parse(content: bytes) -> ast.Module | None:
     try:
-        return ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, OSError):
+        return ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError):
         return None
 
 
-def _code(file: Path) -> bytes:
+@lru_cache(maxsize=1000)
+def _digests(content: bytes) -> tuple[str, str]:
+    """Return the digest of the content of a file, and that of its code."""
+    return _digest(content), _digest(_code(content))
+
+
+def _code(content: bytes) -> bytes:
     """Return the code of a file in one form, without comments and docstrings."""
-    tree = _parse(file)
+    tree = _parse(content)
     if tree is None:
-        return file.read_bytes()
+        return content
     for node in ast.walk(tree):
         kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
