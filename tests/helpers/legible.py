@@ -20,10 +20,9 @@ def shown_ticks(axis) -> list[Text]:
 
 
 def text_boxes(figure: Figure) -> Boxes:
-    """Draw a figure, and return each of its texts with its box in pixels; a legend is one text."""
-    agg = FigureCanvasAgg(figure)
-    agg.draw()
-    canvas = agg.get_renderer()
+    """Lay a figure out, and return each of its texts with its box in pixels; a legend is one text."""
+    canvas = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
     texts = [figure._suptitle, figure._supxlabel, figure._supylabel]
     for ax in figure.axes:
         texts += [*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label, *shown_ticks(ax.xaxis), *shown_ticks(ax.yaxis)]
