@@ -44,6 +44,8 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
+        if getattr(error, "__notes__", None):  # the program raised it in training
+            raise
         place = f" ({error.filename})" if error.filename else ""
         text = " ".join(f"{error.strerror or error}{place}".split())
         remedy = "take a smaller model or batch" if is_out_of_memory(error) else "look at the disk and its permissions"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +92,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         data=data,
         settings=settings,
         model=spec,
-        init_args=values.get("model", {}),
+        init_args={name: _to_plain(value) for name, value in values.get("model", {}).items()},
         given=frozenset(given),
         output=Path(run_options.output or Path("runs") / name),
         overwrite=run_options.overwrite,
@@ -101,11 +101,11 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
     )
 
 
-def make_parser(cls: type | None, spec: str) -> Parser:
+def make_parser(make: Callable[..., Any] | None, spec: str) -> Parser:
     """Return the parser of all options, with those of the program's constructor.
 
     Args:
-        cls: the class of the program; None leaves its options out.
+        make: the class of the program, or a function that builds it; None leaves its options out.
         spec: the value of ``--model``.
 
     Raises:
@@ -125,16 +125,20 @@ def make_parser(cls: type | None, spec: str) -> Parser:
     data, inference = parser.add_argument_group("Data"), parser.add_argument_group("Inference and training")
     data.add_function_arguments(load_dataset, skip={"seed"}, as_group=False)
     inference.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)
-    if cls is None:
+    if make is None:
         text = f"{spec}:Class or package.module.Class; --model {spec} --model.help executes it and shows its options"
         parser.add_argument("--model", help=text)
         return parser
     try:
-        parser.add_class_arguments(cls, "model")
+        if inspect.isclass(make):
+            parser.add_class_arguments(make, "model")
+        else:
+            parser.add_function_arguments(make, "model")
     except Exception as error:
         raise InputError(
-            f"--model {spec}: the arguments of {cls.__name__}.__init__ cannot become options ({reason(error)}): give "
-            f"each a type, such as latent_dim: int = 10"
+            f"--model {spec}: the arguments of {make.__name__}{'.__init__' if inspect.isclass(make) else ''} cannot "
+            f"become options ({reason(error)}): give each a type, such as latent_dim: int = 10; a function must be one "
+            f"that builds a program"
         ) from error
     if action := parser._option_string_actions.get("--model"):  # which jsonargparse adds, for a file of these arguments
         action.metavar = "MODEL"

@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
@@ -21,12 +21,13 @@ from ppl_vae.cli.configuration import Options, fill_in, make_config, name_argume
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions, picture_sites
 from ppl_vae.data import Dataset, describe_columns, is_table, load_dataset
-from ppl_vae.errors import InputError
+from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.estimator.warrant import check_resumed, resumed, take_fingerprints
+from ppl_vae.inference import Epoch
 from ppl_vae.networks import ImageEncoder
 from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
-from ppl_vae.runs import Fingerprints, Run, build_program, program_class, write_posterior
+from ppl_vae.runs import Fingerprints, NamedProgram, Run, program_class, write_posterior
 
 CHECKPOINT_SECONDS = 5.0
 """The least time between two checkpoints, but for the last; one syncs to disk, which can cost more than an epoch."""
@@ -64,8 +65,8 @@ def fit(options: Options) -> Outcome:
         for line in [*(describe_columns(data.arrays_columns) if data.arrays_columns else []), *data.notes]:
             print(f"       {line}")
         print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.fitted.device}, {vi.compiles()}")
-        if vi.left_out_:
-            print(vi.left_out_)
+        for remark in vi.remarks_:
+            print(remark)
         train(vi, run)
         return finish(vi, run, data, started)
 
@@ -79,10 +80,9 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
         options.data["arguments"] = name_arguments(program, options.data["arguments"])
     data = load_dataset(**options.data, seed=vi.seed)
     init_args = fill_in(options, data)
-    torch.manual_seed(vi.seed)  # the parameters that the program starts from
-    program = build_program(program, init_args)
+    vi.set_params(program=NamedProgram(options.model, init_args))
+    program = vi.source.program
     check_layout(program, data)
-    vi.set_params(program=program)
     config = make_config(options, init_args)
     before = None
     if options.resume:
@@ -154,7 +154,7 @@ def train(vi: VariationalInference, run: Run) -> None:
     bar = tqdm(total=vi.max_epochs, initial=saved, unit="epoch", disable=not sys.stderr.isatty(), leave=False)
     try:
         with bar:
-            for epoch in vi.epochs():
+            for epoch in _noted_epochs(vi, run):
                 run.log(epoch._asdict() | {"train_seconds": vi.train_seconds_})
                 bar.update()
                 bar.set_postfix_str(f"ELBO train {epoch.elbo_train:.2f}, valid {epoch.elbo_valid:.2f} nats per datum")
@@ -164,6 +164,22 @@ def train(vi: VariationalInference, run: Run) -> None:
     finally:
         if vi.training_.epoch > saved:
             vi.save(run.checkpoint)
+
+
+def _noted_epochs(vi: VariationalInference, run: Run) -> Iterator[Epoch]:
+    """Yield the epochs; an error of the program gets a note below its traceback about what is saved."""
+    try:
+        yield from vi.epochs()
+    except (InputError, Diverged):
+        raise
+    except Exception as error:
+        done = vi.training_.epoch
+        error.add_note(
+            f"The program {vi.program_.name} raised this error in epoch {done + 1} of its training. The state after "
+            f"epoch {done} is in {run.checkpoint}: mend the program, and python -m ppl_vae fit --resume --output "
+            f"{shlex.quote(str(run.path))} --accept-changes goes on from there."
+        )
+        raise
 
 
 def _write_posterior_draws(fitted: OpenRun) -> None:

@@ -22,6 +22,7 @@ KINDS: Mapping[Any, str] = {
     Path: "a path",
     Sequence: "a list such as [3,4]",
     list: "a list such as [3,4]",
+    tuple: "a list such as [3,4]",
 }
 """Types of options in the words of a user."""
 
@@ -33,6 +34,8 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
     """A formatter of help that states types in the words of a user, and the default of an option once."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
+        if getattr(action, "_jsonargparse_preexpanded_help", False):
+            return action.help or ""
         text, kind = action.help or "", describe_type(getattr(action, "_typehint", action.type))
         facts = [] if kind == "None" or str(action.metavar).startswith("{") else [kind]  # braces name the choices
         is_stated = "default" in text.lower() or (action.default is None and "null" not in text)
@@ -124,8 +127,8 @@ def describe_type(kind: Any) -> str:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if kind in KINDS or get_origin(kind) in KINDS:
         return KINDS.get(kind) or KINDS[get_origin(kind)]
-    parts = [describe_type(part) for part in get_args(kind) if part is not type(None)]
-    return " or ".join(parts) or getattr(kind, "__name__", str(kind))
+    kinds = [part for part in get_args(kind) if getattr(part, "__name__", "") not in ("NoneType", "Untyped")]
+    return " or ".join(dict.fromkeys(map(describe_type, kinds))) or getattr(kind, "__name__", str(kind))
 
 
 def write_value(value: Any) -> str:

@@ -174,30 +174,52 @@ def check_no_text(column: Variable) -> None:
         )
 
 
-def match_columns(arrays: NamedArrays, names: Sequence[str], where: str) -> NamedArrays:
-    """Return arrays whose x has its columns in the order of these names; arrays without names stay as they are.
+def column_names(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the columns of the arrays that were made of a table, by the name of the array.
+
+    Example:
+        >>> column_names(NamedArrays({"x": np.eye(2)}, {"x": (Variable("a", "real"), Variable("b", "real"))}))
+        {'x': ('a', 'b')}
+    """
+    columns = arrays.columns if isinstance(arrays, NamedArrays) else {}
+    return {name: tuple(column.name for column in variables) for name, variables in columns.items()}
+
+
+def match_columns(arrays: NamedArrays, fitted: Mapping[str, Sequence[str]], where: str) -> NamedArrays:
+    """Return arrays ``(N, D)`` with their columns in the order that they had in a fit.
+
+    An array without names of columns, here or in the fit, stays as it is: its position decides.
+
+    Args:
+        arrays: the arrays.
+        fitted: names of the columns in the fit, by the name of the array.
+        where: name of the call, for messages.
 
     Raises:
-        InputError: if x lacks a column, or has one of another name.
+        InputError: if an array lacks a column, or has one of another name.
 
     Example:
         >>> arrays = NamedArrays({"x": np.array([[1, 2]])}, {"x": (Variable("b", "count"), Variable("a", "count"))})
-        >>> match_columns(arrays, ["a", "b"], "score")["x"].tolist()
+        >>> match_columns(arrays, {"x": ["a", "b"]}, "score")["x"].tolist()
         [[2, 1]]
     """
-    columns = arrays.columns.get("x", ())
-    given = [column.name for column in columns]
-    if not given or not names or given == list(names):
-        return arrays
-    for name in names:
-        if name not in given:
-            raise InputError(f"{where}: the data lack the column {name!r} of the fit; {nearest(name, given)}")
-    for name in given:
-        if name not in names:
-            raise InputError(f"{where}: the column {name!r} was not in the fit; leave it out (columns: {len(names)})")
-    order = [given.index(name) for name in names]
-    moved = {**arrays, "x": arrays["x"][:, order]}
-    return NamedArrays(moved, {**arrays.columns, "x": tuple(columns[index] for index in order)})
+    moved, columns = dict(arrays), dict(arrays.columns)
+    for array, names in fitted.items():
+        given = [column.name for column in columns.get(array, ())]
+        if not given or given == list(names) or moved[array].ndim == 1:
+            continue
+        for name in names:
+            if name not in given:
+                raise InputError(f"{where}: the data lack the column {name!r} of the fit; {nearest(name, given)}")
+        for name in given:
+            if name not in names:
+                raise InputError(
+                    f"{where}: the column {name!r} was not in the fit; leave it out (columns: {len(names)})"
+                )
+        order = [given.index(name) for name in names]
+        moved[array] = moved[array][:, order]
+        columns[array] = tuple(columns[array][index] for index in order)
+    return NamedArrays(moved, columns)
 
 
 def _series_of(frame: Any, where: str) -> list[tuple[str, Any]]:

@@ -14,12 +14,12 @@ from ppl_vae.data.images import Grey
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import ChangedSinceFit, InputError, reason
 from ppl_vae.estimator.options import Accelerator
+from ppl_vae.estimator.state import make_by
 from ppl_vae.estimator.variational_inference import VariationalInference
 from ppl_vae.estimator.warrant import describe_change, find_changes, fingerprint
 from ppl_vae.inference import Compile
-from ppl_vae.program import seeded
 from ppl_vae.program.sites import describe_structure
-from ppl_vae.runs import Run, build_program, changed_data, check_trust, program_class
+from ppl_vae.runs import NamedProgram, Run, changed_data, check_trust
 
 
 def load(
@@ -48,16 +48,15 @@ def load(
     """
     run = Run.open(folder)
     config, before = run.config(), run.fingerprints()
-    if program is None:
-        spec, init_args = run.model()
-        if not trust:
-            check_trust(spec, run.path)
-        with seeded(None):  # the caller's generator stays as it is, and what the constructor draws is replaced
-            program = build_program(program_class(spec), init_args)
     options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
     given = {"accelerator": accelerator, "compile": compile}
     options |= {name: value for name, value in given.items() if value is not None}
     vi = VariationalInference(program, **options)
+    if program is None:
+        spec, init_args = run.model()
+        if not trust:
+            check_trust(spec, run.path)
+        make_by(vi, NamedProgram(spec, init_args))
     if before is None:
         doubts = [
             "it was written by an earlier version, without fingerprints of its program and its data: changes of "
@@ -65,7 +64,7 @@ def load(
         ]
         vi.load_parameters(run.checkpoint)
     else:
-        vi.fingerprints_, doubts = before, find_changes(before, program, config)
+        vi.fingerprints_, doubts = before, find_changes(before, vi.source.program, config)
         try:
             vi.load_parameters(run.checkpoint)
         except InputError:

@@ -13,6 +13,7 @@ import torch
 from ppl_vae.data import Batches, check_precision
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import HardwareOptions, device, method_options
+from ppl_vae.estimator.source import Source
 from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.fitted import Arrays, Fitted, make_batches
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
@@ -33,7 +34,6 @@ from ppl_vae.inference.options import options_of
 from ppl_vae.program import (
     Batch,
     BoundProgram,
-    Program,
     check_batch,
     check_model,
     check_observations,
@@ -49,8 +49,8 @@ MAX_RUNS = 8
 """The largest number of runs that look for modules which the objects of a program do not hold."""
 
 
-def attach(
-    program: Program,
+def make_fitted(
+    source: Source,
     estimator: Any,
     arrays: Arrays,
     dynamic: Collection[str] = (),
@@ -61,19 +61,20 @@ def attach(
     """Bring a program to the device, keep a few rows of data as its template, and make its method of inference.
 
     Args:
-        program: the program.
+        source: the program, and what it was at first.
         estimator: an object with all options as attributes.
         arrays: named arrays; if ``train`` is false, those of the template are enough.
         dynamic: names of arrays of probabilities, from which bits are drawn.
         train: If true, check the program, and standardise the input of a derived encoder.
         method: a method that was made before with the same options, and is used again.
     """
-    hardware, kind = options_of(estimator, HardwareOptions), METHODS[estimator.guide]
+    program, hardware, kind = source.definition, options_of(estimator, HardwareOptions), METHODS[estimator.guide]
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
     program.store.precision = hardware.precision
     arguments = program.arguments(arrays.keys())
     few = {name: array[:8] for name, array in arrays.items()}
     for _ in range(MAX_RUNS):
+        source.keep()  # before anything is moved or trained
         program.module.to(place, torch.float64 if is_double else None)
         floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
         dtype = floats[0] if floats else torch.float64 if is_double else torch.get_default_dtype()
@@ -101,20 +102,23 @@ def attach(
             shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data
     options = options_of(estimator, LocalOptions)
     numbers = (estimator.num_samples, estimator.seed, estimator.compile)
-    return Fitted(method, arguments, template, place, dtype, options, *numbers)
+    fitted = Fitted(method, arguments, template, place, dtype, options, *numbers)
+    if (other := program.argument_for_x) is not None and "x" not in program.argument_names:
+        fitted.naming.synonyms = {other: "x"} if "x" in arguments else {"x": other}
+    return fitted
 
 
-def describe_left_out(fitted: Fitted, arrays: Arrays) -> str:
-    """Return a sentence about the arrays that no argument of the model takes; empty if there are none."""
-    left_out = [repr(name) for name in arrays if name not in fitted.arguments]
-    if not left_out:
-        return ""
-    names, program = ", ".join(left_out), fitted.program
-    are = "is" if len(left_out) == 1 else "are"
-    return (
-        f"{names} of the data {are} left out: model({', '.join(program.argument_names)}) of {program.name} has no "
-        f"argument of that name"
-    )
+def describe_arguments(fitted: Fitted, arrays: Arrays) -> list[str]:
+    """Return a sentence about the array x if an argument of another name takes it, and one about arrays left out."""
+    sentences, program = [], fitted.program
+    model = f"model({', '.join(program.argument_names)}) of {program.name}"
+    for name, array in fitted.naming.synonyms.items():
+        if array in fitted.arguments and array == "x":
+            sentences.append(f"{model} takes the array 'x' as {name!r}: its position decides")
+    if left_out := [repr(name) for name in arrays if name not in fitted.arguments]:
+        are = "is" if len(left_out) == 1 else "are"
+        sentences.append(f"{', '.join(left_out)} of the data {are} left out: {model} has no argument of that name")
+    return sentences
 
 
 class Preparation:

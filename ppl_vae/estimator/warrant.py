@@ -90,10 +90,9 @@ def _sources(program: Any) -> dict[str, list[str]]:
     return {} if isinstance(program, Program | tuple) else sources_of(type(program))
 
 
-def name_program(program: BoundProgram, fingerprints: Fingerprints | None) -> dict[str, Any]:
-    """Return the numbers of a checkpoint by which ``check_program`` knows its program."""
-    warrant = None if fingerprints is None else fingerprints.warrant
-    return {"program": program.name, "sites": describe_structure(program), "warrant": warrant}
+def name_program(name: str, sites: Mapping[str, str], fingerprints: Fingerprints | None) -> dict[str, Any]:
+    """Return the numbers of a checkpoint by which ``check_program`` knows its program; the program is not run."""
+    return {"program": name, "sites": dict(sites), "warrant": None if fingerprints is None else fingerprints.warrant}
 
 
 def check_program(

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data import Batches, as_condition, name_arrays
+from ppl_vae.data import Batches, as_condition
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.diagnose import diagnose
 from ppl_vae.evaluation.estimate import Work, estimate
 from ppl_vae.evaluation.estimators import WITH_ELBO, check_estimators, estimators_for, make_settings
 from ppl_vae.evaluation.evaluation import Evaluation, summarise
+from ppl_vae.evaluation.naming import Naming
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, room_for
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
 from ppl_vae.inference import LAMBDA, NUMBER, Compile, Compiler, LocalOptions, Method, proposal, random_latents
@@ -56,6 +57,7 @@ class Fitted:
         seed: seed of all random numbers.
         compile: which functions run as compiled graphs.
         train_seconds: the time that the fit took.
+        naming: names of arrays and columns in the fit, by which later data are matched.
     """
 
     inference: Method
@@ -68,6 +70,7 @@ class Fitted:
     seed: int
     compile: Compile
     train_seconds: float = math.nan
+    naming: Naming = field(default_factory=Naming)
     _room: Room | None = field(default=None, init=False, repr=False, compare=False)
     _compilers: dict[Any, Compiler] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -140,7 +143,7 @@ class Fitted:
         Raises:
             InputError: bad data, or data of another shape.
         """
-        named = name_arrays("VariationalInference", "the data", arrays, self.program.argument_names)
+        named = self.naming.read(arrays, self.program.argument_names)
         for name, row in zip(self.arguments, self.template, strict=True):
             if name in named and named[name].shape[1:] != row.shape[1:]:
                 raise InputError(
@@ -233,10 +236,14 @@ class Fitted:
         Raises:
             InputError: bad data, or a program without latents that a guide samples.
         """
+        means = self.latent_means(*arrays)
+        return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
+
+    def latent_means(self, *arrays: Any) -> dict[str, np.ndarray]:
+        """Return posterior means of the latents, ``(N, ...)`` by site; see ``transform``."""
         if not self.has_latents:
             raise InputError(f"{self.program.name} has no latents to transform to that a guide samples")
-        means = join(self.each_batch(arrays, lambda program, batch: posterior_moments(program, batch).mean))
-        return np.concatenate([mean.reshape(len(mean), -1) for mean in means.values()], axis=1)
+        return join(self.each_batch(arrays, lambda program, batch: posterior_moments(program, batch).mean))
 
     def prior(self, num_data: int, *arrays: Any, **conditions: Any) -> PriorDraws:
         """Draw latents from the prior, and data given them; see ``VariationalInference.prior``."""

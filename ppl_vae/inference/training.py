@@ -33,7 +33,8 @@ class TrainingOptions:
         schedule: "cosine" (the default) lowers the learning rate to zero over max_epochs; "constant" keeps it.
         patience: number of epochs without a better validation bound after which training stops. The default is 50; null
             (None in Python) trains to the end.
-        seed: seed of all random numbers. The same seed gives the same results on the same machine. The default is 0.
+        seed: seed of all random numbers, also of the weights of a program that is given as a class or a name; those of
+            an object are its own. The same seed gives the same results on the same machine. The default is 0.
         ema_decay: decay per step, such as 0.999, of exponential moving averages of the parameters, which are then
             validated and kept. The default null keeps the parameters themselves.
     """

@@ -25,6 +25,17 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
     return list(inspect.signature(fn).parameters.values())
 
 
+def argument_for_x(model: Callable[..., Any]) -> str | None:
+    """Return the only argument without a default, which takes the array "x" if no array has its name; else None.
+
+    Example:
+        >>> argument_for_x(lambda images, y=None: None), argument_for_x(lambda x: None), argument_for_x(lambda a, b: 0)
+        ('images', None, None)
+    """
+    required = [p.name for p in named_parameters(model) if p.default is p.empty]
+    return required[0] if len(required) == 1 and required != ["x"] else None
+
+
 def array_names(model: Callable[..., Any], available: Collection[str], program: str) -> tuple[str, ...]:
     """Return the names of the arrays that a model takes, in the order of its arguments.
 
@@ -40,8 +51,7 @@ def array_names(model: Callable[..., Any], available: Collection[str], program: 
         InputError: an argument without a default has no array, or there is no argument.
     """
     parameters = named_parameters(model)
-    required = [p.name for p in parameters if p.default is p.empty]
-    takes_x = len(required) == 1 and required[0] not in available and "x" in available
+    takes_x = argument_for_x(model) not in (None, *available) and "x" in available
     names: list[str] = []
     for parameter in parameters:
         if parameter.name in available and not (takes_x and parameter.name == "x"):

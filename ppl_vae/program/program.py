@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.arguments import array_names, named_parameters, taking
+from ppl_vae.program.arguments import argument_for_x, array_names, named_parameters, taking
 from ppl_vae.program.binding import read_structure
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.modules import owned_modules, recorded_modules, with_shown
@@ -185,6 +185,11 @@ class Program:
             InputError: an argument without a default has no array.
         """
         return array_names(self.model, available, self.name)
+
+    @property
+    def argument_for_x(self) -> str | None:
+        """The argument that takes the array "x" by its position, if it has another name; see ``array_names``."""
+        return argument_for_x(self.model)
 
     @property
     def argument_names(self) -> tuple[str, ...]:

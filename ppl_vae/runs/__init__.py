@@ -3,6 +3,7 @@
 from ppl_vae.runs.checkpoint import check_numbers, read_checkpoint, write_checkpoint
 from ppl_vae.runs.columns import write_table
 from ppl_vae.runs.config import (
+    NamedProgram,
     build_program,
     check_trust,
     file_and_class,
@@ -26,6 +27,7 @@ from ppl_vae.runs.tables import read_tables, write_tables
 __all__ = [
     "FORMATS",
     "Fingerprints",
+    "NamedProgram",
     "Run",
     "build_program",
     "changed_data",

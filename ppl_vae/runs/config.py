@@ -9,8 +9,9 @@ import os
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -31,15 +32,15 @@ def known_models() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(gallery.submodule_search_locations))
 
 
-def program_class(spec: str) -> type:
-    """Return the class that ``--model`` names.
+def program_class(spec: str) -> Callable[..., Any]:
+    """Return the class that ``--model`` names, or the function that builds a program.
 
     Args:
-        spec: name in the gallery (``vae``), ``package.module.Class``, or ``path/to/file.py:Class``; the class may be
-            left out if its file has only one program.
+        spec: name in the gallery (``vae``), ``package.module.Class``, or ``path/to/file.py:Class``, or a function in
+            place of a class; a class may be left out if its file has only one program.
 
     Raises:
-        InputError: if there is no such name, file or class, or the class has no ``model``.
+        InputError: if there is no such name, file, class or function, or the class has no ``model``.
 
     Example:
         >>> program_class("vae")
@@ -69,13 +70,17 @@ def program_class(spec: str) -> type:
     }
     if not name and len(programs) == 1:
         return next(iter(programs.values()))
-    if name in programs or callable(getattr(getattr(module, name, None), "model", None)):
-        return getattr(module, name)
+    named: Any = getattr(module, name, None)
+    if name in programs or callable(getattr(named, "model", None)) or inspect.isfunction(named):
+        return named
     if not name and programs:
         raise InputError(f"{where} has {len(programs)} programs; name one: {spec}:Class ({', '.join(programs)})")
     if not name:
-        raise InputError(f"{where} has no program: put model(self, x) and guide(self, x) into a class")
-    if inspect.isclass(getattr(module, name, None)):
+        raise InputError(
+            f"{where} has no program: put model(self, x) and guide(self, x) into a class, or name a function that "
+            f"builds one, {spec}:function"
+        )
+    if inspect.isclass(named):
         raise InputError(f"the class {name!r} in {where} is no program: it needs a method model(self, x)")
     raise InputError(f"no class {name!r} in {where}; {nearest(name, programs) if programs else 'it has no program'}")
 
@@ -132,18 +137,75 @@ def working_tree() -> Path:
     return here
 
 
-def build_program(cls: type, init_args: Mapping[str, Any]) -> Any:
+def build_program(make: Callable[..., Any], init_args: Mapping[str, Any]) -> Any:
     """Construct a program.
 
+    Args:
+        make: the class of the program, or a function that builds one.
+        init_args: its arguments by name.
+
     Raises:
-        InputError: if the constructor refuses its arguments.
+        InputError: if the arguments are refused, or a function builds something else.
     """
     try:
-        return cls(**init_args)
-    except Exception as error:
+        program = make(**as_annotated(make, init_args))
+    except (Exception, SystemExit) as error:
         raise InputError(
-            f"{cls.__name__} cannot be made with {dict(init_args)}, {reason(error)}; --model.help lists its options"
+            f"{make.__name__} cannot be made with {dict(init_args)}, {reason(error)}; --model.help lists its options"
         ) from error
+    if not callable(getattr(program, "model", None)):
+        raise InputError(
+            f"{make.__name__} builds an object of type {type(program).__name__}, which has no model(x): it must build "
+            f"a program"
+        )
+    return program
+
+
+def as_annotated(make: Callable[..., Any], init_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a program with tuples where they are expected; a configuration file has lists alone.
+
+    A list becomes a tuple if the argument is annotated as one, or has the values of a default that is a tuple.
+
+    Example:
+        >>> def make(first: tuple[int, ...] = (1,), second=(2,), third=(3,)): ...
+        >>> as_annotated(make, {"first": [1, 2], "second": [2, 3], "third": [3]})
+        {'first': (1, 2), 'second': [2, 3], 'third': (3,)}
+    """
+    arguments = dict(init_args)
+    try:
+        parameters = inspect.signature(make, eval_str=True).parameters
+    except (ValueError, NameError, TypeError):  # no signature, or an annotation that cannot be read
+        return arguments
+    for name, value in init_args.items():
+        if isinstance(value, list) and name in parameters:
+            kind, default = parameters[name].annotation, parameters[name].default
+            kinds = {kind, get_origin(kind), *map(get_origin, get_args(kind)), *get_args(kind)}
+            if tuple in kinds or (isinstance(default, tuple) and value == _as_list(default)):
+                arguments[name] = tuple(value)
+    return arguments
+
+
+def _as_list(value: Any) -> Any:
+    return [_as_list(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True)
+class NamedProgram:
+    """A program by its name and its arguments; a call builds it.
+
+    A pickle holds the name and the arguments, so that the program may be one of a file.
+
+    Args:
+        name: the name, as ``--model`` takes it.
+        init_args: arguments of the class, or of the function that builds the program.
+    """
+
+    name: str
+    init_args: Mapping[str, Any]
+
+    def __call__(self) -> Any:
+        """Build the program."""
+        return build_program(program_class(self.name), self.init_args)
 
 
 def read_config(path: Path) -> dict[str, Any]:

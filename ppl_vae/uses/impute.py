@@ -119,7 +119,9 @@ def impute(
     check_value("num_samples", num_samples, Count)
     check_value("num_draws", num_draws, Count)
     check_value("method", method, ImputeBy)
-    filled, holes = fill_missing(type(vi).__name__, arrays, vi.argument_names, missing or {}, vi.template)
+    naming = vi.fitted.naming
+    given, arguments = naming.rename(arrays), naming.order(vi.argument_names)
+    filled, holes = fill_missing(type(vi).__name__, given, arguments, missing or {}, vi.template, naming.columns)
     filled = vi.fitted.checked((filled,))
     program, template = vi.program_, vi.template_
     with program.running(seed=vi.seed, training=False):

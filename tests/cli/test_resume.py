@@ -128,7 +128,7 @@ KILLED = """\
 import os, signal, sys
 import ppl_vae.cli.fit as fit
 from ppl_vae.cli import main
-import ppl_vae.estimator.variational_inference as module
+import ppl_vae.estimator.state as module
 
 fit.CHECKPOINT_SECONDS = 0.0
 write_checkpoint = module.write_checkpoint

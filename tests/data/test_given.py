@@ -152,14 +152,14 @@ def test_what_is_no_array_is_refused(given: Any, fact: str) -> None:
 
 
 def test_columns_are_matched_by_name() -> None:
-    names = list(FRAME)
+    fitted = {"x": list(FRAME)}
     moved = as_named("score", [FRAME[list("cab")]], ["x"])
-    assert np.array_equal(match_columns(moved, names, "score")["x"], X)
+    assert np.array_equal(match_columns(moved, fitted, "score")["x"], X)
     assert "lack the column 'b' of the fit" in refusal(
-        match_columns, as_named("s", [FRAME[["a", "c"]]], ["x"]), names, "s"
+        match_columns, as_named("s", [FRAME[["a", "c"]]], ["x"]), fitted, "s"
     )
     more = as_named("s", [FRAME.assign(d=1.0)], ["x"])
-    assert "the column 'd' was not in the fit" in refusal(match_columns, more, names, "s")
+    assert "the column 'd' was not in the fit" in refusal(match_columns, more, fitted, "s")
 
 
 def test_bits_keep_their_values_even_if_all_are_one() -> None:

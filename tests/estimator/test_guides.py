@@ -135,7 +135,7 @@ def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> 
     options = {"max_epochs": 4, "learning_rate": 0.01} | GUIDES[guide] | {"batch_size": 10, "num_particles": 4}
     options |= {"local_steps": 3, "inference_steps": 30, "num_samples": 300, "patience": None}
     vi = VariationalInference(module, **options)
-    data = dict(zip(vi._make_program().argument_names, arrays, strict=True))
+    data = dict(zip(vi.argument_names, arrays, strict=True))
     train, few = ({k: v[rows] for k, v in data.items()} for rows in (slice(40), slice(40, 46)))
     vi.prepare(train, {k: v[40:] for k, v in data.items()})
     elbos = [epoch.elbo_valid for epoch in vi.epochs()]
@@ -195,7 +195,7 @@ def test_compiled_a_fit_is_that_of_python(
         )
         options |= {"batch_size": 20, "inference_steps": 30, "num_samples": 50, "precision": "64-true", "compile": mode}
         vi = VariationalInference(module, **options)
-        data = dict(zip(vi._make_program().argument_names, PROGRAMS[name][1], strict=True))
+        data = dict(zip(vi.argument_names, PROGRAMS[name][1], strict=True))
         vi.prepare({k: v[:40] for k, v in data.items()}, {k: v[40:] for k, v in data.items()})
         rows = [(epoch.elbo_train, epoch.elbo_valid) for epoch in vi.epochs()]
         few = {k: v[40:] for k, v in data.items()}  # batches of one size have one graph

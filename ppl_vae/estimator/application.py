@@ -1,0 +1,209 @@
+"""The application of a fitted program to data, by the methods of scikit-learn's estimators and by further ones."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ppl_vae.errors import InputWarning
+from ppl_vae.evaluation.evaluation import Evaluation
+from ppl_vae.evaluation.fitted import Fitted
+from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
+from ppl_vae.evidence import Evidence
+from ppl_vae.inference import Compile, LocalOptions, Method
+from ppl_vae.inference.options import options_of
+from ppl_vae.program import Batch, BoundProgram, names_of
+
+
+class Application(TransformerMixin, BaseEstimator):
+    """A fitted program that is applied to data.
+
+    Attributes:
+        fitted_: the fitted program; an object without it is not fitted.
+        num_samples: number of draws per datum in estimates of the evidence.
+        seed: the seed of every draw.
+        compile: which functions run as compiled graphs.
+        train_seconds_: the seconds that training took.
+    """
+
+    fitted_: Fitted
+    num_samples: int
+    seed: int
+    compile: Compile
+    train_seconds_: float = math.nan
+
+    @property
+    def fitted(self) -> Fitted:
+        """The fitted program, which is applied to data with the present options of this object."""
+        check_is_fitted(self, "fitted_")
+        fitted: Fitted = self.fitted_
+        fitted.options = options_of(self, LocalOptions)
+        fitted.num_samples, fitted.seed = self.num_samples, self.seed
+        fitted.compile, fitted.train_seconds = self.compile, self.train_seconds_
+        return fitted
+
+    @property
+    def program_(self) -> BoundProgram:
+        """The program that was trained."""
+        return self.fitted.program
+
+    @property
+    def inference_(self) -> Method:
+        """The method of inference."""
+        return self.fitted.inference
+
+    @property
+    def arguments_(self) -> tuple[str, ...]:
+        """Names of the arrays that the model takes."""
+        return self.fitted.arguments
+
+    @property
+    def template_(self) -> Batch:
+        """A few data, on the device."""
+        return self.fitted.template
+
+    @property
+    def template(self) -> dict[str, np.ndarray]:
+        """The few data that a fit keeps, by the names of the model's arguments."""
+        return {name: row.cpu().numpy() for name, row in zip(self.arguments_, self.template_, strict=True)}
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of columns of the first array."""
+        rows = self.template_[0]
+        return rows.shape[1] if rows.dim() > 1 else 1
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """The names of the columns of the first array, if it was a data frame in the fit."""
+        names = self.fitted.naming.columns.get(self.arguments_[0])
+        if not names:
+            raise AttributeError("the first array of the fit was no data frame with names of columns")
+        return np.array(names, dtype=object)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns of ``transform``, such as ``z[0]``."""
+        means = self.fitted.latent_means(self.template)
+        return np.array([name for site, mean in means.items() for name in names_of(site, mean.shape[1:])], dtype=object)
+
+    @property
+    def has_latents(self) -> bool:
+        """True if there is a posterior to look at: latents that a guide samples."""
+        return self.fitted.has_latents
+
+    @property
+    def generates(self) -> bool:
+        """True if the model draws data without looking at the data that it observes."""
+        return self.fitted.generates
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The names that draws can be conditioned on: arguments of the model that no site observes, and its latents."""
+        return self.fitted.conditions
+
+    def transform(self, *arrays: Any) -> np.ndarray:
+        """Return posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
+        return self.fitted.transform(*arrays)
+
+    def score_samples(self, *arrays: Any) -> np.ndarray:
+        """Return the importance-sampled log evidence of every datum, ``(N,)``, nats."""
+        return self.evidence(*arrays).log_evidence.numpy()
+
+    def score(self, *arrays: Any, y: Any = None) -> float:
+        """Return the mean of ``score_samples``, nats per datum; higher is better."""
+        return float(self.score_samples(*with_target(arrays, y, self.program_.argument_names)).mean())
+
+    def evidence(self, *arrays: Any, estimator: str = "iwae", **settings: Any) -> Evidence:
+        """Estimate the log evidence of every datum in nats, with its Monte Carlo error and its doubts.
+
+        Args:
+            arrays: the data.
+            estimator: "prior", "iwae", "cubo", "ais", "bdmc" (of simulated data) or "exact".
+            settings: fields of ``Settings``: num_samples, proposal_scale, num_temperatures and so on.
+
+        Returns:
+            Evidence: with the effective number of draws, each ``(N,)``.
+        """
+        return self.evaluate(*arrays, estimators=(estimator,), **settings).evidence[estimator]
+
+    def evaluate(
+        self, *arrays: Any, estimators: Collection[str] | None = None, diagnostics: bool = False, **settings: Any
+    ) -> Evaluation:
+        """Estimate how well data are explained: log evidence by several estimators, ELBO, errors and doubts.
+
+        Args:
+            arrays: the data.
+            estimators: names as in ``evidence``; by default iwae, and exact if it is known.
+            diagnostics: If True, report the use of the latents as well.
+            settings: fields of ``Settings``.
+        """
+        return self.fitted.evaluate(*arrays, estimators=estimators, diagnostics=diagnostics, **settings)
+
+    def sample(self, num_data: int, *arrays: Any, mean: bool = False, **conditions: Any) -> Any:
+        """Draw data from the prior predictive, ``(num_data, ...)``; a dictionary if several sites are observed.
+
+        Args:
+            num_data: the number of data.
+            arrays: as in ``prior``.
+            mean: If True, return the mean of x given z instead of a draw of x; the probabilities of the classes if x
+                are classes.
+            conditions: as in ``prior``.
+
+        Raises:
+            InputError: as in ``prior``.
+        """
+        draws = self.prior(num_data, *arrays, **conditions)
+        return single(draws.means if mean else draws.observed)
+
+    def prior(self, num_data: int, *arrays: Any, **conditions: Any) -> PriorDraws:
+        """Draw latents from the prior, and data given them.
+
+        Args:
+            num_data: the number of data.
+            arrays: data whose totals new data have, one after the other, if the model draws counts with a total, as a
+                multinomial does; by default the first data of the fit, repeated.
+            conditions: arrays that the model is conditioned on, such as labels, with one value for all data or one for
+                each datum; by default the values of the first data of the fit, repeated. Or values of latents by name,
+                which then are not drawn.
+
+        Raises:
+            InputError: the conditions are invalid, or the model does not generate: it computes with the data that it
+                observes.
+        """
+        return self.fitted.prior(num_data, *arrays, **conditions)
+
+    def reconstruct(self, *arrays: Any) -> Any:
+        """Return the posterior-predictive mean of data, ``(N, ...)``; a dictionary if several sites are observed.
+
+        Data that are classes have no mean: for them, return the probabilities of the classes, ``(N, ..., C)``.
+        """
+        return self.fitted.reconstruct(*arrays)
+
+    def observed(self, *arrays: Any) -> dict[str, np.ndarray]:
+        """Return the data as the observed sites observe them, ``(N, ...)`` by site."""
+        return self.fitted.observed(*arrays)
+
+    def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
+        """Draw latents from the guide, and data given them; latents that all data share are in ``shared``."""
+        return self.fitted.posterior(*arrays, num_samples=num_samples)
+
+
+def with_target(arrays: tuple[Any, ...], y: Any, argument_names: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return the arrays of a call with scikit-learn's y, which is left out if the model takes one array alone.
+
+    Args:
+        arrays: the arrays, of which the second may be y too.
+        y: y as a keyword, or None.
+        argument_names: the names of the arguments of the model.
+    """
+    given = arrays if y is None else (*arrays, y)
+    if len(given) == 2 and given[1] is not None and len(argument_names) == 1:
+        warnings.warn(f"y is left out: the model takes {argument_names[0]!r} alone", InputWarning, stacklevel=3)
+        return given[:1]
+    return given

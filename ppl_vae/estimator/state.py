@@ -1,0 +1,119 @@
+"""The state of a fit that is kept: its checkpoint on disk, and the contents of a pickle or a deep copy."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ppl_vae.errors import InputError
+from ppl_vae.estimator.options import check_options
+from ppl_vae.estimator.source import build, is_recipe, tensors_of
+from ppl_vae.estimator.warrant import check_program, name_program
+from ppl_vae.inference import group
+from ppl_vae.program import seeded
+from ppl_vae.runs import check_numbers, read_checkpoint, write_checkpoint, write_tables
+
+if TYPE_CHECKING:
+    from ppl_vae.estimator.variational_inference import VariationalInference
+
+
+def save(vi: VariationalInference, path: Path) -> None:
+    """Write a checkpoint: the best parameters, and the state from which training continues."""
+    tensors, numbers = vi.training_.state()
+    for name, rows in zip(vi.arguments_, vi.template_, strict=True):
+        tensors[f"template.{name}"] = rows
+    epoch, tables = vi.training_.epoch, vi.inference_.tables
+    numbers |= {"train_seconds": vi.train_seconds_} | name_program(vi.program_.name, vi.sites_, vi.fingerprints_)
+    with write_tables(path, epoch, {part: table.after(epoch) for part, table in tables.items()}) as digests:
+        write_checkpoint(path, tensors, numbers | {"tables": digests})
+
+
+def load_parameters(vi: VariationalInference, path: Path) -> None:
+    """Load the best parameters of a checkpoint, see ``VariationalInference.load_parameters``."""
+    tensors, numbers = read_checkpoint(path)
+    check_numbers(path, numbers)
+    template = {name: rows.numpy() for name, rows in group(tensors, "template").items()}
+    check_options(vi)
+    with seeded(None):  # no other thread draws in between; what a derived encoder draws is replaced
+        vi.attach(template, train=False)
+    best = group(tensors, "best")
+    if not best:
+        raise InputError(f"{path} has no finished epoch: go on with it, --resume, or fit anew, --overwrite")
+    try:
+        vi.program_.load_state(best)
+    except InputError as error:
+        raise InputError(f"{path} (a {numbers['program']}): {error}") from None
+    check_program(path, numbers, vi.program_, vi.fingerprints_)
+    vi.train_seconds_ = numbers["train_seconds"]
+
+
+def make_by(vi: VariationalInference, recipe: Any) -> VariationalInference:
+    """Give an estimator the program that a recipe builds under its seed, and let it know the recipe."""
+    vi.program = build(recipe, vi.seed)
+    vi.source.recipe = recipe
+    return vi
+
+
+def shared(vi: VariationalInference) -> VariationalInference:
+    """Return a shallow copy of an estimator, which shares the program and the fit."""
+    other = object.__new__(type(vi))
+    other.__dict__.update(vars(vi))
+    return other
+
+
+def copied(vi: VariationalInference, memo: dict[int, Any]) -> VariationalInference:
+    """Return a deep copy of an estimator, with a program of its own."""
+    other = object.__new__(type(vi))
+    restore(other, copy.deepcopy(contents(vi), memo))
+    return other
+
+
+def reduced(vi: VariationalInference, protocol: Any) -> Any:
+    """Return what a pickle writes of an estimator.
+
+    Raises:
+        InputError: the class of the program is one of a file that is no module, which a pickle cannot name.
+    """
+    cls = type(vi.program)
+    if cls.__module__.startswith("ppl_vae_program") and vi.source.recipe is None:
+        raise InputError(
+            f"a pickle cannot hold {cls.__name__}, whose class is in a file that is no module on Python's path: import "
+            f"it from a module, or give the program by its name, such as VariationalInference('file.py:{cls.__name__}')"
+        )
+    return object.__reduce_ex__(vi, protocol)
+
+
+def contents(vi: VariationalInference) -> dict[str, Any]:
+    """Return the options and the program of an estimator and, if it is fitted, what the fit has changed.
+
+    The state of training is not part of it, so that an object made of it can be fitted anew and not resumed.
+    """
+    options = {"options": vi.get_params(deep=False)}
+    if not is_recipe(vi.program) and (recipe := vi.source.recipe) is not None:
+        options = {"options": options["options"] | {"program": None}, "recipe": recipe}
+    if not hasattr(vi, "fitted_"):
+        return options
+    initial, tensors = vi.source.initial, tensors_of(vi.source.definition.module)
+    return options | {
+        "template": vi.template,
+        "state": {name: tensor.cpu() for name, tensor in vi.program_.state().items()},
+        "columns": vi.fitted_.naming.columns,
+        "initial": [initial[key].cpu() if key in initial else None for key in tensors],
+        "train_seconds": vi.train_seconds_,
+    }
+
+
+def restore(vi: VariationalInference, kept: dict[str, Any]) -> None:
+    """Give a new estimator its contents; a program is brought to the device that the options name."""
+    vi.__init__(**kept["options"])  # type: ignore[misc]
+    if "recipe" in kept:
+        make_by(vi, kept["recipe"])
+    if "state" in kept:
+        with seeded(None):  # what a derived encoder draws is replaced
+            vi.attach(kept["template"], train=False)
+        vi.program_.load_state(kept["state"])
+        vi.fitted_.naming.columns = kept["columns"]
+        keys = tensors_of(vi.source.definition.module)
+        vi.source.initial = {k: v for k, v in zip(keys, kept["initial"], strict=True) if v is not None}
+        vi.train_seconds_ = kept["train_seconds"]

@@ -1,0 +1,47 @@
+"""The names of the arrays and of their columns in a fit, by which later data are matched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ppl_vae.data import name_arrays
+from ppl_vae.data.frames import NamedArrays, match_columns
+
+
+@dataclass
+class Naming:
+    """The names of arrays and columns in a fit.
+
+    Args:
+        columns: names of the columns of data frames, by array; those of later data are matched by name.
+        synonyms: names of arrays in the fit by other names: the only argument without a default takes the array x too.
+    """
+
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    synonyms: Mapping[str, str] = field(default_factory=dict)
+
+    def order(self, argument_names: Sequence[str]) -> list[str]:
+        """Return the names of the arrays in the order of the model's arguments."""
+        return [self.synonyms.get(name, name) for name in argument_names]
+
+    def rename(self, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the data of a call with the names that they had in the fit.
+
+        Example:
+            >>> Naming(synonyms={"images": "x"}).rename(({"images": [1]},))
+            ({'x': [1]},)
+        """
+        if len(arrays) == 1 and isinstance(arrays[0], Mapping) and self.synonyms.keys() & arrays[0].keys():
+            return ({self.synonyms.get(name, name): array for name, array in arrays[0].items()},)
+        return arrays
+
+    def read(self, arrays: tuple[Any, ...], argument_names: Sequence[str]) -> NamedArrays:
+        """Return the data of a call as named arrays that have been checked, with their columns as in the fit.
+
+        Raises:
+            InputError: bad data, or a column that is missing or unknown.
+        """
+        named = name_arrays("VariationalInference", "the data", self.rename(arrays), self.order(argument_names))
+        return match_columns(named, self.columns, "the data")
