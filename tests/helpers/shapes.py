@@ -12,6 +12,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions import constraints
+from pyro.nn import PyroModule, PyroParam, pyro_method
 from torch import Tensor, nn
 
 from tests.helpers.scenarios import normal
@@ -390,6 +391,49 @@ def transformed() -> Made:
     return Made((model, guide), (affine, encoder), {"x": X[:, :2].exp()})
 
 
+def subsampled() -> Made:
+    """A plate of all data of which a batch is a part; its total scales an objective, and no evidence."""
+    decoder, encoder = noisy(2, 3), noisy(3, 4)
+
+    def model(x: Tensor) -> None:
+        pyro.module("decoder", decoder)
+        with pyro.plate("data", 1000, subsample_size=len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(decoder(z), 0.5).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        pyro.module("encoder", encoder)
+        with pyro.plate("data", 1000, subsample=x) as rows:
+            pyro.sample("z", gaussian(encoder(rows)))
+
+    return Made((model, guide), (decoder, encoder), {"x": X})
+
+
+def pyro_modules() -> Made:
+    """Modules of Pyro: a constrained parameter that is an attribute, and networks whose layers are Pyro's as well."""
+
+    class Modules(PyroModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.noise = PyroParam(torch.tensor(0.4), constraint=constraints.positive)
+            self.decoder = PyroModule[nn.Sequential](PyroModule[nn.Linear](2, 3), nn.Dropout(0.5))
+            self.encoder = PyroModule[nn.Linear](3, 4)
+
+        @pyro_method
+        def model(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(self.decoder(z), self.noise).to_event(1), obs=x)
+
+        @pyro_method
+        def guide(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", gaussian(self.encoder(x)))
+
+    program = Modules()
+    return Made(program, (program,), {"x": X})
+
+
 Density = Callable[[Tensor, Tensor], None]
 ORDERS: dict[str, Callable[[Density], Callable[..., None]]] = {
     "x, y": lambda fn: lambda x, y: fn(x, y),
@@ -440,6 +484,8 @@ SHAPES: dict[str, Callable[[], Made]] = {
         correlated,
         absolute,
         transformed,
+        subsampled,
+        pyro_modules,
     )
 }
 SHAPES |= {f"inner_switches, guided: {guided}": partial(inner_switches, guided) for guided in (True, False)}
