@@ -58,4 +58,7 @@ def generate(run: OpenRun, num_data: int | None = None, what: str = "mean", **co
     titles = {kind: TITLES[kind].format(run.vi.fitted.name_of_means) for kind in kinds}
     figures = {f"generate_{kind}": run.draw_grid(sites[kind], columns, titles[kind], **options) for kind in kinds}
     values = {name: np.repeat([row[name] for row in rows], number) for name in rows[0]}
+    first = {name: run.vi.template[name] for name in free}
+    used = {name: array[np.arange(number) % len(array)] for name, array in first.items()} | lengths
+    values |= {name: np.concatenate([array] * len(rows)) for name, array in used.items()}
     return run.write("generate", generated, figures, conditions=values)

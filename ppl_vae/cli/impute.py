@@ -67,7 +67,8 @@ def impute(
     truth = run.vi.observed(arrays) if hide is not None else {}
     figure = _draw(imputation, truth, run, arrays)
     lines = _describe(imputation, truth, run.vi.fitted.classes)
-    return run.write("impute", imputation, {"impute": figure}, lines, rows=arrays["_row"])
+    part = selection.part if data is None else None
+    return run.write("impute", imputation, {"impute": figure}, lines, rows=arrays["_row"], part=part)
 
 
 def _draw(

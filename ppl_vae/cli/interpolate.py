@@ -50,4 +50,4 @@ def interpolate(
         column_title="share of the way",
     )
     first_rows, last_rows = (side["_row"] for side in sides)
-    return run.write("interpolate", interpolation, {"interpolate": figure}, start=first_rows, end=last_rows)
+    return run.write("interpolate", interpolation, {"interpolate": figure}, start=first_rows, end=last_rows, part=part)

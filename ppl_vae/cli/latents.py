@@ -48,4 +48,4 @@ def latents(
         figures["latent_aggregated"] = aggregated_posterior(
             places.aggregated, places.prior, places.aggregated_divergence, names=places.names
         )
-    return run.write("latents", places, figures, rows=arrays["_row"])
+    return run.write("latents", places, figures, rows=arrays["_row"], part=selection.part)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+
 from ppl_vae import uses
 from ppl_vae.cli.conditions import condition_rows
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
@@ -50,5 +52,10 @@ def manifold(run: OpenRun, num_steps: int | None = None, dimensions: str | None 
         column_title=across,
         note="; ".join(notes),
     )
-    fields: dict[str, Any] = {"across": values, "down": values_down, "values": None, "unconstrained": None}
+    free = [name for name in run.vi.conditions if name in run.vi.arguments_ and name not in {*rows[0], *lengths}]
+    conditions = (
+        {name: run.vi.template[name][0] for name in free} | {n: array[0] for n, array in lengths.items()} | rows[0]
+    )
+    fields: dict[str, Any] = {"conditions": {name: np.asarray(value) for name, value in conditions.items()}}
+    fields |= {"across": values, "down": values_down, "values": None, "unconstrained": None}
     return run.write("manifold", grid, {"manifold": figure}, **fields)

@@ -129,12 +129,18 @@ class OpenRun(NamedTuple):
             figures: figures by the names of their files.
             lines: lines to print.
             fields: what is written besides the fields of the result: arrays, and dictionaries of arrays, such as
-                ``mean``, whose site ``x`` is written as ``mean.x``. A field that is None is left out.
+                ``mean``, whose site ``x`` is written as ``mean.x``, or as ``probability.x`` if its values are classes.
+                A field that is None is left out.
         """
         arrays: dict[str, np.ndarray] = {}
+        classes = self.vi.fitted.classes
         for field, value in {**result._asdict(), **fields}.items():
             if isinstance(value, Mapping):
-                arrays |= {f"{field}.{site}": array for site, array in value.items()}
+                mean = field in ("mean", "means")
+                arrays |= {
+                    f"{'probability' if mean and site in classes else field}.{site}": array
+                    for site, array in value.items()
+                }
             elif value is not None:
                 arrays[field] = np.asarray(value)
         return Outcome(result, lines, [*self.write_figures(figures), self.run.write_arrays(name, arrays)])

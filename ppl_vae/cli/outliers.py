@@ -46,4 +46,4 @@ def outliers(run: OpenRun, selection: Selection = Selection(), num_samples: int 
     ]
     if not run.vi.generates:
         lines += [f"{run.vi.program_.name} computes with the data that it observes: these numbers are no evidence"]
-    return run.write("outliers", outliers, {"outliers": figure}, lines, rows=arrays["_row"])
+    return run.write("outliers", outliers, {"outliers": figure}, lines, rows=arrays["_row"], part=selection.part)

@@ -38,4 +38,4 @@ def reconstruct(
         arrays,
         columns=["datum", run.vi.fitted.name_of_means, *(f"draw {draw + 1}" for draw in range(num_draws))],
     )
-    return run.write("reconstruct", reconstruction, {"reconstruct": figure}, rows=arrays["_row"])
+    return run.write("reconstruct", reconstruction, {"reconstruct": figure}, rows=arrays["_row"], part=selection.part)

@@ -51,4 +51,6 @@ def traverse(
     )
     lines = [f"KL from the prior, nats per datum, over {len(others['_row'])} data:"]
     lines += [f"  {name:<12} {kl:.3f}" for name, kl in divergences]
-    return run.write("traverse", traversal, {"traverse": figure}, [] if is_code else lines, row=datum["_row"])
+    return run.write(
+        "traverse", traversal, {"traverse": figure}, [] if is_code else lines, row=datum["_row"], part=part
+    )

@@ -120,15 +120,30 @@ class LatentMap:
             prior = self.coordinates.locate(few, program.prior(few, -(-PRIOR_DRAWS // len(few[0]))).latents)
         parts = [gaussian_divergence(draws.u, prior.u.flatten(0, 1))]
         for choice, values in enumerate(self.coordinates.values):
-            share = _count_shares(draws.choices[..., choice], len(values), 0.0)
-            base = _count_shares(prior.choices[..., choice].flatten(0, 1), len(values), 0.5)
-            parts.append((torch.xlogy(share, share) - torch.xlogy(share, base)).sum(-1).mean().reshape(1))
+            chosen, at_prior = draws.choices[..., choice], prior.choices[..., choice].flatten(0, 1)
+            parts.append(divergence_of_choices(chosen, at_prior, len(values)).reshape(1))
         return torch.cat(parts)
 
 
 def average(draws: LatentPoint) -> LatentPoint:
     """Return the mean of draws ``(K, N, ...)`` in unconstrained space, and the usual choices: ``(1, N, ...)``."""
     return LatentPoint(draws.u.mean(0, keepdim=True), draws.choices.mode(0, keepdim=True).values)
+
+
+def divergence_of_choices(draws: Tensor, prior: Tensor, number: int) -> Tensor:
+    """Return the KL of choices from the prior by their shares among draws, averaged over data, nats.
+
+    Args:
+        draws: the numbers of values that were drawn for each datum, ``(K, N)``.
+        prior: those that were drawn from the prior, ``(M,)``.
+        number: the number of values.
+
+    Example:
+        >>> divergence_of_choices(torch.tensor([[0], [0]]), torch.tensor([0, 1] * 500), 2)
+        tensor(0.6931, dtype=torch.float64)
+    """
+    share, base = _count_shares(draws, number, 0.0), _count_shares(prior, number, 0.5)
+    return (torch.xlogy(share, share) - torch.xlogy(share, base)).sum(-1).mean()
 
 
 def _count_shares(draws: Tensor, number: int, more: float) -> Tensor:

@@ -17,6 +17,7 @@ from ppl_vae.evaluation.results import join
 from ppl_vae.evidence import gaussian_divergence, marginal_divergence, prior_scales
 from ppl_vae.inference.options import check_value
 from ppl_vae.program import Batch, BoundProgram, names_of
+from ppl_vae.uses._points import divergence_of_choices
 from ppl_vae.uses.description import Caption, describe_use
 from ppl_vae.uses.embed import embed
 
@@ -43,7 +44,8 @@ class Latents(NamedTuple):
     prior: np.ndarray
     """Draws from the prior under the conditions of the same data, ``(N, D)``."""
     divergence: np.ndarray
-    """KL of the posteriors of the first data from the prior in each dimension, by moments, ``(D,)``, nats."""
+    """KL of the posteriors of the first data from the prior in each dimension, ``(D,)``, nats: by moments, or by the
+    shares of the values of a latent whose values are classes."""
     aggregated_divergence: np.ndarray
     """KL of the aggregated posterior from the prior in each dimension, ``(D,)``, nats."""
 
@@ -113,6 +115,11 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     plane, axes = project(embedding.mean if few else scaled, embedding.names, by, vi.seed)
     draws = _join_sites(drawn, drawn)
     few_data = gaussian_divergence(torch.from_numpy(draws), torch.from_numpy(prior)).numpy()
+    sites = [site for site, values in drawn.items() for _ in range(values[0, 0].size)]
+    for column, site in enumerate(sites):
+        if number := vi.fitted.classes.get(site):
+            chosen, at_prior = (torch.from_numpy(side[..., column]).long() for side in (draws, prior))
+            few_data[column] = divergence_of_choices(chosen, at_prior, number)
     all_data = marginal_divergence(torch.from_numpy(aggregated), torch.from_numpy(prior)).numpy()
     return Latents(plane, axes, names, draws, aggregated, prior, few_data, all_data)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from ppl_vae import load
 from ppl_vae.cli import list_verbs, main
 from ppl_vae.cli.command import run_verb
 from tests.helpers.runs import run_without_figures
@@ -54,6 +55,24 @@ def test_generate_draws_a_row_for_each_label(folder: Path, capsys: pytest.Captur
     assert call("generate", run, "--y=0,2", capsys=capsys)[0] == 0
     with np.load(run / "uses" / "generate.npz") as file:
         np.testing.assert_array_equal(np.unique(file["conditions.y"]), [0, 2])
+
+
+def test_files_name_the_conditions_and_the_rows_of_their_numbers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, a condition that was not given, and the part of the data that rows belong to, were in no file."""
+    run = folder / "run"
+    first = load(run).template["y"]
+    assert call("generate", run, "--num-data", 12, capsys=capsys)[0] == 0
+    with np.load(run / "uses" / "generate.npz") as file:
+        np.testing.assert_array_equal(file["conditions.y"], np.resize(first, 12))
+    for args, expected in ([], first[0]), (["--y", 2], 2):
+        assert call("manifold", run, "--num-steps", 2, *args, capsys=capsys)[0] == 0
+        with np.load(run / "uses" / "manifold.npz") as file:
+            assert file["conditions.y"] == expected
+    assert call("reconstruct", run, "--part", "train", "--num-data", 2, capsys=capsys)[0] == 0
+    with np.load(run / "uses" / "reconstruct.npz") as file:
+        assert (file["part"], file["rows"].shape) == ("train", (2,))
 
 
 @pytest.mark.parametrize(

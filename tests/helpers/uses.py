@@ -72,6 +72,8 @@ def check_use(verb: str, run: OpenRun, options: dict[str, Any]) -> None:
     assert arrays in outcome.files
     with np.load(arrays, allow_pickle=False) as file:
         assert file.files
+        no_mean = {f"{field}.{site}" for field in ("mean", "means") for site in run.vi.fitted.classes}
+        assert not no_mean & set(file.files), "a class has no mean"
         for key in file.files:
             array = file[key]
             if array.dtype.kind == "f" and verb != "traverse":  # the latents of which may have few values

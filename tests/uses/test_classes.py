@@ -18,6 +18,7 @@ from ppl_vae.uses import (
     generate,
     impute,
     interpolate,
+    latents,
     manifold,
     reconstruct,
     score_missing,
@@ -98,6 +99,16 @@ def test_missing_classes_have_their_probabilities(survey: VariationalInference, 
     np.testing.assert_allclose(result.log_evidence, np.log(shares[:, 0, X[:, 0].astype(int)].mean(0)))
 
 
+def test_the_divergence_of_a_class_is_by_shares() -> None:
+    x = np.array([-1.0, 1, 1, -1] * 4)
+    vi = VariationalInference(Labelled(), **OPTIONS).fit(x)
+    q = Labelled.SHARES[(x[:2] > 0).astype(int)].numpy()
+    exact = np.nansum(q * np.log(np.maximum(q, 1e-300) * 3), 1).mean()
+    places = latents(vi, x.repeat(200), num_data=2)
+    assert places.names == ("c",)
+    assert places.divergence[0] == pytest.approx(exact, abs=0.08)  # by moments of the numbers, 0.18
+
+
 def test_scores_of_classes() -> None:
     truth, missing = np.array([[0.0], [2.0], [2.0]]), np.array([[False], [True], [True]])
     mean = np.array([[[1, 0, 0]], [[0.25, 0.25, 0.5]], [[0.5, 0.25, 0.25]]])
@@ -108,7 +119,7 @@ def test_scores_of_classes() -> None:
 class Labelled:
     """A class that the guide draws by itself, with known probabilities."""
 
-    SHARES = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.5, 0.0]], dtype=torch.float64)
+    SHARES = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.0, 0.5]], dtype=torch.float64)
 
     def model(self, x: Tensor) -> None:
         scale = pyro.param("scale", torch.ones(()).double(), constraint=dist.constraints.positive)
