@@ -7,12 +7,14 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ppl_vae import VariationalInference
+from ppl_vae.program import seeded
 from ppl_vae.runs import Run, program_class
 from tests.drill.checks import NOTHING_LOST, SILENT, TRACEBACK, Check, Ended, inside, judge_command, run_forked
 from tests.drill.work import Bench, options_of, run, score
@@ -27,7 +29,10 @@ def drill(bench: Bench, quick: bool) -> Iterator[Check]:
             for seed in (0,) if quick else (0, 1, 2):
                 yield from _repeated(method, seed)
         yield from _threads(4 if quick else 40)
+        for number in (2,) if quick else (2, 4) * 5:
+            yield from _fits_in_threads(number)
         yield from _forks(bench, 2 if quick else 20)
+        yield from _forks_beside_a_fit(2 if quick else 20)
         yield from _uses(bench, quick)
         ended = run_forked(lambda: _live_long(20 if quick else 300), limit=600)
         for line in ended.out.splitlines():
@@ -74,6 +79,45 @@ def _threads(number: int) -> Iterator[Check]:
         yield Check("threads", f"score in thread {at}", NOTHING_LOST if same else SILENT, str(found)[:200])
 
 
+def _fit_and_score(seed: int) -> float:
+    """Fit the program of a run anew and return the score of the test part."""
+    x, (spec, arguments) = dict(np.load("my.npz")), Run("amortized").model()
+    with seeded(0):
+        program = program_class(spec)(**arguments)
+    vi = VariationalInference(program, max_epochs=1, batch_size=25, num_samples=2, seed=seed)
+    return vi.fit(x["x_train"], validation=x["x_valid"]).score(x["x_test"])
+
+
+def _fits_in_threads(number: int) -> Iterator[Check]:
+    """Fit and score in threads at once, with a seed for each: they get the numbers of one thread."""
+    expected = [_fit_and_score(seed) for seed in range(number)]
+    with ThreadPoolExecutor(number) as pool:
+        scores = list(pool.map(_fit_and_score, range(number)))
+    for seed, (own, right) in enumerate(zip(scores, expected, strict=True)):
+        name = f"fit and score in thread {seed} of {number}"
+        yield Check("threads", name, NOTHING_LOST if own == right else SILENT, f"{own} for {right}")
+
+
+def _forks_beside_a_fit(number: int) -> Iterator[Check]:
+    """Fork while another thread fits: the copy does not hang, and has the numbers of a process in which none does."""
+    expected, ends = _fit_and_score(0), threading.Event()
+
+    def fit_again() -> None:
+        while not ends.is_set():
+            _fit_and_score(1)
+
+    other = threading.Thread(target=fit_again)
+    other.start()
+    try:
+        for at in range(number):
+            ended = run_forked(lambda: 0 if _fit_and_score(0) == expected else 3)
+            outcome = NOTHING_LOST if ended.status == 0 else SILENT if ended.status == 3 else TRACEBACK
+            yield Check("forks", f"fit in fork {at} beside a fit in a thread", outcome, ended.err[-300:])
+    finally:
+        ends.set()
+        other.join()
+
+
 def _forks(bench: Bench, number: int) -> Iterator[Check]:
     """Score in forks of a process that has scored."""
     expected = score("amortized")
@@ -104,15 +148,9 @@ def _is_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 def _live_long(fits: int) -> int:
     """Fit again and again in one process: memory and open files stay as they are."""
     torch.set_num_threads(1)
-    x = dict(np.load("my.npz"))
-    spec, arguments = Run("amortized").model()
     memory, files = [], []
     for at in range(fits):
-        program = program_class(spec)(**arguments)
-        vi = VariationalInference(program, max_epochs=1, batch_size=25, num_samples=2, seed=at)
-        vi.fit(x["x_train"], validation=x["x_valid"])
-        vi.score(x["x_test"])
-        del vi, program
+        _fit_and_score(at)
         if at % 10 == 9:
             gc.collect()
             memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20)
