@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ppl_vae.data.frames import NamedArrays
 from ppl_vae.data.split import PARTS, generator
 from ppl_vae.errors import InputError, nearest
 
@@ -54,7 +55,7 @@ def binarize_parts(
         return dict(parts)
     for part in PARTS:
         check_unit_interval(f"{name}: x of {part}", parts[part]["x"])
-    bits = {}
+    bits: dict[str, dict[str, np.ndarray]] = {}
     for stream, part in enumerate(PARTS):
         x = parts[part]["x"]
         if how == "dynamic" and part == "train":
@@ -63,7 +64,7 @@ def binarize_parts(
             x = (x >= 0.5).astype(np.float32)
         else:
             x = (generator(seed, stream).random(x.shape, dtype=np.float32) < x).astype(np.float32)
-        bits[part] = {**parts[part], "x": x}
+        bits[part] = NamedArrays({**parts[part], "x": x}, NamedArrays(parts[part]).columns)
     return bits
 
 

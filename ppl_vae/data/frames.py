@@ -52,7 +52,7 @@ class DataTable:
     columns: tuple[Variable, ...]
     values: tuple[np.ndarray, ...]
 
-    def arrays(self, arguments: Sequence[str] = ("x",), *, mixed: bool = True) -> NamedArrays:
+    def arrays(self, arguments: Sequence[str] = ("x",), *, mixed: bool = True, labels: bool = True) -> NamedArrays:
         """Return the columns as the arrays that a program takes.
 
         A column that is called as an argument becomes an array of its own, ``(N,)``, and so do labels, as y. All
@@ -61,6 +61,7 @@ class DataTable:
         Args:
             arguments: the names of the arguments of the program's model.
             mixed: If False, x may not have categories that are texts.
+            labels: If False, labels are a part of x unless an argument has their name.
 
         Raises:
             InputError: if there are two columns of labels, or x would have texts.
@@ -72,16 +73,16 @@ class DataTable:
         """
         names = [column.name for column in self.columns]
         own = {name: index for index, name in enumerate(names) if name in arguments and name != "x"}
-        if "y" not in own:
-            labels = [
+        if labels and "y" not in own:
+            of_labels = [
                 index
                 for index, (name, values) in enumerate(zip(names, self.values, strict=True))
                 if name.lower() in LABEL_COLUMNS and index not in own.values() and is_whole(values)
             ]
-            if len(labels) > 1:
-                raise InputError(f"{len(labels)} columns are called y or label: rename all but one, or leave it out")
-            if labels:
-                own["y"] = labels[0]
+            if len(of_labels) > 1:
+                raise InputError(f"{len(of_labels)} columns are called y or label: rename all but one, or leave it out")
+            if of_labels:
+                own["y"] = of_labels[0]
         rest = [index for index in range(len(names)) if index not in own.values()]
         arrays, columns = {}, {}
         if rest:
@@ -163,6 +164,22 @@ def fill_masked(values: np.ndarray) -> np.ndarray:
     if data.dtype.kind in "iu" and np.abs(data[~mask].astype(np.float64)).max(initial=0) > 2**53:
         raise InputError("a masked array has whole numbers above 2^53: fill the masked ones in, or rescale it")
     return np.where(mask, np.nan, data.astype(np.promote_types(data.dtype, np.float32)))
+
+
+def is_series(given: Any) -> bool:
+    """Return True for a column of a data frame, of any library that narwhals knows."""
+    return isinstance(nw.from_native(given, pass_through=True, allow_series=True), nw.Series)
+
+
+def read_series(name: str, given: Any, where: str) -> tuple[Variable, np.ndarray]:
+    """Return a column by itself, with its numbers or codes.
+
+    Example:
+        >>> import pandas
+        >>> read_series("y", pandas.Series(["u", "v", "u"]), "fit")[1].tolist()
+        [0, 1, 0]
+    """
+    return _read_column(given, Variable(name, None), lambda row: f"{where}: row {row}")
 
 
 def check_no_text(column: Variable) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from ppl_vae.data.frames import NamedArrays, fill_masked, is_frame, read_frame
+from ppl_vae.data.frames import NamedArrays, check_no_text, fill_masked, is_frame, is_series, read_frame, read_series
 from ppl_vae.errors import InputError
 
 
@@ -19,9 +19,9 @@ def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> Nam
     """Return by name the arrays of a call, given in the order of the model's arguments or as one mapping.
 
     An array may be a nested list, a NumPy array (what is masked becomes NaN), a tensor, a sparse matrix of SciPy, or a
-    data frame of pandas, polars or PyArrow, whose columns become an array ``(N, D)``. A single data frame or structured
-    array is a table: a column that is called as an argument of the model becomes an array of its own. A single data set
-    of PyTorch has a datum a row.
+    series or a data frame of pandas, polars or PyArrow, whose columns become an array ``(N, D)``. A single data frame
+    or structured array is a table: a column that is called as an argument of the model becomes an array of its own. A single
+    data set of PyTorch has a datum a row.
 
     Args:
         where: name of the call, for messages.
@@ -48,7 +48,7 @@ def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> Nam
     if len(given) == 1 and isinstance(given[0], Mapping):
         named = dict(given[0])
     elif len(given) == 1 and is_frame(given[0]):
-        return read_frame(given[0], where=where).arrays(arguments, mixed=False)
+        return read_frame(given[0], where=where).arrays(arguments, mixed=False, labels="y" in arguments)
     elif any(array is not None for array in arrays[len(arguments) :]):
         raise InputError(
             f"{where}: {len(given)} arrays given, the model takes {len(arguments)}: {', '.join(arguments)}"
@@ -58,9 +58,13 @@ def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> Nam
     columns, read = dict(getattr(given[0], "columns", {})) if isinstance(given[0], NamedArrays) else {}, {}
     for name, array in named.items():
         if is_frame(array):
-            table = read_frame(array, where=f"{where}: {name!r}").arrays(("x",), mixed=False)
-            read[name] = table["x"][:, 0] if _is_series(array) else table["x"]
-            columns[name] = table.columns["x"]
+            table = read_frame(array, where=f"{where}: {name!r}").arrays(("x",), mixed=False, labels=False)
+            read[name], columns[name] = table["x"], table.columns["x"]
+        elif is_series(array):
+            column, read[name] = read_series(name, array, where)
+            if name in ("x", *arguments[:1]):
+                check_no_text(column)
+            columns[name] = (column,)
         else:
             read[name] = to_array(f"{where}: array {name!r}", array)
     return NamedArrays(read, columns)
@@ -96,10 +100,6 @@ def to_array(where: str, given: Any) -> np.ndarray:
         raise InputError(
             f"{where} is no array of numbers ({str(error).splitlines()[0][:80]}): give every datum the same shape"
         ) from error
-
-
-def _is_series(given: Any) -> bool:
-    return not isinstance(given, np.ndarray) and getattr(given, "ndim", 2) == 1
 
 
 def _rows_of(where: str, rows: TorchDataset[Any]) -> list[Any]:

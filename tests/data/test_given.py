@@ -70,6 +70,19 @@ def test_every_form_has_the_same_numbers(form: str) -> None:
     assert bool(named) == any(word in form for word in ("pandas", "polars", "pyarrow", "structured"))
 
 
+@pytest.mark.parametrize("make", [pd.Series, pl.Series, pa.chunked_array], ids=["pandas", "polars", "pyarrow"])
+def test_columns_by_themselves(make: Any) -> None:
+    words = ["v", "u", "v"]
+    labels, numbers = (
+        make(values) if make is not pa.chunked_array else make([values]) for values in (words, [1, None, 3])
+    )
+    arrays = name_arrays("vi", "fit", [np.ones((3, 2)), labels], ["x", "y"])
+    assert arrays["y"].tolist() == [1, 0, 1]
+    assert arrays.columns["y"][0].categories == ("u", "v")
+    assert np.array_equal(as_named("fit", [numbers], ["x"])["x"], [1, np.nan, 3], equal_nan=True)
+    assert "column 'x' has texts" in refusal(as_named, "fit", [labels], ["x"])
+
+
 def test_low_precisions_and_bits() -> None:
     values = torch.tensor([[0.5, 2.0]])
     for tensor in (values.bfloat16(), values.half(), values.float()):
@@ -111,12 +124,20 @@ def test_mixed_columns_keep_every_value() -> None:
 
 def test_a_table_gives_every_argument_its_column() -> None:
     frame = FRAME.assign(batch=["p", "q", "p", "q", "p", "q"], y=[0, 1, 2, 0, 1, 2])
-    arrays = name_arrays("vi", "fit", [frame], ["x", "batch"])
+    arrays = name_arrays("vi", "fit", [frame], ["x", "batch", "y"])
     assert arrays["batch"].tolist() == [0, 1, 0, 1, 0, 1]
     assert arrays["y"].tolist() == [0, 1, 2, 0, 1, 2]
     assert np.array_equal(arrays["x"], X)
     assert arrays.columns["batch"][0].categories == ("p", "q")
     assert arrays.rows(slice(2)).columns == arrays.columns
+
+
+def test_labels_of_a_frame_are_a_part_of_x_unless_the_model_takes_them() -> None:
+    frame = FRAME.assign(y=np.arange(6))
+    for given, arguments, width in [([frame], ["x"], 4), ([frame], ["x", "y"], 3), ([{"x": frame}], ["x", "y"], 4)]:
+        arrays = as_named("fit", given, arguments)
+        assert arrays["x"].shape == (6, width)
+        assert ("y" in arrays) == (width == 3)
 
 
 @pytest.mark.parametrize(

@@ -265,3 +265,9 @@ def test_the_columns_are_listed(tmp_path: Path) -> None:
         "city    categorical           3: u, v, w",
         "y       binary                0 to 1 (as y)",
     ]
+
+
+def test_bits_of_a_table_keep_their_columns(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,b\n" + "0,1\n1,0\n" * 10)
+    data = load_dataset(path, binarize="threshold")
+    assert [column.name for column in data.columns] == ["a", "b"]
