@@ -28,11 +28,13 @@ from ppl_vae.program import (
     BoundProgram,
     Draws,
     classes_of,
+    draw_shared,
     generates,
     has_totals,
     observed_arguments,
     observed_numbers,
     observes_discrete,
+    posterior_given,
     posterior_moments,
     predict,
     seeded,
@@ -313,18 +315,20 @@ class Fitted:
             return join([self.program.prior(batch).data for batch in batches.in_order()])
 
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
-        """Draw latents from the guide, and data given them."""
-        parts: list[Draws] = self.each_batch(
-            arrays, partial(BoundProgram.posterior, num_samples=num_samples), num_samples
-        )
+        """Draw latents from the guide, and data given them; latents that all data share are drawn once for all."""
+        posterior = self.inference.posterior
+        with posterior.running(seed=self.seed, training=False):
+            shared = draw_shared(posterior, num_samples)
+        given = partial(posterior_given, shared=shared, num_samples=num_samples)
+        parts: list[Draws] = self.each_batch(arrays, given, num_samples)
 
         def joined(name: str, axis: int) -> dict[str, np.ndarray]:
             return join([getattr(part, name) for part in parts], axis)
 
-        with self.program.running(seed=self.seed, training=False):
-            together = {name: value.cpu().numpy() for name, value in self.program.shared_draws(num_samples).items()}
-        by_datum = (joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0))
-        return PosteriorDraws(*by_datum, together)
+        names = posterior.global_posterior.names if posterior.global_posterior else ()
+        of_all = {name: shared[name].cpu().numpy() for name in names}
+        columns = joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0)
+        return PosteriorDraws(*columns, of_all)
 
 
 def make_batches(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +24,9 @@ class PosteriorDraws(NamedTuple):
     """Means of the observed sites given the latents; of classes, their probabilities, ``(..., C)``."""
     data: dict[str, np.ndarray]
     """The data that the observed sites observe, ``(N, ...)``."""
-    shared: dict[str, np.ndarray]
-    """Independent draws from the posterior of the latents that all data share, ``(num_samples, ...)``."""
+    shared: Mapping[str, np.ndarray] = MappingProxyType({})
+    """Draws of the latents that all data share, ``(num_samples, ...)`` by site: draw k of the others is given draw k of
+    these."""
 
 
 class PriorDraws(NamedTuple):

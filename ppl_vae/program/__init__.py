@@ -20,7 +20,16 @@ from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.missing import seen_parts, with_missing
 from ppl_vae.program.path_draws import PathDraws, path_draws
-from ppl_vae.program.predictions import LatentMoments, classes_of, indicators, marginals, posterior_moments, predict
+from ppl_vae.program.predictions import (
+    LatentMoments,
+    classes_of,
+    draw_shared,
+    indicators,
+    marginals,
+    posterior_given,
+    posterior_moments,
+    predict,
+)
 from ppl_vae.program.process import MatmulPrecision, Precision, fp32_products, seeded
 from ppl_vae.program.program import Program
 from ppl_vae.program.proposal import widened
@@ -56,6 +65,7 @@ __all__ = [
     "check_observations",
     "check_parts",
     "classes_of",
+    "draw_shared",
     "elbo_terms",
     "fp32_products",
     "generates",
@@ -69,6 +79,7 @@ __all__ = [
     "observes_discrete",
     "path_draws",
     "placed",
+    "posterior_given",
     "posterior_moments",
     "predict",
     "seeded",

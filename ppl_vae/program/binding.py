@@ -73,7 +73,7 @@ def read_structure(program: Runner, template: Batch) -> Structure:
         if program.global_posterior is not None and not shared_draws_agree(program, structure, template):
             structure = structure._replace(shared_by="runs")
         if structure.latents and not draws_agree(program, structure, template):
-            structure = structure._replace(draws_by="repeat")
+            structure = structure._replace(draws_by="repeat", shared_by="runs")
         if summed and not sums_agree(program, structure, template, summed):
             raise InputError(
                 f"{program.name}: the discrete latent {summed[0]!r} cannot be summed out, for its values lie in a "

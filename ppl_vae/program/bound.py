@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
@@ -15,7 +15,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.program.binding import empty_guide, read_structure, run, with_draws
 from ppl_vae.program.draws import Draws, WeightedDraws, joined_draws
 from ppl_vae.program.factor_term import FactorTerm
-from ppl_vae.program.global_posterior import SharedDraws
+from ppl_vae.program.global_posterior import SharedDraws, sharing
 from ppl_vae.program.handlers import Detached, Generate, Given, is_scored, posterior_of_discrete
 from ppl_vae.program.runner import Batch, Runner
 from ppl_vae.program.traces import Structure, sample_sites, site_values
@@ -146,7 +146,7 @@ class BoundProgram(Runner):
 
     def _weights_and_terms(self, batch: Batch, num_samples: int) -> tuple[Tensor, ...]:
         structure = self.structure
-        with SharedDraws(self.global_posterior):
+        with sharing(self.global_posterior):
             if not structure.collapsed:
                 return (self.weighted_draws(batch, num_samples).log_weight,)
             drawn, model, _ = self.traces(batch, num_samples)
@@ -163,7 +163,7 @@ class BoundProgram(Runner):
 
     def _prior_weights(self, batch: Batch, num_samples: int) -> Tensor:
         structure = self.structure
-        with SharedDraws(self.global_posterior):
+        with sharing(self.global_posterior):
             model = self.run(self.model, batch, num_samples)
             if structure.discrete:  # drawn first: beside an enumerated latent, every value of it would draw another z
                 known = structure.discrete + structure.observed
@@ -187,19 +187,6 @@ class BoundProgram(Runner):
         if num_samples == 1 or not self.draws_take_runs:
             return function(num_samples)
         return joined_draws([function(1) for _ in range(num_samples)])
-
-    @torch.no_grad()
-    def shared_draws(self, num_samples: int) -> dict[str, Tensor]:
-        """Return ``K`` draws from the posterior of the latents that all data share, ``(K, ...)`` by name."""
-        if self.global_posterior is None:
-            return {}
-        few, draws = tuple(tensor[:1] for tensor in self.template), []
-        with self.running():
-            for _ in range(num_samples):  # one after the other, so that a draw has the shape of its site
-                with SharedDraws(self.global_posterior) as shared:
-                    self.run(self.model, few)
-                draws.append(shared.values)
-        return {name: torch.stack([values[name] for values in draws]) for name in self.global_posterior.names}
 
     @torch.no_grad()
     def shared_log_ratios(self) -> Tensor:
@@ -245,9 +232,7 @@ class BoundProgram(Runner):
 
     def traces(self, batch: Batch, num_samples: int, *, reparameterised: bool = True) -> Traces:
         """Run the guide, and the model on the guide's draws; latents that the guide leaves out are enumerated."""
-        with ExitStack() as stack:
-            factors = stack.enter_context(FactorTerm(self.shared_factors))
-            shared = SharedDraws.current() or stack.enter_context(SharedDraws(self.global_posterior))
+        with FactorTerm(self.shared_factors) as factors, sharing(self.global_posterior) as shared:
             with nullcontext() if reparameterised else Detached():
                 guide = self.guide_trace(batch, num_samples)
             model = self.run(self.model, batch, num_samples, site_values(guide), summed=self.structure.summed)
@@ -318,7 +303,7 @@ class BoundProgram(Runner):
 
     def _posterior(self, batch: Batch, num_samples: int, weighted: bool) -> tuple[Tensor, Draws]:
         structure = self.structure
-        with SharedDraws(self.global_posterior):
+        with sharing(self.global_posterior):
             guide = self.guide_trace(batch, num_samples)
             values = site_values(guide)
             log_weight = torch.zeros(num_samples, len(batch[0]))

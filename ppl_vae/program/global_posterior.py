@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
 
@@ -96,13 +96,12 @@ class GuidedLatents(SharedLatents):
 
         @wraps(model)
         def conditioned(*rows: Tensor) -> Any:
-            with ExitStack() as stack:
-                shared = SharedDraws.current() or stack.enter_context(SharedDraws(self))
+            with sharing(self) as shared:
                 if not shared.values.keys() >= set(self.names):
                     with hidden_run():
                         self.guide(*rows)
-                stack.enter_context(_ModelGlobals(self, shared))
-                return model(*rows)
+                with _ModelGlobals(self, shared):
+                    return model(*rows)
 
         return conditioned
 
@@ -185,15 +184,16 @@ class SharedDraws(Messenger):
 
     Args:
         posterior: the posterior of the global latents, if there are any.
+        given: draws ``(K, ...)`` by the name of the site, which the runs take; by default they draw.
 
     Attributes:
-        values: the draws by the name of the latent.
+        values: the draws by the name of the latent, as Pyro lays them out.
         log_ratio: log p(w) - log q(w) of the draws, ``(K,)`` or a scalar.
     """
 
-    def __init__(self, posterior: SharedLatents | None) -> None:
+    def __init__(self, posterior: SharedLatents | None, given: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
-        self.posterior = posterior
+        self.posterior, self.given = posterior, given or {}
         self.values: dict[str, Tensor] = {}
         self.log_ratio: Tensor = torch.zeros(())
         self._counted: set[tuple[str, str]] = set()
@@ -215,6 +215,13 @@ class SharedDraws(Messenger):
         return 0.0 if self.posterior is None else self.log_ratio.mean() / self.posterior.num_data
 
 
+@contextmanager
+def sharing(posterior: SharedLatents | None) -> Iterator[SharedDraws]:
+    """Yield the active ``SharedDraws``, or a new one that is active inside the block."""
+    with ExitStack() as stack:
+        yield SharedDraws.current() or stack.enter_context(SharedDraws(posterior))
+
+
 class _Globals(Messenger):
     """A handler that gives global latents their draws, one for each draw of the local ones, and hides them."""
 
@@ -232,6 +239,9 @@ class _Globals(Messenger):
             shape = (plate.size, *[1] * (-plate.dim - 1 - len(fn.batch_shape)))
         if shared is not None and name in shared.values:
             value = shared.values[name]
+        elif shared is not None and name in shared.given:
+            given = shared.given[name]
+            value = given.reshape(*shape, *given.shape[1:])  # of several draws, or of one
         else:
             value, log_ratio = _draw(self.posterior, name, fn, shape)
             if shared is not None:
@@ -253,6 +263,8 @@ class _GuideGlobals(Messenger):
             return
         if shared is not None and name in shared.values:
             value = shared.values[name]
+        elif shared is not None and name in shared.given:
+            value = shared.given[name][0]  # each draw has a run of its own
         else:
             value = msg["fn"](*msg["args"], **msg["kwargs"])
         if shared is not None:

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.draws import Draws, joined_draws
-from ppl_vae.program.global_posterior import GuidedLatents
+from ppl_vae.program.global_posterior import GuidedLatents, SharedDraws
 from ppl_vae.program.handlers import Generate, is_point_mass
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import (
@@ -113,6 +113,30 @@ def indicators(values: Tensor, size: Sequence[int]) -> Tensor:
 def _moments_known(site: Site) -> bool:
     fn = site["fn"]
     return not is_point_mass(fn) and known_mean(fn) is not None and known_variance(fn) is not None
+
+
+@torch.no_grad()
+def draw_shared(program: BoundProgram, num_samples: int) -> dict[str, Tensor]:
+    """Draw the latents that all data share, ``(K, ...)`` by name, from their posterior."""
+    draws, few = [], tuple(tensor[:1] for tensor in program.template)
+    with program.running():
+        for _ in range(num_samples if program.global_posterior else 0):
+            with SharedDraws(program.global_posterior) as shared:
+                program.run(program.model, few)
+            draws.append(shared.values)
+    return {name: torch.stack([values[name] for values in draws]) for name in (draws[0] if draws else ())}
+
+
+def posterior_given(program: BoundProgram, batch: Batch, shared: Mapping[str, Tensor], num_samples: int = 1) -> Draws:
+    """Draw as ``BoundProgram.posterior`` does, given draws of the latents that all data share, see ``draw_shared``."""
+    runs = [shared]
+    if program.draws_take_runs:
+        runs = [{name: w[k : k + 1] for name, w in shared.items()} for k in range(num_samples)]
+    draws = []
+    for given in runs:
+        with SharedDraws(program.global_posterior, given):
+            draws.append(program.posterior(batch, num_samples // len(runs)))
+    return joined_draws(draws)
 
 
 @torch.no_grad()

@@ -32,8 +32,8 @@ def write_posterior(
         posterior: draws of latent sites, ``(draws, data, ...)``.
         posterior_predictive: draws of observed sites, ``(draws, data, ...)``.
         observed_data: values of observed sites, ``(data, ...)``.
-        shared: draws of the latents that all data share, ``(draws, ...)``.
         rows: numbers of these data in their part, ``(data,)``, which become the coordinate ``datum``.
+        shared: draws of the latents that all data share, ``(draws, ...)``; they stand beside the others.
 
     Example:
         >>> import arviz, tempfile

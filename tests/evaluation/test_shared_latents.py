@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoNormal
 from scipy.special import betaln, gammaln, logsumexp, polygamma, psi
 from scipy.stats import binom, multivariate_normal
 
@@ -18,6 +20,7 @@ from ppl_vae import VariationalInference
 from ppl_vae.evaluation.comparison import compare_fits, comparison_table, measure
 from ppl_vae.evaluation.evaluation import evidence_table
 from ppl_vae.report.tables import at_the_end_of_fit
+from ppl_vae.runs.posterior import import_arviz, write_posterior
 from tests.helpers.scenarios import SharedMean, normal
 
 HITS = np.array([18, 17, 16, 15, 14, 14, 13, 12, 11, 11, 10, 10, 10, 10, 10, 9, 8, 7], "float64")
@@ -111,3 +114,37 @@ def test_the_joint_bound_is_exact_for_the_exact_posterior(half: bool) -> None:
     else:
         assert row.log_evidence == pytest.approx(exact, abs=5 * row.mcse)
         assert row.mcse < 0.05
+
+
+def test_the_posterior_of_shared_latents_is_among_the_draws_and_goes_with_them(tmp_path: Path) -> None:
+    """Draw k of the mean of every datum is that of draw k of w, in all batches, and the moments are those of q(w)."""
+    x = normal(20).numpy() + 1.5
+    vi = fitted(SharedMean(local=False).double(), x, 1.4, 0.25)
+    draws = vi.posterior(np.tile(x, 30), num_samples=400)  # several batches
+    w = draws.shared["w"]
+    assert w.shape == (400,)
+    np.testing.assert_allclose(draws.means["x"], np.repeat(w[:, None], 600, 1))
+    assert w.mean() == pytest.approx(1.4, abs=5 * 0.25 / 20)
+    assert w.std() == pytest.approx(0.25, rel=0.2)
+    write_posterior(
+        tmp_path / "posterior.nc", draws.latents, draws.observed, draws.data, np.arange(600), shared=draws.shared
+    )
+    saved = import_arviz().from_netcdf(tmp_path / "posterior.nc").posterior
+    assert dict(saved.sizes) == {"chain": 1, "draw": 400}
+    np.testing.assert_array_equal(saved["w"].values[0], w)
+
+
+def test_draws_of_weights_go_with_those_of_the_data_if_each_takes_a_run() -> None:
+    """The mean of y is x w for every draw of w, which the guide samples."""
+
+    def model(x: torch.Tensor, y: torch.Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(x.new_zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x @ w, 0.5), obs=y)
+
+    x, y = normal(12, 3).numpy(), normal(12).numpy()
+    options = {"max_epochs": 1, "validation_fraction": 0.0, "precision": "64-true", "compile": "off"}
+    for program in ((model, AutoNormal(model)), model):
+        draws = VariationalInference(program, **options).fit(x, y).posterior(x, y, num_samples=7)
+        assert draws.shared["w"].shape == (7, 3)
+        np.testing.assert_allclose(draws.means["y"], draws.shared["w"] @ x.T)
