@@ -60,6 +60,7 @@ def evaluate(
         {name: _to_arrays(estimate.table()) for name, estimate in evidence.items()},
         {name: _to_arrays(estimate.curve) for name, estimate in evidence.items() if estimate.curve},
         rows=arrays["_row"],
+        of="predictive" if evaluation.shared else "evidence",
     )
     run.write_figures(_draw(run, arrays, evaluation), among=FIGURES)
     lines = [evaluation.table(selection.part), *evaluation.warnings()]
@@ -76,6 +77,8 @@ def _draw(run: OpenRun, arrays: dict[str, np.ndarray], evaluation: Evaluation) -
         exact = rows["exact"].log_evidence if "exact" in rows else None
         references = {"ais": rows["ais"].log_evidence} if "ais" in rows else {}
         first_point = "ELBO, latents summed out" if evaluation.summed_out else "ELBO"
+        if evaluation.shared:
+            curves = {f"{name}, predictive": curve for name, curve in curves.items()}
         figures["bound"] = bound_over_samples(curves, exact=exact, references=references, first_point=first_point)
     if "iwae" in evidence:
         k = evidence["iwae"].columns["pareto_k"].numpy()

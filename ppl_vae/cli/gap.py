@@ -34,6 +34,7 @@ def gap(
     run.run.write_json("gap.json", {"part": selection.part, **gap.numbers(), "settings": asdict(settings)})
     families = {name: fit.elbo.numpy() for name, fit in gap.families.items()}
     amortized = None if gap.amortized is None else gap.amortized.numpy()
-    run.write_figures({"gap": gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=gap.by)})
+    by = gap.by if gap.of is None else f"{gap.of}, {gap.by}"
+    run.write_figures({"gap": gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=by)})
     lines = [gap.table(selection.part), *gap.warnings(), f"\nwritten to {run.run.path}: gap.json, figures/gap.png"]
     return Outcome(gap, lines)

@@ -42,6 +42,8 @@ class Gap(NamedTuple):
     """The source of that estimate."""
     mcse: float
     """Monte Carlo error of its mean."""
+    of: str | None = None
+    """What all of these are of, as in ``Row``: ``"predictive"`` if latents are shared by all data."""
 
     @property
     def amortized(self) -> Tensor | None:
@@ -127,6 +129,7 @@ class Gap(NamedTuple):
             "log_evidence_se": log_evidence_se,
             "log_evidence_mcse": self.mcse,
             "log_evidence_by": self.by,
+            **({} if self.of is None else {"of": self.of}),
             "elbo_amortized": amortized,
             "elbo_amortized_se": amortized_se,
             "iwae_amortized": None if self.encoder is None else self.encoder.log_evidence.mean().item(),
@@ -168,7 +171,8 @@ def gap_table(numbers: Mapping[str, Any], part: str) -> ResultTable:
         }
     rows |= numbers["families"]
     rows["evidence"] = {"elbo": numbers["log_evidence"], "se": numbers["log_evidence_se"]}
-    caption = f"{part}, {numbers['num_data']} data; evidence by {numbers['log_evidence_by']}"
+    what = "evidence, predictive given the fit," if numbers.get("of") == "predictive" else "evidence"
+    caption = f"{part}, {numbers['num_data']} data; {what} by {numbers['log_evidence_by']}"
     without_encoder = {
         name: {"amortization_gap": ""} for name, row in rows.items() if row.get("amortization_gap") is None
     }

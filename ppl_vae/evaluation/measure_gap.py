@@ -100,7 +100,7 @@ def measure_gap(fitted: Fitted, arrays: Arrays, settings: GapSettings) -> Gap:
         by = max(candidates, key=lambda name: candidates[name].log_evidence.mean().item())
         log_evidence = candidates[by].log_evidence.double()
         mcse = error_of_mean(candidates[by].mcse, of_logs=True)
-    return Gap(fits, encoder, log_evidence, by, mcse)
+    return Gap(fits, encoder, log_evidence, by, mcse, None if program.global_posterior is None else "predictive")
 
 
 def check_gap_settings(settings: GapSettings) -> tuple[FamilyName, ...]:

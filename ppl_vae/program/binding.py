@@ -124,8 +124,8 @@ def shared_draws_agree(program: Runner, structure: Structure, batch: Batch) -> b
     broadcast silently to other numbers.
     """
     posterior, few = program.global_posterior, _first_rows(batch)
-    if posterior is None or isinstance(posterior, GuidedLatents):
-        return False
+    if posterior is None or isinstance(posterior, GuidedLatents) or program.shared_factors is not None:
+        return False  # a factor of these latents would be summed over their draws
     with _at_other_parameters(program):
         try:
             with SharedDraws(posterior) as drawn:

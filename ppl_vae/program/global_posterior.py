@@ -241,7 +241,7 @@ class _Globals(Messenger):
             value = shared.values[name]
         elif shared is not None and name in shared.given:
             given = shared.given[name]
-            value = given.reshape(*shape, *given.shape[1:])  # of several draws, or of one
+            value = given.reshape((*shape, *given.shape[1:]))  # of several draws, or of one
         else:
             value, log_ratio = _draw(self.posterior, name, fn, shape)
             if shared is not None:

@@ -15,6 +15,7 @@ def write_evidence(
     columns: Mapping[str, Mapping[str, np.ndarray]],
     curves: Mapping[str, Mapping[int, np.ndarray]],
     rows: np.ndarray,
+    of: str = "evidence",
 ) -> None:
     """Write the results of estimators for every datum, in nats; ``arviz.from_netcdf`` opens the file.
 
@@ -28,6 +29,7 @@ def write_evidence(
             that simulates its own data may have columns of another length.
         curves: bounds ``(data,)`` by estimator and by number of draws.
         rows: numbers of the data in their part, ``(data,)``, which become the coordinate ``datum``.
+        of: what the numbers are of, an attribute of the file: the evidence of a datum, or ``"predictive"``.
 
     Example:
         >>> import arviz, tempfile
@@ -57,6 +59,6 @@ def write_evidence(
         sample_stats=stats,
         coords=coords,
         dims=dims,
-        attrs={"units": "nats per datum"},
+        attrs={"units": "nats per datum", "of": of},
     )
     write_netcdf(data, path)

@@ -22,7 +22,7 @@ class Outliers(NamedTuple):
     doubtful: np.ndarray
     """True for an estimate that should not be believed, ``(N,)``."""
     estimator: str
-    """Name of the estimator."""
+    """Name of the estimator, and what it estimates if latents are shared by all data."""
 
 
 @describe_use(outliers=Caption("uses", "Outliers", "The data with the lowest log evidence."))
@@ -51,4 +51,5 @@ def outliers(vi: VariationalInference, *arrays: Any, estimator: str | None = Non
         estimator = "exact" if vi.program_.has_log_evidence else "iwae"
     evidence = vi.evidence(*arrays, estimator=estimator, **settings)
     log_evidence, mcse, doubtful = (part.numpy() for part in (evidence.log_evidence, evidence.mcse, evidence.doubtful))
-    return Outliers(np.argsort(log_evidence, kind="stable"), log_evidence, mcse, doubtful, estimator)
+    name = estimator if vi.program_.global_posterior is None else f"{estimator}, predictive given the fit"
+    return Outliers(np.argsort(log_evidence, kind="stable"), log_evidence, mcse, doubtful, name)

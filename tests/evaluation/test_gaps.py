@@ -172,6 +172,8 @@ def test_gaps_of_any_program(name: str) -> None:
     assert gaps["approximation"] > -0.01
     assert math.isfinite(gaps["inference"])
     assert all(isinstance(sentence, str) for sentence in found.warnings())
+    shared = name == "global latent"
+    assert (found.numbers().get("of") == "predictive") == ("predictive given the fit" in found.table("test")) == shared
 
 
 def test_compiled_it_is_the_same(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,7 @@ from ppl_vae.evaluation.comparison import compare_fits, comparison_table, measur
 from ppl_vae.evaluation.evaluation import evidence_table
 from ppl_vae.report.tables import at_the_end_of_fit
 from ppl_vae.runs.posterior import import_arviz, write_posterior
+from ppl_vae.uses import outliers
 from tests.helpers.scenarios import SharedMean, normal
 
 HITS = np.array([18, 17, 16, 15, 14, 14, 13, 12, 11, 11, 10, 10, 10, 10, 10, 9, 8, 7], "float64")
@@ -95,6 +96,7 @@ def test_tables_files_and_reports_name_what_is_reported(players: VariationalInfe
     summary = json.loads(json.dumps({"test": evaluation.score()}))
     assert (summary["test"]["of"], "elbo_joint" in summary["test"]) == ("predictive", True)
     assert [cells[0] for cells in at_the_end_of_fit(summary).cells()] == [labels[0], labels[2]]
+    assert outliers(players, {"n": TRIALS, "h": HITS}, num_samples=5).estimator == "iwae, predictive given the fit"
     fits = {name: measure(players.fitted, {"n": TRIALS, "h": HITS}, num_samples=50) for name in ("a", "b")}
     assert "log evidence by iwae, predictive given the fit, 50 draws" in comparison_table(compare_fits(fits), "train")
 
@@ -144,6 +146,7 @@ def test_draws_of_weights_go_with_those_of_the_data_if_each_takes_a_run() -> Non
 
     x, y = normal(12, 3).numpy(), normal(12).numpy()
     options = {"max_epochs": 1, "validation_fraction": 0.0, "precision": "64-true", "compile": "off"}
+    assert fitted(SharedMean(local=False).double(), y, 0.0, 1.0).posterior(y, num_samples=1).shared["w"].shape == (1,)
     for program in ((model, AutoNormal(model)), model):
         draws = VariationalInference(program, **options).fit(x, y).posterior(x, y, num_samples=7)
         assert draws.shared["w"].shape == (7, 3)

@@ -287,3 +287,19 @@ def test_unsupported_uses_are_reported_in_one_sentence() -> None:
             VariationalInference((discrete,), guide).fit(X.numpy())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="the latent 'w' lies outside the data plate, and nothing maps unconstrained"):
         VariationalInference((rotated,)).fit(X.numpy())
+
+
+def test_a_factor_of_a_global_latent_counts_once_whatever_the_number_of_draws() -> None:
+    """It was added for each of the draws of a latent that a run has."""
+
+    def with_factor(x: Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(x.new_zeros(()), 1.0))
+        pyro.factor("prior", -2 * w**2)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(w, 1.0), obs=x)
+
+    program = Program(with_factor).bind((X,), num_data=20)
+    with torch.no_grad(), program.running(seed=1), SharedDraws(program.global_posterior) as shared:
+        draws = program.weighted_draws((X,), 5)
+    expected = (shared.log_ratio - 2 * shared.values["w"] ** 2) / 20
+    torch.testing.assert_close(draws.shared, expected)
