@@ -135,7 +135,7 @@ class Program:
         Example:
             >>> import pyro
             >>> import pyro.distributions as dist
-            >>> nets = {"mean": nn.Linear(2, 2)}
+            >>> nets = {"mean": torch.nn.Linear(2, 2)}
             >>> def model(x):
             ...     mean = pyro.module("mean", nets["mean"])
             ...     with pyro.plate("data", len(x)):
