@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter
 from typing import Any
 
+from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError, nearest
@@ -21,8 +22,33 @@ def named_parameters(function: Callable[..., Any]) -> list[Parameter]:
 
 
 def _parameters(function: Callable[..., Any]) -> list[Parameter]:
-    fn = function.forward if isinstance(function, nn.Module) else function
-    return list(inspect.signature(fn).parameters.values())
+    fn = as_written(function)
+    return list(inspect.signature(fn.forward if isinstance(fn, nn.Module) else fn).parameters.values())
+
+
+def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a user wrote inside handlers of Pyro's, such as ``@config_enumerate``, which hide its signature.
+
+    Example:
+        >>> from pyro.infer import config_enumerate
+        >>> @config_enumerate
+        ... def model(x, y=None): ...
+        >>> [parameter.name for parameter in named_parameters(model)]
+        ['x', 'y']
+    """
+    if not isinstance(function, partial):
+        return function
+    inner, arguments = function.func, function.args
+    if arguments and isinstance(arguments[0], Messenger):
+        inner, arguments = arguments[1], arguments[2:]
+    inner = as_written(inner)
+    return partial(inner, *arguments, **function.keywords) if arguments or function.keywords else inner
+
+
+def takes_any(function: Callable[..., Any]) -> bool:
+    """Check if a function takes any arguments by place and names none."""
+    kinds = {p.kind for p in _parameters(function)}
+    return Parameter.VAR_POSITIONAL in kinds and not kinds & {*BY_PLACE, Parameter.KEYWORD_ONLY}
 
 
 def argument_for_x(model: Callable[..., Any]) -> str | None:
@@ -40,7 +66,7 @@ def array_names(model: Callable[..., Any], available: Collection[str], program: 
     """Return the names of the arrays that a model takes, in the order of its arguments.
 
     Every array that the model names is taken, whatever stands before it in the signature. If the only argument without
-    a default has no array of its name, it takes the array "x".
+    a default has no array of its name, it takes the array "x"; so does a model that takes any arguments and names none.
 
     Args:
         model: the model.
@@ -50,6 +76,8 @@ def array_names(model: Callable[..., Any], available: Collection[str], program: 
     Raises:
         InputError: an argument without a default has no array, or there is no argument.
     """
+    if takes_any(model) and "x" in available:
+        return ("x",)
     parameters = named_parameters(model)
     takes_x = argument_for_x(model) not in (None, *available) and "x" in available
     names: list[str] = []
@@ -88,7 +116,7 @@ def taking(function: Callable[..., Any], model: Callable[..., Any], names: Seque
         >>> taking(guide, model, ["x", "y"])(1, 2)
         (1, 2, 2.0)
     """
-    if names is None:
+    if names is None or takes_any(model):
         return function
     own, of_model = _parameters(function), _parameters(model)
     places = _places(model, names)

@@ -13,9 +13,11 @@ import torch
 from pyro import poutine
 
 from ppl_vae.errors import InputError, reason, warn
+from ppl_vae.program.arguments import as_written
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import DerivedGuide, is_derived
 from ppl_vae.program.faults import (
+    check_density,
     check_observation,
     check_observed_shape,
     check_shape,
@@ -133,6 +135,7 @@ def _check_model(program: Runner, batch: Batch) -> tuple[poutine.Trace, Structur
         check_shape(structure, site)
         reject_subsampling(program.name, site, structure.data_plate)
         check_observed_shape(structure, site)
+        check_density(structure, site)
     return model, structure
 
 
@@ -212,7 +215,8 @@ def _run(program: Runner, part: str, fn: Callable[..., Any], batch: Batch) -> po
 
 def _user_line(error: Exception, fn: Callable[..., Any]) -> str:
     """Return the innermost line of the traceback that lies in the file of the user's function."""
-    written = inspect.unwrap(fn)
+    written = as_written(inspect.unwrap(fn))
+    written = getattr(written, "func", written)
     code = getattr(getattr(written, "forward", written), "__code__", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
     return f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
@@ -253,6 +257,11 @@ def _check_gradients(program: BoundProgram, batch: Batch) -> None:
     unmoved = _without_gradient(surrogate, [*parameters.values(), *program.module.parameters()])
     for name, tensor in program.module.state_dict(keep_vars=True).items():
         if tensor.requires_grad and id(tensor) not in registered | unmoved:
+            if not tensor.is_contiguous():
+                raise InputError(
+                    f"the parameter {name!r} of {program.name} is not contiguous, so that Pyro trains a copy of it and "
+                    f"not the parameter itself: make it with nn.Parameter(values.contiguous())"
+                )
             owner, has_module, _ = name.removeprefix(f"{REGISTERED}.").partition(".")
             remedy = f"pyro.module({owner!r}, self.{owner})" if has_module else 'pyro.module("program", self)'
             raise InputError(

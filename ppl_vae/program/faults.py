@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 
-from ppl_vae.errors import InputError, warn
+from ppl_vae.errors import InputError, reason, warn
 from ppl_vae.program.derived_guide import is_auxiliary, is_derived
 from ppl_vae.program.supports import is_discrete, is_narrower, measure, support_of
 from ppl_vae.program.traces import Site, Structure, is_factor, sample_sites, support
@@ -154,6 +154,21 @@ def check_observed_shape(structure: Structure, site: Site) -> None:
             f"distribution of shape {tuple(site['fn'].shape())} (the first is the batch): the data's width and the "
             f"model's differ; change one of them"
         ) from None
+
+
+def check_density(structure: Structure, site: Site) -> None:
+    """Check that the density of an observation can be computed; its values are checked by ``check_observation``."""
+    if site["is_observed"]:
+        try:
+            site["fn"].log_prob(site["value"])
+        except ValueError:  # a value outside the support
+            return
+        except Exception as error:
+            family, kind = type(_base(site["fn"])[0]).__name__, str(site["value"].dtype).removeprefix("torch.")
+            raise InputError(
+                f"site {site['name']!r} of {structure.program} observes {kind} numbers under a {family}, which has no "
+                f"density of them ({reason(error)}): convert them in the model, such as obs=y.float()"
+            ) from error
 
 
 def check_observation(structure: Structure, site: Site, first_row: int = 0) -> None:

@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.program.arguments import argument_for_x, array_names, named_parameters, taking
+from ppl_vae.program.arguments import argument_for_x, array_names, named_parameters, takes_any, taking
 from ppl_vae.program.binding import read_structure
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.modules import owned_modules, recorded_modules, with_shown
@@ -194,4 +194,4 @@ class Program:
     @property
     def argument_names(self) -> tuple[str, ...]:
         """The names of all arguments of ``model``, including those with a default."""
-        return tuple(p.name for p in named_parameters(self.model))
+        return ("x",) if takes_any(self.model) else tuple(p.name for p in named_parameters(self.model))

@@ -11,6 +11,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
+from pyro.infer import config_enumerate
 from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
@@ -45,6 +47,12 @@ def with_the_rest(x: Any, *args: Any, scale: Any = 2, y: Any = None, **kwargs: A
     return x, scale, y
 
 
+class Decorated:
+    @config_enumerate
+    def model(self, x: Any, annealing_factor: Any = 1.0, y: Any = None) -> Any:
+        return x, annealing_factor, y
+
+
 MODELS: dict[str, tuple[Callable[..., Any], Any]] = {
     "after a default": (by_default, 1.0),
     "keyword only": (keyword_only, 2),
@@ -53,6 +61,9 @@ MODELS: dict[str, tuple[Callable[..., Any], Any]] = {
     "x of another name": (other_name, 2),
     "partial": (partial(by_default, annealing_factor=3.0), 3.0),
     "star arguments": (with_the_rest, 2),
+    "under a handler": (poutine.scale(scale=0.5)(by_default), 1.0),
+    "under two handlers": (config_enumerate(poutine.scale(scale=0.5)(keyword_only)), 2),
+    "a method under a handler": (Decorated().model, 1.0),
 }
 
 
@@ -111,6 +122,12 @@ def test_what_takes_the_arrays_as_they_come_is_left_as_it_is() -> None:
         assert taking(function, function, names) is function
     assert taking(only_x, by_default, ("x",)) is only_x
     assert taking(by_default, by_default, None) is by_default
+
+
+def test_a_model_that_takes_anything_takes_x() -> None:
+    assert array_names(stars, {"x": 0, "y": 0}, "Mine") == ("x",)
+    assert taking(stars, stars, ("x",)) is stars
+    assert Program(stars).argument_names == ("x",)
 
 
 def test_an_argument_without_an_array_and_without_a_default_is_named() -> None:

@@ -193,6 +193,20 @@ class OtherPlate(Faulty):
             pyro.sample("first", dist.Normal(x.new_zeros(()), 1.0), obs=x[:, 0])
 
 
+class OfWholeNumbers(Faulty):
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with self.plate(x):
+            z = pyro.sample("z", self.prior(x))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=(x > 0).long())
+
+
+class NotContiguous(Faulty):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder.weight = nn.Parameter(torch.zeros(3, 2).T)
+
+
 FAULTS = {
     ObservedOutside: "the observed site 'total' of ObservedOutside lies outside the plate 'data', which holds 'x'",
     OtherPlate: "the observed site 'first' of OtherPlate lies outside the plate 'data', which holds 'x'",
@@ -213,6 +227,8 @@ FAULTS = {
     ForgottenModule: "'encoder.weight' of ForgottenModule would never be trained: register its module, "
     "pyro.module('encoder', self.encoder)",
     NoGradient: "no parameter of NoGradient gets a gradient: no density depends on 'decoder.weight'; look",
+    OfWholeNumbers: "observes int64 numbers under a Bernoulli, which has no density of them",
+    NotContiguous: "'encoder.weight' of NotContiguous is not contiguous, so that Pyro trains a copy of it",
     Crash: "test_check.py:",
     Overflow: "the log weight of row 0 under Overflow is",
     Counts: "observes -2.31 (row 0), outside the support of its Poisson",
