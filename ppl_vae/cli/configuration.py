@@ -77,7 +77,8 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
     if run_options.model is None and not run_options.trust:
         check_trust(spec, source if source.is_dir() and config else None)
     is_executed = spec in known_models() or {"-h", "--help"}.isdisjoint(rest)  # help executes no other program
-    parser = make_parser(program_class(spec) if is_executed else None, spec)
+    make = program_class(spec) if is_executed else None
+    parser = make_parser(make, spec)
     parser.require([*(name for name in config if name != "model"), *(f"model.{name}" for name in init_args)])
     if "--model.help" in rest:
         rest = ["--help"]
@@ -92,7 +93,11 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         data=data,
         settings=settings,
         model=spec,
-        init_args={name: _to_plain(value) for name, value in values.get("model", {}).items()},
+        init_args={
+            name: _to_plain(value)
+            for name, value in values.get("model", {}).items()
+            if name in given or not (make and has_bare_tuple(make, name))  # which stays the tuple that it is
+        },
         given=frozenset(given),
         output=Path(run_options.output or Path("runs") / name),
         overwrite=run_options.overwrite,
@@ -155,6 +160,12 @@ def name_arguments(program: Any, asked: str | None) -> str | None:
     if asked is not None or model is None:
         return asked
     return ",".join(name for name in inspect.signature(model).parameters if name != "self")
+
+
+def has_bare_tuple(make: Callable[..., Any], name: str) -> bool:
+    """Return True if an argument has no annotation and a default that is a tuple: a list may be given for it."""
+    argument = inspect.signature(make).parameters.get(name)
+    return argument is not None and argument.annotation is argument.empty and isinstance(argument.default, tuple)
 
 
 def fill_in(options: Options, data: Dataset) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def is_recipe(program: Any) -> bool:
     """Return True for the name of a program, and for what builds one when it is called without arguments.
 
     Example:
+        >>> from functools import partial
         >>> from ppl_vae.models.vae import VAE
         >>> recipes = (VAE, "vae", partial(VAE, latent_dim=2), lambda: VAE(latent_dim=2))
         >>> [is_recipe(program) for program in (*recipes, VAE(), lambda x: None)]

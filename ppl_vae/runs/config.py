@@ -164,12 +164,14 @@ def build_program(make: Callable[..., Any], init_args: Mapping[str, Any]) -> Any
 def as_annotated(make: Callable[..., Any], init_args: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a program with tuples where they are expected; a configuration file has lists alone.
 
-    A list becomes a tuple if the argument is annotated as one, or has the values of a default that is a tuple.
+    A list becomes a tuple if the argument is annotated as one, or if it is annotated otherwise and the list has the
+    values of a default that is a tuple. Without an annotation it stays a list, as it was given.
 
     Example:
-        >>> def make(first: tuple[int, ...] = (1,), second=(2,), third=(3,)): ...
-        >>> as_annotated(make, {"first": [1, 2], "second": [2, 3], "third": [3]})
-        {'first': (1, 2), 'second': [2, 3], 'third': (3,)}
+        >>> from collections.abc import Sequence
+        >>> def make(first: tuple[int, ...] = (1,), second: Sequence[int] = (2,), third=(3,)): ...
+        >>> as_annotated(make, {"first": [1, 2], "second": [2], "third": [3]})
+        {'first': (1, 2), 'second': (2,), 'third': [3]}
     """
     arguments = dict(init_args)
     try:
@@ -180,7 +182,8 @@ def as_annotated(make: Callable[..., Any], init_args: Mapping[str, Any]) -> dict
         if isinstance(value, list) and name in parameters:
             kind, default = parameters[name].annotation, parameters[name].default
             kinds = {kind, get_origin(kind), *map(get_origin, get_args(kind)), *get_args(kind)}
-            if tuple in kinds or (isinstance(default, tuple) and value == _as_list(default)):
+            is_default = isinstance(default, tuple) and value == _as_list(default)
+            if tuple in kinds or (is_default and kind is not inspect.Parameter.empty):
                 arguments[name] = tuple(value)
     return arguments
 

@@ -274,16 +274,17 @@ def test_a_program_of_a_file_is_pickled_by_its_name(program_file: Path) -> None:
 # --------------------------------------------------------------------------------------------- the command line
 
 
-@pytest.mark.parametrize("name", ["Mine", "make"])
-def test_a_list_arrives_as_a_list_in_a_fit_and_when_it_is_loaded(program_file: Path, name: str) -> None:
-    lists = ["--model.hidden", "[3,4]", "--model.widths", "[3,4]", "--model.other", "[3,4]"]
+@pytest.mark.parametrize(("name", "value"), [("Mine", "[3,4]"), ("make", "[3,4]"), ("Mine", "[2]"), ("make", "")])
+def test_a_list_arrives_as_a_list_in_a_fit_and_when_it_is_loaded(program_file: Path, name: str, value: str) -> None:
+    lists = [part for option in ("hidden", "widths", "other") for part in (f"--model.{option}", value) if value]
+    kinds = ["list", "tuple", "list" if value else "tuple"]
     options = ["--data", "data.npz", "--model", f"mine.py:{name}", "--max-epochs", "1", "--num-samples", "5", *lists]
     assert run_without_figures("fit", [*options, "--output", "run"]) == 0
     vi = load("run")
-    assert vi.source.program.kinds == ["list", "tuple", "list"]
+    assert vi.source.program.kinds == kinds
     assert vi.template_[0].shape[1] == 3
     for other in (clone(vi), clone(clone(vi)), pickle.loads(pickle.dumps(vi)), clone(pickle.loads(pickle.dumps(vi)))):
-        assert other.program.kinds == ["list", "tuple", "list"]
+        assert other.program.kinds == kinds
     for other in (copy.copy(vi), copy.deepcopy(vi), pickle.loads(pickle.dumps(vi))):
         np.testing.assert_array_equal(other.score_samples(X), vi.score_samples(X))
     assert copy.copy(vi).program is vi.program
