@@ -209,8 +209,7 @@ class Fitted:
         compiler = self._compilers.setdefault((self.compile, chosen), Compiler(self.compile))
         with torch.no_grad(), program.running(seed=self.seed, training=False):
             estimates = estimate(Work(program, batches, chosen, compiler), names, self.seed)
-            shared = program.global_posterior
-            ratios = None
+            shared, ratios = program.global_posterior, None
             if shared is not None and WITH_ELBO in names:
                 with seeded(self.seed):
                     ratios = program.shared_log_ratios()
@@ -327,8 +326,8 @@ class Fitted:
 
         names = posterior.global_posterior.names if posterior.global_posterior else ()
         of_all = {name: shared[name].cpu().numpy() for name in names}
-        columns = joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0)
-        return PosteriorDraws(*columns, of_all)
+        by_datum = joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0)
+        return PosteriorDraws(*by_datum, of_all)
 
 
 def make_batches(
