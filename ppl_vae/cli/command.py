@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -83,10 +84,21 @@ def signals_stop() -> Iterator[None]:
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+    hook = sys.unraisablehook
+
+    def interrupt_again(unraisable: Any) -> None:
+        """Interrupt a moment later if the signal came in the end of an object, where Python drops what is raised."""
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            threading.Timer(0.02, _thread.interrupt_main, [signal.SIGINT]).start()
+        else:
+            hook(unraisable)
+
     before = {number: signal.signal(number, interrupt) for number in numbers}
+    sys.unraisablehook = interrupt_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

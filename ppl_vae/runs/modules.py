@@ -10,6 +10,7 @@ import builtins
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
@@ -30,7 +31,7 @@ def import_file(path: Path) -> ModuleType:
     were imported before keep their own.
     """
     contents = [file.read_bytes() for file in source_files(path, path.parent).values()]
-    package = PREFIX + hashlib.sha256(b"\0".join([str(path).encode(), *contents])).hexdigest()[:16]
+    package = PREFIX + hashlib.sha256(b"\0".join([os.fsencode(path), *contents])).hexdigest()[:16]
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         del sys.modules[name]
     sys.modules[package] = folder = ModuleType(package, "The folder of a program file.")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ppl_vae import load
+from ppl_vae.cli.command import signals_stop
 from ppl_vae.errors import ChangedSinceFit, InputError
 from ppl_vae.estimator import load_data
 from ppl_vae.runs import Run, read_checkpoint
@@ -238,6 +239,19 @@ def test_a_folder_has_one_fit_at_a_time(alone: bool, here: Path, capsys: pytest.
         assert read_checkpoint(here / "run" / "checkpoint.safetensors")[1] == before
     # The lock of a process that is killed is free.
     assert run_without_figures("fit", ["--resume", "--output", "run", "--max-epochs", "3"]) == 0
+
+
+def test_a_signal_that_python_drops_stops_a_command_all_the_same() -> None:
+    class Noisy:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def work() -> None:
+        Noisy()
+        time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt), signals_stop():
+        work()
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(here: Path) -> None:
