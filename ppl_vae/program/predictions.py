@@ -103,9 +103,9 @@ def indicators(values: Tensor, size: Sequence[int]) -> Tensor:
     """Return values ``(..., *size)`` as they are, and classes as indicators, ``(..., C)``, if that is their size.
 
     Example:
-        >>> indicators(torch.tensor([1, 0]), (2,)), indicators(torch.tensor([0.5]), ())
+        >>> indicators(torch.tensor([1, 0]), (2,)), indicators(torch.tensor([7.0]), ())
         (tensor([[0, 1],
-                [1, 0]]), tensor([0.5]))
+                [1, 0]]), tensor([7.]))
     """
     return one_hot(values.long(), size[-1]) if len(size) and values.shape[1:] != tuple(size) else values
 

@@ -26,7 +26,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_the_verb_writes_numbers_and_a_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_writes_numbers_and_a_figure(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parent)  # the program lies in the working tree
     fast = ["--families", "full,diagonal", "--local-steps", "20", "--num-samples", "50"]
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     assert run_verb("gap", [str(run), *fast, "--part", "train", "--num-data", "11"]) == 0

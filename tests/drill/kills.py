@@ -59,11 +59,7 @@ def _killed(
         process.send(signal.SIGKILL)
     process.end()
     name = f"{method}, {'at a write' if seconds is None else f'after {seconds:.2f} s'}"
-    if Path(output, "checkpoint.safetensors").exists():
-        ended = run_forked(lambda: run("fit", "--resume", "--output", output))
-    else:  # nothing was saved before the kill
-        again = ["--overwrite"] if Path(output, "config.yaml").exists() else []
-        ended = run_forked(lambda: run("fit", *options_of(method), *again, "--output", output))
+    ended = bench.go_on(output, method)
     yield judge_command("kills", name, ended, ended.status == 0 and bench.is_whole(Path(output), method))
     left = [path.name for path in Path(output).rglob("*.part")]
     if left:

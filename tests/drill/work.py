@@ -17,7 +17,7 @@ from ppl_vae.cli import fit as fit_module
 from ppl_vae.cli import list_verbs
 from ppl_vae.estimator import load, load_data
 from ppl_vae.runs.posterior import import_arviz
-from tests.drill.checks import inside, run_forked
+from tests.drill.checks import Ended, inside, run_forked
 from tests.helpers.own_programs import OWN_PROGRAM
 from tests.helpers.runs import read_numbers, run_without_figures
 
@@ -83,6 +83,13 @@ class Bench:
         for config in folder.glob("*/config.yaml"):
             config.write_text(config.read_text().replace(str(self.folder), str(folder)))
         return folder
+
+    def go_on(self, output: str, method: str) -> Ended:
+        """Go on with a fit that was killed, or begin again if nothing of it was saved."""
+        if Path(output, "checkpoint.safetensors").exists():
+            return run_forked(lambda: run("fit", "--resume", "--output", output))
+        again = ["--overwrite"] if Path(output, "config.yaml").exists() else []
+        return run_forked(lambda: run("fit", *options_of(method), *again, "--output", output))
 
     def is_whole(self, folder: Path, method: str) -> bool:
         """Return True if a run has the numbers of the fit that nothing disturbed."""
