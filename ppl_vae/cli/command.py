@@ -89,7 +89,8 @@ def signals_stop() -> Iterator[None]:
     def interrupt_again(unraisable: Any) -> None:
         """Interrupt a moment later if the signal came in the end of an object, where Python drops what is raised."""
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(0.02, _thread.interrupt_main, [signal.SIGINT]).start()
+            again = numbers[0] if numbers else signal.SIGINT  # a process in the background may ignore SIGINT
+            threading.Timer(0.02, _thread.interrupt_main, [again]).start()
         else:
             hook(unraisable)
 
