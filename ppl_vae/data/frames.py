@@ -55,7 +55,7 @@ class DataTable:
     def arrays(self, arguments: Sequence[str] = ("x",), *, mixed: bool = True, labels: bool = True) -> NamedArrays:
         """Return the columns as the arrays that a program takes.
 
-        A column that is called as an argument becomes an array of its own, ``(N,)``, and so do labels, as y. All
+        A column that has the name of an argument becomes an array of its own, ``(N,)``, and so do labels, as y. All
         others are x, ``(N, D)``.
 
         Args:

@@ -20,8 +20,8 @@ def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> Nam
 
     An array may be a nested list, a NumPy array (what is masked becomes NaN), a tensor, a sparse matrix of SciPy, or a
     series or a data frame of pandas, polars or PyArrow, whose columns become an array ``(N, D)``. A single data frame
-    or structured array is a table: a column that is called as an argument of the model becomes an array of its own. A
-    single data set of PyTorch has a datum a row.
+    or structured array is a table: a column that has the name of an argument of the model becomes an array of its own.
+    A single data set of PyTorch has one datum per row.
 
     Args:
         where: name of the call, for messages.

@@ -52,7 +52,7 @@ def load_dataset(
     it becomes a tenth of train, and arrays called just x, y are split 80/10/10 %. A ``.npy`` file is x.
 
     A table has one row per datum: delimited text, with or without a line of names, Parquet or Feather. A column called
-    y or label, of whole numbers or texts, is y; one that is called as another argument of the model is an array of its
+    y or label, of whole numbers or texts, is y; one that has the name of another argument is an array of its
     own; all others are x. What is guessed about a file is in ``notes``.
 
     With arrays lengths_train and so on, one whole number per datum, x holds padded sequences ``(N, T, ...)`` of these

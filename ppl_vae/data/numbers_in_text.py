@@ -41,7 +41,7 @@ def is_number(text: str) -> bool:
 
 
 def parse_number(text: str, decimal: str) -> int | float | None:
-    """Return the number that a text is, an int if it is whole; None if it is none.
+    """Return the number that a text stands for, an int if it is whole, or None if it stands for none.
 
     Example:
         >>> parse_number("1.234,5", ","), parse_number("1,234", "."), parse_number("7 %", "."), parse_number("0,5", ".")

@@ -33,6 +33,8 @@ class Constraint(NamedTuple):
     holds: Callable[[Any], bool]
     expected: str
     """The condition in words, as the end of a message."""
+    most: int | None = None
+    """The largest value; a larger number is a slip of the keyboard, and its loop would not end."""
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -43,8 +45,8 @@ def _real(value: Any) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
 
 
-Count = Annotated[int, Constraint(lambda value: _whole(value, 1), "a whole number, 1 or more")]
-CountOrZero = Annotated[int, Constraint(lambda value: _whole(value, 0), "a whole number, 0 or more")]
+Count = Annotated[int, Constraint(lambda value: _whole(value, 1), "a whole number, 1 or more", 10**9)]
+CountOrZero = Annotated[int, Constraint(lambda value: _whole(value, 0), "a whole number, 0 or more", 10**9)]
 Seed = Annotated[int, Constraint(lambda n: _whole(n, 0) and n < 2**63, "a whole number from 0 to 2**63 - 1")]
 Positive = Annotated[float, Constraint(lambda value: _real(value) and value > 0, "a positive number")]
 NotNegative = Annotated[float, Constraint(lambda value: _real(value) and value >= 0, "0 or more")]
@@ -62,13 +64,19 @@ def check_value(name: str, value: Any, kind: Any) -> None:
         >>> check_value("batch_size", 0, Count)
         Traceback (most recent call last):
         ppl_vae.errors.InputError: batch_size is 0: expected a whole number, 1 or more
+        >>> check_value("num_samples", 10**12, Count)
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: num_samples is 1000000000000: expected 1000000000 or less
     """
     choices = get_args(kind) if get_origin(kind) is Literal else None
     if choices is not None and value not in choices:
         raise InputError(f"{name}={value!r} is unknown; {nearest(str(value), choices)}")
     if get_origin(kind) is Annotated:
-        if not kind.__metadata__[0].holds(value):
-            raise InputError(f"{name} is {value!r}: expected {kind.__metadata__[0].expected}")
+        constraint = kind.__metadata__[0]
+        if not constraint.holds(value):
+            raise InputError(f"{name} is {value!r}: expected {constraint.expected}")
+        if constraint.most is not None and value > constraint.most:
+            raise InputError(f"{name} is {value}: expected {constraint.most} or less")
     elif choices is None and type(None) in get_args(kind) and value is not None:
         for part in get_args(kind):
             check_value(name, value, part)

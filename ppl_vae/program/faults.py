@@ -45,7 +45,7 @@ def report_factors(program: str, guide: poutine.Trace) -> None:
     if names:
         warn(
             f"the factor {', '.join(names)} in the guide of {program} counts as a part of its density, as in "
-            f"pyro.infer.Trace_ELBO: if it is none, such as a further loss, elbo and evidence are not those of the data"
+            f"pyro.infer.Trace_ELBO: if it is a further loss and no density, elbo and evidence are not of the data"
         )
 
 

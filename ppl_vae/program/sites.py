@@ -43,7 +43,7 @@ class SiteRow(NamedTuple):
     plates: tuple[str, ...]
     """The plates around the site, the outermost first; those of a fixed size with their size."""
     names: tuple[str, ...]
-    """The names of the sites of the series; a single name if it is none."""
+    """The names of the sites of the series; a single name if the site is not in a series."""
 
 
 class ModuleRow(NamedTuple):

@@ -42,7 +42,7 @@ class Ended(NamedTuple):
 
 def judge_read(kind: str, name: str, read: Callable[[], Any], same: Callable[[Any], bool]) -> Check:
     """Judge a function that reads something broken: it gives what was there before, reports a fault, or is wrong."""
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, _limited_time():
         warnings.simplefilter("always")
         try:
             value = read()
@@ -56,6 +56,22 @@ def judge_read(kind: str, name: str, read: Callable[[], Any], same: Callable[[An
         return Check(kind, name, NOTHING_LOST)
     reported = [str(w.message) for w in caught if issubclass(w.category, ChangedSinceFit)]
     return Check(kind, name, CLEAR_ERROR if reported else SILENT, "; ".join(reported)[:300] or "another result")
+
+
+@contextlib.contextmanager
+def _limited_time() -> Iterator[None]:
+    """Raise ``TimeoutError`` if the block hangs."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(int(LIMIT))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def judge_command(kind: str, name: str, ended: Ended, same: bool, *, stopped: bool = False) -> Check:
