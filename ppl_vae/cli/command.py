@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from importlib import import_module
 from inspect import Parameter, signature
+from io import TextIOWrapper
 from typing import Any, get_type_hints
 
 import torch
@@ -33,6 +34,9 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
     """
     module = import_module(f"ppl_vae.cli.{verb}")
     function: Callable[..., Outcome] = getattr(module, verb)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a path may have characters that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         with signals_stop(), warnings_in_one_line(), fast_products():
             options = module.parse(args) if hasattr(module, "parse") else parse(function, args)

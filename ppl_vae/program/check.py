@@ -130,7 +130,7 @@ def _trial_run(program: Runner) -> Iterator[None]:
 
 def _check_model(program: Runner, batch: Batch) -> tuple[poutine.Trace, Structure]:
     model = _run(program, "model", program.model, batch)
-    structure = read_plates(program.name, program.model, batch, program.data_plate)
+    structure = read_plates(program.name, program.model, batch, program.data_plate, model)
     for site in sample_sites(model).values():
         check_shape(structure, site)
         reject_subsampling(program.name, site, structure.data_plate)

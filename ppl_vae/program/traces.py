@@ -191,14 +191,25 @@ def _merged(terms: list[Tensor], summed: Collection[str]) -> list[Tensor]:
 
 
 def read_plates(
-    program: str, model: Callable[..., Any], batch: tuple[Tensor, ...], data_plate: str | None = None
+    program: str,
+    model: Callable[..., Any],
+    batch: tuple[Tensor, ...],
+    data_plate: str | None = None,
+    trace: poutine.Trace | None = None,
 ) -> Structure:
     """Read the plates and sites of a model from its traces on a batch and on one datum less.
+
+    Args:
+        program: the name of the program, for messages.
+        model: the model.
+        batch: the batch.
+        data_plate: the name of the plate of the data, if it is known.
+        trace: the trace of the model on the batch, if there is one.
 
     Raises:
         InputError: nothing is observed, or no plate or more than one can be the data plate.
     """
-    sites, num_data = sample_sites(poutine.trace(model).get_trace(*batch)), len(batch[0])
+    sites, num_data = sample_sites(trace or poutine.trace(model).get_trace(*batch)), len(batch[0])
     try:
         less = poutine.trace(model).get_trace(*(tensor[:-1] for tensor in batch)) if num_data > 1 else None
     except Exception:  # a plate of a fixed size, for example, which is reported for the first trace

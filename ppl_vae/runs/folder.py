@@ -52,6 +52,34 @@ TABLE_OPTIONS: Mapping[str, tuple[type, ...]] = {
 _REMEDY = "restore it or fit the run anew"
 WRITTEN_BY = {"evidence.json": "evaluate", "gap.json": "gap"}
 """The verbs that write results; the others are those of ``fit``."""
+_NUMBER, _COUNT = (float, type(None)), (int, type(None))
+KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "summary.json": {
+        **dict.fromkeys(("epochs", "best_epoch", "num_train"), _COUNT),
+        **dict.fromkeys(("valid_elbo", "train_seconds"), _NUMBER),
+        "device": (str,),
+        "versions": (dict,),
+        "test": (dict, type(None)),
+    },
+    "evidence.json": {
+        "part": (str,),
+        "num_data": _COUNT,
+        **dict.fromkeys(("estimators", "settings"), (dict,)),
+        "diagnostics": (dict, type(None)),
+        "warnings": (list,),
+    },
+    "gap.json": {
+        "part": (str,),
+        "num_data": _COUNT,
+        **{f"{gap}_gap{end}": _NUMBER for gap in ("approximation", "amortization", "inference") for end in ("", "_se")},
+        **dict.fromkeys(("log_evidence", "log_evidence_se", "log_evidence_mcse", "elbo_amortized"), _NUMBER),
+        **dict.fromkeys(("elbo_amortized_se", "iwae_amortized"), _NUMBER),
+        "log_evidence_by": (str,),
+        **dict.fromkeys(("families", "settings"), (dict,)),
+        "warnings": (list,),
+    },
+}
+"""The types of what results hold, by file and name."""
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
@@ -255,6 +283,7 @@ class Run:
         content = parse_json(read_text(path, "results", remedy), str(path), remedy)
         if self.has_fingerprints and "digest" not in content:
             raise InputError(f"{path} is damaged, for it lacks its digest: {remedy}")
+        check_kinds(content, KINDS.get(name, {}), str(path), remedy, complete=False)
         return check_digest(content, str(path), remedy)
 
     def write_figures(
