@@ -14,9 +14,10 @@ from torch.nn.functional import one_hot
 
 from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.known_moments import class_probabilities, known_mean
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.simulation import fresh, is_part
-from ppl_vae.program.traces import Site, Structure, class_probabilities, is_deterministic, known_mean
+from ppl_vae.program.traces import Site, Structure, is_deterministic
 
 GAUSSIAN = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
 

@@ -13,13 +13,11 @@ from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.draws import Draws, joined_draws
 from ppl_vae.program.global_posterior import GuidedLatents, SharedDraws
 from ppl_vae.program.handlers import Generate, is_point_mass
+from ppl_vae.program.known_moments import class_probabilities, known_mean, known_variance
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import (
     Site,
     Structure,
-    class_probabilities,
-    known_mean,
-    known_variance,
     sample_sites,
     site_values,
 )

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions import MaskedDistribution
 from pyro.distributions.util import scale_and_mask
 from pyro.ops.contract import contract_tensor_tree
 from pyro.ops.packed import broadcast_all, pack, unpack
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.program import densities
+from ppl_vae.program.known_moments import class_probabilities, known_mean
 
 Site = dict[str, Any]
 
@@ -251,45 +251,6 @@ def support(site: Site) -> Tensor | None:
         return site["fn"].enumerate_support(expand=False) if site["fn"].has_enumerate_support else None
     except NotImplementedError:  # several discrete values in one event
         return None
-
-
-def known_mean(fn: Any) -> Tensor | None:
-    """Return the mean of a distribution; None if it is not known in closed form."""
-    try:
-        mean = fn.mean
-    except (NotImplementedError, AttributeError):
-        return None
-    return None if torch.isnan(mean).all() else mean  # as torch returns for a Categorical
-
-
-def class_probabilities(fn: Any) -> Tensor | None:
-    """Return the probabilities of the classes of a Categorical or an ordered one, ``(..., C)``; None for others.
-
-    Example:
-        >>> import pyro.distributions as dist
-        >>> class_probabilities(dist.Categorical(torch.tensor([[0.25, 0.75]])).to_event(1))
-        tensor([[0.2500, 0.7500]])
-    """
-    while isinstance(fn, torch.distributions.Independent | MaskedDistribution):
-        fn = fn.base_dist
-    if isinstance(fn, torch.distributions.MixtureSameFamily):
-        shares, weights = class_probabilities(fn.component_distribution), fn.mixture_distribution.probs
-        if shares is None:
-            return None
-        extra = (1,) * (shares.dim() - weights.dim())
-        return (weights.reshape(weights.shape + extra) * shares).sum(weights.dim() - 1)
-    if isinstance(fn, torch.distributions.Categorical):
-        return fn.probs
-    return getattr(fn, "class_probabilities", None)
-
-
-def known_variance(fn: Any) -> Tensor | None:
-    """Return the variance of a distribution; None if it is not known in closed form."""
-    try:
-        variance = fn.variance
-    except (NotImplementedError, AttributeError):
-        return None
-    return variance if torch.isfinite(variance).all() else None
 
 
 def is_factor(site: Any) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae import VariationalInference
-from ppl_vae.program.traces import class_probabilities
+from ppl_vae.program.known_moments import class_probabilities
 from ppl_vae.uses import (
     augment,
     column_means,
