@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields, is_dataclass
 from importlib import import_module
 from inspect import Parameter, signature
@@ -36,7 +36,8 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
     function: Callable[..., Outcome] = getattr(module, verb)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a path may have characters that the terminal's encoding lacks
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # the stream was closed or exchanged, as the print reports
+                stream.reconfigure(errors="backslashreplace")
     try:
         with signals_stop(), warnings_in_one_line(), fast_products():
             options = module.parse(args) if hasattr(module, "parse") else parse(function, args)
