@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,7 +95,11 @@ def test_a_changed_program_is_a_warning_at_load_and_refused_by_resume(
 
 def test_comments_and_moved_folders_are_no_change(here: Path) -> None:
     replaced("mine.py", "class Mine", "# A comment.\nclass Mine")(here)
-    load("run")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load("run")
+    assert not [warning for warning in caught if issubclass(warning.category, ChangedSinceFit)]
+    assert run_without_figures("fit", ["--resume", "--output", "run", "--max-epochs", "3"]) == 0
 
 
 def rows(change: Callable[[dict[str, np.ndarray]], object]) -> Callable[[Path], None]:

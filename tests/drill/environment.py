@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.drill.checks import Check, Ended, inside, judge_command, run_forked
-from tests.drill.work import Bench, options_of, run
+from tests.drill.work import Bench, options_of, prepare, run, run_in
 
 PATHS = [
     *("with space", "with\ttab", "with\nline", "ünïcödé", "日本", "quote'", 'quote"', "a:b", "a=b", "a,b", "#hash"),
@@ -70,13 +70,11 @@ def _jump(by: float) -> None:
 
 def _in_another_world(bench: Bench, name: str, change: Callable[[], object], verb: str) -> Check:
     output = "other"
-    shutil.rmtree(output, ignore_errors=True)
-    if verb != "fit":
-        shutil.copytree("amortized", output)
+    prepare(verb, output)
 
     def act() -> int:
         change()
-        return run("fit", *options_of("amortized"), "--output", output) if verb == "fit" else run(verb, output)
+        return run_in(verb, output)
 
     ended = run_forked(act)
     same = ended.status != 0 or bench.is_whole(Path(output), "amortized")
@@ -104,15 +102,13 @@ def _odd_path(bench: Bench, name: str) -> Iterator[Check]:
 
 def _short_of_memory(bench: Bench, verb: str, kilobytes: int) -> Check:
     output = "short"
-    shutil.rmtree(output, ignore_errors=True)
-    if verb != "fit":
-        shutil.copytree("amortized", output)
+    prepare(verb, output)
 
     def act() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * os.sysconf("SC_PAGESIZE") + 1024 * kilobytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        return run("fit", *options_of("amortized"), "--output", output) if verb == "fit" else run(verb, output)
+        return run_in(verb, output)
 
     ended = run_forked(act)
     name = f"{verb} with {kilobytes} KiB more"

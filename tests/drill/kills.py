@@ -15,7 +15,7 @@ from pathlib import Path
 from ppl_vae.errors import InputError
 from ppl_vae.runs import files
 from tests.drill.checks import TRACEBACK, Check, Ended, Forked, inside, judge_command, run_forked
-from tests.drill.work import Bench, options_of, run, score
+from tests.drill.work import Bench, options_of, prepare, run, run_in, score
 
 
 def drill(bench: Bench, quick: bool) -> Iterator[Check]:
@@ -84,14 +84,8 @@ def _kill_at_write(number: int) -> None:
 
 def _signalled(bench: Bench, verb: str, name: str, seconds: float) -> Check:
     output = "signalled"
-    shutil.rmtree(output, ignore_errors=True)
-    if verb == "evaluate":
-        shutil.copytree("amortized", output)
-
-    def act() -> int:
-        return run("fit", *options_of("amortized"), "--output", output) if verb == "fit" else run("evaluate", output)
-
-    process = Forked(act)
+    prepare(verb, output)
+    process = Forked(lambda: run_in(verb, output))
     time.sleep(seconds)
     process.send(getattr(signal, name))
     ended = process.end()
@@ -120,9 +114,7 @@ def _full_disk(bench: Bench, number: int) -> Iterator[Check]:
     """Let a write fail as on a full disk: the line names a file, and what was there before is there."""
     verb = ("fit", "evaluate")[number % 2]
     output = "full"
-    shutil.rmtree(output, ignore_errors=True)
-    if verb == "evaluate":
-        shutil.copytree("amortized", output)
+    prepare(verb, output)
     failing = number // 2
 
     def act() -> int:
@@ -134,7 +126,7 @@ def _full_disk(bench: Bench, number: int) -> Iterator[Check]:
             sync(descriptor)
 
         files.os.fsync = fail  # type: ignore[assignment]
-        return run("fit", *options_of("amortized"), "--output", output) if verb == "fit" else run("evaluate", output)
+        return run_in(verb, output)
 
     ended = run_forked(act)
     names_file = ended.status == 0 or output in ended.err
@@ -145,13 +137,11 @@ def _limited_files(bench: Bench, size: int) -> Iterator[Check]:
     """Let the system refuse files above a size."""
     output = "limited"
     for verb in ("fit", "evaluate", "generate"):
-        shutil.rmtree(output, ignore_errors=True)
-        if verb != "fit":
-            shutil.copytree("amortized", output)
+        prepare(verb, output)
 
         def act(verb: str = verb) -> int:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-            return run("fit", *options_of("amortized"), "--output", output) if verb == "fit" else run(verb, output)
+            return run_in(verb, output)
 
         ended = run_forked(act)
         names_file = ended.status == 0 or output in ended.err

@@ -43,6 +43,18 @@ def run(verb: str, *args: str) -> int:
     return run_without_figures(verb, list(args))
 
 
+def prepare(verb: str, output: str) -> None:
+    """Make the folder in which a verb will work: none for a fit, and a copy of a run for another verb."""
+    shutil.rmtree(output, ignore_errors=True)
+    if verb != "fit":
+        shutil.copytree("amortized", output)
+
+
+def run_in(verb: str, output: str) -> int:
+    """Run a verb in a folder that ``prepare`` has made."""
+    return run("fit", *options_of("amortized"), "--output", output) if verb == "fit" else run(verb, output)
+
+
 def import_all() -> None:
     """Import what the verbs import while they run, so that a fork of this process has it at once."""
     for name in ("h5netcdf", "torch._dynamo", "safetensors.torch", *(f"ppl_vae.cli.{verb}" for verb in list_verbs())):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pyro
@@ -15,7 +16,7 @@ from ppl_vae.errors import InputWarning
 from ppl_vae.program import seeded
 from tests.helpers import foreign, plain_pyro
 from tests.helpers.gallery import GALLERY
-from tests.helpers.scenarios import bits
+from tests.helpers.scenarios import PyroExampleVAE, bits
 from tests.helpers.shapes import SHAPES, Made
 
 DATA = DRAWS = 4
@@ -28,7 +29,7 @@ SEEN = (torch.arange(4) < LENGTHS[:, None]).double()
 SEQUENCES = bits(DATA, 4, 3) * SEEN[..., None]
 
 FOREIGN: dict[str, tuple[Callable[[], torch.nn.Module], dict[str, torch.Tensor]]] = {
-    "vae": (foreign.ImageVAE, {"x": bits(DATA, 1, 3, 4)}),
+    "vae": (partial(PyroExampleVAE, z_dim=2, hidden_dim=4, pixels=12), {"x": bits(DATA, 1, 3, 4)}),
     "ss_vae_M2, no labels": (foreign.SSVAE, {"xs": X}),
     "ss_vae_M2, labels": (foreign.SSVAE, {"xs": X, "ys": LABELS}),
     "cvae": (foreign.CVAE, {"xs": torch.where(torch.arange(4) < 2, HALVES, -1.0), "ys": HALVES}),

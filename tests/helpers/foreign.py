@@ -21,31 +21,6 @@ def perceptron(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-class ImageVAE(nn.Module):
-    """``examples/vae``: images that the likelihood flattens, probabilities, zeros as wide as the batch."""
-
-    def __init__(self, z_dim: int = 2, hidden_dim: int = 4) -> None:
-        super().__init__()
-        self.z_dim = z_dim
-        self.encoder, self.decoder = perceptron(12, hidden_dim, 2 * z_dim), perceptron(z_dim, hidden_dim, 12)
-
-    def model(self, x: Tensor) -> Tensor:
-        pyro.module("decoder", self.decoder)
-        with pyro.plate("data", x.shape[0]):
-            z_loc = torch.zeros(x.shape[0], self.z_dim, dtype=x.dtype, device=x.device)
-            z_scale = torch.ones(x.shape[0], self.z_dim, dtype=x.dtype, device=x.device)
-            z = pyro.sample("latent", dist.Normal(z_loc, z_scale).to_event(1))
-            loc = torch.sigmoid(self.decoder.forward(z))
-            pyro.sample("obs", dist.Bernoulli(loc, validate_args=False).to_event(1), obs=x.reshape(-1, 12))
-            return loc
-
-    def guide(self, x: Tensor) -> None:
-        pyro.module("encoder", self.encoder)
-        with pyro.plate("data", x.shape[0]):
-            z_loc, z_scale = self.encoder.forward(x.reshape(-1, 12)).chunk(2, -1)
-            pyro.sample("latent", dist.Normal(z_loc, z_scale.exp()).to_event(1))
-
-
 class SSVAE(nn.Module):
     """``examples/ss_vae_M2``: a plate without a size, a one-hot label that may be given."""
 
