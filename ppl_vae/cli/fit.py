@@ -23,7 +23,7 @@ from ppl_vae.cli.pictures import picture_reconstructions, picture_sites
 from ppl_vae.data import Dataset, describe_columns, is_table, load_dataset
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import VariationalInference, check_options
-from ppl_vae.estimator.warrant import check_resumed, resumed, take_fingerprints
+from ppl_vae.estimator.warrant import check_resumed, fingerprint, resumed, take_fingerprints
 from ppl_vae.inference import Epoch
 from ppl_vae.networks import ImageEncoder
 from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
@@ -97,7 +97,8 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
         resume=run.checkpoint if options.resume else None,
     )
     vi.check_data(data.test)
-    fingerprints = take_fingerprints(program, vi.program_, config, data)
+    of_data = fingerprint(data) if before is None else before.data  # a resumed fit has the same, as was checked
+    fingerprints = take_fingerprints(program, vi.program_, config, of_data)
     vi.fingerprints_ = resumed(before, fingerprints, accept_changes=options.accept_changes)
     return vi, data, config, vi.fingerprints_
 

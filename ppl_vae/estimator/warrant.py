@@ -18,14 +18,16 @@ FITTED = ("binarize", "image_shape", "seed", "model", "guide", "family", "warm_s
 """The options that a resumed run has in common with the fit."""
 
 
-def take_fingerprints(program: Any, bound: BoundProgram, config: Mapping[str, Any], data: Dataset) -> Fingerprints:
-    """Return the fingerprints of a fit of a program to data."""
+def take_fingerprints(
+    program: Any, bound: BoundProgram, config: Mapping[str, Any], data: Mapping[str, Mapping[str, list[Any]]]
+) -> Fingerprints:
+    """Return the fingerprints of a fit of a program to data, whose own are known, see ``fingerprint``."""
     return Fingerprints(
         program=bound.name,
         sources=_sources(program),
         sites=describe_structure(bound),
         options=dict(config),
-        data=fingerprint(data),
+        data=data,
     )
 
 

@@ -14,7 +14,7 @@ from pyro.poutine.messenger import Messenger
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.global_posterior import OF_DRAWS, hidden_run
 from ppl_vae.program.runner import Batch
-from ppl_vae.program.traces import Site, is_deterministic
+from ppl_vae.program.traces import Site, is_deterministic, lies_in
 
 
 def with_code(program: BoundProgram, batch: Batch) -> BoundProgram | None:
@@ -44,7 +44,7 @@ def with_code(program: BoundProgram, batch: Batch) -> BoundProgram | None:
         if site["type"] == "sample"
         and is_deterministic(site)
         and site["value"].is_floating_point()
-        and structure.data_plate in {frame.name for frame in site["cond_indep_stack"]}
+        and lies_in(site, structure.data_plate)
     ]
     if structure.latents or not computed:
         return None

@@ -12,12 +12,17 @@ from torch import Tensor
 from ppl_vae.program.handlers import bijection
 
 
+def unwrapped(fn: Any) -> Any:
+    """Return the distribution inside wrappers that change its shape or its mask."""
+    while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+        fn = fn.base_dist
+    return fn
+
+
 def moments(fn: Any) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of a distribution in unconstrained space, each of a point's shape."""
     transform = bijection(fn.support)
-    base = fn
-    while isinstance(base, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
-        base = base.base_dist
+    base = unwrapped(fn)
     if isinstance(base, torch.distributions.TransformedDistribution) and _same(base.transforms, base.support):
         base = base.base_dist
         while isinstance(base, torch.distributions.Independent):

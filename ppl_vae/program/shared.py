@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from ppl_vae.errors import InputError
 from ppl_vae.program.faults import fixed_size
 from ppl_vae.program.global_posterior import GlobalPosterior, GuidedLatents, SharedLatents
+from ppl_vae.program.moments import unwrapped
 from ppl_vae.program.runner import Batch, Runner
 from ppl_vae.program.supports import is_discrete
-from ppl_vae.program.traces import Site, find_data_plate, sample_sites
+from ppl_vae.program.traces import Site, find_data_plate, lies_in, sample_sites
 
 
 def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:
@@ -75,8 +76,8 @@ def with_globals(program: Runner, batch: Batch, num_data: int) -> Runner:
             return program
         plate = find_data_plate(program.name, sites, len(batch[0]), program.data_plate)
         _refuse_auto_guides_of_data(program, plate, len(batch[0]))
-        outside = {name: site for name, site in sites.items() if not site["is_observed"] and _is_global(site, plate)}
-        sampled = {name: site for name, site in guided.items() if _is_global(site, plate)}
+        outside = {name: site for name, site in sites.items() if not site["is_observed"] and not lies_in(site, plate)}
+        sampled = {name: site for name, site in guided.items() if not lies_in(site, plate)}
         if not outside:
             return program
         for name, site in outside.items():
@@ -122,13 +123,13 @@ def _of_guide(
     auxiliary = {name: site for name, site in sampled.items() if site["infer"].get("is_auxiliary")}
     own = {name: sampled[name] for name in outside} | auxiliary
     for name, site in own.items():
-        if not (site["fn"].has_rsample or isinstance(_base(site["fn"]), dist.Delta)):
+        if not (site["fn"].has_rsample or isinstance(unwrapped(site["fn"]), dist.Delta)):
             raise InputError(
                 f"the guide of {program.name} draws {name!r}, which all data share, from a "
-                f"{type(_base(site['fn'])).__name__}, whose draws have no path gradient: use a distribution that is "
-                f"reparameterised, such as a transformed Normal"
+                f"{type(unwrapped(site['fn'])).__name__}, whose draws have no path gradient: use a distribution that "
+                f"is reparameterised, such as a transformed Normal"
             )
-    if all(isinstance(_base(site["fn"]), dist.Delta) for site in own.values()):
+    if all(isinstance(unwrapped(site["fn"]), dist.Delta) for site in own.values()):
         raise InputError(
             f"the guide of {program.name} puts a point mass (Delta) at {next(iter(outside))!r}: its ELBO is no bound "
             f"on the evidence; give the guide a density, such as AutoNormal or AutoMultivariateNormal"
@@ -142,7 +143,7 @@ def _refuse_auto_guides_of_data(program: Runner, plate: str, num_data: int) -> N
     for guide in _auto_guides(program.guide and inspect.unwrap(program.guide)):
         trace = guide.prototype_trace
         for name, site in () if trace is None else trace.iter_stochastic_nodes():
-            if not _is_global(site, plate):
+            if lies_in(site, plate):
                 raise InputError(
                     f"the guide of {program.name} is an {type(guide).__name__}, which has parameters of its own for "
                     f"{name!r} of each datum of the first batch ({num_data} here), and fits no other batch: leave the "
@@ -169,14 +170,3 @@ def _auto_guides(guide: Any) -> Iterator[Any]:
             yield from _auto_guides(part)
     elif isinstance(guide, AutoGuide):
         yield guide
-
-
-def _is_global(site: Site, plate: str) -> bool:
-    return plate not in {frame.name for frame in site["cond_indep_stack"]}
-
-
-def _base(fn: Any) -> Any:
-    """Return the distribution inside wrappers that change its shape."""
-    while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
-        fn = fn.base_dist
-    return fn

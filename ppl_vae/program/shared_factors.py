@@ -11,7 +11,7 @@ from torch import nn
 
 from ppl_vae.program.factor_term import SharedFactors, hiding_factors
 from ppl_vae.program.runner import Batch, Runner
-from ppl_vae.program.traces import find_data_plate, is_factor, sample_sites
+from ppl_vae.program.traces import find_data_plate, is_factor, lies_in, sample_sites
 
 
 def with_shared_factors(program: Runner, batch: Batch, num_data: int) -> Runner:
@@ -34,8 +34,7 @@ def with_shared_factors(program: Runner, batch: Batch, num_data: int) -> Runner:
         except Exception:  # the check reports it, with a better message
             return program
     of_model, of_guide = (
-        {n for n, s in part.items() if is_factor(s) and plate not in {f.name for f in s["cond_indep_stack"]}}
-        for part in (sites, guided)
+        {n for n, s in part.items() if is_factor(s) and not lies_in(s, plate)} for part in (sites, guided)
     )
     if not of_model | of_guide:
         return program

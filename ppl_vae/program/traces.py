@@ -234,6 +234,11 @@ def sample_sites(trace: poutine.Trace) -> dict[str, Any]:
     }
 
 
+def lies_in(site: Site, plate: str) -> bool:
+    """Check if a site lies in a plate."""
+    return plate in {frame.name for frame in site["cond_indep_stack"]}
+
+
 def site_values(trace: poutine.Trace) -> dict[str, Tensor]:
     """Return the values of the sample statements of a trace by name, as Pyro lays them out."""
     return {name: site["value"] for name, site in sample_sites(trace).items()}
