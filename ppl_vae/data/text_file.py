@@ -89,7 +89,7 @@ def read_text(path: Path, asked: Layout = FIND_ALL, kinds: Sequence[str] = ()) -
     if delimiter not in DELIMITERS and len(delimiter) != 1:
         raise InputError(f"delimiter {delimiter!r}: expected one sign, such as ';', or ' ' for any white space")
     layout = layout._replace(delimiter=delimiter)
-    rows = _split(lines[top:], delimiter)
+    rows = list(_rows_of(lines[top:], delimiter))
     if not rows:
         raise _no_rows(path)
     names, num_header = _find_names(path, [row for _, row in rows], asked.header_lines, notes)
@@ -146,7 +146,7 @@ def _find_encoding(path: Path, notes: list[str]) -> str:
 
 def _find_delimiter(lines: Sequence[str]) -> str:
     for delimiter in DELIMITERS:
-        rows = _split(lines, delimiter)
+        rows = list(_rows_of(lines, delimiter))
         widths = Counter(len(row) for _, row in rows)
         width, count = widths.most_common(1)[0] if widths else (1, 0)
         if width > 1 and count >= CONSISTENT * len(rows):
@@ -154,16 +154,11 @@ def _find_delimiter(lines: Sequence[str]) -> str:
     return max(DELIMITERS[:-1], key=lambda delimiter: sum(line.count(delimiter) for line in lines[:2]))
 
 
-def _split(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
-    """Return the rows of lines that are not blank, each with the number of lines up to its end."""
-    if delimiter == " ":
-        rows = [(i, line.split()) for i, line in enumerate(lines, start=1)]
-        return [(i, row) for i, row in rows if row]
-    return list(_rows_of(lines, delimiter))
-
-
 def _rows_of(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of lines that are not blank, each with the number of lines up to its end."""
+    if delimiter == " ":  # any white space
+        yield from ((i, line.split()) for i, line in enumerate(lines, start=1) if line.strip())
+        return
     last = ""
 
     def remembered() -> Iterator[str]:
@@ -280,9 +275,6 @@ def _logical_lines(path: Path, layout: Layout, skipped: int) -> Iterator[tuple[i
     with _opened(path, layout) as file:
         for _ in range(skipped):
             file.readline()
-        if layout.delimiter == " ":
-            yield from ((i, line.split()) for i, line in enumerate(file, start=skipped + 1) if line.strip())
-            return
         yield from ((skipped + line, row) for line, row in _rows_of(file, layout.delimiter or ","))
 
 
