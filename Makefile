@@ -10,7 +10,7 @@ PEERS_READY := $(PEERS)/.ready
 # The commands use the same setting: see ppl_vae/cli/process.py.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: fit test lint slow drill examples bench clean
+.PHONY: fit test lint slow drill examples bench scale clean
 
 fit: $(READY)
 	$(BIN)/python -m ppl_vae.fit --guide amortized --overwrite
@@ -37,6 +37,9 @@ examples: $(READY)
 
 bench: $(READY) $(PEERS_READY)
 	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python
+
+scale: $(READY)
+	$(BIN)/python benchmarks/scale.py
 
 # PyTorch is installed first and alone; otherwise a package could bring a newer build with gigabytes of CUDA libraries.
 $(READY): pyproject.toml constraints.txt
