@@ -1,6 +1,6 @@
 """The package at the size of the data: memory, throughput, processes, shards, and ten million rows.
 
-    python benchmarks/scale.py                            # every part; writes scale.json and the tables of docs/scale.md
+    python benchmarks/scale.py                            # every part; writes scale.json and docs/scale.md
     python benchmarks/scale.py --parts shards,arithmetic  # some parts; the rows of the others are kept
     python benchmarks/scale.py --parts millions --share 0.1
     python benchmarks/scale.py --report                   # writes only the tables
@@ -24,8 +24,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import ppl_vae.cli.process  # noqa: F401  (first: it sets up OpenMP)
 from scaling.protocol import Row, Trial
+
+import ppl_vae.cli.process  # noqa: F401  (first: it sets up OpenMP)
 
 PARTS = ("memory", "throughput", "processes", "shards", "arithmetic", "millions")
 BENCHMARKS = Path(__file__).parent
