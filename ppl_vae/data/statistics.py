@@ -17,14 +17,14 @@ NUMBERS_PER_BLOCK = 1 << 22
 class ColumnStatistics(NamedTuple):
     """The statistics of each number of a datum, all of the shape of a datum; what is missing, NaN, has no part in them.
 
-    A number that no datum has is known by its count of zero. Its mean, scale and mode are zero.
+    A number that no datum has is counted zero times. Its mean, scale and mode are zero.
     """
 
-    count: np.ndarray
+    known: np.ndarray
     """The number of data that have the number."""
     mean: np.ndarray
     scale: np.ndarray
-    """The standard deviation, with the count as its divisor."""
+    """The standard deviation, with this number as its divisor."""
     mode: np.ndarray
     """The most frequent code of a column of codes, the smallest of those if there are several; else the mean."""
 
@@ -52,7 +52,7 @@ def column_statistics(
     Example:
         >>> x = np.array([[1.0, 0.0], [np.nan, 2.0], [4.0, 2.0]])
         >>> of_x = column_statistics([{"x": x[:2]}, {"x": x[2:]}], {"x": [1]})["x"]
-        >>> of_x.mean[0], of_x.scale[0], of_x.usual, of_x.count
+        >>> of_x.mean[0], of_x.scale[0], of_x.usual, of_x.known
         (np.float64(2.5), np.float64(1.5), array([2.5, 2. ]), array([2, 3]))
     """
     running: dict[str, _Running] = {}
