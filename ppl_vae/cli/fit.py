@@ -81,7 +81,7 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
     data = load_dataset(**options.data, seed=vi.seed)
     init_args = fill_in(options, data)
     vi.set_params(program=NamedProgram(options.model, init_args))
-    program = vi.source.program
+    program = vi.origin.program
     check_layout(program, data)
     config = make_config(options, init_args)
     before = None

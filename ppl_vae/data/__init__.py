@@ -21,7 +21,9 @@ from ppl_vae.data.kinds import KINDS, Variable
 from ppl_vae.data.load import DATASETS, is_table, load_arrays, load_dataset
 from ppl_vae.data.missing import fill_missing
 from ppl_vae.data.precision import check_precision
+from ppl_vae.data.source import NamedArrays, Source, as_source, block_slices
 from ppl_vae.data.split import PARTS, Part, hold_out
+from ppl_vae.data.stored import StoredRows, with_arrays
 from ppl_vae.data.table import describe_columns
 from ppl_vae.torchvision_import import import_torchvision
 
@@ -33,10 +35,15 @@ __all__ = [
     "Batches",
     "Binarize",
     "Dataset",
+    "NamedArrays",
     "Part",
+    "Source",
+    "StoredRows",
     "Variable",
     "as_condition",
     "as_images",
+    "as_source",
+    "block_slices",
     "check_precision",
     "describe_columns",
     "fill_missing",
@@ -50,4 +57,5 @@ __all__ = [
     "read_file",
     "sizes",
     "subset",
+    "with_arrays",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,18 +11,21 @@ from torch import Tensor
 
 from ppl_vae.data.binarize import check_unit_interval
 from ppl_vae.data.precision import to_tensor
+from ppl_vae.data.source import NamedArrays, Source, as_source, block_slices
 from ppl_vae.data.split import SUBSET_STREAM, generator
+from ppl_vae.data.stored import StoredRows
 from ppl_vae.errors import InputError, nearest
 
 
 class Batches:
     """Batches of named arrays, each a tuple of tensors in the order of ``names``.
 
-    The arrays are copied to the device once, and a batch is looked up there by index, without worker processes.
-    The last batch is smaller if the batch size does not divide the number of data.
+    The arrays are copied to the device once, and a batch is looked up there by index, without worker processes. Those
+    of a source on disk are read block by block, so that they are never held twice. The last batch is smaller if the
+    batch size does not divide the number of data.
 
     Args:
-        arrays: arrays of shape ``(N, ...)`` by name.
+        arrays: arrays of shape ``(N, ...)`` by name, or another source of them.
         names: names of the arrays in a batch, in this order: the arguments of ``model``.
         batch_size: number of data in a batch, ``B``.
         device: device of the arrays.
@@ -49,7 +53,7 @@ class Batches:
 
     def __init__(
         self,
-        arrays: Mapping[str, np.ndarray],
+        arrays: Mapping[str, Any] | Source,
         names: Sequence[str],
         batch_size: int,
         *,
@@ -62,23 +66,27 @@ class Batches:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
         if not names:
             raise InputError("no names of arrays: a batch needs at least one, such as 'x'")
+        source = as_source(arrays)
         for name in (*names, *dynamic):
-            if name not in arrays:
-                raise InputError(f"the data have no array {name!r}: {nearest(name, arrays)}")
+            if name not in source.dtypes:
+                raise InputError(f"the data have no array {name!r}: {nearest(name, source.dtypes)}")
         for name in dynamic:
-            if arrays[name].dtype.kind != "f":
+            if source.dtypes[name].kind != "f":
                 raise InputError(
-                    f"dynamic array '{name}' has dtype {arrays[name].dtype}: expected real numbers in [0, 1]"
+                    f"dynamic array '{name}' has dtype {source.dtypes[name]}: expected real numbers in [0, 1]"
                 )
-            check_unit_interval(f"dynamic array '{name}'", arrays[name])
-        self.num_data = _num_rows({name: arrays[name] for name in names})
+        if isinstance(source, NamedArrays):
+            source = NamedArrays({name: source[name] for name in names})
+            self.num_data = _num_rows(source)
+        elif (rows := source.num_rows) == 0:
+            raise InputError(f"the arrays {', '.join(names)} are empty: expected at least one row")
+        else:
+            self.num_data = rows
         self.batch_size = batch_size
         self.names = tuple(names)
         self._is_dynamic = tuple(name in dynamic for name in names)
-        self._tensors = tuple(
-            to_tensor(name, values, dtype if name in real or values.dtype.kind == "f" else None, device)
-            for name, values in ((name, arrays[name]) for name in names)
-        )
+        types = {name: dtype if name in real or source.dtypes[name].kind == "f" else None for name in names}
+        self._tensors = tuple(_load(source, types, dynamic, device).values())
 
     def __len__(self) -> int:
         """Return the number of batches, including the last, smaller one."""
@@ -137,11 +145,11 @@ def sizes(num_data: int, batch_size: int) -> dict[int, int]:
     return {rows: count for rows, count in counts.items() if rows and count}
 
 
-def subset(arrays: Mapping[str, np.ndarray], num_data: int | None, seed: int) -> dict[str, np.ndarray]:
+def subset(arrays: Mapping[str, Any], num_data: int | None, seed: int) -> dict[str, np.ndarray]:
     """Return some rows of every array, drawn at random without replacement, in ascending order.
 
     Args:
-        arrays: arrays of shape ``(N, ...)`` by name.
+        arrays: arrays of shape ``(N, ...)`` by name, or ``StoredRows`` of a source on disk.
         num_data: number of rows; None, or ``N`` and more, means all of them.
         seed: seed of the choice of rows.
 
@@ -156,13 +164,35 @@ def subset(arrays: Mapping[str, np.ndarray], num_data: int | None, seed: int) ->
         >>> len(set(y.tolist())), bool((np.diff(y) > 0).all())
         (3, True)
     """
-    total = _num_rows(arrays)
+    total = arrays.num_rows if isinstance(arrays, StoredRows) else _num_rows(arrays)
     if num_data is None or num_data >= total:
         return dict(arrays)
     if num_data < 1:
         raise InputError(f"num_data is {num_data}: expected 1 or more, or None for all {total} rows")
     rows = np.sort(generator(seed, SUBSET_STREAM).choice(total, size=num_data, replace=False))
-    return {name: values[rows] for name, values in arrays.items()}
+    return (
+        dict(arrays.rows(rows)) if isinstance(arrays, StoredRows) else {k: values[rows] for k, values in arrays.items()}
+    )
+
+
+def _load(
+    source: Source, types: Mapping[str, torch.dtype | None], dynamic: Collection[str], device: str | torch.device
+) -> dict[str, Tensor]:
+    """Read arrays of a source to the device, block by block; a type of None is that of whole numbers."""
+    whole: dict[str, Tensor] = {}
+    for rows in block_slices(source):
+        block = source.read(rows)
+        for name in set(dynamic) & set(types):
+            check_unit_interval(f"dynamic array '{name}'", block[name])
+        for name, dtype in types.items():
+            tensor = to_tensor(name, block[name], dtype, device)
+            if len(tensor) == source.num_rows:
+                whole[name] = tensor
+                continue
+            if name not in whole:
+                whole[name] = tensor.new_empty((source.num_rows, *source.shapes[name]))
+            whole[name][rows] = tensor
+    return whole
 
 
 def _num_rows(arrays: Mapping[str, np.ndarray]) -> int:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data.frames import NamedArrays
 from ppl_vae.data.given import as_named
 from ppl_vae.data.precision import describe, to_native
 from ppl_vae.data.sequences import check_lengths, clear_padding, is_padded
+from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
 

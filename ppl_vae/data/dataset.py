@@ -9,10 +9,11 @@ import numpy as np
 
 from ppl_vae.data.binarize import check_binarize
 from ppl_vae.data.checks import check_parts
-from ppl_vae.data.frames import NamedArrays, check_no_text
+from ppl_vae.data.frames import check_no_text
 from ppl_vae.data.images import Grey
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.sequences import clear_padding
+from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError, nearest
 

@@ -10,34 +10,11 @@ import narwhals as nw
 import numpy as np
 
 from ppl_vae.data.kinds import Variable, code_numbers, code_texts
+from ppl_vae.data.source import NamedArrays
 from ppl_vae.errors import InputError, nearest
 
 LABEL_COLUMNS = ("y", "label")
 """Names, in any case, of a column that holds labels if its values are whole numbers or texts."""
-
-
-class NamedArrays(dict[str, np.ndarray]):
-    """Arrays by name, with the columns of those that were made of a table.
-
-    Args:
-        arrays: arrays of shape ``(N, ...)`` by name.
-        columns: the columns of an array ``(N, D)``, or the one of an array ``(N,)``, by the name of the array.
-
-    Example:
-        >>> arrays = NamedArrays({"x": np.eye(2)}, {"x": (Variable("a", "real"), Variable("b", "real"))})
-        >>> [column.name for column in arrays.rows(np.array([0])).columns["x"]]
-        ['a', 'b']
-    """
-
-    def __init__(
-        self, arrays: Mapping[str, np.ndarray], columns: Mapping[str, tuple[Variable, ...]] | None = None
-    ) -> None:
-        super().__init__(arrays)
-        self.columns = dict(columns if columns is not None else getattr(arrays, "columns", {}))
-
-    def rows(self, at: Any) -> NamedArrays:
-        """Return some rows of every array."""
-        return NamedArrays({name: array[at] for name, array in self.items()}, self.columns)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from ppl_vae.data.frames import NamedArrays, check_no_text, fill_masked, is_frame, is_series, read_frame, read_series
+from ppl_vae.data.frames import check_no_text, fill_masked, is_frame, is_series, read_frame, read_series
+from ppl_vae.data.source import NamedArrays
 from ppl_vae.errors import InputError
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ppl_vae.data.checks import check_arrays, check_numeric
-from ppl_vae.data.frames import NamedArrays
 from ppl_vae.data.precision import to_native
+from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.split import PARTS, split_rows
 from ppl_vae.errors import InputError
 

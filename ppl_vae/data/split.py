@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ppl_vae.data.frames import NamedArrays
+from ppl_vae.data.source import NamedArrays
 from ppl_vae.errors import InputError
 
 Part = Literal["train", "valid", "test"]

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ppl_vae.data.frames import DataTable, NamedArrays, read_frame
+from ppl_vae.data.frames import DataTable, read_frame
 from ppl_vae.data.kinds import CODED, Variable, parse_kinds
+from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.text_file import FIND_ALL, Layout, read_text
 from ppl_vae.errors import InputError, nearest
 

@@ -77,7 +77,7 @@ def describe(vi: VariationalInference) -> Description:
 
 def _summary(vi: VariationalInference) -> str:
     """Return the first paragraph of the docstring of the program's class or function."""
-    program = vi.source.program
+    program = vi.origin.program
     owner = program if inspect.isfunction(program) else type(program)
     text = vars(owner).get("__doc__") if isinstance(owner, type) else owner.__doc__
     known = isinstance(text, str) and not isinstance(program, Program | tuple)

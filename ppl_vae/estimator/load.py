@@ -64,7 +64,7 @@ def load(
         ]
         vi.load_parameters(run.checkpoint)
     else:
-        vi.fingerprints_, doubts = before, find_changes(before, vi.source.program, config)
+        vi.fingerprints_, doubts = before, find_changes(before, vi.origin.program, config)
         try:
             vi.load_parameters(run.checkpoint)
         except InputError:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppl_vae.data import Batches, check_precision
+from ppl_vae.data import Batches, check_precision, with_arrays
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import HardwareOptions, device, method_options
-from ppl_vae.estimator.source import Source
+from ppl_vae.estimator.origin import Origin
 from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.fitted import Arrays, Fitted, make_batches
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
@@ -50,7 +50,7 @@ MAX_RUNS = 8
 
 
 def make_fitted(
-    source: Source,
+    origin: Origin,
     estimator: Any,
     arrays: Arrays,
     dynamic: Collection[str] = (),
@@ -61,20 +61,20 @@ def make_fitted(
     """Bring a program to the device, keep a few rows of data as its template, and make its method of inference.
 
     Args:
-        source: the program, and what it was at first.
+        origin: the program, and what it was at first.
         estimator: an object with all options as attributes.
         arrays: named arrays; if ``train`` is false, those of the template are enough.
         dynamic: names of arrays of probabilities, from which bits are drawn.
         train: If true, check the program, and standardise the input of a derived encoder.
         method: a method that was made before with the same options, and is used again.
     """
-    program, hardware, kind = source.definition, options_of(estimator, HardwareOptions), METHODS[estimator.guide]
+    program, hardware, kind = origin.definition, options_of(estimator, HardwareOptions), METHODS[estimator.guide]
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
     program.store.precision = hardware.precision
     arguments = program.arguments(arrays.keys())
     few = {name: array[:8] for name, array in arrays.items()}
     for _ in range(MAX_RUNS):
-        source.keep()  # before anything is moved or trained
+        origin.keep()  # before anything is moved or trained
         program.module.to(place, torch.float64 if is_double else None)
         floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
         dtype = floats[0] if floats else torch.float64 if is_double else torch.get_default_dtype()
@@ -204,7 +204,7 @@ class Preparation:
         """Return the data with the number of each row if the method needs it."""
         if not self.method.numbered:
             return arrays
-        return {**arrays, NUMBER: np.arange(len(next(iter(arrays.values()))))}
+        return with_arrays(arrays, {NUMBER: np.arange(len(next(iter(arrays.values()))))})
 
     def _steps(self, _: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
         with fp32_products(self.matmul_precision, self.fitted.device):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import check_options
-from ppl_vae.estimator.source import build, is_recipe, tensors_of
+from ppl_vae.estimator.origin import build, is_recipe, tensors_of
 from ppl_vae.estimator.warrant import check_program, name_program
 from ppl_vae.inference import group
 from ppl_vae.program import seeded
@@ -51,7 +51,7 @@ def load_parameters(vi: VariationalInference, path: Path) -> None:
 def make_by(vi: VariationalInference, recipe: Any) -> VariationalInference:
     """Give an estimator the program that a recipe builds under its seed, and let it know the recipe."""
     vi.program = build(recipe, vi.seed)
-    vi.source.recipe = recipe
+    vi.origin.recipe = recipe
     return vi
 
 
@@ -76,7 +76,7 @@ def reduced(vi: VariationalInference, protocol: Any) -> Any:
         InputError: the class of the program is one of a file that is no module, which a pickle cannot name.
     """
     cls = type(vi.program)
-    if cls.__module__.startswith("ppl_vae_program") and vi.source.recipe is None:
+    if cls.__module__.startswith("ppl_vae_program") and vi.origin.recipe is None:
         raise InputError(
             f"a pickle cannot hold {cls.__name__}, whose class is in a file that is no module on Python's path: import "
             f"it from a module, or give the program by its name, such as VariationalInference('file.py:{cls.__name__}')"
@@ -90,11 +90,11 @@ def contents(vi: VariationalInference) -> dict[str, Any]:
     The state of training is not part of it, so that an object made of it can be fitted anew and not resumed.
     """
     options = {"options": vi.get_params(deep=False)}
-    if not is_recipe(vi.program) and (recipe := vi.source.recipe) is not None:
+    if not is_recipe(vi.program) and (recipe := vi.origin.recipe) is not None:
         options = {"options": options["options"] | {"program": None}, "recipe": recipe}
     if not hasattr(vi, "fitted_"):
         return options
-    initial, tensors = vi.source.initial, tensors_of(vi.source.definition.module)
+    initial, tensors = vi.origin.initial, tensors_of(vi.origin.definition.module)
     return options | {
         "template": vi.template,
         "state": {name: tensor.cpu() for name, tensor in vi.program_.state().items()},
@@ -114,6 +114,6 @@ def restore(vi: VariationalInference, kept: dict[str, Any]) -> None:
             vi.attach(kept["template"], train=False)
         vi.program_.load_state(kept["state"])
         vi.fitted_.naming.columns = kept["columns"]
-        keys = tensors_of(vi.source.definition.module)
-        vi.source.initial = {k: v for k, v in zip(keys, kept["initial"], strict=True) if v is not None}
+        keys = tensors_of(vi.origin.definition.module)
+        vi.origin.initial = {k: v for k, v in zip(keys, kept["initial"], strict=True) if v is not None}
         vi.train_seconds_ = kept["train_seconds"]

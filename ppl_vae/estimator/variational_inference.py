@@ -18,8 +18,8 @@ from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.estimator import state
 from ppl_vae.estimator.application import Application, with_target
 from ppl_vae.estimator.options import FitOptions, check_options, method_options, with_options
+from ppl_vae.estimator.origin import Origin, is_recipe
 from ppl_vae.estimator.preparation import Preparation, check_densities, describe_arguments, make_fitted
-from ppl_vae.estimator.source import Source, is_recipe
 from ppl_vae.evaluation.fitted import Arrays
 from ppl_vae.inference import Epoch, Training
 from ppl_vae.inference.options import options_of
@@ -109,8 +109,8 @@ class VariationalInference(Application):
             resume: a checkpoint from which training continues.
         """
         check_options(self)
-        if not self.source.is_of(self.program, self.seed):  # a recipe that is built under another seed
-            del self._source
+        if not self.origin.is_of(self.program, self.seed):  # a recipe that is built under another seed
+            del self._origin
         with seeded(self.seed):  # initial values of pyro.param and of a derived encoder
             self.attach(train, dynamic, train=True)
             check(self.inference_.posterior, self.fitted.begun)
@@ -169,22 +169,22 @@ class VariationalInference(Application):
 
     def attach(self, arrays: Arrays, dynamic: Collection[str] = (), *, train: bool) -> None:
         """Bring the program to the device, and make the method unless there is one with the same options."""
-        made_of = (self.source.definition, self.guide, method_options(self))
+        made_of = (self.origin.definition, self.guide, method_options(self))
         method = self.fitted_.inference if getattr(self, "_made_of", None) == made_of else None
-        self.fitted_ = make_fitted(self.source, self, arrays, dynamic, train=train, method=method)
+        self.fitted_ = make_fitted(self.origin, self, arrays, dynamic, train=train, method=method)
         self._made_of = made_of
 
     @property
     def argument_names(self) -> tuple[str, ...]:
         """Names of all arguments of the model."""
-        return self.source.definition.argument_names
+        return self.origin.definition.argument_names
 
     @property
-    def source(self) -> Source:
+    def origin(self) -> Origin:
         """The program as it was given or built; it is made once, so that a second fit goes on from the first."""
-        made: Source | None = getattr(self, "_source", None)
+        made: Origin | None = getattr(self, "_origin", None)
         if made is None or not made.is_of(self.program):
-            self._source = made = Source(self.program, self.seed, options_of(self, FitOptions).data_plate)
+            self._origin = made = Origin(self.program, self.seed, options_of(self, FitOptions).data_plate)
         return made
 
     # ---------------------------------------------------------------------------------------------- scikit-learn
@@ -199,6 +199,6 @@ class VariationalInference(Application):
         options = {k: clone(v, safe=False) for k, v in self.get_params(deep=False).items() if k != "program"}
         if is_recipe(self.program):
             return type(self)(self.program, **options)
-        if (recipe := self.source.recipe) is not None:
+        if (recipe := self.origin.recipe) is not None:
             return state.make_by(type(self)(None, **options), recipe)
-        return type(self)(self.source.copy(), **options)
+        return type(self)(self.origin.copy(), **options)

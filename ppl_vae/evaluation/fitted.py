@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data import Batches, as_condition
+from ppl_vae.data import Batches, as_condition, with_arrays
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.diagnose import diagnose
 from ppl_vae.evaluation.estimate import Work, estimate
@@ -167,7 +167,7 @@ class Fitted:
         method.compiler.plan(batches.sizes())
         with seeded(self.seed):
             lam = [method.infer(batch)[-1].cpu() for batch in batches.in_order()]
-        return method.posterior, {**arrays, LAMBDA: torch.cat(lam).numpy()}
+        return method.posterior, with_arrays(arrays, {LAMBDA: torch.cat(lam).numpy()})
 
     def each_batch(
         self, arrays: tuple[Any, ...], function: Callable[[BoundProgram, Batch], T], num_draws: int = 1

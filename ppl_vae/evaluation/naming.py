@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ppl_vae.data import name_arrays
-from ppl_vae.data.frames import NamedArrays, match_columns
+from ppl_vae.data.frames import match_columns
+from ppl_vae.data.source import NamedArrays
 
 
 @dataclass

@@ -151,7 +151,7 @@ def test_a_recipe_is_built_under_the_seed() -> None:
 
 
 def test_a_program_has_a_name() -> None:
-    assert type(small("factor_analysis").source.program).__name__ == "FactorAnalysis"
+    assert type(small("factor_analysis").origin.program).__name__ == "FactorAnalysis"
     with pytest.raises(InputError, match="unknown model 'vea'; did you mean 'vae'"):
         small("vea").fit(X)
     with pytest.raises(InputError, match=r"Linear cannot be built without further arguments, .*partial\(Linear"):
@@ -281,7 +281,7 @@ def test_a_list_arrives_as_a_list_in_a_fit_and_when_it_is_loaded(program_file: P
     options = ["--data", "data.npz", "--model", f"mine.py:{name}", "--max-epochs", "1", "--num-samples", "5", *lists]
     assert run_without_figures("fit", [*options, "--output", "run"]) == 0
     vi = load("run")
-    assert vi.source.program.kinds == kinds
+    assert vi.origin.program.kinds == kinds
     assert vi.template_[0].shape[1] == 3
     for other in (clone(vi), clone(clone(vi)), pickle.loads(pickle.dumps(vi)), clone(pickle.loads(pickle.dumps(vi)))):
         assert other.program.kinds == kinds

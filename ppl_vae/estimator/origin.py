@@ -13,7 +13,7 @@ from ppl_vae.program import Program, seeded
 from ppl_vae.runs import program_class
 
 
-class Source:
+class Origin:
     """The program of an estimator, made once, with the parameters and buffers that it had at first.
 
     Args:
@@ -38,7 +38,7 @@ class Source:
         self.initial: dict[tuple[int, str], Tensor] = {}
 
     def is_of(self, program: Any, seed: int | None = None) -> bool:
-        """Return True if this is the source of a program; a recipe builds another one under another seed, if given."""
+        """Return True if this is the origin of a program; a recipe builds another one under another seed, if given."""
         return self._given is program and (seed in (None, self._seed) or self.recipe is not program)
 
     def keep(self) -> None:

@@ -1,0 +1,170 @@
+"""A source of data: where rows come from, be it arrays in memory or a file that is read block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ppl_vae.data.kinds import Variable
+
+BLOCK_BYTES = 2**22
+"""The size of a block of a source whose rows cost the same one by one or together."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Rows of named arrays that are read when they are asked for; it never has to hold all of them.
+
+    Arrays in memory are one source among others, ``NamedArrays``. A source may be read from several threads at once.
+
+    Attributes:
+        num_rows: the number of rows, ``N``.
+        shapes: the shape of a datum by the name of its array.
+        dtypes: the type of the numbers of each array by its name, one that ``to_native`` keeps.
+        columns: the columns of each array that was made of a table.
+        block_rows: the natural number of rows of a read. Reads from a multiple of it to the next cost least: blocks are
+            the row groups of a Parquet file and the chunks of HDF5 and zarr, a part of which costs as much as the
+            whole. A row of a memory map costs its own bytes only, so that any block is good there.
+    """
+
+    @property
+    def num_rows(self) -> int: ...  # noqa: D102
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...  # noqa: D102
+    @property
+    def dtypes(self) -> Mapping[str, np.dtype]: ...  # noqa: D102
+    @property
+    def columns(self) -> Mapping[str, tuple[Variable, ...]]: ...  # noqa: D102
+    @property
+    def block_rows(self) -> int: ...  # noqa: D102
+
+    def read(self, rows: slice) -> NamedArrays:
+        """Return a block of rows as arrays ``(B, ...)`` in memory, which may be views that are not written to.
+
+        Args:
+            rows: a slice with step one; what lies outside the source is left out, as in Python.
+
+        Raises:
+            InputError: a file has changed, or is broken.
+        """
+
+
+class NamedArrays(dict[str, np.ndarray]):
+    """Arrays by name, with the columns of those that were made of a table: the source of data in memory.
+
+    Args:
+        arrays: arrays of shape ``(N, ...)`` by name.
+        columns: the columns of an array ``(N, D)``, or the one of an array ``(N,)``, by the name of the array.
+
+    Example:
+        >>> arrays = NamedArrays({"x": np.eye(2)}, {"x": (Variable("a", "real"), Variable("b", "real"))})
+        >>> [column.name for column in arrays.rows(np.array([0])).columns["x"]]
+        ['a', 'b']
+        >>> arrays.num_rows, arrays.shapes, arrays.read(slice(1, 9))["x"].tolist()
+        (2, {'x': (2,)}, [[0.0, 1.0]])
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], columns: Mapping[str, tuple[Variable, ...]] | None = None
+    ) -> None:
+        super().__init__(arrays)
+        self.columns = dict(columns if columns is not None else getattr(arrays, "columns", {}))
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows."""
+        return len(next(iter(self.values()), ()))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of a datum by the name of its array."""
+        return {name: array.shape[1:] for name, array in self.items()}
+
+    @property
+    def dtypes(self) -> dict[str, np.dtype]:
+        """The type of the numbers of each array by its name."""
+        return {name: array.dtype for name, array in self.items()}
+
+    @property
+    def block_rows(self) -> int:
+        """The number of rows, for they are all there."""
+        return max(1, self.num_rows)
+
+    def read(self, rows: slice) -> NamedArrays:
+        """Return a block of rows, as views."""
+        return self.rows(rows)
+
+    def rows(self, at: Any) -> NamedArrays:
+        """Return some rows of every array, in any order."""
+        return NamedArrays({name: array[at] for name, array in self.items()}, self.columns)
+
+
+def as_source(arrays: Mapping[str, Any] | Source) -> Source:
+    """Return named arrays as a source; what is one already stays as it is."""
+    return arrays if isinstance(arrays, Source) else NamedArrays(arrays)
+
+
+def row_bytes(source: Source) -> int:
+    """Return the number of bytes of a row.
+
+    Example:
+        >>> row_bytes(NamedArrays({"x": np.ones((2, 3)), "y": np.ones(2, np.uint8)}))
+        25
+    """
+    return sum(int(np.prod(source.shapes[name])) * dtype.itemsize for name, dtype in source.dtypes.items())
+
+
+def block_slices(source: Source, *, most_bytes: int = 4 * BLOCK_BYTES) -> Iterator[slice]:
+    """Yield the rows of a source in their order, as slices that each cost one read of bounded size.
+
+    Arrays in memory are a single block.
+
+    Example:
+        >>> list(block_slices(NamedArrays({"x": np.ones((4, 3))})))
+        [slice(0, 4, None)]
+    """
+    size, natural = row_bytes(source), max(1, source.block_rows)
+    if isinstance(source, NamedArrays):
+        rows = natural
+    elif natural * size > most_bytes:
+        rows = max(1, most_bytes // max(1, size))
+    else:
+        rows = natural * max(1, most_bytes // max(1, natural * size))
+    for start in range(0, source.num_rows, rows):
+        yield slice(start, min(start + rows, source.num_rows))
+
+
+def read_rows(source: Source, rows: np.ndarray) -> NamedArrays:
+    """Return any rows of a source, in the order that is asked for, as arrays that the caller may write to.
+
+    Rows of one natural block are read at once, so that rows in ascending order cost least.
+
+    Args:
+        source: the source.
+        rows: the numbers of the rows, ``(B,)``, from 0 to ``N - 1``.
+
+    Example:
+        >>> read_rows(NamedArrays({"y": np.arange(9)}), np.array([7, 1, 7]))["y"].tolist()
+        [7, 1, 7]
+    """
+    rows = np.asarray(rows, np.int64)
+    if isinstance(source, NamedArrays):
+        return source.rows(rows)
+    ascending = rows if (rows[1:] >= rows[:-1]).all() else np.sort(rows)
+    read = {name: np.empty((len(rows), *source.shapes[name]), dtype) for name, dtype in source.dtypes.items()}
+    cuts = np.flatnonzero(np.diff(ascending // source.block_rows)) + 1
+    for start, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+        part = ascending[start:stop]
+        if len(part) == 0:
+            break
+        block = source.read(slice(int(part[0]), int(part[-1]) + 1))
+        is_whole = len(part) == part[-1] - part[0] + 1 and (np.diff(part) == 1).all()
+        for name, target in read.items():
+            target[start:stop] = block[name] if is_whole else block[name][part - part[0]]
+    if ascending is not rows:
+        place = np.empty(len(rows), np.int64)
+        place[np.argsort(rows, kind="stable")] = np.arange(len(rows))
+        read = {name: array[place] for name, array in read.items()}
+    return NamedArrays(read, source.columns)

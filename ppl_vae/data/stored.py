@@ -1,0 +1,178 @@
+"""Some rows of a source, such as a part of a data set: an index of ranges, which copies nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ppl_vae.data.kinds import Variable
+from ppl_vae.data.source import NamedArrays, Source, read_rows
+
+
+class StoredRows(Mapping[str, Any]):
+    """Rows of a source that are read when they are asked for: a source itself, and a mapping to arrays on disk.
+
+    A part of a data set that does not fit in memory is such an object, and one that does is ``NamedArrays``. Both have
+    the attributes of a ``Source``. An array of either is asked for by its name: it has a length, a shape and a type,
+    and slices or rows of it are NumPy arrays.
+
+    Args:
+        source: the source.
+        ranges: first row and end of each range, int64 of shape ``(R, 2)``, in the order of the rows; by default all.
+
+    Example:
+        >>> source = NamedArrays({"x": np.arange(20).reshape(10, 2)})
+        >>> rows = StoredRows(source, np.array([[0, 2], [7, 9]]))
+        >>> len(rows["x"]), rows["x"].shape, rows["x"][1:3].tolist()
+        (4, (4, 2), [[2, 3], [14, 15]])
+        >>> rows.rows(np.array([3, 0]))["x"].tolist()
+        [[16, 17], [0, 1]]
+    """
+
+    def __init__(self, source: Source, ranges: np.ndarray | None = None) -> None:
+        if ranges is None:
+            ranges = np.array([[0, source.num_rows]])
+        self.source = source
+        self.ranges = np.asarray(ranges, np.int64).reshape(-1, 2)
+        self._ends = np.cumsum(self.ranges[:, 1] - self.ranges[:, 0])
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of a datum by the name of its array."""
+        return self.source.shapes
+
+    @property
+    def dtypes(self) -> Mapping[str, np.dtype]:
+        """The type of the numbers of each array by its name."""
+        return self.source.dtypes
+
+    @property
+    def columns(self) -> Mapping[str, tuple[Variable, ...]]:
+        """The columns of each array that was made of a table."""
+        return self.source.columns
+
+    @property
+    def block_rows(self) -> int:
+        """The natural number of rows of a read, that of the source."""
+        return self.source.block_rows
+
+    def locate(self, rows: np.ndarray) -> np.ndarray:
+        """Return the numbers in the source of some rows."""
+        rows = np.asarray(rows, np.int64)
+        which = np.searchsorted(self._ends, rows, side="right")
+        return self.ranges[which, 1] - (self._ends[which] - rows)
+
+    def read(self, rows: slice) -> NamedArrays:
+        """Return a block of rows; it costs the blocks of the source that it lies in."""
+        start, stop, _ = rows.indices(self.num_rows)
+        if stop <= start:
+            return self.source.read(slice(0, 0))
+        first, last = self.locate(np.array([start, stop - 1]))
+        if last - first == stop - 1 - start and np.searchsorted(self._ends, start, side="right") == np.searchsorted(
+            self._ends, stop - 1, side="right"
+        ):
+            return self.source.read(slice(int(first), int(last) + 1))
+        return read_rows(self.source, self.locate(np.arange(start, stop)))
+
+    def rows(self, at: Any) -> NamedArrays:
+        """Return some rows, in any order; negative numbers count from the end, and a mask chooses."""
+        at = np.asarray(at)
+        at = np.flatnonzero(at) if at.dtype == bool else np.where(at < 0, at + self.num_rows, at)
+        if len(at) and not 0 <= at.min() <= at.max() < self.num_rows:
+            raise IndexError(f"rows {at.min()} to {at.max()} of {self.num_rows}")
+        return read_rows(self.source, self.locate(at))
+
+    def part(self, start: int, stop: int) -> StoredRows:
+        """Return the rows from one to before another, as an index: nothing is read."""
+        first, last = np.searchsorted(self._ends, [start, stop - 1], side="right")
+        ranges = self.ranges[first : last + 1].copy()
+        if len(ranges):
+            ranges[-1, 1] -= self._ends[last] - stop
+            ranges[0, 0] = self.locate(np.array([start]))[0]
+        return StoredRows(self.source, ranges)
+
+    def __getitem__(self, name: str) -> StoredArray:
+        if name not in self.source.shapes:
+            raise KeyError(name)
+        return StoredArray(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.source.shapes)
+
+    def __len__(self) -> int:
+        return len(self.source.shapes)
+
+
+class Joined:
+    """The arrays of several sources of equally many rows, side by side.
+
+    A natural block is the largest of those of the sources on disk.
+
+    Example:
+        >>> joined = Joined([NamedArrays({"x": np.eye(3)}), NamedArrays({"y": np.arange(3)})])
+        >>> joined.shapes, joined.read(slice(1, 3))["y"].tolist()
+        ({'x': (3,), 'y': ()}, [1, 2])
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+        self.num_rows = sources[0].num_rows
+        self.shapes = {name: shape for source in sources for name, shape in source.shapes.items()}
+        self.dtypes = {name: dtype for source in sources for name, dtype in source.dtypes.items()}
+        self.columns = {name: columns for source in sources for name, columns in source.columns.items()}
+        on_disk = [source.block_rows for source in sources if not isinstance(source, NamedArrays)]
+        self.block_rows = max(on_disk, default=max(1, self.num_rows))
+
+    def read(self, rows: slice) -> NamedArrays:
+        """Return a block of rows."""
+        blocks = [source.read(rows) for source in self.sources]
+        return NamedArrays({name: array for block in blocks for name, array in block.items()}, self.columns)
+
+
+def with_arrays(arrays: Mapping[str, Any], more: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+    """Return data with further arrays in memory beside them, which have a row for each of the data's.
+
+    Example:
+        >>> list(with_arrays({"x": np.eye(2)}, {"row": np.arange(2)}))
+        ['x', 'row']
+    """
+    if isinstance(arrays, StoredRows):
+        return StoredRows(Joined([arrays, NamedArrays(more)]))
+    return NamedArrays({**arrays, **more}, NamedArrays(arrays).columns)
+
+
+class StoredArray:
+    """An array of a source that is read when its rows are asked for.
+
+    ``array[3:9]``, ``array[[5, 1]]`` and ``array[0]`` are NumPy arrays. ``numpy.asarray(array)`` reads all of it.
+    """
+
+    def __init__(self, source: StoredRows, name: str) -> None:
+        self._source, self._name = source, name
+        self.shape: tuple[int, ...] = (source.num_rows, *source.shapes[name])
+        self.dtype = source.dtypes[name]
+        self.ndim, self.size = len(self.shape), int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, tuple):
+            return self[at[0]][(slice(None), *at[1:])] if isinstance(at[0], slice) else self[at[0]][at[1:]]
+        if isinstance(at, slice) and at.step in (None, 1):
+            return self._source.read(at)[self._name]
+        if isinstance(at, slice):
+            at = np.arange(*at.indices(len(self)))
+        if isinstance(at, int | np.integer):
+            return self._source.rows([at])[self._name][0]
+        return self._source.rows(at)[self._name]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ppl_vae.data import Batches, NamedArrays, Source, StoredRows, block_slices, subset
+from ppl_vae.data.source import read_rows
+
+N = 53
+
+
+def arrays() -> NamedArrays:
+    draws = np.random.default_rng(0)
+    return NamedArrays({"x": draws.normal(size=(N, 3, 2)).astype(np.float32), "y": draws.integers(0, 9, N)})
+
+
+class Blocks:
+    """A source that answers in blocks of 7 rows, and counts what it has read."""
+
+    block_rows = 7
+
+    def __init__(self) -> None:
+        self.arrays, self.reads = arrays(), []
+        self.num_rows, self.shapes, self.dtypes = N, self.arrays.shapes, self.arrays.dtypes
+        self.columns = {}
+
+    def read(self, rows: slice) -> NamedArrays:
+        self.reads.append(rows)
+        return NamedArrays({name: array.copy() for name, array in self.arrays.read(rows).items()})
+
+
+def test_both_are_sources() -> None:
+    assert isinstance(arrays(), Source)
+    assert isinstance(StoredRows(Blocks()), Source)
+    assert not isinstance({"x": np.ones(3)}, Source)
+
+
+RANGES = [np.array([[0, N]]), np.array([[3, 11]]), np.array([[0, 1], [2, 3], [4, 20], [40, 53]]), np.zeros((0, 2))]
+
+
+@pytest.mark.parametrize("ranges", RANGES, ids=len)
+def test_rows_are_those_of_the_ranges(ranges: np.ndarray) -> None:
+    at = np.concatenate([np.arange(0), *(np.arange(start, stop) for start, stop in ranges.astype(int))])
+    rows, whole = StoredRows(Blocks(), ranges), arrays()
+    assert len(rows["x"]) == rows.num_rows == len(at)
+    assert rows["x"].shape == (len(at), 3, 2)
+    for piece in (slice(None), slice(0, 8), slice(2, 9), slice(5, None), slice(-4, None), slice(9, 3), slice(0, 99)):
+        for name, array in rows.read(piece).items():
+            assert array.dtype == whole[name].dtype
+            np.testing.assert_array_equal(array, whole[name][at][piece])
+            np.testing.assert_array_equal(rows[name][piece], array)
+    np.testing.assert_array_equal(np.asarray(rows["x"]), whole["x"][at])
+    if len(at):
+        some = np.random.default_rng(1).integers(0, len(at), 30)
+        np.testing.assert_array_equal(rows["x"][some], whole["x"][at][some])
+        np.testing.assert_array_equal(rows["x"][-1], whole["x"][at][-1])
+        np.testing.assert_array_equal(rows["x"][1::3, 0], whole["x"][at][1::3, 0])
+        part = rows.part(2, len(at) - 1)
+        np.testing.assert_array_equal(part["y"][:], whole["y"][at][2:-1])
+
+
+def test_a_row_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(IndexError, match="53"):
+        StoredRows(Blocks()).rows([N])
+
+
+def test_rows_of_a_block_are_read_at_once() -> None:
+    source = Blocks()
+    read = read_rows(source, np.array([50, 1, 3, 52, 1]))
+    assert source.reads == [slice(1, 4), slice(50, 53)]
+    np.testing.assert_array_equal(read["y"], arrays()["y"][[50, 1, 3, 52, 1]])
+
+
+@pytest.mark.parametrize("most", [1, 100, 1000, 10**6])
+def test_blocks_cover_a_source_once(most: int) -> None:
+    slices = list(block_slices(Blocks(), most_bytes=most))
+    assert [row for block in slices for row in range(N)[block]] == list(range(N))
+
+
+def test_batches_of_a_source_are_those_of_its_arrays() -> None:
+    rows, at = StoredRows(Blocks(), RANGES[2]), StoredRows(Blocks(), RANGES[2]).locate(np.arange(31))
+    named = arrays().rows(at)
+    for own, like in zip(
+        Batches(rows, ["x", "y"], 4).shuffled(3), Batches(named, ["x", "y"], 4).shuffled(3), strict=True
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(own, like, strict=True))
+    for name, array in subset(rows, 9, seed=0).items():
+        np.testing.assert_array_equal(array, subset(named, 9, seed=0)[name])
