@@ -1,18 +1,20 @@
 """Encoders, decoders and likelihoods, for any leading dimensions: ``(K, B, ...)`` as well as ``(B, ...)``."""
 
 from ppl_vae.networks.data_encoder import DataEncoder
-from ppl_vae.networks.distributions import GaussianMixture, InverseAutoregressiveFlow
+from ppl_vae.networks.distributions import Classes, GaussianMixture, InverseAutoregressiveFlow, MixedColumns
 from ppl_vae.networks.images import ImageDecoder, ImageEncoder, convolutions, flat_images, transposed_convolutions
 from ppl_vae.networks.labels import ClassGaussian, join, one_hot
 from ppl_vae.networks.likelihoods import Likelihood, make_likelihood
 from ppl_vae.networks.perceptrons import Activation, GaussianEncoder, LinearGaussian, mlp
 from ppl_vae.networks.posteriors import FullGaussianEncoder, cholesky_factor, product_of_gaussians
 from ppl_vae.networks.sequences import BackwardRNN, Combiner, GatedTransition, reversed_within
+from ppl_vae.networks.tables import MixedLikelihood, TableFeatures
 
 __all__ = [
     "Activation",
     "BackwardRNN",
     "ClassGaussian",
+    "Classes",
     "Combiner",
     "DataEncoder",
     "FullGaussianEncoder",
@@ -24,6 +26,9 @@ __all__ = [
     "InverseAutoregressiveFlow",
     "Likelihood",
     "LinearGaussian",
+    "MixedColumns",
+    "MixedLikelihood",
+    "TableFeatures",
     "cholesky_factor",
     "convolutions",
     "flat_images",

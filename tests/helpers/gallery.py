@@ -23,10 +23,12 @@ from ppl_vae.models.mixture_prior_vae import MixturePriorVAE
 from ppl_vae.models.normal import Normal
 from ppl_vae.models.ppca import PPCA
 from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
+from ppl_vae.models.table_vae import TableVAE
 from ppl_vae.models.vae import VAE
 from ppl_vae.models.vamp_vae import VampVAE
 from ppl_vae.program import Batch
 from tests.helpers.scenarios import bits, normal
+from tests.helpers.tables import COLUMNS, mixed_rows
 
 LABELS = torch.arange(21) % 4
 
@@ -80,6 +82,11 @@ GALLERY: dict[str, Case] = {
     "semi_supervised_vae": Case(
         lambda: SemiSupervisedVAE(data_dim=6, num_classes=4, latent_dim=2, style_dim=2, hidden=(7,), class_hidden=(3,)),
         (bits(21, 6), torch.where(LABELS < 2, LABELS, -1)),
+    ),
+    "table_vae": Case(lambda: TableVAE(COLUMNS, latent_dim=2, hidden=(7,)), (mixed_rows(21),)),
+    "table_vae, mixture": Case(
+        lambda: TableVAE(COLUMNS, latent_dim=1, hidden=(7,), num_components=3, positive="gamma"),
+        (mixed_rows(21, seed=1),),
     ),
     "vae": Case(lambda: VAE(data_dim=6, latent_dim=2, hidden=(7,)), (bits(21, 6),)),
     "vamp_vae": Case(lambda: VampVAE(data_dim=6, latent_dim=2, hidden=(7,), num_pseudo=4), (bits(21, 6),)),
