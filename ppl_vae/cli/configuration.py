@@ -13,7 +13,7 @@ from jsonargparse import ActionConfigFile
 
 from ppl_vae.cli import describe_verb
 from ppl_vae.cli.parser import TRUST_HELP, Parser, underscored
-from ppl_vae.data import DATASETS, Dataset, load_dataset
+from ppl_vae.data import DATASETS, Dataset, load_dataset, table_columns
 from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.runs import Run, check_trust, file_and_class, known_models, program_class, read_config
@@ -178,7 +178,7 @@ def fill_in(options: Options, data: Dataset) -> dict[str, Any]:
     if "columns" not in init_args:
         data.check_numbers()
     elif "columns" not in options.given and data.columns:
-        init_args["columns"] = [column.as_plain() for column in data.columns]
+        init_args["columns"] = table_columns(data.train)
     if "data_dim" in init_args and "data_dim" not in options.given:
         x = data.train.get("x", next(iter(data.train.values())))
         init_args["data_dim"] = x[0].size

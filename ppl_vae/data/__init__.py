@@ -14,6 +14,7 @@ from __future__ import annotations
 from ppl_vae.data.batches import Batches, sizes, subset
 from ppl_vae.data.binarize import BINARIZE, Binarize
 from ppl_vae.data.checks import as_condition, is_one_hot, name_arrays
+from ppl_vae.data.columns import table_columns
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.files import read_file
 from ppl_vae.data.images import as_images
@@ -57,5 +58,6 @@ __all__ = [
     "read_file",
     "sizes",
     "subset",
+    "table_columns",
     "with_arrays",
 ]

@@ -20,7 +20,7 @@ POSITIVE = ("log-normal", "gamma")
 Columns = Sequence[Mapping[str, Any]]
 
 
-class _Layout(nn.Module):
+class _ColumnsByKind(nn.Module):
     """The columns of a table by their kinds, and the typical values of those that have numbers."""
 
     center: Tensor
@@ -50,7 +50,7 @@ class _Layout(nn.Module):
         return [len(self.columns[kind]) for kind in ORDER]
 
 
-class TableFeatures(_Layout):
+class TableFeatures(_ColumnsByKind):
     r"""The inputs of a network for the rows of a table.
 
     A real number is standardised, and pulled in if it is far out, :math:`\mathrm{arsinh}((x - m) / s)`; so is the
@@ -97,7 +97,7 @@ class TableFeatures(_Layout):
         return torch.cat([numbers, codes * known.index_select(-1, self.column), known], -1)
 
 
-class MixedLikelihood(_Layout):
+class MixedLikelihood(_ColumnsByKind):
     r"""The distribution of the rows of a table, in which every column has a family of its kind.
 
     | kind | family | outputs of the decoder for a column |
@@ -224,9 +224,5 @@ def _ordered_logits(out: Tensor, code: Tensor, most: Tensor) -> Tensor:
 
 
 def _num_classes(column: Mapping[str, Any]) -> int:
-    """Return the number of categories of a column."""
-    if (number := len(column.get("categories") or ())) < 2:
-        raise InputError(
-            f"column {column.get('name')!r} is {column['kind']} and has {number} categories: expected two or more"
-        )
-    return number
+    """Return the number of categories of a column; two if none are named, because its codes are 0 and 1."""
+    return max(2, len(column.get("categories") or ()))

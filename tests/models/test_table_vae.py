@@ -156,10 +156,6 @@ def test_inputs_are_typical_numbers_and_zeros_for_what_is_missing() -> None:
     ("arguments", "facts"),
     [
         ({"columns": [{"name": "a", "kind": "date"}]}, ["'a'", "'date'"]),
-        (
-            {"columns": [{"name": "a", "kind": "ordinal", "categories": ["one"]}]},
-            ["'a'", "1 categories", "two or more"],
-        ),
         ({"columns": [{"name": "a", "kind": "real"}], "positive": "weibull"}, ["positive='weibull'", "log-normal"]),
         ({"columns": [{"name": "a", "kind": "count"}], "count": "geometric"}, ["'geometric'"]),
         ({"columns": [], "data_dim": 0}, ["without columns"]),
