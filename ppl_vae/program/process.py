@@ -51,8 +51,20 @@ def seeded(seed: int | None) -> Iterator[None]:
         devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices):
             if seed is not None:
-                torch.manual_seed(seed)
+                _seed(seed)
             yield
+
+
+def _seed(seed: int) -> None:
+    """Seed the processor's generator, and those of accelerators if there are any.
+
+    Without one, ``torch.manual_seed`` would keep the call and its stack for every kind of accelerator, for the moment
+    in which that one is initialised: 1 ms each time, and memory that is never freed.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 Precision = Literal["32-true", "bf16-mixed", "64-true"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ppl_vae.cli.opened import OpenRun
 from ppl_vae.uses.description import USES
@@ -28,20 +29,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-DRAWN_ALIKE = {
-    "factor_analysis",
-    "flow_vae",
-    "full_covariance_vae",
-    "gmvae",
-    "gmvae, semi-amortized",
-    "hierarchical_vae",
-    "hierarchical_vae, ladder",
-    "mixture_prior_vae",
-    "ppca",
-    "vae, per-sample",
-    "vamp_vae",
-}
-"""Programs whose figures have the sizes and kinds of those of another one: they are made, and drawn as that one's."""
+DRAWN = {"autoencoder", "conv_vae", "deep_markov_model", "semi_supervised_vae", "survey", "unusual"}
+"""Programs whose figures are drawn: those of every other program are of the same kinds, and are only made."""
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -60,6 +49,7 @@ def test_there_are_options_for_every_use() -> None:
 
 @pytest.mark.parametrize("verb", OPTIONS)
 def test_every_verb_on_every_program(verb: str, case: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    if case.data.name in DRAWN_ALIKE:
+    if case.data.name not in DRAWN:
         monkeypatch.setattr(Figure, "savefig", draw_dots)
+        monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
     check_use(verb, case, OPTIONS[verb])
