@@ -36,8 +36,9 @@ def drawn() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def per_sample(drawn: np.ndarray) -> dict[str, VariationalInference]:
-    options = {"warm_start": True, "local_steps": 3, "num_particles": 4, "learning_rate": 0.1, "batch_size": 300}
-    epochs: dict[FamilyName, int] = {"diagonal": 20, "full": 300}
+    options: dict[str, Any] = {"warm_start": True, "local_steps": 3, "num_particles": 4, "learning_rate": 0.2}
+    options |= {"batch_size": 300, "compile": "off"}
+    epochs: dict[FamilyName, int] = {"diagonal": 20, "full": 150}
     return {
         family: VariationalInference(
             small_factor_analysis(), "per-sample", family=family, max_epochs=number, validation_fraction=0, **options
