@@ -14,17 +14,23 @@ from dataclasses import asdict, fields, is_dataclass
 from importlib import import_module
 from inspect import Parameter, signature
 from io import TextIOWrapper
+from types import ModuleType
 from typing import Any, get_type_hints
 
 import torch
 
 from ppl_vae.cli import describe_verb
+from ppl_vae.cli.launching import take_processes, together
 from ppl_vae.cli.opened import OpenRun, Outcome, open_run
 from ppl_vae.cli.parser import TRUST_HELP, Parser, split_conditions
 from ppl_vae.errors import Diverged, InputError, InputWarning
+from ppl_vae.parallel import LostProcess, Ranks
+from ppl_vae.parallel.launch import launch
 from ppl_vae.runs import Run
 
 TRUST = "trust"
+REFUSED = "the error that comes again"
+"""What processes remember of bad input, so that none starts again with it."""
 
 
 def run_verb(verb: str, args: Sequence[str]) -> int:
@@ -39,33 +45,72 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
             with suppress(OSError):  # the stream was closed or exchanged, as the print reports
                 stream.reconfigure(errors="backslashreplace")
     try:
-        with signals_stop(), warnings_in_one_line(), fast_products():
-            options = module.parse(args) if hasattr(module, "parse") else parse(function, args)
-            outcome = call(function, options)
-            print("\n".join([*outcome.lines, *(f"written to {path}" for path in outcome.files)]), flush=True)
-    except (InputError, Diverged) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        with signals_stop():
+            processes, args = take_processes(verb, args)
+            if processes.number > 1:
+                read_options(module, function, args)  # which reports bad ones before any process is started
+            else:
+                with together(verb) as ranks:
+                    return _run(module, function, args, ranks)
+        return launch(["ppl_vae", verb, *args], *processes)
+    except InputError as error:  # of the launcher
+        return report(error) or 2
+
+
+def _run(module: ModuleType, function: Callable[..., Outcome], args: Sequence[str], ranks: Ranks) -> int:
+    """Run a verb in this process, print its outcome, and return the exit status.
+
+    Of several processes, the first one that raises an error reports it. After a restart, an error that would come again
+    ends them at once.
+    """
+    if ranks.recall(REFUSED):
         return 2
-    except BrokenPipeError:  # whoever read the output has gone
+    try:
+        with warnings_in_one_line(), fast_products():
+            outcome = call(function, read_options(module, function, args))
+            print("\n".join([*outcome.lines, *(f"written to {path}" for path in outcome.files)]), flush=True)
+    except SystemExit:  # after the help
+        raise
+    except BaseException as error:
+        if not ranks.may_report():
+            return 1
+        if isinstance(error, InputError | Diverged):
+            ranks.remember(REFUSED, str(error))
+        status = report(error)
+        if status is None:
+            raise
+        return status
+    return 0
+
+
+def read_options(module: ModuleType, function: Callable[..., Outcome], args: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a verb's options, as its own parser or ``parse`` reads them."""
+    return module.parse(args) if hasattr(module, "parse") else parse(function, args)
+
+
+def report(error: BaseException) -> int | None:
+    """Print an error that a user can cause in one line, and return the exit status; None for another error."""
+    status, line = 2, None
+    if isinstance(error, InputError | Diverged):
+        line = f"error: {' '.join(str(error).split())}"
+    elif isinstance(error, BrokenPipeError):  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        if getattr(error, "__notes__", None):  # the program raised it in training
-            raise
+    elif isinstance(error, OSError) and not getattr(error, "__notes__", None):  # else the program raised it in training
         place = f" ({error.filename})" if error.filename else ""
         text = " ".join(f"{error.strerror or error}{place}".split())
         remedy = "take a smaller model or batch" if is_out_of_memory(error) else "look at the disk and its permissions"
-        print(f"error: {text}: {remedy}", file=sys.stderr)
-        return 2
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        print("error: there is not enough memory: take a smaller --batch-size, --num-samples or model", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+        line = f"error: {text}: {remedy}"
+    elif isinstance(error, LostProcess):
+        status, line = 1, f"error: {error}"
+    elif isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
+        line = "error: there is not enough memory: take a smaller --batch-size, --num-samples or model"
+    elif isinstance(error, KeyboardInterrupt):
+        status, line = 130, "stopped"
+    if line is None:
+        return None
+    print(line, file=sys.stderr)
+    return status
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ActionConfigFile
 
 from ppl_vae.cli import describe_verb
+from ppl_vae.cli.launching import add_processes
 from ppl_vae.cli.parser import TRUST_HELP, Parser, underscored
 from ppl_vae.data import DATASETS, Dataset, load_dataset, table_columns
 from ppl_vae.errors import InputError, reason
@@ -127,6 +128,7 @@ def make_parser(make: Callable[..., Any] | None, spec: str) -> Parser:
     accept = "continue a run whose program has changed since the fit; changed data are always refused"
     run.add_argument("--accept_changes", action="store_true", help=accept)
     run.add_argument("--trust", action="store_true", help=TRUST_HELP)
+    add_processes(run)
     data, inference = parser.add_argument_group("Data"), parser.add_argument_group("Inference and training")
     data.add_function_arguments(load_dataset, skip={"seed"}, as_group=False)
     inference.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)

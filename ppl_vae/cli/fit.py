@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
@@ -26,11 +26,16 @@ from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.estimator.warrant import check_resumed, fingerprint, resumed, take_fingerprints
 from ppl_vae.inference import Epoch
 from ppl_vae.networks import ImageEncoder
+from ppl_vae.parallel import Ranks, present
 from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
 from ppl_vae.runs import Fingerprints, NamedProgram, Run, program_class, write_posterior
+from ppl_vae.runs.files import digest
+from ppl_vae.runs.tables import digest_array
 
 CHECKPOINT_SECONDS = 5.0
 """The least time between two checkpoints, but for the last; one syncs to disk, which can cost more than an epoch."""
+CREATED = "the folder of the fit"
+"""What a process remembers, so that after a restart it goes on with the folder that it had made."""
 POSTERIOR_DATA, POSTERIOR_DRAWS = 256, 32
 RECONSTRUCTIONS, PRIOR_DRAWS, LATENT_DATA = 20, 64, 5000
 
@@ -45,13 +50,19 @@ def fit(options: Options) -> Outcome:
 
     Nothing is written before all options have been checked.
     """
-    started, run = time.perf_counter(), Run(options.output)
-    if not options.resume:
-        run.free(overwrite=options.overwrite)
+    started, run, ranks = time.perf_counter(), Run(options.output), present()
+    options = after_restart(options, run, ranks)
     with ExitStack() as held:
-        if run.path.is_dir():
-            held.enter_context(run.locked())
+        if ranks.is_first:
+            if not options.resume:
+                run.free(overwrite=options.overwrite)
+            if run.path.is_dir():
+                held.enter_context(run.locked())
         vi, data, config, fingerprints = prepare(options, run)
+        check_same_start(vi, config, fingerprints, ranks)
+        if not ranks.is_first:
+            train(vi, run)
+            return Outcome(None)
         if options.resume:
             row = vi.training_.last_row
             run.rewind(row._asdict() if row else None)
@@ -61,14 +72,41 @@ def fit(options: Options) -> Outcome:
             if not run.path.is_dir():
                 held.enter_context(run.locked())
             run.create(config, fingerprints, overwrite=options.overwrite)
+        ranks.remember(CREATED, str(run.path.resolve()))
         print(f"data   {data.describe()}")
         for line in [*(describe_columns(data.arrays_columns) if data.arrays_columns else []), *data.notes]:
             print(f"       {line}")
-        print(f"model  {options.model}, {options.settings['guide']} guide, on {vi.fitted.device}, {vi.compiles()}")
+        print(f"model  {options.model}, {options.settings['guide']} guide, on {on_devices(vi, ranks)}, {vi.compiles()}")
         for remark in vi.remarks_:
             print(remark)
         train(vi, run)
         return finish(vi, run, data, started)
+
+
+def after_restart(options: Options, run: Run, ranks: Ranks) -> Options:
+    """Return the options of a fit; one that the launcher starts again goes on with what it had written before."""
+    if ranks.recall(CREATED) != str(run.path.resolve()):
+        return options
+    resume = run.checkpoint.is_file()
+    return options._replace(resume=resume, overwrite=not resume)
+
+
+def check_same_start(
+    vi: VariationalInference, config: Mapping[str, Any], fingerprints: Fingerprints, ranks: Ranks
+) -> None:
+    """Check that all processes start from the same data, options, parameters and state of the optimiser."""
+    if ranks.size > 1:
+        tensors, numbers = vi.training_.state()
+        written = digest({"numbers": numbers, "config": config, "data": fingerprints.data, "sites": vi.sites_})
+        ranks.check_equal("the options or the data", written, "give all processes the same files")
+        state = {name: digest_array(tensor.cpu().numpy()) for name, tensor in tensors.items()}
+        remedy = "a program draws its first parameters from torch's generator alone, so that the seed decides them"
+        ranks.check_equal("the first parameters", digest(state), remedy)
+
+
+def on_devices(vi: VariationalInference, ranks: Ranks) -> str:
+    """Return the device of a fit, and the number of processes if there are several."""
+    return f"{vi.fitted.device}" if ranks.size == 1 else f"{ranks.size} processes ({vi.fitted.device.type})"
 
 
 def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, dict[str, Any], Fingerprints]:
@@ -149,21 +187,31 @@ def finish(vi: VariationalInference, run: Run, data: Dataset, started: float) ->
 
 
 def train(vi: VariationalInference, run: Run) -> None:
-    """Train with a progress bar on a terminal; log a line of metrics an epoch, and save checkpoints and the end."""
+    """Train with a progress bar on a terminal; log a line of metrics an epoch, and save checkpoints and the end.
+
+    The first of several processes logs and saves. If they own lambda, they send it for a checkpoint, which therefore is
+    not written when one of them stops.
+    """
+    ranks = vi.training_.ranks
+    together, done = ranks.size > 1 and bool(vi.inference_.tables), False
     vi.save(run.checkpoint)
     saved, last = vi.training_.epoch, time.perf_counter()
-    bar = tqdm(total=vi.max_epochs, initial=saved, unit="epoch", disable=not sys.stderr.isatty(), leave=False)
+    is_shown = ranks.is_first and sys.stderr.isatty()
+    bar = tqdm(total=vi.max_epochs, initial=saved, unit="epoch", disable=not is_shown, leave=False)
     try:
         with bar:
             for epoch in _noted_epochs(vi, run):
-                run.log(epoch._asdict() | {"train_seconds": vi.train_seconds_})
+                if ranks.is_first:
+                    run.log(epoch._asdict() | {"train_seconds": vi.train_seconds_})
                 bar.update()
                 bar.set_postfix_str(f"ELBO train {epoch.elbo_train:.2f}, valid {epoch.elbo_valid:.2f} nats per datum")
-                if time.perf_counter() - last > CHECKPOINT_SECONDS:
+                is_due = time.perf_counter() - last > CHECKPOINT_SECONDS
+                if ranks.decide(is_due) if together else is_due:
                     vi.save(run.checkpoint)
                     saved, last = epoch.epoch, time.perf_counter()
+        done = True
     finally:
-        if vi.training_.epoch > saved:
+        if vi.training_.epoch > saved and (done or not together):
             vi.save(run.checkpoint)
 
 

@@ -123,6 +123,7 @@ class Compiler:
         static: Hashable = None,
         times: int = 1,
         saves: float = SAVED,
+        rows: int | None = None,
     ) -> Outputs:
         """Return ``function(*inputs)``.
 
@@ -137,11 +138,16 @@ class Compiler:
             static: the values other than tensors on which the function depends, such as a number of draws.
             times: number of calls for each visit of a batch.
             saves: seconds that a graph saves in each call, roughly.
+            rows: the number of rows that decides, if the last input is no tensor of a batch.
         """
         # A graph relies on the strides of the inputs with which it was made.
         key = (name, static, tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in inputs))
         graph = self._known.get(key)
-        if graph is None and name not in self._refused and self.repays(len(inputs[-1]), times, saves):
+        if (
+            graph is None
+            and name not in self._refused
+            and self.repays(len(inputs[-1]) if rows is None else rows, times, saves)
+        ):
             graph = self._make(key, function, inputs, module)
         if graph is None or name in self._refused:
             return (eager or function)(*inputs)

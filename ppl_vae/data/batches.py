@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ class Batches:
             them.
         dynamic: names of arrays of probabilities; a batch has Bernoulli draws with these probabilities, new ones
             for each seed (Burda et al., 2016).
+        num_batches: number of shuffled batches; the last one takes all rows that are left. By default it is smaller
+            than the others.
 
     Attributes:
         num_data: the number of data, ``N``.
@@ -61,6 +64,7 @@ class Batches:
         dtype: torch.dtype = torch.float32,
         real: Collection[str] = ("x",),
         dynamic: Collection[str] = (),
+        num_batches: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
@@ -82,7 +86,7 @@ class Batches:
             raise InputError(f"the arrays {', '.join(names)} are empty: expected at least one row")
         else:
             self.num_data = rows
-        self.batch_size = batch_size
+        self.batch_size, self.num_batches = batch_size, num_batches or -(-self.num_data // batch_size)
         self.names = tuple(names)
         self._is_dynamic = tuple(name in dynamic for name in names)
         types = {name: dtype if name in real or source.dtypes[name].kind == "f" else None for name in names}
@@ -90,11 +94,13 @@ class Batches:
 
     def __len__(self) -> int:
         """Return the number of batches, including the last, smaller one."""
-        return -(-self.num_data // self.batch_size)
+        return self.num_batches
 
     def sizes(self, batch_size: int | None = None) -> dict[int, int]:
         """Return the number of batches by their number of rows; see ``sizes``."""
-        return sizes(self.num_data, batch_size or self.batch_size)
+        if batch_size is not None:
+            return sizes(self.num_data, batch_size)
+        return dict(Counter(self._sizes()))
 
     def shuffled(self, seed: int) -> Iterator[tuple[Tensor, ...]]:
         """Yield every datum once, in an order and with draws that depend on the seed alone.
@@ -104,7 +110,7 @@ class Batches:
         order_generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(self.num_data, generator=order_generator).to(self._tensors[0].device)
         draws = self._draws(order_generator)
-        for rows in order.split(self.batch_size):
+        for rows in order.split(self._sizes()):
             yield self._batch((tensor.index_select(0, rows) for tensor in self._tensors), draws)
 
     def in_order(self, seed: int = 0, *, batch_size: int | None = None) -> Iterator[tuple[Tensor, ...]]:
@@ -122,6 +128,11 @@ class Batches:
         for start in range(0, self.num_data, size):
             rows = slice(start, start + size)
             yield self._batch((tensor[rows] for tensor in self._tensors), draws)
+
+    def _sizes(self) -> list[int]:
+        """Return the number of rows of each shuffled batch."""
+        before = (self.num_batches - 1) * self.batch_size
+        return [self.batch_size] * (self.num_batches - 1) + [self.num_data - before]
 
     def _draws(self, parent: torch.Generator) -> torch.Generator:
         seed = int(torch.randint(2**31, (), generator=parent))

@@ -31,6 +31,7 @@ from ppl_vae.inference import (
     TrainingOptions,
 )
 from ppl_vae.inference.options import options_of
+from ppl_vae.parallel import part_of, portion_of, present
 from ppl_vae.program import (
     Batch,
     BoundProgram,
@@ -124,6 +125,8 @@ def describe_arguments(fitted: Fitted, arrays: Arrays) -> list[str]:
 class Preparation:
     """The data of a fit as batches, checked and on the device, and the training loop over them.
 
+    Of several processes that train together, each has its own rows.
+
     Args:
         fitted: the program with its method of inference.
         estimator: an object with all options as attributes.
@@ -142,18 +145,22 @@ class Preparation:
         self.num_particles = method_options(estimator).num_particles
         self.bound = options_of(estimator, AmortizedOptions).bound
         self.matmul_precision = options_of(estimator, HardwareOptions).matmul_precision
-        options = options_of(estimator, TrainingOptions)
-        self.train_batches = self._batches(self._numbered(train), options.batch_size, dynamic)
-        self.valid_batches = self._batches(self._numbered(valid), ROWS_PER_PASS) if valid else None
-        check_densities(fitted, self._batches(train, ROWS_PER_PASS, dynamic))
-        if valid:
-            check_densities(fitted, self._batches(valid, ROWS_PER_PASS))
-        num_train = self.train_batches.num_data
-        for size in {min(options.batch_size, num_train), num_train % options.batch_size} - {0}:
-            first = {name: array[:size] for name, array in train.items()}
-            batch = next(self._batches(first, size, dynamic).in_order())
+        options, ranks = options_of(estimator, TrainingOptions), present()
+        self.ranks = self.method.ranks = ranks
+        portion = portion_of(_num_rows(train), options.batch_size, ranks.rank, ranks.size)
+        self.num_valid = _num_rows(valid) if valid else 0
+        self.rows = {"train": portion.rows, "valid": part_of(self.num_valid, ranks.rank, ranks.size)}
+        train, valid = _of_rows(train, portion.rows), _of_rows(valid, self.rows["valid"]) if valid else None
+        own_valid = _num_rows(valid) if valid else 0
+        self.train_batches = self._batches(self._numbered(train), portion.batch_size, dynamic, portion.num_batches)
+        self.valid_batches = self._batches(self._numbered(valid), ROWS_PER_PASS) if valid and own_valid else None
+        check_densities(fitted, self._batches(train, ROWS_PER_PASS, dynamic), portion.rows.start)
+        if valid and own_valid:
+            check_densities(fitted, self._batches(valid, ROWS_PER_PASS), self.rows["valid"].start)
+        for size in self.train_batches.sizes():
+            batch = next(self._batches(_of_rows(train, slice(size)), size, dynamic).in_order())
             check_batch(self.method.posterior, self.method.begin(batch))
-        self.method.remember(num_train, self.valid_batches.num_data if self.valid_batches else 0)
+        self.method.remember(self.train_batches.num_data, own_valid)
         parts = (self.train_batches, self.valid_batches)
         self.method.compiler.plan(visits([part.sizes() for part in parts if part], options.max_epochs))
         self.training = Training(
@@ -162,11 +169,12 @@ class Preparation:
             self._steps,
             options if valid else replace(options, patience=None),
             warmup=method_options(estimator).kl_warmup_epochs,
+            ranks=ranks,
         )
 
     def epochs(self) -> Iterator[Epoch]:
         """Train, and yield after every epoch."""
-        return self.training.epochs(self.train_batches.shuffled, self.validate if self.valid_batches else None)
+        return self.training.epochs(self.train_batches.shuffled, self.validate if self.num_valid else None)
 
     def resume(self, path: Path, fingerprints: Fingerprints | None = None) -> float:
         """Continue the training of a checkpoint, and return the seconds that it has taken.
@@ -188,7 +196,7 @@ class Preparation:
                 raise InputError(f"the data have changed since {path} was written: its first rows of {name!r} differ")
         epoch, tables = self.training.epoch, self.method.tables
         for part, table in read_tables(path, epoch, tuple(tables), numbers.get("tables")).items():
-            tables[part].restore(epoch, table)
+            tables[part].restore(epoch, table[self.rows[part]])
         return numbers["train_seconds"]
 
     def describe_compilation(self) -> str:
@@ -196,15 +204,17 @@ class Preparation:
         sizes = self.train_batches.sizes()
         return self.method.describe_compilation(max(sizes, key=lambda rows: sizes[rows]))
 
-    def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = ()) -> Batches:
+    def _batches(
+        self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = (), num_batches: int | None = None
+    ) -> Batches:
         fitted = self.fitted
-        return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic)
+        return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic, num_batches)
 
     def _numbered(self, arrays: Arrays) -> Arrays:
         """Return the data with the number of each row if the method needs it."""
         if not self.method.numbered:
             return arrays
-        return with_arrays(arrays, {NUMBER: np.arange(len(next(iter(arrays.values()))))})
+        return with_arrays(arrays, {NUMBER: np.arange(_num_rows(arrays))})
 
     def _steps(self, _: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
         with fp32_products(self.matmul_precision, self.fitted.device):
@@ -212,26 +222,39 @@ class Preparation:
 
     def validate(self) -> float:
         """Return the present validation bound of the program, nats per datum."""
-        assert self.valid_batches is not None
         method, epoch = self.method, self.training.epoch + 1
-        with torch.no_grad(), method.posterior.running(seed=self.fitted.seed, training=False):
+        batches = self.valid_batches.in_order() if self.valid_batches else ()
+        with torch.no_grad(), method.posterior.running(seed=self.ranks.seed(self.fitted.seed), training=False):
             return validation_bound(
                 method.posterior,
-                (method.validate(batch, epoch) for batch in self.valid_batches.in_order()),
-                self.valid_batches.num_data,
+                (method.validate(batch, epoch) for batch in batches),
+                self.num_valid,
                 num_particles=self.num_particles,
                 bound=self.bound,
                 room=self.fitted.room,
+                ranks=self.ranks,
             )
 
 
-def check_densities(fitted: Fitted, batches: Batches) -> None:
+def check_densities(fitted: Fitted, batches: Batches, row: int = 0) -> None:
     """Check that every datum has a density under the program.
+
+    Args:
+        fitted: the program.
+        batches: the data.
+        row: the number of the first datum in the data set.
 
     Raises:
         InputError: a datum has none, such as a grey value under a Bernoulli; the message names the row.
     """
-    row = 0
     for batch in batches.in_order(batch_size=ROWS_PER_PASS):
         check_observations(fitted.inference.posterior, fitted.inference.begin(batch), row)
         row += len(batch[0])
+
+
+def _num_rows(arrays: Arrays) -> int:
+    return len(next(iter(arrays.values())))
+
+
+def _of_rows(arrays: Arrays, rows: slice) -> Arrays:
+    return {name: array[rows] for name, array in arrays.items()}

@@ -11,6 +11,7 @@ from ppl_vae.estimator.options import check_options
 from ppl_vae.estimator.origin import build, is_recipe, tensors_of
 from ppl_vae.estimator.warrant import check_program, name_program
 from ppl_vae.inference import group
+from ppl_vae.inference.table import gather_table
 from ppl_vae.program import seeded
 from ppl_vae.runs import check_numbers, read_checkpoint, write_checkpoint, write_tables
 
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 
 
 def save(vi: VariationalInference, path: Path) -> None:
-    """Write a checkpoint: the best parameters, and the state from which training continues."""
+    """Write a checkpoint: the best parameters, and the state from which training continues.
+
+    Of several processes that train together the first writes, and those that own lambda send theirs.
+    """
+    epoch, ranks = vi.training_.epoch, vi.training_.ranks
+    tables = {part: gather_table(table.after(epoch), ranks) for part, table in vi.inference_.tables.items()}
+    if not ranks.is_first:
+        return
     tensors, numbers = vi.training_.state()
     for name, rows in zip(vi.arguments_, vi.template_, strict=True):
         tensors[f"template.{name}"] = rows
-    epoch, tables = vi.training_.epoch, vi.inference_.tables
     numbers |= {"train_seconds": vi.train_seconds_} | name_program(vi.program_.name, vi.sites_, vi.fingerprints_)
-    with write_tables(path, epoch, {part: table.after(epoch) for part, table in tables.items()}) as digests:
+    with write_tables(path, epoch, {part: rows for part, rows in tables.items() if rows is not None}) as digests:
         write_checkpoint(path, tensors, numbers | {"tables": digests})
 
 

@@ -337,14 +337,11 @@ def make_batches(
     device: torch.device,
     dtype: torch.dtype,
     dynamic: Collection[str] = (),
+    num_batches: int | None = None,
 ) -> Batches:
     """Return batches of the model's arguments, and behind them lambda or the rows' numbers if they are given."""
-    return Batches(
-        arrays,
-        (*arguments, *(name for name in (LAMBDA, NUMBER) if name in arrays)),
-        batch_size,
-        device=device,
-        dtype=dtype,
-        real={"x", *list(arguments)[:1]},  # bits and counts are real numbers to a likelihood
-        dynamic=[name for name in dynamic if name in arguments],
-    )
+    names = (*arguments, *(name for name in (LAMBDA, NUMBER) if name in arrays))
+    real = {"x", *list(arguments)[:1]}  # bits and counts are real numbers to a likelihood
+    drawn = [name for name in dynamic if name in arguments]
+    kinds: dict[str, Any] = {"dtype": dtype, "real": real, "dynamic": drawn}
+    return Batches(arrays, names, batch_size, device=device, num_batches=num_batches, **kinds)

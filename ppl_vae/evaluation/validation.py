@@ -9,6 +9,7 @@ import torch
 
 from ppl_vae.evaluation.passes import Room, passes
 from ppl_vae.inference import Bound
+from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram
 
 VALIDATION_DRAWS = 5000
@@ -25,16 +26,18 @@ def validation_bound(
     num_particles: int,
     bound: Bound,
     room: Room,
+    ranks: Ranks = ALONE,
 ) -> float:
     """Compute the ELBO of data under the program as it is, or their importance-weighted bound, nats per datum.
 
     Args:
         program: the program with the guide that gives the posteriors of the data.
-        batches: the data.
-        num_data: the number of data in all batches.
+        batches: the data, of which each process has its part.
+        num_data: the number of data in all batches of all processes.
         num_particles: the smallest number of draws per datum; for ``"iwae"``, the number of draws in each bound.
         bound: the bound that training maximises.
         room: the number of draws that fit into a pass.
+        ranks: the processes that compute it together.
     """
     together = num_particles if bound == "iwae" else 1
     draws = min(VALIDATION_DRAWS, VALIDATION_NUMBERS / room.numbers)
@@ -45,4 +48,4 @@ def validation_bound(
         log_weights = torch.cat([program.weighted_draws(batch, k).log_weight.double() for k in at_once])
         bounds = log_weights.unflatten(0, (repeats, together)).logsumexp(1) - math.log(together)
         total += bounds.mean(0).sum().item()
-    return total / num_data
+    return ranks.total(total) / num_data

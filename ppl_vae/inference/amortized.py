@@ -14,6 +14,7 @@ from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.method import Method, Step
 from ppl_vae.inference.objectives import Bound, DecayingAverage, check_gradient, elbo, iwae, leave_one_out, tempered
 from ppl_vae.inference.options import OWN, MethodOptions, NotNegative
+from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram, WeightedDraws, objective_terms, path_draws
 
 
@@ -56,7 +57,13 @@ class Amortized(Method):
         """See ``Method``."""
         self.options.set_kl_weight(self.kl_weight, epoch)
         return amortized_steps(
-            self.program, batches, optimizer, self.options, kl_weight=self.kl_weight, compiler=self.compiler
+            self.program,
+            batches,
+            optimizer,
+            self.options,
+            kl_weight=self.kl_weight,
+            compiler=self.compiler,
+            ranks=self.ranks,
         )
 
 
@@ -68,6 +75,7 @@ def amortized_steps(
     *,
     kl_weight: Tensor | None = None,
     compiler: Compiler | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Step]:
     """Ascend the ELBO, or another bound, in theta and phi together, one step a batch.
 
@@ -92,6 +100,8 @@ def amortized_steps(
             the options give it.
         compiler: a compiler that runs the step as a graph, the same one in all epochs. With a decaying average, which
             is passed from step to step, the step runs in Python.
+        ranks: the processes that take every step together, each with its own part of the batch. Free bits and a
+            decaying average are those of a part.
 
     Yields:
         Step: the bound of the batch, nats per datum; with a ``kl_weight`` or ``free_bits``, the ELBO without them.
@@ -151,6 +161,6 @@ def amortized_steps(
     if baseline == "decaying-average" and compiler is not None:
         compiler.refuse(name, "its baseline goes from one step to the next")
         compiler = None
-    ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=options.clip_norm)
+    ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=options.clip_norm, ranks=ranks)
     for batch in batches:
         yield Step(ascend(objective, *batch), len(batch[0]))

@@ -14,6 +14,7 @@ from ppl_vae.inference.encoder import derive_encoder
 from ppl_vae.inference.families import FamilyName
 from ppl_vae.inference.options import MethodOptions
 from ppl_vae.inference.table import Table
+from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram, DerivedGuide, without_guide
 
 LAMBDA = "_lambda"
@@ -64,11 +65,13 @@ class Method:
     """The lambda of every datum after its last visit, by part of the data: ``train`` and ``valid``."""
     compiler: Compiler
     """The compiler of the steps. The caller, who knows how many steps are planned, sets it."""
+    ranks: Ranks
+    """The processes that train together, each with its own data. The caller, who reads the data, sets them."""
 
     def __init__(
         self, program: BoundProgram, template: Batch, options: Any, arrays: Sequence[np.ndarray] | None = None
     ) -> None:
-        self.options, self.compiler, self.tables = options, Compiler(), {}
+        self.options, self.compiler, self.ranks, self.tables = options, Compiler(), ALONE, {}
         self.kl_weight = options.make_kl_weight(template)
         guided = with_guide(program, template, options.family, arrays) if self.uses_guide else without_guide(program)
         self.program = self.posterior = guided

@@ -13,6 +13,7 @@ from ppl_vae.inference.local import LocalSteps
 from ppl_vae.inference.method import Step
 from ppl_vae.inference.per_datum import FROM_PRIOR, FROM_TABLE, LambdaMethod, LocalElbo, LocalOptions
 from ppl_vae.inference.table import Table, TableView
+from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram
 
 
@@ -67,8 +68,16 @@ class PerSample(LambdaMethod):
         self.options.set_kl_weight(self.kl_weight, epoch)
         table = self.tables["train"].epoch(epoch) if "train" in self.tables else None
         steps = self.options.steps(self.options.local_steps, FROM_PRIOR if table is None else FROM_TABLE)
-        local, clip_norm = replace(self.local, kl_weight=self.kl_weight), self.options.clip_norm
-        return per_sample_steps(self.program, batches, optimizer, local, steps, table=table, clip_norm=clip_norm)
+        return per_sample_steps(
+            self.program,
+            batches,
+            optimizer,
+            replace(self.local, kl_weight=self.kl_weight),
+            steps,
+            table=table,
+            clip_norm=self.options.clip_norm,
+            ranks=self.ranks,
+        )
 
 
 def per_sample_steps(
@@ -80,6 +89,7 @@ def per_sample_steps(
     *,
     table: TableView | None = None,
     clip_norm: float | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Step]:
     r"""Optimise the lambda of every datum of a batch for some steps with theta fixed; then take one step in theta.
 
@@ -103,6 +113,7 @@ def per_sample_steps(
         steps: the settings of the steps in lambda, and the number of draws per datum in the objective.
         table: a table from which each lambda starts and to which it is written; None always starts at the prior.
         clip_norm: largest norm of the gradient in theta; a larger gradient is scaled down to it.
+        ranks: the processes that take every step in theta together, each with its own data and their lambda.
 
     Yields:
         Step: the ELBO of the batch at its lambda, nats per datum, before the step in theta.
@@ -124,7 +135,7 @@ def per_sample_steps(
         return local.at(lam, batch, steps.num_particles)
 
     name = f"the step of {program.name} in theta"
-    ascend = Ascent(name, optimizer, local.compiler, module=program.module, clip_norm=clip_norm)
+    ascend = Ascent(name, optimizer, local.compiler, module=program.module, clip_norm=clip_norm, ranks=ranks)
     for *data, numbers in batches:
         batch = tuple(data)
         rows = local.at_prior(batch)

@@ -17,6 +17,7 @@ from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, LocalSteps, Rows, cosine
 from ppl_vae.inference.method import Step
 from ppl_vae.inference.per_datum import FROM_ENCODER, LambdaMethod, LocalElbo, LocalOptions
+from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram
 
 EncoderObjective = Literal["initial", "refined"]
@@ -73,6 +74,7 @@ class SemiAmortized(LambdaMethod):
             self.options.steps(self.options.local_steps, FROM_ENCODER),
             encoder_objective=self.options.encoder_objective,
             clip_norm=self.options.clip_norm,
+            ranks=self.ranks,
         )
 
 
@@ -85,6 +87,7 @@ def semi_amortized_steps(
     *,
     encoder_objective: EncoderObjective = "initial",
     clip_norm: float | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Step]:
     r"""Encode, refine, and step in theta at the refined lambda; phi follows one of two objectives.
 
@@ -111,6 +114,7 @@ def semi_amortized_steps(
         steps: the settings of the steps in lambda.
         encoder_objective: the objective of phi.
         clip_norm: largest norm of the gradient; a larger gradient is scaled down to it.
+        ranks: the processes that take every step together, each with its own part of the batch.
 
     Yields:
         Step: the ELBO of the batch at the refined lambda, nats per datum, before the step.
@@ -150,7 +154,7 @@ def semi_amortized_steps(
     if encoder_objective == "refined" and compiler is not None:
         compiler.refuse(name, "the refined objective is too large for a graph")
         compiler = None
-    ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=clip_norm)
+    ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=clip_norm, ranks=ranks)
     for batch in batches:
         if encoder_objective == "refined":
             value = ascend(refined, *batch)

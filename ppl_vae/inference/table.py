@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.inference.local import Rows
+from ppl_vae.parallel import Ranks
 
 IN_MEMORY = 2**30
 """The largest size in bytes of a table in memory; a larger table is in a temporary file."""
@@ -65,6 +66,14 @@ class Table:
                 f"{own.dtype}; it belongs to other data or another family"
             )
         own[:] = rows
+
+
+def gather_table(rows: np.ndarray, ranks: Ranks) -> np.ndarray | None:
+    """Return the rows of all processes on the first of them, in the order of the data; None on the others."""
+    if ranks.size == 1:
+        return rows
+    num_data = int(ranks.total(len(rows)))
+    return ranks.gather_rows(rows, _zeros((num_data, rows.shape[1]), rows.dtype) if ranks.is_first else None)
 
 
 class TableView(NamedTuple):

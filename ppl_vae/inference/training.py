@@ -17,6 +17,7 @@ from ppl_vae.inference.ascent import begin
 from ppl_vae.inference.average import Average
 from ppl_vae.inference.method import Step
 from ppl_vae.inference.options import Count, Positive, Seed, Share
+from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram
 
 Schedule = Literal["cosine", "constant"]
@@ -89,6 +90,7 @@ class Training:
         steps: the steps of one epoch of inference.
         options: the options of the loop; the caller makes the batches.
         warmup: number of epochs at the beginning that patience does not count.
+        ranks: the processes that train together; the caller gives each its own batches.
     """
 
     def __init__(
@@ -99,9 +101,10 @@ class Training:
         options: TrainingOptions = TrainingOptions(),
         *,
         warmup: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.program, self.batch, self.steps = program, batch, steps
-        self.options, self.warmup = options, warmup
+        self.options, self.warmup, self.ranks = options, warmup, ranks
         self.parameters = program.parameters()
         self.average = None if options.ema_decay is None else Average(self.parameters, options.ema_decay)
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=options.learning_rate, fused=True)
@@ -155,7 +158,7 @@ class Training:
         epoch, rate = self.epoch + 1, self._rate(self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        seed = epoch_seed(self.options.seed, epoch)
+        seed = self.ranks.seed(epoch_seed(self.options.seed, epoch))
         with self.program.running(seed=seed, training=True):
             steps = []
             for step in self.steps(self.program, batches(seed), self.optimizer):
@@ -164,6 +167,8 @@ class Training:
                     self.average.update()
         elbos = torch.stack([step.elbo for step in steps]).double().cpu()
         sizes = torch.tensor([step.num_data for step in steps], dtype=torch.double)
+        self.ranks.sum_(sizes)
+        self._average_buffers()
         if not bool(torch.isfinite(elbos).all()):
             number = int((~torch.isfinite(elbos)).nonzero()[0])
             raise self._diverged(
@@ -182,6 +187,23 @@ class Training:
                 best = {k: v.clone() for k, v in self.program.state().items()}
         row = Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, best_epoch)
         return _Reached(row, best_elbo, best, self._snapshot())
+
+    def _average_buffers(self) -> None:
+        """Give all processes the mean of the buffers that an epoch has changed, such as those of batch norm."""
+        if self.ranks.size == 1:
+            return
+        trained = {parameter.data_ptr() for parameter in self.parameters.values()}
+        buffers = {
+            name: (buffer, self._reached.last[f"last.{name}"])
+            for name, buffer in self.program.state().items()
+            if buffer.is_floating_point() and buffer.data_ptr() not in trained
+        }
+        changed = [name for name, (buffer, before) in buffers.items() if not torch.equal(buffer, before)]
+        for name in dict.fromkeys(name for names in self.ranks.gather(changed) for name in names):
+            buffer, before = buffers[name]
+            change = buffer - before
+            self.ranks.sum_(change)
+            buffer.copy_(before + change / self.ranks.size)
 
     def _diverged(self, what: str) -> Diverged:
         kept = f"the parameters of epoch {self.best_epoch} are kept" if self.best_epoch else "no epoch was completed"
