@@ -69,9 +69,18 @@ class Parser(jsonargparse.ArgumentParser):
             InputError: an option is unknown, or a value is not one of its type.
         """
         try:
-            return super().parse_args(underscored(args), *rest, **options)
+            return super().parse_args(self._with_values(underscored(args)), *rest, **options)
         except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError) as error:
             self.error(str(error), error)
+
+    def _with_values(self, args: Sequence[str]) -> list[str]:
+        """Return the arguments with the value true for an option that is true or false and has no value."""
+        given = list(args)
+        for place in range(len(given) - 1, -1, -1):
+            is_last = place + 1 == len(given) or given[place + 1].startswith("--")
+            if is_last and getattr(self._option_string_actions.get(given[place]), "_typehint", None) is bool:
+                given.insert(place + 1, "true")
+        return given
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise an ``InputError`` in one line; the parser calls this for all that it cannot parse.

@@ -35,11 +35,15 @@ class FitOptions:
         validation_fraction: share of the data that fit holds out if it is given no validation data. The default is 0.1.
         num_samples: number of draws per datum in estimates of the evidence. The default is 1000.
         data_plate: name of the program's data plate. It is needed only if the trace does not show which plate it is.
+        standardize: if true, the program is given real and positive columns with mean 0 and standard deviation 1 in the
+            training data; a column that its model needs positive is divided by its standard deviation alone. Evidence,
+            draws and means stay in the units of the data. The default is false.
     """
 
     validation_fraction: Share = 0.1
     num_samples: Count = 1000
     data_plate: str | None = None
+    standardize: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from ppl_vae.data import Batches, check_precision, with_arrays
+from ppl_vae.data.scales import find_scalings
 from ppl_vae.errors import InputError
-from ppl_vae.estimator.options import HardwareOptions, device, method_options
+from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options
 from ppl_vae.estimator.origin import Origin
 from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.fitted import Arrays, Fitted, make_batches
@@ -41,6 +42,7 @@ from ppl_vae.program import (
     check_parts,
     fp32_products,
 )
+from ppl_vae.program.rescaling import Standard
 from ppl_vae.runs import Fingerprints, check_numbers, read_checkpoint, read_tables
 
 BF16_TOLERANCE = 0.1
@@ -69,6 +71,7 @@ def make_fitted(
         train: If true, check the program, and standardise the input of a derived encoder.
         method: a method that was made before with the same options, and is used again.
     """
+    standardize = options_of(estimator, FitOptions).standardize
     program, hardware, kind = origin.definition, options_of(estimator, HardwareOptions), METHODS[estimator.guide]
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
     program.store.precision = hardware.precision
@@ -93,6 +96,7 @@ def make_fitted(
             precision=hardware.precision,
             guided=kind.uses_guide,
             num_data=len(columns[0]) if columns else 1,
+            scalings=_scalings(arguments, template, arrays, dynamic, train) if standardize else None,
             check=(check_parts if own_guide else check_model) if train else None,
         )
         method = kind(bound, template, method_options(estimator), columns)
@@ -107,6 +111,27 @@ def make_fitted(
     if (other := program.argument_for_x) is not None and "x" not in program.argument_names:
         fitted.naming.synonyms = {other: "x"} if "x" in arguments else {"x": other}
     return fitted
+
+
+def _scalings(
+    arguments: Sequence[str], template: Batch, arrays: Arrays, dynamic: Collection[str], train: bool
+) -> dict[int, Standard]:
+    """Return location and scale of the arguments that are real numbers; 0 and 1 if they are about to be loaded."""
+    places = {name: place for place, name in enumerate(arguments) if template[place].is_floating_point()}
+    if not train:
+        like = {place: template[place][0] for place in places.values()}
+        return {place: Standard(torch.zeros_like(row), torch.ones_like(row)) for place, row in like.items()}
+    if set(dynamic) & places.keys():
+        raise InputError("standardize: x is bits that are drawn anew in every epoch: leave the option out")
+    scalings = find_scalings(arrays, list(places))
+    return {
+        places[name]: Standard(
+            torch.as_tensor(scaling.location).to(template[places[name]]),
+            torch.as_tensor(scaling.scale).to(template[places[name]]),
+            torch.as_tensor(scaling.is_positive, device=template[places[name]].device),
+        )
+        for name, scaling in scalings.items()
+    }
 
 
 def describe_arguments(fitted: Fitted, arrays: Arrays) -> list[str]:

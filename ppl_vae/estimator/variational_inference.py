@@ -169,7 +169,8 @@ class VariationalInference(Application):
 
     def attach(self, arrays: Arrays, dynamic: Collection[str] = (), *, train: bool) -> None:
         """Bring the program to the device, and make the method unless there is one with the same options."""
-        made_of = (self.origin.definition, self.guide, method_options(self))
+        standardize = options_of(self, FitOptions).standardize
+        made_of = (self.origin.definition, self.guide, method_options(self), standardize)
         method = self.fitted_.inference if getattr(self, "_made_of", None) == made_of else None
         self.fitted_ = make_fitted(self.origin, self, arrays, dynamic, train=train, method=method)
         self._made_of = made_of

@@ -35,6 +35,11 @@ def tracing() -> AbstractContextManager[None]:
     return _switched_on(_TRACING)
 
 
+def is_tracing() -> bool:
+    """Return True if operations are recorded as a graph."""
+    return _TRACING.get()
+
+
 def log_prob(fn: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Return ``fn.log_prob(value)``, computed in one function for independent Bernoullis that are given by logits."""
     if isinstance(fn, Independent) and isinstance(fn.base_dist, Bernoulli) and not fn.base_dist._validate_args:

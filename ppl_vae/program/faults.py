@@ -11,6 +11,7 @@ from pyro import poutine
 
 from ppl_vae.errors import InputError, reason, warn
 from ppl_vae.program.derived_guide import is_auxiliary, is_derived
+from ppl_vae.program.rescaled import Rescaled
 from ppl_vae.program.supports import is_discrete, is_narrower, measure, support_of
 from ppl_vae.program.traces import Site, Structure, is_factor, sample_sites, support
 
@@ -174,7 +175,7 @@ def check_density(structure: Structure, site: Site) -> None:
 def check_observation(structure: Structure, site: Site, first_row: int = 0) -> None:
     """Check that an observed value lies in the support of its distribution; masked entries are not checked."""
     base, masks = _base(site["fn"])
-    family = type(base).__name__
+    family = type(base.base_dist if isinstance(base, Rescaled) else base).__name__
     if not site["is_observed"] or is_factor(site):
         return
     fn, value, constraint = site["fn"], site["value"].expand(site["fn"].shape()), support_of(base)

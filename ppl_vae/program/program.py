@@ -20,6 +20,7 @@ from ppl_vae.program.modules import owned_modules, recorded_modules, with_shown
 from ppl_vae.program.obs_masks import UNSEEN, with_obs_masks
 from ppl_vae.program.plates import SizedPlates, with_sized_plates
 from ppl_vae.program.process import Precision
+from ppl_vae.program.rescaling import Scalings, with_scalings
 from ppl_vae.program.runner import Batch, Runner, Store
 from ppl_vae.program.shared import with_globals
 from ppl_vae.program.shared_factors import with_shared_factors
@@ -84,6 +85,7 @@ class Program:
         precision: Precision = "32-true",
         guided: bool = True,
         num_data: int | None = None,
+        scalings: Scalings | None = None,
         check: Callable[[Runner, Batch], Any] | None = None,
     ) -> BoundProgram:
         """Run the program once on a few data, and return it with the structure that it has shown.
@@ -98,6 +100,7 @@ class Program:
             guided: if False, the guide is left out and has no part.
             num_data: the number of training data; if given, latents outside the data plate, which all data share, have
                 a posterior of their own, see ``with_globals``.
+            scalings: how arguments are standardised, see ``with_scalings``.
             check: a function that checks the parts of the program on the template before its structure is read.
 
         Raises:
@@ -107,6 +110,8 @@ class Program:
         self.store.precision = precision
         self.learn(template, arguments, guided=guided)
         runner = self._runner(arguments, guided)
+        if scalings:
+            runner = with_scalings(runner, template, scalings)
         if self.has_obs_masks:
             runner = with_obs_masks(runner, template)
         if self.has_factors:

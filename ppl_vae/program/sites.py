@@ -245,7 +245,7 @@ def _distribution(site: Site, shape: tuple[int, ...]) -> str:
 
 def _kind(fn: Any) -> str:
     """Return the name of a distribution, without wrappers that only change its shape."""
-    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution", "Rescaled"):
         fn = fn.base_dist
     name = type(fn).__name__
     if name == "TransformedDistribution":
