@@ -76,6 +76,8 @@ def fit(options: Options) -> Outcome:
         print(f"data   {data.describe()}")
         for line in [*(describe_columns(data.arrays_columns) if data.arrays_columns else []), *data.notes]:
             print(f"       {line}")
+        if (streamed := vi.streams()) is not None:
+            print(f"       {streamed}")
         print(f"model  {options.model}, {options.settings['guide']} guide, on {on_devices(vi, ranks)}, {vi.compiles()}")
         for remark in vi.remarks_:
             print(remark)

@@ -20,11 +20,13 @@ from ppl_vae.data.files import read_file
 from ppl_vae.data.images import as_images
 from ppl_vae.data.kinds import KINDS, Variable
 from ppl_vae.data.load import DATASETS, is_table, load_arrays, load_dataset
+from ppl_vae.data.memory import describe_size, memory_for_data, parse_size
 from ppl_vae.data.missing import fill_missing
 from ppl_vae.data.precision import check_precision
 from ppl_vae.data.source import NamedArrays, Source, as_source, block_slices
 from ppl_vae.data.split import PARTS, Part, hold_out
 from ppl_vae.data.stored import StoredRows, with_arrays
+from ppl_vae.data.stream import StreamedBatches, choose_batches
 from ppl_vae.data.table import describe_columns
 from ppl_vae.torchvision_import import import_torchvision
 
@@ -40,13 +42,16 @@ __all__ = [
     "Part",
     "Source",
     "StoredRows",
+    "StreamedBatches",
     "Variable",
     "as_condition",
     "as_images",
     "as_source",
     "block_slices",
     "check_precision",
+    "choose_batches",
     "describe_columns",
+    "describe_size",
     "fill_missing",
     "hold_out",
     "import_torchvision",
@@ -54,7 +59,9 @@ __all__ = [
     "is_table",
     "load_arrays",
     "load_dataset",
+    "memory_for_data",
     "name_arrays",
+    "parse_size",
     "read_file",
     "sizes",
     "subset",

@@ -66,11 +66,26 @@ class Batches:
         dynamic: Collection[str] = (),
         num_batches: int | None = None,
     ) -> None:
+        self._check(as_source(arrays), names, batch_size, device, dtype, real, dynamic, num_batches)
+        self._tensors = tuple(_load(self._source, self._types, dynamic, device).values())
+        del self._source  # it may be larger than the arrays that are used
+
+    def _check(
+        self,
+        source: Source,
+        names: Sequence[str],
+        batch_size: int,
+        device: str | torch.device,
+        dtype: torch.dtype,
+        real: Collection[str],
+        dynamic: Collection[str],
+        num_batches: int | None,
+    ) -> None:
+        """Check what is asked for, and keep it."""
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
         if not names:
             raise InputError("no names of arrays: a batch needs at least one, such as 'x'")
-        source = as_source(arrays)
         for name in (*names, *dynamic):
             if name not in source.dtypes:
                 raise InputError(f"the data have no array {name!r}: {nearest(name, source.dtypes)}")
@@ -86,11 +101,11 @@ class Batches:
             raise InputError(f"the arrays {', '.join(names)} are empty: expected at least one row")
         else:
             self.num_data = rows
-        self.batch_size, self.num_batches = batch_size, num_batches or -(-self.num_data // batch_size)
-        self.names = tuple(names)
+        self.batch_size, self.names, self.device = batch_size, tuple(names), torch.device(device)
+        self.num_batches = num_batches or -(-self.num_data // batch_size)
         self._is_dynamic = tuple(name in dynamic for name in names)
-        types = {name: dtype if name in real or source.dtypes[name].kind == "f" else None for name in names}
-        self._tensors = tuple(_load(source, types, dynamic, device).values())
+        self._source = source
+        self._types = {name: dtype if name in real or source.dtypes[name].kind == "f" else None for name in names}
 
     def __len__(self) -> int:
         """Return the number of batches, including the last, smaller one."""
@@ -102,16 +117,23 @@ class Batches:
             return sizes(self.num_data, batch_size)
         return dict(Counter(self._sizes()))
 
-    def shuffled(self, seed: int) -> Iterator[tuple[Tensor, ...]]:
+    def shuffled(self, seed: int, skip: int = 0) -> Iterator[tuple[Tensor, ...]]:
         """Yield every datum once, in an order and with draws that depend on the seed alone.
 
         The global random state does not change. The order is the same on every device; the draws are not.
+
+        Args:
+            seed: the seed.
+            skip: the number of batches at the beginning that are left out; the others are the same.
         """
         order_generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(self.num_data, generator=order_generator).to(self._tensors[0].device)
+        order = torch.randperm(self.num_data, generator=order_generator).to(self.device)
         draws = self._draws(order_generator)
-        for rows in order.split(self._sizes()):
-            yield self._batch((tensor.index_select(0, rows) for tensor in self._tensors), draws)
+        for number, rows in enumerate(order.split(self._sizes())):
+            if number >= skip or any(self._is_dynamic):  # the draws of a batch follow those of the one before
+                batch = self._batch((tensor.index_select(0, rows) for tensor in self._tensors), draws)
+                if number >= skip:
+                    yield batch
 
     def in_order(self, seed: int = 0, *, batch_size: int | None = None) -> Iterator[tuple[Tensor, ...]]:
         """Yield every datum once, in the order of the rows.
@@ -136,7 +158,7 @@ class Batches:
 
     def _draws(self, parent: torch.Generator) -> torch.Generator:
         seed = int(torch.randint(2**31, (), generator=parent))
-        return torch.Generator(self._tensors[0].device).manual_seed(seed)
+        return torch.Generator(self.device).manual_seed(seed)
 
     def _batch(self, tensors: Iterator[Tensor], draws: torch.Generator) -> tuple[Tensor, ...]:
         return tuple(

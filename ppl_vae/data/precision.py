@@ -60,14 +60,24 @@ def to_tensor(name: str, values: np.ndarray, dtype: torch.dtype | None, device: 
     """
     if dtype is None:
         dtype = torch.bool if values.dtype.kind == "b" else torch.int64
-    elif (at := _first_lost(values, dtype)) is not None:
-        what = "the whole number " if values.dtype.kind in "iu" else ""
-        raise InputError(
-            f"{_describe_place(name, at[1:])} has {what}{values[at]}, which {describe(dtype)} cannot hold: {REMEDY}, "
-            f"or rescale the data"
-        )
+    else:
+        _check_held(name, values, dtype)
     # NumPy's steps along an axis of size one mean nothing; PyTorch takes some for a layout with the channels last.
     return torch.tensor(values.ravel(), dtype=dtype, device=device).reshape(values.shape)
+
+
+def write_numbers(name: str, target: Tensor, values: np.ndarray, dtype: torch.dtype | None) -> None:
+    """Write an array into a tensor, as ``to_tensor`` converts it.
+
+    Raises:
+        InputError: see ``to_tensor``.
+    """
+    if target.device.type == "cpu" and target.dtype != torch.bfloat16:  # NumPy copies in the thread that calls it
+        if dtype is not None:
+            _check_held(name, values, dtype)
+        target.numpy()[...] = values
+    else:
+        target.copy_(to_tensor(name, values, dtype, "cpu"))
 
 
 def check_precision(arrays: Mapping[str, np.ndarray], names: Collection[str], dtype: torch.dtype) -> None:
@@ -128,6 +138,15 @@ def describe(dtype: torch.dtype) -> str:
     """
     names = {torch.float32: "single precision", torch.float64: "double precision"}
     return names.get(dtype, str(dtype).removeprefix("torch."))
+
+
+def _check_held(name: str, values: np.ndarray, dtype: torch.dtype) -> None:
+    if (at := _first_lost(values, dtype)) is not None:
+        what = "the whole number " if values.dtype.kind in "iu" else ""
+        raise InputError(
+            f"{_describe_place(name, at[1:])} has {what}{values[at]}, which {describe(dtype)} cannot hold: {REMEDY}, "
+            f"or rescale the data"
+        )
 
 
 def _first_lost(values: np.ndarray, dtype: torch.dtype) -> tuple[Any, ...] | None:

@@ -29,6 +29,7 @@ class Application(TransformerMixin, BaseEstimator):
         num_samples: number of draws per datum in estimates of the evidence.
         seed: the seed of every draw.
         compile: which functions run as compiled graphs.
+        memory: the memory that data may take on the device.
         train_seconds_: the seconds that training took.
     """
 
@@ -36,6 +37,7 @@ class Application(TransformerMixin, BaseEstimator):
     num_samples: int
     seed: int
     compile: Compile
+    memory: str | int | None
     train_seconds_: float = math.nan
 
     @property
@@ -45,7 +47,7 @@ class Application(TransformerMixin, BaseEstimator):
         fitted: Fitted = self.fitted_
         fitted.options = options_of(self, LocalOptions)
         fitted.num_samples, fitted.seed = self.num_samples, self.seed
-        fitted.compile, fitted.train_seconds = self.compile, self.train_seconds_
+        fitted.compile, fitted.memory, fitted.train_seconds = self.compile, self.memory, self.train_seconds_
         return fitted
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from ppl_vae.data import parse_size
 from ppl_vae.errors import InputError
 from ppl_vae.inference import METHODS, Compile, MethodOptions, TrainingOptions
 from ppl_vae.inference.options import (
@@ -60,12 +61,15 @@ class HardwareOptions:
         matmul_precision: precision of fp32 matrix products in training, as in torch.set_float32_matmul_precision.
             "auto" (the default) is "high" (TF32) on a GPU, and leaves the setting unchanged on a CPU. Evaluation on a
             GPU always uses full fp32.
+        memory: memory that the data may take, such as 2GiB. Data that fit are kept on the device. Others are read in
+            blocks during training, and shuffled in a buffer. The default null takes half of what is free.
     """
 
     accelerator: Accelerator = "auto"
     compile: Compile = "auto"
     precision: Precision = "32-true"
     matmul_precision: MatmulPrecision = "auto"
+    memory: str | int | None = None
 
 
 def option_kinds() -> list[type]:
@@ -119,6 +123,8 @@ def check_options(estimator: Any) -> None:
     others = [(name, method.Options) for name, method in METHODS.items()]
     check_options_of_others(estimator, type(chosen), others)
     device(estimator.accelerator)
+    if estimator.memory is not None:
+        parse_size(estimator.memory)
 
 
 def method_options(estimator: Any) -> MethodOptions:

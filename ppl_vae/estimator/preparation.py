@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppl_vae.data import Batches, check_precision, with_arrays
+from ppl_vae.data import Batches, StreamedBatches, check_precision, with_arrays
 from ppl_vae.data.scales import find_scalings
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options
 from ppl_vae.estimator.origin import Origin
 from ppl_vae.estimator.warrant import check_program
-from ppl_vae.evaluation.fitted import Arrays, Fitted, make_batches
+from ppl_vae.evaluation.arguments import Arrays, make_batches
+from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
 from ppl_vae.evaluation.validation import validation_bound
 from ppl_vae.inference import (
@@ -107,7 +108,7 @@ def make_fitted(
             shared.num_data.fill_(len(next(iter(arrays.values()))))  # a second fit may have other data
     options = options_of(estimator, LocalOptions)
     numbers = (estimator.num_samples, estimator.seed, estimator.compile)
-    fitted = Fitted(method, arguments, template, place, dtype, options, *numbers)
+    fitted = Fitted(method, arguments, template, place, dtype, options, *numbers, memory=hardware.memory)
     if (other := program.argument_for_x) is not None and "x" not in program.argument_names:
         fitted.naming.synonyms = {other: "x"} if "x" in arguments else {"x": other}
     return fitted
@@ -224,6 +225,10 @@ class Preparation:
             tables[part].restore(epoch, table[self.rows[part]])
         return numbers["train_seconds"]
 
+    def describe_streaming(self) -> str | None:
+        """Describe in one line the training data if they are streamed, because they do not fit in memory."""
+        return self.train_batches.describe() if isinstance(self.train_batches, StreamedBatches) else None
+
     def describe_compilation(self) -> str:
         """Report if the steps of training are compiled, and why, as the end of a sentence."""
         sizes = self.train_batches.sizes()
@@ -233,7 +238,9 @@ class Preparation:
         self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = (), num_batches: int | None = None
     ) -> Batches:
         fitted = self.fitted
-        return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic, num_batches)
+        places = fitted.device, fitted.dtype
+        options: dict[str, Any] = {"num_batches": num_batches, "memory": fitted.memory}
+        return make_batches(arrays, fitted.arguments, batch_size, *places, dynamic, **options)
 
     def _numbered(self, arrays: Arrays) -> Arrays:
         """Return the data with the number of each row if the method needs it."""

@@ -135,6 +135,10 @@ class VariationalInference(Application):
         """Report if the steps of training are compiled, and why, as the end of a sentence."""
         return self._prepared.describe_compilation()
 
+    def streams(self) -> str | None:
+        """Describe the training data in one line if they do not fit in memory and are streamed; None if they fit."""
+        return self._prepared.describe_streaming()
+
     def check_data(self, *arrays: Any) -> None:
         """Raise ``InputError`` if a datum has no density under the program, such as grey values under a Bernoulli."""
         check_densities(self.fitted, self.fitted.batches(self.fitted.checked(arrays)))

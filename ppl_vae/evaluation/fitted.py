@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ppl_vae.data import Batches, as_condition, with_arrays
 from ppl_vae.errors import InputError, nearest
+from ppl_vae.evaluation.arguments import Arrays, make_batches
 from ppl_vae.evaluation.diagnose import diagnose
 from ppl_vae.evaluation.estimate import Work, estimate
 from ppl_vae.evaluation.estimators import WITH_ELBO, check_estimators, estimators_for, make_settings
@@ -22,7 +23,7 @@ from ppl_vae.evaluation.evaluation import Evaluation, summarise
 from ppl_vae.evaluation.naming import Naming
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, room_for
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
-from ppl_vae.inference import LAMBDA, NUMBER, Compile, Compiler, LocalOptions, Method, proposal, random_latents
+from ppl_vae.inference import LAMBDA, Compile, Compiler, LocalOptions, Method, proposal, random_latents
 from ppl_vae.program import (
     Batch,
     BoundProgram,
@@ -40,7 +41,6 @@ from ppl_vae.program import (
     seeded,
 )
 
-Arrays = Mapping[str, np.ndarray]
 T = TypeVar("T")
 
 
@@ -59,6 +59,7 @@ class Fitted:
         seed: seed of all random numbers.
         compile: which functions run as compiled graphs.
         train_seconds: the time that the fit took.
+        memory: the memory that data may take on the device, see ``choose_batches``.
         naming: names of arrays and columns in the fit, by which later data are matched.
     """
 
@@ -72,6 +73,7 @@ class Fitted:
     seed: int
     compile: Compile
     train_seconds: float = math.nan
+    memory: str | int | None = None
     naming: Naming = field(default_factory=Naming)
     _room: Room | None = field(default=None, init=False, repr=False, compare=False)
     _compilers: dict[Any, Compiler] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -156,7 +158,7 @@ class Fitted:
 
     def batches(self, arrays: Arrays, batch_size: int = ROWS_PER_PASS) -> Batches:
         """Return data as the model takes them, on the device; behind the model's arguments lambda, if it is given."""
-        return make_batches(arrays, self.arguments, batch_size, self.device, self.dtype)
+        return make_batches(arrays, self.arguments, batch_size, self.device, self.dtype, memory=self.memory)
 
     def located(self, arrays: Arrays, method: Method | None = None) -> tuple[BoundProgram, Arrays]:
         """Return the program that is applied to data, and the data, to which lambda is added if it is data."""
@@ -328,20 +330,3 @@ class Fitted:
         of_all = {name: shared[name].cpu().numpy() for name in names}
         by_datum = joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0)
         return PosteriorDraws(*by_datum, of_all)
-
-
-def make_batches(
-    arrays: Arrays,
-    arguments: Collection[str],
-    batch_size: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    dynamic: Collection[str] = (),
-    num_batches: int | None = None,
-) -> Batches:
-    """Return batches of the model's arguments, and behind them lambda or the rows' numbers if they are given."""
-    names = (*arguments, *(name for name in (LAMBDA, NUMBER) if name in arrays))
-    real = {"x", *list(arguments)[:1]}  # bits and counts are real numbers to a likelihood
-    drawn = [name for name in dynamic if name in arguments]
-    kinds: dict[str, Any] = {"dtype": dtype, "real": real, "dynamic": drawn}
-    return Batches(arrays, names, batch_size, device=device, num_batches=num_batches, **kinds)

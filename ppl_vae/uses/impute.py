@@ -15,7 +15,7 @@ from torch import Tensor
 from ppl_vae.data import fill_missing
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.evaluation.fitted import make_batches
+from ppl_vae.evaluation.arguments import make_batches
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
 from ppl_vae.evaluation.results import join
 from ppl_vae.inference import Compiler, FamilyName, Method, PerSample, PerSampleOptions, random_latents
