@@ -12,7 +12,7 @@ import numpy as np
 from ppl_vae.cli import command
 from ppl_vae.cli.opened import Outcome, Selection
 from ppl_vae.cli.parser import Parser, hyphenated
-from ppl_vae.data import Part, subset
+from ppl_vae.data import Part, choose_arrays, is_equal, subset
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import Accelerator, VariationalInference, load, load_data
 from ppl_vae.evaluation.comparison import (
@@ -109,11 +109,11 @@ def common_data(
         InputError: an array that two runs take differs between them, or they take none in common.
     """
     seed = next(iter(fits.values())).seed
-    common: dict[str, Mapping[str, np.ndarray]] = {}
-    first: dict[str, tuple[str, np.ndarray]] = {}
+    common: dict[str, Mapping[str, Any]] = {}
+    first: dict[str, tuple[str, Any]] = {}
     for name, vi in fits.items():
         of_part = load_data(name).part(part)
-        arrays = {array: of_part[array] for array in vi.arguments_ if array in of_part}
+        arrays = choose_arrays(of_part, [array for array in vi.arguments_ if array in of_part])
         if first and not first.keys() & arrays.keys():
             raise InputError(
                 f"{name} takes the arrays {', '.join(arrays)}, the runs before it {', '.join(first)}: they have no "
@@ -121,7 +121,7 @@ def common_data(
             )
         for array, values in arrays.items():
             other, others = first.setdefault(array, (name, values))
-            if not np.array_equal(values, others):
+            if not is_equal(values, others):
                 raise InputError(
                     f"{name} and {other} are on different data, for their {array!r} of {part} differs "
                     f"({_describe_changes(name, other)}): fit the one anew with the other's options"

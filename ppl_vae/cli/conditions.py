@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_vae.data import Dataset, is_one_hot
+from ppl_vae.data import Dataset, choose_arrays, is_one_hot
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.uses import listed_values
@@ -47,7 +47,7 @@ def _parse_values(vi: VariationalInference, data: Dataset, name: str, text: str)
             raise InputError(f"--{name} {text!r}: expected a number, several such as 1,4,7, or all") from None
     if name not in vi.arguments_:
         return listed_values(vi, name)
-    labels = data.train[name]
+    labels = np.asarray(choose_arrays(data.train, [name])[name])
     if is_one_hot(labels):
         return list(range(labels.shape[1]))
     if labels.ndim > 1:

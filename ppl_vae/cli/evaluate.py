@@ -59,7 +59,7 @@ def evaluate(
         run.run.path / "evidence.nc",
         {name: _to_arrays(estimate.table()) for name, estimate in evidence.items()},
         {name: _to_arrays(estimate.curve) for name, estimate in evidence.items() if estimate.curve},
-        rows=arrays["_row"],
+        rows=np.asarray(arrays["_row"]),
         of="predictive" if evaluation.shared else "evidence",
     )
     run.write_figures(_draw(run, arrays, evaluation), among=FIGURES)
@@ -68,7 +68,7 @@ def evaluate(
     return Outcome(evaluation, lines)
 
 
-def _draw(run: OpenRun, arrays: dict[str, np.ndarray], evaluation: Evaluation) -> dict[str, Figure]:
+def _draw(run: OpenRun, arrays: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Figure]:
     """Draw the evidence and the latents of the data that were evaluated."""
     evidence, rows = evaluation.evidence, evaluation.rows
     figures: dict[str, Figure] = {}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ppl_vae import uses
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
-from ppl_vae.data import load_arrays, read_file
+from ppl_vae.data import load_arrays, read_file, with_numbers
 from ppl_vae.errors import InputError
 
 ROWS, DRAWS = 8, 4
@@ -49,7 +49,8 @@ def impute(
     if hide is not None and not 0 < hide < 1:
         raise InputError(f"--hide {hide}: expected a share between 0 and 1")
     arrays = run.select(selection) if data is None else load_arrays(Path(data).expanduser(), run.data)
-    arrays.setdefault("_row", np.arange(len(next(iter(arrays.values())))))
+    if "_row" not in arrays:
+        arrays = with_numbers(arrays, "_row")
     free = set(run.vi.template) - set(run.vi.conditions)
     names = [name for name in run.vi.template if name in free & set(arrays) and run.vi.template[name].dtype.kind == "f"]
     missing = {}

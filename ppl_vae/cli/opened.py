@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppl_vae.cli.pictures import picture_sites
-from ppl_vae.data import Dataset, Part, subset
+from ppl_vae.data import Dataset, Part, subset, with_numbers
 from ppl_vae.data.images import Grey
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import Accelerator, VariationalInference, load, load_data
@@ -49,17 +49,16 @@ class OpenRun(NamedTuple):
     data: Dataset
     formats: tuple[str, ...]
 
-    def select(self, selection: Selection, rows: Sequence[int] = ()) -> dict[str, np.ndarray]:
+    def select(self, selection: Selection, rows: Sequence[int] = ()) -> Mapping[str, Any]:
         """Return the arrays of selected data, or of some rows of their part; ``_row`` has the numbers of the rows."""
-        arrays = self.data.part(selection.part)
-        count = len(next(iter(arrays.values())))
-        numbered = {**arrays, "_row": np.arange(count)}
+        numbered = with_numbers(self.data.part(selection.part), "_row")
+        count = numbered.num_rows
         if not rows:
             return subset(numbered, selection.num_data, self.vi.seed)
         for row in rows:
             if not 0 <= row < count:
                 raise InputError(f"row {row}: the {selection.part} part has rows 0 to {count - 1}")
-        return {name: array[list(rows)] for name, array in numbered.items()}
+        return dict(numbered.rows(list(rows)))
 
     def draw_sheet(
         self, sites: Mapping[str, np.ndarray], title: str, arrays: Mapping[str, np.ndarray], **options: Any

@@ -18,6 +18,7 @@ from ppl_vae.data.columns import table_columns
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.files import read_file
 from ppl_vae.data.images import as_images
+from ppl_vae.data.joined import choose_arrays, is_equal, with_arrays, with_numbers
 from ppl_vae.data.kinds import KINDS, Variable
 from ppl_vae.data.load import DATASETS, is_table, load_arrays, load_dataset
 from ppl_vae.data.memory import describe_size, memory_for_data, parse_size
@@ -25,8 +26,9 @@ from ppl_vae.data.missing import fill_missing
 from ppl_vae.data.precision import check_precision
 from ppl_vae.data.source import NamedArrays, Source, as_source, block_slices
 from ppl_vae.data.split import PARTS, Part, hold_out
-from ppl_vae.data.stored import StoredRows, with_arrays
+from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.stream import StreamedBatches, choose_batches
+from ppl_vae.data.survey import survey
 from ppl_vae.data.table import describe_columns
 from ppl_vae.torchvision_import import import_torchvision
 
@@ -49,12 +51,14 @@ __all__ = [
     "as_source",
     "block_slices",
     "check_precision",
+    "choose_arrays",
     "choose_batches",
     "describe_columns",
     "describe_size",
     "fill_missing",
     "hold_out",
     "import_torchvision",
+    "is_equal",
     "is_one_hot",
     "is_table",
     "load_arrays",
@@ -65,6 +69,8 @@ __all__ = [
     "read_file",
     "sizes",
     "subset",
+    "survey",
     "table_columns",
     "with_arrays",
+    "with_numbers",
 ]

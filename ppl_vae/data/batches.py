@@ -178,7 +178,7 @@ def sizes(num_data: int, batch_size: int) -> dict[int, int]:
     return {rows: count for rows, count in counts.items() if rows and count}
 
 
-def subset(arrays: Mapping[str, Any], num_data: int | None, seed: int) -> dict[str, np.ndarray]:
+def subset(arrays: Mapping[str, Any], num_data: int | None, seed: int) -> Mapping[str, Any]:
     """Return some rows of every array, drawn at random without replacement, in ascending order.
 
     Args:
@@ -187,7 +187,7 @@ def subset(arrays: Mapping[str, Any], num_data: int | None, seed: int) -> dict[s
         seed: seed of the choice of rows.
 
     Returns:
-        Arrays of shape ``(num_data, ...)`` by name.
+        Arrays of shape ``(num_data, ...)`` by name; all rows of a source on disk stay there.
 
     Raises:
         InputError: if ``num_data`` is below 1, the seed is negative, or arrays differ in length.
@@ -199,7 +199,7 @@ def subset(arrays: Mapping[str, Any], num_data: int | None, seed: int) -> dict[s
     """
     total = arrays.num_rows if isinstance(arrays, StoredRows) else _num_rows(arrays)
     if num_data is None or num_data >= total:
-        return dict(arrays)
+        return arrays if isinstance(arrays, StoredRows) else dict(arrays)
     if num_data < 1:
         raise InputError(f"num_data is {num_data}: expected 1 or more, or None for all {total} rows")
     rows = np.sort(generator(seed, SUBSET_STREAM).choice(total, size=num_data, replace=False))

@@ -8,13 +8,18 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Literal, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.split import PARTS, generator
+from ppl_vae.data.stored import StoredRows
+from ppl_vae.data.survey import survey
+from ppl_vae.data.transformed import Transformed
 from ppl_vae.errors import InputError, nearest
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
@@ -27,9 +32,7 @@ def check_binarize(how: str) -> None:
         raise InputError(f"unknown binarize {how!r}: {nearest(str(how), BINARIZE)}")
 
 
-def binarize_parts(
-    name: str, parts: Mapping[str, dict[str, np.ndarray]], how: str, seed: int
-) -> dict[str, dict[str, np.ndarray]]:
+def binarize_parts(name: str, parts: Mapping[str, Any], how: str, seed: int) -> dict[str, Any]:
     r"""Replace the grey x of every part by bits; the other arrays stay.
 
     ``threshold``: :math:`b = 1[x \ge 1/2]`. ``static``: :math:`b \sim \mathrm{Bernoulli}(x)`, one draw, from
@@ -38,7 +41,8 @@ def binarize_parts(
 
     Args:
         name: name of the data set, for messages.
-        parts: arrays by part and name; x has the shape ``(N, ...)`` and values in ``[0, 1]``.
+        parts: arrays by part and name; x has the shape ``(N, ...)`` and values in ``[0, 1]``. Those of a source on disk
+            are changed when they are read, to the same bits as in memory.
         how: one of ``BINARIZE``.
         seed: seed of the draws.
 
@@ -54,23 +58,46 @@ def binarize_parts(
     if how == "none":
         return dict(parts)
     for part in PARTS:
-        check_unit_interval(f"{name}: x of {part}", parts[part]["x"])
-    bits: dict[str, dict[str, np.ndarray]] = {}
-    for stream, part in enumerate(PARTS):
-        x = parts[part]["x"]
-        if how == "dynamic" and part == "train":
-            x = x.astype(np.float32, copy=False)
-        elif how == "threshold":
-            x = (x >= 0.5).astype(np.float32)
+        where, rows = f"{name}: x of {part}", parts[part]
+        if isinstance(rows, StoredRows):
+            seen = survey(f"{name}, {part}", rows)["x"]
+            check_unit_range(where, seen.low, seen.high)
         else:
-            x = (generator(seed, stream).random(x.shape, dtype=np.float32) < x).astype(np.float32)
-        bits[part] = NamedArrays({**parts[part], "x": x}, NamedArrays(parts[part]).columns)
+            check_unit_interval(where, rows["x"])
+    bits: dict[str, Any] = {}
+    for stream, part in enumerate(PARTS):
+        rows, way = parts[part], "none" if how == "dynamic" and part == "train" else how
+        if isinstance(rows, StoredRows):
+            change = partial(_change, way, seed, stream)
+            bits[part] = StoredRows(Transformed(rows, change, f"binarize {way} {seed} {stream}"))
+        else:
+            bits[part] = NamedArrays(_change(way, seed, stream, NamedArrays(rows), 0), NamedArrays(rows).columns)
     return bits
+
+
+def _change(how: str, seed: int, stream: int, block: NamedArrays, first: int) -> dict[str, np.ndarray]:
+    """Return a block with bits; the draws of a row are the same in every block that it is in."""
+    x = block["x"]
+    if how == "none":
+        x = x.astype(np.float32, copy=False)
+    elif how == "threshold":
+        x = (x >= 0.5).astype(np.float32)
+    else:
+        draws = generator(seed, stream)
+        skipped = first * math.prod(x.shape[1:])  # two numbers in single precision are one step of the generator
+        draws.bit_generator.advance(skipped // 2)  # type: ignore[attr-defined]
+        draws.random(skipped % 2, dtype=np.float32)
+        x = (draws.random(x.shape, dtype=np.float32) < x).astype(np.float32)
+    return {**block, "x": x}
 
 
 def check_unit_interval(where: str, values: np.ndarray) -> None:
     """Raise ``InputError`` if a value is not a probability."""
-    low, high = values.min(), values.max()
+    check_unit_range(where, values.min(), values.max())
+
+
+def check_unit_range(where: str, low: float, high: float) -> None:
+    """Raise ``InputError`` if the smallest and the largest value are not both probabilities."""
     if not (low >= 0 and high <= 1):
         raise InputError(
             f"{where} ranges from {low:g} to {high:g}: making bits needs values in [0, 1]; "

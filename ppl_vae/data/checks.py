@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_vae.data.given import as_named
-from ppl_vae.data.precision import describe, to_native
+from ppl_vae.data.kinds import CODED
+from ppl_vae.data.precision import check_numeric_type, describe, to_native
 from ppl_vae.data.sequences import check_lengths, clear_padding, is_padded
-from ppl_vae.data.source import NamedArrays
+from ppl_vae.data.source import NamedArrays, Source
 from ppl_vae.data.split import PARTS
+from ppl_vae.data.stored import StoredRows
+from ppl_vae.data.survey import survey
 from ppl_vae.errors import InputError
 
 LABELS = "y"
@@ -21,7 +24,7 @@ UNKNOWN = -1
 """The value of a label that is not known, as in scikit-learn."""
 
 
-def check_parts(name: str, parts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def check_parts(name: str, parts: Mapping[str, Mapping[str, Any]]) -> None:
     """Check the arrays of a data set, part by part and then against the train part.
 
     Args:
@@ -44,12 +47,15 @@ def check_parts(name: str, parts: Mapping[str, Mapping[str, np.ndarray]]) -> Non
                     f"{values.shape[1:]} in {part}: pad or cut the arrays to one shape, or give the lengths of "
                     f"sequences, lengths_train and so on"
                 )
-        labels, known = parts[part].get(LABELS), train.get(LABELS)
-        if is_labels(labels) and is_labels(known):
-            _check_label_range(name, part, labels, known)
+        labels, known = _label_range(name, part, parts[part]), _label_range(name, "train", train)
+        if labels is not None and known is not None and labels.high > known.high:
+            raise InputError(
+                f"{name}: label out of range: '{LABELS}' of {part} has {labels.high} in row {labels.high_row}, "
+                f"the largest in train is {known.high}: remove the row or add its class to train"
+            )
 
 
-def check_arrays(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None:
+def check_arrays(name: str, part: str, arrays: Mapping[str, Any]) -> None:
     """Check the arrays of one part, whose rows are the data.
 
     Raises:
@@ -58,6 +64,20 @@ def check_arrays(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None
     """
     if not arrays:
         raise InputError(f"{name}: {part} holds no arrays: it needs at least one, such as 'x'")
+    if isinstance(arrays, StoredRows):
+        _check_stored(name, part, arrays)
+    else:
+        _check_held(name, part, arrays)
+    labels = _label_range(name, part, arrays)
+    if labels is not None and labels.low < UNKNOWN:
+        raise InputError(
+            f"{name}: label out of range: '{LABELS}' of {part} has {labels.low} in row {labels.low_row}: "
+            f"number the labels from 0; {UNKNOWN} is an unknown one"
+        )
+
+
+def _check_held(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Check arrays in memory."""
     first = next(iter(arrays))
     for array, values in arrays.items():
         where = f"{name}: array '{array}' of {part}"
@@ -74,13 +94,6 @@ def check_arrays(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None
                 f"{len(values)}: every array needs one row a datum"
             )
         _check_finite(where, values)
-    labels = arrays.get(LABELS)
-    if is_labels(labels) and labels.min() < UNKNOWN:
-        row = int(np.argmax(labels < UNKNOWN))
-        raise InputError(
-            f"{name}: label out of range: '{LABELS}' of {part} has {labels[row]} in row {row}: "
-            f"number the labels from 0; {UNKNOWN} is an unknown one"
-        )
     if is_padded(arrays):
         check_lengths(name, part, arrays)
 
@@ -89,11 +102,10 @@ def check_numeric(where: str, values: np.ndarray) -> None:
     """Raise ``InputError`` if values are not an array of Booleans, whole or real numbers."""
     if not isinstance(values, np.ndarray):
         raise InputError(f"{where} is a {type(values).__name__}: expected a NumPy array")
-    if values.dtype.kind not in "biuf":
-        raise InputError(f"{where} has dtype {values.dtype}: expected numbers, so convert or remove it")
+    check_numeric_type(where, values.dtype)
 
 
-def is_labels(values: np.ndarray | None) -> TypeGuard[np.ndarray]:
+def is_labels(values: Any) -> TypeGuard[np.ndarray]:
     """Return True if an array holds labels: whole numbers, one per datum."""
     return values is not None and values.ndim == 1 and values.dtype.kind in "iu"
 
@@ -121,14 +133,73 @@ def _check_same_names(name: str, part: str, arrays: Mapping[str, np.ndarray], tr
                 )
 
 
-def _check_label_range(name: str, part: str, labels: np.ndarray, train: np.ndarray) -> None:
-    largest = train.max()
-    if labels.max() > largest:
-        row = int(np.argmax(labels > largest))
-        raise InputError(
-            f"{name}: label out of range: '{LABELS}' of {part} has {labels[row]} in row {row}, "
-            f"the largest in train is {largest}: remove the row or add its class to train"
-        )
+class LabelRange(NamedTuple):
+    """The smallest and the largest label of a part, and a row of each."""
+
+    low: int
+    low_row: int
+    high: int
+    high_row: int
+
+
+def _label_range(name: str, part: str, arrays: Mapping[str, Any]) -> LabelRange | None:
+    """Return the range of the labels; None if there are none."""
+    labels = arrays.get(LABELS)
+    if not is_labels(labels):
+        return None
+    if isinstance(arrays, StoredRows):
+        seen = survey(f"{name}, {part}", arrays)[LABELS]
+        return LabelRange(int(seen.low), seen.low_row, int(seen.high), seen.high_row)
+    low, high = int(labels.argmin()), int(labels.argmax())
+    return LabelRange(int(labels[low]), low, int(labels[high]), high)
+
+
+def _check_stored(name: str, part: str, rows: StoredRows) -> None:
+    """Check the shapes and the types of arrays on disk, and then their numbers in one pass over the rows."""
+    for array, values in rows.items():
+        where = f"{name}: array '{array}' of {part}"
+        check_numeric_type(where, values.dtype)
+        if len(values) == 0:
+            raise InputError(f"{where} is empty: every part needs at least one row")
+        if values.size == 0:
+            raise InputError(f"{where} has shape {values.shape}: a datum needs at least one number")
+    for array, seen in survey(f"{name}, {part}", rows).items():
+        for what, count, row in (("nan", seen.nan, seen.nan_row), ("inf", seen.infinite, seen.infinite_row)):
+            if count:
+                raise InputError(
+                    f"{name}: array '{array}' of {part} has {what} in row {row} (so in {count} of {rows.num_rows} "
+                    f"rows): fill the value in or remove the row (rows count from 0 in {part}; this is row "
+                    f"{rows.locate(np.array([row]))[0]} of its file or files)"
+                )
+
+
+def check_kinds(name: str, part: str, arrays: Source) -> None:
+    """Check that the numbers of the columns of a table are of their kinds, which were inferred from less than all.
+
+    Raises:
+        InputError: a column has a number that is not of its kind.
+    """
+    if not arrays.columns:
+        return
+    rows = arrays if isinstance(arrays, StoredRows) else StoredRows(arrays)
+    for array, seen in survey(f"{name}, {part}", rows).items():
+        for column, low, high, uneven in zip(
+            rows.columns.get(array, ()), seen.lows, seen.highs, seen.fractions, strict=True
+        ):
+            codes = max(2, len(column.categories))
+            wrong = {
+                "positive": low <= 0,
+                "count": low < 0 or uneven,
+                **dict.fromkeys(CODED, low < 0 or uneven or high >= codes),
+            }
+            if wrong.get(str(column.kind)):
+                expected = {"positive": "positive numbers", "count": "whole numbers, 0 or larger"}
+                raise InputError(
+                    f"{name}: column {column.name!r} ranges from {low:g} to {high:g} in {part}"
+                    f"{', with fractions' if uneven else ''}: kind {column.kind} needs "
+                    f"{expected.get(str(column.kind), f'codes from 0 to {codes - 1}')}; give it another kind, "
+                    f"--kinds {column.name}=real"
+                )
 
 
 def as_condition(name: str, given: Any, like: Tensor, num_data: int) -> Tensor:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import Any
 
 from ppl_vae.data.binarize import check_binarize
 from ppl_vae.data.checks import check_parts
@@ -13,8 +12,9 @@ from ppl_vae.data.frames import check_no_text
 from ppl_vae.data.images import Grey
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.sequences import clear_padding
-from ppl_vae.data.source import NamedArrays
+from ppl_vae.data.source import NamedArrays, as_source
 from ppl_vae.data.split import PARTS
+from ppl_vae.data.stored import StoredRows
 from ppl_vae.errors import InputError, nearest
 
 
@@ -27,6 +27,8 @@ class Dataset:
     others. Numbers keep the type that they came in; ``Batches`` give them the precision of a program. With "lengths",
     int64 of shape ``(N,)``, x holds padded sequences, ``(N, T, ...)``, of these lengths; the values past their ends are
     set to zero.
+
+    A part of large data is ``StoredRows``, whose arrays stay on disk and are read by slices.
 
     Attributes:
         name: name of the data set in messages and figures.
@@ -47,6 +49,7 @@ class Dataset:
             lengths, or the way to binarise is unknown.
 
     Example:
+        >>> import numpy as np
         >>> x = np.eye(4, dtype=np.float32)
         >>> data = Dataset("toy", train={"x": x}, valid={"x": x[:2]}, test={"x": x[2:]})
         >>> data.describe()
@@ -56,9 +59,9 @@ class Dataset:
     """
 
     name: str
-    train: Mapping[str, np.ndarray] = field(repr=False)
-    valid: Mapping[str, np.ndarray] = field(repr=False)
-    test: Mapping[str, np.ndarray] = field(repr=False)
+    train: Mapping[str, Any] = field(repr=False)
+    valid: Mapping[str, Any] = field(repr=False)
+    test: Mapping[str, Any] = field(repr=False)
     image_shape: tuple[int, ...] | None = None
     binarize: str = "none"
     grey: Grey = "light"
@@ -67,7 +70,10 @@ class Dataset:
     def __post_init__(self) -> None:
         check_binarize(self.binarize)
         for part in PARTS:
-            arrays = NamedArrays(self.part(part))
+            arrays = self.part(part)
+            if isinstance(arrays, StoredRows):
+                continue
+            arrays = NamedArrays(arrays)
             object.__setattr__(self, part, NamedArrays(clear_padding(self.name, part, arrays), arrays.columns))
         check_parts(self.name, {part: self.part(part) for part in PARTS})
 
@@ -79,15 +85,15 @@ class Dataset:
     @property
     def arrays_columns(self) -> Mapping[str, tuple[Variable, ...]]:
         """The columns of every array that was made of a table, by the name of the array."""
-        return NamedArrays(self.train).columns
+        return as_source(self.train).columns
 
     def check_numbers(self) -> None:
         """Raise ``InputError`` if a column of x is texts, which only a program that takes ``columns`` can observe."""
         for column in self.columns:
             check_no_text(column)
 
-    def part(self, name: str) -> NamedArrays:
-        """Return the arrays of "train", "valid" or "test".
+    def part(self, name: str) -> NamedArrays | StoredRows:
+        """Return the arrays of "train", "valid" or "test"; those of large data are on disk.
 
         Raises:
             InputError: if there is no such part.

@@ -14,6 +14,8 @@ from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.digits import load_digits
 from ppl_vae.data.files import SUFFIXES, guarded, read_file
 from ppl_vae.data.images import Grey, check_grey, check_image_shape, infer_image_shape
+from ppl_vae.data.load_stored import load_sources
+from ppl_vae.data.opening import find_files, is_pattern, is_there
 from ppl_vae.data.parts import parts_of, scale_bytes, split_parts
 from ppl_vae.data.sequences import is_padded, pad_parts
 from ppl_vae.data.split import PARTS
@@ -51,6 +53,13 @@ def load_dataset(
     A ``.npz`` file holds x_train, x_valid, x_test (likewise y and any other array); if a part is missing,
     it becomes a tenth of train, and arrays called just x, y are split 80/10/10 %. A ``.npy`` file is x.
 
+    An HDF5 file (.h5, .hdf5) and a zarr store (.zarr) are like an ``.npz`` file; groups train, valid and test may hold
+    the arrays of a part. A folder, or a pattern such as ``shards/part-*.npy``, is files of one format, one after the
+    other: .npy, .npz, .h5, .zarr or .parquet. Folders train, valid and test inside it hold the parts.
+
+    Data of more than 256 MiB stay on disk, and are read in blocks. A split deals single rows to the parts if the data
+    are few, and blocks of rows if they are many: HDF5, zarr and shards are cut into 16,384 blocks at most.
+
     A table has one row per datum: delimited text, with or without a line of names, Parquet or Feather. A column called
     y or label, of whole numbers or texts, is y; one that has the name of another argument is an array of its
     own; all others are x. What is guessed about a file is in ``notes``.
@@ -60,7 +69,7 @@ def load_dataset(
 
     Args:
         data: digits, mnist, fashion-mnist, kmnist, emnist, omniglot, or the path of a file: .npz, .npy, .csv, .tsv,
-            .txt, .parquet or .feather.
+            .txt, .h5, .zarr, .parquet or .feather; or a folder or a pattern of such files.
         data_root: folder of torchvision's image sets, to which they are downloaded; by default ~/.cache/ppl_vae.
         binarize: none, threshold (1 from half the range up), static (one Bernoulli draw, by seed) or dynamic
             (train is drawn anew every epoch). By default threshold for a named image set, whose grey values a
@@ -108,12 +117,15 @@ def load_dataset(
         read = _load_named(str(data), data_root, seed)
     else:
         path, layout = _path_of(data), Layout(delimiter, decimal, header_lines, encoding)
-        options = TableOptions(columns, drop, index, kinds, layout)
-        if is_table(path):
-            names = [name.strip() for name in (arguments or "x").split(",")]
+        options, names = TableOptions(columns, drop, index, kinds, layout), split_names(arguments)
+        if not is_table(path):
+            _refuse_table_options(path, options)
+        of_sources = load_sources(path, find_files(path), options, names, seed, is_unit=how != "none")
+        if of_sources is not None:
+            read = of_sources
+        elif is_table(path):
             read = _load_table(path, options, names, seed)
         else:
-            _refuse_table_options(path, options)
             read = _load_arrays(path, seed, is_unit=how != "none")
     if "x" not in read.train and (image_shape is not None or how != "none"):
         raise InputError(f"{read.name} has no array x: leave out image_shape and binarize")
@@ -134,7 +146,7 @@ def _load_named(name: str, data_root: str | Path | None, seed: int) -> Dataset:
 
 def _path_of(data: str | Path) -> Path:
     path = Path(data).expanduser()
-    if len(path.parts) <= 1 and not path.suffix and not path.is_file():
+    if len(path.parts) <= 1 and not path.suffix and not (str(data) and is_there(path)) and not is_pattern(path):
         raise InputError(
             f"unknown data set {str(data)!r}: {nearest(str(data).lower(), DATASETS)}, "
             f"or the path of a file ({', '.join(ALL_SUFFIXES[:3])}, ...)"
@@ -143,13 +155,23 @@ def _path_of(data: str | Path) -> Path:
 
 
 def is_table(data: str | Path) -> bool:
-    """Return True if data are the path of a file that is read as a table.
+    """Return True if data are the path of a file, or of shards, that are read as a table.
 
     Example:
         >>> is_table("digits"), is_table("own.npz"), is_table("own.csv")
         (False, False, True)
     """
-    return str(data) not in DATASETS and Path(data).suffix.lower() not in SUFFIXES
+    if str(data) in DATASETS:
+        return False
+    path = Path(data).expanduser()
+    if is_there(path, folder=True) or is_pattern(path):
+        return find_files(path).is_table
+    return path.suffix.lower() not in SUFFIXES
+
+
+def split_names(arguments: str | None) -> list[str]:
+    """Return the names of the model's arguments, x alone if they are not known."""
+    return [name.strip() for name in (arguments or "x").split(",")]
 
 
 def load_arrays(path: Path, like: Dataset | None = None) -> dict[str, np.ndarray]:

@@ -17,10 +17,21 @@ NUMBERS_AT_ONCE = 1 << 22
 REMEDY = "take --precision 64-true"
 
 
-def to_native(where: str, values: np.ndarray) -> np.ndarray:
+def check_numeric_type(where: str, dtype: np.dtype) -> None:
+    """Raise ``InputError`` if a type is not one of Booleans, whole or real numbers."""
+    if dtype.kind not in "biuf":
+        raise InputError(f"{where} has dtype {dtype}: expected numbers, so convert or remove it")
+
+
+def to_native(where: str, values: np.ndarray, row: int = 0) -> np.ndarray:
     """Return numbers in a type that both NumPy and PyTorch have, each with its value.
 
     Booleans, bytes, float32 and float64 stay as they are; other whole numbers become int64, float16 becomes float32.
+
+    Args:
+        where: name of the array, for messages.
+        values: the array.
+        row: number of its first row, for messages.
 
     Raises:
         InputError: if a whole number is larger than int64 can hold.
@@ -36,7 +47,9 @@ def to_native(where: str, values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "iu" and values.dtype != np.uint8:
         if values.dtype == np.uint64 and values.max(initial=0) > np.iinfo(np.int64).max:
             at = np.unravel_index(int(values.argmax()), values.shape)
-            raise InputError(f"{where} has {values[at]} in row {at[0]}: whole numbers end at 2^63 - 1, so rescale it")
+            raise InputError(
+                f"{where} has {values[at]} in row {at[0] + row}: whole numbers end at 2^63 - 1, so rescale it"
+            )
         return values.astype(np.int64, copy=False)
     return values
 

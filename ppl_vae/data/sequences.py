@@ -17,8 +17,8 @@ def is_padded(arrays: Mapping[str, np.ndarray]) -> bool:
     return "x" in arrays and LENGTHS in arrays
 
 
-def check_lengths(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Check that x, ``(N, T, ...)``, can hold sequences of the given lengths.
+def check_lengths(name: str, part: str, arrays: Mapping[str, np.ndarray], first: int = 0) -> None:
+    """Check that x, ``(N, T, ...)``, can hold sequences of the given lengths; messages count rows from ``first``.
 
     Raises:
         InputError: if x has no steps, or the lengths are not whole numbers from 1 to T, one for each row of x.
@@ -36,18 +36,19 @@ def check_lengths(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> Non
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(
-            f"{where} has {lengths[row]} in row {row}, and x has {x.shape[1]} steps: give a length from 1 to "
+            f"{where} has {lengths[row]} in row {row + first}, and x has {x.shape[1]} steps: give a length from 1 to "
             f"{x.shape[1]}, or remove the row"
         )
 
 
-def clear_padding(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def clear_padding(name: str, part: str, arrays: Mapping[str, np.ndarray], first: int = 0) -> dict[str, np.ndarray]:
     """Set everything past the end of each sequence to zero, including NaN.
 
     Args:
         name: name of the data set, for messages.
         part: name of the part, for messages.
         arrays: arrays by name; if there are ``lengths``, ``(N,)``, then x, ``(N, T, ...)``, holds sequences.
+        first: number of the first row, for messages.
 
     Returns:
         The arrays; x is a copy if anything changed.
@@ -62,7 +63,7 @@ def clear_padding(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> dic
     """
     if not is_padded(arrays) or arrays["x"].dtype.kind not in "biuf":
         return dict(arrays)
-    check_lengths(name, part, arrays)
+    check_lengths(name, part, arrays, first)
     x = arrays["x"]
     past = np.arange(x.shape[1]) >= arrays[LENGTHS][:, None]
     if not x[past].any():  # NaN would be something

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ppl_vae.data.kinds import Variable
 
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**18
 """The size of a block of a source whose rows cost the same one by one or together."""
+
+
+READ_BYTES = 2**24
+"""The size of a read when all rows of a source are read one after the other."""
 
 
 @runtime_checkable
@@ -106,6 +111,30 @@ def as_source(arrays: Mapping[str, Any] | Source) -> Source:
     return arrays if isinstance(arrays, Source) else NamedArrays(arrays)
 
 
+def concatenate(source: Source, blocks: Sequence[NamedArrays]) -> NamedArrays:
+    """Return blocks of a source as one, with all its arrays even if there is no block."""
+    if len(blocks) == 1:
+        return NamedArrays(blocks[0], source.columns)
+    empty = {name: np.empty((0, *source.shapes[name]), dtype) for name, dtype in source.dtypes.items()}
+    return NamedArrays(
+        {name: np.concatenate([block[name] for block in blocks] or [empty[name]]) for name in empty}, source.columns
+    )
+
+
+def stamp(paths: Sequence[Path]) -> str:
+    """Return the paths, sizes and times of files as a text, which is another one if a file is written anew.
+
+    A folder, such as a zarr store, is all its files.
+    """
+    lines = []
+    for path in paths:
+        for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            status = part.stat()
+            if not part.is_dir():
+                lines.append(f"{part.resolve()} {status.st_size} {status.st_mtime_ns}")
+    return "\n".join(lines)
+
+
 def row_bytes(source: Source) -> int:
     """Return the number of bytes of a row.
 
@@ -116,10 +145,15 @@ def row_bytes(source: Source) -> int:
     return sum(int(np.prod(source.shapes[name])) * dtype.itemsize for name, dtype in source.dtypes.items())
 
 
-def block_slices(source: Source, *, most_bytes: int = 4 * BLOCK_BYTES) -> Iterator[slice]:
+def block_slices(source: Source, num_rows: int | None = None, *, most_bytes: int = READ_BYTES) -> Iterator[slice]:
     """Yield the rows of a source in their order, as slices that each cost one read of bounded size.
 
     Arrays in memory are a single block.
+
+    Args:
+        source: the source.
+        num_rows: the number of rows from the first; by default all.
+        most_bytes: the largest size of a block; a single row may be larger.
 
     Example:
         >>> list(block_slices(NamedArrays({"x": np.ones((4, 3))})))
@@ -132,8 +166,9 @@ def block_slices(source: Source, *, most_bytes: int = 4 * BLOCK_BYTES) -> Iterat
         rows = max(1, most_bytes // max(1, size))
     else:
         rows = natural * max(1, most_bytes // max(1, natural * size))
-    for start in range(0, source.num_rows, rows):
-        yield slice(start, min(start + rows, source.num_rows))
+    end = source.num_rows if num_rows is None else num_rows
+    for start in range(0, end, rows):
+        yield slice(start, min(start + rows, end))
 
 
 def read_rows(source: Source, rows: np.ndarray) -> NamedArrays:

@@ -36,7 +36,9 @@ def generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, stream, NAMESPACE]))
 
 
-def split_rows(num_rows: int, shares: Sequence[int], seed: int, where: str) -> list[np.ndarray]:
+def split_rows(
+    num_rows: int, shares: Sequence[int], seed: int, where: str, *, most_blocks: int | None = None
+) -> list[np.ndarray]:
     """Split rows at random into disjoint parts that cover them all.
 
     Args:
@@ -44,6 +46,7 @@ def split_rows(num_rows: int, shares: Sequence[int], seed: int, where: str) -> l
         shares: relative size of each part, such as ``(80, 10, 10)``.
         seed: seed of the split.
         where: name of the data, for messages.
+        most_blocks: see ``split_ranges``.
 
     Returns:
         The indices of the rows of each part, in ascending order.
@@ -55,14 +58,52 @@ def split_rows(num_rows: int, shares: Sequence[int], seed: int, where: str) -> l
         >>> [len(rows) for rows in split_rows(1797, (70, 10, 20), seed=0, where="digits")]
         [1257, 180, 360]
     """
+    ranges = split_ranges(num_rows, shares, seed, where, most_blocks=most_blocks)
+    return [np.concatenate([np.arange(start, stop) for start, stop in part]) for part in ranges]
+
+
+def split_ranges(
+    num_rows: int, shares: Sequence[int], seed: int, where: str, *, most_blocks: int | None = None
+) -> list[np.ndarray]:
+    r"""Split rows at random into disjoint parts that cover them all, as ranges of rows and not as copies.
+
+    The rows are cut into blocks of :math:`b = \lceil N / \text{most\_blocks} \rceil` neighbouring rows, which are dealt
+    to the parts by a permutation of the blocks. If there are fewer rows than blocks, a block is one row. Memory grows
+    with the number of blocks and not with ``N``.
+
+    Args:
+        num_rows: the number of rows, ``N``.
+        shares: relative size of each part, such as ``(80, 10, 10)``.
+        seed: seed of the split.
+        where: name of the data, for messages.
+        most_blocks: the largest number of blocks; None makes every row a block.
+
+    Returns:
+        For each part the first row and the end of each of its ranges, ``(R, 2)``, in ascending order.
+
+    Raises:
+        InputError: if there are fewer than 10 rows.
+
+    Example:
+        >>> [part.tolist() for part in split_ranges(100, (80, 20), seed=0, where="toy", most_blocks=10)]
+        [[[0, 50], [60, 80], [90, 100]], [[50, 60], [80, 90]]]
+    """
     if num_rows < MIN_ROWS:
         raise InputError(
             f"{where}: {num_rows} rows are too few to split (at least {MIN_ROWS}): "
             "add rows, or give x_train, x_valid and x_test in an .npz file"
         )
-    cuts = np.cumsum(shares)[:-1] * num_rows // sum(shares)
-    order = generator(seed, SPLIT_STREAM).permutation(num_rows)
-    return [np.sort(rows) for rows in np.split(order, cuts)]
+    size = -(-num_rows // min(num_rows, most_blocks or num_rows))
+    blocks = -(-num_rows // size)
+    cuts = np.cumsum(shares)[:-1] * blocks // sum(shares)
+    order = generator(seed, SPLIT_STREAM).permutation(blocks)
+    parts = []
+    for part in np.split(order, cuts):
+        part.sort()
+        first = np.flatnonzero(np.diff(part, prepend=-2) != 1)
+        last = np.append(first[1:], len(part)) - 1
+        parts.append(np.stack([part[first] * size, np.minimum((part[last] + 1) * size, num_rows)], 1))
+    return parts
 
 
 def hold_out(arrays: Mapping[str, np.ndarray], fraction: float, seed: int) -> tuple[NamedArrays, NamedArrays | None]:

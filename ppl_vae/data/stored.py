@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from ppl_vae.data.kinds import Variable
-from ppl_vae.data.source import NamedArrays, Source, read_rows
+from ppl_vae.data.source import NamedArrays, Source, block_slices, read_rows
+from ppl_vae.data.transformed import choose_source
 
 
 class StoredRows(Mapping[str, Any]):
@@ -21,6 +23,9 @@ class StoredRows(Mapping[str, Any]):
     Args:
         source: the source.
         ranges: first row and end of each range, int64 of shape ``(R, 2)``, in the order of the rows; by default all.
+
+    Attributes:
+        surveyed: what a pass over the rows has found, see ``survey``; None before it.
 
     Example:
         >>> source = NamedArrays({"x": np.arange(20).reshape(10, 2)})
@@ -37,6 +42,7 @@ class StoredRows(Mapping[str, Any]):
         self.source = source
         self.ranges = np.asarray(ranges, np.int64).reshape(-1, 2)
         self._ends = np.cumsum(self.ranges[:, 1] - self.ranges[:, 0])
+        self.surveyed: Any = None
 
     @property
     def num_rows(self) -> int:
@@ -62,6 +68,12 @@ class StoredRows(Mapping[str, Any]):
     def block_rows(self) -> int:
         """The natural number of rows of a read, that of the source."""
         return self.source.block_rows
+
+    @property
+    def identity(self) -> str | None:
+        """A text that is another one if a file is written anew or the rows are others; None if that is not known."""
+        before = getattr(self.source, "identity", None)
+        return before and f"{hashlib.sha256(self.ranges.tobytes()).hexdigest()}\n{before}"
 
     def locate(self, rows: np.ndarray) -> np.ndarray:
         """Return the numbers in the source of some rows."""
@@ -98,6 +110,11 @@ class StoredRows(Mapping[str, Any]):
             ranges[0, 0] = self.locate(np.array([start]))[0]
         return StoredRows(self.source, ranges)
 
+    def choose(self, names: Iterable[str]) -> StoredRows:
+        """Return the rows with some of the arrays."""
+        chosen = tuple(names)
+        return self if chosen == tuple(self) else StoredRows(choose_source(self.source, chosen), self.ranges)
+
     def __getitem__(self, name: str) -> StoredArray:
         if name not in self.source.shapes:
             raise KeyError(name)
@@ -108,44 +125,6 @@ class StoredRows(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.source.shapes)
-
-
-class Joined:
-    """The arrays of several sources of equally many rows, side by side.
-
-    A natural block is the largest of those of the sources on disk.
-
-    Example:
-        >>> joined = Joined([NamedArrays({"x": np.eye(3)}), NamedArrays({"y": np.arange(3)})])
-        >>> joined.shapes, joined.read(slice(1, 3))["y"].tolist()
-        ({'x': (3,), 'y': ()}, [1, 2])
-    """
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self.sources = tuple(sources)
-        self.num_rows = sources[0].num_rows
-        self.shapes = {name: shape for source in sources for name, shape in source.shapes.items()}
-        self.dtypes = {name: dtype for source in sources for name, dtype in source.dtypes.items()}
-        self.columns = {name: columns for source in sources for name, columns in source.columns.items()}
-        on_disk = [source.block_rows for source in sources if not isinstance(source, NamedArrays)]
-        self.block_rows = max(on_disk, default=max(1, self.num_rows))
-
-    def read(self, rows: slice) -> NamedArrays:
-        """Return a block of rows."""
-        blocks = [source.read(rows) for source in self.sources]
-        return NamedArrays({name: array for block in blocks for name, array in block.items()}, self.columns)
-
-
-def with_arrays(arrays: Mapping[str, Any], more: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-    """Return data with further arrays in memory beside them, which have a row for each of the data's.
-
-    Example:
-        >>> list(with_arrays({"x": np.eye(2)}, {"row": np.arange(2)}))
-        ['x', 'row']
-    """
-    if isinstance(arrays, StoredRows):
-        return StoredRows(Joined([arrays, NamedArrays(more)]))
-    return NamedArrays({**arrays, **more}, NamedArrays(arrays).columns)
 
 
 class StoredArray:
@@ -167,12 +146,23 @@ class StoredArray:
         if isinstance(at, tuple):
             return self[at[0]][(slice(None), *at[1:])] if isinstance(at[0], slice) else self[at[0]][at[1:]]
         if isinstance(at, slice) and at.step in (None, 1):
-            return self._source.read(at)[self._name]
+            start, stop, _ = at.indices(len(self))
+            return self._read(start, max(start, stop))
         if isinstance(at, slice):
             at = np.arange(*at.indices(len(self)))
         if isinstance(at, int | np.integer):
             return self._source.rows([at])[self._name][0]
         return self._source.rows(at)[self._name]
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        """Return a slice; the arrays beside this one are never in memory for all of a long slice."""
+        blocks = [slice(start + b.start, min(start + b.stop, stop)) for b in block_slices(self._source, stop - start)]
+        if len(blocks) == 1:
+            return self._source.read(blocks[0])[self._name]
+        read = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        for block in blocks:
+            read[block.start - start : block.stop - start] = self._source.read(block)[self._name]
+        return read
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)

@@ -145,9 +145,9 @@ def _choose(path: Path, frame: pd.DataFrame, options: TableOptions, notes: list[
     """Return the columns that are used; a column that counts the rows, and an empty one without a name, are not."""
     frame = frame.rename(columns=str)
     names = list(frame.columns)
-    index = _names_of("index", options.index, names, path) if options.index not in (None, "none") else []
-    dropped = set(_names_of("drop", options.drop, names, path)) | set(index)
-    asked = _names_of("columns", options.columns, names, path)
+    index = names_of("index", options.index, names, path) if options.index not in (None, "none") else []
+    dropped = set(names_of("drop", options.drop, names, path)) | set(index)
+    asked = names_of("columns", options.columns, names, path)
     kept = [name for name in asked or names if name not in dropped]
     for position, name in enumerate(names):
         if name not in kept or asked:
@@ -175,7 +175,7 @@ def _choose(path: Path, frame: pd.DataFrame, options: TableOptions, notes: list[
     return frame[kept].rename(columns={"": f"column {names.index('') + 1}"} if "" in kept else {})
 
 
-def _names_of(option: str, text: str | None, names: Sequence[str], path: Path) -> list[str]:
+def names_of(option: str, text: str | None, names: Sequence[str], path: Path) -> list[str]:
     """Return the names of an option, each of which is one of the columns'."""
     if not text:
         return []

@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ppl_vae.data import Batches, StreamedBatches, check_precision, with_arrays
+from ppl_vae.data import Batches, StreamedBatches, check_precision, with_numbers
 from ppl_vae.data.scales import find_scalings
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options
@@ -246,7 +245,7 @@ class Preparation:
         """Return the data with the number of each row if the method needs it."""
         if not self.method.numbered:
             return arrays
-        return with_arrays(arrays, {NUMBER: np.arange(_num_rows(arrays))})
+        return with_numbers(arrays, NUMBER)
 
     def _steps(self, _: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
         with fp32_products(self.matmul_precision, self.fitted.device):

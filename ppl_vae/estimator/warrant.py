@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ppl_vae.data import Dataset
+from ppl_vae.data import Dataset, StoredRows, survey
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
 from ppl_vae.program import BoundProgram, Program
@@ -32,8 +32,16 @@ def take_fingerprints(
 
 
 def fingerprint(data: Dataset) -> dict[str, dict[str, list[Any]]]:
-    """Return the fingerprints of the parts of a data set."""
-    return fingerprint_data({part: data.part(part) for part in PARTS})
+    """Return the fingerprints of the parts of a data set; those on disk are digested in the pass that checks them."""
+    prints: dict[str, dict[str, list[Any]]] = {}
+    for part in PARTS:
+        rows = data.part(part)
+        if isinstance(rows, StoredRows):
+            of_part = survey(f"{data.name}, {part}", rows)
+            prints[part] = {name: [rows.num_rows, found.digest] for name, found in of_part.items()}
+        else:
+            prints |= fingerprint_data({part: rows})
+    return prints
 
 
 def find_changes(before: Fingerprints, program: Any, config: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,100 @@
+"""A source made of arrays that are read by slices: of NumPy, h5py, zarr, or a file that is read in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ppl_vae.data.kinds import Variable
+from ppl_vae.data.precision import check_numeric_type, to_native
+from ppl_vae.data.source import BLOCK_BYTES, NamedArrays, stamp
+from ppl_vae.errors import InputError, reason
+
+
+class Sliceable(Protocol):
+    """An array whose rows are read by slices, such as ``numpy.memmap``, ``h5py.Dataset`` and ``zarr.Array``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def dtype(self) -> Any: ...  # noqa: D102
+    def __getitem__(self, rows: slice) -> Any: ...
+
+
+class SlicedArrays:
+    """A source of arrays that are read by slices.
+
+    Args:
+        where: name of the data, for messages.
+        arrays: arrays of shape ``(N, ...)`` by name.
+        paths: files that the arrays are in, by which it is known that they have not changed.
+
+    Raises:
+        InputError: an array is not numeric, or arrays differ in length.
+
+    Example:
+        >>> source = SlicedArrays("toy", {"x": np.zeros((5, 2), ">f8"), "y": np.arange(5)})
+        >>> source.num_rows, source.dtypes["x"].name, source.read(slice(3, 9))["y"].tolist()
+        (5, 'float64', [3, 4])
+    """
+
+    def __init__(self, where: str, arrays: Mapping[str, Sliceable], paths: Iterable[Path] = ()) -> None:
+        self.where, self.arrays, self.paths = where, dict(arrays), tuple(paths)
+        for name, array in self.arrays.items():
+            check_numeric_type(f"{where}: array '{name}'", np.dtype(array.dtype))
+            if len(array.shape) == 0:
+                raise InputError(f"{where}: array '{name}' is a single number: expected one row a datum")
+        counts = {name: array.shape[0] for name, array in self.arrays.items()}
+        if len(set(counts.values())) != 1:
+            listed = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+            raise InputError(
+                f"{where}: arrays differ in their number of rows ({listed}): every array needs one a datum"
+            )
+        self.num_rows = next(iter(counts.values()))
+        self.shapes = {name: tuple(array.shape[1:]) for name, array in self.arrays.items()}
+        self.dtypes = {n: to_native(n, np.empty(0, array.dtype)).dtype for n, array in self.arrays.items()}
+        self.columns: Mapping[str, tuple[Variable, ...]] = {}
+        self.block_rows = max(natural_rows(array) for array in self.arrays.values())
+
+    @property
+    def identity(self) -> str | None:
+        """A text that is another one if a file is written anew; None if the arrays are in no known file."""
+        return f"{sorted(self.arrays)} {stamp(self.paths)}" if self.paths else None
+
+    def choose(self, names: Iterable[str]) -> SlicedArrays:
+        """Return some of the arrays; the others are not read."""
+        return SlicedArrays(self.where, {name: self.arrays[name] for name in names}, self.paths)
+
+    def read(self, rows: slice) -> NamedArrays:
+        """Return a block of rows."""
+        start, stop, _ = rows.indices(self.num_rows)
+        read = {}
+        for name, array in self.arrays.items():
+            where = f"{self.where}: array '{name}'"
+            try:
+                values = np.asarray(array[start:stop])
+            except (InputError, MemoryError):
+                raise
+            except Exception as error:  # h5py, zarr and their codecs raise a dozen types for a broken file
+                raise InputError(f"{where} cannot be read in rows {start} to {stop - 1} ({reason(error)})") from error
+            if values.shape != (max(0, stop - start), *self.shapes[name]):
+                raise InputError(f"{where} has changed since it was opened: it has shape {values.shape} for its slice")
+            read[name] = to_native(where, values, start)
+        return NamedArrays(read)
+
+
+def natural_rows(array: Sliceable) -> int:
+    """Return the natural number of rows of a read of an array: a chunk, or a quarter of a megabyte if it has none.
+
+    Example:
+        >>> natural_rows(np.zeros((5, 1024)))
+        32
+    """
+    chunks = getattr(array, "chunks", None)
+    if chunks:
+        return max(1, int(chunks[0]))
+    return max(1, BLOCK_BYTES // max(1, math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize))

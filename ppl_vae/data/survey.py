@@ -1,0 +1,154 @@
+"""One pass over the rows of a source on disk: what the checks and the fingerprint need to know of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ppl_vae.data.source import block_slices, row_bytes
+from ppl_vae.data.stored import StoredRows
+
+BAR_BYTES = 2**30
+"""The size of data from which on a bar shows the progress."""
+KEPT_SECONDS = 1.0
+"""A pass that took less is not kept."""
+
+
+@dataclass
+class ArraySurvey:
+    """The results of a pass over an array.
+
+    Attributes:
+        digest: the SHA-256 digest of type, shape and numbers, that of ``ppl_vae.runs.tables.digest_array``.
+        low, high: the smallest and the largest finite number, and a row of each; NaN if there is none.
+        nan, infinite: the number of rows with NaN, or with an infinite number, and the first such row.
+        lows, highs: the smallest and the largest finite number of each column of a table.
+        fractions: for each column of a table, True if a number is not whole.
+    """
+
+    digest: str = ""
+    low: float = np.nan
+    high: float = np.nan
+    low_row: int = 0
+    high_row: int = 0
+    nan: int = 0
+    nan_row: int = 0
+    infinite: int = 0
+    infinite_row: int = 0
+    lows: list[float] = field(default_factory=list)
+    highs: list[float] = field(default_factory=list)
+    fractions: list[bool] = field(default_factory=list)
+
+    def add(self, values: np.ndarray, first: int, *, by_column: bool) -> None:
+        """Add a block of rows, whose first has this number."""
+        rows = values.reshape(len(values), -1)
+        finite = None
+        if rows.dtype.kind == "f" and not np.isfinite(rows.sum(dtype=np.float64)):
+            for name, wrong in (("nan", np.isnan(rows)), ("infinite", np.isinf(rows))):
+                of_rows = wrong.any(1)
+                if of_rows.any():
+                    if not getattr(self, name):
+                        setattr(self, f"{name}_row", first + int(np.argmax(of_rows)))
+                    setattr(self, name, getattr(self, name) + int(of_rows.sum()))
+            finite = np.isfinite(rows)
+        bits = rows.view(np.uint8) if rows.dtype.kind == "b" else rows
+        fill = {} if finite is None else {"where": finite}
+        low = bits.min(initial=_top(bits.dtype), **fill)
+        high = bits.max(initial=_bottom(bits.dtype), **fill)
+        if not low > high:
+            if not float(low) >= self.low:
+                self.low, self.low_row = float(low), first + int(np.argmax((bits == low).any(1)))
+            if not float(high) <= self.high:
+                self.high, self.high_row = float(high), first + int(np.argmax((bits == high).any(1)))
+        if by_column:
+            lows = bits.min(0, initial=_top(bits.dtype), **fill).astype(float).tolist()
+            highs = bits.max(0, initial=_bottom(bits.dtype), **fill).astype(float).tolist()
+            uneven = ((bits != np.round(bits)) & (finite if finite is not None else True)).any(0).tolist()
+            self.lows = [min(pair) for pair in zip(self.lows or lows, lows, strict=True)]
+            self.highs = [max(pair) for pair in zip(self.highs or highs, highs, strict=True)]
+            self.fractions = [a or b for a, b in zip(self.fractions or uneven, uneven, strict=True)]
+
+
+def survey(name: str, rows: StoredRows) -> Mapping[str, ArraySurvey]:
+    """Return what a pass over the rows of a part finds; it is made once, and kept for files that stay as they are.
+
+    Rows are read block by block. A pass that took a while is written to ``~/.cache/ppl_vae/surveys``, under a digest
+    of the paths, sizes and times of the files, of the rows, and of how they are changed. If these are the same the next
+    time, the rows are not read again.
+
+    Args:
+        name: name of the data, for the bar that shows the progress of a long pass.
+        rows: the rows.
+    """
+    if rows.surveyed is None:
+        path, started = _path(rows), time.time()
+        known = None if path is None else _read(path, rows)
+        rows.surveyed = known or _pass(name, rows)
+        if path is not None and known is None and time.time() - started > KEPT_SECONDS:
+            _write(path, rows.surveyed)
+    return rows.surveyed
+
+
+def _pass(name: str, rows: StoredRows) -> dict[str, ArraySurvey]:
+    surveys = {array: ArraySurvey() for array in rows}
+    hashed = {array: hashlib.sha256(f"{rows[array].dtype.str} {rows[array].shape} ".encode()) for array in rows}
+    size = row_bytes(rows)
+    quiet = True if size * rows.num_rows < BAR_BYTES else None  # None shows no bar unless there is a terminal
+    with tqdm(
+        total=size * rows.num_rows, unit="B", unit_scale=True, desc=f"checking {name}", leave=False, disable=quiet
+    ) as bar:
+        for at in block_slices(rows):
+            for array, values in rows.read(at).items():
+                whole = np.ascontiguousarray(values)
+                hashed[array].update(whole.reshape(-1).view(np.uint8).data)
+                surveys[array].add(whole, at.start, by_column=bool(rows.columns.get(array)))
+            bar.update(size * (at.stop - at.start))
+    for array, digest in hashed.items():
+        surveys[array].digest = digest.hexdigest()
+    return surveys
+
+
+def _path(rows: StoredRows) -> Path | None:
+    """Return the path under which a pass over these rows is kept; None if it cannot be known that they stay."""
+    identity = rows.identity
+    if identity is None:
+        return None
+    digest = hashlib.sha256(f"1 {identity}".encode()).hexdigest()
+    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return root / "ppl_vae" / "surveys" / f"{digest}.json"
+
+
+def _read(path: Path, rows: StoredRows) -> dict[str, ArraySurvey] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        surveys = {name: ArraySurvey(**values) for name, values in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return surveys if list(surveys) == list(rows) else None
+
+
+def _write(path: Path, surveys: Mapping[str, ArraySurvey]) -> None:
+    content = json.dumps({name: asdict(values) for name, values in surveys.items()})
+    with suppress(OSError):  # without a place for it, the next run makes the pass again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden = path.with_suffix(f".{os.getpid()}")
+        hidden.write_text(content, encoding="utf-8")
+        os.replace(hidden, path)
+
+
+def _top(dtype: np.dtype) -> Any:
+    return dtype.type(np.inf) if dtype.kind == "f" else np.iinfo(dtype).max
+
+
+def _bottom(dtype: np.dtype) -> Any:
+    return dtype.type(-np.inf) if dtype.kind == "f" else np.iinfo(dtype).min
