@@ -88,11 +88,11 @@ class SlicedArrays:
 
 
 def natural_rows(array: Sliceable) -> int:
-    """Return the natural number of rows of a read of an array: a chunk, or a quarter of a megabyte if it has none.
+    """Return the natural number of rows of a read of an array: a chunk, or 64 KiB if it has none.
 
     Example:
         >>> natural_rows(np.zeros((5, 1024)))
-        32
+        8
     """
     chunks = getattr(array, "chunks", None)
     if chunks:

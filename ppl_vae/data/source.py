@@ -10,7 +10,7 @@ import numpy as np
 
 from ppl_vae.data.kinds import Variable
 
-BLOCK_BYTES = 2**18
+BLOCK_BYTES = 2**16
 """The size of a block of a source whose rows cost the same one by one or together."""
 
 
