@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 
-from ppl_vae.data import Batches, StreamedBatches, check_precision, with_numbers
+from ppl_vae.data import (
+    Batches,
+    NamedArrays,
+    StoredRows,
+    StreamedBatches,
+    as_source,
+    check_precision,
+    with_numbers,
+)
 from ppl_vae.data.scales import find_scalings
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options
@@ -174,18 +182,20 @@ class Preparation:
         self.ranks = self.method.ranks = ranks
         portion = portion_of(_num_rows(train), options.batch_size, ranks.rank, ranks.size)
         self.num_valid = _num_rows(valid) if valid else 0
-        self.rows = {"train": portion.rows, "valid": part_of(self.num_valid, ranks.rank, ranks.size)}
-        train, valid = _of_rows(train, portion.rows), _of_rows(valid, self.rows["valid"]) if valid else None
-        own_valid = _num_rows(valid) if valid else 0
+        validated = part_of(self.num_valid, ranks.rank, ranks.size)
+        self.rows = {"train": portion.rows, "valid": validated}
+        train, own_valid = _of_rows(train, portion.rows), None
+        if valid and validated.start < validated.stop:
+            own_valid = _of_rows(valid, validated)
         self.train_batches = self._batches(self._numbered(train), portion.batch_size, dynamic, portion.num_batches)
-        self.valid_batches = self._batches(self._numbered(valid), ROWS_PER_PASS) if valid and own_valid else None
+        self.valid_batches = self._batches(self._numbered(own_valid), ROWS_PER_PASS) if own_valid else None
         check_densities(fitted, self._batches(train, ROWS_PER_PASS, dynamic), portion.rows.start)
-        if valid and own_valid:
-            check_densities(fitted, self._batches(valid, ROWS_PER_PASS), self.rows["valid"].start)
+        if own_valid:
+            check_densities(fitted, self._batches(own_valid, ROWS_PER_PASS), validated.start)
         for size in self.train_batches.sizes():
-            batch = next(self._batches(_of_rows(train, slice(size)), size, dynamic).in_order())
+            batch = next(self._batches(_of_rows(train, slice(0, size)), size, dynamic).in_order())
             check_batch(self.method.posterior, self.method.begin(batch))
-        self.method.remember(self.train_batches.num_data, own_valid)
+        self.method.remember(self.train_batches.num_data, validated.stop - validated.start)
         parts = (self.train_batches, self.valid_batches)
         self.method.compiler.plan(visits([part.sizes() for part in parts if part], options.max_epochs))
         self.training = Training(
@@ -284,8 +294,8 @@ def check_densities(fitted: Fitted, batches: Batches, row: int = 0) -> None:
 
 
 def _num_rows(arrays: Arrays) -> int:
-    return len(next(iter(arrays.values())))
+    return as_source(arrays).num_rows
 
 
 def _of_rows(arrays: Arrays, rows: slice) -> Arrays:
-    return {name: array[rows] for name, array in arrays.items()}
+    return arrays.part(rows.start, rows.stop) if isinstance(arrays, StoredRows) else NamedArrays(arrays).rows(rows)

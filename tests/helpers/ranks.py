@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.distributed import TCPStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ppl_vae.runs.posterior import import_arviz
+
 
 class Finished(NamedTuple):
     """What a rank left: the value of its function, its error, and what it has printed."""
@@ -29,6 +31,8 @@ class Launcher:
     """The part of a launcher that the ranks see: the store, which outlives them."""
 
     def __init__(self) -> None:
+        import_arviz()  # what every fork would import otherwise, for seconds
+        torch.optim.Adam([torch.zeros(1)])
         self.store, self.attempt = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), -1
 
     def run(self, size: int, function: Callable[[], Any]) -> list[Finished]:
@@ -38,7 +42,8 @@ class Launcher:
         finished = []
         for process, end in ends:
             with os.fdopen(end, "rb") as pipe:
-                finished.append(pickle.loads(pipe.read()))
+                left = pipe.read()
+            finished.append(pickle.loads(left) if left else Finished(None, EOFError("it was killed"), "", ""))
             os.waitpid(process, 0)
         return finished
 
@@ -71,6 +76,15 @@ class Launcher:
                 pipe.write(pickle.dumps(Finished(value, error, out.getvalue(), err.getvalue())))
         finally:
             os._exit(0)
+
+
+def run_ranks(size: int, function: Callable[[], Any]) -> list[Any]:
+    """Run a function in ranks, and return its values; the first error of a rank is raised."""
+    finished = Launcher().run(size, function)
+    for rank in finished:
+        if rank.error is not None:
+            raise rank.error
+    return [rank.value for rank in finished]
 
 
 class _Draws(TorchDispatchMode):
