@@ -1,4 +1,4 @@
-"""Conditions of a command line: ``--y 3``, ``--y 1,4,7``, ``--y all``."""
+"""Conditions of a command line: ``--y 3``, ``--y 1,4,7``, ``--y all``, ``--region Nord``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from ppl_vae.data import Dataset, choose_arrays, is_one_hot
+from ppl_vae.data.kinds import Variable
+from ppl_vae.data.labels import find_label, label_codes
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.uses import listed_values
@@ -35,11 +37,14 @@ def condition_rows(vi: VariationalInference, data: Dataset, given: Mapping[str, 
     return [{**single, name: value} for name in several for value in values[name]] or [single]
 
 
-def _parse_values(vi: VariationalInference, data: Dataset, name: str, text: str) -> list[float | int]:
+def _parse_values(vi: VariationalInference, data: Dataset, name: str, text: str) -> list[Any]:
     if name not in vi.conditions:
         if name in vi.arguments_:
             vi.fitted.conditioned(1, {name: 0})  # raises with the reason
         raise InputError(f"unknown option or condition --{name}; {nearest(name, vi.conditions)}; --help lists options")
+    columns = vi.fitted.naming.columns.get(name, ())
+    if len(columns) == 1 and columns[0].categories:
+        return _parse_labels(name, data, columns[0], text)
     if text != "all":
         try:
             return [float(part) if set(part) & set(".eE") else int(part) for part in text.split(",")]
@@ -53,8 +58,21 @@ def _parse_values(vi: VariationalInference, data: Dataset, name: str, text: str)
     if labels.ndim > 1:
         raise InputError(f"--{name} all: its rows, of shape {labels.shape[1:]}, are no one-hot vectors of categories")
     values = np.unique(labels[labels >= 0] if labels.dtype.kind == "i" else labels)  # -1 is unknown
+    return _checked(name, values.tolist())
+
+
+def _parse_labels(name: str, data: Dataset, column: Variable, text: str) -> list[Any]:
+    """Return labels of categories; a label may contain a comma."""
+    if text == "all":
+        codes = np.unique(choose_arrays(data.train, [name])[name])
+        return _checked(name, label_codes(column, codes[codes >= 0]).tolist())
+    parts = [text] if text in map(str, column.categories) else text.split(",")
+    return [find_label(column, part.strip()) for part in parts]
+
+
+def _checked(name: str, values: list[Any]) -> list[Any]:
     if len(values) > MOST_VALUES:
         raise InputError(
             f"--{name} all: the data have {len(values)} values of it; name some, such as --{name} {values[0]}"
         )
-    return values.tolist()
+    return values

@@ -181,7 +181,9 @@ def open_run(
     run = Run.open(folder)
     run.check_writable()
     vi = load(folder, accelerator=accelerator, compile=compile, trust=trust)
-    return OpenRun(run, vi, load_data(folder, image_shape, grey), formats)
+    data = load_data(folder, image_shape, grey)
+    vi.fitted.naming.columns = vi.fitted.naming.columns or data.arrays_columns  # earlier versions did not save them
+    return OpenRun(run, vi, data, formats)
 
 
 def parse_rows(text: str | None, option: str) -> list[int]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data.given import as_named
+from ppl_vae.data.given import FitColumns, as_named
 from ppl_vae.data.kinds import CODED
 from ppl_vae.data.precision import check_numeric_type, describe, to_native
 from ppl_vae.data.sequences import check_lengths, clear_padding, is_padded
@@ -265,7 +265,9 @@ def is_one_hot(rows: Tensor | np.ndarray) -> bool:
     return rows.ndim == 2 and bool(((rows == 0) | (rows == 1)).all()) and bool((rows.sum(-1) == 1).all())
 
 
-def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> NamedArrays:
+def name_arrays(
+    owner: str, where: str, arrays: Sequence[Any], arguments: Sequence[str], known: FitColumns | None = None
+) -> NamedArrays:
     """Return the arguments of a call as named arrays, after checking them.
 
     Args:
@@ -273,6 +275,7 @@ def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequen
         where: name of the call, for messages.
         arrays: the data as ``as_named`` takes them.
         arguments: names of the model's arguments.
+        known: the columns of a fit, see ``as_named``.
 
     Returns:
         The arrays, each number with its value; the precision of a program decides when ``Batches`` are made of them.
@@ -284,7 +287,7 @@ def name_arrays(owner: str, where: str, arrays: Sequence[Any], arguments: Sequen
         >>> name_arrays("VAE", "fit", [[[0, 1], [1, 1]]], ["x", "y"])["x"].dtype
         dtype('int64')
     """
-    given = as_named(where, arrays, arguments)
+    given = as_named(where, arrays, arguments, known)
     named = clear_padding(owner, where, given)
     check_arrays(owner, where, named)
     native = {name: to_native(f"{owner}: array '{name}' of {where}", array) for name, array in named.items()}

@@ -148,15 +148,15 @@ def is_series(given: Any) -> bool:
     return isinstance(nw.from_native(given, pass_through=True, allow_series=True), nw.Series)
 
 
-def read_series(name: str, given: Any, where: str) -> tuple[Variable, np.ndarray]:
-    """Return a column by itself, with its numbers or codes.
+def read_series(name: str, given: Any, where: str, like: Variable | None = None) -> tuple[Variable, np.ndarray]:
+    """Return a column by itself, with its numbers or codes; its kind and its categories may be known.
 
     Example:
         >>> import pandas
         >>> read_series("y", pandas.Series(["u", "v", "u"]), "fit")[1].tolist()
         [0, 1, 0]
     """
-    return _read_column(given, Variable(name, None), lambda row: f"{where}: row {row}")
+    return _read_column(given, like or Variable(name, None), lambda row: f"{where}: row {row}")
 
 
 def check_no_text(column: Variable) -> None:
@@ -179,28 +179,30 @@ def column_names(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]
     return {name: tuple(column.name for column in variables) for name, variables in columns.items()}
 
 
-def match_columns(arrays: NamedArrays, fitted: Mapping[str, Sequence[str]], where: str) -> NamedArrays:
+def match_columns(arrays: NamedArrays, fitted: Mapping[str, Sequence[Variable]], where: str) -> NamedArrays:
     """Return arrays ``(N, D)`` with their columns in the order that they had in a fit.
 
     An array without names of columns, here or in the fit, stays as it is: its position decides.
 
     Args:
         arrays: the arrays.
-        fitted: names of the columns in the fit, by the name of the array.
+        fitted: the columns in the fit, by the name of the array.
         where: name of the call, for messages.
 
     Raises:
         InputError: if an array lacks a column, or has one of another name.
 
     Example:
-        >>> arrays = NamedArrays({"x": np.array([[1, 2]])}, {"x": (Variable("b", "count"), Variable("a", "count"))})
-        >>> match_columns(arrays, {"x": ["a", "b"]}, "score")["x"].tolist()
+        >>> a, b = Variable("a", "count"), Variable("b", "count")
+        >>> arrays = NamedArrays({"x": np.array([[1, 2]])}, {"x": (b, a)})
+        >>> match_columns(arrays, {"x": (a, b)}, "score")["x"].tolist()
         [[2, 1]]
     """
     moved, columns = dict(arrays), dict(arrays.columns)
-    for array, names in fitted.items():
+    for array, variables in fitted.items():
+        names = [column.name for column in variables]
         given = [column.name for column in columns.get(array, ())]
-        if not given or given == list(names) or moved[array].ndim == 1:
+        if not given or given == names or moved[array].ndim == 1:
             continue
         for name in names:
             if name not in given:

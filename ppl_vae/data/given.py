@@ -12,11 +12,16 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from ppl_vae.data.frames import check_no_text, fill_masked, is_frame, is_series, read_frame, read_series
+from ppl_vae.data.kinds import Variable
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.errors import InputError
 
+FitColumns = Mapping[str, Sequence[Variable]]
 
-def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> NamedArrays:
+
+def as_named(
+    where: str, arrays: Sequence[Any], arguments: Sequence[str], known: FitColumns | None = None
+) -> NamedArrays:
     """Return by name the arrays of a call, given in the order of the model's arguments or as one mapping.
 
     An array may be a nested list, a NumPy array (what is masked becomes NaN), a tensor, a sparse matrix of SciPy, or a
@@ -28,6 +33,7 @@ def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> Nam
         where: name of the call, for messages.
         arrays: the arrays; None for those that are left out.
         arguments: names of the model's arguments.
+        known: the columns of a fit by the name of their array, whose categories have the same codes here.
 
     Raises:
         InputError: if there are more arrays than arguments, or something is not numbers.
@@ -49,7 +55,9 @@ def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> Nam
     if len(given) == 1 and isinstance(given[0], Mapping):
         named = dict(given[0])
     elif len(given) == 1 and is_frame(given[0]):
-        return read_frame(given[0], where=where).arrays(arguments, mixed=False, labels="y" in arguments)
+        return read_frame(given[0], known=_coded(*(known or {}).values()), where=where).arrays(
+            arguments, mixed=False, labels="y" in arguments
+        )
     elif any(array is not None for array in arrays[len(arguments) :]):
         raise InputError(
             f"{where}: {len(given)} arrays given, the model takes {len(arguments)}: {', '.join(arguments)}"
@@ -59,16 +67,24 @@ def as_named(where: str, arrays: Sequence[Any], arguments: Sequence[str]) -> Nam
     columns, read = dict(getattr(given[0], "columns", {})) if isinstance(given[0], NamedArrays) else {}, {}
     for name, array in named.items():
         if is_frame(array):
-            table = read_frame(array, where=f"{where}: {name!r}").arrays(("x",), mixed=False, labels=False)
+            frame = read_frame(array, known=_coded((known or {}).get(name, ())), where=f"{where}: {name!r}")
+            table = frame.arrays(("x",), mixed=False, labels=False)
             read[name], columns[name] = table["x"], table.columns["x"]
         elif is_series(array):
-            column, read[name] = read_series(name, array, where)
+            column, read[name] = read_series(
+                name, array, where, next(iter(_coded((known or {}).get(name, ())).values()), None)
+            )
             if name in ("x", *arguments[:1]):
                 check_no_text(column)
             columns[name] = (column,)
         else:
             read[name] = to_array(f"{where}: array {name!r}", array)
     return NamedArrays(read, columns)
+
+
+def _coded(*columns: Sequence[Variable]) -> dict[str, Variable]:
+    """Return the columns with categories by name."""
+    return {column.name: column for named in columns for column in named if column.categories}
 
 
 def to_array(where: str, given: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ppl_vae.data.frames import match_columns
-from ppl_vae.data.given import as_named
+from ppl_vae.data.given import FitColumns, as_named
 from ppl_vae.data.sequences import LENGTHS, clear_padding, is_padded
 from ppl_vae.errors import InputError, nearest
 
@@ -20,7 +20,7 @@ def fill_missing(
     arguments: Sequence[str],
     missing: Mapping[str, np.ndarray],
     like: Mapping[str, np.ndarray],
-    columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    columns: FitColumns = MappingProxyType({}),
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Replace the missing numbers of a column by its mean.
 
@@ -30,7 +30,7 @@ def fill_missing(
         arguments: names of the model's arguments.
         missing: masks of further missing numbers, Boolean arrays by name.
         like: rows of each argument, for the mean of a column without any number.
-        columns: names of the columns in the fit, by the name of the array, see ``match_columns``.
+        columns: the columns in the fit, by the name of the array, see ``match_columns``.
 
     Returns:
         The arrays without NaN, and for each array a mask of the numbers that were NaN or in ``missing``.
@@ -45,7 +45,7 @@ def fill_missing(
         >>> filled["x"].tolist(), holes["x"].tolist()
         ([[1.0, 4.0], [3.0, 4.0]], [[False, True], [False, False]])
     """
-    matched = match_columns(as_named("the data", arrays, arguments), columns, "the data")
+    matched = match_columns(as_named("the data", arrays, arguments, columns), columns, "the data")
     named = clear_padding(owner, "the data", matched)
     for name in missing.keys() - named.keys():
         raise InputError(f"a mask of {name!r}, which the data do not have; {nearest(name, named)}")

@@ -84,10 +84,10 @@ class Application(TransformerMixin, BaseEstimator):
     @property
     def feature_names_in_(self) -> np.ndarray:
         """The names of the columns of the first array, if it was a data frame in the fit."""
-        names = self.fitted.naming.columns.get(self.arguments_[0])
-        if not names:
+        columns = self.fitted.naming.columns.get(self.arguments_[0])
+        if not columns:
             raise AttributeError("the first array of the fit was no data frame with names of columns")
-        return np.array(names, dtype=object)
+        return np.array([column.name for column in columns], dtype=object)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns of ``transform``, such as ``z[0]``."""

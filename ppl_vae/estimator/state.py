@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ppl_vae.data.labels import read_columns
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import check_options
 from ppl_vae.estimator.origin import build, is_recipe, tensors_of
@@ -31,6 +32,8 @@ def save(vi: VariationalInference, path: Path) -> None:
     tensors, numbers = vi.training_.state()
     for name, rows in zip(vi.arguments_, vi.template_, strict=True):
         tensors[f"template.{name}"] = rows
+    columns = vi.fitted_.naming.columns
+    numbers |= {"columns": {name: [column.as_plain() for column in named] for name, named in columns.items()}}
     numbers |= {"train_seconds": vi.train_seconds_} | name_program(vi.program_.name, vi.sites_, vi.fingerprints_)
     with write_tables(path, epoch, {part: rows for part, rows in tables.items() if rows is not None}) as digests:
         write_checkpoint(path, tensors, numbers | {"tables": digests})
@@ -52,6 +55,7 @@ def load_parameters(vi: VariationalInference, path: Path) -> None:
     except InputError as error:
         raise InputError(f"{path} (a {numbers['program']}): {error}") from None
     check_program(path, numbers, vi.program_, vi.fingerprints_)
+    vi.fitted_.naming.columns = read_columns(path, numbers.get("columns", {}))
     vi.train_seconds_ = numbers["train_seconds"]
 
 

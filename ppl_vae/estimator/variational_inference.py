@@ -13,7 +13,8 @@ import numpy as np
 from sklearn.base import clone
 
 from ppl_vae.data import hold_out, name_arrays
-from ppl_vae.data.frames import column_names, match_columns
+from ppl_vae.data.frames import match_columns
+from ppl_vae.data.source import NamedArrays
 from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.estimator import state
 from ppl_vae.estimator.application import Application, with_target
@@ -86,8 +87,9 @@ class VariationalInference(Application):
         train: Arrays = name_arrays(owner, "fit", arrays, arguments)
         if validation is not None:
             given = validation if isinstance(validation, tuple) else (validation,)
-            named = name_arrays(owner, "validation", given, arguments)
-            valid: Arrays | None = match_columns(named, column_names(train), "validation")
+            columns = NamedArrays(train).columns
+            named = name_arrays(owner, "validation", given, arguments, columns)
+            valid: Arrays | None = match_columns(named, columns, "validation")
         else:
             train, valid = hold_out(train, options_of(self, FitOptions).validation_fraction, self.seed)
         self.prepare(train, valid)
@@ -114,7 +116,7 @@ class VariationalInference(Application):
         with seeded(self.seed):  # initial values of pyro.param and of a derived encoder
             self.attach(train, dynamic, train=True)
             check(self.inference_.posterior, self.fitted.begun)
-        self.fitted_.naming.columns = column_names(train)
+        self.fitted_.naming.columns = NamedArrays(train).columns
         self.sites_ = describe_structure(self.program_)  # once, so that saving does not run the program
         self.remarks_ = describe_arguments(self.fitted, train)
         if not self.program_.parameters():

@@ -291,7 +291,7 @@ class Fitted:
             data = next(batches.in_order(batch_size=batches.num_data))
             given = tuple(row if name in known else x for name, row, x in zip(self.arguments, given, data, strict=True))
         return tuple(
-            as_condition(name, conditions[name], row, num_data)
+            as_condition(name, self.naming.code(name, conditions[name]), row, num_data)
             if name in conditions
             else row[torch.arange(num_data) % len(row)]
             for name, row in zip(self.arguments, given, strict=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 from ppl_vae.data import name_arrays
 from ppl_vae.data.frames import match_columns
+from ppl_vae.data.kinds import Variable
+from ppl_vae.data.labels import code_labels
 from ppl_vae.data.source import NamedArrays
 
 
@@ -16,11 +18,12 @@ class Naming:
     """The names of arrays and columns in a fit.
 
     Args:
-        columns: names of the columns of data frames, by array; those of later data are matched by name.
+        columns: the columns of data frames, by array; those of later data are matched by name, and have the codes that
+            their categories have in the fit.
         synonyms: names of arrays in the fit by other names: the only argument without a default takes the array x too.
     """
 
-    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    columns: Mapping[str, tuple[Variable, ...]] = field(default_factory=dict)
     synonyms: Mapping[str, str] = field(default_factory=dict)
 
     def order(self, argument_names: Sequence[str]) -> list[str]:
@@ -38,11 +41,17 @@ class Naming:
             return ({self.synonyms.get(name, name): array for name, array in arrays[0].items()},)
         return arrays
 
+    def code(self, name: str, given: Any) -> Any:
+        """Return the codes of labels that are given as a condition; anything else stays as it is."""
+        columns = self.columns.get(name, ())
+        return code_labels(columns[0], given) if len(columns) == 1 else given
+
     def read(self, arrays: tuple[Any, ...], argument_names: Sequence[str]) -> NamedArrays:
         """Return the data of a call as named arrays that have been checked, with their columns as in the fit.
 
         Raises:
             InputError: bad data, or a column that is missing or unknown.
         """
-        named = name_arrays("VariationalInference", "the data", self.rename(arrays), self.order(argument_names))
+        names = self.order(argument_names)
+        named = name_arrays("VariationalInference", "the data", self.rename(arrays), names, self.columns)
         return match_columns(named, self.columns, "the data")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 import yaml
 
 from ppl_vae.cli.command import run_verb
-from ppl_vae.estimator import load_data
+from ppl_vae.errors import InputError
+from ppl_vae.estimator import load, load_data
 from tests.helpers.runs import run_without_figures
 
 PROGRAM = """\
@@ -65,6 +68,26 @@ def test_a_table_is_fitted_and_filled_in_by_its_names(here: Path, capsys: pytest
         assert file["completed.batch"].tolist() == [1, 0]
     assert (completed[0, 1], completed[1, 0]) == (0.5, 1.5)
     assert np.isfinite(completed).all()
+    _generates_by_labels(here, capsys)
+
+
+def _generates_by_labels(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    vi = load("run")
+    vi.program_.parameters()["shifted.by"].data.copy_(torch.tensor([-50.0, 50.0]))
+    assert (vi.sample(3, batch="v") > 0).all()
+    np.testing.assert_array_equal(vi.sample(2, batch=["u", "v"]), vi.sample(2, batch=[0, 1]))
+    with pytest.raises(InputError, match=r"'batch' has no category 'w'; known: u, v"):
+        vi.sample(2, batch="w")
+    alone = pd.DataFrame({"h": [1.0], "age": [2.0], "batch": ["v"]})  # whose only category had the code 0 by itself
+    score = vi.evidence(alone, estimator="exact").log_evidence
+    assert score == vi.evidence({"x": np.array([[2.0, 1.0]]), "batch": [1]}, estimator="exact").log_evidence
+    for given, conditions in {"v": ["v"] * 2, "all": ["u"] * 2 + ["v"] * 2, "v,0": ["v"] * 2 + ["u"] * 2}.items():
+        assert run_without_figures("generate", ["run", "--batch", given, "--num-data", "2"]) == 0
+        with np.load(here / "run" / "uses" / "generate.npz") as file:
+            assert file["conditions.batch"].tolist() == conditions
+    assert run_without_figures("generate", ["run", "--batch", "V"]) == 2
+    assert "'batch' has no category 'V'; known: u, v" in capsys.readouterr().err
 
 
 def test_texts_that_no_argument_takes_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

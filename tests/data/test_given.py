@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from ppl_vae.data import name_arrays
 from ppl_vae.data.frames import match_columns, read_frame
 from ppl_vae.data.given import as_named
+from ppl_vae.data.kinds import Variable
 from tests.helpers.messages import refusal
 
 X = np.random.default_rng(0).normal(size=(6, 3))
@@ -173,7 +174,7 @@ def test_what_is_no_array_is_refused(given: Any, fact: str) -> None:
 
 
 def test_columns_are_matched_by_name() -> None:
-    fitted = {"x": list(FRAME)}
+    fitted = {"x": [Variable(name, None) for name in FRAME]}
     moved = as_named("score", [FRAME[list("cab")]], ["x"])
     assert np.array_equal(match_columns(moved, fitted, "score")["x"], X)
     assert "lack the column 'b' of the fit" in refusal(
