@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 import torch
 
 from ppl_vae.cli import describe_verb
-from ppl_vae.cli.launching import take_processes, together
+from ppl_vae.cli.launching import TOGETHER, add_processes, take_processes, together
 from ppl_vae.cli.opened import OpenRun, Outcome, open_run
 from ppl_vae.cli.parser import TRUST_HELP, Parser, split_conditions
 from ppl_vae.errors import Diverged, InputError, InputWarning
@@ -161,6 +161,8 @@ def parse(function: Callable[..., Outcome], args: Sequence[str]) -> dict[str, An
     """
     parser = Parser(function.__name__, describe(function))
     add_options(parser, function)
+    if function.__name__ in TOGETHER and not {"-h", "--help"}.isdisjoint(args):  # the launcher has taken them otherwise
+        add_processes(parser)
     conditions: dict[str, str] = {}
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(function).parameters.values()):
         args, conditions = split_conditions(parser, args)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions
-from ppl_vae.evaluation.estimators import Settings, bounds_first
+from ppl_vae.estimator import VariationalInference
+from ppl_vae.evaluation.estimators import Settings, bounds_first, check_estimators
 from ppl_vae.evaluation.evaluation import Evaluation
+from ppl_vae.evaluation.portions import EvaluatedRows, choose_estimators, conclude, measure, rows_of_block
 from ppl_vae.evidence import threshold
 from ppl_vae.plots import (
     aggregated_posterior,
@@ -34,6 +37,7 @@ def evaluate(
     estimators: str | None = None,
     selection: Selection = Selection(),
     settings: Settings = Settings(),
+    shard: str | None = None,
 ) -> Outcome:
     """Estimate the evidence of data, with errors and doubts.
 
@@ -46,36 +50,64 @@ def evaluate(
             exact if it is known.
         selection: the data.
         settings: settings of the estimators.
+        shard: share of the data that this process takes, such as 3/16, the third of sixteen; the verb merge then joins
+            them. By default it takes all.
 
     Returns:
         Outcome: with an ``Evaluation``.
     """
-    arrays = run.select(selection)
+    return do(prepare(run, estimators, selection, settings), shard)
+
+
+def prepare(
+    run: OpenRun,
+    estimators: str | None = None,
+    selection: Selection = Selection(),
+    settings: Settings = Settings(),
+) -> Job:
+    """Return the job of ``evaluate``, which has its options but the shard."""
     names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]
-    evaluation = run.vi.evaluate(arrays, estimators=names, diagnostics=True, **asdict(settings))
+    chosen = choose_estimators(run.vi.fitted, names)
+    check_estimators(chosen, settings)
+    rows = choose_rows(run, selection)
+
+    def compute(vi: VariationalInference, arrays: dict[str, np.ndarray]) -> Content:
+        return measure(vi.fitted, vi.fitted.checked((arrays,)), chosen, settings, diagnostics=True).content()
+
+    def finish(portions: Iterator[Content]) -> Outcome:
+        evaluation = conclude(run.vi.fitted, [EvaluatedRows.of(content) for content in portions], settings)
+        return _write(run, rows, selection, evaluation)
+
+    options = {"estimators": estimators, **asdict(selection), **asdict(settings)}
+    block = rows_of_block(run.vi.fitted, chosen, settings, diagnostics=True)
+    return Job("evaluate", run, rows, options, compute, finish, block)
+
+
+def _write(run: OpenRun, rows: ChosenRows, selection: Selection, evaluation: Evaluation) -> Outcome:
+    """Write the results of an evaluation."""
     run.run.write_json("evidence.json", {"part": selection.part, **evaluation.numbers()})
     evidence = evaluation.evidence
     write_evidence(
         run.run.path / "evidence.nc",
         {name: _to_arrays(estimate.table()) for name, estimate in evidence.items()},
         {name: _to_arrays(estimate.curve) for name, estimate in evidence.items() if estimate.curve},
-        rows=np.asarray(arrays["_row"]),
+        rows=rows.all_numbers,
         of="predictive" if evaluation.shared else "evidence",
     )
-    run.write_figures(_draw(run, arrays, evaluation), among=FIGURES)
+    run.write_figures(_draw(run, rows, evaluation), among=FIGURES)
     lines = [evaluation.table(selection.part), *evaluation.warnings()]
     lines += [f"\nwritten to {run.run.path}: evidence.json, evidence.nc, figures"]
     return Outcome(evaluation, lines)
 
 
-def _draw(run: OpenRun, arrays: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Figure]:
+def _draw(run: OpenRun, rows: ChosenRows, evaluation: Evaluation) -> dict[str, Figure]:
     """Draw the evidence and the latents of the data that were evaluated."""
-    evidence, rows = evaluation.evidence, evaluation.rows
+    evidence = evaluation.evidence
     figures: dict[str, Figure] = {}
     curves = {name: _to_arrays(estimate.curve) for name, estimate in sorted(evidence.items()) if estimate.curve}
     if curves:  # those of iwae, whose first point is the ELBO, come before those of prior
-        exact = rows["exact"].log_evidence if "exact" in rows else None
-        references = {"ais": rows["ais"].log_evidence} if "ais" in rows else {}
+        exact = evaluation.rows["exact"].log_evidence if "exact" in evaluation.rows else None
+        references = {"ais": evaluation.rows["ais"].log_evidence} if "ais" in evaluation.rows else {}
         first_point = "ELBO, latents summed out" if evaluation.summed_out else "ELBO"
         if evaluation.shared:
             curves = {f"{name}, predictive": curve for name, curve in curves.items()}
@@ -88,10 +120,11 @@ def _draw(run: OpenRun, arrays: Mapping[str, Any], evaluation: Evaluation) -> di
     if best := next(iter(bounds_first(evidence)), None):
         log_evidence = evidence[best].log_evidence.numpy()
         worst = np.argsort(log_evidence)[:WORST_DATA]
-        draws = run.vi.posterior({name: array[worst] for name, array in arrays.items()}, num_samples=32)
-        lengths = arrays["lengths"][worst] if "lengths" in arrays else None
+        arrays = rows.read(worst)
+        draws = run.vi.posterior(arrays, num_samples=32)
+        lengths = arrays.get("lengths")
         data, means, look = picture_reconstructions(run.vi.fitted, draws, run.data, lengths)
-        figures["worst"] = worst_explained(data, means, log_evidence[worst], **look, rows=arrays["_row"][worst])
+        figures["worst"] = worst_explained(data, means, log_evidence[worst], **look, rows=arrays["_row"])
     if (used := evaluation.diagnostics) is not None:
         by_dimension, names = used.divergence_by_dimension.numpy(), used.dimensions
         if np.isfinite(by_dimension).all() and used.active is not None:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
+import numpy as np
+
+from ppl_vae.cli.jobs import Content, Job, choose_rows, do
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
-from ppl_vae.evaluation.measure_gap import GapSettings, check_gap_settings, measure_gap
+from ppl_vae.estimator import VariationalInference
+from ppl_vae.evaluation.measure_gap import (
+    GapPortion,
+    GapSettings,
+    check_gap_settings,
+    conclude_gap,
+    measure_gap_of,
+    rows_of_gap,
+)
 from ppl_vae.plots import gaps
 
 
@@ -13,6 +25,7 @@ def gap(
     run: OpenRun,
     selection: Selection = Selection(num_data=1000),
     settings: GapSettings = GapSettings(),
+    shard: str | None = None,
 ) -> Outcome:
     """Measure what amortization costs, and what the family of the posterior costs.
 
@@ -23,18 +36,33 @@ def gap(
         run: the run.
         selection: the data.
         settings: settings of the optimisation and of the estimates.
+        shard: share of the data that this process takes, such as 3/16; the verb merge joins them. By default all.
 
     Returns:
         Outcome: with a ``Gap``.
     """
+    return do(prepare(run, selection, settings), shard)
+
+
+def prepare(
+    run: OpenRun, selection: Selection = Selection(num_data=1000), settings: GapSettings = GapSettings()
+) -> Job:
+    """Return the job of ``gap``, which has its options but the shard."""
     check_gap_settings(settings)
-    arrays = run.select(selection)
-    run.vi.check_data(arrays)
-    gap = measure_gap(run.vi.fitted, arrays, settings)
-    run.run.write_json("gap.json", {"part": selection.part, **gap.numbers(), "settings": asdict(settings)})
-    families = {name: fit.elbo.numpy() for name, fit in gap.families.items()}
-    amortized = None if gap.amortized is None else gap.amortized.numpy()
-    by = gap.by if gap.of is None else f"{gap.of}, {gap.by}"
-    run.write_figures({"gap": gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=by)})
-    lines = [gap.table(selection.part), *gap.warnings(), f"\nwritten to {run.run.path}: gap.json, figures/gap.png"]
-    return Outcome(gap, lines)
+
+    def compute(vi: VariationalInference, arrays: dict[str, np.ndarray]) -> Content:
+        vi.check_data(arrays)
+        return measure_gap_of(vi.fitted, arrays, settings).content()
+
+    def finish(portions: Iterator[Content]) -> Outcome:
+        gap = conclude_gap(run.vi.fitted, [GapPortion.of(content) for content in portions])
+        run.run.write_json("gap.json", {"part": selection.part, **gap.numbers(), "settings": asdict(settings)})
+        families = {name: fit.elbo.numpy() for name, fit in gap.families.items()}
+        amortized = None if gap.amortized is None else gap.amortized.numpy()
+        by = gap.by if gap.of is None else f"{gap.of}, {gap.by}"
+        run.write_figures({"gap": gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=by)})
+        lines = [gap.table(selection.part), *gap.warnings(), f"\nwritten to {run.run.path}: gap.json, figures/gap.png"]
+        return Outcome(gap, lines)
+
+    options, block_rows = {**asdict(selection), **asdict(settings)}, rows_of_gap(run.vi.fitted, settings)
+    return Job("gap", run, choose_rows(run, selection), options, compute, finish, block_rows)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ppl_vae import uses
+from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
-from ppl_vae.data import load_arrays, read_file, with_numbers
+from ppl_vae.data import as_source, load_arrays, read_file
 from ppl_vae.errors import InputError
+from ppl_vae.estimator import VariationalInference
 
 ROWS, DRAWS = 8, 4
 """The most data, and the most draws of each, in the figure."""
@@ -28,6 +31,7 @@ def impute(
     method: uses.ImputeBy = "per-sample",
     num_samples: int = 1000,
     num_draws: int = 8,
+    shard: str | None = None,
 ) -> Outcome:
     """Write several draws, the mean and an interval for each.
 
@@ -40,36 +44,103 @@ def impute(
         method: per-sample optimises lambda for what was seen of each datum; importance draws from the guide.
         num_samples: number of draws of the latents per datum.
         num_draws: number of completed data that are written for each datum.
+        shard: share of the data that this process takes, such as 3/16; the verb merge joins them. By default all.
 
     Returns:
         Outcome: with ``ppl_vae.uses.Imputation``.
     """
+    return do(prepare(run, data, mask, hide, selection, method, num_samples, num_draws), shard)
+
+
+def prepare(
+    run: OpenRun,
+    data: str | None = None,
+    mask: str | None = None,
+    hide: float | None = None,
+    selection: Selection = Selection(),
+    method: uses.ImputeBy = "per-sample",
+    num_samples: int = 1000,
+    num_draws: int = 8,
+) -> Job:
+    """Return the job of ``impute``, which has its options but the shard."""
     if data is None and mask is None and hide is None:
         raise InputError("nothing is missing: give --data FILE with holes, --mask FILE, or --hide 0.5 for a trial")
     if hide is not None and not 0 < hide < 1:
         raise InputError(f"--hide {hide}: expected a share between 0 and 1")
-    arrays = run.select(selection) if data is None else load_arrays(Path(data).expanduser(), run.data)
-    if "_row" not in arrays:
-        arrays = with_numbers(arrays, "_row")
-    free = set(run.vi.template) - set(run.vi.conditions)
-    names = [name for name in run.vi.template if name in free & set(arrays) and run.vi.template[name].dtype.kind == "f"]
-    missing = {}
+    rows = choose_rows(run, selection)
+    if data is not None:
+        rows = ChosenRows(as_source(load_arrays(Path(data).expanduser(), run.data)))
+    free, shapes = set(run.vi.template) - set(run.vi.conditions), rows.source.shapes
+    names = [name for name in run.vi.template if name in free & set(shapes) and run.vi.template[name].dtype.kind == "f"]
+    masks: dict[str, np.ndarray] = {}
     if mask is not None:
-        masks = read_file(Path(mask).expanduser())
-        missing = {name: array.astype(bool) for name, array in masks.items() if name in arrays}
-        if not missing:
-            raise InputError(f"--mask {mask} has {', '.join(masks)}: expected an array called {names[0]!r}")
-    if hide is not None:
-        random = np.random.default_rng(run.vi.seed)
-        missing = {name: random.random(arrays[name].shape) < hide for name in names}
-    imputation = uses.impute(
-        run.vi, arrays, missing=missing, num_samples=num_samples, num_draws=num_draws, method=method
-    )
-    truth = run.vi.observed(arrays) if hide is not None else {}
-    figure = _draw(imputation, truth, run, arrays)
-    lines = _describe(imputation, truth, run.vi.fitted.classes)
-    part = selection.part if data is None else None
-    return run.write("impute", imputation, {"impute": figure}, lines, rows=arrays["_row"], part=part)
+        read = read_file(Path(mask).expanduser())
+        masks = {name: array.astype(bool) for name, array in read.items() if name in shapes}
+        if not masks:
+            raise InputError(f"--mask {mask} has {', '.join(read)}: expected an array called {names[0]!r}")
+        for name, array in masks.items():
+            if array.shape != (rows.num_rows, *shapes[name]):
+                raise InputError(
+                    f"--mask {mask}: {name!r} has shape {array.shape}: expected {(rows.num_rows, *shapes[name])}, the "
+                    f"shape of the data"
+                )
+
+    def compute(vi: VariationalInference, arrays: dict[str, np.ndarray]) -> Content:
+        first, count = vi.fitted.place.first_row, len(arrays["_row"])
+        missing = {name: array[first : first + count] for name, array in masks.items()}
+        if hide is not None:
+            hidden = {name: (rows.num_rows, *shapes[name]) for name in names}
+            missing = {n: u < hide for n, u in uniform_rows(run.vi.seed, hidden, slice(first, first + count)).items()}
+        given = {name: array for name, array in arrays.items() if name != "_row"}
+        imputation = uses.impute(
+            vi, given, missing=missing, num_samples=num_samples, num_draws=num_draws, method=method
+        )
+        return {**imputation._asdict(), "truth": vi.observed(given) if hide is not None else {}}
+
+    def finish(portions: Iterator[Content]) -> Outcome:
+        joined = _join(list(portions))
+        truth, imputation = joined.pop("truth"), uses.Imputation(**joined)
+        figure = _draw(imputation, truth, run, rows.read(range(min(ROWS, rows.num_rows))))
+        lines = _describe(imputation, truth, run.vi.fitted.classes)
+        part = selection.part if data is None else None
+        return run.write("impute", imputation, {"impute": figure}, lines, rows=rows.all_numbers, part=part)
+
+    options = {"data": data, "mask": mask, "hide": hide, **asdict(selection), "method": method}
+    options |= {"num_samples": num_samples, "num_draws": num_draws}
+    return Job("impute", run, rows, options, compute, finish, run.vi.fitted.rows_to_infer)
+
+
+def uniform_rows(seed: int, shapes: Mapping[str, tuple[int, ...]], rows: slice) -> dict[str, np.ndarray]:
+    """Return some rows of arrays of uniform draws, which are drawn one array after the other, without the other rows.
+
+    Example:
+        >>> shapes = {"x": (5, 2), "y": (5,)}
+        >>> whole, part = (uniform_rows(0, shapes, rows) for rows in (slice(0, 5), slice(2, 4)))
+        >>> [bool((whole[name][2:4] == part[name]).all()) for name in shapes]
+        [True, True]
+        >>> bool((whole["x"] == np.random.default_rng(0).random((5, 2))).all())
+        True
+    """
+    drawn, before = {}, 0
+    for name, shape in shapes.items():
+        width = int(np.prod(shape[1:]))
+        bits = np.random.PCG64(seed)
+        bits.advance(before + rows.start * width)
+        drawn[name] = np.random.Generator(bits).random((rows.stop - rows.start, *shape[1:]))
+        before += shape[0] * width
+    return drawn
+
+
+def _join(portions: list[Content]) -> Content:
+    """Join the fields of an imputation, which are arrays or arrays by site; draws have the data in the second axis."""
+    joined: Content = {}
+    for field, first in portions[0].items():
+        values, axis = [portion[field] for portion in portions], int(field == "draws")
+        if isinstance(first, Mapping):
+            joined[field] = {site: np.concatenate([value[site] for value in values], axis) for site in first}
+        else:
+            joined[field] = np.concatenate(values, axis)
+    return joined
 
 
 def _draw(

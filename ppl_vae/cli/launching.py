@@ -14,7 +14,9 @@ from ppl_vae.cli.parser import underscored
 from ppl_vae.errors import InputError
 from ppl_vae.parallel import Ranks, joined
 
-TOGETHER = ("fit",)
+IN_SHARDS = ("evaluate", "gap", "impute", "embed", "outliers")
+"""The verbs whose work several processes share out: each takes its shard of the data, and the first merges them."""
+TOGETHER = ("fit", *IN_SHARDS)
 """The verbs that several processes can work on together."""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -18,6 +19,7 @@ from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compile, LocalOptions, Method
 from ppl_vae.inference.options import options_of
+from ppl_vae.parallel import Place
 from ppl_vae.program import Batch, BoundProgram, names_of
 
 
@@ -49,6 +51,16 @@ class Application(TransformerMixin, BaseEstimator):
         fitted.num_samples, fitted.seed = self.num_samples, self.seed
         fitted.compile, fitted.memory, fitted.train_seconds = self.compile, self.memory, self.train_seconds_
         return fitted
+
+    def at(self, place: Place) -> Self:
+        """Return this object for data that have a place among others; the draws for a datum are as if all were given.
+
+        Args:
+            place: the number of the first row, a multiple of 512, and the number of all data.
+        """
+        other = copy.copy(self)
+        other.fitted_ = self.fitted.at(place)
+        return other
 
     @property
     def program_(self) -> BoundProgram:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,10 +15,11 @@ from tqdm import tqdm
 from ppl_vae.compile.private import tree_map
 from ppl_vae.data import Batches, sizes
 from ppl_vae.evaluation.estimators import ESTIMATORS, EstimatorNeed, Settings
-from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
+from ppl_vae.evaluation.passes import Room, room_for
 from ppl_vae.evidence import Chains, Evidence, Progress, num_steps, weigh
 from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, Propose, trajectory
 from ppl_vae.inference import Compiler
+from ppl_vae.parallel import ALL, Place, seed_at
 from ppl_vae.program import (
     AnnealingPath,
     Batch,
@@ -49,13 +50,22 @@ class Work:
     program: BoundProgram
     """The program, in evaluation mode and in its scope."""
     batches: Batches
-    """All data."""
+    """The data."""
     settings: Settings
     """The settings of the estimators."""
     compiler: Compiler
     """A compiler that runs log weights and transitions as graphs if that saves time."""
+    place: Place = ALL
+    """The place of the data among all those that are evaluated."""
     names: Collection[str] = ()
     """Estimators that read the same draws."""
+    seed: int = 0
+    """The seed of the draws."""
+
+    @property
+    def num_data(self) -> int:
+        """The number of all data that are evaluated."""
+        return self.place.num_data or self.batches.num_data
 
 
 Parts = Iterable[Mapping[str, Evidence]]
@@ -65,7 +75,8 @@ Parts = Iterable[Mapping[str, Evidence]]
 def estimate(work: Work, names: Collection[str], seed: int) -> dict[str, Estimate]:
     """Estimate the evidence of every datum in several ways.
 
-    Each estimator begins with the seed, so that its numbers do not depend on which others are asked for.
+    The draws of a batch depend on the seed and on the place of the batch among all data. So its numbers depend neither
+    on the other estimators that are asked for, nor on who computes the other batches.
 
     Args:
         work: the program, the data and the settings.
@@ -79,11 +90,17 @@ def estimate(work: Work, names: Collection[str], seed: int) -> dict[str, Estimat
     estimates: dict[str, Estimate] = {}
     for group in groups.values():
         started = time.perf_counter()
-        with seeded(seed):
-            parts = list(_COMPUTE[ESTIMATORS[group[0]].needs](replace(work, names=group)))
+        parts = list(_COMPUTE[ESTIMATORS[group[0]].needs](replace(work, names=group, seed=seed)))
         seconds = time.perf_counter() - started
-        estimates |= {name: Estimate(_join([part[name] for part in parts]), seconds) for name in group}
-    return {name: estimates[name] for name in names}
+        if parts:  # simulated data are the first ones only, so that later rows have none
+            estimates |= {name: Estimate(join_evidence([part[name] for part in parts]), seconds) for name in group}
+    return {name: estimates[name] for name in names if name in estimates}
+
+
+@torch.no_grad()
+def rows_at_once(program: BoundProgram, settings: Settings, name: str) -> int:
+    """Return the number of data that an estimator takes at once, a power of two; a shard has whole batches of them."""
+    return _ROWS[ESTIMATORS[name].needs](program, settings)
 
 
 def _closed_form(work: Work) -> Parts:
@@ -93,11 +110,14 @@ def _closed_form(work: Work) -> Parts:
         log_evidence = work.program.log_evidence(batch)
         return {name: ESTIMATORS[name].function(log_evidence, row) for name in work.names}
 
-    return _each_batch(work, ROWS_PER_PASS, 1, known)
+    return _each_batch(work, _rows_of_any(), 1, known)
 
 
-def _weighed(work: Work, from_prior: bool) -> Parts:
-    program, settings = work.program, work.settings
+LogWeights = Callable[[Batch, int], tuple[Tensor, ...]]
+
+
+def _log_weights(program: BoundProgram, settings: Settings, from_prior: bool) -> tuple[LogWeights, Room]:
+    """Return the function from a batch and a number of draws to log weights, and the room that it takes."""
     proposal = program if from_prior else widened(program, settings.proposal_scale, settings.proposal_df)
 
     def source(batch: Batch, num_draws: int) -> tuple[Tensor, ...]:
@@ -105,7 +125,17 @@ def _weighed(work: Work, from_prior: bool) -> Parts:
             return (proposal.log_prior_weights(batch, num_draws),)
         return proposal.log_weights_and_terms(batch, num_draws)
 
-    room = room_for(partial(source, program.template), len(program.template[0]))
+    return source, room_for(partial(source, program.template), len(program.template[0]))
+
+
+def _rows_to_weigh(program: BoundProgram, settings: Settings, from_prior: bool) -> int:
+    _, room = _log_weights(program, settings, from_prior)
+    return room.rows() if program.draws_take_runs else room.rows_to_weigh(settings.num_samples)
+
+
+def _weighed(work: Work, from_prior: bool) -> Parts:
+    program, settings = work.program, work.settings
+    source, room = _log_weights(program, settings, from_prior)
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
         at_once = min(room.draws(len(batch[0])), settings.num_samples)
@@ -127,39 +157,40 @@ def _weighed(work: Work, from_prior: bool) -> Parts:
         weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
         return {name: ESTIMATORS[name].function(weights) for name in work.names}
 
-    return _each_batch(work, room.rows(), settings.num_samples, weighed)
+    return _each_batch(work, _rows_to_weigh(program, settings, from_prior), settings.num_samples, weighed)
 
 
 def _annealed(work: Work) -> Parts:
-    return _each_batch(work, _rows_to_anneal(work), num_steps(work.settings.annealing), partial(_anneal, work))
+    return _each_batch(
+        work, _rows_to_anneal(work.program, work.settings), num_steps(work.settings.annealing), partial(_anneal, work)
+    )
+
+
+SIMULATED, ANNEALED = 1, 2
+"""The streams of the draws that simulate data and of those that anneal to them, which have to be independent."""
 
 
 def _simulated(work: Work) -> Parts:
     """Simulate data under the conditions of the first data, and anneal to them and back.
 
-    All are simulated before any is annealed: they are the same whatever the settings, whose results can be compared.
+    The simulated data are the same whatever the settings, whose results can be compared.
     """
-    num_data = min(work.batches.num_data, work.settings.num_simulated)
-    conditions = next(work.batches.in_order(batch_size=num_data))
-    starts = range(0, num_data, ROWS_PER_PASS)
-    simulations = [simulate(work.program, tuple(x[at : at + ROWS_PER_PASS] for x in conditions)) for at in starts]
-    rows = _rows_to_anneal(work)
-    work.compiler.plan(sizes(num_data, rows))
+    first, rows, whole = work.place.first_row, _rows_to_anneal(work.program, work.settings), _rows_of_any()
+    wanted = min(work.num_data, work.settings.num_simulated)
+    num_data = max(0, min(work.batches.num_data, wanted - first))
+    work.compiler.plan(sizes(wanted, rows))
     with progress_bar("+".join(work.names), num_steps(work.settings.annealing, sandwich=True) * num_data) as bar:
-        for start, simulation in zip(starts, simulations, strict=True):
+        for start in range(0, num_data, whole):
+            conditions = next(work.batches.in_order(batch_size=min(num_data, start + whole)))
+            with seeded(seed_at(work.seed, first + start, SIMULATED)):
+                simulation = simulate(work.program, tuple(x[start:] for x in conditions))
             for row in range(0, len(simulation.batch[0]), rows):
                 batch = tuple(tensor[row : row + rows] for tensor in simulation.batch)
                 latents = {name: z[:, row : row + rows] for name, z in simulation.latents.items()}
-                yield _anneal(work, batch, start + row, _counting(bar, batch), latents)
-
-
-_COMPUTE: dict[EstimatorNeed, Callable[[Work], Parts]] = {
-    "prior": partial(_weighed, from_prior=True),
-    "guide": partial(_weighed, from_prior=False),
-    "chains": _annealed,
-    "simulated data": _simulated,
-    "closed form": _closed_form,
-}
+                at = first + start + row
+                with seeded(seed_at(work.seed, at, ANNEALED)):
+                    part = _anneal(work, batch, at, _counting(bar, batch), latents)
+                yield part
 
 
 def _each_batch(
@@ -173,12 +204,14 @@ def _each_batch(
         steps: number of steps for each of them.
         function: takes a batch, the row of its first datum, and a function that counts steps.
     """
-    work.compiler.plan(work.batches.sizes(rows))
-    row = 0
+    work.compiler.plan(sizes(work.num_data, rows))
+    row = work.place.first_row
     with progress_bar("+".join(work.names), steps * work.batches.num_data) as bar:
         for batch in work.batches.in_order(batch_size=rows):
             check_observations(work.program, batch, row)
-            yield function(batch, row, _counting(bar, batch))
+            with seeded(seed_at(work.seed, row)):
+                part = function(batch, row, _counting(bar, batch))
+            yield part
             row += len(batch[0])
 
 
@@ -224,11 +257,31 @@ def _flat(proposed: tuple[ChainState, Tensor]) -> tuple[Tensor, ...]:
     return *proposed[0], proposed[1]
 
 
-def _rows_to_anneal(work: Work) -> int:
-    template = work.program.template
-    path = annealing_path(work.program, template, work.settings.start)
+def _rows_to_anneal(program: BoundProgram, settings: Settings) -> int:
+    template = program.template
+    path = annealing_path(program, template, settings.start)
     room = room_for(lambda k: path.log_densities(path.draw(k)), len(template[0]))
-    return room.rows(work.settings.num_chains)
+    return room.rows(settings.num_chains)
+
+
+def _rows_of_any(*_: object) -> int:
+    return Room(numbers=1).rows()
+
+
+_COMPUTE: dict[EstimatorNeed, Callable[[Work], Parts]] = {
+    "prior": partial(_weighed, from_prior=True),
+    "guide": partial(_weighed, from_prior=False),
+    "chains": _annealed,
+    "simulated data": _simulated,
+    "closed form": _closed_form,
+}
+_ROWS: dict[EstimatorNeed, Callable[[BoundProgram, Settings], int]] = {
+    "prior": partial(_rows_to_weigh, from_prior=True),
+    "guide": partial(_rows_to_weigh, from_prior=False),
+    "chains": _rows_to_anneal,
+    "simulated data": _rows_of_any,
+    "closed form": _rows_of_any,
+}
 
 
 def progress_bar(name: str, total: int, unit: str = "draw") -> tqdm:
@@ -241,7 +294,7 @@ def _counting(bar: tqdm, batch: Batch) -> Progress:
     return lambda done: bar.update(done * len(batch[0]))
 
 
-def _join(parts: list[Evidence]) -> Evidence:
+def join_evidence(parts: Sequence[Evidence]) -> Evidence:
     """Join the evidence of several batches on the CPU."""
 
     def join(*values: Any) -> Any:  # the side of the bound is the same in all parts

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data import Batches, as_condition, with_arrays
+from ppl_vae.data import Batches, as_condition, sizes, with_arrays
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.arguments import Arrays, make_batches
-from ppl_vae.evaluation.diagnose import diagnose
-from ppl_vae.evaluation.estimate import Work, estimate
-from ppl_vae.evaluation.estimators import WITH_ELBO, check_estimators, estimators_for, make_settings
-from ppl_vae.evaluation.evaluation import Evaluation, summarise
+from ppl_vae.evaluation.estimators import check_estimators, make_settings
+from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.naming import Naming
-from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, room_for
+from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, apply_to_each, room_for
+from ppl_vae.evaluation.portions import choose_estimators, conclude, measure
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
-from ppl_vae.inference import LAMBDA, Compile, Compiler, LocalOptions, Method, proposal, random_latents
+from ppl_vae.inference import LAMBDA, Compile, Compiler, LocalOptions, Method, random_latents
+from ppl_vae.parallel import ALL, Place
 from ppl_vae.program import (
     Batch,
     BoundProgram,
@@ -33,15 +32,14 @@ from ppl_vae.program import (
     generates,
     has_totals,
     observed_arguments,
-    observed_numbers,
-    observes_discrete,
     posterior_given,
     posterior_moments,
     predict,
-    seeded,
 )
 
 T = TypeVar("T")
+INFERRED_TOGETHER = 16
+"""The lambda of as many data is optimised at once as could have this number of draws each in a pass."""
 
 
 @dataclass
@@ -61,6 +59,7 @@ class Fitted:
         train_seconds: the time that the fit took.
         memory: the memory that data may take on the device, see ``choose_batches``.
         naming: names of arrays and columns in the fit, by which later data are matched.
+        place: the place of the data to which it is applied among all data, see ``at``.
     """
 
     inference: Method
@@ -75,8 +74,10 @@ class Fitted:
     train_seconds: float = math.nan
     memory: str | int | None = None
     naming: Naming = field(default_factory=Naming)
+    place: Place = ALL
     _room: Room | None = field(default=None, init=False, repr=False, compare=False)
     _compilers: dict[Any, Compiler] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _proposals: dict[Any, Method] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def program(self) -> BoundProgram:
@@ -139,6 +140,20 @@ class Fitted:
                 self._room = room_for(partial(program.log_weights, batch), len(batch[0]))
         return self._room
 
+    @property
+    def rows_to_infer(self) -> int:
+        """The number of data whose lambda is optimised at once: no more than keep a processor busy."""
+        return self.room.rows(INFERRED_TOGETHER)
+
+    def at(self, place: Place) -> Fitted:
+        """Return this object for data that have a place among others; the draws for a datum are as if all were given.
+
+        The first row has to be a multiple of the numbers of data at once, such as ``ROWS_PER_PASS``.
+        """
+        other = replace(self, place=place)
+        other._room, other._compilers, other._proposals = self.room, self._compilers, self._proposals
+        return other
+
     # ------------------------------------------------------------------------------------------------------- data
 
     def checked(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
@@ -165,10 +180,9 @@ class Fitted:
         method = method or self.inference
         if not method.lambda_is_data:
             return method.posterior, arrays
-        batches = self.batches(arrays)
-        method.compiler.plan(batches.sizes())
-        with seeded(self.seed):
-            lam = [method.infer(batch)[-1].cpu() for batch in batches.in_order()]
+        batches, rows = self.batches(arrays), self.rows_to_infer
+        method.compiler.plan(sizes(self.place.num_data or batches.num_data, rows))
+        lam = apply_to_each(lambda batch: method.infer(batch)[-1].cpu(), batches, rows, self.seed, self.place)
         return method.posterior, with_arrays(arrays, {LAMBDA: torch.cat(lam).numpy()})
 
     def each_batch(
@@ -177,7 +191,8 @@ class Fitted:
         """Apply a function to every batch of data; a batch is so small that the draws fit in memory.
 
         The function's program has a fitted guide, and is in evaluation mode and in its scope. If lambda is data, it
-        has been found, and is the last tensor of a batch. Random numbers depend on the seed alone.
+        has been found, and is the last tensor of a batch. Random numbers depend on the seed and on the place of the
+        batch among all data.
 
         Args:
             arrays: the data.
@@ -189,7 +204,8 @@ class Fitted:
         """
         program, data = self.located(self.checked(arrays))
         with torch.no_grad(), program.running(seed=self.seed, training=False):
-            return [function(program, batch) for batch in self.batches(data, self.room.rows(num_draws)).in_order()]
+            rows = self.room.rows(num_draws)
+            return apply_to_each(partial(function, program), self.batches(data), rows, self.seed, self.place)
 
     # ------------------------------------------------------------------------------------------------- evaluation
 
@@ -197,39 +213,11 @@ class Fitted:
         self, *arrays: Any, estimators: Collection[str] | None = None, diagnostics: bool = False, **settings: Any
     ) -> Evaluation:
         """Estimate the evidence of data; see ``VariationalInference.evaluate``."""
-        chosen, method = make_settings({"num_samples": self.num_samples} | settings), self.inference
-        named = self.checked(arrays)
-        names = estimators_for(self.program) if estimators is None else tuple(dict.fromkeys(estimators))
+        chosen = make_settings({"num_samples": self.num_samples} | settings)
+        names = choose_estimators(self, estimators)
         check_estimators(names, chosen)
-        if chosen.proposal == "per-sample":
-            method = proposal(self.program, self.template, self.options, chosen.proposal_family)
-            method.compiler = Compiler(self.compile)
-        started = time.perf_counter()
-        program, data = self.located(named, method)
-        seconds = time.perf_counter() - started if method.lambda_is_data else None
-        batches = self.batches(data)
-        compiler = self._compilers.setdefault((self.compile, chosen), Compiler(self.compile))
-        with torch.no_grad(), program.running(seed=self.seed, training=False):
-            estimates = estimate(Work(program, batches, chosen, compiler), names, self.seed)
-            shared, ratios = program.global_posterior, None
-            if shared is not None and WITH_ELBO in names:
-                with seeded(self.seed):
-                    ratios = program.shared_log_ratios()
-            used = diagnose(program, batches, self.seed) if diagnostics else None
-            numbers = sum(observed_numbers(program, batch).sum().item() for batch in batches.in_order())
-            return Evaluation(
-                num_data=batches.num_data,
-                numbers_per_datum=numbers / batches.num_data,
-                rows=summarise(estimates, ratios),
-                evidence={name: estimate.evidence for name, estimate in estimates.items()},
-                settings=chosen,
-                diagnostics=used,
-                inference_seconds=seconds,
-                generates=generates(program),
-                discrete=observes_discrete(program),
-                shared=shared.names if shared is not None else (),
-                summed_out=program.structure.collapsed if WITH_ELBO in names else (),
-            )
+        portion = measure(self, self.checked(arrays), names, chosen, diagnostics=diagnostics)
+        return conclude(self, [portion], chosen)
 
     # ------------------------------------------------------------------------------------------------------ draws
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from ppl_vae.compile.private import TorchDispatchMode, tree_leaves
-from ppl_vae.program import seeded
+from ppl_vae.data import Batches
+from ppl_vae.parallel import ALL, Place, seed_at
+from ppl_vae.program import Batch, seeded
+
+T = TypeVar("T")
 
 ROWS_PER_PASS = 512
 """The number of data at once, if every datum has few draws."""
+LEAST_ROWS = 64
+"""The least number of data at once, if memory allows, however many draws every datum has: a guide's output for a datum
+serves all draws of a pass."""
 NUMBERS_PER_PASS = 2**21
 """Size of the largest tensor of a pass: what a processor's cache holds, or nearly."""
 
@@ -21,7 +28,9 @@ class Room(NamedTuple):
 
     Example:
         >>> Room(numbers=784).draws(num_data=512), Room(numbers=784).rows(num_draws=16)
-        (5, 167)
+        (5, 128)
+        >>> Room(numbers=784).rows_to_weigh(5000), Room(numbers=10).rows_to_weigh(1000)
+        (64, 128)
     """
 
     numbers: float
@@ -32,8 +41,16 @@ class Room(NamedTuple):
         return max(1, int(NUMBERS_PER_PASS / (self.numbers * num_data)))
 
     def rows(self, num_draws: int = 1) -> int:
-        """Return the number of data at once, with a number of draws each."""
-        return max(1, min(ROWS_PER_PASS, int(NUMBERS_PER_PASS / (self.numbers * max(1, num_draws)))))
+        """Return the number of data at once, with a number of draws each: a power of two.
+
+        Batches of two sizes end at the same rows then, so that one range of rows can have whole batches of both.
+        """
+        most = max(1, min(ROWS_PER_PASS, int(NUMBERS_PER_PASS / (self.numbers * max(1, num_draws)))))
+        return 1 << (most.bit_length() - 1)
+
+    def rows_to_weigh(self, num_draws: int) -> int:
+        """Return the number of data whose draws are computed pass by pass: the fewest that fill a pass."""
+        return min(self.rows(), max(LEAST_ROWS, self.rows(num_draws)))
 
 
 @torch.no_grad()
@@ -69,6 +86,31 @@ def passes(num_draws: int, at_once: int) -> list[int]:
         [3, 3, 1]
     """
     return [min(at_once, num_draws - done) for done in range(0, num_draws, at_once)]
+
+
+def apply_to_each(
+    function: Callable[[Batch], T], batches: Batches, rows: int, seed: int, place: Place = ALL
+) -> list[T]:
+    """Apply a function that draws to one batch of data after the other.
+
+    The draws of a batch depend on the seed and on the place of the batch among all data.
+
+    Args:
+        function: the function of a batch.
+        batches: the data.
+        rows: the number of data at once.
+        seed: the seed of all draws.
+        place: the place of the data among all data.
+
+    Returns:
+        The function's values, one for every batch.
+    """
+    values, row = [], place.first_row
+    for batch in batches.in_order(batch_size=rows):
+        with seeded(seed_at(seed, row)):
+            values.append(function(batch))
+        row += len(batch[0])
+    return values
 
 
 def visits(sizes: Iterable[Mapping[int, int]], num_epochs: int) -> dict[int, int]:

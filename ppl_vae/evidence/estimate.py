@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +49,10 @@ class Evidence(NamedTuple):
             ['doubtful', 'elbo', 'ess', 'log_evidence', 'mcse']
         """
         return {name: getattr(self, name) for name in ("log_evidence", "mcse", "ess", "doubtful")} | dict(self.columns)
+
+    def content(self) -> dict[str, Any]:
+        """Return all fields by name, those that are mappings as dictionaries."""
+        return {**self._asdict(), "columns": dict(self.columns), "curve": dict(self.curve)}
 
 
 def log_mean(log_sum: Tensor, log_sum_squares: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

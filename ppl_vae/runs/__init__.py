@@ -21,6 +21,7 @@ from ppl_vae.runs.fingerprints import (
 )
 from ppl_vae.runs.folder import FORMATS, Run, write_json
 from ppl_vae.runs.posterior import write_posterior
+from ppl_vae.runs.shards import ShardFile, check_complete, digest_file, find_shards, read_facts, read_shard, write_shard
 from ppl_vae.runs.sources import sources_of
 from ppl_vae.runs.tables import read_tables, write_tables
 
@@ -29,24 +30,31 @@ __all__ = [
     "Fingerprints",
     "NamedProgram",
     "Run",
+    "ShardFile",
     "build_program",
     "changed_data",
     "changed_options",
     "changed_sources",
+    "check_complete",
     "check_numbers",
     "check_trust",
+    "digest_file",
     "file_and_class",
+    "find_shards",
     "fingerprint_data",
     "known_models",
     "program_class",
     "read_checkpoint",
     "read_config",
+    "read_facts",
+    "read_shard",
     "read_tables",
     "sources_of",
     "write_checkpoint",
     "write_evidence",
     "write_json",
     "write_posterior",
+    "write_shard",
     "write_table",
     "write_tables",
 ]

@@ -54,31 +54,37 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping
             file.write(piece)
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint that ``write_checkpoint`` wrote, and verify its digest.
+def read_checkpoint(
+    path: Path, what: str = "checkpoint", remedy: str = _REMEDY
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file that ``write_checkpoint`` wrote, and verify its digest.
+
+    Args:
+        path: the file.
+        what: what the file is, for messages.
+        remedy: the end of a message about a file that cannot be read.
 
     Raises:
         InputError: there is no file, it is cut short or has been changed, or something else wrote it.
     """
     if not path.is_file():
-        raise InputError(f"no checkpoint at {path}: the run ended before its first epoch was saved; fit it anew")
+        raise InputError(f"no {what} at {path}: the run ended before its first epoch was saved; fit it anew")
     try:
         content = path.read_bytes()
         tensors = load(content)
         header = json.loads(content[8 : 8 + _header_size(content)])
     except (SafetensorError, ValueError, RecursionError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is cut short or no checkpoint ({reason(error)[:80]}): {_REMEDY}") from error
+        raise InputError(f"{path} is cut short or no {what} ({reason(error)[:80]}): {remedy}") from error
     metadata = header.get("__metadata__", {})
     version = metadata.get("format")
     if version not in (FORMAT, WITHOUT_DIGEST):
-        raise InputError(
-            f"{path} is no checkpoint of this version (format {version}, expected {FORMAT}): fit the run anew"
-        )
+        again = "fit the run anew" if remedy == _REMEDY else remedy
+        raise InputError(f"{path} is no {what} of this version (format {version}, expected {FORMAT}): {again}")
     if version == FORMAT:
         given = metadata.get("digest", "").encode()
         if len(given) != len(_BLANK) or _digest(content, _place_of_digest(content, given)) != given.decode():
-            raise InputError(f"{path} is damaged, for its digest is that of other parameters: {_REMEDY}")
-    numbers = parse_json(metadata.get("numbers", ""), f"the numbers of {path}", _REMEDY)
+            raise InputError(f"{path} is damaged, for its digest is that of other parameters: {remedy}")
+    numbers = parse_json(metadata.get("numbers", ""), f"the numbers of {path}", remedy)
     return tensors, numbers
 
 

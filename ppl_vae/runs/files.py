@@ -76,7 +76,7 @@ def is_unfinished(path: Path) -> bool:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove the files that a killed process was writing into a run folder, of which this process has the lock."""
-    for place in (".", "figures", "uses"):
+    for place in (".", "figures", "uses", "shards"):
         for path in (folder / place).glob(f".*{UNFINISHED}"):
             with suppress(OSError):  # of a folder that may not be written to
                 path.unlink(missing_ok=True)

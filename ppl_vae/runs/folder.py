@@ -85,8 +85,8 @@ UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 class Run:
     """The folder of a run, with ``config.yaml``, ``fingerprints.json``, ``checkpoint.safetensors``, ``metrics.jsonl``,
-    ``summary.json``, ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json``, ``figures/``, ``uses/`` and
-    ``report.html``.
+    ``summary.json``, ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json``, ``figures/``, ``uses/``,
+    ``shards/`` and ``report.html``.
 
     Args:
         path: the folder; ``create`` makes it, ``open`` expects it.
@@ -100,6 +100,7 @@ class Run:
         "gap.json",
         "figures",
         "uses",
+        "shards",
         "report.html",
     )
     OWN = ("config.yaml", "fingerprints.json", "checkpoint.safetensors", "metrics.jsonl", *RESULTS)

@@ -24,7 +24,7 @@ from ppl_vae.uses.impute import Imputation, ImputeBy, column_means, impute, scor
 from ppl_vae.uses.interpolate import Interpolation, PathName, interpolate
 from ppl_vae.uses.latents import Latents, Plane, latents
 from ppl_vae.uses.manifold import Manifold, manifold
-from ppl_vae.uses.outliers import Outliers, outliers
+from ppl_vae.uses.outliers import Outliers, estimator_of_outliers, outliers
 from ppl_vae.uses.reconstruct import Reconstruction, reconstruct
 from ppl_vae.uses.traverse import Traversal, traverse
 
@@ -45,6 +45,7 @@ __all__ = [
     "augment",
     "column_means",
     "embed",
+    "estimator_of_outliers",
     "generate",
     "impute",
     "interpolate",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from ppl_vae.data import fill_missing
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.arguments import make_batches
-from ppl_vae.evaluation.passes import ROWS_PER_PASS, room_for
+from ppl_vae.evaluation.passes import apply_to_each, room_for
 from ppl_vae.evaluation.results import join
 from ppl_vae.inference import Compiler, FamilyName, Method, PerSample, PerSampleOptions, random_latents
 from ppl_vae.inference.options import Count, check_value, options_of
@@ -128,11 +129,14 @@ def impute(
         begun: Batch = (*template, *seen_parts(program, template))
         proposal, optimiser = _make_proposal(vi, begun, method, family)
         begun = optimiser.begin(begun) if optimiser else begun
-        parts, at_once = [], room_for(partial(proposal.log_weights, begun), len(begun[0])).rows(num_samples)
+        rows, room = vi.fitted.rows_to_infer, room_for(partial(proposal.log_weights, begun), len(begun[0]))
+        at_once = min(rows, room.rows(num_samples))
         masks = {f"missing {name}": holes[name] for name in vi.arguments_}
         names = (*vi.arguments_, *masks)
-        batches = make_batches({**filled, **masks}, names, ROWS_PER_PASS, vi.fitted.device, vi.fitted.dtype)
-        for batch in batches.in_order():
+        batches = make_batches({**filled, **masks}, names, rows, vi.fitted.device, vi.fitted.dtype)
+
+        def fill_in(batch: Batch) -> list[dict[str, Any]]:
+            parts = []
             data, hidden = batch[: len(masks)], batch[len(masks) :]
             pairs = zip(data, hidden, strict=True)
             gaps = tuple(torch.where(hole, torch.nan, x) if hole.any() else x for x, hole in pairs)
@@ -144,6 +148,9 @@ def impute(
                 part = _summarize(log_weight.double(), draws, tuple(t[few] for t in seen), num_draws)
                 part["completed"] = _complete(vi, tuple(t[few] for t in data), part["mean"])
                 parts.append(part)
+            return parts
+
+        parts = list(chain.from_iterable(apply_to_each(fill_in, batches, rows, vi.seed, vi.fitted.place)))
     imputation = _join(parts)
     completed = {  # what was seen keeps its value, whatever the precision of the program
         name: np.where(holes[name], array, filled[name]) for name, array in imputation.completed.items()

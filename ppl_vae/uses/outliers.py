@@ -47,9 +47,13 @@ def outliers(vi: VariationalInference, *arrays: Any, estimator: str | None = Non
         >>> outliers(VariationalInference(Normal(data_dim=1), max_epochs=5).fit(x), x).order[0]
         np.int64(99)
     """
-    if estimator is None:
-        estimator = "exact" if vi.program_.has_log_evidence else "iwae"
+    estimator = estimator or estimator_of_outliers(vi)
     evidence = vi.evidence(*arrays, estimator=estimator, **settings)
     log_evidence, mcse, doubtful = (part.numpy() for part in (evidence.log_evidence, evidence.mcse, evidence.doubtful))
     name = estimator if vi.program_.global_posterior is None else f"{estimator}, predictive given the fit"
     return Outliers(np.argsort(log_evidence, kind="stable"), log_evidence, mcse, doubtful, name)
+
+
+def estimator_of_outliers(vi: VariationalInference) -> str:
+    """Return the name of the estimator that ``outliers`` takes by default."""
+    return "exact" if vi.program_.has_log_evidence else "iwae"

@@ -201,9 +201,9 @@ def test_diagnostics_of_few_data_take_bounded_memory(monkeypatch: pytest.MonkeyP
     def diagnosed(numbers: int) -> tuple[Diagnostics, int]:
         monkeypatch.setattr("ppl_vae.evaluation.passes.NUMBERS_PER_PASS", numbers)
         with program.running(training=False), _Sizes() as mode:
-            found = diagnose.diagnose(program, vi.fitted.batches({"x": x}), seed=0)
-        assert found is not None
-        return found, max(mode.sizes)
+            look = diagnose.look_at_latents(program, vi.fitted.batches({"x": x}), seed=0)
+        assert look is not None
+        return diagnose.summarise_latents(program, [look], seed=0), max(mode.sizes)
 
     (many, size), (few, _) = diagnosed(2**14), diagnosed(2**21)
     assert size <= 2**14

@@ -16,7 +16,7 @@ def run_without_figures(verb: str, args: Sequence[str]) -> int:
     """Run a verb as ``run_verb`` does, but draw nothing: figures take three quarters of the time of a short fit."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ppl_vae.cli.fit._write_figures", lambda fitted: None)
-        patch.setattr("ppl_vae.cli.evaluate._draw", lambda run, arrays, evaluation: {})
+        patch.setattr("ppl_vae.cli.evaluate._draw", lambda run, rows, evaluation: {})
         patch.setattr("ppl_vae.cli.opened.sheet", lambda cells, **options: None)
         patch.setattr("ppl_vae.cli.opened.OpenRun.write_figures", lambda run, figures, among=(): [])
         return run_verb(verb, args)
