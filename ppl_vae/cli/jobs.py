@@ -25,7 +25,7 @@ PORTION_BYTES = 2**26
 """The size of the data that are in memory at once."""
 
 Content = dict[str, Any]
-"""What is computed of a portion: mappings and lists of arrays, tensors, and what JSON can hold."""
+"""The results for a portion: mappings and lists of arrays, tensors, and what JSON can hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class Job:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What the numbers depend on, but for the rows: shards that are merged have the same."""
+        """All that the numbers depend on, but for the rows: shards that are merged have the same."""
         return {
             "version": ppl_vae.__version__,
             "program": digest_file(self.run.run.checkpoint),

@@ -44,7 +44,7 @@ DIAGNOSED = 2**15
 
 
 class LatentUse(NamedTuple):
-    """What the use of the latents is computed from, for each of ``N`` data, in double precision."""
+    """The numbers from which the use of the latents is computed, for each of ``N`` data, in double precision."""
 
     reconstruction: Tensor
     """E log p(x | z), ``(N,)``."""

@@ -80,6 +80,7 @@ def measure_gap(fitted: Fitted, arrays: Arrays, settings: GapSettings) -> Gap:
         >>> abs(mean) < 0.01, gap.by
         (True, 'exact')
     """
+    check_gap_settings(settings)
     return conclude_gap(fitted, [measure_gap_of(fitted, arrays, settings)])
 
 
@@ -96,7 +97,7 @@ class FamilyPortion(NamedTuple):
 
 
 class GapPortion(NamedTuple):
-    """What is measured of a range of rows for the gaps of all."""
+    """The measurements of a range of rows, of which the gaps of all are computed."""
 
     num_data: int
     encoder: Evidence | None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class EvaluatedRows(NamedTuple):
-    """What an evaluation has measured of a range of rows."""
+    """The measurements of a range of rows, of which the evaluation of all is computed."""
 
     num_data: int
     numbers: float

@@ -235,8 +235,9 @@ def test_that_a_dimension_is_active_does_not_depend_on_the_scale_of_its_prior(sc
     x = scale * 2**0.5 * normal(200, 1).float()
     program = Program(Scaled(scale)).bind((x,))
     with program.running(training=False):
-        found = diagnose.diagnose(program, as_batches((x,)), seed=0)
-    assert found is not None
+        look = diagnose.look_at_latents(program, as_batches((x,)), seed=0)
+        assert look is not None
+        found = diagnose.summarise_latents(program, [look], seed=0)
     assert found.active.tolist() == [True, False]
 
 
