@@ -17,7 +17,11 @@ from ppl_vae.cli.parser import TRUST_HELP, Parser, underscored
 from ppl_vae.data import DATASETS, Dataset, load_dataset, table_columns
 from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.inference.options import Count, check_value
 from ppl_vae.runs import Run, check_trust, file_and_class, known_models, program_class, read_config
+
+NUM_DATA = 20_000
+"""The number of test data that a fit evaluates if there are more."""
 
 
 class Options(NamedTuple):
@@ -33,6 +37,8 @@ class Options(NamedTuple):
     """Arguments of the program's constructor."""
     given: frozenset[str]
     """Names of those arguments that are not defaults."""
+    num_data: int | None
+    """The largest number of test data in the evaluation at the end."""
     output: Path
     overwrite: bool
     resume: bool
@@ -88,6 +94,8 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
     values = parser.parse_args(rest).as_dict()
     given = parser.parse_args(rest, defaults=False).as_dict().get("model", {})
     data = {name: values.pop(name) for name in inspect.signature(load_dataset).parameters if name != "seed"}
+    num_data = values.pop("num_data")
+    check_value("num_data", num_data, Count | None)
     settings = {name: value for name, value in values.items() if name in VariationalInference._get_param_names()}
     name = "-".join((Path(data["data"]).stem, _short_name(spec), settings["guide"]))
     return Options(
@@ -100,6 +108,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
             if name in given or not (make and has_bare_tuple(make, name))  # which stays the tuple that it is
         },
         given=frozenset(given),
+        num_data=num_data,
         output=Path(run_options.output or Path("runs") / name),
         overwrite=run_options.overwrite,
         resume=run_options.resume,
@@ -132,6 +141,11 @@ def make_parser(make: Callable[..., Any] | None, spec: str) -> Parser:
     data, inference = parser.add_argument_group("Data"), parser.add_argument_group("Inference and training")
     data.add_function_arguments(load_dataset, skip={"seed"}, as_group=False)
     inference.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)
+    text = (
+        "largest number of test data in the evaluation at the end of the fit; if there are more, they are drawn by the "
+        "seed; null takes all"
+    )
+    inference.add_argument("--num_data", type=int | None, default=NUM_DATA, help=text)
     if make is None:
         text = f"{spec}:Class or package.module.Class; --model {spec} --model.help executes it and shows its options"
         parser.add_argument("--model", help=text)
@@ -197,7 +211,12 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
     path, name = file_and_class(options.model)
     spec = options.model if path is None else f"{path}:{name}".rstrip(":")
     model = {"class_path": spec, "init_args": {k: _to_plain(v) for k, v in init_args.items()}}
-    return {**{k: _to_plain(v) for k, v in data.items()}, "model": model, **options.settings}
+    return {
+        **{k: _to_plain(v) for k, v in data.items()},
+        "model": model,
+        "num_data": options.num_data,
+        **options.settings,
+    }
 
 
 def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -23,11 +24,14 @@ from ppl_vae.cli.pictures import picture_reconstructions, picture_sites
 from ppl_vae.data import Dataset, describe_columns, is_table, load_dataset
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import VariationalInference, check_options
+from ppl_vae.estimator.preparation import Watch
 from ppl_vae.estimator.warrant import check_resumed, fingerprint, resumed, take_fingerprints
 from ppl_vae.inference import Epoch
+from ppl_vae.inference.training_options import parse_interval
 from ppl_vae.networks import ImageEncoder
 from ppl_vae.parallel import Ranks, present
 from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
+from ppl_vae.program import Batch
 from ppl_vae.runs import Fingerprints, NamedProgram, Run, program_class, write_posterior
 from ppl_vae.runs.files import digest
 from ppl_vae.runs.tables import digest_array
@@ -76,13 +80,13 @@ def fit(options: Options) -> Outcome:
         print(f"data   {data.describe()}")
         for line in [*(describe_columns(data.arrays_columns) if data.arrays_columns else []), *data.notes]:
             print(f"       {line}")
-        if (streamed := vi.streams()) is not None:
-            print(f"       {streamed}")
+        for line in vi.describe_data():
+            print(f"       {line}")
         print(f"model  {options.model}, {options.settings['guide']} guide, on {on_devices(vi, ranks)}, {vi.compiles()}")
         for remark in vi.remarks_:
             print(remark)
         train(vi, run)
-        return finish(vi, run, data, started)
+        return finish(vi, run, data, started, options.num_data)
 
 
 def after_restart(options: Options, run: Run, ranks: Ranks) -> Options:
@@ -154,14 +158,16 @@ def check_layout(program: object, data: Dataset) -> None:
         )
 
 
-def finish(vi: VariationalInference, run: Run, data: Dataset, started: float) -> Outcome:
-    """Estimate how good a fit is, and write the results into its folder."""
-    evaluation = vi.evaluate(data.test)
-    training = vi.training_
+def finish(vi: VariationalInference, run: Run, data: Dataset, started: float, num_data: int | None) -> Outcome:
+    """Estimate how good a fit is on some test data, or on all, and write the results into its folder."""
+    fitted, given = OpenRun(run, vi, data, ("png",)), len(next(iter(data.test.values())))
+    is_part = num_data is not None and num_data < given
+    evaluation = vi.evaluate(fitted.select(Selection(num_data=num_data)) if is_part else data.test)
+    training, row = vi.training_, vi.training_.last_row
     run.write_summary(
         {
             "test": evaluation.score(),
-            "epochs": training.epoch,
+            "epochs": row.epoch if row else 0,
             "best_epoch": training.best_epoch,
             "valid_elbo": training.best_elbo,
             "train_seconds": vi.train_seconds_,
@@ -175,12 +181,14 @@ def finish(vi: VariationalInference, run: Run, data: Dataset, started: float) ->
             },
         }
     )
-    fitted = OpenRun(run, vi, data, ("png",))
     _write_posterior_draws(fitted)
     _write_figures(fitted)
+    place = training.place
+    length = f"{place.epochs} epochs" + (f" and {place.steps:,} steps" if place.steps else "")
+    sample = f"\n{num_data:,} of {given:,} test data, drawn by the seed; --num-data takes more" if is_part else ""
     lines = [
-        f"trained {training.epoch} epochs in {vi.train_seconds_:.1f} s, best epoch {training.best_epoch}; "
-        f"{time.perf_counter() - started:.1f} s in all\n\n{evaluation.table('test')}\n\nwritten to {run.path}"
+        f"trained {length} in {vi.train_seconds_:.1f} s, best epoch {training.best_epoch}; "
+        f"{time.perf_counter() - started:.1f} s in all\n\n{evaluation.table('test')}{sample}\n\nwritten to {run.path}"
     ]
     if "iwae" in evaluation.rows:
         command = f"python -m ppl_vae evaluate {shlex.quote(str(run.path))} --estimators iwae,ais,bdmc"
@@ -189,45 +197,72 @@ def finish(vi: VariationalInference, run: Run, data: Dataset, started: float) ->
 
 
 def train(vi: VariationalInference, run: Run) -> None:
-    """Train with a progress bar on a terminal; log a line of metrics an epoch, and save checkpoints and the end.
+    """Train with a progress bar on a terminal; log a line of metrics a validation, and save checkpoints and the end.
 
     The first of several processes logs and saves. If they own lambda, they send it for a checkpoint, which therefore is
     not written when one of them stops.
     """
-    ranks = vi.training_.ranks
+    training, ranks = vi.training_, vi.training_.ranks
     together, done = ranks.size > 1 and bool(vi.inference_.tables), False
+    every = parse_interval("checkpoint_every", training.options.checkpoint_every)
     vi.save(run.checkpoint)
-    saved, last = vi.training_.epoch, time.perf_counter()
-    is_shown = ranks.is_first and sys.stderr.isatty()
-    bar = tqdm(total=vi.max_epochs, initial=saved, unit="epoch", disable=not is_shown, leave=False)
+    saved, last = training.place, time.perf_counter()
     try:
-        with bar:
-            for epoch in _noted_epochs(vi, run):
-                if ranks.is_first:
-                    run.log(epoch._asdict() | {"train_seconds": vi.train_seconds_})
-                bar.update()
-                bar.set_postfix_str(f"ELBO train {epoch.elbo_train:.2f}, valid {epoch.elbo_valid:.2f} nats per datum")
-                is_due = time.perf_counter() - last > CHECKPOINT_SECONDS
+        with _progress(vi, is_shown=ranks.is_first and sys.stderr.isatty()) as bar:
+            for row in _noted_stretches(vi, run, None if bar.disable else partial(_watched, bar, ranks.size)):
+                if row is not None:
+                    if ranks.is_first:
+                        run.log(row._asdict() | {"train_seconds": vi.train_seconds_})
+                    bar.set_postfix_str(f"ELBO train {row.elbo_train:.2f}, valid {row.elbo_valid:.2f} nats per datum")
+                steps, seconds = training.place.taken - saved.taken, time.perf_counter() - last
+                is_due = every.has_passed(steps, seconds) if every else seconds > CHECKPOINT_SECONDS
                 if ranks.decide(is_due) if together else is_due:
                     vi.save(run.checkpoint)
-                    saved, last = epoch.epoch, time.perf_counter()
+                    saved, last = training.place, time.perf_counter()
         done = True
     finally:
-        if vi.training_.epoch > saved and (done or not together):
+        if training.place.taken > saved.taken and (done or not together):
             vi.save(run.checkpoint)
 
 
-def _noted_epochs(vi: VariationalInference, run: Run) -> Iterator[Epoch]:
-    """Yield the epochs; an error of the program gets a note below its traceback about what is saved."""
+def _progress(vi: VariationalInference, *, is_shown: bool) -> tqdm[NoReturn]:
+    """Return a bar that counts data, and shows their number per second and the time that is left."""
+    training, num_train = vi.training_, vi.num_train_
+    steps, size = training.options.max_steps, training.options.batch_size
+    total = num_train * training.options.max_epochs
+    place = training.place
+    return tqdm(
+        total=total if steps is None else min(total, steps * size),
+        initial=place.epochs * num_train + place.steps * size,
+        unit=" data",
+        unit_scale=True,
+        disable=not is_shown,
+        leave=False,
+    )
+
+
+def _watched(bar: tqdm[NoReturn], processes: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield batches, and count their data in a bar, with those of other processes."""
     try:
-        yield from vi.epochs()
+        for batch in batches:
+            yield batch
+            bar.update(len(batch[-1]) * processes)
+    finally:
+        batches.close()  # type: ignore[attr-defined]
+
+
+def _noted_stretches(vi: VariationalInference, run: Run, watch: Watch | None) -> Iterator[Epoch | None]:
+    """Train by stretches; an error of the program gets a note below its traceback about what is saved."""
+    try:
+        yield from vi.stretches(watch)
     except (InputError, Diverged):
         raise
     except Exception as error:
-        done = vi.training_.epoch
+        place = vi.training_.place
+        after = f"step {place.steps} of epoch {place.epochs + 1}" if place.steps else f"epoch {place.epochs}"
         error.add_note(
-            f"The program {vi.program_.name} raised this error in epoch {done + 1} of its training. The state after "
-            f"epoch {done} is in {run.checkpoint}: mend the program, and python -m ppl_vae fit --resume --output "
+            f"The program {vi.program_.name} raised this error in epoch {place.epochs + 1} of its training. The state "
+            f"after {after} is in {run.checkpoint}: mend the program, and python -m ppl_vae fit --resume --output "
             f"{shlex.quote(str(run.path))} --accept-changes goes on from there."
         )
         raise

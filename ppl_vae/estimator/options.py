@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -22,6 +23,7 @@ from ppl_vae.inference.options import (
     options_of,
     parameters,
 )
+from ppl_vae.inference.training_options import MOST_STEPS, parse_interval
 from ppl_vae.program import MatmulPrecision, Precision
 
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -34,6 +36,8 @@ class FitOptions:
 
     Args:
         validation_fraction: share of the data that fit holds out if it is given no validation data. The default is 0.1.
+        num_valid: largest number of validation data that are used; if there are more, they are drawn by the seed. The
+            default is 20000; null (None in Python) takes all.
         num_samples: number of draws per datum in estimates of the evidence. The default is 1000.
         data_plate: name of the program's data plate. It is needed only if the trace does not show which plate it is.
         standardize: if true, the program is given real and positive columns with mean 0 and standard deviation 1 in the
@@ -42,6 +46,7 @@ class FitOptions:
     """
 
     validation_fraction: Share = 0.1
+    num_valid: Count | None = 20_000
     num_samples: Count = 1000
     data_plate: str | None = None
     standardize: bool = False
@@ -123,6 +128,7 @@ def check_options(estimator: Any) -> None:
     others = [(name, method.Options) for name, method in METHODS.items()]
     check_options_of_others(estimator, type(chosen), others)
     device(estimator.accelerator)
+    options_of(estimator, TrainingOptions).check()
     if estimator.memory is not None:
         parse_size(estimator.memory)
 
@@ -130,6 +136,25 @@ def check_options(estimator: Any) -> None:
 def method_options(estimator: Any) -> MethodOptions:
     """Return the options of an estimator's method of inference."""
     return options_of(estimator, METHODS[estimator.guide].Options)
+
+
+def with_steady_average(estimator: Any) -> TrainingOptions:
+    """Return the options of training, without pauses by the clock if the gradient's baseline would notice them.
+
+    Raises:
+        InputError: pauses by the clock are asked for, and the baseline starts anew at each.
+    """
+    options, method = options_of(estimator, TrainingOptions), method_options(estimator)
+    if (method.gradient, method.baseline) != ("score-function", "decaying-average"):
+        return options
+    for name in ("validate_every", "checkpoint_every"):
+        interval = parse_interval(name, getattr(options, name))
+        if interval is not None and math.isfinite(interval.seconds):
+            raise InputError(
+                f"{name} is {getattr(options, name)!r}, and a decaying average starts anew after each pause, so that "
+                f"the numbers would depend on the clock: give a number of steps"
+            )
+    return options if options.checkpoint_every else replace(options, checkpoint_every=MOST_STEPS)
 
 
 def device(accelerator: str) -> torch.device:

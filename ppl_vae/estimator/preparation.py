@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from ppl_vae.data import (
     StreamedBatches,
     as_source,
     check_precision,
+    subset,
     with_numbers,
 )
 from ppl_vae.data.scales import find_scalings
 from ppl_vae.errors import InputError
-from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options
+from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options, with_steady_average
 from ppl_vae.estimator.origin import Origin
 from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.arguments import Arrays, make_batches
@@ -37,9 +38,9 @@ from ppl_vae.inference import (
     Method,
     Step,
     Training,
-    TrainingOptions,
 )
 from ppl_vae.inference.options import options_of
+from ppl_vae.inference.table import tables_at
 from ppl_vae.parallel import part_of, portion_of, present
 from ppl_vae.program import (
     Batch,
@@ -52,6 +53,8 @@ from ppl_vae.program import (
 )
 from ppl_vae.program.rescaling import Standard
 from ppl_vae.runs import Fingerprints, check_numbers, read_checkpoint, read_tables
+
+Watch = Callable[[Iterator[Batch]], Iterator[Batch]]
 
 BF16_TOLERANCE = 0.1
 """The largest relative difference of a graph whose bfloat16 numbers are rounded at other places."""
@@ -178,9 +181,15 @@ class Preparation:
         self.num_particles = method_options(estimator).num_particles
         self.bound = options_of(estimator, AmortizedOptions).bound
         self.matmul_precision = options_of(estimator, HardwareOptions).matmul_precision
-        options, ranks = options_of(estimator, TrainingOptions), present()
+        options, ranks = with_steady_average(estimator), present()
         self.ranks = self.method.ranks = ranks
-        portion = portion_of(_num_rows(train), options.batch_size, ranks.rank, ranks.size)
+        self.num_train = _num_rows(train)
+        portion = portion_of(self.num_train, options.batch_size, ranks.rank, ranks.size)
+        self.given_valid = _num_rows(valid) if valid else 0
+        if valid and self.given_valid > (most := options_of(estimator, FitOptions).num_valid or self.given_valid):
+            given = part_of(self.given_valid, ranks.rank, ranks.size)
+            check_densities(fitted, self._batches(_of_rows(valid, given), ROWS_PER_PASS), given.start)
+            valid = NamedArrays(subset(valid, most, fitted.seed))
         self.num_valid = _num_rows(valid) if valid else 0
         validated = part_of(self.num_valid, ranks.rank, ranks.size)
         self.rows = {"train": portion.rows, "valid": validated}
@@ -197,7 +206,9 @@ class Preparation:
             check_batch(self.method.posterior, self.method.begin(batch))
         self.method.remember(self.train_batches.num_data, validated.stop - validated.start)
         parts = (self.train_batches, self.valid_batches)
-        self.method.compiler.plan(visits([part.sizes() for part in parts if part], options.max_epochs))
+        planned = visits([part.sizes() for part in parts if part], options.max_epochs)
+        most_steps = options.max_steps or max(planned.values())
+        self.method.compiler.plan({rows: min(times, most_steps) for rows, times in planned.items()})
         self.training = Training(
             fitted.program,
             fitted.template,
@@ -205,11 +216,25 @@ class Preparation:
             options if valid else replace(options, patience=None),
             warmup=method_options(estimator).kl_warmup_epochs,
             ranks=ranks,
+            num_batches=len(self.train_batches),
         )
 
     def epochs(self) -> Iterator[Epoch]:
-        """Train, and yield after every epoch."""
-        return self.training.epochs(self.train_batches.shuffled, self.validate if self.num_valid else None)
+        """Train, and yield after every validation."""
+        return (row for row in self.stretches() if row is not None)
+
+    def stretches(self, watch: Watch | None = None) -> Iterator[Epoch | None]:
+        """Train, and yield after every stretch, see ``Training.stretches``.
+
+        Args:
+            watch: function that returns the batches of an epoch as they are, such as a progress bar over them.
+        """
+
+        def batches(seed: int, skip: int = 0) -> Iterable[Batch]:
+            shuffled = self.train_batches.shuffled(seed, skip) if skip else self.train_batches.shuffled(seed)
+            return shuffled if watch is None else watch(shuffled)
+
+        return self.training.stretches(batches, self.validate if self.num_valid else None)
 
     def resume(self, path: Path, fingerprints: Fingerprints | None = None) -> float:
         """Continue the training of a checkpoint, and return the seconds that it has taken.
@@ -229,14 +254,22 @@ class Preparation:
             written = tensors.get(f"template.{name}")
             if written is None or not torch.equal(written, rows.cpu()):
                 raise InputError(f"the data have changed since {path} was written: its first rows of {name!r} differ")
-        epoch, tables = self.training.epoch, self.method.tables
-        for part, table in read_tables(path, epoch, tuple(tables), numbers.get("tables")).items():
-            tables[part].restore(epoch, table[self.rows[part]])
+        place = self.training.place
+        copies = tables_at(self.method, place)
+        for name, kept in read_tables(path, place.label, tuple(copies), numbers.get("tables")).items():
+            table, copy = copies[name]
+            table.restore(copy, kept[self.rows[name.removesuffix("-next")]])
         return numbers["train_seconds"]
 
-    def describe_streaming(self) -> str | None:
-        """Describe in one line the training data if they are streamed, because they do not fit in memory."""
-        return self.train_batches.describe() if isinstance(self.train_batches, StreamedBatches) else None
+    def describe_data(self) -> list[str]:
+        """Describe in a line each what does not fit in memory and is streamed, and what validation leaves out."""
+        lines = [self.train_batches.describe()] if isinstance(self.train_batches, StreamedBatches) else []
+        if self.num_valid < self.given_valid:
+            lines += [
+                f"validation takes {self.num_valid:,} of {self.given_valid:,} data, drawn by the seed; --num-valid "
+                f"takes more"
+            ]
+        return lines
 
     def describe_compilation(self) -> str:
         """Report if the steps of training are compiled, and why, as the end of a sentence."""
@@ -263,12 +296,12 @@ class Preparation:
 
     def validate(self) -> float:
         """Return the present validation bound of the program, nats per datum."""
-        method, epoch = self.method, self.training.epoch + 1
+        method, number = self.method, self.training.place.validations + 1
         batches = self.valid_batches.in_order() if self.valid_batches else ()
         with torch.no_grad(), method.posterior.running(seed=self.ranks.seed(self.fitted.seed), training=False):
             return validation_bound(
                 method.posterior,
-                (method.validate(batch, epoch) for batch in batches),
+                (method.validate(batch, number) for batch in batches),
                 self.num_valid,
                 num_particles=self.num_particles,
                 bound=self.bound,

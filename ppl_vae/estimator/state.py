@@ -12,7 +12,7 @@ from ppl_vae.estimator.options import check_options
 from ppl_vae.estimator.origin import build, is_recipe, tensors_of
 from ppl_vae.estimator.warrant import check_program, name_program
 from ppl_vae.inference import group
-from ppl_vae.inference.table import gather_table
+from ppl_vae.inference.table import gather_table, tables_at
 from ppl_vae.program import seeded
 from ppl_vae.runs import check_numbers, read_checkpoint, write_checkpoint, write_tables
 
@@ -25,8 +25,9 @@ def save(vi: VariationalInference, path: Path) -> None:
 
     Of several processes that train together the first writes, and those that own lambda send theirs.
     """
-    epoch, ranks = vi.training_.epoch, vi.training_.ranks
-    tables = {part: gather_table(table.after(epoch), ranks) for part, table in vi.inference_.tables.items()}
+    place, ranks = vi.training_.place, vi.training_.ranks
+    copies = tables_at(vi.inference_, place)
+    tables = {name: gather_table(table.after(copy), ranks) for name, (table, copy) in copies.items()}
     if not ranks.is_first:
         return
     tensors, numbers = vi.training_.state()
@@ -35,7 +36,7 @@ def save(vi: VariationalInference, path: Path) -> None:
     columns = vi.fitted_.naming.columns
     numbers |= {"columns": {name: [column.as_plain() for column in named] for name, named in columns.items()}}
     numbers |= {"train_seconds": vi.train_seconds_} | name_program(vi.program_.name, vi.sites_, vi.fingerprints_)
-    with write_tables(path, epoch, {part: rows for part, rows in tables.items() if rows is not None}) as digests:
+    with write_tables(path, place.label, {part: rows for part, rows in tables.items() if rows is not None}) as digests:
         write_checkpoint(path, tensors, numbers | {"tables": digests})
 
 

@@ -20,7 +20,7 @@ from ppl_vae.estimator import state
 from ppl_vae.estimator.application import Application, with_target
 from ppl_vae.estimator.options import FitOptions, check_options, method_options, with_options
 from ppl_vae.estimator.origin import Origin, is_recipe
-from ppl_vae.estimator.preparation import Preparation, check_densities, describe_arguments, make_fitted
+from ppl_vae.estimator.preparation import Preparation, Watch, check_densities, describe_arguments, make_fitted
 from ppl_vae.evaluation.fitted import Arrays
 from ppl_vae.inference import Epoch, Training
 from ppl_vae.inference.options import options_of
@@ -133,27 +133,41 @@ class VariationalInference(Application):
         """The training loop of the fit that was prepared."""
         return self._prepared.training
 
+    @property
+    def num_train_(self) -> int:
+        """The number of training data of the fit that was prepared, of all processes."""
+        return self._prepared.num_train
+
     def compiles(self) -> str:
         """Report if the steps of training are compiled, and why, as the end of a sentence."""
         return self._prepared.describe_compilation()
 
-    def streams(self) -> str | None:
-        """Describe the training data in one line if they do not fit in memory and are streamed; None if they fit."""
-        return self._prepared.describe_streaming()
+    def describe_data(self) -> list[str]:
+        """Describe in a line each the training data that are streamed, and the validation data that are left out."""
+        return self._prepared.describe_data()
 
     def check_data(self, *arrays: Any) -> None:
         """Raise ``InputError`` if a datum has no density under the program, such as grey values under a Bernoulli."""
         check_densities(self.fitted, self.fitted.batches(self.fitted.checked(arrays)))
 
     def epochs(self) -> Iterator[Epoch]:
-        """Train after ``prepare``, and yield after every epoch. The caller prints, saves and stops.
+        """Train after ``prepare``, and yield after every epoch, or after every validation if these have an interval.
 
-        At the end, or if the caller stops, the program has the parameters with the best validation ELBO.
+        The caller prints, saves and stops. At the end, or if the caller stops, the program has the parameters with the
+        best validation ELBO.
+        """
+        return (row for row in self.stretches() if row is not None)
+
+    def stretches(self, watch: Watch | None = None) -> Iterator[Epoch | None]:
+        """Train as ``epochs`` does, and yield None at times in between at which ``save`` may be called.
+
+        Args:
+            watch: function that returns the batches of an epoch as they are, such as a progress bar over them.
         """
         started, before = time.perf_counter(), self.train_seconds_
-        for epoch in self._prepared.epochs():
+        for row in self._prepared.stretches(watch):
             self.train_seconds_ = before + time.perf_counter() - started
-            yield epoch
+            yield row
 
     # ------------------------------------------------------------------------------------------- saving, loading
 

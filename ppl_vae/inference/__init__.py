@@ -11,9 +11,11 @@ from ppl_vae.inference.objectives import Bound, elbo, iwae, tempered
 from ppl_vae.inference.options import MethodOptions
 from ppl_vae.inference.per_datum import LocalElbo, LocalOptions
 from ppl_vae.inference.per_sample import PerSample, PerSampleOptions, per_sample_steps
+from ppl_vae.inference.place import Epoch, Place
 from ppl_vae.inference.semi_amortized import SemiAmortizedOptions, semi_amortized_steps
 from ppl_vae.inference.table import Table
-from ppl_vae.inference.training import Epoch, Training, TrainingOptions, group
+from ppl_vae.inference.training import Training, group
+from ppl_vae.inference.training_options import TrainingOptions
 
 __all__ = [
     "LAMBDA",
@@ -33,6 +35,7 @@ __all__ = [
     "MethodOptions",
     "PerSample",
     "PerSampleOptions",
+    "Place",
     "Rows",
     "SemiAmortizedOptions",
     "Step",

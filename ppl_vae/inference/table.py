@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,11 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.inference.local import Rows
+from ppl_vae.inference.place import Place
 from ppl_vae.parallel import Ranks
+
+if TYPE_CHECKING:
+    from ppl_vae.inference.method import Method
 
 IN_MEMORY = 2**30
 """The largest size in bytes of a table in memory; a larger table is in a temporary file."""
@@ -66,6 +70,20 @@ class Table:
                 f"{own.dtype}; it belongs to other data or another family"
             )
         own[:] = rows
+
+
+def tables_at(method: Method, place: Place) -> dict[str, tuple[Table, int]]:
+    """Return what a method remembers at a place of a training: tables, and the epoch after which their copy is meant.
+
+    In the middle of an epoch there are two copies of the training data's table: the one that this epoch reads, and the
+    one to which it writes, ``train-next``. The validation data's table counts validations.
+    """
+    copies = {part: (table, place.epochs) for part, table in method.tables.items()}
+    if "train" in copies and place.steps:
+        copies["train-next"] = (method.tables["train"], place.epochs + 1)
+    if "valid" in copies:
+        copies["valid"] = (method.tables["valid"], place.validations)
+    return copies
 
 
 def gather_table(rows: np.ndarray, ranks: Ranks) -> np.ndarray | None:

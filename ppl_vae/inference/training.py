@@ -1,14 +1,14 @@
-"""The training loop: epochs of steps, a learning-rate schedule, early stopping, and state that can be resumed."""
+"""The training loop: stretches of steps, validations, early stopping, and state that can be resumed anywhere."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from itertools import chain
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,81 +16,39 @@ from ppl_vae.errors import Diverged, InputError
 from ppl_vae.inference.ascent import begin
 from ppl_vae.inference.average import Average
 from ppl_vae.inference.method import Step
-from ppl_vae.inference.options import Count, Positive, Seed, Share
+from ppl_vae.inference.place import Epoch, Place, Reached, epoch_seed, place_of, random_state, set_random_state
+from ppl_vae.inference.training_options import NEVER, Interval, TrainingOptions, parse_interval
 from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram
 
-Schedule = Literal["cosine", "constant"]
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """The options of the training loop.
-
-    Args:
-        max_epochs: largest number of passes over the training data. The default is 500.
-        batch_size: number of data in each gradient step. The default is 64.
-        learning_rate: learning rate of Adam at the start of training. The default is 0.002.
-        schedule: "cosine" (the default) lowers the learning rate to zero over max_epochs; "constant" keeps it.
-        patience: number of epochs without a better validation bound after which training stops. The default is 50; null
-            (None in Python) trains to the end.
-        seed: seed of all random numbers, also of the weights of a program that is given as a class or a name; those of
-            an object are its own. The same seed gives the same results on the same machine. The default is 0.
-        ema_decay: decay per step, such as 0.999, of exponential moving averages of the parameters, which are then
-            validated and kept. The default null keeps the parameters themselves.
-    """
-
-    max_epochs: Count = 500
-    batch_size: Count = 64
-    learning_rate: Positive = 2e-3
-    schedule: Schedule = "cosine"
-    patience: Count | None = 50
-    seed: Seed = 0
-    ema_decay: Share | None = None
-
-
-class Epoch(NamedTuple):
-    """The results of an epoch of training."""
-
-    epoch: int
-    """Counted from 1."""
-    elbo_train: float
-    """Mean over the epoch's steps while the parameters moved, nats per datum."""
-    elbo_valid: float
-    """The mean over the validation data, nats per datum; ``nan`` if there are none."""
-    learning_rate: float
-    best_epoch: int
-    """The epoch whose parameters are kept."""
-
-
-class _Reached(NamedTuple):
-    """The state of a training after its last whole epoch. It is replaced as one, so that a stop leaves it whole."""
-
-    row: Epoch | None
-    best_elbo: float
-    best: dict[str, Tensor]
-    """The program's state after the best epoch."""
-    last: dict[str, Tensor]
-    """The program's and the optimiser's state, from which the next epoch starts."""
+PAUSE = Interval(seconds=600.0)
+"""The interval of pauses within an epoch if the user gives none."""
+DECIDED = 64
+"""Number of steps after which several processes ask the first of them if it is time."""
 
 
 EpochSteps = Callable[[BoundProgram, Iterable[Batch], torch.optim.Optimizer], Iterator[Step]]
-"""A function that steps through the batches of an epoch once, such as ``amortized_steps``."""
+"""A function that steps through batches of an epoch once, such as ``amortized_steps``."""
+Shuffled = Callable[..., Iterable[Batch]]
+"""A function from a seed to the training data in a random order; if a number is given, without its first batches."""
 
 
 class Training:
-    """A training of a program, epoch by epoch, that keeps the parameters with the best validation ELBO.
+    """A training of a program that keeps the parameters with the best validation ELBO.
 
-    The random numbers of an epoch depend on the seed and on its number alone. So a run that is stopped after any
-    epoch and resumed gives the same numbers as one that was not.
+    The random numbers of an epoch depend on the seed and on its number alone. A training consists of stretches of
+    steps: it pauses for a validation, at the end of an epoch, and when it is time for a checkpoint. A run that is
+    stopped after any stretch and resumed gives the same numbers as one that was not.
 
     Args:
         program: the program, which is trained in place.
         batch: any batch; its device is that of the parameters.
-        steps: the steps of one epoch of inference.
+        steps: the steps of a stretch of inference, which starts anew in each: it passes nothing on but the parameters
+            and the state of the optimiser.
         options: the options of the loop; the caller makes the batches.
         warmup: number of epochs at the beginning that patience does not count.
         ranks: the processes that train together; the caller gives each its own batches.
+        num_batches: number of batches of an epoch, for learning rates that change within one.
     """
 
     def __init__(
@@ -102,24 +60,33 @@ class Training:
         *,
         warmup: int = 0,
         ranks: Ranks = ALONE,
+        num_batches: int | None = None,
     ) -> None:
         self.program, self.batch, self.steps = program, batch, steps
-        self.options, self.warmup, self.ranks = options, warmup, ranks
+        self.options, self.warmup, self.ranks, self.num_batches = options, warmup, ranks, num_batches
+        self.rounds = parse_interval("validate_every", options.validate_every)
+        self.pauses = parse_interval("checkpoint_every", options.checkpoint_every) or PAUSE
         self.parameters = program.parameters()
         self.average = None if options.ema_decay is None else Average(self.parameters, options.ema_decay)
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=options.learning_rate, fused=True)
         begin(self.optimizer)
-        self._reached = _Reached(None, -math.inf, {}, self._snapshot())
+        self._reached = Reached(None, -math.inf, {}, self._snapshot())
+        self._began = time.perf_counter()  # of the round
 
     @property
     def last_row(self) -> Epoch | None:
-        """The results of the last whole epoch; None before the first."""
+        """The results of the last round; None before the first."""
         return self._reached.row
 
     @property
+    def place(self) -> Place:
+        """The place after the last stretch."""
+        return self._reached.place
+
+    @property
     def epoch(self) -> int:
-        """The number of epochs that are done."""
-        return self._reached.row.epoch if self._reached.row else 0
+        """The number of whole epochs that are done."""
+        return self.place.epochs
 
     @property
     def best_epoch(self) -> int:
@@ -131,10 +98,8 @@ class Training:
         """The validation ELBO of the best epoch, nats per datum."""
         return self._reached.best_elbo
 
-    def epochs(
-        self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None = None
-    ) -> Iterator[Epoch]:
-        """Train, and yield after every epoch.
+    def epochs(self, batches: Shuffled, validate: Callable[[], float] | None = None) -> Iterator[Epoch]:
+        """Train, and yield after every validation: after every epoch, unless ``validate_every`` is given.
 
         At the end, or if the caller or an error stops it, the program has the best parameters.
 
@@ -145,48 +110,139 @@ class Training:
         Raises:
             Diverged: the ELBO is not finite; the message names the epoch and the batch.
         """
+        return (row for row in self.stretches(batches, validate) if row is not None)
+
+    def stretches(self, batches: Shuffled, validate: Callable[[], float] | None = None) -> Iterator[Epoch | None]:
+        """Train as ``epochs`` does, and yield after every stretch: the results of a round, or None if it goes on.
+
+        The caller may save the ``state`` then.
+        """
         self._restore(self._reached.last)
+        self._began = time.perf_counter()
         try:
-            while self.epoch < self.options.max_epochs and not self._impatient():
-                self._reached = self._run_epoch(batches, validate)
-                assert self._reached.row is not None
-                yield self._reached.row
+            while not self._is_over:
+                seed = self.ranks.seed(epoch_seed(self.options.seed, self.epoch + 1))
+                epoch = iter(batches(seed, self.place.steps) if self.place.steps else batches(seed))
+                try:
+                    yield from self._run_epoch(epoch, seed, validate)
+                finally:
+                    if hasattr(epoch, "close"):  # which ends a thread that reads ahead
+                        epoch.close()
         finally:
             self.program.load_state(self._reached.best or group(self._reached.last, "last"))
 
-    def _run_epoch(self, batches: Callable[[int], Iterable[Batch]], validate: Callable[[], float] | None) -> _Reached:
-        epoch, rate = self.epoch + 1, self._rate(self.epoch)
+    def _run_epoch(
+        self, batches: Iterator[Batch], seed: int, validate: Callable[[], float] | None
+    ) -> Iterator[Epoch | None]:
+        number = self.epoch
+        while self.epoch == number and not self._is_over:
+            self._reached, batches = self._run_stretch(batches, seed, validate)
+            done, row = self.place, self._reached.row
+            yield row if row is not None and row.step == done.taken else None
+
+    def _run_stretch(
+        self, batches: Iterator[Batch], seed: int, validate: Callable[[], float] | None
+    ) -> tuple[Reached, Iterator[Batch]]:
+        """Take steps up to the next pause, and return what is reached then, and the batches that are left."""
+        before, taken, started = self.place, 0, time.perf_counter()
+        epoch = before.epochs + 1
+        rate = self.options.rate_after(before.epochs, before.steps, before.taken, self.num_batches)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        seed = self.ranks.seed(epoch_seed(self.options.seed, epoch))
+
+        def until_pause() -> Iterator[Batch]:
+            nonlocal taken
+            for batch in batches:
+                yield batch
+                taken += 1
+                if self._pauses_after(taken, started):
+                    return
+
         with self.program.running(seed=seed, training=True):
+            if before.steps:
+                self._restore_random()
             steps = []
-            for step in self.steps(self.program, batches(seed), self.optimizer):
+            for step in self.steps(self.program, until_pause(), self.optimizer):
                 steps.append(step)
                 if self.average is not None:
                     self.average.update()
+            random = random_state(self.batch[0].device)
+        first = next(batches, None)
         elbos = torch.stack([step.elbo for step in steps]).double().cpu()
         sizes = torch.tensor([step.num_data for step in steps], dtype=torch.double)
         self.ranks.sum_(sizes)
         self._average_buffers()
-        if not bool(torch.isfinite(elbos).all()):
-            number = int((~torch.isfinite(elbos)).nonzero()[0])
-            raise self._diverged(
-                f"the loss is {-elbos[number].item()} at epoch {epoch}, batch {number + 1} of {len(steps)}"
-            )
-        if not all(bool(parameter.detach().isfinite().all()) for parameter in self.parameters.values()):
-            raise self._diverged(f"a parameter is not finite after epoch {epoch}, batch {len(steps)} of {len(steps)}")
-        _, best_elbo, best, _ = self._reached
-        best_epoch = self.best_epoch
+        self._check_finite(elbos, epoch, before.steps)
+        ended = first is None
+        place = before._replace(
+            epochs=before.epochs + ended,
+            steps=0 if ended else before.steps + len(steps),
+            taken=before.taken + len(steps),
+        )
+        last = self._reached.last
+        if "round.elbos" in last:
+            elbos, sizes = torch.cat([last["round.elbos"], elbos]), torch.cat([last["round.sizes"], sizes])
+        kept = {} if ended else self._gather_random(random)
+        if not self._ends_round(place, validate is None):
+            snapshot = self._snapshot() | kept | {"round.elbos": elbos, "round.sizes": sizes}
+            reached = self._reached._replace(last=snapshot, place=place)
+        else:
+            reached = self._end_round(place, (elbos @ sizes / sizes.sum()).item(), rate, validate)
+            reached = reached._replace(last=reached.last | kept)
+        return reached, batches if first is None else chain([first], batches)
+
+    def _pauses_after(self, taken: int, started: float) -> bool:
+        """Return True if it is time to pause after a number of steps of a stretch, at an equal one in all processes."""
+        total = self.place.taken + taken
+        for interval in (self.rounds or NEVER, self.pauses):
+            if math.isfinite(interval.steps) and total % interval.steps == 0:
+                return True
+        if self.options.max_steps is not None and total >= self.options.max_steps:
+            return True
+        if self.ranks.size > 1 and taken % DECIDED:
+            return False
+        now = time.perf_counter()
+        is_time = now - started >= self.pauses.seconds or (
+            self.rounds is not None and now - self._began >= self.rounds.seconds
+        )
+        return self.ranks.decide(is_time) if self.ranks.size > 1 else is_time
+
+    def _ends_round(self, place: Place, is_blind: bool) -> bool:
+        """Return True if a place is the end of a round: of an interval, or of an epoch without one; or of all."""
+        if self.rounds is None or self._is_end(place):
+            return place.steps == 0 or self._is_end(place)
+        seconds = time.perf_counter() - self._began
+        due = self.ranks.decide(seconds >= self.rounds.seconds) if math.isfinite(self.rounds.seconds) else False
+        return due or place.taken % self.rounds.steps == 0
+
+    def _end_round(self, place: Place, elbo: float, rate: float, validate: Callable[[], float] | None) -> Reached:
+        """Validate the parameters, and keep them if they are the best so far."""
+        row, best_elbo, best, _, _ = self._reached
+        best_epoch, best_step = (row.best_epoch, row.best_step) if row else (0, 0)
         with nullcontext() if self.average is None else self.average.in_place():
             elbo_valid = validate() if validate else math.nan
             if validate and not math.isfinite(elbo_valid):
-                raise self._diverged(f"the validation ELBO is {elbo_valid} after epoch {epoch}")
-            if validate is None or elbo_valid > best_elbo:
-                best_epoch, best_elbo = epoch, elbo_valid
+                raise self._diverged(f"the validation ELBO is {elbo_valid} after epoch {place.epoch}")
+            is_better = validate is None or elbo_valid > best_elbo
+            if is_better:
+                best_epoch, best_step, best_elbo = place.epoch, place.taken, elbo_valid
                 best = {k: v.clone() for k, v in self.program.state().items()}
-        row = Epoch(epoch, (elbos @ sizes / sizes.sum()).item(), elbo_valid, rate, best_epoch)
-        return _Reached(row, best_elbo, best, self._snapshot())
+        waited = 0 if is_better or place.epoch <= self.warmup else place.waited + 1
+        place = place._replace(validations=place.validations + 1, waited=waited)
+        row = Epoch(place.epoch, elbo, elbo_valid, rate, best_epoch, place.taken, best_step)
+        self._began = time.perf_counter()
+        return Reached(row, best_elbo, best, self._snapshot(), place)
+
+    def _check_finite(self, elbos: Tensor, epoch: int, before: int) -> None:
+        if not bool(torch.isfinite(elbos).all()):
+            number = int((~torch.isfinite(elbos)).nonzero()[0])
+            raise self._diverged(
+                f"the loss is {-elbos[number].item()} at epoch {epoch}, batch {before + number + 1} of "
+                f"{before + len(elbos)}"
+            )
+        if not all(bool(parameter.detach().isfinite().all()) for parameter in self.parameters.values()):
+            last = before + len(elbos)
+            raise self._diverged(f"a parameter is not finite after epoch {epoch}, batch {last} of {last}")
 
     def _average_buffers(self) -> None:
         """Give all processes the mean of the buffers that an epoch has changed, such as those of batch norm."""
@@ -212,18 +268,17 @@ class Training:
             f"{what}: lower the learning rate (now {rate:.2g}) or look for an overflow in model or guide; {kept}"
         )
 
-    def _impatient(self) -> bool:
+    @property
+    def _is_over(self) -> bool:
         patience = self.options.patience
-        return patience is not None and self.epoch - max(self.best_epoch, self.warmup) >= patience
+        return self._is_end(self.place) or (patience is not None and self.place.waited >= patience)
 
-    def _rate(self, epochs_done: int) -> float:
-        options = self.options
-        if options.schedule == "constant":
-            return options.learning_rate
-        return options.learning_rate * (1 + math.cos(math.pi * epochs_done / options.max_epochs)) / 2
+    def _is_end(self, place: Place) -> bool:
+        most = self.options.max_steps
+        return place.epochs >= self.options.max_epochs or (most is not None and place.taken >= most)
 
     def _snapshot(self) -> dict[str, Tensor]:
-        """Return a copy of the state from which the next epoch starts; an interrupted epoch does not change it."""
+        """Return a copy of the state from which the next stretch starts; one that is interrupted does not change it."""
         tensors = {f"last.{name}": tensor for name, tensor in self.program.state().items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
@@ -233,13 +288,15 @@ class Training:
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the tensors and numbers after the last whole epoch, from which ``load_state`` continues.
+        """Return the tensors and numbers after the last stretch, from which ``load_state`` continues.
 
         The tensors are ``best.*`` (the result so far), ``last.*``, ``optimizer.*`` and, with averages, ``average.*``.
+        In the middle of an epoch there is the state of the random generators, ``random.*``, and in the middle of a
+        round there are its steps, ``round.*``.
         """
-        row, best_elbo, best, last = self._reached
+        row, best_elbo, best, last, place = self._reached
         tensors = {f"best.{name}": tensor for name, tensor in best.items()} | last
-        return tensors, {"row": row._asdict() if row else None, "best_elbo": best_elbo}
+        return tensors, {"row": row._asdict() if row else None, "best_elbo": best_elbo, "place": place._asdict()}
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Continue from a ``state``.
@@ -247,11 +304,27 @@ class Training:
         Raises:
             InputError: the tensors belong to another program.
         """
-        last = {k: v for k, v in tensors.items() if k.startswith(("last.", "optimizer.", "average."))}
+        own = ("last.", "optimizer.", "average.", "random.", "round.")
+        last = {k: v for k, v in tensors.items() if k.startswith(own)}
         self._restore(last)
         best = {k: v.to(self.batch[0].device) for k, v in group(tensors, "best").items()}
         row = Epoch(**numbers["row"]) if numbers["row"] else None
-        self._reached = _Reached(row, numbers["best_elbo"], best, self._snapshot())
+        first = self.optimizer.state[next(iter(self.parameters.values()))]
+        place = Place(**numbers["place"]) if "place" in numbers else place_of(row, int(first["step"]), self.warmup)
+        if row is not None and row.step == 0:  # a checkpoint of an earlier version, which validated every epoch
+            row = row._replace(step=place.taken, best_step=place.taken // row.epoch * row.best_epoch)
+        of_round = {k: v for k, v in last.items() if k.startswith(("random.", "round."))}
+        self._reached = Reached(row, numbers["best_elbo"], best, self._snapshot() | of_round, place)
+
+    def _gather_random(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the states of the random generators of all processes."""
+        states = self.ranks.gather(own)
+        return {f"random.{rank}.{kind}": state for rank, of in enumerate(states) for kind, state in of.items()}
+
+    def _restore_random(self) -> None:
+        """Let the random generators go on from where they were; with another number of processes, they start anew."""
+        states = group(self._reached.last, f"random.{self.ranks.rank}")
+        set_random_state(states, self.batch[0].device)
 
     def _restore(self, last: Mapping[str, Tensor]) -> None:
         """Set the program and the optimiser to a snapshot in place, because a graph refers to these tensors."""
@@ -269,8 +342,3 @@ class Training:
 def group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint whose names begin with ``name`` and a dot, without it."""
     return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of an epoch of a run; every epoch has a different one."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)

@@ -22,7 +22,8 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
 
     Args:
         metrics: one row for each epoch: ``epoch`` (from 1), ``elbo_train`` and ``elbo_valid`` in nats per datum, higher
-            is better. A row may lack either (there are no validation data, or not every epoch is validated).
+            is better. A row may lack either (there are no validation data, or not every epoch is validated). If an
+            epoch has several rows, they are drawn against their ``step``.
 
     Returns:
         A figure with one axes.
@@ -32,7 +33,9 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
         >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()][:2]
         ['training', 'validation']
     """
-    train, valid = _curve(metrics, "elbo_train"), _curve(metrics, "elbo_valid")
+    epochs = [row["epoch"] for row in metrics]
+    unit = "step" if len(set(epochs)) < len(epochs) else "epoch"
+    train, valid = _curve(metrics, unit, "elbo_train"), _curve(metrics, unit, "elbo_valid")
     if not len(train) and not len(valid):
         keys = sorted({key for row in metrics for key in row})
         raise InputError(f"metrics: expected rows with 'elbo_train' or 'elbo_valid', got keys {keys}")
@@ -45,17 +48,17 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
         ax.plot(*valid.T, color=ORANGE, linewidth=1.8, marker=marker, markersize=4, label="validation")
         if np.isfinite(valid[:, 1]).any():
             epoch, best = valid[np.nanargmax(np.where(np.isfinite(valid[:, 1]), valid[:, 1], np.nan))]
-            label = f"best validation: {number(best, '.2f')} at epoch {epoch:.0f}"
+            label = f"best validation: {number(best, '.2f')} at {unit} {epoch:,.0f}"
             ring: dict[str, Any] = {"color": INK, "markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.5}
             ax.plot([epoch], [best], linestyle="none", marker="o", zorder=4, label=label, **ring)
 
     both = np.concatenate([train, valid])
-    notes = _crop(ax, both[np.isfinite(both[:, 1])])
+    notes = _crop(ax, both[np.isfinite(both[:, 1])], unit)
     lost = np.unique(both[~np.isfinite(both[:, 1]), 0])
     if lost.size:
-        notes.append(f"not finite at {lost.size} epoch{'s' * (lost.size > 1)}, first at {lost[0]:.0f}")
+        notes.append(f"not finite at {lost.size} {unit}{'s' * (lost.size > 1)}, first at {lost[0]:.0f}")
     note(fig, notes)
-    ax.set(xlabel="epoch", ylabel="ELBO (nats per datum, higher is better)")
+    ax.set(xlabel="epoch" if unit == "epoch" else "gradient step", ylabel="ELBO (nats per datum, higher is better)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     if len(metrics) == 1:
         ax.set_xlim(both[0, 0] - 0.5, both[0, 0] + 0.5)
@@ -65,13 +68,13 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
     return fig
 
 
-def _curve(metrics: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
-    """Return ``(epoch, value)`` of the rows that have ``key``, shape ``(E, 2)``."""
-    pairs = [(row["epoch"], row[key]) for row in metrics if row.get(key) is not None]
+def _curve(metrics: Sequence[Mapping[str, float]], unit: str, key: str) -> np.ndarray:
+    """Return ``(epoch, value)`` or ``(step, value)`` of the rows that have ``key``, shape ``(E, 2)``."""
+    pairs = [(row[unit], row[key]) for row in metrics if row.get(key) is not None]
     return np.array(pairs, dtype=float).reshape(-1, 2)
 
 
-def _crop(ax: Axes, points: np.ndarray) -> list[str]:
+def _crop(ax: Axes, points: np.ndarray, unit: str) -> list[str]:
     """Leave out the first epochs if they would squash the rest, and return a note about them."""
     if len(points) == 0:
         return []
@@ -84,5 +87,6 @@ def _crop(ax: Axes, points: np.ndarray) -> list[str]:
         return []
     low = lowest[kept:].min()
     ax.set_ylim(low - 0.08 * (top - low), top + 0.08 * (top - low))
-    which = f"epochs {epochs[0]:.0f} to {epochs[kept - 1]:.0f} lie" if kept > 1 else f"epoch {epochs[0]:.0f} lies"
+    several = f"{unit}s {epochs[0]:.0f} to {epochs[kept - 1]:.0f} lie"
+    which = several if kept > 1 else f"{unit} {epochs[0]:.0f} lies"
     return [f"{which} below the axis, lowest {number(lowest[:kept].min(), '.1f')}"]

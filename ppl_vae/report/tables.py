@@ -79,16 +79,18 @@ def training(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | 
     last = metrics[-1] if metrics else {}
     given = summary or {}
     best = given.get("best_epoch", last.get("best_epoch"))
-    at_best = next((row for row in metrics if row["epoch"] == best), {})
+    step = last.get("best_step")
+    at_best = next((row for row in metrics if (row["epoch"] == best if step is None else row["step"] == step)), {})
     seconds, epochs = given.get("train_seconds", last.get("train_seconds")), given.get("epochs", last.get("epoch"))
     per_epoch = seconds / epochs if seconds is not None and epochs else None
     rows = [
         ["epochs", shown(epochs)],
         ["best epoch, whose parameters are kept", shown(best)],
+        *([["gradient steps", shown(last["step"], ",")]] if "step" in last else []),
         ["validation bound there, nats per datum", shown(given.get("valid_elbo", at_best.get("elbo_valid")), ".2f")],
         ["training bound there, nats per datum", shown(at_best.get("elbo_train"), ".2f")],
-        ["training bound in the last epoch, nats per datum", shown(last.get("elbo_train"), ".2f")],
-        ["learning rate in the last epoch", shown(last.get("learning_rate"), ".3g")],
+        ["training bound before the last validation, nats per datum", shown(last.get("elbo_train"), ".2f")],
+        ["learning rate then", shown(last.get("learning_rate"), ".3g")],
         ["seconds of training", shown(seconds, ".1f")],
         ["milliseconds an epoch", shown(per_epoch, ".1f", 1000)],
         ["data to train on", shown(given.get("num_train"), ",")],

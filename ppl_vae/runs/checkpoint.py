@@ -35,6 +35,11 @@ ROW: Mapping[str, tuple[type, ...]] = {
 }
 """The types of the results of an epoch."""
 
+STEPS: Mapping[str, tuple[type, ...]] = dict.fromkeys(("step", "best_step"), (int,))
+"""The types of further results of an epoch, which earlier versions did not write."""
+PLACE: Mapping[str, tuple[type, ...]] = dict.fromkeys(("epochs", "steps", "taken", "validations", "waited"), (int,))
+"""The types of the numbers that say where training was, which earlier versions did not write."""
+
 _BLANK = b"0" * 64
 _REMEDY = "restore it or fit the run anew"
 
@@ -99,12 +104,19 @@ def check_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
     row = numbers["row"]
     if row is not None:
         check_kinds(row, ROW, f"the last row of {where}", _REMEDY)
-        if unknown := sorted(row.keys() - ROW.keys()):
+        check_kinds(row, STEPS, f"the last row of {where}", _REMEDY, complete=False)
+        if unknown := sorted(row.keys() - ROW.keys() - STEPS.keys()):
             raise InputError(f"{where} is damaged, for its last row has {unknown[0]!r}: {_REMEDY}")
         if not 0 < row["best_epoch"] <= row["epoch"]:
             raise InputError(
                 f"{where} is damaged, for its best epoch is {row['best_epoch']} of {row['epoch']}: {_REMEDY}"
             )
+    place = numbers.get("place")
+    if place is not None:
+        check_kinds(numbers, {"place": (dict,)}, where, _REMEDY)
+        check_kinds(place, PLACE, f"the place of {where}", _REMEDY)
+        if place.keys() != PLACE.keys() or min(place.values()) < 0:
+            raise InputError(f"{where} is damaged, for its place is {place}: {_REMEDY}")
     if not numbers["train_seconds"] >= 0:
         raise InputError(f"{where} is damaged, for 'train_seconds' is {numbers['train_seconds']}: {_REMEDY}")
 

@@ -30,7 +30,7 @@ from ppl_vae.runs.files import (
 )
 from ppl_vae.runs.fingerprints import Fingerprints, read_fingerprints
 from ppl_vae.runs.lock import locked
-from ppl_vae.runs.metrics import append_row, read_rows, write_rows
+from ppl_vae.runs.metrics import append_row, order_of, read_rows, write_rows
 
 FORMATS = ("png", "svg", "pdf")
 """Formats of figures."""
@@ -252,12 +252,15 @@ class Run:
 
     def rewind(self, last: Mapping[str, Any] | None) -> None:
         """Return to a checkpoint to resume the run: keep its metrics up to this row, and remove its results."""
-        epoch = last["epoch"] if last else 0
-        rows = [row for row in self.metrics() if row["epoch"] <= epoch]
-        if (rows[-1]["epoch"] if rows else 0) < epoch - 1:
+        end = order_of(last) if last else (0, 0)
+        epoch = end[0]
+        rows = [row for row in self.metrics() if order_of(row) <= end]
+        is_each = self.config().get("validate_every") is None  # else there may be epochs without a row
+        if is_each and (rows[-1]["epoch"] if rows else 0) < epoch - 1:
             where = self.path / "metrics.jsonl"
             raise InputError(f"{where} is damaged, for it lacks epochs before the {epoch} of the checkpoint: {_REMEDY}")
-        if last and (not rows or rows[-1]["epoch"] < epoch):  # it was stopped before the row was written
+        is_there = bool(rows) and (rows[-1]["epoch"], rows[-1].get("step", end[1])) == end
+        if last and not is_there:  # it was stopped before the row was written
             rows.append(dict(last))
         self._remove(*self.RESULTS)
         write_rows(self.path, rows)

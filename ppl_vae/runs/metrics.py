@@ -1,4 +1,4 @@
-"""The rows of ``metrics.jsonl``, one for each epoch, each with a checksum."""
+"""The rows of ``metrics.jsonl``, one for each validation, each with a checksum."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "elbo_valid": (float, type(None)),
     "learning_rate": (float, type(None)),
     "best_epoch": (int,),
+    "step": (int,),
+    "best_step": (int,),
     "train_seconds": (float, type(None)),
 }
 _REMEDY = "remove the broken line or fit the run anew"
@@ -57,10 +59,15 @@ def read_rows(folder: Path, *, checked: bool = False) -> list[dict[str, Any]]:
             raise InputError(f"{where} is damaged, for its checksum is that of other numbers: {_REMEDY}")
         check_kinds(row, {"epoch": (int,)}, where, _REMEDY)
         check_kinds(row, KINDS, where, _REMEDY, complete=False)
-        if row["epoch"] <= (rows[-1]["epoch"] if rows else 0):
+        if order_of(row) <= (order_of(rows[-1]) if rows else (0, 0)):
             raise InputError(f"{where} is damaged, for epoch {row['epoch']} does not follow: {_REMEDY}")
         rows.append(row)
     return rows
+
+
+def order_of(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the epoch of a row, and its number of steps, by which several rows of an epoch are ordered."""
+    return row["epoch"], row.get("step", 0)
 
 
 def _line(row: Mapping[str, Any]) -> str:

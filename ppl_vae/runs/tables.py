@@ -15,14 +15,14 @@ from ppl_vae.runs.files import writing_whole
 
 
 @contextmanager
-def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray]) -> Iterator[dict[str, str]]:
+def write_tables(checkpoint: Path, place: int | str, tables: Mapping[str, np.ndarray]) -> Iterator[dict[str, str]]:
     """Write the tables of a checkpoint that is written inside the block, and then remove tables of earlier ones.
 
-    Their names contain the epoch, so that a checkpoint never lacks its tables, whenever the process is killed.
+    Their names contain its place, so that a checkpoint never lacks its tables, whenever the process is killed.
 
     Args:
         checkpoint: path of the checkpoint.
-        epoch: epoch of the checkpoint.
+        place: number of epochs of the checkpoint, and of further steps, as in ``3`` or ``3.20``.
         tables: tables by part of the data.
 
     Yields:
@@ -36,9 +36,9 @@ def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray])
         >>> read_tables(path, 3, ["train"], digests)["train"].shape
         (4, 2)
     """
-    written = {_path(checkpoint, epoch, part) for part in tables}
+    written = {_path(checkpoint, place, part) for part in tables}
     for part, rows in tables.items():
-        with writing_whole(_path(checkpoint, epoch, part)) as file:
+        with writing_whole(_path(checkpoint, place, part)) as file:
             np.save(file, rows, allow_pickle=False)
     yield {part: digest_array(rows) for part, rows in tables.items()}
     for hidden in ("", "."):  # a file that was cut short is hidden
@@ -47,12 +47,14 @@ def write_tables(checkpoint: Path, epoch: int, tables: Mapping[str, np.ndarray])
                 path.unlink()
 
 
-def read_tables(checkpoint: Path, epoch: int, parts: Collection[str], digests: Any = None) -> dict[str, np.ndarray]:
+def read_tables(
+    checkpoint: Path, place: int | str, parts: Collection[str], digests: Any = None
+) -> dict[str, np.ndarray]:
     """Return the tables that were written with a checkpoint, as memory maps of their files.
 
     Args:
         checkpoint: path of the checkpoint.
-        epoch: epoch of the checkpoint.
+        place: number of epochs of the checkpoint, and of further steps, as in ``3`` or ``3.20``.
         parts: parts of the data.
         digests: digests of the tables by part, as the checkpoint has them; those of earlier versions have none.
 
@@ -61,7 +63,7 @@ def read_tables(checkpoint: Path, epoch: int, parts: Collection[str], digests: A
     """
     tables = {}
     for part in parts:
-        path = _path(checkpoint, epoch, part)
+        path = _path(checkpoint, place, part)
         try:
             tables[part] = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # NumPy parses a header that was changed, and may raise anything
@@ -91,8 +93,8 @@ def digest_array(array: np.ndarray) -> str:
     return hashed.hexdigest()
 
 
-def _path(checkpoint: Path, epoch: int, part: str) -> Path:
-    return checkpoint.with_name(f"{checkpoint.stem}.lambda-{part}-{epoch}.npy")
+def _path(checkpoint: Path, place: int | str, part: str) -> Path:
+    return checkpoint.with_name(f"{checkpoint.stem}.lambda-{part}-{place}.npy")
 
 
 def _unreadable(path: Path, checkpoint: Path, why: str) -> InputError:

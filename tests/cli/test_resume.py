@@ -15,6 +15,7 @@ import pytest
 from ppl_vae import InputError, VariationalInference
 from ppl_vae.inference import table as table_module
 from ppl_vae.program import seeded
+from ppl_vae.runs import read_checkpoint
 from tests.helpers.own_programs import MODEL_ONLY, PER_SAMPLE
 from tests.helpers.runs import read_numbers, run_without_figures
 from tests.helpers.scenarios import TwoLatents, normal
@@ -87,6 +88,29 @@ def test_a_resumed_run_gets_the_numbers_of_one_that_was_not_stopped(
     other = prepared(resume=tmp_path / "it.safetensors")
     assert same(outcome(other, rows + list(other.epochs())), whole)
     assert same(outcome(vi, rows + list(vi.epochs())), whole)
+
+
+@pytest.mark.parametrize("options", [{"checkpoint_every": 1}, {"validate_every": 2, "memory": 320}], ids=str)
+def test_it_is_resumed_in_the_middle_of_an_epoch(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda of the data that the epoch has visited and of the others, streamed and not, come from the files."""
+    monkeypatch.setattr("ppl_vae.data.memory.LEAST", 1)
+    options |= {"max_epochs": 3}
+    expected, labels = [], []
+    whole = prepared(**options)
+    assert bool(whole.describe_data()) == ("memory" in options)
+    for number, row in enumerate(whole.stretches()):
+        expected.append(row)
+        labels.append(whole.training_.place.label)
+        whole.save(tmp_path / f"{number}.safetensors")
+    assert {"0.2", "1", "1.1", "2.2"} <= {*labels}
+    for number, label in enumerate(labels[:-1]):
+        if label in ("0.2", "1.1"):
+            assert (tmp_path / f"{number}.lambda-train-next-{label}.npy").is_file()
+            other = prepared(resume=tmp_path / f"{number}.safetensors", **options)
+            rows = expected[: number + 1] + list(other.stretches())
+            assert same(outcome(other, rows), outcome(whole, expected))
 
 
 def test_without_a_warm_start_only_the_validation_data_have_a_table(
@@ -182,3 +206,34 @@ def test_a_killed_run_can_be_resumed(
         assert (out, err.count("\n")) == ("", 1)
         assert "checkpoint.lambda-train-8.npy, the local parameters" in err
         path.unlink(missing_ok=True)
+
+
+def test_a_long_epoch_by_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that ends in the middle of an epoch, and is resumed there, ends as one that was not."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ppl_vae.cli.fit._write_posterior_draws", lambda fitted: None)
+    np.savez("my.npz", x=normal(200, 4).abs().numpy())
+    options = ["--data", "my.npz", "--model", "factor_analysis", "--model.latent-dim", "1", "--max-epochs", "2"]
+    options += ["--validate-every", "4", "--checkpoint-every", "3", "--num-valid", "15", "--num-data", "7"]
+    options += ["--batch-size", "16", "--schedule", "constant", "--num-samples", "10", "--compile", "off"]
+    assert run_without_figures("fit", [*options, "--output", "whole"]) == 0
+    out = capsys.readouterr().out
+    assert "validation takes 15 of 20 data, drawn by the seed; --num-valid takes more" in out
+    assert "test, 7 data" in out
+    assert "7 of 20 test data, drawn by the seed; --num-data takes more" in out
+    assert run_without_figures("fit", [*options, "--max-steps", "6", "--output", "part"]) == 0
+    assert "trained 0 epochs and 6 steps" in capsys.readouterr().out
+    assert read_checkpoint(tmp_path / "part" / "checkpoint.safetensors")[1]["place"]["steps"] == 6
+    assert run_without_figures("fit", ["--resume", "--output", "part", "--max-steps", "null"]) == 0
+    one, other = read_numbers(tmp_path / "part"), read_numbers(tmp_path / "whole")
+    rows, expected = one.pop("metrics"), other.pop("metrics")
+    assert [(row["epoch"], row["step"]) for row in expected] == [(1, 4), (1, 8), (2, 12), (2, 16), (2, 20)]
+    # The end of the first run was a validation of its own, in the middle of the second round.
+    assert [row["step"] for row in rows] == [4, 6, 8, 12, 16, 20]
+    last = ("best_epoch", "best_step", "elbo_valid", "elbo_train")
+    assert [rows[-1][name] for name in last] == [expected[-1][name] for name in last]
+    assert one == other
+    assert run_without_figures("fit", [*options, "--validate-every", "now", "--output", "bad"]) == 2
+    assert "error: validate_every is 'now': expected a number of steps" in capsys.readouterr().err

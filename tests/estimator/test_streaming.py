@@ -37,9 +37,10 @@ def test_the_evidence_of_a_streamed_fit_is_that_of_a_fit_in_memory(sorted_by_cla
     """Sorted by class is the worst case. The noise of training is measured by fits in memory with other seeds."""
     x, test = sorted_by_class
     fits = [fit(x, test, None, seed) for seed in range(3)]
-    assert all(vi.streams() is None for vi in fits)
+    assert not any(vi.describe_data() for vi in fits)
     streamed = fit(x, test, "1MiB")
-    assert "4,800 data (1.2 MiB) are streamed: 341 of 1,600 blocks" in (streamed.streams() or "")
+    (line,) = streamed.describe_data()
+    assert line.startswith("4,800 data (1.2 MiB) are streamed: 341 of 1,600 blocks at a time")
     evidence = np.array([vi.evidence(test, estimator="exact").log_evidence.numpy() for vi in (streamed, *fits)])
     difference, spread = evidence[0] - evidence[1:].mean(0), evidence[1:].mean(1).std(ddof=1)
     error = (difference.var(ddof=1) / len(test) + spread**2 * (1 + 1 / 3)) ** 0.5

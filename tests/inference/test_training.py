@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import pyro
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.inference import AmortizedOptions, Step, Training, TrainingOptions, amortized_steps
+from ppl_vae.inference import AmortizedOptions, Epoch, Step, Training, TrainingOptions, amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Batch, BoundProgram, Program, seeded
 from tests.helpers.scenarios import Conjugate, bits, normal
@@ -80,6 +81,97 @@ def test_resumed_after_any_epoch_it_gives_the_numbers_of_a_run_that_was_not_stop
         assert all(torch.equal(tensor, state[name]) for name, tensor in whole.program.state().items())
 
 
+def skipping(seed: int, skip: int = 0) -> Iterator[Batch]:
+    yield from list(batches(seed))[skip:]
+
+
+def stretches(run: Training) -> Iterator[Epoch | None]:
+    return run.stretches(skipping, validate(run))
+
+
+INTERVALS = [{"checkpoint_every": 1}, {"validate_every": 2}, {"validate_every": 5, "checkpoint_every": 2}]
+
+
+@pytest.mark.parametrize("options", [*INTERVALS, {"validate_every": 4, "ema_decay": 0.7, "max_steps": 11}], ids=str)
+def test_resumed_after_any_stretch_it_gives_the_numbers_of_a_run_that_was_not_stopped(options: dict[str, Any]) -> None:
+    """An epoch has three steps. A checkpoint is taken after every stretch, in the middle of epochs and of rounds."""
+    whole, states, expected = training(4, **options), [], []
+    for row in stretches(whole):
+        expected.append(row)
+        tensors, numbers = whole.state()
+        states.append(({name: tensor.clone() for name, tensor in tensors.items()}, numbers))
+    assert len(expected) > 4
+    for number in range(0, len(states), 2):
+        second = training(4, **options)
+        second.load_state(*states[number])
+        assert expected[: number + 1] + list(stretches(second)) == expected
+        state = second.program.state()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in whole.program.state().items())
+
+
+def test_pauses_for_checkpoints_do_not_change_a_number() -> None:
+    plain, paused = training(3), training(3, checkpoint_every=1)
+    rows = list(plain.epochs(skipping, validate(plain)))
+    some = list(stretches(paused))
+    assert [row is None for row in some] == [True, True, False] * 3
+    assert [row for row in some if row] == rows
+    assert [row.step for row in rows] == [3, 6, 9]
+
+
+def test_rounds_may_be_shorter_or_longer_than_an_epoch() -> None:
+    run = training(3, validate_every=2)
+    rows = list(run.epochs(skipping, validate(run)))
+    assert [(row.epoch, row.step) for row in rows] == [(1, 2), (2, 4), (2, 6), (3, 8), (3, 9)]  # the last is the end
+    long = training(5, validate_every=6)
+    assert [(row.epoch, row.step) for row in long.epochs(skipping, validate(long))] == [(2, 6), (4, 12), (5, 15)]
+    # A round's training ELBO is the mean over the data of its steps, whatever the pauses between them.
+    each = training(5, validate_every=1, schedule="constant")
+    elbos = [row.elbo_train for row in each.epochs(skipping, validate(each))]
+    by_six = training(5, validate_every=6, checkpoint_every=2, schedule="constant")
+    first = next(by_six.epochs(skipping, validate(by_six)))
+    assert first.elbo_train == pytest.approx(sum(e * n for e, n in zip(elbos, [16, 16, 8] * 2, strict=False)) / 80)
+
+
+def test_rounds_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10**6))
+    monkeypatch.setattr("ppl_vae.inference.training.time.perf_counter", lambda: next(clock))
+    run = training(3, validate_every="10s")
+    rows = list(run.epochs(skipping, validate(run)))
+    assert 1 < len(rows) < 9
+    assert rows[-1].step == 9
+    paths = [training(3, schedule="constant", validate_every=every) for every in ("10s", None)]
+    for path in paths:
+        list(path.epochs(skipping))
+    tensors = [path.state()[0] for path in paths]
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0] if name.startswith("last."))
+
+
+def test_patience_counts_validations() -> None:
+    run, elbos = training(100, patience=3, validate_every=1), iter([1.0, 5.0, 2.0, 4.0, 3.0, 9.0])
+    rows = list(run.epochs(skipping, lambda: next(elbos)))
+    assert [(row.step, row.best_step) for row in rows] == [(1, 1), (2, 2), (3, 2), (4, 2), (5, 2)]
+
+
+def test_a_training_ends_after_a_number_of_steps_and_goes_on_with_more() -> None:
+    options = {"schedule": "constant", "checkpoint_every": 1}
+    run, whole = training(4, max_steps=5, **options), training(4, **options)
+    rows = list(run.epochs(skipping, validate(run)))
+    assert [(row.epoch, row.step) for row in rows] == [(1, 3), (2, 5)]
+    tensors, numbers = run.state()
+    more = training(4, **options)
+    more.load_state({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
+    list(more.epochs(skipping, validate(more)))
+    list(whole.epochs(skipping, validate(whole)))
+    (one, _), (other, _) = more.state(), whole.state()
+    assert all(torch.equal(one[name], other[name]) for name in one if name.startswith("last."))
+
+
+@pytest.mark.parametrize("value", [0, "0s", "-5", "5 parsecs", "", 2.5, True])
+def test_what_is_no_interval_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match=r"^validate_every is .*: expected a number of steps, or a time such as"):
+        TrainingOptions(validate_every=value).check()
+
+
 def test_the_best_parameters_are_kept_and_patience_ends_it() -> None:
     run, elbos = training(100, patience=3), iter([1.0, 5.0, 2.0, 4.0, 3.0, 9.0])
     seen: dict[int, Tensor] = {}
@@ -135,6 +227,11 @@ def test_schedules() -> None:
     assert cosine == pytest.approx([0.05 * (1 + math.cos(math.pi * t / 5)) / 2 for t in range(5)])
     constant = [epoch.learning_rate for epoch in training(5, schedule="constant").epochs(batches)]
     assert constant == [0.05] * 5
+    run = training(2, validate_every=2)
+    run.num_batches = 3
+    rates = [epoch.learning_rate for epoch in run.epochs(skipping, validate(run))]
+    done = [0, 0 + 1, 1 + 1 / 3]  # epochs at the last change, which is a validation or the start of an epoch
+    assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * t / 2)) / 2 for t in done])
 
 
 def test_a_loss_that_turns_nan_names_the_batch_and_keeps_the_last_good_parameters() -> None:
@@ -186,7 +283,7 @@ def test_a_stop_in_the_first_epoch_leaves_no_trace() -> None:
     assert [row[:2] for row in rows] == [row[:2] for row in expected]
 
 
-@pytest.mark.parametrize("moment", ["_snapshot", "_run_epoch"])
+@pytest.mark.parametrize("moment", ["_snapshot", "_run_stretch"])
 def test_a_stop_at_any_moment_leaves_a_whole_epoch(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = training()
     expected = list(whole.epochs(batches, validate(whole)))

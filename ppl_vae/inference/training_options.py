@@ -1,0 +1,130 @@
+"""The options of the training loop, and intervals that are counted in steps or in time."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from ppl_vae.errors import InputError
+from ppl_vae.inference.options import Count, Positive, Seed, Share
+
+Schedule = Literal["cosine", "constant"]
+MOST_STEPS = 10**12
+SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+class Interval(NamedTuple):
+    """The distance between two events of a training, in gradient steps or in seconds; the other one is infinite."""
+
+    steps: float = math.inf
+    seconds: float = math.inf
+
+    def has_passed(self, steps: int, seconds: float) -> bool:
+        """Return True if this many steps, or this many seconds, have passed."""
+        return steps >= self.steps or seconds >= self.seconds
+
+
+NEVER = Interval()
+
+
+def parse_interval(name: str, value: int | str | None) -> Interval | None:
+    """Return an interval as a user writes it: a number of steps, or a time such as ``90s``, ``10m`` or ``2h``.
+
+    Args:
+        name: name of the option, for messages.
+        value: the value of the option; None is no interval.
+
+    Raises:
+        InputError: it is neither, or it is zero.
+
+    Example:
+        >>> parse_interval("validate_every", 5000).steps, parse_interval("validate_every", "1.5h").seconds
+        (5000.0, 5400.0)
+        >>> parse_interval("validate_every", "often")
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: validate_every is 'often': expected a number of steps, or a time such as 90s, 10m, 2h
+    """
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([a-z]*)", str(value).strip().lower())
+    if match is not None and match[2] in SECONDS and 0 < float(match[1]) < 1e9:
+        return Interval(seconds=float(match[1]) * SECONDS[match[2]])
+    if match is not None and match[2] == "" and match[1].isdigit() and 0 < int(match[1]) <= MOST_STEPS:
+        return Interval(steps=float(match[1]))
+    raise InputError(f"{name} is {value!r}: expected a number of steps, or a time such as 90s, 10m, 2h")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The options of the training loop.
+
+    Args:
+        max_epochs: largest number of passes over the training data. The default is 500.
+        max_steps: largest number of gradient steps, after which training stops in the middle of an epoch. The default
+            null sets no such limit.
+        batch_size: number of data in each gradient step. The default is 64.
+        learning_rate: learning rate of Adam at the start of training. The default is 0.002.
+        schedule: "cosine" (the default) lowers the learning rate to zero over max_epochs, or over max_steps if that is
+            shorter; "constant" keeps it. The rate changes at the start of an epoch, and after every validation if
+            validate_every is a number of steps.
+        patience: number of validations without a better bound after which training stops. The default is 50; null (None
+            in Python) trains to the end.
+        validate_every: number of gradient steps, such as 5000, or time, such as 10m, between two validations, for long
+            epochs. The default null validates after every epoch.
+        checkpoint_every: number of gradient steps, or time, between two checkpoints of a run. The default null writes
+            one after an epoch or a validation, and every ten minutes.
+        seed: seed of all random numbers, also of the weights of a program that is given as a class or a name; those of
+            an object are its own. The same seed gives the same results on the same machine. The default is 0.
+        ema_decay: decay per step, such as 0.999, of exponential moving averages of the parameters, which are then
+            validated and kept. The default null keeps the parameters themselves.
+    """
+
+    max_epochs: Count = 500
+    max_steps: Count | None = None
+    batch_size: Count = 64
+    learning_rate: Positive = 2e-3
+    schedule: Schedule = "cosine"
+    patience: Count | None = 50
+    validate_every: int | str | None = None
+    checkpoint_every: int | str | None = None
+    seed: Seed = 0
+    ema_decay: Share | None = None
+
+    def check(self) -> None:
+        """Check the options that are more than a number.
+
+        Raises:
+            InputError: an interval is none.
+        """
+        parse_interval("validate_every", self.validate_every)
+        parse_interval("checkpoint_every", self.checkpoint_every)
+
+    def rate_after(self, epochs: int, steps: int, taken: int, num_batches: int | None) -> float:
+        """Return the learning rate after a number of whole epochs and of further steps.
+
+        It depends on the number of steps alone, and not on the times of validations, so that a run can be resumed.
+
+        Args:
+            epochs: number of whole epochs that are done.
+            steps: number of steps that are done of the epoch in progress.
+            taken: number of all steps that are done.
+            num_batches: number of steps of an epoch; if None, the rate changes at the start of an epoch alone.
+
+        Example:
+            >>> options = TrainingOptions(max_epochs=4, learning_rate=1.0, validate_every=10)
+            >>> [round(options.rate_after(1, 20, 120, number), 3) for number in (100, None)]
+            [0.794, 0.854]
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        done: float = epochs
+        total: float = self.max_epochs
+        if num_batches is not None:
+            every = (parse_interval("validate_every", self.validate_every) or NEVER).steps
+            if math.isfinite(every):
+                done += max(0, steps - taken % int(every)) / num_batches
+            if self.max_steps is not None:
+                total = min(total, self.max_steps / num_batches)
+        return self.learning_rate * (1 + math.cos(math.pi * min(done, total) / total)) / 2
