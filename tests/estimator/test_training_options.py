@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ppl_vae import VariationalInference
+from ppl_vae import InputError, VariationalInference
+from ppl_vae.estimator.options import with_steady_average
 from ppl_vae.evaluation.passes import Room, passes
 from ppl_vae.evaluation.validation import validation_bound
 from ppl_vae.inference import MethodOptions
@@ -110,3 +111,14 @@ def test_validation_draws_often_from_few_data_but_long_sequences_less(numbers: f
             for at_once in passes(draws, Room(numbers).draws(10)):
                 expected.append(program.log_weights((x,), at_once))
     assert found == pytest.approx(torch.cat(expected).mean().item())
+
+
+def test_a_decaying_average_does_not_depend_on_the_clock() -> None:
+    """It starts anew after each pause, so that pauses are counted in steps, or there are none within an epoch."""
+    options = {"gradient": "score-function", "baseline": "decaying-average"}
+    assert with_steady_average(VariationalInference(None, **options)).checkpoint_every > 10**9  # type: ignore[operator]
+    assert with_steady_average(VariationalInference(None, checkpoint_every=7, **options)).checkpoint_every == 7
+    assert with_steady_average(VariationalInference(None)).checkpoint_every is None
+    for name in ("checkpoint_every", "validate_every"):
+        with pytest.raises(InputError, match=f"{name} is '5m', and a decaying average .*: give a number of steps"):
+            with_steady_average(VariationalInference(None, **{name: "5m"}, **options))
