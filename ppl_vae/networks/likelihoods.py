@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ppl_vae.errors import InputError, nearest
+from ppl_vae.networks.rounded import RoundedLogNormal
 
 
 class Likelihood(nn.Module):
@@ -115,6 +116,20 @@ class NegativeBinomial(Likelihood):
         return dist.NegativeBinomial(log_shape.exp(), logits=log_mean - log_shape)
 
 
+class Rounded(Likelihood):
+    r"""Counts whose variance may be below their mean or far above: a log-normal number without its decimals.
+
+    .. math:: x = \lfloor e^{o_1 + \sigma \epsilon} \rfloor, \qquad \sigma = 2 \tanh(\mathrm{softplus}(o_2) / 2) + 10^{-3}
+    """
+
+    outputs = 2
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        """See ``Likelihood``."""
+        loc, raw = out.chunk(2, -1)
+        return RoundedLogNormal(loc, bounded(functional.softplus(raw)) + 1e-3)
+
+
 class ZeroInflated(Likelihood):
     r"""Counts with additional zeros: :math:`p(x) = \pi\, [x = 0] + (1 - \pi)\, p_0(x)`.
 
@@ -135,8 +150,23 @@ class ZeroInflated(Likelihood):
         return dist.ZeroInflatedDistribution(self.base(inner), gate_logits=gate_logits)
 
 
-_SIMPLE = {"bernoulli": Bernoulli, "poisson": Poisson, "negative-binomial": NegativeBinomial}
-_INFLATED = [f"zero-inflated-{name}" for name in ("poisson", "negative-binomial")]
+def bounded(deviation: Tensor) -> Tensor:
+    """Return standard deviations of a logarithm that stay below two, so that means of numbers are no astronomical ones.
+
+    Example:
+        >>> bounded(torch.tensor([0.1, 1.0, 10.0]))
+        tensor([0.0999, 0.9242, 1.9998])
+    """
+    return 2 * torch.tanh(deviation / 2)
+
+
+_COUNTS: dict[str, type[Likelihood]] = {
+    "poisson": Poisson,
+    "negative-binomial": NegativeBinomial,
+    "rounded-log-normal": Rounded,
+}
+_SIMPLE = {"bernoulli": Bernoulli, **_COUNTS}
+_INFLATED = [f"zero-inflated-{name}" for name in _COUNTS]
 _KINDS = ["gaussian, gaussian:0.5 or gaussian:decoded", "categorical:10", *_SIMPLE, *_INFLATED]
 
 
@@ -152,7 +182,9 @@ def make_likelihood(kind: str | Likelihood) -> Likelihood:
     | ``categorical:C`` | classes 0, ..., C - 1 | C |
     | ``poisson`` | counts | 1 |
     | ``negative-binomial`` | counts with a larger variance | 2 |
+    | ``rounded-log-normal`` | counts with any variance | 2 |
     | ``zero-inflated-poisson``, ``zero-inflated-negative-binomial`` | counts with additional zeros | 2, 3 |
+    | ``zero-inflated-rounded-log-normal`` | counts with any variance and additional zeros | 3 |
 
     Args:
         kind: name, or a likelihood, which is returned as it is.

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.networks.distributions import Classes, MixedColumns
-from ppl_vae.networks.likelihoods import Likelihood, make_likelihood
+from ppl_vae.networks.likelihoods import Likelihood, bounded, make_likelihood
 
 NUMERIC, ORDER = ("real", "positive", "count"), ("real", "positive", "count", "binary", "categorical", "ordinal")
 POSITIVE = ("log-normal", "gamma")
@@ -186,11 +186,11 @@ class MixedLikelihood(_ColumnsByKind):
         return center + spread * loc, spread * (functional.softplus(raw) + self.min_scale)
 
     def _positive(self, out: Tensor, center: Tensor, spread: Tensor) -> dist.TorchDistribution:
+        loc, deviation = self._gaussian(out, center, spread)
         if self.positive == "log-normal":
-            return dist.LogNormal(*self._gaussian(out, center, spread))
-        log_mean, deviation = self._gaussian(out, center, spread)
+            return dist.LogNormal(loc, bounded(deviation))
         shape = deviation**-2  # the standard deviation divided by the mean is that of the logarithm, if it is small
-        return dist.Gamma(shape, shape * (-log_mean).exp())
+        return dist.Gamma(shape, shape * (-loc).exp())
 
     def _count(self, out: Tensor, center: Tensor, spread: Tensor) -> dist.TorchDistribution:
         """Return the distribution in double precision: log factorials of large counts have no decimals in single."""
