@@ -35,7 +35,7 @@ def picture_reconstructions(
 
     In place of a mean, data that are classes have the most probable class.
     """
-    means = fitted.most_probable({name: mean.mean(0) for name, mean in draws.means.items()})
+    means = fitted.most_probable(draws.average)
     picture = picture_sites(draws.data, data, lengths)
     return (
         picture.array,

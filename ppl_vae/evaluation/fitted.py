@@ -27,7 +27,9 @@ from ppl_vae.program import (
     Batch,
     BoundProgram,
     Draws,
+    averages,
     classes_of,
+    coded_columns,
     draw_shared,
     generates,
     has_totals,
@@ -290,10 +292,11 @@ class Fitted:
 
         Data that are classes have no mean: for them, return the probabilities of the classes, ``(N, ..., C)``.
         """
+        coded = coded_columns(self.program)
 
         def means(program: BoundProgram, batch: Batch) -> dict[str, Tensor]:
             num_draws = min(64, self.room.draws(len(batch[0])))
-            return {name: mean.mean(0) for name, mean in program.posterior(batch, num_draws).means.items()}
+            return averages(program.posterior(batch, num_draws), coded)
 
         return single(join(self.each_batch(arrays, means)))
 
@@ -308,13 +311,18 @@ class Fitted:
         posterior = self.inference.posterior
         with posterior.running(seed=self.seed, training=False):
             shared = draw_shared(posterior, num_samples)
-        given = partial(posterior_given, shared=shared, num_samples=num_samples)
-        parts: list[Draws] = self.each_batch(arrays, given, num_samples)
+        coded = coded_columns(self.program)
+
+        def draw(program: BoundProgram, batch: Batch) -> tuple[Draws, dict[str, Tensor]]:
+            draws = posterior_given(program, batch, shared, num_samples)
+            return draws._replace(shares={}), averages(draws, coded)
+
+        pairs = self.each_batch(arrays, draw, num_samples)
 
         def joined(name: str, axis: int) -> dict[str, np.ndarray]:
-            return join([getattr(part, name) for part in parts], axis)
+            return join([getattr(draws, name) for draws, _ in pairs], axis)
 
         names = posterior.global_posterior.names if posterior.global_posterior else ()
         of_all = {name: shared[name].cpu().numpy() for name in names}
         by_datum = joined("latents", 1), joined("observed", 1), joined("means", 1), joined("data", 0)
-        return PosteriorDraws(*by_datum, of_all)
+        return PosteriorDraws(*by_datum, of_all, join([average for _, average in pairs]))

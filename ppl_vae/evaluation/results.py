@@ -27,6 +27,9 @@ class PosteriorDraws(NamedTuple):
     shared: Mapping[str, np.ndarray] = MappingProxyType({})
     """Draws of the latents that all data share, ``(num_samples, ...)`` by site: draw k of the others is given draw k of
     these."""
+    average: Mapping[str, np.ndarray] = MappingProxyType({})
+    """The means, averaged over the draws, ``(N, ...)``; in columns of a table that are categories, the most probable
+    one."""
 
 
 class PriorDraws(NamedTuple):

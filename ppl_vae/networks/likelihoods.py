@@ -119,7 +119,7 @@ class NegativeBinomial(Likelihood):
 class Rounded(Likelihood):
     r"""Counts whose variance may be below their mean or far above: a log-normal number without its decimals.
 
-    .. math:: x = \lfloor e^{o_1 + \sigma \epsilon} \rfloor, \qquad \sigma = 2 \tanh(\mathrm{softplus}(o_2) / 2) + 10^{-3}
+    .. math:: x = \lfloor e^{o_1 + \sigma \epsilon} \rfloor, \; \sigma = 2 \tanh(\mathrm{softplus}(o_2) / 2) + 10^{-3}
     """
 
     outputs = 2
@@ -165,7 +165,7 @@ _COUNTS: dict[str, type[Likelihood]] = {
     "negative-binomial": NegativeBinomial,
     "rounded-log-normal": Rounded,
 }
-_SIMPLE = {"bernoulli": Bernoulli, **_COUNTS}
+_SIMPLE: dict[str, type[Likelihood]] = {"bernoulli": Bernoulli, **_COUNTS}
 _INFLATED = [f"zero-inflated-{name}" for name in _COUNTS]
 _KINDS = ["gaussian, gaussian:0.5 or gaussian:decoded", "categorical:10", *_SIMPLE, *_INFLATED]
 

@@ -15,6 +15,7 @@ from ppl_vae.program.divergence import (
     observed_numbers,
     observes_discrete,
 )
+from ppl_vae.program.draws import averages, with_modes
 from ppl_vae.program.factor_term import FactorTerm
 from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
@@ -23,6 +24,7 @@ from ppl_vae.program.path_draws import PathDraws, path_draws
 from ppl_vae.program.predictions import (
     LatentMoments,
     classes_of,
+    coded_columns,
     draw_shared,
     indicators,
     marginals,
@@ -59,12 +61,14 @@ __all__ = [
     "Start",
     "WeightedDraws",
     "annealing_path",
+    "averages",
     "check",
     "check_batch",
     "check_model",
     "check_observations",
     "check_parts",
     "classes_of",
+    "coded_columns",
     "draw_shared",
     "elbo_terms",
     "fp32_products",
@@ -90,5 +94,6 @@ __all__ = [
     "with_encoder",
     "with_lambda",
     "with_missing",
+    "with_modes",
     "without_guide",
 ]

@@ -320,7 +320,7 @@ class BoundProgram(Runner):
 
     def draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
         """Return the draws of a run of the model by site."""
-        structure, draws = self.structure, Draws({}, {}, {}, {})
+        structure, draws = self.structure, Draws({}, {}, {}, {}, {})
         for name, site in sample_sites(trace).items():
             value = structure.value(site, num_samples)
             if not site["infer"].get("was_observed"):
@@ -328,6 +328,8 @@ class BoundProgram(Runner):
             elif value.numel():  # pyro.factor has nothing to draw
                 draws.observed[name] = value
                 draws.means[name] = structure.mean(site, num_samples).detach()  # it may be a parameter itself
+                if (shares := structure.shares(site, num_samples)) is not None:
+                    draws.shares[name] = shares.detach()
                 given = site["infer"]["obs"].expand(site["fn"].shape())
                 draws.data[name] = structure.value(site | {"value": given}, num_samples)[0]
         return draws

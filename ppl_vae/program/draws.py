@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +32,9 @@ class Draws(NamedTuple):
     probabilities of the classes, ``(K, B, ..., C)``, if it is a categorical."""
     data: dict[str, Tensor]
     """The data of the observed sites, ``(B, ...)``."""
+    shares: dict[str, Tensor]
+    """The probabilities of the categories of the columns of a table that have some, ``(K, B, n, C)``; see
+    ``coded_columns``. In the means they have the most probable category."""
 
 
 def joined_draws(parts: Sequence[Any]) -> Any:
@@ -47,6 +50,37 @@ def joined_draws(parts: Sequence[Any]) -> Any:
     if isinstance(first, dict):
         return {key: joined_draws([part[key] for part in parts]) for key in first}
     if isinstance(first, Draws):
-        latents, observed, means = (joined_draws([part[i] for part in parts]) for i in range(3))
-        return Draws(latents, observed, means, first.data)
+        latents, observed, means, shares = (joined_draws([part[i] for part in parts]) for i in (0, 1, 2, 4))
+        return Draws(latents, observed, means, first.data, shares)
     return tuple(joined_draws([part[i] for part in parts]) for i in range(len(first)))
+
+
+def with_modes(mean: Tensor, shares: Tensor | None, coded: Sequence[int]) -> Tensor:
+    """Return averaged means ``(B, D)`` with the most probable category in place of an average of categories.
+
+    Args:
+        mean: the averages.
+        shares: the averaged probabilities of the categories of some columns, ``(B, n, C)``.
+        coded: the positions of these columns.
+
+    Example:
+        >>> with_modes(torch.tensor([[0.5, 1.3]]), torch.tensor([[[0.5, 0.1, 0.4]]]), (1,))
+        tensor([[0.5000, 0.0000]])
+    """
+    if shares is None:
+        return mean
+    place = torch.tensor(coded, device=mean.device)
+    return mean.index_copy(-1, place, shares.argmax(-1).to(mean.dtype))
+
+
+def averages(draws: Draws, coded: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Return the means of the observed sites, averaged over the draws, with the most probable categories of a table.
+
+    Args:
+        draws: the draws.
+        coded: the columns that are categories, see ``coded_columns``.
+    """
+    return {
+        name: with_modes(mean.mean(0), draws.shares[name].mean(0) if name in coded else None, coded.get(name, ()))
+        for name, mean in draws.means.items()
+    }

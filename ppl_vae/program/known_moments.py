@@ -39,6 +39,23 @@ def class_probabilities(fn: Any) -> Tensor | None:
     return getattr(fn, "class_probabilities", None)
 
 
+def mixed_columns(fn: Any) -> Any | None:
+    """Return the distribution of the columns of a table in which some are categories; None if there is none.
+
+    It has the positions of those columns, ``coded``, and their ``column_probabilities``, ``(..., n, C)``.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> from ppl_vae.networks import MixedColumns
+        >>> mixed = MixedColumns([dist.Normal(torch.zeros(2), 1.0), dist.Bernoulli(torch.ones(1))], torch.arange(3))
+        >>> mixed_columns(mixed.to_event(1)).coded, mixed_columns(dist.Normal(0.0, 1.0))
+        ((2,), None)
+    """
+    while fn is not None and not hasattr(fn, "coded"):
+        fn = getattr(fn, "base_dist", None)
+    return fn if fn is not None and fn.coded else None
+
+
 def known_variance(fn: Any) -> Tensor | None:
     """Return the variance of a distribution; None if it is not known in closed form."""
     try:

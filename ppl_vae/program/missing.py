@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 
 from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.known_moments import class_probabilities, known_mean
+from ppl_vae.program.known_moments import class_probabilities, known_mean, mixed_columns
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.simulation import fresh, is_part
 from ppl_vae.program.traces import Site, Structure, is_deterministic
@@ -98,6 +98,22 @@ class PartlyObserved(dist.TorchDistribution):
         if shares is None:
             return None
         return torch.where(self.seen[..., None], one_hot(self.value.long(), shares.shape[-1]).to(shares), shares)
+
+    @property
+    def coded(self) -> tuple[int, ...]:
+        """The columns that are categories, if the numbers are the columns of a table."""
+        mixed = mixed_columns(self.base)
+        return () if mixed is None else mixed.coded
+
+    @property
+    def column_probabilities(self) -> Tensor:
+        """The probabilities of the categories of these columns, ``(..., n, C)``; one for a category that was seen."""
+        mixed, at = mixed_columns(self.base), torch.tensor(self.coded, device=self.value.device)
+        assert mixed is not None
+        shares = mixed.column_probabilities
+        value, seen = (tensor.index_select(-1, at) for tensor in (self.value, self.seen.expand(self.value.shape)))
+        codes = torch.arange(shares.shape[-1], device=at.device)
+        return torch.where(seen[..., None], (value[..., None] == codes).to(shares), shares)
 
     def _completed(self, other: Tensor) -> Tensor:
         if isinstance(self.base, GAUSSIAN):

@@ -13,7 +13,7 @@ from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.draws import Draws, joined_draws
 from ppl_vae.program.global_posterior import GuidedLatents, SharedDraws
 from ppl_vae.program.handlers import Generate, is_point_mass
-from ppl_vae.program.known_moments import class_probabilities, known_mean, known_variance
+from ppl_vae.program.known_moments import class_probabilities, known_mean, known_variance, mixed_columns
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import (
     Site,
@@ -95,6 +95,12 @@ def classes_of(program: BoundProgram) -> dict[str, int]:
     """Return the number of classes of each site, observed or latent, whose values are classes."""
     shares = {name: class_probabilities(site["fn"]) for name, site in program.model_sites().items()}
     return {name: value.shape[-1] for name, value in shares.items() if value is not None}
+
+
+def coded_columns(program: BoundProgram) -> dict[str, tuple[int, ...]]:
+    """Return the columns whose numbers are categories, of each site that observes the columns of a table."""
+    mixed = {name: mixed_columns(site["fn"]) for name, site in program.model_sites().items()}
+    return {name: fn.coded for name, fn in mixed.items() if fn is not None}
 
 
 def indicators(values: Tensor, size: Sequence[int]) -> Tensor:

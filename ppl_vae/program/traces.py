@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.program import densities
-from ppl_vae.program.known_moments import class_probabilities, known_mean
+from ppl_vae.program.known_moments import class_probabilities, known_mean, mixed_columns
 
 Site = dict[str, Any]
 
@@ -160,6 +160,12 @@ class Structure(NamedTuple):
             value = self.value(site, num_samples)
             return value if value.is_floating_point() else value.to(torch.get_default_dtype())
         return self.to_front(site, mean, num_samples, event_dim=site["fn"].event_dim)
+
+    def shares(self, site: Site, num_samples: int) -> Tensor | None:
+        """Return the probabilities of the categories of the columns of a table that have some, ``(K, B, n, C)``."""
+        if (mixed := mixed_columns(site["fn"])) is None:
+            return None
+        return self.to_front(site, mixed.column_probabilities, num_samples, event_dim=site["fn"].event_dim + 1)
 
     def folded(self, site: Site) -> Tensor:
         """Return a value drawn under the outer plate as the value of ``K * B`` data: draws become data."""

@@ -21,7 +21,18 @@ from ppl_vae.evaluation.passes import apply_to_each, room_for
 from ppl_vae.evaluation.results import join
 from ppl_vae.inference import Compiler, FamilyName, Method, PerSample, PerSampleOptions, random_latents
 from ppl_vae.inference.options import Count, check_value, options_of
-from ppl_vae.program import Batch, BoundProgram, Draws, LatentSpace, placed, seen_parts, with_missing, without_guide
+from ppl_vae.program import (
+    Batch,
+    BoundProgram,
+    Draws,
+    LatentSpace,
+    coded_columns,
+    placed,
+    seen_parts,
+    with_missing,
+    with_modes,
+    without_guide,
+)
 from ppl_vae.uses.description import Caption, describe_use
 
 ImputeBy = Literal["per-sample", "importance"]
@@ -49,6 +60,10 @@ class Imputation(NamedTuple):
     """Upper ends of 90 % intervals, ``(N, ...)``."""
     draws: dict[str, np.ndarray]
     """Completed data, drawn from p(missing | seen), ``(S, N, ...)``."""
+    probabilities: dict[str, np.ndarray]
+    """The probabilities of the categories of the columns of a table that have some, ``(N, n, C)`` by site, see
+    ``ppl_vae.program.coded_columns``; the mean of such a column is its most probable category, whose indicator has the
+    standard deviation."""
     missing: dict[str, np.ndarray]
     """True for the numbers that were missing, ``(N, ...)``."""
     completed: dict[str, np.ndarray]
@@ -124,7 +139,7 @@ def impute(
     given, arguments = naming.rename(arrays), naming.order(vi.argument_names)
     filled, holes = fill_missing(type(vi).__name__, given, arguments, missing or {}, vi.template, naming.columns)
     filled = vi.fitted.checked((filled,))
-    program, template = vi.program_, vi.template_
+    program, template, coded = vi.program_, vi.template_, coded_columns(vi.program_)
     with program.running(seed=vi.seed, training=False):
         begun: Batch = (*template, *seen_parts(program, template))
         proposal, optimiser = _make_proposal(vi, begun, method, family)
@@ -145,7 +160,7 @@ def impute(
             for row in range(0, len(data[0]), at_once):
                 few = slice(row, row + at_once)
                 log_weight, draws = proposal.weighted_posterior(tuple(t[few] for t in inferred), num_samples)
-                part = _summarize(log_weight.double(), draws, tuple(t[few] for t in seen), num_draws)
+                part = _summarize(log_weight.double(), draws, tuple(t[few] for t in seen), num_draws, coded)
                 part["completed"] = _complete(vi, tuple(t[few] for t in data), part["mean"])
                 parts.append(part)
             return parts
@@ -193,10 +208,17 @@ def _complete(vi: VariationalInference, data: Batch, mean: Mapping[str, Tensor])
         return {}
 
 
-def _summarize(log_weight: Tensor, draws: Draws, seen: tuple[Tensor, ...], num_draws: int) -> dict[str, Any]:
+def _summarize(
+    log_weight: Tensor,
+    draws: Draws,
+    seen: tuple[Tensor, ...],
+    num_draws: int,
+    coded: Mapping[str, tuple[int, ...]],
+) -> dict[str, Any]:
     """Return the fields of an ``Imputation`` for one batch, but for the completed arrays."""
     num_samples = len(log_weight)
-    fields: dict[str, Any] = {field: {} for field in ("mean", "sd", "lower", "upper", "draws", "missing")}
+    by_site = ("mean", "sd", "lower", "upper", "draws", "probabilities", "missing")
+    fields: dict[str, Any] = {field: {} for field in by_site}
     fields["log_evidence"] = log_weight.logsumexp(0) - math.log(num_samples)
     fields["effective"] = effective_number(log_weight.softmax(0))
     weights = tempered(log_weight).softmax(0)
@@ -209,9 +231,13 @@ def _summarize(log_weight: Tensor, draws: Draws, seen: tuple[Tensor, ...], num_d
             fields["mean"][name], fields["sd"][name] = mean, (mean * (1 - mean)).clamp(min=0).sqrt()
         else:
             mean = (w * shares).sum(0)
-            variance = (w * (x - mean).square()).sum(0)
+            sd = (w * (x - mean).square()).sum(0).sqrt()
+            if name in coded:
+                fields["probabilities"][name] = average = (w[..., None] * draws.shares[name]).sum(0)
+                mean, most = with_modes(mean, average, coded[name]), average.max(-1).values.clamp(max=1)
+                sd = sd.index_copy(-1, torch.tensor(coded[name], device=sd.device), (most * (1 - most)).sqrt())
             fields["mean"][name] = torch.where(known, data.to(mean.dtype), mean)
-            fields["sd"][name] = torch.where(known, 0.0, variance.sqrt())
+            fields["sd"][name] = torch.where(known, 0.0, sd)
             for field, share in zip(("lower", "upper"), INTERVAL, strict=True):
                 fields[field][name] = torch.where(known, data, weighted_quantile(x, w, share))
         index = again.reshape(*again.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])

@@ -49,5 +49,6 @@ def reconstruct(vi: VariationalInference, *arrays: Any, num_draws: int = 5) -> R
     """
     check_value("num_draws", num_draws, Count)
     drawn = vi.posterior(*arrays, num_samples=max(DRAWS_OF_A_MEAN, num_draws))
-    means = {name: mean.mean(0) for name, mean in drawn.means.items()}
-    return Reconstruction(drawn.data, means, {name: draws[:num_draws] for name, draws in drawn.observed.items()})
+    return Reconstruction(
+        drawn.data, dict(drawn.average), {name: draws[:num_draws] for name, draws in drawn.observed.items()}
+    )
