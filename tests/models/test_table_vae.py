@@ -40,6 +40,7 @@ def by_scipy(out: np.ndarray, x: np.ndarray, positive: str, count: str) -> np.nd
         return np.log(edges[code + 1] - edges[code])
 
     log_mean, spread = 6.5 + 0.4 * money[0], 0.4 * (np.logaddexp(0, money[1]) + 1e-2)
+    bounded = 2 * np.tanh(spread / 2)
     gamma = stats.gamma(spread**-2, scale=np.exp(log_mean) * spread**2)
     mean = np.exp(1 + 0.5 * visits[0])
     inflated = special.expit(visits[1]) * (x[VISITS] == 0) + special.expit(-visits[1]) * stats.poisson.pmf(
@@ -55,7 +56,7 @@ def by_scipy(out: np.ndarray, x: np.ndarray, positive: str, count: str) -> np.nd
             ordered(grade, int(x[GRADE])),
             gamma.logpdf(x[INCOME])
             if positive == "gamma"
-            else stats.lognorm.logpdf(x[INCOME], spread, scale=np.exp(log_mean)),
+            else stats.lognorm.logpdf(x[INCOME], bounded, scale=np.exp(log_mean)),
             stats.bernoulli.logpmf(x[MEMBER], special.expit(member[0])),
             ordered(mood, int(x[MOOD])),
         ],
