@@ -10,6 +10,7 @@
 | ``factor_analysis`` | linear Gaussian with diagonal noise; the evidence is known |
 | ``conv_vae`` | VAE of images, with convolutions |
 | ``cvae`` | VAE of data given their labels |
+| ``count_vae`` | VAE of counts with an exposure and a batch, negative binomial: genes in cells |
 | ``semi_supervised_vae`` | VAE with a class; a few data have a label, and for the others it is summed out |
 | ``gmvae`` | VAE with a Gaussian mixture as its prior: clusters |
 | ``mixture_prior_vae`` | VAE whose prior is a learned mixture of Gaussians with full covariances |

@@ -10,6 +10,7 @@ from torch import nn
 
 from ppl_vae.models.autoencoder import Autoencoder
 from ppl_vae.models.conv_vae import ConvVAE
+from ppl_vae.models.count_vae import CountVAE
 from ppl_vae.models.cvae import CVAE
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
 from ppl_vae.models.factor_analysis import FactorAnalysis
@@ -31,6 +32,7 @@ from tests.helpers.scenarios import bits, normal
 from tests.helpers.tables import COLUMNS, mixed_rows
 
 LABELS = torch.arange(21) % 4
+COUNTS = (torch.arange(126).reshape(21, 6) ** 2 % 7).double()
 
 
 class Case(NamedTuple):
@@ -47,6 +49,14 @@ GALLERY: dict[str, Case] = {
     "conv_vae": Case(
         lambda: ConvVAE(image_shape=(8, 9), latent_dim=2, channels=2, hidden=(5,)),
         (bits(21, 72),),
+    ),
+    "count_vae": Case(
+        lambda: CountVAE(data_dim=6, num_batches=4, latent_dim=2, hidden=(7,)),
+        (COUNTS, LABELS, 10.0 + torch.arange(21)),
+    ),
+    "count_vae, inflated": Case(
+        lambda: CountVAE(data_dim=6, latent_dim=2, hidden=(7,), likelihood="zero-inflated-negative-binomial"),
+        (COUNTS,),
     ),
     "cvae": Case(lambda: CVAE(data_dim=6, num_classes=4, latent_dim=2, hidden=(7,)), (bits(21, 6), LABELS)),
     "deep_markov_model": Case(
