@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
 from jsonargparse import ActionConfigFile
 
 from ppl_vae.cli import describe_verb
 from ppl_vae.cli.launching import add_processes
 from ppl_vae.cli.parser import TRUST_HELP, Parser, underscored
-from ppl_vae.data import DATASETS, Dataset, load_dataset, table_columns
+from ppl_vae.data import DATASETS, PARTS, Dataset, load_dataset, table_columns
 from ppl_vae.errors import InputError, reason
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.inference.options import Count, check_value
@@ -185,7 +186,9 @@ def has_bare_tuple(make: Callable[..., Any], name: str) -> bool:
 
 
 def fill_in(options: Options, data: Dataset) -> dict[str, Any]:
-    """Return the constructor's arguments; ``data_dim`` and ``columns`` are those of the data unless they were given.
+    """Return the constructor's arguments; those that the data decide are theirs unless they were given.
+
+    These are ``data_dim``, ``columns``, and the number of categories of an array, such as ``num_batches`` of ``batch``.
 
     Raises:
         InputError: a column of x is texts, and the program takes no ``columns``.
@@ -198,6 +201,10 @@ def fill_in(options: Options, data: Dataset) -> dict[str, Any]:
     if "data_dim" in init_args and "data_dim" not in options.given:
         x = data.train.get("x", next(iter(data.train.values())))
         init_args["data_dim"] = x[0].size
+    for array, columns in data.arrays_columns.items():
+        for name in {f"num_{array}s", f"num_{array}es"} & init_args.keys() - options.given:
+            largest = max(int(np.max(data.part(part)[array])) for part in PARTS)
+            init_args[name] = max(len(columns[0].categories), largest + 1)
     return init_args
 
 

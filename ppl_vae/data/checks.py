@@ -14,6 +14,7 @@ from ppl_vae.data.kinds import CODED
 from ppl_vae.data.precision import check_numeric_type, describe, to_native
 from ppl_vae.data.sequences import check_lengths, clear_padding, is_padded
 from ppl_vae.data.source import NamedArrays, Source
+from ppl_vae.data.sparse import SparseRows
 from ppl_vae.data.split import PARTS
 from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.survey import survey
@@ -100,7 +101,7 @@ def _check_held(name: str, part: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 def check_numeric(where: str, values: np.ndarray) -> None:
     """Raise ``InputError`` if values are not an array of Booleans, whole or real numbers."""
-    if not isinstance(values, np.ndarray):
+    if not isinstance(values, np.ndarray | SparseRows):
         raise InputError(f"{where} is a {type(values).__name__}: expected a NumPy array")
     check_numeric_type(where, values.dtype)
 
@@ -110,15 +111,17 @@ def is_labels(values: Any) -> TypeGuard[np.ndarray]:
     return values is not None and values.ndim == 1 and values.dtype.kind in "iu"
 
 
-def _check_finite(where: str, values: np.ndarray) -> None:
+def _check_finite(where: str, values: np.ndarray | SparseRows) -> None:
     if values.dtype.kind != "f":
         return
-    finite = np.isfinite(values)
+    kept = values.data if isinstance(values, SparseRows) else values
+    finite = np.isfinite(kept)
     if finite.all():
         return
-    at = np.unravel_index(int(np.argmin(finite)), values.shape)
+    wrong = int(np.argmin(finite))
+    at = values.place(wrong) if isinstance(values, SparseRows) else np.unravel_index(wrong, values.shape)
     raise InputError(
-        f"{where} has {values[at]} in row {at[0]}: fill the value in or remove the row "
+        f"{where} has {kept.flat[wrong]} in row {at[0]}: fill the value in or remove the row "
         "(rows count from 0; a mask can be an array of its own)"
     )
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ppl_vae.data.binarize import check_binarize
+from ppl_vae.data.cells import CellOptions, arrays_of_cells, cells_in_memory, is_cells
 from ppl_vae.data.checks import check_parts
 from ppl_vae.data.frames import check_no_text
 from ppl_vae.data.images import Grey
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.sequences import clear_padding
 from ppl_vae.data.source import NamedArrays, as_source
+from ppl_vae.data.sparse import as_rows
 from ppl_vae.data.split import PARTS
 from ppl_vae.data.stored import StoredRows
 from ppl_vae.errors import InputError, nearest
@@ -24,9 +26,9 @@ class Dataset:
 
     The names of the arrays are the names of the arguments of a program's ``model``. An array has one row
     per datum: "x" has the shape ``(N, ...)``, the labels "y" are whole numbers of shape ``(N,)``; a data set may have
-    others. Numbers keep the type that they came in; ``Batches`` give them the precision of a program. With "lengths",
-    int64 of shape ``(N,)``, x holds padded sequences, ``(N, T, ...)``, of these lengths; the values past their ends are
-    set to zero.
+    others. Numbers keep the type that they came in; ``Batches`` give them the precision of a program. A sparse matrix
+    of SciPy stays sparse until a batch is made. A part may be an AnnData, whose X is x. With "lengths", int64 of shape
+    ``(N,)``, x holds padded sequences, ``(N, T, ...)``, of these lengths; the values past their ends are set to zero.
 
     A part of large data is ``StoredRows``, whose arrays stay on disk and are read by slices.
 
@@ -42,6 +44,7 @@ class Dataset:
         binarize: way in which x became bits; after "dynamic" the train part is still grey, and ``Batches`` draws
             it anew every epoch.
         notes: what was guessed about a file of a table, each with the option that decides otherwise.
+        cells: the options with which an ``.h5ad`` file was read.
 
     Raises:
         InputError: if a part is empty, an array is not numeric, not finite or missing from a part, arrays differ in
@@ -66,14 +69,18 @@ class Dataset:
     binarize: str = "none"
     grey: Grey = "light"
     notes: tuple[str, ...] = ()
+    cells: CellOptions = field(default_factory=CellOptions)
 
     def __post_init__(self) -> None:
         check_binarize(self.binarize)
         for part in PARTS:
-            arrays = self.part(part)
-            if isinstance(arrays, StoredRows):
+            given = self.part(part)
+            if isinstance(given, StoredRows):
                 continue
-            arrays = NamedArrays(arrays)
+            if is_cells(given):
+                given, _ = arrays_of_cells(cells_in_memory(given, f"{self.name}: {part}"))
+            arrays = NamedArrays(given)
+            arrays.update({name: as_rows(array) for name, array in arrays.items()})
             object.__setattr__(self, part, NamedArrays(clear_padding(self.name, part, arrays), arrays.columns))
         check_parts(self.name, {part: self.part(part) for part in PARTS})
 

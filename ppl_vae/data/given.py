@@ -11,9 +11,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
+from ppl_vae.data.cells import arrays_of_cells, cells_in_memory, is_cells
 from ppl_vae.data.frames import check_no_text, fill_masked, is_frame, is_series, read_frame, read_series
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.source import NamedArrays
+from ppl_vae.data.sparse import SparseRows, as_rows
 from ppl_vae.errors import InputError
 
 FitColumns = Mapping[str, Sequence[Variable]]
@@ -27,7 +29,8 @@ def as_named(
     An array may be a nested list, a NumPy array (what is masked becomes NaN), a tensor, a sparse matrix of SciPy, or a
     series or a data frame of pandas, polars or PyArrow, whose columns become an array ``(N, D)``. A single data frame
     or structured array is a table: a column that has the name of an argument of the model becomes an array of its own.
-    A single data set of PyTorch has one datum per row.
+    A single data set of PyTorch has one datum per row. A single AnnData has x, its matrix X, and the columns of obs
+    that have the names of arguments; an argument called exposure is the sum of a cell's counts.
 
     Args:
         where: name of the call, for messages.
@@ -54,6 +57,8 @@ def as_named(
         given = arrays = _rows_of(where, given[0])
     if len(given) == 1 and isinstance(given[0], Mapping):
         named = dict(given[0])
+    elif len(given) == 1 and is_cells(given[0]):
+        return arrays_of_cells(cells_in_memory(given[0], f"the AnnData of {where}"), arguments, known=known)[0]
     elif len(given) == 1 and is_frame(given[0]):
         return read_frame(given[0], known=_coded(*(known or {}).values()), where=where).arrays(
             arguments, mixed=False, labels="y" in arguments
@@ -87,8 +92,10 @@ def _coded(*columns: Sequence[Variable]) -> dict[str, Variable]:
     return {column.name: column for named in columns for column in named if column.categories}
 
 
-def to_array(where: str, given: Any) -> np.ndarray:
+def to_array(where: str, given: Any) -> Any:
     """Return what was given as a NumPy array, each number with its value; what is masked becomes NaN.
+
+    A sparse matrix of SciPy becomes ``SparseRows``.
 
     Raises:
         InputError: if it is no array, such as a generator.
@@ -105,8 +112,10 @@ def to_array(where: str, given: Any) -> np.ndarray:
         given = given.detach().cpu().resolve_conj().resolve_neg()
         small = given.is_floating_point() and given.dtype not in (torch.float16, torch.float32, torch.float64)
         return (given.float() if small else given).numpy()
+    if isinstance(given, SparseRows):
+        return given
     if scipy.sparse.issparse(given):
-        return given.toarray()
+        return as_rows(given) if given.ndim == 2 else given.toarray()
     if isinstance(given, Iterator) or callable(given):
         raise InputError(f"{where} is a {type(given).__name__}: expected an array, such as np.stack(list(...))")
     try:

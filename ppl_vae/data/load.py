@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from ppl_vae.data.binarize import Binarize, binarize_parts, check_binarize
+from ppl_vae.data.cells import CELL_SUFFIXES, CellOptions, arrays_of_cells, cells_in_file
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.digits import load_digits
 from ppl_vae.data.files import SUFFIXES, guarded, read_file
+from ppl_vae.data.frames import match_columns
 from ppl_vae.data.images import Grey, check_grey, check_image_shape, infer_image_shape
+from ppl_vae.data.kinds import parse_kinds
 from ppl_vae.data.load_stored import load_sources
 from ppl_vae.data.opening import find_files, is_pattern, is_there
 from ppl_vae.data.parts import parts_of, scale_bytes, split_parts
@@ -27,7 +30,7 @@ from ppl_vae.errors import InputError, nearest
 DATASETS = ("digits", *CLASSES)
 INK = ("digits", "mnist", "kmnist", "emnist", "omniglot")
 """Data sets whose high values are ink."""
-ALL_SUFFIXES = (*SUFFIXES, *TEXT_SUFFIXES, *ARROW_SUFFIXES)
+ALL_SUFFIXES = (*SUFFIXES, *TEXT_SUFFIXES, *ARROW_SUFFIXES, *CELL_SUFFIXES)
 
 
 def load_dataset(
@@ -46,6 +49,8 @@ def load_dataset(
     decimal: str | None = None,
     header_lines: int | None = None,
     encoding: str | None = None,
+    layer: str | None = None,
+    obs: str | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Load a named image set or a file as named arrays that have been checked.
@@ -64,12 +69,15 @@ def load_dataset(
     y or label, of whole numbers or texts, is y; one that has the name of another argument is an array of its
     own; all others are x. What is guessed about a file is in ``notes``.
 
+    An ``.h5ad`` file has one row per cell: x is X or a layer, and stays sparse; a column of obs that has the name of
+    an argument is an array of its own, and an argument called exposure is the sum of a cell's counts.
+
     With arrays lengths_train and so on, one whole number per datum, x holds padded sequences ``(N, T, ...)`` of these
     lengths. The values past their ends are set to zero, and T may differ between the parts.
 
     Args:
         data: digits, mnist, fashion-mnist, kmnist, emnist, omniglot, or the path of a file: .npz, .npy, .csv, .tsv,
-            .txt, .h5, .zarr, .parquet or .feather; or a folder or a pattern of such files.
+            .txt, .h5, .zarr, .parquet, .feather or .h5ad; or a folder or a pattern of such files.
         data_root: folder of torchvision's image sets, to which they are downloaded; by default ~/.cache/ppl_vae.
         binarize: none, threshold (1 from half the range up), static (one Bernoulli draw, by seed) or dynamic
             (train is drawn anew every epoch). By default threshold for a named image set, whose grey values a
@@ -93,6 +101,9 @@ def load_dataset(
         header_lines: number of lines of a text file before its data: 0, 1 for names, 2 for names and units. By default
             they are found.
         encoding: encoding of a text file. By default UTF-8, or Windows-1252 if it is no UTF-8.
+        layer: name of the layer of an .h5ad file that is x, such as counts. By default X.
+        obs: columns of obs of an .h5ad file for arguments that have other names, such as batch=donor,y=cell_type. By
+            default an argument takes the column of its name.
         seed: seed of the split and of the draws.
 
     Returns:
@@ -118,11 +129,21 @@ def load_dataset(
     else:
         path, layout = _path_of(data), Layout(delimiter, decimal, header_lines, encoding)
         options, names = TableOptions(columns, drop, index, kinds, layout), split_names(arguments)
-        if not is_table(path):
-            _refuse_table_options(path, options)
-        of_sources = load_sources(path, find_files(path), options, names, seed, is_unit=how != "none")
-        if of_sources is not None:
-            read = of_sources
+        is_cells = path.suffix.lower() in CELL_SUFFIXES
+        if is_cells:
+            _refuse(
+                path,
+                {**_given(replace(options, kinds=None)), "binarize": None if how == "none" else how},
+                "a file of cells",
+            )
+        else:
+            _refuse(path, {"layer": layer, "obs": obs}, "no .h5ad file")
+            if not is_table(path):
+                _refuse(path, _given(options), "no table")
+        if is_cells:
+            read = _load_cells(path, CellOptions(layer, obs), kinds, names, seed)
+        elif (stored := load_sources(path, find_files(path), options, names, seed, is_unit=how != "none")) is not None:
+            read = stored
         elif is_table(path):
             read = _load_table(path, options, names, seed)
         else:
@@ -188,6 +209,11 @@ def load_arrays(path: Path, like: Dataset | None = None) -> dict[str, np.ndarray
         return read_file(path)
     known = {} if like is None else like.arrays_columns
     with guarded(path, ALL_SUFFIXES):
+        if path.suffix.lower() in CELL_SUFFIXES:
+            options, names = (like.cells, list(like.train)) if like is not None else (CellOptions(), ["x"])
+            cells = cells_in_file(path, options.layer)
+            arrays, _ = arrays_of_cells(cells, names, options.column_of(), known=known)
+            return match_columns(arrays, known, str(path))
         if known:
             return read_table_like(path, known)
         return read_table(path).table.arrays()
@@ -204,6 +230,14 @@ def _load_table(path: Path, options: TableOptions, arguments: Sequence[str], see
     return Dataset(path.name, parts["train"], parts["valid"], parts["test"], notes=read.notes)
 
 
+def _load_cells(path: Path, options: CellOptions, kinds: str | None, arguments: Sequence[str], seed: int) -> Dataset:
+    with guarded(path, ALL_SUFFIXES):
+        cells = cells_in_file(path, options.layer)
+        arrays, notes = arrays_of_cells(cells, arguments, options.column_of(), kinds=parse_kinds(kinds))
+    parts = split_parts(path.name, {"train": arrays}, seed)
+    return Dataset(path.name, parts["train"], parts["valid"], parts["test"], notes=notes, cells=options)
+
+
 def _load_arrays(path: Path, seed: int, *, is_unit: bool) -> Dataset:
     arrays = pad_parts(path.name, read_file(path))
     if is_unit:
@@ -214,15 +248,16 @@ def _load_arrays(path: Path, seed: int, *, is_unit: bool) -> Dataset:
     return Dataset(path.name, train, parts["valid"], parts["test"], image_shape=image_shape)
 
 
-def _refuse_table_options(path: Path, options: TableOptions) -> None:
+def _given(options: TableOptions) -> dict[str, Any]:
+    """Return the values of the options of a table by their names on the command line."""
     layout = options.layout
-    given: dict[str, Any] = {
-        "columns": options.columns,
-        "drop": options.drop,
-        "index": options.index,
-        "kinds": options.kinds,
-    }
-    given |= {"delimiter": layout.delimiter, "decimal": layout.decimal, "header-lines": layout.header_lines}
-    for name, value in {**given, "encoding": layout.encoding}.items():
+    of_table = {name: getattr(options, name) for name in ("columns", "drop", "index", "kinds")}
+    of_text = {"delimiter": layout.delimiter, "decimal": layout.decimal, "header-lines": layout.header_lines}
+    return {**of_table, **of_text, "encoding": layout.encoding}
+
+
+def _refuse(path: Path, options: Mapping[str, Any], what: str) -> None:
+    """Raise ``InputError`` if an option is given that does not belong to a file."""
+    for name, value in options.items():
         if value is not None:
-            raise InputError(f"--{name} {value}: {path} is no table, so leave the option out")
+            raise InputError(f"--{name} {value}: {path} is {what}, so leave the option out")

@@ -46,7 +46,8 @@ def fill_missing(
         ([[1.0, 4.0], [3.0, 4.0]], [[False, True], [False, False]])
     """
     matched = match_columns(as_named("the data", arrays, arguments, columns), columns, "the data")
-    named = clear_padding(owner, "the data", matched)
+    cleared = clear_padding(owner, "the data", matched)
+    named = {name: np.asarray(array) for name, array in cleared.items()}  # sparse rows too: all are written
     for name in missing.keys() - named.keys():
         raise InputError(f"a mask of {name!r}, which the data do not have; {nearest(name, named)}")
     filled, holes = dict(named), {}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.data.sparse import SparseRows, SparseTensor
 from ppl_vae.errors import InputError
 
 MOST_ROUNDING = 1e-3
@@ -23,7 +24,7 @@ def check_numeric_type(where: str, dtype: np.dtype) -> None:
         raise InputError(f"{where} has dtype {dtype}: expected numbers, so convert or remove it")
 
 
-def to_native(where: str, values: np.ndarray, row: int = 0) -> np.ndarray:
+def to_native(where: str, values: Any, row: int = 0) -> Any:
     """Return numbers in a type that both NumPy and PyTorch have, each with its value.
 
     Booleans, bytes, float32 and float64 stay as they are; other whole numbers become int64, float16 becomes float32.
@@ -40,6 +41,8 @@ def to_native(where: str, values: np.ndarray, row: int = 0) -> np.ndarray:
         >>> [to_native("x", np.ones(2, dtype)).dtype.name for dtype in (">f8", "f2", "u2", "u1", bool)]
         ['float64', 'float32', 'int64', 'uint8', 'bool']
     """
+    if isinstance(values, SparseRows):
+        return values.with_data(to_native(where, values.data))
     if values.dtype.kind == "f":
         kind = np.float32 if values.dtype.itemsize <= 4 else np.float64
         with np.errstate(over="ignore"):  # a long double may become infinite, which the checks report
@@ -54,8 +57,10 @@ def to_native(where: str, values: np.ndarray, row: int = 0) -> np.ndarray:
     return values
 
 
-def to_tensor(name: str, values: np.ndarray, dtype: torch.dtype | None, device: str | torch.device) -> Tensor:
+def to_tensor(name: str, values: Any, dtype: torch.dtype | None, device: str | torch.device) -> Any:
     """Return an array as a tensor: real numbers, and whole numbers that are data, at the precision of the program.
+
+    Sparse rows become a ``SparseTensor``, unless they are whole numbers that are no data.
 
     Args:
         name: name of the array, for messages.
@@ -72,9 +77,11 @@ def to_tensor(name: str, values: np.ndarray, dtype: torch.dtype | None, device: 
         ppl_vae.errors.InputError: array 'x' has the whole number 16777217, which single precision cannot hold: ...
     """
     if dtype is None:
-        dtype = torch.bool if values.dtype.kind == "b" else torch.int64
+        dtype, values = torch.bool if values.dtype.kind == "b" else torch.int64, np.asarray(values)
     else:
         _check_held(name, values, dtype)
+        if isinstance(values, SparseRows):
+            return SparseTensor(values, dtype, device)
     # NumPy's steps along an axis of size one mean nothing; PyTorch takes some for a layout with the channels last.
     return torch.tensor(values.ravel(), dtype=dtype, device=device).reshape(values.shape)
 
@@ -120,10 +127,10 @@ def check_precision(arrays: Mapping[str, np.ndarray], names: Collection[str], dt
         values = arrays[name]
         if values.dtype.kind != "f" or np.finfo(values.dtype).nmant <= np.finfo(target).nmant:
             continue
-        flat = values.reshape(len(values), -1)
+        flat = values if isinstance(values, SparseRows) else values.reshape(len(values), -1)
         width = max(1, NUMBERS_AT_ONCE // len(flat))
         for start in range(0, flat.shape[1], width):
-            x = flat[:, start : start + width]
+            x = np.asarray(flat[:, start : start + width])
             with np.errstate(over="ignore", invalid="ignore"):
                 rounding = np.abs(x - x.astype(target))
                 scale = x.std(0)
@@ -153,11 +160,13 @@ def describe(dtype: torch.dtype) -> str:
     return names.get(dtype, str(dtype).removeprefix("torch."))
 
 
-def _check_held(name: str, values: np.ndarray, dtype: torch.dtype) -> None:
-    if (at := _first_lost(values, dtype)) is not None:
+def _check_held(name: str, values: Any, dtype: torch.dtype) -> None:
+    kept = values.data if isinstance(values, SparseRows) else values
+    if (at := _first_lost(kept, dtype)) is not None:
         what = "the whole number " if values.dtype.kind in "iu" else ""
+        place = values.place(at[0]) if isinstance(values, SparseRows) else at
         raise InputError(
-            f"{_describe_place(name, at[1:])} has {what}{values[at]}, which {describe(dtype)} cannot hold: {REMEDY}, "
+            f"{_describe_place(name, place[1:])} has {what}{kept[at]}, which {describe(dtype)} cannot hold: {REMEDY}, "
             f"or rescale the data"
         )
 

@@ -64,7 +64,7 @@ def clear_padding(name: str, part: str, arrays: Mapping[str, np.ndarray], first:
     if not is_padded(arrays) or arrays["x"].dtype.kind not in "biuf":
         return dict(arrays)
     check_lengths(name, part, arrays, first)
-    x = arrays["x"]
+    x = np.asarray(arrays["x"])
     past = np.arange(x.shape[1]) >= arrays[LENGTHS][:, None]
     if not x[past].any():  # NaN would be something
         return dict(arrays)

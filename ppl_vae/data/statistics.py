@@ -73,7 +73,7 @@ def blocks_of(arrays: Mapping[str, np.ndarray], names: Collection[str]) -> Itera
     widest = max(values[:1].size for values in chosen.values())
     rows = max(1, NUMBERS_PER_BLOCK // max(1, widest))
     for start in range(0, num_rows, rows):
-        yield {name: values[start : start + rows] for name, values in chosen.items()}
+        yield {name: np.asarray(values[start : start + rows]) for name, values in chosen.items()}
 
 
 def coded_columns(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:

@@ -19,6 +19,7 @@ from ppl_vae.data.binarize import check_unit_interval
 from ppl_vae.data.memory import describe_size, memory_for_data
 from ppl_vae.data.precision import write_numbers
 from ppl_vae.data.source import NamedArrays, Source, as_source
+from ppl_vae.data.sparse import SparseRows
 
 BLOCK_BYTES = 2**16
 """The size of a block of a source whose rows cost the same one by one or together."""
@@ -287,6 +288,9 @@ def choose_batches(
         dtype, real = options.get("dtype", torch.float32), options.get("real", ("x",))
         types = {name: dtype if name in real or source.dtypes[name].kind == "f" else None for name in names}
         size = source.num_rows * bytes_of_rows(source, types)
+        for rows in source.values() if isinstance(source, NamedArrays) else ():
+            if isinstance(rows, SparseRows):  # which stay sparse on the device
+                size -= rows.size * dtype.itemsize - round(len(rows) * rows.row_bytes)
         if (memory is not None or size > SMALL) and size > (
             most := memory_for_data(memory, options.get("device", "cpu"))
         ):

@@ -116,12 +116,22 @@ def describe_columns(columns: Mapping[str, Sequence[Variable]]) -> list[str]:
         >>> describe_columns({"x": [Variable("age", "count", low=7, high=41)]})
         ['column  kind   missing  values', 'age     count           7 to 41']
     """
-    rows = [(*column.describe(), name) for name, named in columns.items() for column in named]
+    rows = [(*column.describe(), name) for name, named in columns.items() for column in _summarised(named)]
     shown = [(*row[:3], row[3] + ("" if row[4] == "x" else f" (as {row[4]})")) for row in rows[:MOST_ROWS]]
     table = [("column", "kind", "missing", "values"), *shown]
     widths = [max(len(row[i]) for row in table) for i in range(3)]
     lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]).rstrip() for row in table]
     return [*lines, *([f"... and {len(rows) - MOST_ROWS} more columns"] if len(rows) > MOST_ROWS else [])]
+
+
+def _summarised(columns: Sequence[Variable]) -> Sequence[Variable]:
+    """Return one column that stands for many of one kind of numbers, such as genes; others as they are."""
+    first, last = columns[0], columns[-1]
+    if len(columns) <= MOST_ROWS or any(column.kind != first.kind or column.categories for column in columns):
+        return columns
+    low, high = min(column.low for column in columns), max(column.high for column in columns)
+    missing = sum(column.missing for column in columns)
+    return [Variable(f"{first.name} to {last.name}, {len(columns)}", first.kind, (), missing, low, high)]
 
 
 def _read(path: Path, layout: Layout, coded: Sequence[str]) -> tuple[pd.DataFrame, list[str], Callable[[int], str]]:

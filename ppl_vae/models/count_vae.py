@@ -20,7 +20,7 @@ class CountVAE(nn.Module):
         z \sim \mathcal N(0, I), \qquad
         \rho = \mathrm{softmax}\bigl(\mathrm{MLP}_\theta(z, s)\bigr), \qquad
         x_g \mid z, s, \ell \sim \mathrm{NegativeBinomial}(\text{mean } \ell \rho_g, \text{ shape } r_g), \qquad
-        q_\phi(z \mid x, s) = \mathcal N\bigl(\mu_\phi(\log(1 + x), s), \mathrm{diag}\,\sigma_\phi^2(\log(1 + x), s)\bigr)
+        q_\phi(z \mid x, s) = \mathcal N\bigl((\mu, \mathrm{diag}\,\sigma^2) = \mathrm{MLP}_\phi(\log(1 + x), s)\bigr)
 
     The variance of a count is :math:`\ell\rho_g + (\ell\rho_g)^2 / r_g`, with one :math:`r_g` for each gene. The batch
     :math:`s` and the exposure :math:`\ell` are conditions: the evidence is :math:`\log p(x \mid s, \ell)`. Data without

@@ -89,7 +89,7 @@ def fingerprint_data(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str,
         (4, 64)
     """
     return {
-        part: {name: [len(array), digest_array(np.asarray(array))] for name, array in arrays.items()}
+        part: {name: [len(array), digest_array(array)] for name, array in arrays.items()}
         for part, arrays in parts.items()
     }
 

@@ -44,7 +44,8 @@ DATA_OPTIONS: Mapping[str, tuple[type, ...]] = {
 """The types of the options of a run that decide its data."""
 TABLE_OPTIONS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(
-        ("columns", "drop", "index", "kinds", "arguments", "delimiter", "decimal", "encoding"), (str, type(None))
+        ("columns", "drop", "index", "kinds", "arguments", "delimiter", "decimal", "encoding", "layer", "obs"),
+        (str, type(None)),
     ),
     "header_lines": (int, type(None)),
 }

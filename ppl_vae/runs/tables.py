@@ -13,6 +13,9 @@ import numpy as np
 from ppl_vae.errors import InputError, reason
 from ppl_vae.runs.files import writing_whole
 
+BYTES_AT_ONCE = 2**24
+"""The number of bytes of an array that are read at once for its digest."""
+
 
 @contextmanager
 def write_tables(checkpoint: Path, place: int | str, tables: Mapping[str, np.ndarray]) -> Iterator[dict[str, str]]:
@@ -77,8 +80,11 @@ def read_tables(
     return tables
 
 
-def digest_array(array: np.ndarray) -> str:
-    """Return the SHA-256 digest of an array: its type, its shape and its numbers.
+def digest_array(array: Any) -> str:
+    """Return the SHA-256 digest of an array: its type, its shape and its numbers, which are read block by block.
+
+    Args:
+        array: an array, or what gives one for a slice of rows, such as sparse rows or an array on disk.
 
     Example:
         >>> digest_array(np.zeros(3)) == digest_array(np.zeros(3)[::-1])
@@ -87,9 +93,11 @@ def digest_array(array: np.ndarray) -> str:
         False
     """
     hashed = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
-    whole = np.ascontiguousarray(array)
-    if whole.size:
-        hashed.update(whole.reshape(-1).view(np.uint8).data)
+    array = array if array.ndim else array[None]
+    rows = max(1, BYTES_AT_ONCE * len(array) // max(1, array.size * array.dtype.itemsize))
+    for start in range(0, len(array) if array.size else 0, rows):
+        block = np.ascontiguousarray(array[start : start + rows])
+        hashed.update(block.reshape(-1).view(np.uint8).data)
     return hashed.hexdigest()
 
 
