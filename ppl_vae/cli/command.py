@@ -121,9 +121,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def signals_stop() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP stop a command as Ctrl-C does.
+    """Let SIGTERM, SIGHUP and SIGUSR1 stop a command as Ctrl-C does.
 
-    A cluster's scheduler sends the first before it kills, and a terminal that is closed sends the second.
+    A cluster's scheduler sends the first before it kills, and the last, if it is asked to, some minutes before; a
+    terminal that is closed sends the second.
     """
     if threading.current_thread() is not threading.main_thread():  # the only one that can handle signals
         yield
@@ -132,7 +133,7 @@ def signals_stop() -> Iterator[None]:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
     numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
     hook = sys.unraisablehook
 

@@ -52,18 +52,26 @@ def parse_options(args: Sequence[str]) -> Options:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in ("--config", "--model", "--output"):
         first.add_argument(option)
-    for flag in ("--resume", "--overwrite", "--accept_changes", "--trust"):
+    for flag in ("--overwrite", "--accept_changes", "--trust"):
         first.add_argument(flag, action="store_true")
+    first.add_argument("--resume", nargs="?", const="always", default="never")
     try:
         run_options, rest = first.parse_known_args(underscored(args))
     except argparse.ArgumentError as error:
         raise InputError(str(error)) from error
-    if run_options.resume and (run_options.overwrite or run_options.config):
+    if run_options.resume not in ("always", "auto", "never"):
+        raise InputError(f"--resume {run_options.resume}: expected auto, or nothing behind --resume")
+    is_auto, run_options.resume = run_options.resume == "auto", run_options.resume == "always"
+    if ((run_options.resume or is_auto) and run_options.overwrite) or (run_options.resume and run_options.config):
         raise InputError("--resume goes on with a run and its options: leave out --overwrite and --config")
     is_help = not {"-h", "--help"}.isdisjoint(rest)
     config = read_config(Path(run_options.config)) if run_options.config and not is_help else {}
     options = _parse(run_options, rest, config, Path(run_options.config or "."))
-    if options.resume:
+    if is_auto:
+        run = Run(options.output)
+        run_options.resume = run.checkpoint.is_file()  # it may have been stopped before it had one
+        options = options._replace(overwrite=(run.path / "config.yaml").is_file())
+    if run_options.resume:
         run = Run.open(options.output)
         options = _parse(run_options, rest, run.config(), run.path)
     return options
@@ -134,7 +142,8 @@ def make_parser(make: Callable[..., Any] | None, spec: str) -> Parser:
     folder = "run folder to write (default: runs/<data>-<model>-<guide>)"
     run.add_argument("--output", help=folder, default=argparse.SUPPRESS)
     run.add_argument("--overwrite", action="store_true", help="replace the run in the folder, if there is one")
-    run.add_argument("--resume", action="store_true", help="continue the run in the folder after its last epoch")
+    resume = "continue the run in the folder where it was stopped; --resume auto begins it if it has not been begun"
+    run.add_argument("--resume", action="store_true", help=resume)
     accept = "continue a run whose program has changed since the fit; changed data are always refused"
     run.add_argument("--accept_changes", action="store_true", help=accept)
     run.add_argument("--trust", action="store_true", help=TRUST_HELP)

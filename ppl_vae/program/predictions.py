@@ -34,6 +34,24 @@ class LatentMoments(NamedTuple):
 
 
 @torch.no_grad()
+def has_exact_moments(program: BoundProgram) -> bool:
+    """Return True if ``posterior_moments`` needs no draws: the guide has one latent site whose moments are known.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> from ppl_vae.program import Program
+        >>> has_exact_moments(Program(VAE(data_dim=6, latent_dim=2)).bind((torch.zeros(3, 6),)))
+        True
+    """
+    with program.running(seed="current"):
+        return _moments_exact(program, sample_sites(program.guide_trace(program.template, 1)))
+
+
+def _moments_exact(program: BoundProgram, sites: Mapping[str, Site]) -> bool:
+    guided = isinstance(program.global_posterior, GuidedLatents)  # each run has other draws of the global latents
+    return len(sites) == 1 and not guided and all(_moments_known(site) for site in sites.values())
+
+
 def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64) -> LatentMoments:
     r"""Return mean and standard deviation of every latent site under the guide.
 
@@ -60,8 +78,7 @@ def posterior_moments(program: BoundProgram, batch: Batch, num_samples: int = 64
     with program.running():
         structure = program.structure
         sites = sample_sites(program.guide_trace(batch, 1))
-        guided = isinstance(program.global_posterior, GuidedLatents)  # each run has other draws of the global latents
-        if len(sites) == 1 and not guided and all(_moments_known(site) for site in sites.values()):
+        if _moments_exact(program, sites):
             num_samples = 1
         else:
             sites = {name: site for name, site in sites.items() if name in structure.latents}

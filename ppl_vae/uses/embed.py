@@ -10,7 +10,15 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.results import join
-from ppl_vae.program import Batch, BoundProgram, LatentMoments, marginals, names_of, posterior_moments
+from ppl_vae.program import (
+    Batch,
+    BoundProgram,
+    LatentMoments,
+    has_exact_moments,
+    marginals,
+    names_of,
+    posterior_moments,
+)
 from ppl_vae.uses._points import with_latents
 from ppl_vae.uses.description import describe_use
 
@@ -61,7 +69,10 @@ def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
         known = posterior_moments(program, batch, DRAWS) if len(structure.summed) < len(structure.latents) else None
         return known or LatentMoments({}, {}), marginals(program, batch)
 
-    moments_of, shares_of = zip(*vi.fitted.each_batch(arrays, moments, DRAWS), strict=True)
+    program = vi.inference_.posterior
+    structure = program.structure
+    is_exact = bool(structure.latents) and not structure.summed and has_exact_moments(program)
+    moments_of, shares_of = zip(*vi.fitted.each_batch(arrays, moments, 1 if is_exact else DRAWS), strict=True)
     mean, sd = (join([getattr(part, field) for part in moments_of]) for field in ("mean", "sd"))
     share = join(list(shares_of))
     classes, moments_and_shares = share.keys() | vi.fitted.classes.keys(), {**mean, **share}.items()

@@ -178,6 +178,7 @@ FAULTS = {
     "--config typo.yaml": ["unknown option --max-epoch;", "--max-epochs"],
     "--resume": ["is no run folder"],
     "--resume --overwrite": ["--resume", "leave out --overwrite"],
+    "--resume automatic": ["--resume automatic", "expected auto"],
     "--output afile": ["afile is a file"],
     "--output afile/run": ["afile", "no folder"],
     "--output .": ["not empty and no run folder"],
