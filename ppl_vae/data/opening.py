@@ -151,7 +151,7 @@ def _shards(parts: Mapping[str, Sequence[Path]], what: str) -> Files:
         if not paths:
             inside = f" in {part}" if part else ""
             raise InputError(
-                f"no {what}{inside}: expected files that end in {', '.join((*ARRAY_FORMATS, *TABLE_FORMATS))}"
+                f"there are no {what}{inside}: expected files that end in {', '.join((*ARRAY_FORMATS, *TABLE_FORMATS))}"
             )
     if len(suffixes) > 1:
         raise InputError(f"the {what} are of several formats, {' and '.join(suffixes)}: keep those of one")

@@ -253,4 +253,7 @@ def _open(path: Path, metadata: Any = None) -> Any:
         import pyarrow.parquet
     except ModuleNotFoundError:
         raise InputError(f"{path} needs pyarrow: pip install 'ppl-vae[tables]'") from None
-    return pyarrow.parquet.ParquetFile(path, metadata=metadata)
+    try:
+        return pyarrow.parquet.ParquetFile(path, metadata=metadata)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"cannot read {path} (broken or truncated: {reason(error)}): save it again") from error
