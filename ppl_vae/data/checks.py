@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -18,6 +19,7 @@ from ppl_vae.data.sparse import SparseRows
 from ppl_vae.data.split import PARTS
 from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.survey import survey
+from ppl_vae.data.transformed import Transformed
 from ppl_vae.errors import InputError
 
 LABELS = "y"
@@ -270,7 +272,7 @@ def is_one_hot(rows: Tensor | np.ndarray) -> bool:
 
 def name_arrays(
     owner: str, where: str, arrays: Sequence[Any], arguments: Sequence[str], known: FitColumns | None = None
-) -> NamedArrays:
+) -> NamedArrays | StoredRows:
     """Return the arguments of a call as named arrays, after checking them.
 
     Args:
@@ -291,6 +293,11 @@ def name_arrays(
         dtype('int64')
     """
     given = as_named(where, arrays, arguments, known)
+    if isinstance(given, StoredRows):
+        if is_padded(given):
+            given = StoredRows(Transformed(given, partial(clear_padding, owner, where), "cleared padding"))
+        check_arrays(owner, where, given)
+        return given
     named = clear_padding(owner, where, given)
     check_arrays(owner, where, named)
     native = {name: to_native(f"{owner}: array '{name}' of {where}", array) for name, array in named.items()}

@@ -10,7 +10,9 @@ import narwhals as nw
 import numpy as np
 
 from ppl_vae.data.kinds import Variable, code_numbers, code_texts
-from ppl_vae.data.source import NamedArrays
+from ppl_vae.data.source import NamedArrays, as_source
+from ppl_vae.data.stored import StoredRows
+from ppl_vae.data.transformed import Transformed
 from ppl_vae.errors import InputError, nearest
 
 LABEL_COLUMNS = ("y", "label")
@@ -168,18 +170,20 @@ def check_no_text(column: Variable) -> None:
         )
 
 
-def column_names(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
+def column_names(arrays: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return the names of the columns of the arrays that were made of a table, by the name of the array.
 
     Example:
         >>> column_names(NamedArrays({"x": np.eye(2)}, {"x": (Variable("a", "real"), Variable("b", "real"))}))
         {'x': ('a', 'b')}
     """
-    columns = arrays.columns if isinstance(arrays, NamedArrays) else {}
+    columns = as_source(arrays).columns
     return {name: tuple(column.name for column in variables) for name, variables in columns.items()}
 
 
-def match_columns(arrays: NamedArrays, fitted: Mapping[str, Sequence[Variable]], where: str) -> NamedArrays:
+def match_columns(
+    arrays: NamedArrays | StoredRows, fitted: Mapping[str, Sequence[Variable]], where: str
+) -> NamedArrays | StoredRows:
     """Return arrays ``(N, D)`` with their columns in the order that they had in a fit.
 
     An array without names of columns, here or in the fit, stays as it is: its position decides.
@@ -198,11 +202,11 @@ def match_columns(arrays: NamedArrays, fitted: Mapping[str, Sequence[Variable]],
         >>> match_columns(arrays, {"x": (a, b)}, "score")["x"].tolist()
         [[2, 1]]
     """
-    moved, columns = dict(arrays), dict(arrays.columns)
+    columns, orders = dict(arrays.columns), {}
     for array, variables in fitted.items():
         names = [column.name for column in variables]
         given = [column.name for column in columns.get(array, ())]
-        if not given or given == names or moved[array].ndim == 1:
+        if not given or given == names or len(arrays.shapes[array]) == 0:
             continue
         for name in names:
             if name not in given:
@@ -212,10 +216,15 @@ def match_columns(arrays: NamedArrays, fitted: Mapping[str, Sequence[Variable]],
                 raise InputError(
                     f"{where}: the column {name!r} was not in the fit; leave it out (columns: {len(names)})"
                 )
-        order = [given.index(name) for name in names]
-        moved[array] = moved[array][:, order]
-        columns[array] = tuple(columns[array][index] for index in order)
-    return NamedArrays(moved, columns)
+        orders[array] = [given.index(name) for name in names]
+        columns[array] = tuple(columns[array][index] for index in orders[array])
+
+    def move(block: NamedArrays, _: int) -> dict[str, np.ndarray]:
+        return {name: array[:, orders[name]] if name in orders else array for name, array in block.items()}
+
+    if not isinstance(arrays, StoredRows):
+        return NamedArrays(move(arrays, 0), columns)
+    return StoredRows(Transformed(arrays, move, f"columns {orders}", columns)) if orders else arrays
 
 
 def _series_of(frame: Any, where: str) -> list[tuple[str, Any]]:

@@ -13,9 +13,11 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ppl_vae.data.cells import arrays_of_cells, cells_in_memory, is_cells
 from ppl_vae.data.frames import check_no_text, fill_masked, is_frame, is_series, read_frame, read_series
+from ppl_vae.data.given_stored import store_arrays, store_rows
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.sparse import SparseRows, as_rows
+from ppl_vae.data.stored import StoredRows
 from ppl_vae.errors import InputError
 
 FitColumns = Mapping[str, Sequence[Variable]]
@@ -23,7 +25,7 @@ FitColumns = Mapping[str, Sequence[Variable]]
 
 def as_named(
     where: str, arrays: Sequence[Any], arguments: Sequence[str], known: FitColumns | None = None
-) -> NamedArrays:
+) -> NamedArrays | StoredRows:
     """Return by name the arrays of a call, given in the order of the model's arguments or as one mapping.
 
     An array may be a nested list, a NumPy array (what is masked becomes NaN), a tensor, a sparse matrix of SciPy, or a
@@ -31,6 +33,9 @@ def as_named(
     or structured array is a table: a column that has the name of an argument of the model becomes an array of its own.
     A single data set of PyTorch has one datum per row. A single AnnData has x, its matrix X, and the columns of obs
     that have the names of arguments; an argument called exposure is the sum of a cell's counts.
+
+    Memory maps, data sets of h5py, arrays of zarr, data sets of PyArrow in Parquet, and map-style data sets of PyTorch
+    stay where they are if they are larger than 256 MiB, and are read in blocks.
 
     Args:
         where: name of the call, for messages.
@@ -53,6 +58,10 @@ def as_named(
             f"{where}: a {type(given[0]).__name__} gives its data in its own order: pass its data set, such as "
             f"loader.dataset, or its arrays"
         )
+    if len(given) == 1 and (stored := store_rows(where, given[0], arguments, to_array)) is not given[0]:
+        given = arrays = [stored]
+    if len(given) == 1 and isinstance(given[0], StoredRows):
+        return given[0]
     if len(given) == 1 and isinstance(given[0], TorchDataset):
         given = arrays = _rows_of(where, given[0])
     if len(given) == 1 and isinstance(given[0], Mapping):
@@ -69,6 +78,8 @@ def as_named(
         )
     else:
         named = {name: array for name, array in zip(arguments, arrays, strict=False) if array is not None}
+    if (rows := store_arrays(where, named, to_array)) is not None:
+        return rows
     columns, read = dict(getattr(given[0], "columns", {})) if isinstance(given[0], NamedArrays) else {}, {}
     for name, array in named.items():
         if is_frame(array):

@@ -10,6 +10,7 @@ import numpy as np
 from ppl_vae.data.sliced import SlicedArrays
 from ppl_vae.data.source import READ_BYTES, NamedArrays, Source, as_source
 from ppl_vae.data.stored import StoredRows
+from ppl_vae.data.survey import ArraySurvey
 from ppl_vae.data.transformed import choose_source
 
 
@@ -78,7 +79,10 @@ def with_numbers(arrays: Mapping[str, Any], name: str) -> NamedArrays | StoredRo
     """
     num_rows = as_source(arrays).num_rows
     if isinstance(arrays, StoredRows):
-        return StoredRows(Joined([arrays, SlicedArrays("rows", {name: RowNumbers(num_rows)})]))
+        numbered = StoredRows(Joined([arrays, SlicedArrays("rows", {name: RowNumbers(num_rows)})]))
+        if arrays.surveyed is not None:  # the numbers need no pass of their own
+            numbered.surveyed = {**arrays.surveyed, name: ArraySurvey(low=0, high=num_rows - 1)}
+        return numbered
     return with_arrays(arrays, {name: np.arange(num_rows)})
 
 

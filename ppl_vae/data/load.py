@@ -18,10 +18,11 @@ from ppl_vae.data.frames import match_columns
 from ppl_vae.data.images import Grey, check_grey, check_image_shape, infer_image_shape
 from ppl_vae.data.kinds import parse_kinds
 from ppl_vae.data.load_stored import load_sources
-from ppl_vae.data.opening import find_files, is_pattern, is_there
+from ppl_vae.data.opening import find_files, is_pattern, is_there, open_files
 from ppl_vae.data.parts import parts_of, scale_bytes, split_parts
 from ppl_vae.data.sequences import is_padded, pad_parts
 from ppl_vae.data.split import PARTS
+from ppl_vae.data.stored import StoredRows, in_memory
 from ppl_vae.data.table import ARROW_SUFFIXES, TEXT_SUFFIXES, TableOptions, read_table, read_table_like
 from ppl_vae.data.text_file import Layout
 from ppl_vae.data.vision import CLASSES, load_vision
@@ -205,15 +206,19 @@ def load_arrays(path: Path, like: Dataset | None = None) -> dict[str, np.ndarray
     Raises:
         InputError: if the file is broken, or a table lacks a column of the data set.
     """
+    known = {} if like is None else like.arrays_columns
+    if not (files := find_files(path)).is_single:
+        names = ["x"] if like is None else list(like.train)
+        sources = open_files(files, TableOptions(), names) or {}
+        return in_memory(match_columns(StoredRows(sources["train"]), known, str(path)))
     if not is_table(path):
         return read_file(path)
-    known = {} if like is None else like.arrays_columns
     with guarded(path, ALL_SUFFIXES):
         if path.suffix.lower() in CELL_SUFFIXES:
             options, names = (like.cells, list(like.train)) if like is not None else (CellOptions(), ["x"])
             cells = cells_in_file(path, options.layer)
             arrays, _ = arrays_of_cells(cells, names, options.column_of(), known=known)
-            return match_columns(arrays, known, str(path))
+            return in_memory(match_columns(arrays, known, str(path)))
         if known:
             return read_table_like(path, known)
         return read_table(path).table.arrays()

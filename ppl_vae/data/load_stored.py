@@ -15,24 +15,20 @@ from ppl_vae.data.images import infer_image_shape
 from ppl_vae.data.opening import ARRAY_FORMATS, Files, is_there, open_files
 from ppl_vae.data.parts import parts_of, scale_bytes, split_parts, split_shares
 from ppl_vae.data.sequences import clear_padding, is_padded, pad_parts
-from ppl_vae.data.source import NamedArrays, Source, row_bytes
-from ppl_vae.data.split import PARTS, split_ranges
+from ppl_vae.data.source import MOST_IN_MEMORY, NamedArrays, Source, row_bytes
+from ppl_vae.data.split import MOST_BLOCKS, PARTS, split_ranges
 from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.survey import survey
 from ppl_vae.data.table import TableOptions
 from ppl_vae.data.transformed import Change, Transformed
 from ppl_vae.errors import InputError
 
-MOST_IN_MEMORY = 2**28
-"""The size of arrays in bytes up to which they are read into memory."""
 MOST_TABLE_IN_MEMORY = 2**30
 """The size of a single table up to which it is read into memory, with texts and all kinds of columns."""
 MOST_PACKING = 32
 """The largest ratio of a table in memory to its Parquet file for which its footer is not looked at."""
-MOST_BLOCKS = 2**14
-"""The largest number of blocks of rows that a split deals to the parts."""
 MOST_BLOCKS_NUMPY = 2**22
-"""The same for a file of NumPy, of which single rows are read as fast as blocks, and whose rows were always dealt."""
+"""``MOST_BLOCKS`` for a file of NumPy, of which single rows are read as fast as blocks, and were always dealt."""
 
 
 def load_sources(

@@ -11,6 +11,7 @@ import numpy as np
 from ppl_vae.data.frames import match_columns
 from ppl_vae.data.given import FitColumns, as_named
 from ppl_vae.data.sequences import LENGTHS, clear_padding, is_padded
+from ppl_vae.data.stored import in_memory
 from ppl_vae.errors import InputError, nearest
 
 
@@ -45,7 +46,7 @@ def fill_missing(
         >>> filled["x"].tolist(), holes["x"].tolist()
         ([[1.0, 4.0], [3.0, 4.0]], [[False, True], [False, False]])
     """
-    matched = match_columns(as_named("the data", arrays, arguments, columns), columns, "the data")
+    matched = in_memory(match_columns(as_named("the data", arrays, arguments, columns), columns, "the data"))
     cleared = clear_padding(owner, "the data", matched)
     named = {name: np.asarray(array) for name, array in cleared.items()}  # sparse rows too: all are written
     for name in missing.keys() - named.keys():

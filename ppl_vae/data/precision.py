@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -100,7 +101,7 @@ def write_numbers(name: str, target: Tensor, values: np.ndarray, dtype: torch.dt
         target.copy_(to_tensor(name, values, dtype, "cpu"))
 
 
-def check_precision(arrays: Mapping[str, np.ndarray], names: Collection[str], dtype: torch.dtype) -> None:
+def check_precision(arrays: Mapping[str, Any], names: Collection[str], dtype: torch.dtype) -> None:
     r"""Check that the precision of a program holds the real numbers that it is fitted to.
 
     A column is held if its whole numbers are exact, or, if some numbers are not whole, if
@@ -110,7 +111,7 @@ def check_precision(arrays: Mapping[str, np.ndarray], names: Collection[str], dt
     so that rounding changes the log density of a datum by about a thousandth of a nat at most.
 
     Args:
-        arrays: the training data, ``(N, ...)`` by name.
+        arrays: the training data, ``(N, ...)`` by name, in memory or on disk.
         names: names of the arrays that the program takes.
         dtype: the type of the program's real numbers.
 
@@ -127,26 +128,50 @@ def check_precision(arrays: Mapping[str, np.ndarray], names: Collection[str], dt
         values = arrays[name]
         if values.dtype.kind != "f" or np.finfo(values.dtype).nmant <= np.finfo(target).nmant:
             continue
-        flat = values if isinstance(values, SparseRows) else values.reshape(len(values), -1)
-        width = max(1, NUMBERS_AT_ONCE // len(flat))
-        for start in range(0, flat.shape[1], width):
-            x = np.asarray(flat[:, start : start + width])
-            with np.errstate(over="ignore", invalid="ignore"):
-                rounding = np.abs(x - x.astype(target))
-                scale = x.std(0)
-                noise = 4 * np.finfo(x.dtype).eps * np.abs(x).max(0)  # a constant column that was computed
-                is_whole = (x == np.round(x)).all(0)
-                allowed = np.where(is_whole, 0.0, np.where(scale > noise, MOST_ROUNDING * scale, np.inf))
-                lost = rounding > allowed
-            if lost.any():
-                column = int(np.argmax(lost.any(0)))
-                row = int(np.argmax(rounding[:, column]))
-                place = np.unravel_index(start + column, values.shape[1:]) if values.ndim > 1 else ()
-                number = x[row, column]
-                raise InputError(
-                    f"{_describe_place(name, place)} has {number!s}, which {describe(dtype)} rounds to "
-                    f"{float(number.astype(target))!s}: {REMEDY}, or subtract an offset from the column"
-                )
+        lost = _lost_by_rounding(values, target)
+        if lost is not None:
+            place, number = lost
+            raise InputError(
+                f"{_describe_place(name, place)} has {number!s}, which {describe(dtype)} rounds to "
+                f"{float(number.astype(target))!s}: {REMEDY}, or subtract an offset from the column"
+            )
+
+
+def _lost_by_rounding(values: Any, target: np.dtype) -> tuple[tuple[Any, ...], Any] | None:
+    """Return the column and the worst number of the first column that a type does not hold; None if it holds all.
+
+    Rows are looked at block by block, so that the array may be on disk; the deviation is merged as in
+    ``column_statistics``.
+    """
+    size = max(1, math.prod(values.shape[1:]))
+    count, mean, squares, most = (np.zeros(size) for _ in range(4))
+    worst, numbers, is_whole = np.full(size, -1.0), np.zeros(size, values.dtype), np.ones(size, bool)
+    rows = max(1, NUMBERS_AT_ONCE // size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(values), rows):
+            x = np.asarray(values[start : start + rows]).reshape(-1, size)
+            known = ~np.isnan(x)
+            rounding = np.where(known, np.abs(x - x.astype(target)), 0)
+            at = rounding.argmax(0)
+            of_block = np.take_along_axis(rounding, at[None], 0)[0]
+            numbers = np.where(of_block > worst, np.take_along_axis(x, at[None], 0)[0], numbers)
+            worst = np.maximum(worst, of_block)
+            most = np.maximum(most, np.abs(np.where(known, x, 0)).max(0))
+            is_whole &= ((x == np.round(x)) | ~known).all(0)
+            more = known.sum(0)
+            middle = np.where(known, x, 0).sum(0, dtype=np.float64) / np.maximum(more, 1)
+            share = more / np.maximum(count + more, 1)
+            squares += np.square(np.where(known, x - middle, 0)).sum(0) + np.square(middle - mean) * count * share
+            mean += (middle - mean) * share
+            count += more
+        scale = np.sqrt(squares / np.maximum(count, 1))
+        noise = 4 * np.finfo(values.dtype).eps * most  # a constant column that was computed
+        allowed = np.where(is_whole, 0.0, np.where(scale > noise, MOST_ROUNDING * scale, np.inf))
+        lost = worst > allowed
+    if not lost.any():
+        return None
+    column = int(np.argmax(lost))
+    return tuple(np.unravel_index(column, values.shape[1:]) if len(values.shape) > 1 else ()), numbers[column]
 
 
 def describe(dtype: torch.dtype) -> str:

@@ -14,6 +14,8 @@ BLOCK_BYTES = 2**16
 """The size of a block of a source whose rows cost the same one by one or together."""
 
 
+MOST_IN_MEMORY = 2**28
+"""The size of arrays in bytes up to which they are read into memory."""
 READ_BYTES = 2**24
 """The size of a read when all rows of a source are read one after the other."""
 

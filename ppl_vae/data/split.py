@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ppl_vae.data.source import NamedArrays
+from ppl_vae.data.stored import StoredRows
 from ppl_vae.errors import InputError
 
 Part = Literal["train", "valid", "test"]
@@ -23,6 +24,8 @@ HOLD_OUT_STREAM = 5
 NAMESPACE = 0x70706C76
 
 MIN_ROWS = 10
+MOST_BLOCKS = 2**14
+"""The largest number of blocks of rows on disk that are dealt to parts."""
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
@@ -93,12 +96,17 @@ def split_ranges(
             f"{where}: {num_rows} rows are too few to split (at least {MIN_ROWS}): "
             "add rows, or give x_train, x_valid and x_test in an .npz file"
         )
-    size = -(-num_rows // min(num_rows, most_blocks or num_rows))
-    blocks = -(-num_rows // size)
-    cuts = np.cumsum(shares)[:-1] * blocks // sum(shares)
-    order = generator(seed, SPLIT_STREAM).permutation(blocks)
-    parts = []
-    for part in np.split(order, cuts):
+    blocks = min(num_rows, most_blocks or num_rows)
+    blocks = -(-num_rows // -(-num_rows // blocks))
+    return _deal(num_rows, blocks, np.cumsum(shares)[:-1] * blocks // sum(shares), generator(seed, SPLIT_STREAM))
+
+
+def _deal(
+    num_rows: int, blocks: int, cuts: Sequence[int] | np.ndarray, random: np.random.Generator
+) -> list[np.ndarray]:
+    """Deal blocks of rows to parts at random; each part is its ranges of rows in ascending order."""
+    size, parts = -(-num_rows // blocks), []
+    for part in np.split(random.permutation(-(-num_rows // size)), cuts):
         part.sort()
         first = np.flatnonzero(np.diff(part, prepend=-2) != 1)
         last = np.append(first[1:], len(part)) - 1
@@ -106,8 +114,12 @@ def split_ranges(
     return parts
 
 
-def hold_out(arrays: Mapping[str, np.ndarray], fraction: float, seed: int) -> tuple[NamedArrays, NamedArrays | None]:
+def hold_out(
+    arrays: Mapping[str, Any], fraction: float, seed: int
+) -> tuple[NamedArrays | StoredRows, NamedArrays | StoredRows | None]:
     """Split off some rows, drawn at random, for validation.
+
+    Rows on disk are dealt in at most 16,384 blocks of neighbouring rows, and stay in their order.
 
     Args:
         arrays: arrays of shape ``(N, ...)`` by name.
@@ -123,6 +135,13 @@ def hold_out(arrays: Mapping[str, np.ndarray], fraction: float, seed: int) -> tu
         (8, 2, True)
     """
     total = len(next(iter(arrays.values())))
+    if isinstance(arrays, StoredRows):
+        blocks = min(total, MOST_BLOCKS)
+        held = round(fraction * blocks)
+        if held == 0:
+            return arrays, None
+        rest, chosen = _deal(total, blocks, [blocks - held], generator(seed, HOLD_OUT_STREAM))
+        return StoredRows(arrays, rest), StoredRows(arrays, chosen)
     held = round(fraction * total)
     if held == 0:
         return NamedArrays(arrays), None

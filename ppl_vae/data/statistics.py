@@ -9,6 +9,8 @@ import numpy as np
 
 from ppl_vae.data.frames import NamedArrays
 from ppl_vae.data.kinds import CODED
+from ppl_vae.data.source import block_slices
+from ppl_vae.data.stored import StoredRows
 
 NUMBERS_PER_BLOCK = 1 << 22
 """The largest number of numbers that are read at once."""
@@ -68,6 +70,11 @@ def blocks_of(arrays: Mapping[str, np.ndarray], names: Collection[str]) -> Itera
     """Yield some of the arrays in blocks of rows that fit in memory as double precision."""
     chosen = {name: arrays[name] for name in names}
     if not chosen:
+        return
+    if isinstance(arrays, StoredRows):
+        source = arrays.choose(names)
+        for at in block_slices(source):
+            yield dict(source.read(at))
         return
     num_rows = len(next(iter(chosen.values())))
     widest = max(values[:1].size for values in chosen.values())

@@ -154,6 +154,11 @@ class StoredArray:
             return self._source.rows([at])[self._name][0]
         return self._source.rows(at)[self._name]
 
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield all rows in their order, block by block."""
+        for rows in block_slices(self._source):
+            yield self._source.read(rows)[self._name]
+
     def _read(self, start: int, stop: int) -> np.ndarray:
         """Return a slice; the arrays beside this one are never in memory for all of a long slice."""
         blocks = [slice(start + b.start, min(start + b.stop, stop)) for b in block_slices(self._source, stop - start)]
@@ -166,3 +171,8 @@ class StoredArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
+
+
+def in_memory(arrays: NamedArrays | StoredRows) -> NamedArrays:
+    """Return all rows of data in memory."""
+    return NamedArrays(arrays.read(slice(None)), arrays.columns) if isinstance(arrays, StoredRows) else arrays

@@ -60,9 +60,10 @@ class TorchRows:
         for index, part in enumerate(parts):
             named = self._named(part)
             for name, target in read.items():
-                if name not in named or named[name].shape != self.shapes[name]:
+                fits = name in named and named[name].shape == self.shapes[name]
+                if not fits or not np.can_cast(named[name].dtype, target.dtype, "same_kind"):
                     raise InputError(
-                        f"{self.where}: the rows of the {type(self.rows).__name__} differ in shape or in their parts: "
+                        f"{self.where}: the rows of the {type(self.rows).__name__} differ in shape, type or parts: "
                         f"row {numbers[index]} is not like row 0"
                     )
                 target[index] = named[name]

@@ -20,6 +20,7 @@ class Transformed:
         source: the source.
         change: the function, which gives the same for a row whatever stands beside it.
         name: a text that names the function and its options.
+        columns: the columns of arrays, if the function changes them.
 
     Example:
         >>> rows = Transformed(NamedArrays({"x": np.eye(3)}), lambda block, first: {"x": block["x"] + first}, "toy")
@@ -27,14 +28,19 @@ class Transformed:
         [[1.0, 2.0, 1.0]]
     """
 
-    def __init__(self, source: Source, change: Change, name: str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        change: Change,
+        name: str,
+        columns: Mapping[str, tuple[Variable, ...]] | None = None,
+    ) -> None:
         self.source, self.change, self.name = source, change, name
+        self.columns = dict(source.columns if columns is None else columns)
         first = self.read(slice(0, 1))
         self.num_rows, self.block_rows = source.num_rows, source.block_rows
         self.shapes, self.dtypes = first.shapes, first.dtypes
-        self.columns: Mapping[str, tuple[Variable, ...]] = {
-            name: columns for name, columns in source.columns.items() if name in first
-        }
+        self.columns = {array: of_array for array, of_array in self.columns.items() if array in first}
 
     @property
     def identity(self) -> str | None:
@@ -46,7 +52,7 @@ class Transformed:
         """Return a block of rows."""
         start, _, _ = rows.indices(self.source.num_rows)
         block = self.source.read(rows)
-        return NamedArrays(self.change(block, start), block.columns)
+        return NamedArrays(self.change(block, start), self.columns)
 
 
 def choose_source(source: Source, names: Iterable[str]) -> Source:

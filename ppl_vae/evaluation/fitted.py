@@ -158,7 +158,7 @@ class Fitted:
 
     # ------------------------------------------------------------------------------------------------------- data
 
-    def checked(self, arrays: tuple[Any, ...]) -> dict[str, np.ndarray]:
+    def checked(self, arrays: tuple[Any, ...]) -> Arrays:
         """Return data as named arrays, each datum of the shape that the program was fitted to.
 
         Raises:

@@ -11,6 +11,7 @@ from ppl_vae.data.frames import match_columns
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.labels import code_labels
 from ppl_vae.data.source import NamedArrays
+from ppl_vae.data.stored import StoredRows
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Naming:
         columns = self.columns.get(name, ())
         return code_labels(columns[0], given) if len(columns) == 1 else given
 
-    def read(self, arrays: tuple[Any, ...], argument_names: Sequence[str]) -> NamedArrays:
+    def read(self, arrays: tuple[Any, ...], argument_names: Sequence[str]) -> NamedArrays | StoredRows:
         """Return the data of a call as named arrays that have been checked, with their columns as in the fit.
 
         Raises:

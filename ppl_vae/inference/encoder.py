@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
+from ppl_vae.data.statistics import column_statistics
+from ppl_vae.data.stored import StoredArray
 from ppl_vae.inference.families import FamilyName, make_family
 from ppl_vae.networks import DataEncoder
 from ppl_vae.program import Batch, BoundProgram, LatentSpace, with_encoder, without_guide
@@ -48,9 +50,28 @@ def derive_encoder(
     if arrays is not None:
         means, scales = [], []
         for array in arrays:
-            flat = array.reshape(len(array), -1).astype(float)
-            within = np.nanmin(flat) >= 0 and np.nanmax(flat) <= 1
-            means.append(np.zeros(flat.shape[1]) if within else np.nanmean(flat, 0))
-            scales.append(np.ones(flat.shape[1]) if within else np.nanstd(flat, 0))
+            mean, scale = _mean_and_scale(array)
+            means.append(mean)
+            scales.append(scale)
         encoder.standardise(torch.from_numpy(np.concatenate(means)), torch.from_numpy(np.concatenate(scales)))
     return with_encoder(space, posterior.distribution, encoder)
+
+
+def _mean_and_scale(array: np.ndarray | StoredArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each number of a datum; 0 and 1 if all numbers are between 0 and 1."""
+    if isinstance(array, StoredArray):
+        low, high = np.inf, -np.inf
+
+        def read() -> Iterator[dict[str, np.ndarray]]:
+            nonlocal low, high
+            for block in array.blocks():
+                low, high = min(low, np.nanmin(block)), max(high, np.nanmax(block))
+                yield {"x": block}
+
+        of_array = column_statistics(read())["x"]
+        within, mean, scale = low >= 0 and high <= 1, of_array.mean.ravel(), of_array.scale.ravel()
+    else:
+        flat = array.reshape(len(array), -1).astype(float)
+        within = np.nanmin(flat) >= 0 and np.nanmax(flat) <= 1
+        mean, scale = np.nanmean(flat, 0), np.nanstd(flat, 0)
+    return (np.zeros(len(mean)), np.ones(len(mean))) if within else (mean, scale)

@@ -138,7 +138,7 @@ def impute(
     naming = vi.fitted.naming
     given, arguments = naming.rename(arrays), naming.order(vi.argument_names)
     filled, holes = fill_missing(type(vi).__name__, given, arguments, missing or {}, vi.template, naming.columns)
-    filled = vi.fitted.checked((filled,))
+    filled = dict(vi.fitted.checked((filled,)))
     program, template, coded = vi.program_, vi.template_, coded_columns(vi.program_)
     with program.running(seed=vi.seed, training=False):
         begun: Batch = (*template, *seen_parts(program, template))
