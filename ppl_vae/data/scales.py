@@ -47,7 +47,7 @@ def find_scalings(arrays: Mapping[str, np.ndarray], names: Collection[str]) -> d
         ([3.0, 0.0, 1.0], [1.5, 1.0, 2.0], [True, False, False])
     """
     for name in names:
-        if arrays[name].ndim > 2:
+        if len(arrays[name].shape) > 2:
             raise InputError(
                 f"standardize: a datum of {name!r} has shape {arrays[name].shape[1:]}, and only the columns of a table "
                 f"are standardised: scale the array, and leave the option out"
