@@ -8,6 +8,7 @@ import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
+from ppl_vae.cli.tables import table_of, write_tables
 
 ROWS, COLUMNS = 6, 8
 """The most data in the figure, and the most new data beside each."""
@@ -44,4 +45,8 @@ def augment(
     fields: dict[str, Any] = {name: array for name, array in augmented.arrays.items() if name != "_row"}
     fields |= {"row": arrays["_row"][augmented.rows], "arrays": None, "rows": None}
     lines = [f"{len(augmented.rows)} new data near {len(arrays['_row'])}"]
-    return run.write("augment", augmented, {"augment": figure}, lines, **fields)
+    table = table_of(run, {name: array for name, array in augmented.arrays.items() if name != "_row"})
+    if table is not None:
+        table.insert(0, "row", arrays["_row"][augmented.rows])
+    files = write_tables(run, {"augment": table})
+    return run.write("augment", augmented, {"augment": figure}, lines, files, **fields)

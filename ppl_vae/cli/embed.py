@@ -12,6 +12,7 @@ from ppl_vae import uses
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, do
 from ppl_vae.cli.opened import OpenRun, Outcome
 from ppl_vae.data import PARTS, NamedArrays, Source, StoredRows, as_source
+from ppl_vae.data.labels import label_codes
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.passes import Room
@@ -29,7 +30,7 @@ def embed(run: OpenRun, part: str = "test", output: str | None = None, shard: st
     Args:
         run: the run.
         part: part of the run's data, or all for the parts train, valid and test in this order.
-        output: file .npz or .csv; by default uses/embed.npz in the run folder.
+        output: file .npz or .csv; by default uses/embed in the run folder, .csv if the data are a table, else .npz.
         shard: share of the data that this process takes, such as 3/16; the verb merge joins them. By default all.
 
     Returns:
@@ -42,7 +43,8 @@ def prepare(run: OpenRun, part: str = "test", output: str | None = None) -> Job:
     """Return the job of ``embed``, which has its options but the shard."""
     if part not in (*PARTS, "all"):
         raise InputError(f"--part {part!r} is unknown; {nearest(part, (*PARTS, 'all'))}")
-    path = run.run.path / "uses" / "embed.npz" if output is None else Path(output).expanduser()
+    usual = run.run.path / "uses" / ("embed.npz" if run.data.form is None else "embed.csv")
+    path = usual if output is None else Path(output).expanduser()
     if path.suffix not in (".npz", ".csv"):
         raise InputError(f"--output {path}: expected a file .npz or .csv")
     rows = ChosenRows(_chained([run.data.part(name) for name in (PARTS if part == "all" else (part,))]))
@@ -61,7 +63,11 @@ def prepare(run: OpenRun, part: str = "test", output: str | None = None) -> Job:
                 names[:] = portion["names"]
                 if 2 * rows.num_rows * len(names) <= MOST_NUMBERS:
                     kept.append(portion)
-                yield {"mean": portion["mean"], "sd": portion["sd"], **portion["label"]}
+                yield {
+                    "mean": portion["mean"],
+                    "sd": portion["sd"],
+                    **{name: _label(run, codes) for name, codes in portion["label"].items()},
+                }
 
         write_table(path, names, columns(), ("mean", "sd"))
         more = ", ..." if len(names) > NAMES else ""
@@ -70,6 +76,12 @@ def prepare(run: OpenRun, part: str = "test", output: str | None = None) -> Job:
         return Outcome(uses.Embedding(tuple(names), *moments) if kept else None, [line], [path])
 
     return Job("embed", run, rows, {"part": part, "output": output}, compute, finish, Room(numbers=1).rows())
+
+
+def _label(run: OpenRun, codes: np.ndarray) -> np.ndarray:
+    """Return the labels of categories, if y has some, as texts."""
+    columns = run.vi.fitted.naming.columns.get("y", ()) or run.data.arrays_columns.get("y", ())
+    return label_codes(columns[0], codes).astype(str) if columns and columns[0].categories else codes
 
 
 def _chained(parts: list[Any]) -> Source:

@@ -9,6 +9,7 @@ import numpy as np
 from ppl_vae import uses
 from ppl_vae.cli.conditions import condition_rows
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
+from ppl_vae.cli.tables import table_of, write_tables
 from ppl_vae.errors import InputError
 
 TITLES = {
@@ -61,4 +62,7 @@ def generate(run: OpenRun, num_data: int | None = None, what: str = "mean", **co
     first = {name: run.vi.template[name] for name in free}
     used = {name: array[np.arange(number) % len(array)] for name, array in first.items()} | lengths
     values |= {name: np.concatenate([array] * len(rows)) for name, array in used.items()}
-    return run.write("generate", generated, figures, conditions=values)
+    given = {name: run.vi.fitted.naming.code(name, values[name]) for name in rows[0]}
+    table = table_of(run, generated.draws | values | given)
+    files = write_tables(run, {"generate": table})
+    return run.write("generate", generated, figures, files=files, conditions=values)

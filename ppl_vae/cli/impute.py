@@ -12,12 +12,15 @@ from matplotlib.figure import Figure
 from ppl_vae import uses
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
+from ppl_vae.cli.tables import cells_table, completed_table, write_tables
 from ppl_vae.data import as_source, load_arrays, read_file
+from ppl_vae.data.table import ARROW_SUFFIXES
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 
 ROWS, DRAWS = 8, 4
 """The most data, and the most draws of each, in the figure."""
+TABLE_SUFFIXES = (".csv", ".tsv", *ARROW_SUFFIXES)
 FEW = 10
 """Effective draws below which an answer should not be believed."""
 
@@ -31,6 +34,7 @@ def impute(
     method: uses.ImputeBy = "per-sample",
     num_samples: int = 1000,
     num_draws: int = 8,
+    output: str | None = None,
     shard: str | None = None,
 ) -> Outcome:
     """Write several draws, the mean and an interval for each.
@@ -44,12 +48,15 @@ def impute(
         method: per-sample optimises lambda for what was seen of each datum; importance draws from the guide.
         num_samples: number of draws of the latents per datum.
         num_draws: number of completed data that are written for each datum.
+        output: file of the completed table, .csv, .tsv, .parquet or .feather; by default uses/impute in the run folder,
+            in the format of the table that came in. A file of the same name that ends in _cells has a row for each
+            missing number.
         shard: share of the data that this process takes, such as 3/16; the verb merge joins them. By default all.
 
     Returns:
         Outcome: with ``ppl_vae.uses.Imputation``.
     """
-    return do(prepare(run, data, mask, hide, selection, method, num_samples, num_draws), shard)
+    return do(prepare(run, data, mask, hide, selection, method, num_samples, num_draws, output), shard)
 
 
 def prepare(
@@ -61,10 +68,15 @@ def prepare(
     method: uses.ImputeBy = "per-sample",
     num_samples: int = 1000,
     num_draws: int = 8,
+    output: str | None = None,
 ) -> Job:
     """Return the job of ``impute``, which has its options but the shard."""
     if data is None and mask is None and hide is None:
         raise InputError("nothing is missing: give --data FILE with holes, --mask FILE, or --hide 0.5 for a trial")
+    if output is not None and Path(output).suffix.lower() not in TABLE_SUFFIXES:
+        raise InputError(f"--output {output}: expected a file {', '.join(TABLE_SUFFIXES)}")
+    if output is not None and run.data.form is None:
+        raise InputError(f"--output {output}: the data of the run are no table; uses/impute.npz has the arrays")
     if hide is not None and not 0 < hide < 1:
         raise InputError(f"--hide {hide}: expected a share between 0 and 1")
     rows = choose_rows(run, selection)
@@ -103,11 +115,24 @@ def prepare(
         figure = _draw(imputation, truth, run, rows.read(range(min(ROWS, rows.num_rows))))
         lines = _describe(imputation, truth, run.vi.fitted.classes)
         part = selection.part if data is None else None
-        return run.write("impute", imputation, {"impute": figure}, lines, rows=rows.all_numbers, part=part)
+        files = _write_tables(run, imputation, data, output, rows.all_numbers)
+        return run.write("impute", imputation, {"impute": figure}, lines, files, rows=rows.all_numbers, part=part)
 
     options = {"data": data, "mask": mask, "hide": hide, **asdict(selection), "method": method}
-    options |= {"num_samples": num_samples, "num_draws": num_draws}
+    options |= {"num_samples": num_samples, "num_draws": num_draws, "output": output}
     return Job("impute", run, rows, options, compute, finish, run.vi.fitted.rows_to_infer)
+
+
+def _write_tables(
+    run: OpenRun, imputation: uses.Imputation, data: str | None, output: str | None, rows: np.ndarray
+) -> list[Path]:
+    """Write the completed table, and a table of the numbers that were missing; nothing if the data are no table."""
+    table, form = completed_table(run, imputation, data)
+    if table is None:
+        return []
+    path = Path(output or "impute").expanduser()
+    cells = str(path.with_name(f"{path.stem}_cells{path.suffix}")) if output else "impute_cells"
+    return write_tables(run, {str(path): table, cells: cells_table(run, imputation, rows)}, form)
 
 
 def uniform_rows(seed: int, shapes: Mapping[str, tuple[int, ...]], rows: slice) -> dict[str, np.ndarray]:

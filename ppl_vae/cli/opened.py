@@ -118,7 +118,13 @@ class OpenRun(NamedTuple):
         return {"lengths": np.resize(self.select(Selection(num_data=number))["lengths"], number)}
 
     def write(
-        self, name: str, result: Any, figures: Mapping[str, Figure], lines: Sequence[str] = (), **fields: Any
+        self,
+        name: str,
+        result: Any,
+        figures: Mapping[str, Figure],
+        lines: Sequence[str] = (),
+        files: Sequence[Path] = (),
+        **fields: Any,
     ) -> Outcome:
         """Write ``figures/FIGURE.FORMAT`` and ``uses/NAME.npz``, and return the outcome of a use.
 
@@ -127,6 +133,7 @@ class OpenRun(NamedTuple):
             result: the named tuple that the use returned.
             figures: figures by the names of their files.
             lines: lines to print.
+            files: further files that were written.
             fields: what is written besides the fields of the result: arrays, and dictionaries of arrays, such as
                 ``mean``, whose site ``x`` is written as ``mean.x``, or as ``probability.x`` if its values are classes.
                 A field that is None is left out.
@@ -142,7 +149,7 @@ class OpenRun(NamedTuple):
                 }
             elif value is not None:
                 arrays[field] = np.asarray(value)
-        return Outcome(result, lines, [*self.write_figures(figures), self.run.write_arrays(name, arrays)])
+        return Outcome(result, lines, [*files, *self.write_figures(figures), self.run.write_arrays(name, arrays)])
 
     def write_figures(self, figures: Mapping[str, Figure], among: Collection[str] = ()) -> list[Path]:
         """Write ``figures/FIGURE.FORMAT``, and return the files; the others among those that belong together go."""

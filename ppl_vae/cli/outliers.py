@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 
 from ppl_vae import uses
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection, name_row
+from ppl_vae.cli.tables import table_of, write_tables
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evaluation.portions import rows_of_block
@@ -78,4 +80,16 @@ def _write(run: OpenRun, rows: ChosenRows, selection: Selection, outliers: uses.
     ]
     if not run.vi.generates:
         lines += [f"{run.vi.program_.name} computes with the data that it observes: these numbers are no evidence"]
-    return run.write("outliers", outliers, {"outliers": figure}, lines, rows=rows.all_numbers, part=selection.part)
+    files = write_tables(run, {"outliers": _table(run, rows, outliers)})
+    numbers = rows.all_numbers
+    return run.write("outliers", outliers, {"outliers": figure}, lines, files, rows=numbers, part=selection.part)
+
+
+def _table(run: OpenRun, rows: ChosenRows, outliers: uses.Outliers) -> pd.DataFrame | None:
+    """Return a row for each datum, the least likely first; None if the data are no table."""
+    if run.data.form is None:
+        return None
+    arrays, order = rows.read(outliers.order), outliers.order
+    numbers = {"row": arrays.pop("_row"), "log_evidence": outliers.log_evidence[order], "mcse": outliers.mcse[order]}
+    table = table_of(run, arrays)
+    return pd.concat([pd.DataFrame({**numbers, "doubtful": outliers.doubtful[order]}), table], axis=1)

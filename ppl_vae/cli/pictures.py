@@ -69,5 +69,10 @@ def picture_sites(sites: Mapping[str, np.ndarray], data: Dataset, lengths: np.nd
             roll = steps[:, : lengths.max(), ::-1].swapaxes(1, 2)
             return Picture(roll, roll.shape[1:], True, False, ())
     joined = arrays[0] if len(arrays) == 1 else np.concatenate([x.reshape(len(x), -1) for x in arrays], 1)
-    names = tuple(name for site, x in sites.items() for name in names_of(site, x.shape[1:]))
+    columns = {name: [column.name for column in named] for name, named in data.arrays_columns.items()}
+    names = tuple(
+        name
+        for site, x in sites.items()
+        for name in (columns[site] if x[0].size == len(columns.get(site, ())) else names_of(site, x.shape[1:]))
+    )
     return Picture(joined, None, False, False, names)

@@ -17,6 +17,7 @@ from ppl_vae.data.source import NamedArrays, as_source
 from ppl_vae.data.sparse import as_rows
 from ppl_vae.data.split import PARTS
 from ppl_vae.data.stored import StoredRows
+from ppl_vae.data.written import TableForm
 from ppl_vae.errors import InputError, nearest
 
 
@@ -43,6 +44,7 @@ class Dataset:
             are dark, as on paper.
         binarize: way in which x became bits; after "dynamic" the train part is still grey, and ``Batches`` draws
             it anew every epoch.
+        form: the form of the file of a table; None if the data are no table.
         notes: what was guessed about a file of a table, each with the option that decides otherwise.
         cells: the options with which an ``.h5ad`` file was read.
 
@@ -70,6 +72,7 @@ class Dataset:
     grey: Grey = "light"
     notes: tuple[str, ...] = ()
     cells: CellOptions = field(default_factory=CellOptions)
+    form: TableForm | None = None
 
     def __post_init__(self) -> None:
         check_binarize(self.binarize)

@@ -232,7 +232,7 @@ def _load_table(path: Path, options: TableOptions, arguments: Sequence[str], see
     if list(arrays) == ["y"]:
         raise InputError(f"{path} has labels only: expected at least one more column, for x")
     parts = split_parts(path.name, {"train": arrays}, seed)
-    return Dataset(path.name, parts["train"], parts["valid"], parts["test"], notes=read.notes)
+    return Dataset(path.name, parts["train"], parts["valid"], parts["test"], notes=read.notes, form=read.form)
 
 
 def _load_cells(path: Path, options: CellOptions, kinds: str | None, arguments: Sequence[str], seed: int) -> Dataset:

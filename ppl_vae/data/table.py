@@ -14,6 +14,7 @@ from ppl_vae.data.frames import DataTable, read_frame
 from ppl_vae.data.kinds import CODED, Variable, parse_kinds
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.text_file import FIND_ALL, Layout, read_text
+from ppl_vae.data.written import TableForm
 from ppl_vae.errors import InputError, nearest
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".dat")
@@ -43,6 +44,7 @@ class TableInFile(NamedTuple):
     table: DataTable
     notes: tuple[str, ...]
     place: Callable[[int], str]
+    form: TableForm = TableForm()
 
     def check_complete(self) -> None:
         """Raise ``InputError`` if a value is missing or infinite."""
@@ -79,9 +81,9 @@ def read_table(path: Path, options: TableOptions | None = None) -> TableInFile:
     """
     options = options or TableOptions()
     kinds = parse_kinds(options.kinds)
-    frame, notes, place = _read(path, options.layout, [name for name, kind in kinds.items() if kind in CODED])
+    frame, notes, place, form = _read(path, options.layout, [name for name, kind in kinds.items() if kind in CODED])
     frame = _choose(path, frame, options, notes)
-    return TableInFile(read_frame(frame, kinds=kinds, where=path.name, place=place), tuple(notes), place)
+    return TableInFile(read_frame(frame, kinds=kinds, where=path.name, place=place), tuple(notes), place, form)
 
 
 def read_table_like(path: Path, known: Mapping[str, tuple[Variable, ...]]) -> NamedArrays:
@@ -96,7 +98,7 @@ def read_table_like(path: Path, known: Mapping[str, tuple[Variable, ...]]) -> Na
     """
     variables = {column.name: column for columns in known.values() for column in columns}
     coded = [name for name, column in variables.items() if column.kind in CODED and column.categories]
-    frame, _, place = _read(path, FIND_ALL, coded)
+    frame, _, place, _ = _read(path, FIND_ALL, coded)
     names = [column.name for column in known.get("x", ())]
     if not set(names) & set(frame.columns) and len(frame.columns) == len(names):
         frame.columns = pd.Index(names)
@@ -107,6 +109,21 @@ def read_table_like(path: Path, known: Mapping[str, tuple[Variable, ...]]) -> Na
     read = read_frame(frame[chosen], known=variables, where=path.name, place=place)
     arrays = DataTable(read.columns, read.values).arrays([name for name in known if name != "x"] or ["x"])
     return NamedArrays({name: arrays[name] for name in known if name in arrays}, arrays.columns)
+
+
+def read_original(path: Path, known: Mapping[str, tuple[Variable, ...]]) -> tuple[pd.DataFrame, TableForm]:
+    """Read a table with all its columns as they are in the file, and the form of the file.
+
+    Args:
+        path: path of the file.
+        known: the columns of the arrays of a fit, whose names a file without names has.
+    """
+    coded = [column.name for columns in known.values() for column in columns if column.kind in CODED]
+    frame, _, _, form = _read(path, FIND_ALL, coded)
+    names = [column.name for column in known.get("x", ())]
+    if not set(names) & set(frame.columns) and len(frame.columns) == len(names):
+        frame.columns = pd.Index(names)
+    return frame, form
 
 
 def describe_columns(columns: Mapping[str, Sequence[Variable]]) -> list[str]:
@@ -134,11 +151,16 @@ def _summarised(columns: Sequence[Variable]) -> Sequence[Variable]:
     return [Variable(f"{first.name} to {last.name}, {len(columns)}", first.kind, (), missing, low, high)]
 
 
-def _read(path: Path, layout: Layout, coded: Sequence[str]) -> tuple[pd.DataFrame, list[str], Callable[[int], str]]:
-    if path.suffix.lower() in TEXT_SUFFIXES:
+def _read(
+    path: Path, layout: Layout, coded: Sequence[str]
+) -> tuple[pd.DataFrame, list[str], Callable[[int], str], TableForm]:
+    suffix = path.suffix.lower()
+    if suffix in TEXT_SUFFIXES:
         text = read_text(path, layout, coded)
-        return text.frame, text.notes, text.place
-    return _read_arrow(path), [], lambda row: f"{path} row {row}"
+        found = text.layout
+        form = TableForm(suffix, found.delimiter or ",", found.decimal or ".", has_names=found.header_lines != 0)
+        return text.frame, text.notes, text.place, form
+    return _read_arrow(path), [], lambda row: f"{path} row {row}", TableForm(suffix)
 
 
 def _read_arrow(path: Path) -> pd.DataFrame:

@@ -68,7 +68,40 @@ def test_a_table_is_fitted_and_filled_in_by_its_names(here: Path, capsys: pytest
         assert file["completed.batch"].tolist() == [1, 0]
     assert (completed[0, 1], completed[1, 0]) == (0.5, 1.5)
     assert np.isfinite(completed).all()
+    _written_as_it_came_in(here)
     _generates_by_labels(here, capsys)
+
+
+def _written_as_it_came_in(here: Path) -> None:
+    header, *rows = (here / "run" / "uses" / "impute.csv").read_text().splitlines()
+    (first, second), uses = [row.split(";") for row in rows], here / "run" / "uses"
+    assert header == "h;batch;age"
+    assert (first[:2], second[1:]) == (["0,5", "v"], ["u", "1,5"])
+    with np.load(uses / "impute.npz") as file:
+        mean, draws = file["mean.x"], file["draws.x"]
+    filled = [float(text.replace(",", ".")) for text in (first[2], second[0])]
+    np.testing.assert_allclose(filled, [mean[0, 0], mean[1, 1]])
+    cells = pd.read_csv(uses / "impute_cells.csv", sep=";", decimal=",")
+    assert cells[["row", "column"]].values.tolist() == [[0, "age"], [1, "h"]]
+    np.testing.assert_allclose(cells["mean"], [mean[0, 0], mean[1, 1]])
+    np.testing.assert_allclose(cells["draw_8"], [draws[7, 0, 0], draws[7, 1, 1]])
+    assert (cells["lower"] < cells["mean"]).all()
+    assert (cells["mean"] < cells["upper"]).all()
+    impute = ["run", "--data", "holes.csv", "--num-samples", "20", "--output", "filled.parquet"]
+    assert run_without_figures("impute", impute) == 0
+    written = pd.read_parquet(here / "filled.parquet")
+    assert written.columns.tolist() == ["h", "batch", "age"]
+    assert written["batch"].tolist() == ["v", "u"]
+    assert (here / "filled_cells.parquet").exists()
+    assert run_without_figures("outliers", ["run"]) == 0
+    ordered = pd.read_csv(uses / "outliers.csv", sep=";", decimal=",")
+    assert ordered.columns.tolist() == ["row", "log_evidence", "mcse", "doubtful", "age", "h", "batch"]
+    assert ordered["log_evidence"].is_monotonic_increasing
+    data = load_data("run").test
+    np.testing.assert_allclose(ordered[["age", "h"]], data["x"][ordered["row"]])
+    assert ordered["batch"].tolist() == [("u", "v")[code] for code in data["batch"][ordered["row"]]]
+    assert run_without_figures("augment", ["run", "--copies", "2", "--num-data", "3"]) == 0
+    assert pd.read_csv(uses / "augment.csv", sep=";").columns.tolist() == ["row", "age", "h", "batch"]
 
 
 def _generates_by_labels(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,6 +119,10 @@ def _generates_by_labels(here: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert run_without_figures("generate", ["run", "--batch", given, "--num-data", "2"]) == 0
         with np.load(here / "run" / "uses" / "generate.npz") as file:
             assert file["conditions.batch"].tolist() == conditions
+            drawn = pd.read_csv(here / "run" / "uses" / "generate.csv", sep=";", decimal=",")
+            assert drawn.columns.tolist() == ["age", "h", "batch"]
+            assert drawn["batch"].tolist() == conditions
+            np.testing.assert_allclose(drawn[["age", "h"]], file["draws.x"], rtol=1e-5)
     assert run_without_figures("generate", ["run", "--batch", "V"]) == 2
     assert "'batch' has no category 'V'; known: u, v" in capsys.readouterr().err
 
