@@ -15,6 +15,7 @@ from ppl_vae.data.labels import label_codes
 from ppl_vae.data.table import read_original
 from ppl_vae.data.written import TableForm, complete, labelled, write_frame
 from ppl_vae.errors import InputError
+from ppl_vae.program import coded_columns
 from ppl_vae.runs.files import written_beside
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _cells_of_site(run: OpenRun, imputation: uses.Imputation, site: str, rows: n
     is_class = site in run.vi.fitted.classes
     most = run.vi.fitted.most_probable({site: mean})[site].reshape(number, -1)
     variables = columns_of(run, site, missing.shape[1:])
-    coded: dict[int, int] = {}
+    coded = {column: place for place, column in enumerate(coded_columns(run.vi.program_).get(site, ()))}
     draws = imputation.draws[site].reshape(len(imputation.draws[site]), number, -1)
     flat = missing.reshape(number, -1)
     parts = []
@@ -102,6 +103,8 @@ def _cells_of_site(run: OpenRun, imputation: uses.Imputation, site: str, rows: n
         cells["value"] = _labels(column, most[hole, at])
         if is_class or at in coded:
             shares = mean.reshape(number, flat.shape[1], -1)[:, at]
+            if at in coded:
+                shares = imputation.probabilities[site][:, coded[at]]
             cells["probability"] = shares[hole].max(-1)
         else:
             for field in ("mean", "sd", "lower", "upper"):

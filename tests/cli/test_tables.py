@@ -136,3 +136,30 @@ def test_texts_that_no_argument_takes_are_refused(here: Path, capsys: pytest.Cap
     assert not (here / "run").exists()
     assert run_verb("fit", [*fit, "--kinds", "age=count"]) == 2
     assert "table.csv line 2, column 'age' has 0.126: kind count needs a whole number" in capsys.readouterr().err
+
+
+def test_a_category_is_filled_in_by_its_label_with_its_probability(here: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"city": random.choice(["Oslo", "Rome", "Ulm"], 60), "kids": random.poisson(2.0, 60)})
+    frame["height"] = random.normal(1.7, 0.1, 60).round(3)
+    frame.to_parquet("mixed.parquet")
+    fit = ["--data", "mixed.parquet", "--model", "table_vae", "--model.latent-dim", "1", "--output", "mixed", *QUICK]
+    assert run_without_figures("fit", [*fit, "--model.hidden", "[4]"]) == 0
+    holes = frame.head(4).astype({"kids": "Int64"})
+    holes.loc[0, "city"], holes.loc[1, "kids"], holes.loc[2, "height"] = None, pd.NA, None
+    holes.assign(name=list("abcd")).to_parquet("mixed_holes.parquet")
+    impute = ["mixed", "--data", "mixed_holes.parquet", "--num-samples", "20", "--num-draws", "3"]
+    assert run_without_figures("impute", [*impute, "--method", "importance"]) == 0
+    uses = here / "mixed" / "uses"
+    filled, cells = pd.read_parquet(uses / "impute.parquet"), pd.read_parquet(uses / "impute_cells.parquet")
+    assert filled.columns.tolist() == ["city", "kids", "height", "name"]
+    assert filled["name"].tolist() == list("abcd")
+    pd.testing.assert_frame_equal(filled.iloc[3:, :2], frame.iloc[3:4, :2], check_dtype=False)
+    assert pd.api.types.is_integer_dtype(filled["kids"].dtype)
+    assert cells[["row", "column"]].values.tolist() == [[0, "city"], [1, "kids"], [2, "height"]]
+    with np.load(uses / "impute.npz") as file:
+        probabilities = file["probabilities.x"][0, 0]
+    assert cells["value"][0] == filled["city"][0] == ("Oslo", "Rome", "Ulm")[probabilities.argmax()]
+    np.testing.assert_allclose(cells["probability"], [probabilities.max(), np.nan, np.nan])
+    assert cells["mean"].isna().tolist() == [True, False, False]
+    assert cells["draw_1"][0] in ("Oslo", "Rome", "Ulm")
