@@ -137,6 +137,7 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
     vi.prepare(
         data.train,
         data.valid,
+        others=(data.test,),
         dynamic=("x",) if data.binarize == "dynamic" else (),
         resume=run.checkpoint if options.resume else None,
     )

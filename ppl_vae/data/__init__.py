@@ -22,7 +22,7 @@ from ppl_vae.data.joined import choose_arrays, is_equal, with_arrays, with_numbe
 from ppl_vae.data.kinds import KINDS, Variable
 from ppl_vae.data.load import DATASETS, is_table, load_arrays, load_dataset
 from ppl_vae.data.memory import describe_size, memory_for_data, parse_size
-from ppl_vae.data.missing import fill_missing
+from ppl_vae.data.missing import Holes, describe_empty_rows, fill_missing, find_holes, mask_of
 from ppl_vae.data.precision import check_precision
 from ppl_vae.data.source import NamedArrays, Source, as_source, block_slices
 from ppl_vae.data.split import PARTS, Part, hold_out
@@ -40,6 +40,7 @@ __all__ = [
     "Batches",
     "Binarize",
     "Dataset",
+    "Holes",
     "NamedArrays",
     "Part",
     "Source",
@@ -54,8 +55,10 @@ __all__ = [
     "choose_arrays",
     "choose_batches",
     "describe_columns",
+    "describe_empty_rows",
     "describe_size",
     "fill_missing",
+    "find_holes",
     "hold_out",
     "import_torchvision",
     "is_equal",
@@ -63,6 +66,7 @@ __all__ = [
     "is_table",
     "load_arrays",
     "load_dataset",
+    "mask_of",
     "memory_for_data",
     "name_arrays",
     "parse_size",

@@ -37,7 +37,7 @@ def binarize_parts(name: str, parts: Mapping[str, Any], how: str, seed: int) -> 
 
     ``threshold``: :math:`b = 1[x \ge 1/2]`. ``static``: :math:`b \sim \mathrm{Bernoulli}(x)`, one draw, from
     a separate stream for each part. ``dynamic``: as static in valid and test; train stays grey, and
-    ``Batches`` draws it anew every epoch.
+    ``Batches`` draws it anew every epoch. What is missing stays so.
 
     Args:
         name: name of the data set, for messages.
@@ -78,6 +78,7 @@ def binarize_parts(name: str, parts: Mapping[str, Any], how: str, seed: int) -> 
 def _change(how: str, seed: int, stream: int, block: NamedArrays, first: int) -> dict[str, np.ndarray]:
     """Return a block with bits; the draws of a row are the same in every block that it is in."""
     x = block["x"]
+    hole = np.isnan(x) if x.dtype.kind == "f" else None
     if how == "none":
         x = x.astype(np.float32, copy=False)
     elif how == "threshold":
@@ -88,12 +89,14 @@ def _change(how: str, seed: int, stream: int, block: NamedArrays, first: int) ->
         draws.bit_generator.advance(skipped // 2)  # type: ignore[attr-defined]
         draws.random(skipped % 2, dtype=np.float32)
         x = (draws.random(x.shape, dtype=np.float32) < x).astype(np.float32)
+    if hole is not None and hole.any():  # what is missing stays missing
+        x[hole] = np.nan
     return {**block, "x": x}
 
 
 def check_unit_interval(where: str, values: np.ndarray) -> None:
     """Raise ``InputError`` if a value is not a probability."""
-    check_unit_range(where, values.min(), values.max())
+    check_unit_range(where, np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None))
 
 
 def check_unit_range(where: str, low: float, high: float) -> None:

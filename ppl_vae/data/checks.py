@@ -35,7 +35,7 @@ def check_parts(name: str, parts: Mapping[str, Mapping[str, Any]]) -> None:
         parts: the arrays of "train", "valid" and "test" by name, each of shape ``(N_part, ...)``.
 
     Raises:
-        InputError: if a part is empty, an array is not numeric, not finite or missing, arrays differ in length, data
+        InputError: if a part is empty, an array is not numeric, infinite or missing, arrays differ in length, data
             differ in shape, or a label is out of range.
     """
     for part in PARTS:
@@ -62,8 +62,8 @@ def check_arrays(name: str, part: str, arrays: Mapping[str, Any]) -> None:
     """Check the arrays of one part, whose rows are the data.
 
     Raises:
-        InputError: if the part is empty, an array is not numeric or not finite, arrays differ in length, a label is
-            below -1, or x cannot have the lengths.
+        InputError: if the part is empty, an array is not numeric or infinite, arrays differ in length, a label is
+            below -1, or x cannot have the lengths. A real number that is NaN is missing.
     """
     if not arrays:
         raise InputError(f"{name}: {part} holds no arrays: it needs at least one, such as 'x'")
@@ -120,12 +120,14 @@ def _check_finite(where: str, values: np.ndarray | SparseRows) -> None:
     finite = np.isfinite(kept)
     if finite.all():
         return
-    wrong = int(np.argmin(finite))
-    at = values.place(wrong) if isinstance(values, SparseRows) else np.unravel_index(wrong, values.shape)
-    raise InputError(
-        f"{where} has {kept.flat[wrong]} in row {at[0]}: fill the value in or remove the row "
-        "(rows count from 0; a mask can be an array of its own)"
-    )
+    is_sparse = isinstance(values, SparseRows)
+    wrong = ~finite if is_sparse else np.isinf(kept)  # what is NaN is missing, but for counts that are kept sparse
+    if not wrong.any():
+        return
+    first = int(np.argmax(wrong))
+    at = values.place(first) if isinstance(values, SparseRows) else np.unravel_index(first, values.shape)
+    remedy = "mend the value or remove the row" if is_sparse else "mend the value, or take nan for what is missing"
+    raise InputError(f"{where} has {kept.flat[first]} in row {at[0]}: {remedy} (rows count from 0)")
 
 
 def _check_same_names(name: str, part: str, arrays: Mapping[str, np.ndarray], train: Mapping[str, np.ndarray]) -> None:

@@ -27,9 +27,10 @@ class Dataset:
 
     The names of the arrays are the names of the arguments of a program's ``model``. An array has one row
     per datum: "x" has the shape ``(N, ...)``, the labels "y" are whole numbers of shape ``(N,)``; a data set may have
-    others. Numbers keep the type that they came in; ``Batches`` give them the precision of a program. A sparse matrix
-    of SciPy stays sparse until a batch is made. A part may be an AnnData, whose X is x. With "lengths", int64 of shape
-    ``(N,)``, x holds padded sequences, ``(N, T, ...)``, of these lengths; the values past their ends are set to zero.
+    others. A real number that is NaN is missing. Numbers keep the type that they came in; ``Batches`` give them the
+    precision of a program. A sparse matrix of SciPy stays sparse until a batch is made. A part may be an AnnData, whose
+    X is x. With "lengths", int64 of shape ``(N,)``, x holds padded sequences, ``(N, T, ...)``, of these lengths; the
+    values past their ends are set to zero.
 
     A part of large data is ``StoredRows``, whose arrays stay on disk and are read by slices.
 
@@ -49,7 +50,7 @@ class Dataset:
         cells: the options with which an ``.h5ad`` file was read.
 
     Raises:
-        InputError: if a part is empty, an array is not numeric, not finite or missing from a part, arrays differ in
+        InputError: if a part is empty, an array is not numeric, infinite or missing from a part, arrays differ in
             length, the shape of a datum differs between parts, a label is out of range, x cannot have the
             lengths, or the way to binarise is unknown.
 

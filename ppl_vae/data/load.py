@@ -227,7 +227,7 @@ def load_arrays(path: Path, like: Dataset | None = None) -> dict[str, np.ndarray
 def _load_table(path: Path, options: TableOptions, arguments: Sequence[str], seed: int) -> Dataset:
     with guarded(path, ALL_SUFFIXES):
         read = read_table(path, options)
-        read.check_complete()
+        read.check_finite()
         arrays = read.table.arrays(arguments)
     if list(arrays) == ["y"]:
         raise InputError(f"{path} has labels only: expected at least one more column, for x")

@@ -1,8 +1,9 @@
-"""Data with missing numbers."""
+"""Data with missing numbers: what stands in their place, and masks of what was seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -11,8 +12,184 @@ import numpy as np
 from ppl_vae.data.frames import match_columns
 from ppl_vae.data.given import FitColumns, as_named
 from ppl_vae.data.sequences import LENGTHS, clear_padding, is_padded
+from ppl_vae.data.source import NamedArrays
+from ppl_vae.data.statistics import blocks_of, coded_columns, column_statistics
 from ppl_vae.data.stored import in_memory
 from ppl_vae.errors import InputError, nearest
+
+REMEDY = "impute fills them in, and a fit with holes or with --extra-missing 0.2 takes them"
+MOST_ROWS = 5
+"""The largest number of rows that a sentence names."""
+
+
+def mask_of(name: str) -> str:
+    """Return the name of the mask of an array, true for a number that was seen.
+
+    Example:
+        >>> mask_of("x")
+        'x_mask'
+    """
+    return f"{name}_mask"
+
+
+@dataclass(frozen=True)
+class Holes:
+    """The arrays of a fit that may have holes, which are NaN, and what stands in the place of a missing number.
+
+    Attributes:
+        usual: a value for each number of a datum, by the name of the array: the mean or the mode of the training part.
+        allowed: True for the numbers of a datum that may be missing, by the name of the array; None before it is known.
+
+    Example:
+        >>> holes = find_holes(["x"], [{"x": np.array([[1.0, np.nan], [3.0, 4.0]])}])
+        >>> arrays = holes.fill({"x": np.array([[np.nan, 5.0]])})
+        >>> arrays["x"].tolist(), arrays["x_mask"].tolist()
+        ([[2.0, 5.0]], [[False, True]])
+    """
+
+    usual: Mapping[str, np.ndarray] = field(default_factory=dict)
+    allowed: Mapping[str, np.ndarray] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the arrays that may have holes."""
+        return tuple(self.usual)
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The names of their masks, in the same order."""
+        return tuple(mask_of(name) for name in self.usual)
+
+    def fill(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Return arrays without NaN, and behind them a mask for each that may have holes; masks that are there stay."""
+        if not self.usual:
+            return arrays
+        filled = NamedArrays(arrays)
+        for name, usual in self.usual.items():
+            if name in arrays and mask_of(name) not in arrays:
+                hole = holes_of(arrays[name])
+                filled[name] = np.where(hole, usual, arrays[name]).astype(arrays[name].dtype, copy=False)
+                filled[mask_of(name)] = ~hole
+        return filled
+
+    def open(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Return arrays with NaN where their masks hide a number, as they were before ``fill``."""
+        if not self.usual:
+            return arrays
+        hidden = {name: arrays[mask_of(name)] for name in self.usual if mask_of(name) in arrays}
+        holey = {name: np.where(mask, arrays[name], np.nan) for name, mask in hidden.items()}
+        return NamedArrays({**arrays, **holey}, NamedArrays(arrays).columns)
+
+    def check(self, where: str, arrays: Mapping[str, np.ndarray], names: Collection[str]) -> None:
+        """Check that nothing is missing in data, after ``fill``, that a fitted program cannot do without.
+
+        Args:
+            where: name of the data, for messages.
+            arrays: arrays by name, with their masks.
+            names: the names of the arrays that the program takes.
+
+        Raises:
+            InputError: an array has a hole although no array of that name had one in the fit, or a number is missing
+                that the model needs.
+        """
+        for name in names:
+            if name not in self.usual and name in arrays and has_hole(arrays[name]):
+                at = np.argwhere(np.isnan(arrays[name]))[0]
+                raise InputError(
+                    f"{where}: {describe_column(name, at[1:], arrays)} is missing in row {at[0]}, and in the fit no "
+                    f"number of {name!r} was: {REMEDY}"
+                )
+        for name, allowed in (self.allowed or {}).items():
+            if mask_of(name) not in arrays:
+                continue
+            lost = ~(arrays[mask_of(name)] | allowed)
+            if lost.any():
+                at = np.argwhere(lost)[0]
+                raise InputError(
+                    f"{where}: {describe_column(name, at[1:], arrays)} is missing in row {at[0]}, and the model needs "
+                    f"it: it is a condition, which no site observes, or a distribution depends on it; fill it in, or "
+                    f"remove the row"
+                )
+
+
+def find_holes(names: Iterable[str], parts: Iterable[Mapping[str, np.ndarray]], *, also: Collection[str] = ()) -> Holes:
+    """Return what is needed to live with the holes of data.
+
+    Args:
+        names: the names of the arrays that the program takes.
+        parts: the parts of the data, of which the first is the training part; a hole in any part counts.
+        also: names of arrays that may have holes although they have none here.
+
+    Raises:
+        InputError: an array with holes has a mask of its own in the data, or a number of it is missing in all of the
+            training part.
+    """
+    train, *others = parts
+    chosen = [
+        name
+        for name in names
+        if name in also or any(name in part and has_hole(part[name]) for part in (train, *others))
+    ]
+    chosen = [name for name in chosen if train[name].dtype.kind == "f" or name in also]
+    statistics = column_statistics(blocks_of(train, chosen), coded_columns(train))
+    for name, of_array in statistics.items():
+        if mask_of(name) in train:
+            raise InputError(
+                f"{name!r} has missing numbers, and the data have an array {mask_of(name)!r} too, which is the name of "
+                f"its mask: rename this array"
+            )
+        if not of_array.known.all():
+            at = np.unravel_index(int(np.argmin(of_array.known)), of_array.known.shape)
+            raise InputError(
+                f"{describe_column(name, at, train)} is missing in all rows of the training data: leave it out"
+            )
+    return Holes({name: of_array.usual for name, of_array in statistics.items()})
+
+
+def holes_of(values: np.ndarray) -> np.ndarray:
+    """Return True for the numbers of an array that are missing."""
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+
+
+def has_hole(values: Any) -> bool:
+    """Return True if a number of an array is missing."""
+    return isinstance(values, np.ndarray) and values.dtype.kind == "f" and bool(np.isnan(values.min(initial=np.inf)))
+
+
+def describe_empty_rows(part: str, arrays: Mapping[str, np.ndarray], names: Collection[str]) -> list[str]:
+    """Return a sentence about the rows without any number of these arrays; nothing if there is no such row.
+
+    Example:
+        >>> mask = np.array([[True], [False], [False]])
+        >>> describe_empty_rows("train", {"x": np.zeros((3, 1)), "x_mask": mask}, ["x"])
+        ["2 of 3 rows of train are empty, with no number of 'x': rows 1, 2; their log evidence is 0"]
+    """
+    masks = [arrays[mask_of(name)] for name in names if mask_of(name) in arrays]
+    if not masks:
+        return []
+    empty = ~np.logical_or.reduce([mask.reshape(len(mask), -1).any(1) for mask in masks])
+    if not empty.any():
+        return []
+    rows = np.flatnonzero(empty)
+    shown = ", ".join(map(str, rows[:MOST_ROWS])) + (", ..." if len(rows) > MOST_ROWS else "")
+    are, row = ("is", "row") if len(rows) == 1 else ("are", "rows")
+    return [
+        f"{len(rows)} of {len(empty)} rows of {part} {are} empty, with no number of {' or '.join(map(repr, names))}: "
+        f"{row} {shown}; their log evidence is 0"
+    ]
+
+
+def describe_column(name: str, at: Sequence[Any] | np.ndarray, arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the place of a number in a datum in words: the name of its column if it is known.
+
+    Example:
+        >>> describe_column("x", (3,), {}), describe_column("w", (), {})
+        ("column 3 of 'x'", "'w'")
+    """
+    columns = NamedArrays(arrays).columns.get(name, ())
+    if len(columns) > 1 and len(at) == 1:
+        return f"column {columns[int(at[0])].name!r}"
+    return f"column {' '.join(map(str, at))} of {name!r}" if len(at) else repr(name)
 
 
 def fill_missing(
@@ -53,8 +230,7 @@ def fill_missing(
         raise InputError(f"a mask of {name!r}, which the data do not have; {nearest(name, named)}")
     filled, holes = dict(named), {}
     for name, array in named.items():
-        real = array.dtype.kind == "f"
-        hole = np.isnan(array) if real else np.zeros(array.shape, bool)
+        real, hole = array.dtype.kind == "f", holes_of(array)
         if name in missing:
             mask = np.asarray(missing[name])
             if mask.shape != array.shape:

@@ -46,18 +46,15 @@ class TableInFile(NamedTuple):
     place: Callable[[int], str]
     form: TableForm = TableForm()
 
-    def check_complete(self) -> None:
-        """Raise ``InputError`` if a value is missing or infinite."""
+    def check_finite(self) -> None:
+        """Raise ``InputError`` if a value is infinite; one that is missing is NaN."""
         for column, values in zip(self.table.columns, self.table.values, strict=True):
-            if values.dtype.kind != "f" or np.isfinite(values).all():
-                continue
-            row = int(np.argmin(np.isfinite(values)))
-            what = "is missing" if np.isnan(values[row]) else f"has {values[row]}"
-            number = int((~np.isfinite(values)).sum())
-            raise InputError(
-                f"{self.place(row)}: column {column.name!r} {what} (so in {number} of {len(values)} rows): fill it in, "
-                f"remove the rows, or leave the column out, --drop {column.name}"
-            )
+            if values.dtype.kind == "f" and (infinite := np.isinf(values)).any():
+                row = int(np.argmax(infinite))
+                raise InputError(
+                    f"{self.place(row)}: column {column.name!r} has {values[row]} (so in {infinite.sum()} of "
+                    f"{len(values)} rows): mend it, remove the rows, or leave the column out, --drop {column.name}"
+                )
 
 
 def read_table(path: Path, options: TableOptions | None = None) -> TableInFile:

@@ -39,6 +39,8 @@ class FitOptions:
         num_valid: largest number of validation data that are used; if there are more, they are drawn by the seed. The
             default is 20000; null (None in Python) takes all.
         num_samples: number of draws per datum in estimates of the evidence. The default is 1000.
+        extra_missing: share of the numbers of x that are hidden in training beside those that are missing, other ones
+            in every batch, so that an encoder learns to do without them. The default 0 hides none.
         data_plate: name of the program's data plate. It is needed only if the trace does not show which plate it is.
         standardize: if true, the program is given real and positive columns with mean 0 and standard deviation 1 in the
             training data; a column that its model needs positive is divided by its standard deviation alone. Evidence,
@@ -48,6 +50,7 @@ class FitOptions:
     validation_fraction: Share = 0.1
     num_valid: Count | None = 20_000
     num_samples: Count = 1000
+    extra_missing: Share = 0.0
     data_plate: str | None = None
     standardize: bool = False
 

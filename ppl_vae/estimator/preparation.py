@@ -11,11 +11,14 @@ import torch
 
 from ppl_vae.data import (
     Batches,
+    Holes,
     NamedArrays,
     StoredRows,
     StreamedBatches,
     as_source,
     check_precision,
+    describe_empty_rows,
+    mask_of,
     subset,
     with_numbers,
 )
@@ -71,6 +74,7 @@ def make_fitted(
     *,
     train: bool,
     method: Method | None = None,
+    holes: Holes = Holes(),  # noqa: B008  (immutable)
 ) -> Fitted:
     """Bring a program to the device, keep a few rows of data as its template, and make its method of inference.
 
@@ -81,12 +85,15 @@ def make_fitted(
         dynamic: names of arrays of probabilities, from which bits are drawn.
         train: If true, check the program, and standardise the input of a derived encoder.
         method: a method that was made before with the same options, and is used again.
+        holes: the arrays that may have holes; their masks are among the arrays.
     """
     standardize = options_of(estimator, FitOptions).standardize
     program, hardware, kind = origin.definition, options_of(estimator, HardwareOptions), METHODS[estimator.guide]
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
     program.store.precision = hardware.precision
-    arguments = program.arguments(arrays.keys())
+    arguments = tuple(name for name in program.arguments(arrays.keys()) if name not in holes.masks)
+    masked = [name for name in holes.names if name in arguments]
+    arguments += tuple(mask_of(name) for name in masked)
     few = {name: array[:8] for name, array in arrays.items()}
     for _ in range(MAX_RUNS):
         origin.keep()  # before anything is moved or trained
@@ -94,20 +101,22 @@ def make_fitted(
         floats = [p.dtype for p in program.module.parameters() if p.is_floating_point()]
         dtype = floats[0] if floats else torch.float64 if is_double else torch.get_default_dtype()
         template = next(make_batches(few, arguments, 8, place, dtype, dynamic).in_order())
-        if not program.learn(template, arguments, guided=kind.uses_guide):
+        if not program.learn(template, arguments, masked, guided=kind.uses_guide):
             break  # else the new modules are moved, so that the program runs further the next time
     if train:
         check_precision(arrays, arguments, dtype)
     if method is None:
-        columns = [arrays[name] for name in arguments] if train else None
+        seen = holes.open(arrays) if train else arrays
+        columns = [seen[name] for name in arguments] if train else None
         own_guide = kind.uses_guide and not kind.lambda_is_data and program.guide is not None
         bound = program.bind(
             template,
             arguments=arguments,
+            masked=masked,
             precision=hardware.precision,
             guided=kind.uses_guide,
             num_data=len(columns[0]) if columns else 1,
-            scalings=_scalings(arguments, template, arrays, dynamic, train) if standardize else None,
+            scalings=_scalings(arguments, template, seen, dynamic, train) if standardize else None,
             check=(check_parts if own_guide else check_model) if train else None,
         )
         method = kind(bound, template, method_options(estimator), columns)
@@ -119,6 +128,9 @@ def make_fitted(
     options = options_of(estimator, LocalOptions)
     numbers = (estimator.num_samples, estimator.seed, estimator.compile)
     fitted = Fitted(method, arguments, template, place, dtype, options, *numbers, memory=hardware.memory)
+    if (parts := method.program.parts) is not None:
+        allowed = {name: may.cpu().numpy() for name, may in zip(masked, parts.allowed, strict=True)}
+        fitted.naming.holes = replace(holes, allowed=allowed)
     if (other := program.argument_for_x) is not None and "x" not in program.argument_names:
         fitted.naming.synonyms = {other: "x"} if "x" in arguments else {"x": other}
     return fitted
@@ -155,7 +167,7 @@ def describe_arguments(fitted: Fitted, arrays: Arrays) -> list[str]:
     if left_out := [repr(name) for name in arrays if name not in fitted.arguments]:
         are = "is" if len(left_out) == 1 else "are"
         sentences.append(f"{', '.join(left_out)} of the data {are} left out: {model} has no argument of that name")
-    return sentences
+    return sentences + describe_empty_rows("the training data", arrays, fitted.naming.holes.names)
 
 
 class Preparation:

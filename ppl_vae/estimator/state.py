@@ -6,6 +6,9 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from ppl_vae.data import Holes
 from ppl_vae.data.labels import read_columns
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import check_options
@@ -33,6 +36,8 @@ def save(vi: VariationalInference, path: Path) -> None:
     tensors, numbers = vi.training_.state()
     for name, rows in zip(vi.arguments_, vi.template_, strict=True):
         tensors[f"template.{name}"] = rows
+    for name, usual in vi.fitted_.naming.holes.usual.items():
+        tensors[f"usual.{name}"] = torch.from_numpy(usual)
     columns = vi.fitted_.naming.columns
     numbers |= {"columns": {name: [column.as_plain() for column in named] for name, named in columns.items()}}
     numbers |= {"train_seconds": vi.train_seconds_} | name_program(vi.program_.name, vi.sites_, vi.fingerprints_)
@@ -47,7 +52,7 @@ def load_parameters(vi: VariationalInference, path: Path) -> None:
     template = {name: rows.numpy() for name, rows in group(tensors, "template").items()}
     check_options(vi)
     with seeded(None):  # no other thread draws in between; what a derived encoder draws is replaced
-        vi.attach(template, train=False)
+        vi.attach(template, train=False, holes=Holes({n: v.numpy() for n, v in group(tensors, "usual").items()}))
     best = group(tensors, "best")
     if not best:
         raise InputError(f"{path} has no finished epoch: go on with it, --resume, or fit anew, --overwrite")
@@ -111,6 +116,7 @@ def contents(vi: VariationalInference) -> dict[str, Any]:
         "template": vi.template,
         "state": {name: tensor.cpu() for name, tensor in vi.program_.state().items()},
         "columns": vi.fitted_.naming.columns,
+        "usual": vi.fitted_.naming.holes.usual,
         "initial": [initial[key].cpu() if key in initial else None for key in tensors],
         "train_seconds": vi.train_seconds_,
     }
@@ -123,7 +129,7 @@ def restore(vi: VariationalInference, kept: dict[str, Any]) -> None:
         make_by(vi, kept["recipe"])
     if "state" in kept:
         with seeded(None):  # what a derived encoder draws is replaced
-            vi.attach(kept["template"], train=False)
+            vi.attach(kept["template"], train=False, holes=Holes(kept["usual"]))
         vi.program_.load_state(kept["state"])
         vi.fitted_.naming.columns = kept["columns"]
         keys = tensors_of(vi.origin.definition.module)

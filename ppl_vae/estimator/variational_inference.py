@@ -12,15 +12,22 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from ppl_vae.data import hold_out, name_arrays
+from ppl_vae.data import Holes, hold_out, name_arrays
 from ppl_vae.data.frames import match_columns
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.estimator import state
 from ppl_vae.estimator.application import Application, with_target
+from ppl_vae.estimator.holes import look_for_holes
 from ppl_vae.estimator.options import FitOptions, check_options, method_options, with_options
 from ppl_vae.estimator.origin import Origin, is_recipe
-from ppl_vae.estimator.preparation import Preparation, Watch, check_densities, describe_arguments, make_fitted
+from ppl_vae.estimator.preparation import (
+    Preparation,
+    Watch,
+    check_densities,
+    describe_arguments,
+    make_fitted,
+)
 from ppl_vae.evaluation.fitted import Arrays
 from ppl_vae.inference import Epoch, Training
 from ppl_vae.inference.options import options_of
@@ -100,21 +107,32 @@ class VariationalInference(Application):
         return self
 
     def prepare(
-        self, train: Arrays, valid: Arrays | None = None, *, dynamic: Collection[str] = (), resume: Path | None = None
+        self,
+        train: Arrays,
+        valid: Arrays | None = None,
+        *,
+        others: Collection[Arrays] = (),
+        dynamic: Collection[str] = (),
+        resume: Path | None = None,
     ) -> None:
         """Do all that can fail before training: check options, data and program, and put the data on the device.
 
         Args:
             train: named arrays.
             valid: named arrays that decide when to stop; None trains to ``max_epochs``.
+            others: further data to which the fit will be applied and which may have holes, such as the test part.
             dynamic: names of arrays of probabilities, from which bits are drawn anew in every epoch.
             resume: a checkpoint from which training continues.
         """
         check_options(self)
         if not self.origin.is_of(self.program, self.seed):  # a recipe that is built under another seed
             del self._origin
+        holes = look_for_holes(self.origin.definition, self, [part for part in (train, valid, *others) if part])
+        train, valid = holes.fill(train), valid and holes.fill(valid)
         with seeded(self.seed):  # initial values of pyro.param and of a derived encoder
-            self.attach(train, dynamic, train=True)
+            self.attach(train, dynamic, train=True, holes=holes)
+            for part, arrays in {"the training data": train, "the validation data": valid or {}}.items():
+                self.fitted_.naming.holes.check(part, arrays, self.arguments_)
             check(self.inference_.posterior, self.fitted.begun)
         self.fitted_.naming.columns = NamedArrays(train).columns
         self.sites_ = describe_structure(self.program_)  # once, so that saving does not run the program
@@ -187,12 +205,19 @@ class VariationalInference(Application):
     __getstate__, __setstate__ = state.contents, state.restore
     __reduce_ex__, __copy__, __deepcopy__ = state.reduced, state.shared, state.copied
 
-    def attach(self, arrays: Arrays, dynamic: Collection[str] = (), *, train: bool) -> None:
-        """Bring the program to the device, and make the method unless there is one with the same options."""
+    def attach(
+        self,
+        arrays: Arrays,
+        dynamic: Collection[str] = (),
+        *,
+        train: bool,
+        holes: Holes = Holes(),  # noqa: B008  (immutable)
+    ) -> None:
+        """Bring the program to the device, and make the method unless there is one with the same options and masks."""
         standardize = options_of(self, FitOptions).standardize
-        made_of = (self.origin.definition, self.guide, method_options(self), standardize)
+        made_of = (self.origin.definition, self.guide, method_options(self), standardize, holes.names)
         method = self.fitted_.inference if getattr(self, "_made_of", None) == made_of else None
-        self.fitted_ = make_fitted(self.origin, self, arrays, dynamic, train=train, method=method)
+        self.fitted_ = make_fitted(self.origin, self, arrays, dynamic, train=train, method=method, holes=holes)
         self._made_of = made_of
 
     @property

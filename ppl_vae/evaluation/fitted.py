@@ -104,8 +104,8 @@ class Fitted:
     @property
     def conditions(self) -> tuple[str, ...]:
         """The names that draws can be conditioned on: arguments of the model that no site observes, and its latents."""
-        observed = observed_arguments(self.program)
-        free = [name for name, is_observed in zip(self.arguments, observed, strict=True) if not is_observed]
+        given = zip(self.arguments, observed_arguments(self.program), strict=True)
+        free = [name for name, observed in given if not observed and name not in self.naming.holes.masks]
         return (*free, *(name for name in self.program.structure.latents if name not in free))
 
     @property
@@ -283,7 +283,7 @@ class Fitted:
         return tuple(
             as_condition(name, self.naming.code(name, conditions[name]), row, num_data)
             if name in conditions
-            else row[torch.arange(num_data) % len(row)]
+            else self.naming.repeated(name, row, num_data)
             for name, row in zip(self.arguments, given, strict=True)
         )
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ppl_vae.data import name_arrays
+import torch
+from torch import Tensor
+
+from ppl_vae.data import Holes, name_arrays
 from ppl_vae.data.frames import match_columns
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.labels import code_labels
@@ -22,10 +25,12 @@ class Naming:
         columns: the columns of data frames, by array; those of later data are matched by name, and have the codes that
             their categories have in the fit.
         synonyms: names of arrays in the fit by other names: the only argument without a default takes the array x too.
+        holes: the arrays that may have holes, and what stands in the place of a missing number.
     """
 
     columns: Mapping[str, tuple[Variable, ...]] = field(default_factory=dict)
     synonyms: Mapping[str, str] = field(default_factory=dict)
+    holes: Holes = field(default_factory=Holes)
 
     def order(self, argument_names: Sequence[str]) -> list[str]:
         """Return the names of the arrays in the order of the model's arguments."""
@@ -50,9 +55,18 @@ class Naming:
     def read(self, arrays: tuple[Any, ...], argument_names: Sequence[str]) -> NamedArrays | StoredRows:
         """Return the data of a call as named arrays that have been checked, with their columns as in the fit.
 
+        What is missing is filled in, and arrays that may have holes have a mask behind them.
+
         Raises:
-            InputError: bad data, or a column that is missing or unknown.
+            InputError: bad data, a column that is missing or unknown, or a hole where the fit had none.
         """
         names = self.order(argument_names)
         named = name_arrays("VariationalInference", "the data", self.rename(arrays), names, self.columns)
-        return match_columns(named, self.columns, "the data")
+        filled = self.holes.fill(match_columns(named, self.columns, "the data"))
+        self.holes.check("the data", filled, names)
+        return NamedArrays(filled)
+
+    def repeated(self, name: str, rows: Tensor, num_data: int) -> Tensor:
+        """Return the rows of an array, one after the other, for new data, of which nothing is missing."""
+        again = rows[torch.arange(num_data) % len(rows)]
+        return torch.ones_like(again) if name in self.holes.masks else again

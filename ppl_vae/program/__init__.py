@@ -19,7 +19,7 @@ from ppl_vae.program.draws import averages, with_modes
 from ppl_vae.program.factor_term import FactorTerm
 from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
-from ppl_vae.program.missing import seen_parts, with_missing
+from ppl_vae.program.missing import with_missing, without_missing
 from ppl_vae.program.path_draws import PathDraws, path_draws
 from ppl_vae.program.predictions import (
     LatentMoments,
@@ -89,7 +89,6 @@ __all__ = [
     "posterior_moments",
     "predict",
     "seeded",
-    "seen_parts",
     "simulate",
     "widened",
     "with_code",
@@ -98,4 +97,5 @@ __all__ = [
     "with_missing",
     "with_modes",
     "without_guide",
+    "without_missing",
 ]

@@ -97,17 +97,20 @@ def array_names(model: Callable[..., Any], available: Collection[str], program: 
     return tuple(names)
 
 
-def taking(function: Callable[..., Any], model: Callable[..., Any], names: Sequence[str] | None) -> Callable[..., Any]:
+def taking(
+    function: Callable[..., Any], model: Callable[..., Any], names: Sequence[str] | None, masks: Sequence[str] = ()
+) -> Callable[..., Any]:
     """Return a part of a program as a function of arrays by place, which are passed by name.
 
     An array goes to the argument of its name. If the function has none, such as a guide that calls the labels otherwise
     than the model, the array goes to the argument at the model's place for it. What takes any argument gets those of
-    the model. Arguments without an array keep their defaults.
+    the model. Arguments without an array keep their defaults. A mask goes to the argument of its name alone.
 
     Args:
         function: the model, its guide, or another function of the same data.
         model: the model, whose signature gives an array its name and its place.
         names: the names of the arrays, see ``array_names``; None passes them by place as they are.
+        masks: the names of masks, which stand behind the arrays.
 
     Example:
         >>> def model(x, annealing_factor=1.0, y=None): ...
@@ -116,8 +119,10 @@ def taking(function: Callable[..., Any], model: Callable[..., Any], names: Seque
         >>> taking(guide, model, ["x", "y"])(1, 2)
         (1, 2, 2.0)
     """
-    if names is None or takes_any(model):
+    if names is None:
         return function
+    if takes_any(model):
+        return _of_first(function, len(names)) if masks else function
     own, of_model = _parameters(function), _parameters(model)
     places = _places(model, names)
     if function is not model:
@@ -125,13 +130,14 @@ def taking(function: Callable[..., Any], model: Callable[..., Any], names: Seque
             own = of_model
         else:
             places = _places_elsewhere(own, of_model, names, places)
+    places |= {mask: len(names) + index for index, mask in enumerate(masks) if mask in {p.name for p in own}}
     in_order = [p for p in own if p.kind in BY_PLACE]
     last = max((i for i, p in enumerate(in_order) if p.name in places), default=-1)
     slots: list[int | Parameter] = [places.get(p.name, p) for p in in_order[: last + 1]]
     keywords = {name: index for name, index in places.items() if name not in {p.name for p in in_order}}
     lacking = any(isinstance(slot, Parameter) and slot.default is slot.empty for slot in slots)
     if lacking or (slots == list(range(len(names))) and not keywords):
-        return function
+        return _of_first(function, len(names)) if masks else function
 
     @wraps(function, assigned=(), updated=())
     def passed(*arrays: Tensor) -> Any:
@@ -139,6 +145,16 @@ def taking(function: Callable[..., Any], model: Callable[..., Any], names: Seque
             *(arrays[slot] if isinstance(slot, int) else slot.default for slot in slots),
             **{name: arrays[index] for name, index in keywords.items()},
         )
+
+    return passed
+
+
+def _of_first(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Return a function of a number of arrays that takes further ones and leaves them out."""
+
+    @wraps(function, assigned=(), updated=())
+    def passed(*arrays: Tensor) -> Any:
+        return function(*arrays[:count])
 
     return passed
 

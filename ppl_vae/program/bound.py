@@ -17,6 +17,7 @@ from ppl_vae.program.draws import Draws, WeightedDraws, joined_draws
 from ppl_vae.program.factor_term import FactorTerm
 from ppl_vae.program.global_posterior import SharedDraws, sharing
 from ppl_vae.program.handlers import Detached, Generate, Given, is_scored, posterior_of_discrete
+from ppl_vae.program.observed_parts import ObservedParts
 from ppl_vae.program.runner import Batch, Runner
 from ppl_vae.program.traces import Structure, sample_sites, site_values
 
@@ -33,6 +34,7 @@ class ProgramChanges(TypedDict, total=False):
     left_out: Callable[..., Any] | None
     template: Batch
     structure: Structure
+    parts: ObservedParts | None
 
 
 class Traces(NamedTuple):
@@ -54,6 +56,7 @@ class BoundProgram(Runner):
     Attributes:
         template: the data that it has been run on.
         structure: its data plate and its sites.
+        parts: what its sites observe of arrays with masks; None if its data have no holes, see ``with_missing``.
 
     Example:
         >>> import pyro
@@ -76,6 +79,7 @@ class BoundProgram(Runner):
 
     template: Batch
     structure: Structure
+    parts: ObservedParts | None = None
 
     def derive(self, **changes: Unpack[ProgramChanges]) -> BoundProgram:
         """Return a variation of the program, which shares all that is not changed.
@@ -293,15 +297,18 @@ class BoundProgram(Runner):
         return self.weighted_posterior(batch, num_samples, weighted=False)[1]
 
     @torch.no_grad()
-    def weighted_posterior(self, batch: Batch, num_samples: int = 1, *, weighted: bool = True) -> tuple[Tensor, Draws]:
+    def weighted_posterior(
+        self, batch: Batch, num_samples: int = 1, *, weighted: bool = True, completed: bool = False
+    ) -> tuple[Tensor, Draws]:
         """Return log weights ``(K, B)``, nats, and draws as ``posterior`` does; the weights are zero if not asked for.
 
-        Discrete latents that the guide leaves out are summed out of the weights, and drawn given the others.
+        Discrete latents that the guide leaves out are summed out of the weights, and drawn given the others. If
+        ``completed`` is true, numbers of the data that were seen stay, and the missing ones are drawn given them.
         """
         with self.running():
-            return self.each_draw(lambda count: self._posterior(batch, count, weighted), num_samples)
+            return self.each_draw(lambda count: self._posterior(batch, count, weighted, completed), num_samples)
 
-    def _posterior(self, batch: Batch, num_samples: int, weighted: bool) -> tuple[Tensor, Draws]:
+    def _posterior(self, batch: Batch, num_samples: int, weighted: bool, completed: bool) -> tuple[Tensor, Draws]:
         structure = self.structure
         with sharing(self.global_posterior):
             guide = self.guide_trace(batch, num_samples)
@@ -315,7 +322,7 @@ class BoundProgram(Runner):
                 outer, repeated = with_draws(structure, batch, num_samples)
                 given = Given(values)(outer(self.model))
                 values |= posterior_of_discrete(given, structure.summed, -2 - structure.plate_nesting, repeated)
-            trace = self.run(Generate()(self.model), batch, num_samples, values)
+            trace = self.run(Generate(completed=completed)(self.model), batch, num_samples, values)
             return log_weight, self.draws(batch, trace, num_samples)
 
     def draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
@@ -332,4 +339,7 @@ class BoundProgram(Runner):
                     draws.shares[name] = shares.detach()
                 given = site["infer"]["obs"].expand(site["fn"].shape())
                 draws.data[name] = structure.value(site | {"value": given}, num_samples)[0]
+                if (seen := site["infer"].get("_seen")) is not None:
+                    seen = structure.value(site | {"value": seen.expand(site["fn"].shape())}, num_samples)[0]
+                    draws.data[name] = torch.where(seen, draws.data[name], torch.nan)
         return draws

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
+from pyro.distributions.util import scale_and_mask, sum_rightmost
 from torch import Tensor
 
 from ppl_vae.program.bound import BoundProgram
@@ -179,14 +179,17 @@ def _by_site(
 
 @torch.no_grad()
 def observed_numbers(program: BoundProgram, batch: Batch) -> Tensor:
-    """Count the numbers of each datum that are observed, ``(B,)``; masked numbers and factors do not count."""
+    """Count the numbers of each datum that are observed, ``(B,)``; masked and missing ones and factors do not count."""
     with program.running():
         structure = program.structure
         total = torch.zeros(len(batch[0]), device=batch[0].device)
         for name, site in sample_sites(program.run(program.model, batch)).items():
             if name in structure.observed and site["value"].numel():
                 size = float(site["fn"].event_shape.numel())
-                count = scale_and_mask(torch.full(site["fn"].batch_shape, size, device=total.device), mask=site["mask"])
+                count = torch.full(site["fn"].batch_shape, size, device=total.device)
+                if (seen := site["infer"].get("_seen")) is not None:
+                    count = sum_rightmost(seen.expand(site["fn"].shape()).to(total), site["fn"].event_dim)
+                count = scale_and_mask(count, mask=site["mask"])
                 total = total + structure.to_front(site, count, 1).reshape(len(total), -1).sum(-1)
         return total
 

@@ -11,6 +11,7 @@ from pyro import poutine
 
 from ppl_vae.errors import InputError, reason, warn
 from ppl_vae.program.derived_guide import is_auxiliary, is_derived
+from ppl_vae.program.partly_observed import PartlyObserved
 from ppl_vae.program.rescaled import Rescaled
 from ppl_vae.program.supports import is_discrete, is_narrower, measure, support_of
 from ppl_vae.program.traces import Site, Structure, is_factor, sample_sites, support
@@ -187,6 +188,9 @@ def check_observation(structure: Structure, site: Site, first_row: int = 0) -> N
         if mask is not None:
             mask = torch.as_tensor(mask, device=value.device).expand(whose.batch_shape)
             valid = valid | ~mask.reshape(mask.shape + (1,) * whose.event_dim)
+    if isinstance(fn, PartlyObserved):
+        _check_whole(structure, site, first_row)
+        valid = valid | ~fn.seen
     if bool(valid.all()):
         return
     index = (~valid).nonzero()[0]
@@ -204,13 +208,26 @@ def check_observation(structure: Structure, site: Site, first_row: int = 0) -> N
     )
 
 
+def _check_whole(structure: Structure, site: Site, first_row: int) -> None:
+    """Refuse an event that is seen in part although its numbers depend on each other."""
+    broken = site["fn"].is_broken
+    if bool(broken.any()):
+        row = first_row + int(broken.nonzero()[0][structure.data_frame(site).dim])
+        raise InputError(
+            f"a number is missing in row {row} of what the site {site['name']!r} of {structure.program} observes, a "
+            f"{type(_base(site['fn'])[0]).__name__}, whose numbers depend on each other given the latents: a datum of "
+            f"it may be missing as a whole only"
+        )
+
+
 def _base(fn: Any) -> tuple[Any, list[tuple[Any, Any]]]:
     """Return the distribution inside its wrappers, and the masks among the wrappers."""
     masks = []
-    while isinstance(fn, torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+    wrappers = torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution | PartlyObserved
+    while isinstance(fn, wrappers):
         if isinstance(fn, dist.MaskedDistribution):
             masks.append((fn._mask, fn))
-        fn = fn.base_dist
+        fn = fn.base if isinstance(fn, PartlyObserved) else fn.base_dist
     return fn, masks
 
 

@@ -17,18 +17,29 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import IndependentTransform, Transform, identity_transform
 
 from ppl_vae.errors import InputError
+from ppl_vae.program.partly_observed import PartlyObserved
 from ppl_vae.program.totals import with_totals
 from ppl_vae.program.traces import is_deterministic
 
 
 class Generate(UnconditionMessenger):
-    """``poutine.uncondition`` that leaves ``pyro.deterministic`` as it is; counts have the totals of the data."""
+    """``poutine.uncondition`` that leaves ``pyro.deterministic`` as it is; counts have the totals of the data.
+
+    Args:
+        completed: if True, numbers that were seen stay, and the missing ones are drawn given them; else all are drawn.
+    """
+
+    def __init__(self, *, completed: bool = False) -> None:
+        super().__init__()
+        self.completed = completed
 
     def _pyro_sample(self, msg: Any) -> None:
         if not is_deterministic(msg):
             super()._pyro_sample(msg)
             if msg["infer"].get("was_observed"):
-                msg["fn"] = with_totals(msg["fn"], msg["infer"]["obs"])
+                fn = msg["fn"]
+                fn = fn.base if isinstance(fn, PartlyObserved) and not self.completed else fn
+                msg["fn"] = with_totals(fn, msg["infer"]["obs"])
 
 
 class Given(Messenger):

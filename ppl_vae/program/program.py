@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -16,6 +17,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.program.arguments import argument_for_x, array_names, named_parameters, takes_any, taking
 from ppl_vae.program.binding import read_structure
 from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.missing import with_missing
 from ppl_vae.program.modules import owned_modules, recorded_modules, with_shown
 from ppl_vae.program.obs_masks import UNSEEN, with_obs_masks
 from ppl_vae.program.plates import SizedPlates, with_sized_plates
@@ -82,6 +84,7 @@ class Program:
         template: Batch,
         *,
         arguments: Sequence[str] | None = None,
+        masked: Sequence[str] = (),
         precision: Precision = "32-true",
         guided: bool = True,
         num_data: int | None = None,
@@ -96,6 +99,9 @@ class Program:
             template: a few data, the arguments of ``model``.
             arguments: the names of these arrays, as ``arguments`` returns them; None passes them to model and guide by
                 place.
+            masked: the names of the arrays that may have holes, see ``with_missing``. Their masks, such as ``x_mask``,
+                are the last of the arguments, in this order; a part of the program that names a mask as an argument
+                gets it.
             precision: the precision at which the program runs.
             guided: if False, the guide is left out and has no part.
             num_data: the number of training data; if given, latents outside the data plate, which all data share, have
@@ -108,10 +114,12 @@ class Program:
                 what ``check`` raises.
         """
         self.store.precision = precision
-        self.learn(template, arguments, guided=guided)
-        runner = self._runner(arguments, guided)
+        self.learn(template, arguments, masked, guided=guided)
+        runner = self._runner(arguments, guided, masked)
         if scalings:
             runner = with_scalings(runner, template, scalings)
+            if masked:  # whose Jacobian is that of whole data
+                runner = replace(runner, closed_form=None)
         if self.has_obs_masks:
             runner = with_obs_masks(runner, template)
         if self.has_factors:
@@ -120,9 +128,20 @@ class Program:
             runner = with_globals(runner, template, num_data)
         if check is not None:
             check(runner, template)
-        return BoundProgram(**vars(runner), template=template, structure=read_structure(runner, template))
+        bound = BoundProgram(**vars(runner), template=template, structure=read_structure(runner, template))
+        if not masked:
+            return bound
+        positions = [list(arguments or ()).index(name) for name in masked]
+        return with_missing(bound, positions, masks_given=True)
 
-    def learn(self, template: Batch, arguments: Sequence[str] | None = None, *, guided: bool = True) -> bool:
+    def learn(
+        self,
+        template: Batch,
+        arguments: Sequence[str] | None = None,
+        masked: Sequence[str] = (),
+        *,
+        guided: bool = True,
+    ) -> bool:
         """Run the program once, and learn what only a run shows: its modules, plates, masks and factors.
 
         The modules that it registers or calls, wherever they are kept, are added to ``module``. Their mode, device,
@@ -132,6 +151,7 @@ class Program:
         Args:
             template: a few data, the arguments of ``model``.
             arguments: their names, as in ``bind``.
+            masked: the names of the arrays that may have holes, as in ``bind``.
             guided: if False, the guide is not run.
 
         Returns:
@@ -151,7 +171,7 @@ class Program:
             >>> program.learn((torch.zeros(3, 2),)), nets["mean"] in set(program.module.modules())
             (True, True)
         """
-        runner, known = self._runner(arguments, guided), self.module
+        runner, known = self._runner(arguments, guided, masked), self.module
         plates = SizedPlates(len(template[0]))
         with torch.no_grad(), runner.running(seed="current", training=False), recorded_modules() as recorder, plates:
             store = pyro.get_param_store()
@@ -165,12 +185,19 @@ class Program:
         self.sizes_plates = self.sizes_plates or plates.acted
         return self.module is not known
 
-    def _runner(self, arguments: Sequence[str] | None, guided: bool) -> Runner:
+    def _runner(self, arguments: Sequence[str] | None, guided: bool, masked: Sequence[str] = ()) -> Runner:
+        names = None if arguments is None else list(arguments)
+        masks = [] if names is None else names[len(names) - len(masked) :]
+        arrays = None if names is None else names[: len(names) - len(masked)]
+
         def part(function: Callable[..., Any] | None) -> Any:
-            taken = None if function is None else taking(function, self.model, arguments)
+            taken = None if function is None else taking(function, self.model, arrays, masks)
             return taken if taken is None or not self.sizes_plates else with_sized_plates(taken)
 
         guide = part(self.guide)
+        closed_form = self.closed_form
+        if closed_form is not None and set(masks) - {p.name for p in named_parameters(closed_form)}:
+            closed_form = None  # it is of whole data
         return Runner(
             name=self.name,
             argument_names=self.argument_names,
@@ -179,7 +206,7 @@ class Program:
             module=self.module,
             store=self.store,
             data_plate=self.data_plate,
-            closed_form=part(self.closed_form),
+            closed_form=part(closed_form),
             left_out=None if guided else guide,
         )
 
@@ -190,6 +217,12 @@ class Program:
             InputError: an argument without a default has no array.
         """
         return array_names(self.model, available, self.name)
+
+    @property
+    def required_names(self) -> set[str]:
+        """The names of the arguments of model and guide that have no default."""
+        functions = [function for function in (self.model, self.guide) if function is not None]
+        return {p.name for function in functions for p in named_parameters(function) if p.default is p.empty}
 
     @property
     def argument_for_x(self) -> str | None:

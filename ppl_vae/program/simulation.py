@@ -11,6 +11,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.handlers import Generate
+from ppl_vae.program.missing import without_missing
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.totals import with_totals
 from ppl_vae.program.traces import sample_sites
@@ -33,7 +34,7 @@ def simulate(program: BoundProgram, batch: Batch) -> Simulation:
     """Draw z from the prior and x given z, and put x in place of the data.
 
     Arguments that are not observed, such as labels that the model is conditioned on, stay as they are, and so do
-    observations that are masked, such as what pads a sequence.
+    observations that are masked, such as what pads a sequence. What is missing in the data is missing in the new data.
 
     Args:
         program: the program.
@@ -53,6 +54,7 @@ def simulate(program: BoundProgram, batch: Batch) -> Simulation:
         (torch.Size([3, 6]), torch.Size([1, 3, 2]))
     """
     program.refuse_globals("data are simulated from a model whose parameters are known")
+    program = without_missing(program)  # all numbers are drawn; those that are missing in the data are so in the draws
     structure = program.structure
     simulated = fresh(batch)
     with program.running():

@@ -19,6 +19,7 @@ from ppl_vae.errors import InputError, reason
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import JOINT
 from ppl_vae.program.handlers import is_point_mass
+from ppl_vae.program.partly_observed import PartlyObserved
 from ppl_vae.program.traces import Site, is_factor, sample_sites, support
 
 SERIES = 3
@@ -244,9 +245,10 @@ def _distribution(site: Site, shape: tuple[int, ...]) -> str:
 
 
 def _kind(fn: Any) -> str:
-    """Return the name of a distribution, without wrappers that only change its shape."""
-    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution", "Rescaled"):
-        fn = fn.base_dist
+    """Return the name of a distribution, without wrappers that only change its shape or its units or mask it."""
+    wrappers = ("Independent", "ExpandedDistribution", "MaskedDistribution", "Rescaled", "PartlyObserved")
+    while type(fn).__name__ in wrappers:
+        fn = fn.base if isinstance(fn, PartlyObserved) else fn.base_dist
     name = type(fn).__name__
     if name == "TransformedDistribution":
         return f"transformed {_kind(fn.base_dist)}"

@@ -8,6 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ppl_vae.program.partly_observed import PartlyObserved
+
 COUNTS = (torch.distributions.Multinomial, dist.DirichletMultinomial)
 
 
@@ -73,4 +75,7 @@ def with_totals(fn: Any, data: Tensor) -> Any:
     if isinstance(fn, torch.distributions.Independent):
         base = with_totals(fn.base_dist, data)
         return fn if base is fn.base_dist else base.to_event(fn.reinterpreted_batch_ndims)
+    if isinstance(fn, PartlyObserved):
+        base = with_totals(fn.base, data)
+        return fn if base is fn.base else PartlyObserved(base, fn.value, fn.seen)
     return WithTotals(fn, data.sum(-1)) if isinstance(fn, COUNTS) else fn

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data import fill_missing
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.arguments import make_batches
@@ -26,13 +25,13 @@ from ppl_vae.program import (
     BoundProgram,
     Draws,
     LatentSpace,
+    check_observations,
     coded_columns,
     placed,
-    seen_parts,
-    with_missing,
     with_modes,
     without_guide,
 )
+from ppl_vae.uses._partly_seen import read_partly_seen
 from ppl_vae.uses.description import Caption, describe_use
 
 ImputeBy = Literal["per-sample", "importance"]
@@ -135,33 +134,28 @@ def impute(
     check_value("num_samples", num_samples, Count)
     check_value("num_draws", num_draws, Count)
     check_value("method", method, ImputeBy)
-    naming = vi.fitted.naming
-    given, arguments = naming.rename(arrays), naming.order(vi.argument_names)
-    filled, holes = fill_missing(type(vi).__name__, given, arguments, missing or {}, vi.template, naming.columns)
-    filled = dict(vi.fitted.checked((filled,)))
-    program, template, coded = vi.program_, vi.template_, coded_columns(vi.program_)
-    with program.running(seed=vi.seed, training=False):
-        begun: Batch = (*template, *seen_parts(program, template))
-        proposal, optimiser = _make_proposal(vi, begun, method, family)
-        begun = optimiser.begin(begun) if optimiser else begun
+    filled, holes, masked = read_partly_seen(vi, arrays, missing or {})
+    coded = coded_columns(vi.program_)
+    names = (*vi.arguments_, *(mask for mask in filled if mask not in vi.arguments_))
+    with masked.running(seed=vi.seed, training=False):
+        proposal, optimiser = _make_proposal(vi, masked, method, family)
+        begun = optimiser.begin(masked.template) if optimiser else masked.template
         rows, room = vi.fitted.rows_to_infer, room_for(partial(proposal.log_weights, begun), len(begun[0]))
         at_once = min(rows, room.rows(num_samples))
-        masks = {f"missing {name}": holes[name] for name in vi.arguments_}
-        names = (*vi.arguments_, *masks)
-        batches = make_batches({**filled, **masks}, names, rows, vi.fitted.device, vi.fitted.dtype)
+        batches = make_batches(filled, names, rows, vi.fitted.device, vi.fitted.dtype)
+        row = 0
+        for batch in batches.in_order():
+            check_observations(proposal, optimiser.begin(batch) if optimiser else batch, row)
+            row += len(batch[0])
 
         def fill_in(batch: Batch) -> list[dict[str, Any]]:
             parts = []
-            data, hidden = batch[: len(masks)], batch[len(masks) :]
-            pairs = zip(data, hidden, strict=True)
-            gaps = tuple(torch.where(hole, torch.nan, x) if hole.any() else x for x, hole in pairs)
-            seen = seen_parts(program, gaps)
-            inferred = optimiser.infer((*data, *seen)) if optimiser else (*data, *seen)
-            for row in range(0, len(data[0]), at_once):
-                few = slice(row, row + at_once)
-                log_weight, draws = proposal.weighted_posterior(tuple(t[few] for t in inferred), num_samples)
-                part = _summarize(log_weight.double(), draws, tuple(t[few] for t in seen), num_draws, coded)
-                part["completed"] = _complete(vi, tuple(t[few] for t in data), part["mean"])
+            inferred = optimiser.infer(batch) if optimiser else batch
+            for row in range(0, len(batch[0]), at_once):
+                few = tuple(tensor[row : row + at_once] for tensor in inferred)
+                log_weight, draws = proposal.weighted_posterior(few, num_samples, completed=True)
+                part = _summarize(log_weight.double(), draws, num_draws, coded)
+                part["completed"] = _complete(vi, masked, few[: len(batch)], part["mean"])
                 parts.append(part)
             return parts
 
@@ -174,23 +168,22 @@ def impute(
 
 
 def _make_proposal(
-    vi: VariationalInference, template: Batch, method: ImputeBy, family: FamilyName | None
+    vi: VariationalInference, masked: BoundProgram, method: ImputeBy, family: FamilyName | None
 ) -> tuple[BoundProgram, Method | None]:
     """Return the program whose guide proposes latents of data that are partly seen, and the method that optimises it.
 
     Args:
         vi: the fitted program.
-        template: some data with their masks.
+        masked: the program of data that are partly seen.
         method: see ``impute``.
         family: see ``impute``.
     """
-    masked = with_missing(vi.program_)
     if random_latents(masked) and method == "per-sample":
         size = LatentSpace(without_guide(masked)).size
         family = family or ("full" if size <= MOST_WITH_COVARIANCE else "diagonal")
         options = options_of(vi, PerSampleOptions)
         options = replace(options, family=family, gradient="reparam", local_learning_rate=None)
-        optimiser = PerSample(masked, template, options)
+        optimiser = PerSample(masked, masked.template, options)
         optimiser.compiler = Compiler(vi.compile)
         return optimiser.posterior, optimiser
     if random_latents(masked) and masked.guide is None:
@@ -198,22 +191,21 @@ def _make_proposal(
     return masked, None
 
 
-def _complete(vi: VariationalInference, data: Batch, mean: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _complete(
+    vi: VariationalInference, masked: BoundProgram, data: Batch, mean: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return the arguments with these numbers in them; nothing if a site observes what is computed of them."""
     classes = vi.fitted.classes
     mean = {name: value.argmax(-1) if name in classes else value for name, value in mean.items()}
     try:
-        return dict(zip(vi.arguments_, placed(vi.program_, data, mean), strict=True))
+        arguments = [name for name in vi.arguments_ if name not in vi.fitted.naming.holes.masks]
+        return dict(zip(arguments, placed(masked, data, mean), strict=False))
     except InputError:
         return {}
 
 
 def _summarize(
-    log_weight: Tensor,
-    draws: Draws,
-    seen: tuple[Tensor, ...],
-    num_draws: int,
-    coded: Mapping[str, tuple[int, ...]],
+    log_weight: Tensor, draws: Draws, num_draws: int, coded: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Any]:
     """Return the fields of an ``Imputation`` for one batch, but for the completed arrays."""
     num_samples = len(log_weight)
@@ -223,8 +215,9 @@ def _summarize(
     fields["effective"] = effective_number(log_weight.softmax(0))
     weights = tempered(log_weight).softmax(0)
     again = torch.multinomial(weights.T, num_draws, replacement=True).T
-    for (name, x), known in zip(draws.observed.items(), seen, strict=True):
+    for name, x in draws.observed.items():
         data = draws.data[name]
+        known = ~torch.isnan(data)
         w = weights.to(x.dtype if x.is_floating_point() else data.dtype).reshape(*weights.shape, *[1] * (x.dim() - 2))
         if (shares := draws.means[name]).dim() > x.dim():  # of classes, with one for the class of what was seen
             mean = torch.where(known[..., None], shares[0], (w[..., None] * shares).sum(0))

@@ -41,20 +41,20 @@ def test_unknown_part_has_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_first_row_of_nan_or_infinity_is_named(part: str, bad: float) -> None:
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
+def test_first_row_of_infinity_is_named(part: str, bad: float) -> None:
     parts = toy_parts()
     parts[part]["x"][2, 1] = bad
-    parts[part]["x"][3, 0] = np.nan
+    parts[part]["x"][[1, 3], 0] = np.nan, np.inf
     assert f"toy: array 'x' of {part} has {bad} in row 2:" in refusal(toy_of, parts)
 
 
-def test_nan_in_another_array_is_found() -> None:
+def test_infinity_in_another_array_is_found() -> None:
     parts = toy_parts()
     for arrays in parts.values():
         arrays["weight"] = np.ones(len(arrays["x"]))
-    parts["test"]["weight"][4] = np.nan
-    assert "array 'weight' of test has nan in row 4" in refusal(toy_of, parts)
+    parts["test"]["weight"][4] = np.inf
+    assert "array 'weight' of test has inf in row 4" in refusal(toy_of, parts)
 
 
 def test_empty_part() -> None:

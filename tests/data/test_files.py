@@ -105,14 +105,23 @@ def test_bits_need_the_unit_interval(tmp_path: Path, how: str, top: np.generic) 
     assert "[0, 1]" in message
 
 
-def test_the_row_of_a_nan_counts_in_the_file(tmp_path: Path) -> None:
+def test_the_row_of_an_infinity_counts_in_the_file(tmp_path: Path) -> None:
     x = np.zeros((30, 2))
-    x[17, 1] = np.nan
-    assert "array 'x' of the file has nan in row 17" in refusal(load_dataset, save(tmp_path, x=x))
+    x[17, 1] = np.inf
+    assert "array 'x' of the file has inf in row 17" in refusal(load_dataset, save(tmp_path, x=x))
     # Not turned into a bit without a word.
     assert "row 17" in refusal(load_dataset, save(tmp_path, x=x), binarize="threshold")
     message = refusal(load_dataset, save(tmp_path, x_train=x, x_test=np.zeros((3, 2))))
-    assert "array 'x' of train has nan in row 17" in message
+    assert "array 'x' of train has inf in row 17" in message
+
+
+@pytest.mark.parametrize("how", ["none", "threshold", "static", "dynamic"])
+def test_what_is_missing_stays_so(tmp_path: Path, how: str) -> None:
+    x = np.random.default_rng(0).random((30, 2))
+    x[17:20, 1] = np.nan
+    data = load_dataset(save(tmp_path, x_train=x, x_valid=x, x_test=x), binarize=how)
+    for part in ("train", "valid", "test"):
+        assert np.array_equal(np.isnan(data.part(part)["x"]), np.isnan(x))
 
 
 @pytest.mark.parametrize(

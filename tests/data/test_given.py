@@ -94,7 +94,7 @@ def test_low_precisions_and_bits() -> None:
 def test_what_is_masked_is_missing() -> None:
     masked = np.ma.masked_greater(np.array([[1, 2], [3, 9]]), 5)
     assert np.array_equal(as_named("fit", [masked], ["x"])["x"], [[1, 2], [3, np.nan]], equal_nan=True)
-    assert "array 'x' of fit has nan in row 1" in refusal(name_arrays, "vi", "fit", [masked], ["x"])
+    assert np.array_equal(np.isnan(name_arrays("vi", "fit", [masked], ["x"])["x"]), masked.mask)
     records = np.ma.masked_array([(1, 2.0), (3, 4.0)], [(False, True), (False, False)], [("a", int), ("b", float)])
     assert np.array_equal(as_named("fit", [records], ["x"])["x"], [[1, np.nan], [3, 4]], equal_nan=True)
 

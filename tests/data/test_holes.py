@@ -137,9 +137,17 @@ def test_labels_stay_whole_numbers(tmp_path: Path) -> None:
     assert arrays["y"].tolist() == [0, 1]
 
 
-def test_without_holes_an_empty_field_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"line 3: column 'b' is missing \(so in 1 of 2 rows\): fill it in"):
-        load_dataset(written(tmp_path, "a,b\n1,2\n3,\n"))
+@pytest.mark.parametrize(
+    ("text", "hole"),
+    [("a,b\n{}1,\n", (20, 1)), ("a,b\n\n{}1,NA\n", (20, 1)), ("1,?\n{}", (0, 1)), ("NA,2\n{}", (0, 0))],
+)
+def test_what_is_missing_in_a_table_is_a_hole_of_the_data(tmp_path: Path, text: str, hole: tuple[int, int]) -> None:
+    rows = "".join(f"{i}.5,{i}\n" for i in range(20))
+    data = load_dataset(written(tmp_path, text.format(rows)))
+    x = np.concatenate([data.part(part)["x"] for part in ("train", "valid", "test")])
+    assert np.isnan(x).sum() == 1
+    assert np.isnan(x[:, hole[1]]).sum() == 1
+    assert [column.missing for column in data.columns] == [int(hole[1] == 0), int(hole[1] == 1)]
 
 
 @pytest.mark.parametrize(

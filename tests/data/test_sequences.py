@@ -87,10 +87,12 @@ def test_arrays_of_a_call() -> None:
         name_arrays("Program", "fit", [[[1.0, 0.0], [1.0, 2.0]], [1, 3]], ["x", "lengths"])
 
 
-def test_nan_within_a_sequence(tmp_path: Path) -> None:
+def test_nan_and_infinity_within_a_sequence(tmp_path: Path) -> None:
     arrays = arrays_of()
     arrays["x_valid"][2, 4] = np.nan
-    with pytest.raises(InputError, match="'x' of valid has nan in row 2"):
+    assert np.isnan(load_dataset(saved(tmp_path, arrays)).valid["x"][2, 4]).all()
+    arrays["x_valid"][2, 4] = np.inf
+    with pytest.raises(InputError, match="'x' of valid has inf in row 2"):
         load_dataset(saved(tmp_path, arrays))
 
 

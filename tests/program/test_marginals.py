@@ -69,7 +69,7 @@ def test_marginals_of_steps_that_were_not_seen() -> None:
     seen = torch.ones(3, 6, dtype=torch.bool)
     seen[:, 2] = False
     half = with_missing(Program(module).bind((x, lengths)))
-    actual = marginals(half, (x, lengths, *seen.T))["state_2"]
+    actual = marginals(half, (x, lengths, seen))["state_2"]
     first, step = module.first / module.first.sum(), module.step / module.step.sum(-1, keepdim=True)
     heard = dist.Normal(module.means, 0.7).log_prob(x[..., None]).exp()
     before = torch.einsum("i,bi,ij,bj,jk->bk", first, heard[:, 0], step, heard[:, 1], step)

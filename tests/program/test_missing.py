@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.program import Batch, Program, seeded, seen_parts, with_missing
+from ppl_vae.program import Batch, Program, seeded, with_missing
 from tests.helpers import scenarios
 from tests.helpers.gallery import GALLERY
 from tests.helpers.scenarios import holes, make_double, normal
@@ -100,7 +100,7 @@ def test_the_evidence_of_a_hidden_markov_model_equals_an_explicit_sum() -> None:
     lengths, seen = torch.tensor([4, 1, 2, 3, 4, 2]), holes(6, 4)
     half = with_missing(Program(module).bind((x, lengths)))
     with torch.no_grad():
-        got = half.log_evidence((x, lengths, *seen.T))
+        got = half.log_evidence((x, lengths, seen))
     first, step = module.first / module.first.sum(), module.step / module.step.sum(-1, keepdim=True)
     for row in range(6):
         paths = []
@@ -122,8 +122,7 @@ def test_the_evidence_of_a_hidden_markov_model_equals_an_explicit_sum() -> None:
 def test_complete_data_have_the_numbers_of_the_original_program(name: str) -> None:
     batch = GALLERY[name].batch
     program = Program(make_double(GALLERY[name].make)).bind(batch)
-    seen = seen_parts(program, batch)
-    assert all(each.all() for each in seen)
+    seen = tuple(torch.ones_like(each, dtype=torch.bool) for each in batch if each.is_floating_point())
     whole = with_missing(program)
     with torch.no_grad(), seeded(2):
         expected = program.log_weights(batch, 3)
@@ -131,9 +130,11 @@ def test_complete_data_have_the_numbers_of_the_original_program(name: str) -> No
         got = whole.log_weights((*batch, *seen), 3)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     with seeded(2):
-        draws = whole.posterior((*batch, *seen), 3)
-    assert draws.observed
-    for site, value in draws.observed.items():
+        draws = whole.weighted_posterior((*batch, *seen), 3, completed=True)[1]
+    assert whole.parts is not None
+    assert whole.parts.index
+    for site in whole.parts.index:
+        value = draws.observed[site]
         assert torch.equal(value, draws.data[site].to(value.dtype).expand(value.shape))
 
 
@@ -142,7 +143,7 @@ SHAPES = {
     "softmax": (scenarios.SoftmaxDecoder, (normal(6, 3),), (holes(6, 3),)),
     "images": (scenarios.Images, (normal(6, 1, 4, 4),), (holes(6, 1, 4, 4),)),
     "inner_plate": (scenarios.InnerPlate, (normal(6, 4),), (holes(6, 4),)),
-    "sequences": (scenarios.Sequences, (normal(6, 5), torch.tensor([5, 1, 2, 5, 3, 4])), tuple(holes(6, 5).T)),
+    "sequences": (scenarios.Sequences, (normal(6, 5), torch.tensor([5, 1, 2, 5, 3, 4])), (holes(6, 5),)),
     "conjugate": (scenarios.Conjugate, (normal(6),), (holes(6),)),
     "subsampled": (scenarios.Subsampled, (normal(6),), (holes(6),)),
 }
@@ -154,7 +155,7 @@ def seen_log_likelihood(name: str, module: Any, batch: Batch, seen: Batch, z: di
     if name == "sequences":
         total = torch.zeros(())
         for t in range(5):
-            heard = (t < batch[1]) & seen[t]
+            heard = (t < batch[1]) & seen[0][:, t]
             total = total + dist.Normal(z[f"z_{t}"], 0.5).log_prob(x[:, t]) * heard
         return total
     if name in ("softmax", "images"):
@@ -175,7 +176,7 @@ def test_missing_numbers_have_no_part_in_the_weights(name: str, rows: slice, num
     batch, seen = tuple(t[rows] for t in batch), tuple(t[rows] for t in seen)
     with torch.no_grad():
         with seeded(2):
-            weights, draws = half.weighted_posterior((*batch, *seen), num_samples)
+            weights, draws = half.weighted_posterior((*batch, *seen), num_samples, completed=True)
         with seeded(2):  # the guide is run first, so these are the same draws
             whole, latents = program.weighted_posterior(batch, num_samples)
         for site, value in latents.latents.items():
@@ -184,8 +185,10 @@ def test_missing_numbers_have_no_part_in_the_weights(name: str, rows: slice, num
         expected = whole - seen_log_likelihood(name, module, batch, everything, draws.latents)
         expected = expected + seen_log_likelihood(name, module, batch, seen, draws.latents)
     torch.testing.assert_close(weights, expected, rtol=1e-10, atol=1e-10)
-    for value, data, known in zip(draws.observed.values(), draws.data.values(), seen, strict=True):
+    by_site = seen[0].T if name == "sequences" else seen
+    for value, data, known in zip(draws.observed.values(), draws.data.values(), by_site, strict=True):
         assert value.shape == (num_samples, *data.shape)
+        assert torch.equal(~torch.isnan(data), known)
         assert torch.equal((value == data).expand_as(value), known.expand_as(value))
 
 
@@ -196,7 +199,7 @@ def test_predictions_of_missing_numbers_depend_on_the_seen_ones() -> None:
     with torch.no_grad(), seeded(3):
         module.raw_tril.add_(torch.randn_like(module.raw_tril) * 0.5)
         half = with_missing(Program(module).bind((x,)))
-        _, draws = half.weighted_posterior((x, seen), MANY)
+        _, draws = half.weighted_posterior((x, seen), MANY, completed=True)
     for row in range(4):
         known, terms, means = seen[row], [], []
         for k in range(3):

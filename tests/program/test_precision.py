@@ -159,7 +159,7 @@ def test_the_default_precision_is_restored_after_errors_too(training: bool | Non
     with pytest.raises(ZeroDivisionError):
         fail()
     assert seen == [torch.float64]
-    for x, match in ((np.full((20, 5), np.nan), "nan in row 0"), (X[:, :4], "observes data of shape")):
+    for x, match in ((np.full((20, 5), np.inf), "inf in row 0"), (X[:, :4], "observes data of shape")):
         with pytest.raises(InputError, match=match):
             VariationalInference(Literal(), precision="64-true").fit(x)
     assert torch.get_default_dtype() == torch.float32

@@ -1,4 +1,4 @@
-"""Test which numbers of each observed site were seen, and what cannot be missing."""
+"""Test which numbers of each observed site were seen, and what may be missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
-from ppl_vae.program import Batch, BoundProgram, Program, seeded, seen_parts, with_missing
+from ppl_vae.program import BoundProgram, Program, check_observations, seeded, with_missing
+from ppl_vae.program.observed_parts import ObservedParts
 from tests.helpers.scenarios import holes, normal
 
 
@@ -40,6 +41,11 @@ HOWS = {
     "transformed": (lambda x: {"x": x.log()}, lambda m: (m,)),
     "in two": (lambda x: {"a": x[:, 0], "b": x[:, 1:]}, lambda m: (m[:, 0], m[:, 1:])),
     "differences": (lambda x: {"x": x[:, 1:] - x[:, :-1]}, lambda m: (m[:, 1:] & m[:, :-1],)),
+    "as classes": (lambda x: {"x": x.long(), "y": (x[:, 0] > 1).to(x)}, lambda m: (m, m[:, 0])),
+    "beside a constant": (
+        lambda x: {"x": torch.cat([torch.ones_like(x[:, :1]), x.flip(-1)], -1)},
+        lambda m: (torch.cat([torch.ones_like(m[:, :1]), m.flip(-1)], -1),),
+    ),
 }
 
 
@@ -48,12 +54,16 @@ HOWS = {
 def test_the_numbers_of_each_site_that_were_seen(name: str, rows: int) -> None:
     how, expected = HOWS[name]
     x, seen, w = normal(6, 4).exp()[-rows:], holes(6, 4)[-rows:], normal(6)[-rows:]
-    program = Program(Observes(how)).bind((x, w))
-    got = seen_parts(program, (torch.where(seen, x, torch.nan), w))
-    assert len(got) == len(expected(seen))
-    for mine, theirs in zip(got, expected(seen), strict=True):
+    got = parts_of(Program(Observes(how)).bind((x, w)))
+    assert [may.tolist() for may in got.allowed] == [[True] * 4, False]
+    for mine, theirs in zip(got.seen((seen, torch.ones(rows, dtype=torch.bool))).values(), expected(seen), strict=True):
         assert torch.equal(mine, theirs)
-    assert all(each.all() for each in seen_parts(program, (x, w)))
+
+
+def parts_of(program: BoundProgram) -> ObservedParts:
+    parts = with_missing(program).parts
+    assert parts is not None
+    return parts
 
 
 def test_a_factor_has_no_numbers() -> None:
@@ -68,37 +78,16 @@ def test_a_factor_has_no_numbers() -> None:
             pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
 
     x = normal(4)
-    program = Program(model, guide).bind((x,))
-    (seen,) = seen_parts(program, (torch.where(torch.arange(4) == 1, torch.nan, x),))
-    assert seen.tolist() == [True, False, True, True]
-    half = with_missing(program)
+    seen = torch.arange(4) != 1
+    half = with_missing(Program(model, guide).bind((x,)))
+    assert list(parts_of(half).index) == ["x"]
     with seeded(1):
         weights, draws = half.weighted_posterior((x, seen), 2)
     z = draws.latents["z"]
     torch.testing.assert_close(weights, -z.square() + dist.Normal(z, 1.0).log_prob(x) * seen)
 
 
-def assert_refused(program: BoundProgram, batch: Batch, match: str) -> None:
-    with pytest.raises(InputError, match=match) as error:
-        seen_parts(program, batch)
-    assert "\n" not in str(error.value)
-
-
-def test_a_missing_condition_is_refused_in_one_line() -> None:
-    x, w = normal(6, 4), normal(6)
-    program = Program(Observes(lambda x: {"x": x})).bind((x, w))
-    w[2] = torch.nan
-    assert_refused(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
-
-
-def test_a_missing_condition_is_refused_beside_a_missing_observation() -> None:
-    x, w = normal(6, 4), normal(6)
-    program = Program(Observes(lambda x: {"x": x})).bind((x, w))
-    x[2, 0], w[2] = torch.nan, torch.nan
-    assert_refused(program, (x, w), "missing in row 2 that no site of Observes observes: it is a condition")
-
-
-def test_a_part_of_an_argument_that_is_a_condition_is_refused_beside_one_that_is_observed() -> None:
+def test_a_part_of_an_argument_that_is_a_condition_may_not_be_missing() -> None:
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x[:, 0], 1.0))
@@ -108,10 +97,8 @@ def test_a_part_of_an_argument_that_is_a_condition_is_refused_beside_one_that_is
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(x[:, 0], 1.0))
 
-    x = normal(6, 2)
-    program = Program(model, guide).bind((x,))
-    assert_refused(program, (torch.where(torch.arange(12).reshape(6, 2) == 6, torch.nan, x),), "row 3 that no site")
-    assert_refused(program, (torch.where(torch.arange(12).reshape(6, 2) >= 10, torch.nan, x),), "row 5 that no site")
+    (may,) = parts_of(Program(model, guide).bind((normal(6, 3),))).allowed
+    assert may.tolist() == [False, True, False]  # nothing uses the last number
 
 
 def test_a_model_that_fails_on_nan_is_reported_in_one_line() -> None:
@@ -128,13 +115,12 @@ def test_a_model_that_fails_on_nan_is_reported_in_one_line() -> None:
                 pyro.sample("z", dist.Normal(x, 1.0))
 
     x = torch.tensor([0.0, 1.0, 2.0]).double()
-    program = Program(Looks()).bind((x,))
-    assert_refused(
-        program, (torch.tensor([0.0, torch.nan, 2.0]).double(),), "missing numbers cannot be filled in by Looks"
-    )
+    with pytest.raises(InputError, match="numbers cannot be missing in data of Looks, whose model computes") as error:
+        with_missing(Program(Looks()).bind((x,)))
+    assert "\n" not in str(error.value)
 
 
-def test_a_model_that_computes_with_what_it_observes_is_refused() -> None:
+def test_what_a_model_computes_with_may_not_be_missing() -> None:
     """Each step reads the one before from its argument, so that a filled-in value would count as seen."""
 
     def model(x: Tensor) -> None:
@@ -148,14 +134,8 @@ def test_a_model_that_computes_with_what_it_observes_is_refused() -> None:
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
 
-    x = normal(4, 3)
-    program = Program(model, guide).bind((x,))
-    last, within = x.clone(), x.clone()
-    last[1, 2], within[1, 1] = torch.nan, torch.nan
-    assert not seen_parts(program, (last,))[2][1]
-    assert_refused(
-        program, (within,), "missing numbers cannot be filled in by model, whose model computes with the data"
-    )
+    (may,) = parts_of(Program(model, guide).bind((normal(4, 3),))).allowed
+    assert may.tolist() == [False, False, True]
 
 
 WHOLE_ONLY = {
@@ -180,9 +160,9 @@ def test_a_part_of_an_event_whose_numbers_depend_on_each_other_is_refused(name: 
 
     with seeded(1):
         x = WHOLE_ONLY[name].sample((4,))
-    program = Program(model, guide).bind((x,))
-    whole, part = x.clone(), x.clone()
-    whole[1], part[2, 0] = torch.nan, torch.nan
-    (seen,) = seen_parts(program, (whole,))
-    assert seen.all(1).tolist() == seen.any(1).tolist() == [True, False, True, True]
-    assert_refused(program, (part,), f"site 'x' of model is a {name}, whose numbers depend .* as a whole only")
+    half = with_missing(Program(model, guide).bind((x,)))
+    whole, part = torch.ones(2, 4, 3, dtype=torch.bool)
+    whole[1], part[2, 0] = False, False
+    check_observations(half, (x, whole))
+    with pytest.raises(InputError, match=f"row 9 of what the site 'x' of model observes, a {name}, .* as a whole only"):
+        check_observations(half, (x, part), 7)
