@@ -36,6 +36,8 @@ class Measured(NamedTuple):
     """The cost of a process and of those that it has started."""
 
     seconds: float
+    work_seconds: float
+    """The time that the processor worked for it, on all of its cores together."""
     peak_bytes: int
     """The largest resident memory of one process."""
     output: str
@@ -48,7 +50,8 @@ def measure_command(
     names = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     code = (
         "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
-        "print('\\nPEAK', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(done.returncode)"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+        "print('\\nUSED', used.ru_maxrss, used.ru_utime + used.ru_stime); sys.exit(done.returncode)"
     )
     command = [sys.executable, "-c", code, sys.executable, *map(str, verb)]
     started = time.perf_counter()
@@ -56,8 +59,9 @@ def measure_command(
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"python {' '.join(map(str, verb))} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    output, _, peak = done.stdout.rpartition("\nPEAK")
-    return Measured(seconds, int(peak) * (1024 if sys.platform == "linux" else 1), output)
+    output, _, used = done.stdout.rpartition("\nUSED")
+    peak, work = used.split()
+    return Measured(seconds, float(work), int(peak) * (1024 if sys.platform == "linux" else 1), output)
 
 
 def own_peak_bytes() -> int:
