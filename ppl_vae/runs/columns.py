@@ -80,15 +80,20 @@ def _write_npz(file: BinaryIO, names: Sequence[str], parts: Iterator[Mapping[str
         files: dict[str, BinaryIO] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         types: dict[str, np.dtype] = {}
+        texts: dict[str, list[np.ndarray]] = {}  # whose type depends on the longest one
         for part in parts:
             for name, array in part.items():
+                if array.dtype.kind == "U":
+                    texts.setdefault(name, []).append(array)
+                    continue
                 if name not in files:
                     files[name] = opened.enter_context(tempfile.TemporaryFile(dir=folder))
                     types[name] = array.dtype
                 shapes[name] = (shapes.get(name, (0,))[0] + len(array), *array.shape[1:])
                 np.ascontiguousarray(array, types[name]).tofile(files[name])
-        with archive.open("names.npy", "w") as member:
-            np.lib.format.write_array(member, np.array(names), allow_pickle=False)
+        for name, array in {"names": np.array(names), **{k: np.concatenate(v) for k, v in texts.items()}}.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
         for name, source in files.items():
             source.seek(0)
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
