@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from scaling.protocol import Row, Trial
 
-BATCH_SIZE, HIDDEN, NUM_BATCHES, TURNS = 1024, 400, 12, 15
+BATCH_SIZE, HIDDEN, NUM_BATCHES, TURNS = 4096, 400, 12, 15
 
 
 class Contestant(NamedTuple):

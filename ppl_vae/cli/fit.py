@@ -38,8 +38,8 @@ from ppl_vae.runs.tables import digest_array
 
 CHECKPOINT_SECONDS = 5.0
 """The least time between two checkpoints, but for the last; one syncs to disk, which can cost more than an epoch."""
-CREATED = "the folder of the fit"
-"""What a process remembers, so that after a restart it goes on with the folder that it had made."""
+FOLDER = "the folder of the fit"
+"""What a process remembers: "begun" or "made", so that after a restart it goes on with the folder that it had made."""
 POSTERIOR_DATA, POSTERIOR_DRAWS = 256, 32
 RECONSTRUCTIONS, PRIOR_DRAWS, LATENT_DATA = 20, 64, 5000
 
@@ -75,8 +75,9 @@ def fit(options: Options) -> Outcome:
         else:
             if not run.path.is_dir():
                 held.enter_context(run.locked())
+            ranks.remember(FOLDER, "begun")
             run.create(config, fingerprints, overwrite=options.overwrite)
-        ranks.remember(CREATED, str(run.path.resolve()))
+        ranks.remember(FOLDER, "made")
         print(f"data   {data.describe()}")
         for line in [*(describe_columns(data.arrays_columns) if data.arrays_columns else []), *data.notes]:
             print(f"       {line}")
@@ -91,9 +92,10 @@ def fit(options: Options) -> Outcome:
 
 def after_restart(options: Options, run: Run, ranks: Ranks) -> Options:
     """Return the options of a fit; one that the launcher starts again goes on with what it had written before."""
-    if ranks.recall(CREATED) != str(run.path.resolve()):
+    state = ranks.recall(FOLDER)
+    if state is None:
         return options
-    resume = run.checkpoint.is_file()
+    resume = state == "made" and run.checkpoint.is_file()  # else a checkpoint there may be that of an earlier fit
     return options._replace(resume=resume, overwrite=not resume)
 
 
