@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ppl_vae.errors import InputError
+from ppl_vae.parallel import present
 
 UNITS = {
     **dict.fromkeys(("", "b"), 1),
@@ -66,11 +67,13 @@ def describe_size(size: float) -> str:
 def memory_for_data(memory: str | int | None, device: str | torch.device = "cpu") -> int:
     """Return the number of bytes that data may take: those that the user gave, or half of what is free.
 
+    Processes that train together on one machine share what is free.
+
     Args:
         memory: the size that the user gave, see ``parse_size``; None takes half of the memory that is free.
         device: the device of the data. On a GPU, both its memory and that of the host are limits.
     """
-    return parse_size(memory) if memory is not None else int(SHARE_OF_FREE * free_memory(device))
+    return parse_size(memory) if memory is not None else int(SHARE_OF_FREE * free_memory(device) / present().local_size)
 
 
 def free_memory(device: str | torch.device = "cpu") -> int:

@@ -69,8 +69,9 @@ class HardwareOptions:
         matmul_precision: precision of fp32 matrix products in training, as in torch.set_float32_matmul_precision.
             "auto" (the default) is "high" (TF32) on a GPU, and leaves the setting unchanged on a CPU. Evaluation on a
             GPU always uses full fp32.
-        memory: memory that the data may take, such as 2GiB. Data that fit are kept on the device. Others are read in
-            blocks during training, and shuffled in a buffer. The default null takes half of what is free.
+        memory: memory that the data may take in each process, such as 2GiB. Data that fit are kept on the device.
+            Others are read in blocks during training, and shuffled in a buffer. The default null takes half of what is
+            free.
     """
 
     accelerator: Accelerator = "auto"

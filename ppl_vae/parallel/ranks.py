@@ -30,6 +30,7 @@ class Ranks:
     Attributes:
         rank: the number of this process, from 0.
         size: the number of processes.
+        local_size: the number of them on this machine, which share its memory.
 
     Example:
         >>> ranks, gradient = Ranks(), torch.ones(3)
@@ -37,7 +38,7 @@ class Ranks:
         (None, tensor([1., 1., 1.]), ['mine'])
     """
 
-    rank, size = 0, 1
+    rank, size, local_size = 0, 1, 1
 
     @property
     def is_first(self) -> bool:
@@ -115,7 +116,7 @@ class _Group(Ranks):
     """Several processes, which ``torch.distributed`` connects."""
 
     def __init__(self, store: Any, rank: int, size: int, attempt: int) -> None:
-        self.rank, self.size = rank, size
+        self.rank, self.size, self.local_size = rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._store, self._attempt = store, attempt
 
     def sum_(self, tensor: Tensor) -> None:
