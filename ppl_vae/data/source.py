@@ -16,6 +16,8 @@ BLOCK_BYTES = 2**16
 
 MOST_IN_MEMORY = 2**28
 """The size of arrays in bytes up to which they are read into memory."""
+SPAN_BYTES, DENSE = 2**22, 1 / 8
+"""The size of a read of rows that lie closer together than this share, of which the others are thrown away."""
 READ_BYTES = 2**24
 """The size of a read when all rows of a source are read one after the other."""
 
@@ -176,7 +178,8 @@ def block_slices(source: Source, num_rows: int | None = None, *, most_bytes: int
 def read_rows(source: Source, rows: np.ndarray) -> NamedArrays:
     """Return any rows of a source, in the order that is asked for, as arrays that the caller may write to.
 
-    Rows of one natural block are read at once, so that rows in ascending order cost least.
+    Rows of one natural block are read at once, and rows that lie close together in longer reads, so that rows in
+    ascending order cost least.
 
     Args:
         source: the source.
@@ -191,7 +194,10 @@ def read_rows(source: Source, rows: np.ndarray) -> NamedArrays:
         return source.rows(rows)
     ascending = rows if (rows[1:] >= rows[:-1]).all() else np.sort(rows)
     read = {name: np.empty((len(rows), *source.shapes[name]), dtype) for name, dtype in source.dtypes.items()}
-    cuts = np.flatnonzero(np.diff(ascending // source.block_rows)) + 1
+    unit = max(1, source.block_rows)
+    if len(rows) > DENSE * (ascending[-1] - ascending[0] + 1 if len(rows) else 0):
+        unit *= max(1, SPAN_BYTES // max(1, unit * row_bytes(source)))  # few long reads
+    cuts = np.flatnonzero(np.diff(ascending // unit)) + 1
     for start, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True):
         part = ascending[start:stop]
         if len(part) == 0:

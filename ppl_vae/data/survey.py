@@ -52,8 +52,10 @@ class ArraySurvey:
     def add(self, values: np.ndarray, first: int, *, by_column: bool) -> None:
         """Add a block of rows, whose first has this number."""
         rows = values.reshape(len(values), -1)
-        finite = None
-        if rows.dtype.kind == "f" and not np.isfinite(rows.sum(dtype=np.float64)):
+        bits = rows.view(np.uint8) if rows.dtype.kind == "b" else rows
+        finite, fill = None, {}
+        low, high = bits.min(initial=_top(bits.dtype)), bits.max(initial=_bottom(bits.dtype))
+        if rows.dtype.kind == "f" and bits.size and not np.isfinite(low + high):  # NaN is the least and the largest
             for name, wrong in (("nan", np.isnan(rows)), ("infinite", np.isinf(rows))):
                 of_rows = wrong.any(1)
                 if of_rows.any():
@@ -61,10 +63,9 @@ class ArraySurvey:
                         setattr(self, f"{name}_row", first + int(np.argmax(of_rows)))
                     setattr(self, name, getattr(self, name) + int(of_rows.sum()))
             finite = np.isfinite(rows)
-        bits = rows.view(np.uint8) if rows.dtype.kind == "b" else rows
-        fill = {} if finite is None else {"where": finite}
-        low = bits.min(initial=_top(bits.dtype), **fill)
-        high = bits.max(initial=_bottom(bits.dtype), **fill)
+            fill = {"where": finite}
+            low = bits.min(initial=_top(bits.dtype), **fill)
+            high = bits.max(initial=_bottom(bits.dtype), **fill)
         if not low > high:
             if not float(low) >= self.low:
                 self.low, self.low_row = float(low), first + int(np.argmax((bits == low).any(1)))
