@@ -175,8 +175,8 @@ def _check_stored(name: str, part: str, rows: StoredRows) -> None:
             if count:
                 raise InputError(
                     f"{name}: array '{array}' of {part} has {what} in row {row} (so in {count} of {rows.num_rows} "
-                    f"rows): fill the value in or remove the row (rows count from 0 in {part}; this is row "
-                    f"{rows.locate(np.array([row]))[0]} of its file or files)"
+                    f"rows, which count from 0 in {part}; this is row {rows.locate(np.array([row]))[0]} of its file or "
+                    f"files): fill it in or remove it, for data that stay on disk may miss no value"
                 )
 
 
