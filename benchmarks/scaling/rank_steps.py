@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from functools import partial
 
 import ppl_vae.cli.process  # noqa: F401  (first: it sets up OpenMP)
@@ -31,11 +32,11 @@ def bits(num_data: int) -> np.ndarray:
     return (np.random.default_rng(0).random((num_data, PIXELS), np.float32) < 0.3).astype(np.float32)
 
 
-def package(x: np.ndarray, batch_size: int, hidden: int) -> Iterator[object]:
+def package(x: np.ndarray, batch_size: int, hidden: int) -> Generator[object, None, None]:
     program = partial(VAE, data_dim=PIXELS, latent_dim=LATENT, hidden=(hidden,))
     vi = VariationalInference(program, batch_size=batch_size, max_epochs=10**6, compile="on", schedule="constant")
     vi.prepare({"x": x})
-    return vi.epochs()
+    yield from vi.epochs()
 
 
 class Net(nn.Module):
@@ -55,7 +56,7 @@ class Net(nn.Module):
         return (missed + divergence).mean()
 
 
-def plain(x: np.ndarray, batch_size: int, hidden: int) -> Iterator[object]:
+def plain(x: np.ndarray, batch_size: int, hidden: int) -> Generator[object, None, None]:
     ranks = present()
     torch.manual_seed(0)
     net: nn.Module = Net(hidden)
@@ -75,8 +76,7 @@ def plain(x: np.ndarray, batch_size: int, hidden: int) -> Iterator[object]:
 def main() -> None:
     way, num_data, batch_size, hidden = sys.argv[1], *map(int, sys.argv[2:])
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    with joined():
-        epochs = {"package": package, "ddp": plain}[way](bits(num_data), batch_size, hidden)
+    with joined(), closing({"package": package, "ddp": plain}[way](bits(num_data), batch_size, hidden)) as epochs:
         for _ in range(3):
             next(epochs)
         print("ready", flush=True)

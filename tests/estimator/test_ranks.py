@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
+from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
 from ppl_vae.inference import Epoch
@@ -68,3 +71,52 @@ def test_ranks_end_with_the_same_bits_and_any_number_of_them_goes_on(guide: str,
     for row, other in ((two.rows[0], one.rows[0]), (three[0].rows[0], alone.rows[0])):
         assert row.epoch == other.epoch
         assert row.elbo_train == pytest.approx(other.elbo_train, abs=1.0)
+
+
+class Normalised(nn.Module):
+    """A batch norm, whose running averages are those of the rows that a rank has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(5)
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("norm", self.norm)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(self.norm(x), 1.0).to_event(1), obs=x)
+
+
+def test_running_averages_are_the_mean_of_those_of_the_ranks() -> None:
+    """One batch of all: after an epoch, the average is a tenth of the mean of the means of the two halves."""
+
+    def fit() -> list[np.ndarray]:
+        with joined():
+            vi = VariationalInference(Normalised, batch_size=92, max_epochs=1)
+            vi.prepare({"x": X})
+            average = vi.program_.module.get_buffer("norm.running_mean")
+            before = average.numpy().copy()
+            list(vi.epochs())
+            return [before, average.numpy().copy()]
+
+    for before, after in run_ranks(2, fit):
+        np.testing.assert_allclose(after, 0.9 * before + 0.1 * X.mean(0), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_the_evidence_of_one_and_of_two_ranks_agrees_within_its_error() -> None:
+    """At the optimum of a model whose evidence has a closed form; the error is that of the paired differences."""
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(1200, 2)) @ generator.normal(size=(2, 5)) + 0.5 * generator.normal(size=(1200, 5))
+
+    def fit() -> np.ndarray:
+        with joined():
+            program = partial(FactorAnalysis, data_dim=5, latent_dim=2)
+            vi = VariationalInference(program, batch_size=50, max_epochs=150, learning_rate=0.01)
+            vi.fit(x[:800], validation=x[800:900])
+            return vi.evidence(x[900:], estimator="exact").log_evidence.double().numpy()
+
+    (one,), (two, other) = (run_ranks(size, fit) for size in (1, 2))
+    assert np.array_equal(two, other)
+    difference = two - one
+    assert abs(difference.mean()) < 3 * difference.std() / len(difference) ** 0.5 + 1e-3
+    assert abs(difference.mean()) < 0.02
