@@ -238,7 +238,8 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
 def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
     """Check that a resumed run is the same experiment: its length and speed may change, what is fitted may not."""
     fitted = run.options("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start")
-    fitted["standardize"] = run.config().get("standardize", False)  # runs of earlier versions have no such option
+    earlier = {"standardize": False, "extra_missing": 0.0}  # runs of earlier versions have no such options
+    fitted |= {name: run.config().get(name, value) for name, value in earlier.items()}
     for name, was in fitted.items():
         if was != config[name]:
             raise InputError(

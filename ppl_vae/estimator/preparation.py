@@ -24,6 +24,7 @@ from ppl_vae.data import (
 )
 from ppl_vae.data.scales import find_scalings
 from ppl_vae.errors import InputError
+from ppl_vae.estimator.holes import ExtraHoles
 from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options, with_steady_average
 from ppl_vae.estimator.origin import Origin
 from ppl_vae.estimator.warrant import check_program
@@ -216,6 +217,7 @@ class Preparation:
         for size in self.train_batches.sizes():
             batch = next(self._batches(_of_rows(train, slice(0, size)), size, dynamic).in_order())
             check_batch(self.method.posterior, self.method.begin(batch))
+        self.extra_holes = ExtraHoles.of(fitted, options_of(estimator, FitOptions).extra_missing)
         self.method.remember(self.train_batches.num_data, validated.stop - validated.start)
         parts = (self.train_batches, self.valid_batches)
         planned = visits([part.sizes() for part in parts if part], options.max_epochs)
@@ -244,6 +246,8 @@ class Preparation:
 
         def batches(seed: int, skip: int = 0) -> Iterable[Batch]:
             shuffled = self.train_batches.shuffled(seed, skip) if skip else self.train_batches.shuffled(seed)
+            if self.extra_holes is not None:
+                shuffled = self.extra_holes.drawn(shuffled, self.ranks.seed(seed), skip)
             return shuffled if watch is None else watch(shuffled)
 
         return self.training.stretches(batches, self.validate if self.num_valid else None)

@@ -14,7 +14,7 @@ from ppl_vae.program import BoundProgram, Program
 from ppl_vae.program.sites import describe_structure
 from ppl_vae.runs import Fingerprints, Run, changed_data, changed_options, changed_sources, fingerprint_data, sources_of
 
-FITTED = ("binarize", "image_shape", "seed", "model", "guide", "family", "warm_start", "standardize")
+FITTED = ("binarize", "image_shape", "seed", "model", "guide", "family", "warm_start", "standardize", "extra_missing")
 """The options that a resumed run has in common with the fit."""
 
 
@@ -72,7 +72,11 @@ def check_resumed(
     for sentence in changed_data(before.data, fingerprint(data)):
         raise InputError(f"--resume of {run.path}: {sentence}; restore the data, or fit anew with --output DIR")
     if not accept_changes:
-        earlier = {"standardize": False, **before.options}  # runs of earlier versions have no such option
+        earlier = {
+            "standardize": False,
+            "extra_missing": 0.0,
+            **before.options,
+        }  # runs of earlier versions have no such option
         old, new = ({name: options.get(name) for name in FITTED} for options in (earlier, config))
         sources = _sources(program)
         changes = changed_sources(before.sources, sources) if sources else []

@@ -20,5 +20,6 @@
 | ``flow_vae`` | VAE whose posterior is a Gaussian carried through an inverse autoregressive flow |
 | ``deep_markov_model`` | sequences: a nonlinear state space of Gaussian latents; the guide reads them from the end |
 | ``table_vae`` | VAE of tables: a family for the kind of each column, mixture prior as an option |
+| ``not_miwae`` | VAE of data that are missing by their own values, with a model of the missingness |
 | ``autoencoder`` | no latent variable: a reconstruction, without an evidence |
 """

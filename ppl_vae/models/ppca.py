@@ -6,7 +6,7 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.networks import GaussianEncoder, LinearGaussian
+from ppl_vae.networks import GaussianEncoder, LinearGaussian, seen_log_prob
 
 
 class PPCA(nn.Module):
@@ -53,7 +53,10 @@ class PPCA(nn.Module):
             loc, scale = self.encoder(x.flatten(1))
             pyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
-    def log_evidence(self, x: Tensor) -> Tensor:
-        """Return the exact log p(x), ``(B,)``, in nats."""
+    def log_evidence(self, x: Tensor, x_mask: Tensor | None = None) -> Tensor:
+        """Return the exact log p(x), ``(B,)``, in nats; with a mask, that of the numbers whose mask is true."""
         loc, noise = self.decoder(x.new_zeros(self.latent_dim))
-        return dist.LowRankMultivariateNormal(loc, self.decoder.linear.weight, noise**2).log_prob(x.flatten(1))
+        weight = self.decoder.linear.weight
+        if x_mask is None:
+            return dist.LowRankMultivariateNormal(loc, weight, noise**2).log_prob(x.flatten(1))
+        return seen_log_prob(x.flatten(1), x_mask.flatten(1), loc, weight, noise**2)

@@ -6,7 +6,7 @@ from ppl_vae.networks.images import ImageDecoder, ImageEncoder, convolutions, fl
 from ppl_vae.networks.labels import ClassGaussian, join, one_hot
 from ppl_vae.networks.likelihoods import Likelihood, make_likelihood
 from ppl_vae.networks.perceptrons import Activation, GaussianEncoder, LinearGaussian, mlp
-from ppl_vae.networks.posteriors import FullGaussianEncoder, cholesky_factor, product_of_gaussians
+from ppl_vae.networks.posteriors import FullGaussianEncoder, cholesky_factor, product_of_gaussians, seen_log_prob
 from ppl_vae.networks.sequences import BackwardRNN, Combiner, GatedTransition, reversed_within
 from ppl_vae.networks.tables import MixedLikelihood, TableFeatures
 
@@ -38,5 +38,6 @@ __all__ = [
     "one_hot",
     "product_of_gaussians",
     "reversed_within",
+    "seen_log_prob",
     "transposed_convolutions",
 ]

@@ -86,3 +86,30 @@ class FullGaussianEncoder(nn.Module):
         """Return mean ``(..., D)`` and factor ``(..., D, D)`` of the covariance of data ``(..., data_dim)``."""
         loc, raw = self.net(x).split(self.sizes, -1)
         return loc, cholesky_factor(raw)
+
+
+def seen_log_prob(x: Tensor, seen: Tensor, loc: Tensor, factor: Tensor, variance: Tensor) -> Tensor:
+    r"""Return the log density of the seen numbers under a Gaussian of low rank, ``(B,)``, nats.
+
+    .. math:: \log \mathcal N(x; \mu, W W^\top + \Psi) \quad \text{with the rows of the missing numbers left out}
+
+    In the place of a missing number stands one that is independent of the others and standard normal, at its mean.
+
+    Args:
+        x: the numbers, ``(B, D)``; a missing one may be any finite number.
+        seen: True for the numbers that were seen, ``(B, D)``.
+        loc: the mean, ``(D,)``.
+        factor: W, ``(D, L)``.
+        variance: the diagonal of Psi, ``(D,)`` or a single number.
+
+    Example:
+        >>> x, seen = torch.ones(1, 2), torch.tensor([[True, False]])
+        >>> value = seen_log_prob(x, seen, torch.zeros(2), torch.ones(2, 1), torch.ones(2))
+        >>> bool(torch.isclose(value, torch.distributions.Normal(0.0, 2**0.5).log_prob(torch.tensor(1.0))).all())
+        True
+    """
+    share = seen.to(x.dtype)
+    law = torch.distributions.LowRankMultivariateNormal(
+        torch.zeros_like(x), share[..., None] * factor, torch.where(seen, variance, 1.0), validate_args=False
+    )
+    return law.log_prob(share * (x - loc)) + 0.5 * math.log(2 * math.pi) * (1 - share).sum(-1)
