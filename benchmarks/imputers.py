@@ -43,7 +43,7 @@ def mean_or_mode(x: np.ndarray, columns: Sequence[Mapping[str, Any]], truth: np.
     return Filled(value, probabilities)
 
 
-def by_scikit_learn(imputer: Any, most_rows: int | None = None) -> Imputer:
+def by_scikit_learn(imputer: Any) -> Imputer:
     """Return an imputer of scikit-learn, which takes standardised numbers, and an indicator for each category.
 
     Ordinal and binary codes are numbers, and are rounded; with two indicators of one column, regressions would predict
@@ -51,11 +51,9 @@ def by_scikit_learn(imputer: Any, most_rows: int | None = None) -> Imputer:
 
     Args:
         imputer: the imputer of tables of numbers.
-        most_rows: the largest number of rows that it is given; the others are left out.
     """
 
     def impute(x: np.ndarray, columns: Sequence[Mapping[str, Any]], truth: np.ndarray) -> Filled:
-        x = x[:most_rows]
         loc, scale, parts, value = np.nanmean(x, 0), np.nanstd(x, 0), [], x.copy()
         for at, column in enumerate(columns):
             numbers = x[:, at : at + 1]
@@ -82,12 +80,12 @@ def by_scikit_learn(imputer: Any, most_rows: int | None = None) -> Imputer:
 
 def trees() -> ExtraTreesRegressor:
     """Return the trees of ``IterativeImputer``, as missForest has them."""
-    return ExtraTreesRegressor(n_estimators=10, min_samples_leaf=3, max_features=0.5, random_state=SEED)
+    return ExtraTreesRegressor(n_estimators=20, min_samples_leaf=3, max_features=0.5, random_state=SEED)
 
 
 PEERS: dict[str, Imputer] = {
     "mean, mode": mean_or_mode,
     "KNNImputer": by_scikit_learn(KNNImputer(n_neighbors=5)),
     "IterativeImputer": by_scikit_learn(IterativeImputer(random_state=SEED)),
-    "IterativeImputer, trees": by_scikit_learn(IterativeImputer(trees(), max_iter=4, random_state=SEED), 4000),
+    "IterativeImputer, trees": by_scikit_learn(IterativeImputer(trees(), max_iter=4, random_state=SEED)),
 }

@@ -113,10 +113,10 @@ def held_by_sets(shares: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return ((INSIDE - (up_to - own)) / np.maximum(own, 1e-12)).clip(0, 1)
 
 
-def measure(folder: Path, name: str, share: int, imputer: str) -> dict[str, Any]:
+def measure(folder: Path, name: str, share: int, imputer: str, rows: int) -> dict[str, Any]:
     """Return the scores of an imputer on a table of which a share is hidden, and the seconds that it took."""
     x, columns = read(folder, name)
-    hide = hidden(folder, name, share)
+    x, hide = x[:rows], hidden(folder, name, share)[:rows]
     holes = np.where(hide, np.nan, x)
     started = time.perf_counter()
     filled = PEERS[imputer](holes, columns, x)
@@ -131,12 +131,13 @@ def main(args: list[str]) -> int:
     parser.add_argument("--tables", default=",".join(TABLES), help="the tables to run")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="the shares to hide, in per cent")
     parser.add_argument("--imputers", default=";".join(PEERS), help="the imputers to run, separated by semicolons")
+    parser.add_argument("--rows", type=int, default=6000, help="the rows of each table that all take (default: 6000)")
     parser.add_argument("--output", type=Path, default=NUMBERS, help="the file of numbers (default: tables.json)")
     options = parser.parse_args(args)
     for name in options.tables.split(","):
         for share in options.shares.split(","):
             for imputer in options.imputers.split(";"):
-                result = measure(options.data_root, name, int(share), imputer)
+                result = measure(options.data_root, name, int(share), imputer, options.rows)
                 numbers = json.loads(options.output.read_text()) if options.output.exists() else {}
                 numbers.setdefault(name, {}).setdefault(share, {})[imputer] = result
                 options.output.write_text(json.dumps(numbers, indent=1) + "\n")

@@ -206,7 +206,7 @@ def fill_in(options: Options, data: Dataset) -> dict[str, Any]:
     if "columns" not in init_args:
         data.check_numbers()
     elif "columns" not in options.given and data.columns:
-        init_args["columns"] = table_columns(data.train)
+        init_args["columns"] = table_columns(data.train, standardize=bool(options.settings.get("standardize")))
     if "data_dim" in init_args and "data_dim" not in options.given:
         x = data.train.get("x", next(iter(data.train.values())))
         init_args["data_dim"] = x[0].size

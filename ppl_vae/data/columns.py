@@ -9,10 +9,13 @@ import numpy as np
 
 from ppl_vae.data.frames import NamedArrays, is_frame, read_frame
 from ppl_vae.data.kinds import CODED, Variable
+from ppl_vae.data.scales import Scaling, find_scalings
 from ppl_vae.data.statistics import blocks_of, column_statistics
 
 
-def table_columns(data: Any, kinds: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+def table_columns(
+    data: Any, kinds: Mapping[str, str] | None = None, *, standardize: bool = False
+) -> list[dict[str, Any]]:
     r"""Return what a program's argument ``columns`` takes: a mapping for each column of the array x.
 
     Its keys are ``name``, ``kind`` and ``categories``. A column of numbers also has its ``center`` and ``spread``, the
@@ -22,6 +25,8 @@ def table_columns(data: Any, kinds: Mapping[str, str] | None = None) -> list[dic
     Args:
         data: a data frame, or arrays that were made of one, such as the training part of a data set.
         kinds: kinds of columns of a data frame by name; the others are inferred.
+        standardize: If true, the program is fitted with ``standardize``, and the values are those of the numbers that
+            it is given.
 
     Example:
         >>> import pandas
@@ -36,17 +41,22 @@ def table_columns(data: Any, kinds: Mapping[str, str] | None = None) -> list[dic
     if not variables:
         return []
     columns = [variable.as_plain() for variable in variables]
-    typical = column_statistics(_on_natural_scales(arrays, variables))["x"]
+    scaling = find_scalings(arrays, ["x"])["x"] if standardize else None
+    typical = column_statistics(_on_natural_scales(arrays, variables, scaling))["x"]
     for column, mean, scale in zip(columns, typical.mean, typical.scale, strict=True):
         if column["kind"] not in CODED:
             column |= {"center": float(mean), "spread": float(scale) if scale > 0 else 1.0}
     return columns
 
 
-def _on_natural_scales(arrays: Mapping[str, np.ndarray], variables: Sequence[Variable]) -> Iterator[dict[str, Any]]:
+def _on_natural_scales(
+    arrays: Mapping[str, np.ndarray], variables: Sequence[Variable], scaling: Scaling | None
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of x block by block, with logarithms of positive numbers and of counts."""
     positive, count = (np.array([v.kind == kind for v in variables]) for kind in ("positive", "count"))
     for block in blocks_of(arrays, ["x"]):
         x = block["x"].astype(np.float64)
+        if scaling is not None:
+            x = (x - np.where(scaling.is_positive, 0.0, scaling.location)) / scaling.scale
         x[:, positive], x[:, count] = np.log(x[:, positive]), np.log1p(x[:, count])
         yield {"x": x}

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import special, stats
 
+from ppl_vae import VariationalInference
+from ppl_vae.data import table_columns
+from ppl_vae.data.frames import read_frame
 from ppl_vae.errors import InputError
 from ppl_vae.models.table_vae import TableVAE
 from ppl_vae.networks import MixedLikelihood, TableFeatures
@@ -151,6 +155,22 @@ def test_inputs_are_typical_numbers_and_zeros_for_what_is_missing() -> None:
     different = (hidden != inputs).any(0)
     assert torch.isfinite(hidden).all()
     assert different.sum() == 2  # its number, and that it is known
+
+
+def test_standardised_numbers_change_nothing() -> None:
+    """The program takes the typical values of the columns as they are, or standardised: it is the same program."""
+    frame = pd.DataFrame(mixed_rows(60).numpy()[:, [HEIGHT, INCOME, VISITS]], columns=["height", "income", "visits"])
+    found = []
+    for standardize in (False, True):
+        columns = table_columns(frame, standardize=standardize)
+        vi = VariationalInference(
+            in_double(TableVAE, columns=columns, latent_dim=2, hidden=(5,)), standardize=standardize, compile="off"
+        )
+        vi.prepare(read_frame(frame).arrays())
+        with torch.no_grad(), seeded(1):
+            found.append(vi.program_.log_weights(vi.template_, 3))
+    assert [column["kind"] for column in columns] == ["positive", "positive", "count"]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)  # typical values are in single precision
 
 
 @pytest.mark.parametrize(
