@@ -37,8 +37,8 @@ class TableVAE(nn.Module):
         activation: the nonlinearity after each hidden layer.
         num_components: K, the number of components of the prior.
         positive: family of positive numbers, log-normal or gamma.
-        count: likelihood of counts: poisson, negative-binomial, zero-inflated-poisson or
-            zero-inflated-negative-binomial.
+        count: likelihood of counts: poisson, negative-binomial, rounded-log-normal, or one of these with
+            zero-inflated- before its name.
 
     Example:
         >>> from ppl_vae.program import Program

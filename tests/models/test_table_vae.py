@@ -17,6 +17,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.models.table_vae import TableVAE
 from ppl_vae.networks import MixedLikelihood, TableFeatures
 from ppl_vae.program import LatentSpace, Program, seeded
+from ppl_vae.uses import impute
 from tests.helpers.modules import in_double
 from tests.helpers.scenarios import normal
 from tests.helpers.tables import COLUMNS, mixed_rows
@@ -143,6 +144,31 @@ def test_the_evidence_of_mixed_kinds_equals_quadrature(families: dict[str, str],
     for row in range(4):
         log_joint = prior + by_scipy(out, rows[row].numpy(), **families).sum(-1)
         assert found[row] == pytest.approx(special.logsumexp(log_joint + step), abs=1e-6)
+
+
+def test_what_is_filled_in_is_the_conditional_distribution_by_quadrature() -> None:
+    module = in_double(TableVAE, columns=COLUMNS, latent_dim=1, hidden=(5,))
+    vi = VariationalInference(module, max_epochs=1, compile="off", precision="64-true").fit(mixed_rows(40).numpy())
+    rows = mixed_rows(3, seed=5)
+    hidden = torch.tensor([True, False, True, True, False, False, True])
+    imputation = impute(vi, torch.where(hidden, torch.nan, rows).numpy(), method="importance", num_samples=20000)
+    grid = torch.linspace(-7, 7, 2001).double()[:, None, None].expand(-1, 3, 1)
+    with torch.no_grad():
+        mixed = module.likelihood(module.decoder(grid))
+        joint = torch.where(hidden, 0.0, mixed.log_prob(rows)).sum(-1) - grid[..., 0].square() / 2
+        weights = joint.softmax(0)
+        shares, mean = mixed.column_probabilities, (weights[..., None] * mixed.mean).sum(0)
+    assert shares is not None
+    expected = (weights[..., None, None] * shares).sum(0).numpy()
+    found = imputation.probabilities["x"]
+    for place, column in enumerate(mixed.coded):
+        if hidden[column]:
+            np.testing.assert_allclose(found[:, place], expected[:, place], atol=0.02)
+            assert (imputation.mean["x"][:, column] == found[:, place].argmax(-1)).all()
+        else:
+            np.testing.assert_allclose(found[np.arange(3), place, rows[:, column].long()], 1)
+    np.testing.assert_allclose(imputation.mean["x"][:, VISITS], mean[:, VISITS], rtol=0.03)
+    assert (imputation.completed["x"][:, [HEIGHT, INCOME, MEMBER]] == rows[:, [HEIGHT, INCOME, MEMBER]].numpy()).all()
 
 
 def test_inputs_are_typical_numbers_and_zeros_for_what_is_missing() -> None:
