@@ -6,11 +6,14 @@ READY := $(VENV)/.ready
 # The peers of the benchmarks have an environment of their own.
 PEERS ?= .venv-peers
 PEERS_READY := $(PEERS)/.ready
+# So has scvi-tools.
+CELLS ?= .venv-cells
+CELLS_READY := $(CELLS)/.ready
 
 # The commands use the same setting: see ppl_vae/cli/process.py.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: fit test lint slow drill examples bench scale clean
+.PHONY: fit test lint slow drill examples bench scale cells clean
 
 fit: $(READY)
 	$(BIN)/python -m ppl_vae.fit --guide amortized --overwrite
@@ -38,6 +41,9 @@ examples: $(READY)
 bench: $(READY) $(PEERS_READY)
 	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python
 
+cells: $(READY) $(CELLS_READY)
+	$(BIN)/python benchmarks/cells.py --peer $(CELLS)/bin/python
+
 scale: $(READY)
 	$(BIN)/python benchmarks/scale.py
 
@@ -55,5 +61,11 @@ $(PEERS_READY): benchmarks/peers/requirements.txt | $(READY)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
+$(CELLS_READY): benchmarks/peers/requirements-cells.txt | $(READY)
+	test -x $(CELLS)/bin/python || $(PYTHON) -m venv $(CELLS)
+	$(CELLS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< torch
+	$(CELLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(PEERS)
+	rm -rf $(VENV) $(PEERS) $(CELLS)
