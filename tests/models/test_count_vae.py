@@ -67,7 +67,19 @@ def test_a_file_of_cells_is_fitted_and_its_categories_are_conditions(
         "--compile",
         "off",
     ]
-    fit = ["--data", "own.h5ad", *options, "--model", "count_vae", "--model.hidden", "[4]", "--output", "run"]
+    fit = [
+        "--data",
+        "own.h5ad",
+        *options,
+        "--compile",
+        "off",
+        "--model",
+        "count_vae",
+        "--model.hidden",
+        "[4]",
+        "--output",
+        "run",
+    ]
     assert run_without_figures("fit", fit) == 0
     written = yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]
     assert (written["data_dim"], written["num_batches"]) == (5, 2)
