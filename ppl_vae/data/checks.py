@@ -273,7 +273,13 @@ def is_one_hot(rows: Tensor | np.ndarray) -> bool:
 
 
 def name_arrays(
-    owner: str, where: str, arrays: Sequence[Any], arguments: Sequence[str], known: FitColumns | None = None
+    owner: str,
+    where: str,
+    arrays: Sequence[Any],
+    arguments: Sequence[str],
+    known: FitColumns | None = None,
+    *,
+    mixed: bool = False,
 ) -> NamedArrays | StoredRows:
     """Return the arguments of a call as named arrays, after checking them.
 
@@ -283,6 +289,7 @@ def name_arrays(
         arrays: the data as ``as_named`` takes them.
         arguments: names of the model's arguments.
         known: the columns of a fit, see ``as_named``.
+        mixed: If True, columns of x may be texts.
 
     Returns:
         The arrays, each number with its value; the precision of a program decides when ``Batches`` are made of them.
@@ -294,7 +301,7 @@ def name_arrays(
         >>> name_arrays("VAE", "fit", [[[0, 1], [1, 1]]], ["x", "y"])["x"].dtype
         dtype('int64')
     """
-    given = as_named(where, arrays, arguments, known)
+    given = as_named(where, arrays, arguments, known, mixed=mixed)
     if isinstance(given, StoredRows):
         if is_padded(given):
             given = StoredRows(Transformed(given, partial(clear_padding, owner, where), "cleared padding"))

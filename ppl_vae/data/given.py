@@ -24,7 +24,12 @@ FitColumns = Mapping[str, Sequence[Variable]]
 
 
 def as_named(
-    where: str, arrays: Sequence[Any], arguments: Sequence[str], known: FitColumns | None = None
+    where: str,
+    arrays: Sequence[Any],
+    arguments: Sequence[str],
+    known: FitColumns | None = None,
+    *,
+    mixed: bool = False,
 ) -> NamedArrays | StoredRows:
     """Return by name the arrays of a call, given in the order of the model's arguments or as one mapping.
 
@@ -42,6 +47,7 @@ def as_named(
         arrays: the arrays; None for those that are left out.
         arguments: names of the model's arguments.
         known: the columns of a fit by the name of their array, whose categories have the same codes here.
+        mixed: If True, columns of x may be texts; they may too if they were in the fit.
 
     Raises:
         InputError: if there are more arrays than arguments, or something is not numbers.
@@ -52,6 +58,7 @@ def as_named(
         >>> {name: array.shape for name, array in as_named("fit", [rows], ["x", "y"]).items()}
         {'x': (3, 2), 'y': (3,)}
     """
+    mixed = mixed or any(column.is_text for column in (known or {}).get("x", ()))
     given: Sequence[Any] = [array for array in arrays if array is not None]
     if len(given) == 1 and isinstance(given[0], DataLoader | IterableDataset):
         raise InputError(
@@ -70,7 +77,7 @@ def as_named(
         return arrays_of_cells(cells_in_memory(given[0], f"the AnnData of {where}"), arguments, known=known)[0]
     elif len(given) == 1 and is_frame(given[0]):
         return read_frame(given[0], known=_coded(*(known or {}).values()), where=where).arrays(
-            arguments, mixed=False, labels="y" in arguments
+            arguments, mixed=mixed, labels="y" in arguments
         )
     elif any(array is not None for array in arrays[len(arguments) :]):
         raise InputError(
@@ -84,7 +91,7 @@ def as_named(
     for name, array in named.items():
         if is_frame(array):
             frame = read_frame(array, known=_coded((known or {}).get(name, ())), where=f"{where}: {name!r}")
-            table = frame.arrays(("x",), mixed=False, labels=False)
+            table = frame.arrays(("x",), mixed=mixed, labels=False)
             read[name], columns[name] = table["x"], table.columns["x"]
         elif is_series(array):
             column, read[name] = read_series(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ppl_vae.data.written import as_frame, labelled
 from ppl_vae.errors import InputWarning
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Fitted
@@ -100,6 +101,29 @@ class Application(TransformerMixin, BaseEstimator):
         if not columns:
             raise AttributeError("the first array of the fit was no data frame with names of columns")
         return np.array([column.name for column in columns], dtype=object)
+
+    def to_frame(self, data: Any, library: str = "pandas") -> Any:
+        """Return data as a data frame with the names of the columns and the labels of the categories in the fit.
+
+        Args:
+            data: an array of x, such as ``sample`` returns, or arrays by name, such as the completed ones of an
+                imputation.
+            library: the library of the data frame: pandas, polars or pyarrow.
+
+        Raises:
+            InputError: the library is unknown.
+
+        Example:
+            >>> import pandas
+            >>> from ppl_vae import VariationalInference
+            >>> from ppl_vae.models.normal import Normal
+            >>> frame = pandas.DataFrame({"height": [1.6, 1.7, 1.9], "width": [0.5, 0.4, 0.6]})
+            >>> vi = VariationalInference(Normal(data_dim=2), max_epochs=1).fit(frame)
+            >>> vi.to_frame(vi.sample(5)).columns.tolist()
+            ['height', 'width']
+        """
+        arrays = data if isinstance(data, Mapping) else {self.arguments_[0]: np.asarray(data)}
+        return as_frame(labelled(arrays, self.fitted.naming.columns), library)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns of ``transform``, such as ``z[0]``."""

@@ -37,6 +37,11 @@ class Origin:
         self.definition = self.program if is_defined else Program(*parts, data_plate=data_plate)
         self.initial: dict[tuple[int, str], Tensor] = {}
 
+    @property
+    def takes_columns(self) -> bool:
+        """True if the constructor of the program has an argument ``columns``, so that texts are categories to it."""
+        return "columns" in inspect.signature(type(self.program).__init__).parameters
+
     def is_of(self, program: Any, seed: int | None = None) -> bool:
         """Return True if this is the origin of a program; a recipe builds another one under another seed, if given."""
         return self._given is program and (seed in (None, self._seed) or self.recipe is not program)

@@ -91,7 +91,7 @@ class VariationalInference(Application):
         """
         arguments, owner = self.argument_names, type(self).__name__
         arrays = with_target(arrays, y, arguments)
-        train: Arrays = name_arrays(owner, "fit", arrays, arguments)
+        train: Arrays = name_arrays(owner, "fit", arrays, arguments, mixed=self.origin.takes_columns)
         if validation is not None:
             given = validation if isinstance(validation, tuple) else (validation,)
             columns = NamedArrays(train).columns

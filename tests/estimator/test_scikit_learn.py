@@ -14,6 +14,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -27,7 +28,9 @@ from torch import Tensor, nn
 
 from ppl_vae import InputError, Program, VariationalInference, load
 from ppl_vae.cli.command import run_verb
+from ppl_vae.data import table_columns
 from ppl_vae.errors import InputWarning
+from ppl_vae.models.table_vae import TableVAE
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import seeded
 from ppl_vae.runs import NamedProgram, program_class
@@ -390,3 +393,22 @@ def test_the_checks_of_scikit_learn_pass_but_for_those_that_are_explained() -> N
     assert {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"} == {}
     needed = {result["check_name"] for result in results if result["status"] == "xfail"}
     assert needed == set(EXCEPTIONS)
+
+
+def test_a_frame_of_any_library_comes_out_as_it_came_in() -> None:
+    random = np.random.default_rng(0)
+    frame = pl.DataFrame({"city": random.choice(["Oslo", "Rome", "Ulm"], 40), "height": random.normal(size=40)})
+    program = TableVAE(table_columns(frame), latent_dim=2, hidden=(4,))
+    vi = VariationalInference(program, max_epochs=1, num_samples=5).fit(frame)
+    assert vi.feature_names_in_.tolist() == ["city", "height"]
+    latents = vi.set_output(transform="polars").transform(frame)
+    assert (type(latents), latents.columns) == (pl.DataFrame, ["z[0]", "z[1]"])
+    alone = frame.filter(pl.col("city") == "Ulm")  # its only category has the code 2 of the fit
+    codes = {"x": np.stack([np.full(len(alone), 2.0), alone["height"].to_numpy()], 1)}
+    np.testing.assert_array_equal(vi.score_samples(alone), vi.score_samples(codes))
+    holes = alone.with_columns(city=pl.when(pl.int_range(pl.len()) > 0).then(pl.col("city")))
+    completed = vi.to_frame(impute(vi, holes, num_samples=10).completed, "polars")
+    assert completed["city"].to_list()[1:] == ["Ulm"] * (len(alone) - 1)
+    assert completed["city"][0] in ("Oslo", "Rome", "Ulm")
+    np.testing.assert_allclose(completed["height"], alone["height"])
+    assert set(vi.to_frame(vi.sample(20))["city"]) <= {"Oslo", "Rome", "Ulm"}
