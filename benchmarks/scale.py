@@ -28,7 +28,7 @@ from scaling.protocol import Row, Trial
 
 import ppl_vae.cli.process  # noqa: F401  (first: it sets up OpenMP)
 
-PARTS = ("memory", "throughput", "processes", "shards", "arithmetic", "millions")
+PARTS = ("reading", "memory", "throughput", "processes", "shards", "arithmetic", "millions")
 BENCHMARKS = Path(__file__).parent
 NUMBERS, PAGE = BENCHMARKS / "scale.json", BENCHMARKS.parent / "docs" / "scale.md"
 

@@ -64,6 +64,17 @@ def test_what_is_missing_is_filled_in_in_the_units_of_the_data() -> None:
     np.testing.assert_allclose(filled.log_evidence - np.log(UNITS[1:]).sum(), other.log_evidence)
 
 
+def test_training_with_holes_has_the_scales_of_what_was_seen() -> None:
+    holes = make_table().to_numpy().copy()
+    holes[::3, 0], holes[1::4, 1] = np.nan, np.nan
+    vi, other = (fit(pd.DataFrame(x, columns=list("abc"))) for x in (holes, holes * UNITS))
+    scale = next(value for name, value in vi.program_.state().items() if "scale_0" in name)
+    np.testing.assert_allclose(scale, np.nanstd(holes, 0))
+    jacobian = (~np.isnan(holes) * np.log(UNITS)).sum(1)
+    frame = pd.DataFrame(holes, columns=list("abc"))
+    np.testing.assert_allclose(vi.score_samples(frame) - jacobian, other.score_samples(frame * UNITS), rtol=1e-9)
+
+
 @pytest.mark.parametrize("guide", ["per-sample", "semi-amortized"])
 def test_every_method_takes_standardised_data(guide: str) -> None:
     x = make_table(20)
