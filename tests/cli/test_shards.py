@@ -34,7 +34,7 @@ JOBS: dict[str, dict[str, Any]] = {
 TIMES = {"seconds", "inference_seconds", "seconds_per_datum", "digest"}
 
 
-@pytest.fixture(scope="module", params=["amortized", "per-sample"])
+@pytest.fixture(scope="module", params=["amortized", pytest.param("per-sample", marks=pytest.mark.slow)])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     x = np.random.default_rng(0).normal(size=(31, 3)) @ np.random.default_rng(1).normal(size=(3, 3))
