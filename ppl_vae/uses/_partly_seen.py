@@ -33,7 +33,9 @@ def read_partly_seen(
         holes = Holes(dict.fromkeys(names, np.zeros(())), allowed)
     for name, usual in naming.holes.usual.items():
         filled[name] = np.where(gaps[name], usual, filled[name]).astype(filled[name].dtype)
-    named: Mapping[str, np.ndarray] = {name: filled[name] for name in vi.fitted.checked((filled,)) if name in filled}
+    named: Mapping[str, np.ndarray] = {
+        name: filled[name] for name in vi.fitted.checked((filled,)) if name in vi.arguments_
+    }
     named = {**named, **{mask_of(name): ~gaps[name] for name in holes.names}}
     holes.check("the data", named, arguments)
     return named, gaps, program
