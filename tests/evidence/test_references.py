@@ -114,14 +114,14 @@ def assert_right(estimated: Evidence, exact: Tensor) -> None:
     assert abs(error.mean()) < 0.01
 
 
-IN_THE_COVERAGE = ("proportions", "ais"), ("proportions", "prior")
-"""Pairs that take seconds; ``test_intervals_cover`` tests the same estimates and errors with fewer draws."""
+IN_SECONDS = {("proportions", "ais"), ("proportions", "prior"), *((name, "ais") for name in ("ppca", "counts_1"))}
+"""Pairs that take seconds; ``test_intervals_cover`` and programs that are alike test the same with fewer draws."""
 PAIRS = [(program, estimator) for program in CONTINUOUS for estimator in SETTINGS]
 
 
 @pytest.mark.parametrize(
     ("program", "estimator"),
-    [pytest.param(*pair, marks=pytest.mark.slow if pair in IN_THE_COVERAGE else ()) for pair in PAIRS],
+    [pytest.param(*pair, marks=pytest.mark.slow if pair in IN_SECONDS else ()) for pair in PAIRS],
 )
 def test_agrees_with_the_exact_evidence(program: str, estimator: str) -> None:
     module, batch, exact = prepared(CONTINUOUS[program], num_data=100)

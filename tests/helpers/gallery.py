@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import nn
 
@@ -101,3 +102,24 @@ GALLERY: dict[str, Case] = {
     "vae": Case(lambda: VAE(data_dim=6, latent_dim=2, hidden=(7,)), (bits(21, 6),)),
     "vamp_vae": Case(lambda: VampVAE(data_dim=6, latent_dim=2, hidden=(7,), num_pseudo=4), (bits(21, 6),)),
 }
+
+ALIKE = {
+    "factor_analysis",
+    "full_covariance_vae",
+    "hierarchical_vae",
+    "mixture_prior_vae",
+    "normal",
+    "table_vae, mixture",
+    "vamp_vae",
+}
+"""Models whose sites are of the same kinds as those of another one."""
+
+
+def with_slow(cases: Iterable[str | tuple[Any, ...]]) -> list[Any]:
+    """Return the cases of a law that takes seconds for each model: models that are alike have theirs in ``make slow``.
+
+    Args:
+        cases: names of models, or tuples that begin with one.
+    """
+    values = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=pytest.mark.slow if case[0] in ALIKE else ()) for case in values]

@@ -20,7 +20,7 @@ from ppl_vae.evidence import Annealing, Chains, ais, iwae, weigh
 from ppl_vae.program import Batch, LatentSpace, Program, annealing_path, check, seeded
 from ppl_vae.program.handlers import Generate
 from ppl_vae.runs import known_models, program_class
-from tests.helpers.gallery import GALLERY
+from tests.helpers.gallery import GALLERY, with_slow
 from tests.helpers.laws import How, assert_equals_pyro, empty_guide
 
 DETERMINISTIC = "autoencoder"
@@ -70,25 +70,22 @@ def _docstring_lines(node: ast.AST) -> range:
     return range(0)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "hows"),
-    [
-        (torch.float64, ("eager", "traced")),
-        (torch.float32, ("eager",)),
-        pytest.param(torch.float32, ("compiled",), marks=pytest.mark.slow),
-        pytest.param(torch.float64, ("compiled",), marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("name", GALLERY)
-def test_value_and_gradients_equal_pyro(name: str, dtype: torch.dtype, hows: tuple[How, ...]) -> None:
+LAWS = [(name, dtype, "eager") for name in GALLERY for dtype in (torch.float64, torch.float32)]
+LAWS += with_slow((name, torch.float64, "traced") for name in GALLERY)
+LAWS += [pytest.param(name, dtype, "compiled", marks=pytest.mark.slow) for name, dtype, _ in LAWS[: 2 * len(GALLERY)]]
+
+
+@pytest.mark.parametrize(("name", "dtype", "how"), LAWS)
+def test_value_and_gradients_equal_pyro(name: str, dtype: torch.dtype, how: How) -> None:
     """The reference is ``Trace_ELBO``, or ``TraceEnum_ELBO`` if a class is summed out.
 
     Compilation is slow; ``test_compiled_methods`` and ``test_graph`` always compile a step and a graph.
     """
     make, batch = GALLERY[name]
-    assert_equals_pyro(make, batch, dtype, hows)
+    assert_equals_pyro(make, batch, dtype, (how,))
 
 
+@pytest.mark.parametrize("case", with_slow(GALLERY), indirect=True)
 def test_trains_under_plain_pyro_and_its_evidence_is_estimated(case: tuple[nn.Module, Batch]) -> None:
     """The ELBO rises; then importance sampling agrees with the exact evidence or with annealing from the prior."""
     module, batch = case

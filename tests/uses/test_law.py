@@ -13,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ppl_vae.cli.opened import OpenRun
 from ppl_vae.uses.description import USES
+from tests.helpers.gallery import with_slow
 from tests.helpers.uses import CASES, check_use, open_case
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -33,7 +34,7 @@ DRAWN = {"autoencoder", "conv_vae", "deep_markov_model", "semi_supervised_vae", 
 """Programs whose figures are drawn: those of every other program are of the same kinds, and are only made."""
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=with_slow(CASES))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
     return open_case(request.param, tmp_path_factory.mktemp("run"))
 
