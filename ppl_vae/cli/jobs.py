@@ -18,7 +18,7 @@ from ppl_vae.data.source import row_bytes
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.estimator.warrant import fingerprint
-from ppl_vae.parallel import WHOLE, Place, Shard, parse_shard, present
+from ppl_vae.parallel import WHOLE, RowSpan, Shard, parse_shard, present
 from ppl_vae.runs import ShardFile, check_complete, digest_file, find_shards, read_facts, read_shard, write_shard
 
 PORTION_BYTES = 2**26
@@ -98,7 +98,7 @@ class Job:
         """Yield what is computed of each portion of a shard."""
         run, num_rows = self.run, self.rows.num_rows
         for rows in self.rows.portions(shard.rows(num_rows, self.block_rows), self.block_rows):
-            yield self.compute(run.vi.at(Place(rows.start, num_rows)), self.rows.read(rows))
+            yield self.compute(run.vi.at(RowSpan(rows.start, num_rows)), self.rows.read(rows))
 
     @cached_property
     def facts(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compile, LocalOptions, Method
 from ppl_vae.inference.options import options_of
-from ppl_vae.parallel import Place
+from ppl_vae.parallel import RowSpan
 from ppl_vae.program import Batch, BoundProgram, names_of
 
 
@@ -53,7 +53,7 @@ class Application(TransformerMixin, BaseEstimator):
         fitted.compile, fitted.memory, fitted.train_seconds = self.compile, self.memory, self.train_seconds_
         return fitted
 
-    def at(self, place: Place) -> Self:
+    def at(self, place: RowSpan) -> Self:
         """Return this object for data that have a place among others; the draws for a datum are as if all were given.
 
         Args:

@@ -16,7 +16,7 @@ from ppl_vae.evaluation.evaluation import Diagnostics
 from ppl_vae.evaluation.passes import Room, passes, room_for
 from ppl_vae.evaluation.results import mean_and_error
 from ppl_vae.evidence import active_units, marginal_divergence, prior_scales
-from ppl_vae.parallel import ALL, Place, seed_at
+from ppl_vae.parallel import ALL, RowSpan, seed_at
 from ppl_vae.program import (
     Batch,
     BoundProgram,
@@ -61,7 +61,7 @@ class LatentUse(NamedTuple):
 
 
 @torch.no_grad()
-def look_at_latents(program: BoundProgram, batches: Batches, seed: int, place: Place = ALL) -> LatentUse | None:
+def look_at_latents(program: BoundProgram, batches: Batches, seed: int, place: RowSpan = ALL) -> LatentUse | None:
     """Compute the ELBO's terms, posterior means and draws of data; return None if the guide samples nothing.
 
     Of many data it takes a share, so that memory is bounded; it returns empty tensors if none of these are in it.

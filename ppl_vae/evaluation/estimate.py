@@ -19,7 +19,7 @@ from ppl_vae.evaluation.passes import Room, room_for
 from ppl_vae.evidence import Chains, Evidence, Progress, num_steps, weigh
 from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, Propose, trajectory
 from ppl_vae.inference import Compiler
-from ppl_vae.parallel import ALL, Place, seed_at
+from ppl_vae.parallel import ALL, RowSpan, seed_at
 from ppl_vae.program import (
     AnnealingPath,
     Batch,
@@ -55,7 +55,7 @@ class Work:
     """The settings of the estimators."""
     compiler: Compiler
     """A compiler that runs log weights and transitions as graphs if that saves time."""
-    place: Place = ALL
+    place: RowSpan = ALL
     """The place of the data among all those that are evaluated."""
     names: Collection[str] = ()
     """Estimators that read the same draws."""

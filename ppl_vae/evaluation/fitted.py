@@ -22,7 +22,7 @@ from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, apply_to_each, room_f
 from ppl_vae.evaluation.portions import choose_estimators, conclude, measure
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
 from ppl_vae.inference import LAMBDA, Compile, Compiler, LocalOptions, Method, random_latents
-from ppl_vae.parallel import ALL, Place
+from ppl_vae.parallel import ALL, RowSpan
 from ppl_vae.program import (
     Batch,
     BoundProgram,
@@ -76,7 +76,7 @@ class Fitted:
     train_seconds: float = math.nan
     memory: str | int | None = None
     naming: Naming = field(default_factory=Naming)
-    place: Place = ALL
+    place: RowSpan = ALL
     _room: Room | None = field(default=None, init=False, repr=False, compare=False)
     _compilers: dict[Any, Compiler] = field(default_factory=dict, init=False, repr=False, compare=False)
     _proposals: dict[Any, Method] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -147,7 +147,7 @@ class Fitted:
         """The number of data whose lambda is optimised at once: no more than keep a processor busy."""
         return self.room.rows(INFERRED_TOGETHER)
 
-    def at(self, place: Place) -> Fitted:
+    def at(self, place: RowSpan) -> Fitted:
         """Return this object for data that have a place among others; the draws for a datum are as if all were given.
 
         The first row has to be a multiple of the numbers of data at once, such as ``ROWS_PER_PASS``.

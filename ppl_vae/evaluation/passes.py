@@ -9,7 +9,7 @@ import torch
 
 from ppl_vae.compile.private import TorchDispatchMode, tree_leaves
 from ppl_vae.data import Batches
-from ppl_vae.parallel import ALL, Place, seed_at
+from ppl_vae.parallel import ALL, RowSpan, seed_at
 from ppl_vae.program import Batch, seeded
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def passes(num_draws: int, at_once: int) -> list[int]:
 
 
 def apply_to_each(
-    function: Callable[[Batch], T], batches: Batches, rows: int, seed: int, place: Place = ALL
+    function: Callable[[Batch], T], batches: Batches, rows: int, seed: int, place: RowSpan = ALL
 ) -> list[T]:
     """Apply a function that draws to one batch of data after the other.
 

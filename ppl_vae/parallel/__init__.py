@@ -2,16 +2,16 @@
 
 from ppl_vae.parallel.portions import Portion, part_of, portion_of
 from ppl_vae.parallel.ranks import ALONE, LostProcess, Ranks, joined, present
-from ppl_vae.parallel.shards import ALL, WHOLE, Place, Shard, describe_numbers, parse_shard, seed_at
+from ppl_vae.parallel.shards import ALL, WHOLE, RowSpan, Shard, describe_numbers, parse_shard, seed_at
 
 __all__ = [
     "ALL",
     "ALONE",
     "WHOLE",
     "LostProcess",
-    "Place",
     "Portion",
     "Ranks",
+    "RowSpan",
     "Shard",
     "describe_numbers",
     "joined",

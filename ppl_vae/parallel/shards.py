@@ -45,7 +45,7 @@ WHOLE = Shard()
 """The only shard of data that are not shared out."""
 
 
-class Place(NamedTuple):
+class RowSpan(NamedTuple):
     """The place of some rows among all data of an evaluation."""
 
     first_row: int = 0
@@ -54,7 +54,7 @@ class Place(NamedTuple):
     """The number of all data; None if these rows are all."""
 
 
-ALL = Place()
+ALL = RowSpan()
 """The place of rows that are all data."""
 
 
