@@ -50,7 +50,7 @@ def same(one: Trained, other: Trained) -> bool:
     return one.rows == other.rows and all(np.array_equal(one.state[name], other.state[name]) for name in one.state)
 
 
-@pytest.mark.parametrize("guide", GUIDES)
+@pytest.mark.parametrize("guide", ["amortized", "per-sample", pytest.param("semi-amortized", marks=pytest.mark.slow)])
 def test_ranks_end_with_the_same_bits_and_any_number_of_them_goes_on(guide: str, tmp_path: Path) -> None:
     fit = partial(train, guide=guide, clip_norm=1.0, ema_decay=0.5, **GUIDES[guide])
     paths = [tmp_path / name / "checkpoint.safetensors" for name in ("one", "two", "again")]
