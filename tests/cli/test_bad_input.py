@@ -88,7 +88,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return changed
 
     np.savez("good.npz", **parts())
-    np.savez("nan.npz", **parts(x_valid=with_value(x[40:50], 4, math.nan)))
+    np.savez("infinite.npz", **parts(x_valid=with_value(x[40:50], 4, math.inf)))
     np.savez("inf.npz", **parts(x_train=with_value(x[:40], 7, math.inf)))
     np.savez("grey.npz", **parts(x_test=with_value(x[50:], 3, 0.25)))
     np.savez("wide.npz", **parts(x_test=np.zeros((10, 7), "float32")))
@@ -111,7 +111,7 @@ FAULTS = {
     "--data mnist --data-root nowhere": ["nowhere"],
     "--data cut.npz": ["cut.npz"],
     "--data words.csv": ["words.csv", "four"],
-    "--data nan.npz": ["nan in row 4", "'x' of valid"],
+    "--data infinite.npz": ["inf in row 4", "'x' of valid"],
     "--data inf.npz": ["inf in row 7", "'x' of train"],
     "--data grey.npz --binarize none": ["observes 0.25 (row 3) under a Bernoulli", "--binarize threshold"],
     "--data wide.npz": ["(7,)", "(6,)", "test"],

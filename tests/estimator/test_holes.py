@@ -109,7 +109,7 @@ def test_every_method_has_the_evidence_of_what_was_seen(name: str) -> None:
     for estimate in evaluation.evidence.values():
         error, sure = np.abs(estimate.log_evidence.numpy() - truth), ~estimate.doubtful.numpy()
         assert sure.any()
-        assert (error < 5 * estimate.mcse.numpy() + 0.02)[sure].all()
+        assert (error < 5 * estimate.mcse.numpy() + 0.1)[sure].all()
     assert evaluation.numbers_per_datum == (~np.isnan(rows)).mean() * 4
     np.testing.assert_array_equal(outliers(vi, rows, estimator="iwae").log_evidence, vi.score_samples(rows))
     assert np.isfinite(embed(vi, rows).mean).all()

@@ -23,6 +23,7 @@ from ppl_vae.models.hmm import HMM
 from ppl_vae.models.mixture import Mixture
 from ppl_vae.models.mixture_prior_vae import MixturePriorVAE
 from ppl_vae.models.normal import Normal
+from ppl_vae.models.not_miwae import NotMIWAE
 from ppl_vae.models.ppca import PPCA
 from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
 from ppl_vae.models.table_vae import TableVAE
@@ -89,6 +90,10 @@ GALLERY: dict[str, Case] = {
         (bits(21, 6),),
     ),
     "normal": Case(lambda: Normal(data_dim=6), (normal(21, 6),)),
+    "not_miwae": Case(
+        lambda: NotMIWAE(data_dim=6, latent_dim=2, hidden=(7,)),
+        (normal(21, 6), torch.arange(126).reshape(21, 6) % 4 > 0),
+    ),
     "ppca": Case(lambda: PPCA(data_dim=6, latent_dim=2), (normal(21, 6),)),
     "semi_supervised_vae": Case(
         lambda: SemiSupervisedVAE(data_dim=6, num_classes=4, latent_dim=2, style_dim=2, hidden=(7,), class_hidden=(3,)),
