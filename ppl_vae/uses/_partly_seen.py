@@ -34,7 +34,7 @@ def read_partly_seen(
     for name, usual in naming.holes.usual.items():
         filled[name] = np.where(gaps[name], usual, filled[name]).astype(filled[name].dtype)
     named: Mapping[str, np.ndarray] = {
-        name: filled[name] for name in vi.fitted.checked((filled,)) if name in vi.arguments_
+        name: filled[name] for name in vi.fitted.checked((filled,)) if name in vi.arguments_ and name in filled
     }
     named = {**named, **{mask_of(name): ~gaps[name] for name in holes.names}}
     holes.check("the data", named, arguments)
