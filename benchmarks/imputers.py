@@ -34,7 +34,7 @@ OPTIONS: dict[str, Any] = {
     "validation_fraction": 0.05,
     "compile": "off",
 }
-"""The options of all fits; they were chosen on cells of wine and adult that are not hidden by the masks."""
+"""The options of all fits; they were chosen on cells of wine, adult and credit that the masks do not hide."""
 
 
 class Filled(NamedTuple):
