@@ -12,8 +12,8 @@ SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if path.name != "run_all.p
 LONGEST, LARGEST = 80, 150_000
 
 
-def test_there_are_fourteen_examples():
-    assert len(SCRIPTS) == 14
+def test_there_are_fifteen_examples():
+    assert len(SCRIPTS) == 15
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

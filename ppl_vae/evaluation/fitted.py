@@ -238,15 +238,19 @@ class Fitted:
             raise InputError(f"{self.program.name} has no latents to transform to that a guide samples")
         return join(self.each_batch(arrays, lambda program, batch: posterior_moments(program, batch).mean))
 
-    def prior(self, num_data: int, *arrays: Any, **conditions: Any) -> PriorDraws:
-        """Draw latents from the prior, and data given them; see ``VariationalInference.prior``."""
-        if not isinstance(num_data, int | np.integer) or num_data < 1:
-            raise InputError(f"num_data is {num_data!r}: expected a whole number, 1 or more")
+    def check_generates(self) -> None:
+        """Raise ``InputError`` if the model draws no data without looking at those that it observes."""
         if not self.generates:
             raise InputError(
                 f"{self.program.name} does not generate: its model computes with the data that it observes, so that "
                 f"draws would be reconstructions of these; call reconstruct"
             )
+
+    def prior(self, num_data: int, *arrays: Any, **conditions: Any) -> PriorDraws:
+        """Draw latents from the prior, and data given them; see ``VariationalInference.prior``."""
+        if not isinstance(num_data, int | np.integer) or num_data < 1:
+            raise InputError(f"num_data is {num_data!r}: expected a whole number, 1 or more")
+        self.check_generates()
         batch = self.conditioned(num_data, conditions, arrays)
         with torch.no_grad(), self.program.running(seed=self.seed, training=False):
             named = set(conditions) - set(self.arguments)

@@ -37,8 +37,8 @@ class TableVAE(nn.Module):
         activation: the nonlinearity after each hidden layer.
         num_components: K, the number of components of the prior.
         positive: family of positive numbers, log-normal or gamma.
-        count: likelihood of counts: poisson, negative-binomial, rounded-log-normal, or one of these with
-            zero-inflated- before its name.
+        count: likelihood of counts: poisson, negative-binomial, rounded-log-normal, or one of these that is
+            zero-inflated, such as zero-inflated-poisson.
 
     Example:
         >>> from ppl_vae.program import Program

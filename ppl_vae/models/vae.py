@@ -27,7 +27,7 @@ class VAE(nn.Module):
         hidden: widths of the hidden layers from x to z; the decoder has them in reverse.
         activation: the nonlinearity after each hidden layer.
         likelihood: likelihood of a number of a datum: bernoulli, gaussian (gaussian:0.5, gaussian:decoded),
-            categorical:10, poisson, negative-binomial, rounded-log-normal, and these with zero-inflated- before; see
+            categorical:10, poisson, negative-binomial, rounded-log-normal, zero-inflated-poisson and others; see
             ``ppl_vae.networks.make_likelihood``.
 
     Example:

@@ -119,8 +119,8 @@ class MixedLikelihood(_ColumnsByKind):
     Args:
         columns, data_dim: see ``TableFeatures``.
         positive: family of positive numbers, log-normal or gamma.
-        count: likelihood of counts: poisson, negative-binomial, rounded-log-normal, or one of these with
-            zero-inflated- before its name.
+        count: likelihood of counts: poisson, negative-binomial, rounded-log-normal, or one of these that is
+            zero-inflated, such as zero-inflated-poisson.
         min_scale: :math:`\epsilon`; without it, the evidence of a number that is predicted exactly would have no
             upper bound.
 

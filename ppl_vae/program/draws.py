@@ -80,7 +80,9 @@ def averages(draws: Draws, coded: Mapping[str, Sequence[int]]) -> dict[str, Tens
         draws: the draws.
         coded: the columns that are categories, see ``coded_columns``.
     """
+    real = torch.get_default_dtype()  # labels are whole numbers
+    means = {name: mean.mean(0, dtype=None if mean.is_floating_point() else real) for name, mean in draws.means.items()}
     return {
-        name: with_modes(mean.mean(0), draws.shares[name].mean(0) if name in coded else None, coded.get(name, ()))
-        for name, mean in draws.means.items()
+        name: with_modes(mean, draws.shares[name].mean(0) if name in coded else None, coded.get(name, ()))
+        for name, mean in means.items()
     }

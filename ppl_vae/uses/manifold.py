@@ -74,6 +74,7 @@ def manifold(
         ((3, 3, 6), array([-0.97,  0.  ,  0.97], dtype=float32))
     """
     check_value("num_steps", num_steps, Count)
+    vi.fitted.check_generates()
     for name in conditions.keys() - set(vi.arguments_):
         free = [condition for condition in vi.conditions if condition in vi.arguments_]
         raise InputError(f"a manifold is no place for the condition {name!r}; {nearest(name, free)}")

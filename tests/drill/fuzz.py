@@ -92,11 +92,15 @@ def _read_broken(chance: random.Random, number: int) -> Check:
     path = Path(f"broken{chance.choice(['.npz', '.npy', '.csv']) if kind == 'suffix' else Path(name).suffix}")
     path.write_bytes(content)
 
-    def is_finite(data: Any) -> bool:
-        parts = (data.train, data.valid, data.test)
-        return all(np.isfinite(array).all() and len(array) for part in parts for array in part.values())
+    def is_whole(data: Any) -> bool:
+        """Return True if there are rows, every number is finite or missing, and it is reported if some are missing."""
+        arrays = [array for part in (data.train, data.valid, data.test) for array in part.values()]
+        holes = any(np.isnan(array).any() for array in arrays)
+        return not any(np.isinf(array).any() or not len(array) for array in arrays) and (
+            not holes or "missing" in data.describe()
+        )
 
-    check = judge_read("fuzzed data", f"{name}, {kind} {number}", lambda: load_dataset(path), is_finite)
+    check = judge_read("fuzzed data", f"{name}, {kind} {number}", lambda: load_dataset(path), is_whole)
     path.unlink()
     return check
 

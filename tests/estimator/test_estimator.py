@@ -225,13 +225,13 @@ def test_bad_options(options: dict[str, object], match: str) -> None:
 def test_bad_data() -> None:
     vi, x = VariationalInference(VAE(data_dim=8), **OPTIONS), bits(20, 8).numpy()
     for bad, match in {
-        "nan": "nan in row 3",
+        "infinite": "inf in row 3",
         "grey": r"observes 0.5 \(row \d+\) under a Bernoulli",
         "wide": r"observes data of shape \(7, 9\) under a distribution of shape \(7, 8\)",
     }.items():
         y = np.concatenate([x, x[:, :1]], 1) if bad == "wide" else x.copy()
         if bad != "wide":
-            y[3, 2] = {"nan": np.nan, "grey": 0.5}[bad]
+            y[3, 2] = {"infinite": np.inf, "grey": 0.5}[bad]
         with pytest.raises(InputError, match=match):
             vi.fit(y)
 

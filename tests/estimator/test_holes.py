@@ -59,7 +59,7 @@ def exact(vi: VariationalInference, x: np.ndarray = X) -> np.ndarray:
 def test_a_fit_with_the_exact_posterior_finds_the_parameters_of_em(options: dict[str, Any]) -> None:
     """The weights of its draws are the evidence, so that training climbs the likelihood of the seen numbers itself."""
     vi = VariationalInference(
-        ExactGuide(4, 1), max_epochs=250, batch_size=150, learning_rate=0.03, validation_fraction=0.0,
+        ExactGuide(4, 1), max_epochs=600, batch_size=150, learning_rate=0.2, validation_fraction=0.0,
         precision="64-true", compile="off", num_samples=2, patience=None, **options,
     )  # fmt: skip
     vi.fit(X)
@@ -85,7 +85,7 @@ def made(name: str, **options: Any) -> VariationalInference:
     program: Any = FactorAnalysis(4, 1).double()
     if name == "derived":
         program = without_guide(program)
-    options = METHODS[name] | {"max_epochs": 3, "precision": "64-true", "compile": "off", "num_samples": 300} | options
+    options = METHODS[name] | {"max_epochs": 30, "precision": "64-true", "compile": "off", "num_samples": 2000} | options
     return VariationalInference(program, **options)
 
 
@@ -105,7 +105,7 @@ def without_guide(program: nn.Module) -> nn.Module:
 def test_every_method_has_the_evidence_of_what_was_seen(name: str) -> None:
     vi = made(name).fit(X[:40], validation=X[40:60])
     rows, truth = X[60:80], exact(vi, X[60:80])
-    evaluation = vi.evaluate(rows, estimators=("prior", "iwae", "ais"), num_temperatures=60, num_chains=8)
+    evaluation = vi.evaluate(rows, estimators=("prior", "iwae", "ais"), num_temperatures=60, num_chains=32)
     for estimate in evaluation.evidence.values():
         error, sure = np.abs(estimate.log_evidence.numpy() - truth), ~estimate.doubtful.numpy()
         assert sure.any()
