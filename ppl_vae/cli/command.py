@@ -130,7 +130,10 @@ def signals_stop() -> Iterator[None]:
         yield
         return
 
+    is_stopped = threading.Event()
+
     def interrupt(*_: Any) -> None:
+        is_stopped.set()
         raise KeyboardInterrupt
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
@@ -138,14 +141,18 @@ def signals_stop() -> Iterator[None]:
     hook = sys.unraisablehook
 
     def interrupt_again(unraisable: Any) -> None:
-        """Interrupt a moment later if the signal came in the end of an object, where Python drops what is raised."""
+        """Interrupt a moment later if the signal came in the end of an object, where Python drops what is raised.
+
+        After that, objects that were not made to their end may fail to end, which is of no interest to anyone.
+        """
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             again = numbers[0] if numbers else signal.SIGINT  # a process in the background may ignore SIGINT
             threading.Timer(0.02, _thread.interrupt_main, [again]).start()
-        else:
+        elif not is_stopped.is_set():
             hook(unraisable)
 
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    by_default = [signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.default_int_handler else []
+    before = {number: signal.signal(number, interrupt) for number in (*numbers, *by_default)}
     sys.unraisablehook = interrupt_again
     try:
         yield

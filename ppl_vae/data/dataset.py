@@ -12,7 +12,7 @@ from ppl_vae.data.checks import check_parts
 from ppl_vae.data.frames import check_no_text
 from ppl_vae.data.images import Grey
 from ppl_vae.data.kinds import Variable
-from ppl_vae.data.missing import has_hole, holes_of
+from ppl_vae.data.missing import has_hole
 from ppl_vae.data.sequences import clear_padding
 from ppl_vae.data.source import NamedArrays, as_source
 from ppl_vae.data.sparse import as_rows
@@ -115,7 +115,7 @@ class Dataset:
         return getattr(self, name)
 
     def describe(self) -> str:
-        """Describe in one line the sizes of the parts, the shapes of the arrays, how x became bits, and what is missing."""
+        """Describe in one line the sizes of the parts, the shapes of arrays, how x became bits, and what is missing."""
         sizes = ", ".join(f"{len(next(iter(self.part(part).values())))} {part}" for part in PARTS)
         shapes = ", ".join(
             f"{array} {'x'.join(map(str, values.shape[1:]))}".rstrip() for array, values in self.train.items()
@@ -128,7 +128,7 @@ class Dataset:
         counts = []
         for array in self.train:
             values = [self.part(part)[array] for part in PARTS]
-            missing = sum(int(holes_of(part).sum()) for part in values if has_hole(part))
+            missing = sum(np.count_nonzero(np.isnan(np.asarray(part))) for part in values if has_hole(part))
             if missing:
                 counts.append(f"; {missing} of {sum(part.size for part in values)} numbers of {array} missing")
         return "".join(counts)

@@ -85,7 +85,9 @@ def made(name: str, **options: Any) -> VariationalInference:
     program: Any = FactorAnalysis(4, 1).double()
     if name == "derived":
         program = without_guide(program)
-    options = METHODS[name] | {"max_epochs": 30, "precision": "64-true", "compile": "off", "num_samples": 2000} | options
+    options = (
+        METHODS[name] | {"max_epochs": 30, "precision": "64-true", "compile": "off", "num_samples": 2000} | options
+    )
     return VariationalInference(program, **options)
 
 
