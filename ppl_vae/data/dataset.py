@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ppl_vae.data.binarize import check_binarize
 from ppl_vae.data.cells import CellOptions, arrays_of_cells, cells_in_memory, is_cells
 from ppl_vae.data.checks import check_parts
