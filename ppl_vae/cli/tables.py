@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ppl_vae import uses
-from ppl_vae.data.kinds import Variable
+from ppl_vae.data.kinds import CODED, Variable
 from ppl_vae.data.labels import label_codes
 from ppl_vae.data.table import read_original
 from ppl_vae.data.written import TableForm, complete, labelled, write_frame
@@ -124,5 +124,5 @@ def _labels(column: Variable, values: np.ndarray) -> np.ndarray:
     """Return labels of a column that has some, whole numbers as such, and other numbers as they are."""
     if column.categories:
         return label_codes(column, values)
-    is_whole = column.kind in ("count", "binary", "categorical", "ordinal") and bool((values == np.round(values)).all())
+    is_whole = column.kind in ("count", *CODED) and bool((values == np.round(values)).all())
     return values.astype(np.int64) if is_whole else values

@@ -13,7 +13,7 @@ import numpy as np
 from ppl_vae.data.frames import LABEL_COLUMNS
 from ppl_vae.data.kinds import CODED, Variable, parse_kinds
 from ppl_vae.data.shards import join_shards
-from ppl_vae.data.source import NamedArrays, Source, concatenate, stamp
+from ppl_vae.data.source import NamedArrays, Source, concatenate, pieces_of, stamp
 from ppl_vae.data.table import TableOptions, names_of
 from ppl_vae.errors import InputError, nearest, reason
 
@@ -60,14 +60,7 @@ class ParquetRows:
 
     def read(self, rows: slice) -> NamedArrays:
         """Return a block of rows."""
-        start, stop, _ = rows.indices(self.num_rows)
-        pieces, at = [], start
-        while at < stop:
-            group = int(np.searchsorted(self._ends, at, side="right"))
-            first, end = (int(self._ends[group - 1]) if group else 0), min(stop, int(self._ends[group]))
-            pieces.append(self._group(group).read(slice(at - first, end - first)))
-            at = end
-        return concatenate(self, pieces)
+        return concatenate(self, [self._group(group).read(own) for group, own in pieces_of(self._ends, rows)])
 
     def _group(self, group: int) -> NamedArrays:
         with self._lock:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ppl_vae.data.kinds import Variable
-from ppl_vae.data.source import NamedArrays, Source, concatenate, stamp
+from ppl_vae.data.source import NamedArrays, Source, concatenate, pieces_of, stamp
 from ppl_vae.data.transformed import choose_source
 from ppl_vae.errors import InputError
 
@@ -59,16 +59,12 @@ class Shards:
 
     def read(self, rows: slice) -> NamedArrays:
         """Return a block of rows."""
-        start, stop, _ = rows.indices(self.num_rows)
-        pieces, at = [], start
-        while at < stop:
-            index = int(np.searchsorted(self._ends, at, side="right"))
-            first, end = (int(self._ends[index - 1]) if index else 0), min(stop, int(self._ends[index]))
-            read = self._shard(index).read(slice(at - first, end - first))
-            if any(len(array) != end - at for array in read.values()):
+        pieces = []
+        for index, own in pieces_of(self._ends, rows):
+            read = self._shard(index).read(own)
+            if any(len(array) != own.stop - own.start for array in read.values()):
                 raise InputError(f"{self.paths[index]} has changed since it was opened: it has fewer rows")
             pieces.append(read)
-            at = end
         return concatenate(self, pieces)
 
     @property

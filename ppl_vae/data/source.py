@@ -125,6 +125,25 @@ def concatenate(source: Source, blocks: Sequence[NamedArrays]) -> NamedArrays:
     )
 
 
+def pieces_of(ends: np.ndarray, rows: slice) -> Iterator[tuple[int, slice]]:
+    """Yield the number of each piece of a source that some rows lie in, and which of its own rows they are.
+
+    Args:
+        ends: the number of rows up to the end of each piece, such as a file or a row group.
+        rows: a slice with step one.
+
+    Example:
+        >>> list(pieces_of(np.array([3, 5, 9]), slice(2, 7)))
+        [(0, slice(2, 3, None)), (1, slice(0, 2, None)), (2, slice(0, 2, None))]
+    """
+    at, stop, _ = rows.indices(int(ends[-1]) if len(ends) else 0)
+    while at < stop:
+        piece = int(np.searchsorted(ends, at, side="right"))
+        first, end = (int(ends[piece - 1]) if piece else 0), min(stop, int(ends[piece]))
+        yield piece, slice(at - first, end - first)
+        at = end
+
+
 def stamp(paths: Sequence[Path]) -> str:
     """Return the paths, sizes and times of files as a text, which is another one if a file is written anew.
 
