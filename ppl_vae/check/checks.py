@@ -1,0 +1,40 @@
+"""The checks in the order in which one should act on them: a check that fails may be the cause of later failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ppl_vae.check.subject import CheckedFit, CheckNeed
+from ppl_vae.check.verdict import Findings
+from ppl_vae.check.weights import weights
+
+
+class Check(NamedTuple):
+    """A check, as the page and the command line know it."""
+
+    function: Callable[[CheckedFit], Findings]
+    """The function from a fit to verdicts; the first line of its docstring is the sentence about the check."""
+    needs: tuple[CheckNeed, ...] = ()
+    """What the fit must have; without it the page says so, and the function is not called."""
+    is_test: bool = False
+    """True if its verdicts are tests at ``CheckedFit.level``, which can fail by chance."""
+
+    @property
+    def name(self) -> str:
+        """The name for ``--only`` and ``--skip``, which is that of the function."""
+        return self.function.__name__
+
+    @property
+    def sentence(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.function.__doc__ or "").partition("\n")[0]
+
+
+CHECKS: dict[str, Check] = {
+    check.name: check
+    for check in (
+        Check(weights, ("latents", "test data")),
+    )
+}  # fmt: skip
+"""All checks by name, in their order."""

@@ -1,0 +1,33 @@
+"""The check of the importance weights, on which the evidence of test data rests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ppl_vae.check.subject import CheckedFit
+from ppl_vae.check.verdict import FigureData, Findings, Verdict
+from ppl_vae.evidence import threshold
+from ppl_vae.plots import pareto_k_histogram
+
+DOUBTFUL = 0.05
+"""The share of data with a Pareto k above the threshold that is accepted."""
+SOURCE = "Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling (2024)"
+
+
+def weights(fit: CheckedFit) -> Findings:
+    """Check if the importance weights can be believed: Pareto's k of every datum."""
+    evidence, count = fit.test.evidence, fit.settings.num_samples
+    limit, k = threshold(count), evidence.columns["pareto_k"].numpy()
+    doubtful = evidence.doubtful.numpy()
+    verdict = Verdict.judged(
+        subject=f"share with k > {limit:.2f}",
+        value=float(doubtful.mean()),
+        threshold=DOUBTFUL,
+        source=SOURCE,
+        meaning=f"The weights of {int(doubtful.sum())} of {len(k)} data have so heavy a tail that their evidence is "
+        "too low by an unknown amount: the guide misses a part of their posterior.",
+        remedy="Evaluate with --estimators iwae,ais, or widen the proposal, --proposal-scale 1.2 or --proposal-df 5. A "
+        "better guide mends it: --guide semi-amortized, --family full, or a larger encoder.",
+        rows=tuple(fit.test.rows[doubtful][np.argsort(-k[doubtful])].tolist()),
+    )
+    return Findings([verdict], {"pareto_k": FigureData(pareto_k_histogram, {"k": k, "threshold": limit})})
