@@ -21,7 +21,14 @@ divided by the number of checks that are tests; it corrects for its own number o
 
 from ppl_vae.check.checks import CHECKS, Check
 from ppl_vae.check.page import CheckPage, check_fit, choose_checks, run_check
-from ppl_vae.check.subject import CheckedData, CheckedFit, CheckNeed, CheckSettings, WeightedLatents
+from ppl_vae.check.subject import (
+    CheckedData,
+    CheckedFit,
+    CheckNeed,
+    CheckSettings,
+    WeightedLatents,
+    make_check_settings,
+)
 from ppl_vae.check.verdict import FigureData, Findings, Status, Verdict, holm
 
 __all__ = [
@@ -40,5 +47,6 @@ __all__ = [
     "check_fit",
     "choose_checks",
     "holm",
+    "make_check_settings",
     "run_check",
 ]

@@ -96,6 +96,7 @@ class CheckPage(NamedTuple):
             "num_data": self.num_data,
             "level": self.level,
             "verdicts": [{"check": name, **verdict.numbers()} for name, verdict in self._pairs],
+            "figures": {name: [figure.title, figure.caption] for name, figure in self.figures.items()},
             "seconds": dict(self.seconds),
             "settings": asdict(self.settings),
         }
@@ -107,7 +108,7 @@ def check_fit(
     train: tuple[Any, ...] = (),
     *,
     history: Sequence[Mapping[str, Any]] = (),
-    settings: CheckSettings = CheckSettings(),  # noqa: B008  (immutable)
+    settings: CheckSettings = CheckSettings(),
     only: Collection[str] = (),
     skip: Collection[str] = (),
 ) -> CheckPage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data import NamedArrays, as_source, subset, with_numbers
+from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.arguments import Arrays
 from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.passes import apply_to_each, passes
@@ -44,6 +45,15 @@ class CheckSettings:
     num_samples: Count = 1000
     level: Share = 0.05
     seed: Seed | None = None
+
+
+def make_check_settings(given: Mapping[str, Any]) -> CheckSettings:
+    """Make settings from values by name; raises ``InputError`` for an unknown name."""
+    known = [option.name for option in fields(CheckSettings)]
+    for name in given:
+        if name not in known:
+            raise InputError(f"a check has no setting {name!r}; {nearest(name, known)}")
+    return CheckSettings(**given)
 
 
 class WeightedLatents(NamedTuple):

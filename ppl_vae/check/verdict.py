@@ -75,6 +75,10 @@ class FigureData(NamedTuple):
 
     draw: Callable[..., Figure]
     arguments: Mapping[str, Any]
+    title: str = ""
+    """The title for the report."""
+    caption: str = ""
+    """One or two sentences for the report: what is drawn, and how to read it."""
 
     def drawn(self) -> Figure:
         """Draw the figure."""

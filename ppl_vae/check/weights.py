@@ -30,4 +30,10 @@ def weights(fit: CheckedFit) -> Findings:
         "better guide mends it: --guide semi-amortized, --family full, or a larger encoder.",
         rows=tuple(fit.test.rows[doubtful][np.argsort(-k[doubtful])].tolist()),
     )
-    return Findings([verdict], {"pareto_k": FigureData(pareto_k_histogram, {"k": k, "threshold": limit})})
+    figure = FigureData(
+        pareto_k_histogram,
+        {"k": k, "threshold": limit},
+        "Pareto k of the importance weights",
+        "The weights of data to the right of the line have so heavy a tail that their estimate should not be believed.",
+    )
+    return Findings([verdict], {"pareto_k": figure})

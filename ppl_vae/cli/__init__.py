@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ppl_vae.errors import nearest
 
-FIRST, LAST = ("fit", "evaluate", "gap", "compare"), ("report",)
+FIRST, LAST = ("fit", "evaluate", "check", "gap", "compare"), ("report",)
 """The verbs that come before the uses of a fit, and after them."""
 
 

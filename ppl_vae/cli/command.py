@@ -36,7 +36,8 @@ REFUSED = "the error that comes again"
 def run_verb(verb: str, args: Sequence[str]) -> int:
     """Run a verb, print its outcome, and return the exit status.
 
-    The status is 0 for success and 2 for bad input, which is reported in one line on standard error.
+    The status is 0 for success and 2 for bad input, which is reported in one line on standard error; ``check`` has 1 if
+    a verdict fails.
     """
     module = import_module(f"ppl_vae.cli.{verb}")
     function: Callable[..., Outcome] = getattr(module, verb)
@@ -80,7 +81,7 @@ def _run(module: ModuleType, function: Callable[..., Outcome], args: Sequence[st
         if status is None:
             raise
         return status
-    return 0
+    return outcome.status
 
 
 def read_options(module: ModuleType, function: Callable[..., Outcome], args: Sequence[str]) -> dict[str, Any]:

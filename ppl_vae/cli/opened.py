@@ -21,11 +21,12 @@ from ppl_vae.runs import FORMATS, Run
 
 
 class Outcome(NamedTuple):
-    """The result of a verb, the lines that it prints, and the files that it has written."""
+    """The result of a verb, the lines that it prints, the files that it has written, and the exit status."""
 
     result: Any
     lines: Sequence[str] = ()
     files: Sequence[Path] = ()
+    status: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ppl_vae.check import CheckPage, check_fit, make_check_settings
 from ppl_vae.data.written import as_frame, labelled
 from ppl_vae.errors import InputWarning
 from ppl_vae.evaluation.evaluation import Evaluation
@@ -34,6 +35,7 @@ class Application(TransformerMixin, BaseEstimator):
         compile: which functions run as compiled graphs.
         memory: the memory that data may take on the device.
         train_seconds_: the seconds that training took.
+        history_: the validations of training, each with ``epoch``, ``step`` and ``elbo_valid``.
     """
 
     fitted_: Fitted
@@ -42,6 +44,7 @@ class Application(TransformerMixin, BaseEstimator):
     compile: Compile
     memory: str | int | None
     train_seconds_: float = math.nan
+    history_: Sequence[Mapping[str, Any]] = ()
 
     @property
     def fitted(self) -> Fitted:
@@ -182,6 +185,49 @@ class Application(TransformerMixin, BaseEstimator):
             settings: fields of ``Settings``.
         """
         return self.fitted.evaluate(*arrays, estimators=estimators, diagnostics=diagnostics, **settings)
+
+    def check(
+        self,
+        *arrays: Any,
+        train: Any = None,
+        only: Collection[str] = (),
+        skip: Collection[str] = (),
+        **settings: Any,
+    ) -> CheckPage:
+        """Check if the inference is right and the model any good, with a verdict and a remedy for each question.
+
+        Args:
+            arrays: data that the fit has not seen.
+            train: the training data in the same form; without them it is not known how far the encoder has overfitted.
+            only: the names of the checks that are made, see ``ppl_vae.check.CHECKS``; by default all.
+            skip: checks that are left out.
+            settings: fields of ``ppl_vae.check.CheckSettings``, such as num_data and num_simulations.
+
+        Returns:
+            CheckPage: ``print(page)`` shows it, ``page.holds`` is True if no verdict fails.
+
+        Raises:
+            InputError: bad data, an unknown check, or a setting that cannot be.
+
+        Example:
+            >>> from ppl_vae import VariationalInference
+            >>> from ppl_vae.models.factor_analysis import FactorAnalysis
+            >>> x = np.random.default_rng(0).normal(size=(200, 5)).astype("float32")
+            >>> vi = VariationalInference(FactorAnalysis(data_dim=5, latent_dim=2), max_epochs=2).fit(x[:150])
+            >>> page = vi.check(x[150:], train=x[:150], only=["weights"], num_samples=100)
+            >>> [verdict.subject for verdict in page.verdicts["weights"]]
+            ['share with k > 0.50']
+        """
+        given = () if train is None else train if isinstance(train, tuple) else (train,)
+        return check_fit(
+            self.fitted,
+            arrays,
+            given,
+            history=self.history_,
+            settings=make_check_settings(settings),
+            only=only,
+            skip=skip,
+        )
 
     def sample(self, num_data: int, *arrays: Any, mean: bool = False, **conditions: Any) -> Any:
         """Draw data from the prior predictive, ``(num_data, ...)``; a dictionary if several sites are observed.

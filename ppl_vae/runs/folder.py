@@ -51,7 +51,7 @@ TABLE_OPTIONS: Mapping[str, tuple[type, ...]] = {
 }
 """The types of the options of a table; runs of earlier versions have none."""
 _REMEDY = "restore it or fit the run anew"
-WRITTEN_BY = {"evidence.json": "evaluate", "gap.json": "gap"}
+WRITTEN_BY = {"evidence.json": "evaluate", "gap.json": "gap", "check.json": "check"}
 """The verbs that write results; the others are those of ``fit``."""
 _NUMBER, _COUNT = (float, type(None)), (int, type(None))
 KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
@@ -79,6 +79,7 @@ KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         **dict.fromkeys(("families", "settings"), (dict,)),
         "warnings": (list,),
     },
+    "check.json": {"holds": (bool,), "num_data": _COUNT, "verdicts": (list,), "figures": (dict,), "settings": (dict,)},
 }
 """The types of what results hold, by file and name."""
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -86,8 +87,8 @@ UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 class Run:
     """The folder of a run, with ``config.yaml``, ``fingerprints.json``, ``checkpoint.safetensors``, ``metrics.jsonl``,
-    ``summary.json``, ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json``, ``figures/``, ``uses/``,
-    ``shards/`` and ``report.html``.
+    ``summary.json``, ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json``, ``check.json``, ``figures/``,
+    ``uses/``, ``shards/`` and ``report.html``.
 
     Args:
         path: the folder; ``create`` makes it, ``open`` expects it.
@@ -99,6 +100,7 @@ class Run:
         "evidence.json",
         "evidence.nc",
         "gap.json",
+        "check.json",
         "figures",
         "uses",
         "shards",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -213,3 +214,19 @@ def test_help_has_a_usage_and_options(verb: str, capsys: pytest.CaptureFixture[s
         sentences = " ".join(option.split())
         assert len(re.findall("default", sentences)) <= 1 + ("null (None" in sentences), sentences
         assert not re.search(r"\w- \w", sentences), sentences  # a word that a line break has cut at its hyphen
+
+
+def test_check_ends_with_status_1_if_a_verdict_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, few = folder / "run", ("--only", "weights", "--num-samples", 50)
+    monkeypatch.setattr("ppl_vae.check.weights.DOUBTFUL", 1.0)
+    status, out = call("check", run, *few, capsys=capsys, run=run_verb)
+    assert (status, "1 hold" in out, (run / "figures" / "check_pareto_k.png").exists()) == (0, True, True)
+    monkeypatch.setattr("ppl_vae.check.weights.DOUBTFUL", -1.0)
+    status, out = call("check", run, *few, capsys=capsys)
+    assert status == 1
+    assert "What to do:" in out
+    numbers = json.loads((run / "check.json").read_text())
+    assert (numbers["holds"], numbers["verdicts"][0]["status"]) == (False, "fails")
+    assert call("check", run, "--skip", "nothing", capsys=capsys)[0] == 2

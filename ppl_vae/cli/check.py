@@ -1,0 +1,54 @@
+"""The verb ``check``."""
+
+from __future__ import annotations
+
+import shlex
+
+from ppl_vae.check import check_fit, choose_checks
+from ppl_vae.check.subject import CheckSettings
+from ppl_vae.cli.opened import OpenRun, Outcome
+
+
+def check(
+    run: OpenRun, only: str | None = None, skip: str | None = None, settings: CheckSettings = CheckSettings()
+) -> Outcome:
+    """Check if the inference is right and the model any good, with a verdict and a remedy for each question.
+
+    The run folder gets ``check.json`` and ``figures/check_*.png``. The exit status is 1 if a verdict fails.
+
+    Args:
+        run: the run.
+        only: checks that are made, such as training,weights; by default all.
+        skip: checks that are left out.
+        settings: settings of the checks.
+
+    Returns:
+        Outcome: with a ``CheckPage``.
+    """
+    names = choose_checks(names_in(only), names_in(skip))
+    page = check_fit(
+        run.vi.fitted,
+        (run.data.part("test"),),
+        (run.data.part("train"),),
+        history=run.run.metrics(),
+        settings=settings,
+        only=names,
+    )
+    run.run.write_json("check.json", page.numbers())
+    earlier = {path.stem for path in (run.run.path / "figures").glob("check_*")}
+    files = run.write_figures({f"check_{name}": figure.drawn() for name, figure in page.figures.items()}, earlier)
+    lines = [page.text(), ""]
+    if page.failures:
+        lines += [f"what to do in detail: docs/how-to/my-check-fails.md; python -m ppl_vae report "
+                  f"{shlex.quote(str(run.run.path))} shows it all"]  # fmt: skip
+    return Outcome(page, lines, [run.run.path / "check.json", *files], status=int(not page.holds))
+
+
+def names_in(text: str | None) -> list[str]:
+    """Return the names in a list with commas.
+
+    Example:
+        >>> names_in("training, weights"), names_in(None)
+        (['training', 'weights'], [])
+    """
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
