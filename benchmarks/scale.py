@@ -43,11 +43,12 @@ def main() -> int:
     numbers = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
     kept = True
     for part in [] if options.report else options.parts.split(","):
-        rows, seconds = measure(part, options.share, options.folder)
+        rows, seconds, others = measure(part, options.share, options.folder)
         kept = kept and all(row.holds is not False for row in rows)
         numbers[part] = {
             "rows": [row._asdict() for row in rows],
             "seconds": round(seconds, 1),
+            "others": others,
             "share": options.share,
             "machine": describe_machine(),
         }
@@ -58,18 +59,34 @@ def main() -> int:
     return 0 if kept else 1
 
 
-def measure(part: str, share: float, place: Path | None) -> tuple[list[Row], float]:
-    """Measure a part in an empty folder, which is removed afterwards; return its rows and its seconds."""
+def measure(part: str, share: float, place: Path | None) -> tuple[list[Row], float, float | None]:
+    """Measure a part in an empty folder, which is removed afterwards.
+
+    Return its rows, its seconds, and the number of cores that other work took meanwhile (None if that is not known).
+    """
     if part not in PARTS:
         raise SystemExit(f"error: --parts {part}: expected some of {', '.join(PARTS)}")
     if not (BENCHMARKS / "scaling" / f"{part}.py").is_file():
         raise SystemExit(f"error: --parts {part}: benchmarks/scaling/{part}.py is not there")
     function = getattr(import_module(f"scaling.{part}"), part)
     folder, started = Path(tempfile.mkdtemp(prefix=f"scale-{part}-", dir=place)), time.perf_counter()
+    before = seconds_of_others()
     try:
-        return list(function(Trial(folder, share))), time.perf_counter() - started
+        rows, seconds = list(function(Trial(folder, share))), time.perf_counter() - started
+        others = None if before is None else max(0.0, round((seconds_of_others() - before) / seconds, 2))
+        return rows, seconds, others
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def seconds_of_others() -> float | None:
+    """Return the seconds of all cores that no process of this benchmark has taken, nor idleness, since the start."""
+    if not Path("/proc/stat").exists():
+        return None
+    user, nice, system, _, _, interrupts, soft, steal, *_ = map(int, Path("/proc/stat").read_text().split()[1:11])
+    own = os.times()
+    busy = (user + nice + system + interrupts + soft + steal) / os.sysconf("SC_CLK_TCK")
+    return busy - (own.user + own.system + own.children_user + own.children_system)
 
 
 def describe_machine() -> str:
@@ -86,7 +103,9 @@ def table(part: dict[str, Any]) -> str:
     lines = ["| what | measured | limit | |", "|---|---|---|---|"]
     lines += [f"| {row['what']} | {row['measured']} | {row['limit']} | {words[row['holds']]} |" for row in part["rows"]]
     size = "" if part["share"] == 1 else f" at {part['share']:g} of the full size"
-    return "\n".join([*lines, "", f"Measured in {part['seconds']:.0f} s{size} on {part['machine']}."])
+    others = part.get("others")
+    load = "" if others is None else f", of which other work took {others:g}"
+    return "\n".join([*lines, "", f"Measured in {part['seconds']:.0f} s{size} on {part['machine']}{load}."])
 
 
 def write_tables(numbers: dict[str, Any]) -> None:

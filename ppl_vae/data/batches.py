@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data.binarize import check_unit_interval
+from ppl_vae.data.by_length import order_by_length
 from ppl_vae.data.precision import to_tensor
+from ppl_vae.data.sequences import LENGTHS
 from ppl_vae.data.source import NamedArrays, Source, as_source, block_slices
 from ppl_vae.data.split import SUBSET_STREAM, generator
 from ppl_vae.data.stored import StoredRows
@@ -38,13 +40,15 @@ class Batches:
             for each seed (Burda et al., 2016).
         num_batches: number of shuffled batches; the last one takes all rows that are left. By default it is smaller
             than the others.
+        group_by_length: number of shuffled batches whose sequences are sorted by length, see ``order_by_length``.
 
     Attributes:
         num_data: the number of data, ``N``.
 
     Raises:
         InputError: if a name is missing, there are no names or no rows, the batch size is below 1, arrays
-            differ in length, a dynamic array does not hold probabilities, or the type cannot hold a number.
+            differ in length, a dynamic array does not hold probabilities, the type cannot hold a number, or data
+            without lengths are to be grouped by them.
 
     Example:
         >>> batches = Batches({"x": np.eye(5), "y": np.arange(5)}, ["x", "y"], batch_size=2)
@@ -65,8 +69,9 @@ class Batches:
         real: Collection[str] = ("x",),
         dynamic: Collection[str] = (),
         num_batches: int | None = None,
+        group_by_length: int | None = None,
     ) -> None:
-        self._check(as_source(arrays), names, batch_size, device, dtype, real, dynamic, num_batches)
+        self._check(as_source(arrays), names, batch_size, device, dtype, real, dynamic, num_batches, group_by_length)
         self._tensors = tuple(_load(self._source, self._types, dynamic, device).values())
         del self._source  # it may be larger than the arrays that are used
 
@@ -80,6 +85,7 @@ class Batches:
         real: Collection[str],
         dynamic: Collection[str],
         num_batches: int | None,
+        group_by_length: int | None,
     ) -> None:
         """Check what is asked for, and keep it."""
         if batch_size < 1:
@@ -103,6 +109,12 @@ class Batches:
             self.num_data = rows
         self.batch_size, self.names, self.device = batch_size, tuple(names), torch.device(device)
         self.num_batches = num_batches or -(-self.num_data // batch_size)
+        if group_by_length is not None and LENGTHS not in names:
+            raise InputError(
+                f"group_by_length is {group_by_length}, and no array '{LENGTHS}' is an argument of the model: give the "
+                f"lengths of the sequences, or leave the option out"
+            )
+        self._together = group_by_length
         self._is_dynamic = tuple(name in dynamic for name in names)
         self._source = source
         self._types = {name: dtype if name in real or source.dtypes[name].kind == "f" else None for name in names}
@@ -117,17 +129,23 @@ class Batches:
             return sizes(self.num_data, batch_size)
         return dict(Counter(self._sizes()))
 
-    def shuffled(self, seed: int, skip: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Yield every datum once, in an order and with draws that depend on the seed alone.
+    def shuffled(self, seed: int, skip: int = 0, *, common_seed: int | None = None) -> Iterator[tuple[Tensor, ...]]:
+        """Yield every datum once, in an order and with draws that depend on the seeds alone.
 
         The global random state does not change. The order is the same on every device; the draws are not.
 
         Args:
             seed: the seed.
             skip: the number of batches at the beginning that are left out; the others are the same.
+            common_seed: the seed of the order of batches by length; by default the same seed. Processes that train
+                together have one in common, so that their sequences are of similar length.
         """
         order_generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(self.num_data, generator=order_generator).to(self.device)
+        if self._together:
+            lengths = self._tensors[self.names.index(LENGTHS)][order]
+            common_seed = seed if common_seed is None else common_seed
+            order = order[order_by_length(lengths, self._sizes(), self._together, common_seed)]
         draws = self._draws(order_generator)
         for number, rows in enumerate(order.split(self._sizes())):
             if number >= skip or any(self._is_dynamic):  # the draws of a batch follow those of the one before

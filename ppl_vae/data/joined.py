@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ppl_vae.data.sliced import SlicedArrays
-from ppl_vae.data.source import READ_BYTES, NamedArrays, Source, as_source
+from ppl_vae.data.source import READ_BYTES, NamedArrays, Source, as_source, ends_of_blocks, read_rows, takes_rows
 from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.survey import ArraySurvey
 from ppl_vae.data.transformed import choose_source
@@ -31,8 +31,11 @@ class Joined:
         self.shapes = {name: shape for source in sources for name, shape in source.shapes.items()}
         self.dtypes = {name: dtype for source in sources for name, dtype in source.dtypes.items()}
         self.columns = {name: columns for source in sources for name, columns in source.columns.items()}
-        on_disk = [source.block_rows for source in sources if not isinstance(source, NamedArrays)]
-        self.block_rows = max(on_disk, default=max(1, self.num_rows))
+        on_disk = [source for source in sources if not isinstance(source, NamedArrays)]
+        largest = max(on_disk, key=lambda source: source.block_rows, default=None)
+        self.block_rows = largest.block_rows if largest else max(1, self.num_rows)
+        self.block_ends = ends_of_blocks(largest) if largest else None
+        self.takes_rows = all(takes_rows(source) for source in on_disk)
 
     def choose(self, names: Iterable[str]) -> Source:
         """Return some of the arrays, from the sources that have them."""
@@ -46,6 +49,11 @@ class Joined:
         """A text that is another one if a source is; None if one has none."""
         parts = [getattr(source, "identity", None) for source in self.sources]
         return None if None in parts else "\n".join(map(str, parts))
+
+    def rows(self, at: np.ndarray) -> NamedArrays:
+        """Return rows in ascending order."""
+        blocks = [read_rows(source, at) for source in self.sources]
+        return NamedArrays({name: array for block in blocks for name, array in block.items()}, self.columns)
 
     def read(self, rows: slice) -> NamedArrays:
         """Return a block of rows."""
@@ -68,6 +76,10 @@ class RowNumbers:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         return np.arange(*rows.indices(self.shape[0]))
+
+    def take_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows."""
+        return rows
 
 
 def with_numbers(arrays: Mapping[str, Any], name: str) -> NamedArrays | StoredRows:

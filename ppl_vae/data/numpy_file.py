@@ -16,6 +16,8 @@ from ppl_vae.errors import InputError
 
 NPY, ZIP, EMPTY_ZIP = b"\x93NUM", b"PK\x03\x04", b"PK\x05\x06"
 """The first bytes of files."""
+PIECE_BYTES, GAP_BYTES = 2**22, 2**14
+"""The size of the pieces in which chosen rows are read, and of a gap between two rows that is read with them."""
 ENCRYPTED = 0x1
 """The bit of a zip member's flags that says that it is encrypted."""
 ZIP_HEADER = 30
@@ -61,6 +63,44 @@ class FileArray:
             turned = np.empty((*self.shape[:0:-1], count), self.dtype)
             self._fill(turned.reshape(size, count), [start + column * self.shape[0] for column in range(size)])
             array = turned.transpose()
+        return self._checked(array)
+
+    def take_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows in ascending order; rows that lie close together are read at once."""
+        size = math.prod(self.shape[1:])
+        bytes_of_row = max(1, size * self.dtype.itemsize)
+        taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        gaps, near = np.diff(rows, prepend=-1), max(1, GAP_BYTES // bytes_of_row)
+        starts_span = gaps > near
+        starts_span[:1] = True
+        read_rows = np.cumsum(np.where(starts_span, 1, gaps))  # with those of the gaps
+        cuts = np.flatnonzero(np.diff(read_rows // max(1, PIECE_BYTES // bytes_of_row))) + 1
+        for start, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+            piece = rows[start:stop]
+            spans = np.flatnonzero(starts_span[start:stop])
+            if len(piece) and (len(spans) == 0 or spans[0] > 0):
+                spans = np.append(0, spans)
+            self._take(piece, spans, taken[start:stop])
+        return self._checked(taken)
+
+    def _take(self, rows: np.ndarray, spans: np.ndarray, out: np.ndarray) -> None:
+        """Read ascending rows, which form spans from these places on."""
+        firsts, places = rows[spans], np.append(spans, len(rows))
+        counts = rows[places[1:] - 1] - firsts + 1
+        ends = np.cumsum(counts)
+        if self.is_fortran:
+            blocks = [self[first : first + count] for first, count in zip(firsts, counts, strict=True)]
+            read = np.concatenate(blocks or [self[:0]])
+        else:
+            size = math.prod(self.shape[1:])
+            read = np.empty((int(counts.sum()), *self.shape[1:]), self.dtype)
+            flat = read.reshape(-1)
+            with self.path.open("rb", buffering=0) as file:
+                for first, count, end in zip(firsts.tolist(), counts.tolist(), ends.tolist(), strict=True):
+                    self._read_piece(file, flat[(end - count) * size : end * size], first * size)
+        np.take(read, rows + np.repeat(ends - counts - firsts, np.diff(places)), axis=0, out=out, mode="clip")
+
+    def _checked(self, array: np.ndarray) -> np.ndarray:
         if self.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
             raise InputError(f"cannot read {self.path} (broken: true and false are 1 and 0): save it again")
         return array
@@ -71,12 +111,15 @@ class FileArray:
             return
         with self.path.open("rb", buffering=0) as file:
             for piece, position in zip(pieces.reshape(len(positions), -1), positions, strict=True):
-                at, unread = self.offset + position * self.dtype.itemsize, piece.view(np.uint8).data
-                while len(unread):
-                    number = os.preadv(file.fileno(), [unread], at)
-                    if number == 0:
-                        raise InputError(f"cannot read {self.path}: it has been cut short since it was opened")
-                    at, unread = at + number, unread[number:]
+                self._read_piece(file, piece, position)
+
+    def _read_piece(self, file: BinaryIO, piece: np.ndarray, position: int) -> None:
+        at, unread = self.offset + position * self.dtype.itemsize, piece.view(np.uint8).data
+        while len(unread):
+            number = os.preadv(file.fileno(), [unread], at)
+            if number == 0:
+                raise InputError(f"cannot read {self.path}: it has been cut short since it was opened")
+            at, unread = at + number, unread[number:]
 
 
 def open_npy(path: Path) -> dict[str, FileArray]:

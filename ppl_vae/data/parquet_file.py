@@ -43,7 +43,7 @@ class ParquetRows:
         self._ends = np.cumsum(groups, dtype=np.int64)
         self.num_rows = int(self.metadata.num_rows)
         self.shapes = {name: (len(part),) if name == "x" else () for name, part in columns.items()}
-        self.block_rows = max(groups, default=1) or 1
+        self.block_rows, self.block_ends = max(groups, default=1) or 1, self._ends
         self._held: OrderedDict[int, NamedArrays] = OrderedDict()
         self._lock = threading.Lock()
 

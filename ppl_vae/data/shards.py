@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ppl_vae.data.kinds import Variable
-from ppl_vae.data.source import NamedArrays, Source, concatenate, pieces_of, stamp
+from ppl_vae.data.source import NamedArrays, Source, concatenate, ends_of_blocks, pieces_of, stamp
 from ppl_vae.data.transformed import choose_source
 from ppl_vae.errors import InputError
 
@@ -40,7 +40,9 @@ class Shards:
         self.paths, self._open = tuple(paths), open_shard
         self._held: OrderedDict[int, Source] = OrderedDict()
         self._lock = threading.Lock()
-        counts, self.block_rows = [], 1
+        counts: list[int] = []
+        self.block_rows = 1
+        ends: list[np.ndarray | None] = []
         for index, path in enumerate(paths):
             shard = self._shard(index)
             if index == 0:
@@ -52,10 +54,14 @@ class Shards:
                 )
             if shard.num_rows == 0:
                 raise InputError(f"{path} is empty: expected at least one row in every shard; remove it")
+            of_shard = ends_of_blocks(shard)
+            ends.append(None if of_shard is None else of_shard + sum(counts))
             counts.append(shard.num_rows)
             self.block_rows = max(self.block_rows, min(shard.block_rows, shard.num_rows))
         self._ends = np.cumsum(counts, dtype=np.int64)
         self.num_rows = int(self._ends[-1])
+        known = [of_shard for of_shard in ends if of_shard is not None]
+        self.block_ends = np.concatenate(known) if len(known) == len(ends) else None
 
     def read(self, rows: slice) -> NamedArrays:
         """Return a block of rows."""

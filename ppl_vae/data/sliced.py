@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,14 @@ class Sliceable(Protocol):
     @property
     def dtype(self) -> Any: ...  # noqa: D102
     def __getitem__(self, rows: slice) -> Any: ...
+
+
+@runtime_checkable
+class Takeable(Protocol):
+    """An array whose rows cost their own bytes only."""
+
+    def take_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows in ascending order."""
 
 
 class SlicedArrays:
@@ -59,6 +67,14 @@ class SlicedArrays:
         self.dtypes = {n: to_native(n, np.empty(0, array.dtype)).dtype for n, array in self.arrays.items()}
         self.columns: Mapping[str, tuple[Variable, ...]] = {}
         self.block_rows = max(natural_rows(array) for array in self.arrays.values())
+        self.takes_rows = all(isinstance(array, Takeable) for array in self.arrays.values())
+
+    @property
+    def block_ends(self) -> np.ndarray | None:
+        """The ends of the chunks; None if no array has chunks."""
+        if not any(getattr(array, "chunks", None) for array in self.arrays.values()):
+            return None
+        return np.minimum(np.arange(1, -(-self.num_rows // self.block_rows) + 1) * self.block_rows, self.num_rows)
 
     @property
     def identity(self) -> str | None:
@@ -85,6 +101,16 @@ class SlicedArrays:
                 raise InputError(f"{where} has changed since it was opened: it has shape {values.shape} for its slice")
             read[name] = to_native(where, values, start)
         return NamedArrays(read)
+
+    def rows(self, at: np.ndarray) -> NamedArrays:
+        """Return rows in ascending order, if all arrays can be read so."""
+        return NamedArrays(
+            {
+                name: to_native(f"{self.where}: array '{name}'", array.take_rows(at), int(at[0]) if len(at) else 0)
+                for name, array in self.arrays.items()
+                if isinstance(array, Takeable)
+            }
+        )
 
 
 def natural_rows(array: Sliceable) -> int:

@@ -36,6 +36,10 @@ class Source(Protocol):
         block_rows: the natural number of rows of a read. Reads from a multiple of it to the next cost least: blocks are
             the row groups of a Parquet file and the chunks of HDF5 and zarr, a part of which costs as much as the
             whole. A row of a memory map costs its own bytes only, so that any block is good there.
+
+    A source whose blocks cost as much in part as whole may have ``block_ends``, the end of each of them, ``(K,)``. One
+    whose rows cost their own bytes only may have ``takes_rows``, which is true, and ``rows(at)``, which returns rows in
+    ascending order.
     """
 
     @property
@@ -125,6 +129,16 @@ def concatenate(source: Source, blocks: Sequence[NamedArrays]) -> NamedArrays:
     )
 
 
+def ends_of_blocks(source: Source) -> np.ndarray | None:
+    """Return the ends of the blocks of which a part costs as much as the whole; None if there are no such blocks."""
+    return getattr(source, "block_ends", None)
+
+
+def takes_rows(source: Source) -> bool:
+    """Return true if any rows of a source cost their own bytes only, and are read by its function ``rows``."""
+    return getattr(source, "takes_rows", False)
+
+
 def pieces_of(ends: np.ndarray, rows: slice) -> Iterator[tuple[int, slice]]:
     """Yield the number of each piece of a source that some rows lie in, and which of its own rows they are.
 
@@ -212,6 +226,8 @@ def read_rows(source: Source, rows: np.ndarray) -> NamedArrays:
     if isinstance(source, NamedArrays):
         return source.rows(rows)
     ascending = rows if (rows[1:] >= rows[:-1]).all() else np.sort(rows)
+    if takes_rows(source) and ascending is rows:
+        return source.rows(rows)  # type: ignore[attr-defined]
     read = {name: np.empty((len(rows), *source.shapes[name]), dtype) for name, dtype in source.dtypes.items()}
     unit = max(1, source.block_rows)
     if len(rows) > DENSE * (ascending[-1] - ascending[0] + 1 if len(rows) else 0):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ppl_vae.data.kinds import Variable
-from ppl_vae.data.source import NamedArrays, Source, block_slices, read_rows
+from ppl_vae.data.source import NamedArrays, Source, block_slices, ends_of_blocks, read_rows, takes_rows
 from ppl_vae.data.transformed import choose_source
 
 
@@ -68,6 +68,23 @@ class StoredRows(Mapping[str, Any]):
     def block_rows(self) -> int:
         """The natural number of rows of a read, that of the source."""
         return self.source.block_rows
+
+    @property
+    def takes_rows(self) -> bool:
+        """True if any rows cost their own bytes only."""
+        return takes_rows(self.source)
+
+    @property
+    def block_ends(self) -> np.ndarray | None:
+        """The ends of the blocks of the source, as numbers of these rows; None if it has none, or in another order."""
+        ends = ends_of_blocks(self.source)
+        if ends is None or len(self.ranges) == 0 or (self.ranges[1:, 0] < self.ranges[:-1, 1]).any():
+            return None
+        which = np.searchsorted(self.ranges[:, 1], ends, side="right")  # the first range that is not wholly before
+        before = np.append(0, self._ends)[which]
+        begun = np.append(self.ranges[:, 0], np.iinfo(np.int64).max)[which]
+        own = np.unique(np.append(before + np.maximum(0, ends - begun), self.num_rows))
+        return own[own > 0]
 
     @property
     def identity(self) -> str | None:

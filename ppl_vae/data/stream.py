@@ -16,13 +16,14 @@ from torch import Tensor
 from ppl_vae.data.ahead import read_ahead
 from ppl_vae.data.batches import Batches
 from ppl_vae.data.binarize import check_unit_interval
+from ppl_vae.data.blocks import cut_blocks
+from ppl_vae.data.by_length import order_by_length
 from ppl_vae.data.memory import describe_size, memory_for_data
 from ppl_vae.data.precision import write_numbers
-from ppl_vae.data.source import NamedArrays, Source, as_source
+from ppl_vae.data.sequences import LENGTHS
+from ppl_vae.data.source import NamedArrays, Source, as_source, read_rows, takes_rows
 from ppl_vae.data.sparse import SparseRows
 
-BLOCK_BYTES = 2**16
-"""The size of a block of a source whose rows cost the same one by one or together."""
 MOST_BUFFER = 2**30
 """The largest size of a buffer: with more blocks in it, the order is no better, and the first batch comes later."""
 SHARE_OF_BUFFER = 0.25
@@ -31,6 +32,8 @@ NOTABLE = 1.5
 """The ``excess`` from which on it is reported."""
 SMALL = 2**26
 """The size of data that always fit if the user gives no other memory: it is not measured then."""
+TAKEN_BYTES = 2**22
+"""The size of what is read at once of rows that cost their own bytes only."""
 IN_ORDER_BYTES = 2**24
 """The size of what is read at once for batches in the order of the rows."""
 
@@ -65,6 +68,7 @@ class StreamedBatches(Batches):
         real: see ``Batches``.
         dynamic: see ``Batches``. The draws of a batch depend on the seed and on its number.
         num_batches: see ``Batches``.
+        group_by_length: see ``Batches``; a pool of batches does not go beyond a buffer.
         buffer_bytes: the size of a buffer, of which there are two; it holds a block and a batch at least.
 
     Attributes:
@@ -96,17 +100,16 @@ class StreamedBatches(Batches):
         real: Collection[str] = ("x",),
         dynamic: Collection[str] = (),
         num_batches: int | None = None,
+        group_by_length: int | None = None,
         buffer_bytes: int = MOST_BUFFER,
     ) -> None:
-        self._check(as_source(arrays), names, batch_size, device, dtype, real, dynamic, num_batches)
-        size, natural = self.row_bytes, natural_rows(self._source)
-        if natural * size > buffer_bytes / 2:  # a block in pieces costs more to read, and two fit in memory
-            natural = max(1, int(buffer_bytes / 2 / size))
-        block = min(BLOCK_BYTES, buffer_bytes / max(1, batch_size))  # small buffers have small blocks
-        self.block_rows = natural * max(1, int(block / (natural * size)))
-        self.num_blocks = -(-self.num_data // self.block_rows)
+        self._check(as_source(arrays), names, batch_size, device, dtype, real, dynamic, num_batches, group_by_length)
+        self._ends = cut_blocks(self._source, self.row_bytes, batch_size, buffer_bytes)
+        self._sizes_of_blocks = np.diff(self._ends, prepend=0)
+        self.num_blocks, self.block_rows = len(self._ends), int(self._sizes_of_blocks.max())
         least = -(-batch_size // self.block_rows)
-        self.blocks_at_once = min(self.num_blocks, max(least, int(buffer_bytes / (self.block_rows * size))))
+        most = max(least, int(buffer_bytes / (self.block_rows * self.row_bytes)))
+        self.blocks_at_once = min(self.num_blocks, most)
 
     @property
     def row_bytes(self) -> int:
@@ -121,7 +124,7 @@ class StreamedBatches(Batches):
         rows, others = self.block_rows, min(self.batch_size, self.num_data) - 1
         together = (rows - 1) / max(1, self.blocks_at_once * rows - 1)
         apart = (1 - together) / (self.num_blocks - 1)
-        return (1 + others * (together - apart)) / (1 - others / max(1, self.num_blocks * rows - 1))
+        return (1 + others * (together - apart)) / (1 - others / max(1, self.num_data - 1))
 
     def describe(self) -> str:
         """Describe in one line what is streamed, and how well it is shuffled."""
@@ -136,7 +139,7 @@ class StreamedBatches(Batches):
             f"{describe_size(self.blocks_at_once * self.block_rows * size)}{doubt if self.excess > NOTABLE else ''}"
         )
 
-    def shuffled(self, seed: int, skip: int = 0) -> Iterator[Tensors]:
+    def shuffled(self, seed: int, skip: int = 0, *, common_seed: int | None = None) -> Iterator[Tensors]:
         """Yield every datum once, see ``Batches.shuffled``.
 
         Closing the iterator, or dropping it, stops the thread that reads ahead.
@@ -155,6 +158,11 @@ class StreamedBatches(Batches):
                 for number, tensors in enumerate(read, first):
                     mixing = torch.Generator().manual_seed(_mixed(seed, 0, number))
                     rows = torch.randperm(len(tensors[0]), generator=mixing).to(self.device)
+                    if self._together:
+                        cuts = _sizes_between(sizes, int(ends[number]) - len(rows), int(ends[number]))
+                        mixed = _mixed(seed if common_seed is None else common_seed, 2, number)
+                        lengths = tensors[self.names.index(LENGTHS)][rows]
+                        rows = rows[order_by_length(lengths, cuts, self._together, mixed)]
                     yield tensors, rows[offset if number == first else 0 :]
 
         with closing(shuffle()) as parts:
@@ -168,7 +176,7 @@ class StreamedBatches(Batches):
         runs = [range(start, min(start + at_once, self.num_blocks)) for start in range(0, self.num_blocks, at_once)]
 
         def read(blocks: range, stopped: Event) -> Tensors:
-            tensors = self._empty(self._count(blocks), self.device)
+            tensors = self._empty(self._count(np.asarray(blocks)), self.device)
             self._fill(tensors, np.asarray(blocks), stopped)
             return tensors
 
@@ -181,10 +189,9 @@ class StreamedBatches(Batches):
         draws = torch.Generator(self.device)
         return draws.manual_seed(_mixed(seed, 1, number)) if any(self._is_dynamic) else draws
 
-    def _count(self, blocks: Sequence[int] | np.ndarray) -> int:
-        """Return the number of rows of some blocks, of which the last may be smaller."""
-        missing = self.num_blocks * self.block_rows - self.num_data if self.num_blocks - 1 in blocks else 0
-        return len(blocks) * self.block_rows - missing
+    def _count(self, blocks: np.ndarray) -> int:
+        """Return the number of rows of some blocks."""
+        return int(self._sizes_of_blocks[blocks].sum())
 
     def _empty(self, num_rows: int, device: torch.device, pinned: bool = False) -> Tensors:
         return tuple(
@@ -229,23 +236,29 @@ class StreamedBatches(Batches):
         yield from read_ahead(read, requests())
 
     def _fill(self, tensors: Tensors, blocks: np.ndarray, stopped: Event) -> None:
-        """Read blocks, in ascending order, into tensors; neighbours are read at once."""
+        """Read blocks, in ascending order, into tensors."""
         start = 0
-        for run in np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1):
+        for block in self._read(blocks):
             if stopped.is_set():
                 return
-            rows = slice(int(run[0]) * self.block_rows, min((int(run[-1]) + 1) * self.block_rows, self.num_data))
-            block, stop = self._source.read(rows), start + rows.stop - rows.start
+            stop = start + block.num_rows
             for name, tensor, is_dynamic in zip(self.names, tensors, self._is_dynamic, strict=True):
                 if is_dynamic:
                     check_unit_interval(f"dynamic array '{name}'", block[name])
                 write_numbers(name, tensor[start:stop], block[name], self._types[name])
             start = stop
 
-
-def natural_rows(source: Source) -> int:
-    """Return the number of rows that cost the least to read together; one in memory, where rows cost the same."""
-    return 1 if isinstance(source, NamedArrays) else max(1, source.block_rows)
+    def _read(self, blocks: np.ndarray) -> Iterator[NamedArrays]:
+        """Yield the rows of blocks; neighbours are read at once, and any blocks if rows cost their own bytes only."""
+        firsts, ends = self._ends[blocks] - self._sizes_of_blocks[blocks], self._ends[blocks]
+        if takes_rows(self._source):
+            at_once = max(1, TAKEN_BYTES // (self.block_rows * self.row_bytes))
+            for number in range(0, len(blocks), at_once):
+                pairs = zip(firsts[number : number + at_once], ends[number : number + at_once], strict=True)
+                yield read_rows(self._source, np.concatenate([np.arange(*pair) for pair in pairs]))
+            return
+        for run in np.split(np.arange(len(blocks)), np.flatnonzero(np.diff(blocks) != 1) + 1):
+            yield self._source.read(slice(int(firsts[run[0]]), int(ends[run[-1]])))
 
 
 def type_of(source: Source, name: str, types: Mapping[str, torch.dtype | None]) -> torch.dtype:
@@ -319,6 +332,17 @@ def _cut(parts: Iterable[tuple[Tensors, Tensor | None]], sizes: Iterable[int]) -
                 rest = batch
     if rest:
         yield rest
+
+
+def _sizes_between(sizes: Sequence[int], start: int, stop: int) -> list[int]:
+    """Return the sizes of the batches, or of their pieces, that lie between two rows of an epoch.
+
+    Example:
+        >>> _sizes_between([4, 4, 2], 3, 9)
+        [1, 4, 1]
+    """
+    ends = np.cumsum(sizes)
+    return np.diff([start, *ends[(ends > start) & (ends < stop)], stop]).tolist()
 
 
 def _mixed(*numbers: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from ppl_vae.data.kinds import Variable
-from ppl_vae.data.source import NamedArrays, Source
+from ppl_vae.data.source import NamedArrays, Source, ends_of_blocks
 
 Change = Callable[[NamedArrays, int], Mapping[str, np.ndarray]]
 """A function from a block and the number of its first row to the changed block; it looks at each row by itself."""
@@ -41,6 +41,11 @@ class Transformed:
         self.num_rows, self.block_rows = source.num_rows, source.block_rows
         self.shapes, self.dtypes = first.shapes, first.dtypes
         self.columns = {array: of_array for array, of_array in self.columns.items() if array in first}
+
+    @property
+    def block_ends(self) -> np.ndarray | None:
+        """The ends of the blocks of the source."""
+        return ends_of_blocks(self.source)
 
     @property
     def identity(self) -> str | None:

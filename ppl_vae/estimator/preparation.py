@@ -44,6 +44,7 @@ from ppl_vae.inference import (
     Training,
 )
 from ppl_vae.inference.options import options_of
+from ppl_vae.inference.place import epoch_seed
 from ppl_vae.inference.table import tables_at
 from ppl_vae.parallel import part_of, portion_of, present
 from ppl_vae.program import (
@@ -62,7 +63,6 @@ Watch = Callable[[Iterator[Batch]], Iterator[Batch]]
 
 BF16_TOLERANCE = 0.1
 """The largest relative difference of a graph whose bfloat16 numbers are rounded at other places."""
-
 MAX_RUNS = 8
 """The largest number of runs that look for modules which the objects of a program do not hold."""
 
@@ -209,7 +209,8 @@ class Preparation:
         train, own_valid = _of_rows(train, portion.rows), None
         if valid and validated.start < validated.stop:
             own_valid = _of_rows(valid, validated)
-        self.train_batches = self._batches(self._numbered(train), portion.batch_size, dynamic, portion.num_batches)
+        order = {"num_batches": portion.num_batches, "group_by_length": options.group_by_length}
+        self.train_batches = self._batches(self._numbered(train), portion.batch_size, dynamic, **order)
         self.valid_batches = self._batches(self._numbered(own_valid), ROWS_PER_PASS) if own_valid else None
         check_densities(fitted, self._batches(train, ROWS_PER_PASS, dynamic), portion.rows.start)
         if own_valid:
@@ -245,7 +246,8 @@ class Preparation:
         """
 
         def batches(seed: int, skip: int = 0) -> Iterable[Batch]:
-            shuffled = self.train_batches.shuffled(seed, skip) if skip else self.train_batches.shuffled(seed)
+            common = epoch_seed(self.fitted.seed, self.training.epoch + 1)
+            shuffled = self.train_batches.shuffled(seed, skip, common_seed=common)
             if self.extra_holes is not None:
                 shuffled = self.extra_holes.drawn(shuffled, self.ranks.seed(seed), skip)
             return shuffled if watch is None else watch(shuffled)
@@ -292,13 +294,9 @@ class Preparation:
         sizes = self.train_batches.sizes()
         return self.method.describe_compilation(max(sizes, key=lambda rows: sizes[rows]))
 
-    def _batches(
-        self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = (), num_batches: int | None = None
-    ) -> Batches:
-        fitted = self.fitted
-        places = fitted.device, fitted.dtype
-        options: dict[str, Any] = {"num_batches": num_batches, "memory": fitted.memory}
-        return make_batches(arrays, fitted.arguments, batch_size, *places, dynamic, **options)
+    def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = (), **order: Any) -> Batches:
+        places, memory = (self.fitted.device, self.fitted.dtype), self.fitted.memory
+        return make_batches(arrays, self.fitted.arguments, batch_size, *places, dynamic, memory=memory, **order)
 
     def _numbered(self, arrays: Arrays) -> Arrays:
         """Return the data with the number of each row if the method needs it."""

@@ -25,7 +25,7 @@ def make_batches(
 ) -> Batches:
     """Return batches of the model's arguments, and behind them lambda or the rows' numbers if they are given.
 
-    The options are ``memory`` of ``choose_batches`` and ``num_batches`` of ``Batches``.
+    The options are ``memory`` of ``choose_batches``, and ``num_batches`` and ``group_by_length`` of ``Batches``.
     """
     names = (*arguments, *(name for name in (LAMBDA, NUMBER) if name in arrays))
     real = {"x", *list(arguments)[:1]}  # bits and counts are real numbers to a likelihood

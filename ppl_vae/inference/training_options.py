@@ -65,6 +65,8 @@ class TrainingOptions:
         max_steps: largest number of gradient steps, after which training stops in the middle of an epoch. The default
             null sets no such limit.
         batch_size: number of data in each gradient step. The default is 64.
+        group_by_length: number of successive batches, such as 50, whose sequences are sorted by length before they are
+            cut into batches, so that a batch has little padding. The default null shuffles all data.
         learning_rate: learning rate of Adam at the start of training. The default is 0.002.
         schedule: "cosine" (the default) lowers the learning rate to zero over max_epochs, or over max_steps if that is
             shorter; "constant" keeps it. The rate changes at the start of an epoch, and after every validation if
@@ -84,6 +86,7 @@ class TrainingOptions:
     max_epochs: Count = 500
     max_steps: Count | None = None
     batch_size: Count = 64
+    group_by_length: Count | None = None
     learning_rate: Positive = 2e-3
     schedule: Schedule = "cosine"
     patience: Count | None = 50

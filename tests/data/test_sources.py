@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
 
-from ppl_vae.data import Batches, NamedArrays, Source, StoredRows, block_slices, subset
+from ppl_vae.data import Batches, NamedArrays, Source, StoredRows, block_slices, numpy_file, subset
+from ppl_vae.data.sliced import SlicedArrays
 from ppl_vae.data.source import read_rows
 
 N = 53
@@ -70,6 +74,24 @@ def test_rows_of_a_block_are_read_at_once() -> None:
     read = read_rows(source, np.array([50, 1, 3, 52, 1]))
     assert source.reads == [slice(1, 4), slice(50, 53)]
     np.testing.assert_array_equal(read["y"], arrays()["y"][[50, 1, 3, 52, 1]])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "?", "<u2"])
+@pytest.mark.parametrize("piece", [1, 50, 2**22])
+def test_rows_of_a_file_are_taken_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Literal["C", "F"], dtype: str, piece: int
+) -> None:
+    monkeypatch.setattr(numpy_file, "PIECE_BYTES", piece)
+    monkeypatch.setattr(numpy_file, "GAP_BYTES", 60)
+    draws = np.random.default_rng(0)
+    whole = np.asarray(draws.integers(0, 2, (N, 3)), dtype, order=order)
+    np.save(tmp_path / "x.npy", whole)
+    source = SlicedArrays("toy", numpy_file.open_npy(tmp_path / "x.npy"))
+    for rows in (np.arange(N), np.arange(0), np.array([N - 1]), np.array([0, 0, 7, 7, 8, 40]), draws.permutation(N)):
+        read = read_rows(source, rows)["x"]
+        np.testing.assert_array_equal(read, whole[rows])
+        assert read.dtype == source.dtypes["x"]
 
 
 @pytest.mark.parametrize("most", [1, 100, 1000, 10**6])

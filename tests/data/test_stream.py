@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
-from ppl_vae.data import Batches, StreamedBatches, choose_batches, sizes
+from ppl_vae.data import Batches, StoredRows, StreamedBatches, choose_batches, sizes
+from ppl_vae.data.blocks import cut_blocks
+from ppl_vae.data.sliced import SlicedArrays
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.errors import InputError
 
@@ -163,3 +167,30 @@ def test_what_fits_in_memory_stays_there() -> None:
         "of a batch may have 1.7 times the variance of a full shuffle: take more --memory, or write the file in "
         "smaller blocks"
     )
+
+
+def test_natural_blocks_are_read_once_an_epoch_whichever_rows_a_part_has(tmp_path: Path) -> None:
+    """A tenth of the rows, dealt one by one, are left out, so that a part's rows are no multiple of a block."""
+    path, rows = tmp_path / "x.h5", np.sort(np.random.default_rng(0).permutation(1000)[:900])
+    with h5py.File(path, "w") as file:
+        file.create_dataset("y", data=np.arange(1000), chunks=(100,))
+    with h5py.File(path) as file:
+        source, reads = SlicedArrays("toy", {"y": file["y"]}), list[slice]()
+        read, source.read = source.read, lambda at: (reads.append(at), read(at))[1]  # type: ignore[method-assign]
+        part = StoredRows(source, np.stack([rows, rows + 1], 1))
+        batches = StreamedBatches(part, ["y"], 16, buffer_bytes=8 * 250)
+        assert batches.num_blocks == 10
+        assert sorted(row for epoch in rows_of(batches, 0) for row in epoch) == rows.tolist()
+    blocks = [number for at in reads for number in range(at.start // 100, (at.stop - 1) // 100 + 1)]
+    assert sorted(blocks) == list(range(10))
+
+
+def test_ends_of_blocks() -> None:
+    source = Slow(10, 95)
+    source.block_ends = np.array([40, 50, 90, 95])  # type: ignore[attr-defined]
+    part = StoredRows(source, np.array([[5, 6], [7, 48], [49, 50], [92, 95]]))
+    assert part.block_ends is not None
+    assert part.block_ends.tolist() == [34, 43, 46]
+    assert cut_blocks(part, 8, 1, 8 * 1000).tolist() == [46]  # joined
+    assert cut_blocks(part, 2**16, 1, 2**30).tolist() == [34, 43, 46]
+    assert cut_blocks(part, 2**16, 1, 2**16 * 40).tolist() == [17, 34, 43, 46]  # and cut
