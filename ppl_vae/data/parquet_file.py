@@ -78,9 +78,7 @@ class ParquetRows:
             ) from error
         arrays = {}
         for name, part in self.columns.items():
-            array = np.empty((len(table), len(part)), self.dtypes[name])
-            for position, column in enumerate(part):
-                array[:, position] = _numbers(table.column(column.name))
+            array = _array(table.select([column.name for column in part]), self.dtypes[name])
             arrays[name] = array if name == "x" else array[:, 0]
         with self._lock:
             self._held[group] = NamedArrays(arrays)
@@ -229,6 +227,19 @@ def _common_type(columns: Sequence[ColumnSummary]) -> np.dtype:
     if common.kind == "f":
         return np.dtype(np.float32 if common.itemsize <= 4 else np.float64)
     return common if common.kind == "b" or common == np.uint8 else np.dtype(np.int64)
+
+
+def _array(table: Any, dtype: np.dtype) -> np.ndarray:
+    """Return the columns of a table of PyArrow as an array, ``(N, D)``, with NaN for what is missing."""
+    import pyarrow
+
+    blocks = table.combine_chunks().to_batches()
+    if len(blocks) == 1 and set(table.schema.types) in ({pyarrow.float32()}, {pyarrow.float64()}):
+        return blocks[0].to_tensor(null_to_nan=True, row_major=True).to_numpy().astype(dtype, copy=False)
+    array = np.empty((len(table), table.num_columns), dtype)
+    for position, column in enumerate(table.columns):
+        array[:, position] = _numbers(column)
+    return array
 
 
 def _numbers(column: Any) -> np.ndarray:
