@@ -1,4 +1,7 @@
-"""Evidence in 1, 2 and 7 shards beside one process: the numbers, bit for bit, and the cost of sharing the work out."""
+"""Evidence in 1, 2 and 7 shards beside one process: the numbers, bit for bit, and the cost of sharing the work out.
+
+The cost is in seconds of a core, which other work on the machine hardly changes.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +39,10 @@ def shards(trial: Trial) -> Iterator[Row]:
             same,
         )
         yield Row(
-            f"... seconds of the longest shard, and of the merge; one process takes {whole:.1f}",
+            f"... seconds of a core for the longest shard, and for the merge; one process takes {whole:.1f}",
             f"{max(seconds):.1f} + {merged:.1f}",
         )
-    two = python("evaluate", run, *EVALUATE.split(), "--processes", "2", threads=None)
+    two = python("evaluate", run, *EVALUATE.split(), "--processes", "2")
     same = same_evidence(one, read_evidence(run))
     yield Row(
         "two processes that torchrun's launcher starts: the numbers",
@@ -47,12 +50,12 @@ def shards(trial: Trial) -> Iterator[Row]:
         "equal bit for bit",
         same,
     )
-    yield Row("... their seconds, beside one process of one thread", f"{two:.1f} beside {whole:.1f}")
+    yield Row("... seconds of a core of both and the launcher, beside one process", f"{two:.1f} beside {whole:.1f}")
 
 
-def python(verb: str, *options: object, threads: int | None = 1) -> float:
-    """Run a verb in a process of one thread, and return its seconds."""
-    return measure_command(["-m", "ppl_vae", verb, *map(str, options)], threads=threads or 1).seconds
+def python(verb: str, *options: object) -> float:
+    """Run a verb in processes of one thread, and return the seconds of a core that they take."""
+    return measure_command(["-m", "ppl_vae", verb, *map(str, options)], threads=1).work_seconds
 
 
 def read_evidence(run: Path) -> dict[str, np.ndarray]:

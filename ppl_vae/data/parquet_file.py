@@ -44,8 +44,9 @@ class ParquetRows:
         self.num_rows = int(self.metadata.num_rows)
         self.shapes = {name: (len(part),) if name == "x" else () for name, part in columns.items()}
         self.block_rows, self.block_ends = max(groups, default=1) or 1, self._ends
+        self._names = [column.name for part in self.columns.values() for column in part]
         self._held: OrderedDict[int, NamedArrays] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._of_thread = threading.Lock(), threading.local()
 
     @property
     def identity(self) -> str:
@@ -67,9 +68,10 @@ class ParquetRows:
             if group in self._held:
                 self._held.move_to_end(group)
                 return self._held[group]
-        names = [column.name for part in self.columns.values() for column in part]
         try:
-            table = _open(self.path, self.metadata).read_row_group(group, columns=names, use_threads=False)
+            if not hasattr(self._of_thread, "file"):  # a file is read by one thread at a time
+                self._of_thread.file = _open(self.path, self.metadata)
+            table = self._of_thread.file.read_row_group(group, columns=self._names, use_threads=False)
         except InputError:
             raise
         except Exception as error:
@@ -233,7 +235,7 @@ def _array(table: Any, dtype: np.dtype) -> np.ndarray:
     """Return the columns of a table of PyArrow as an array, ``(N, D)``, with NaN for what is missing."""
     import pyarrow
 
-    blocks = table.combine_chunks().to_batches()
+    blocks = table.to_batches()
     if len(blocks) == 1 and set(table.schema.types) in ({pyarrow.float32()}, {pyarrow.float64()}):
         return blocks[0].to_tensor(null_to_nan=True, row_major=True).to_numpy().astype(dtype, copy=False)
     array = np.empty((len(table), table.num_columns), dtype)

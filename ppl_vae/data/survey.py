@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,11 @@ from tqdm import tqdm
 
 from ppl_vae.data.source import block_slices, row_bytes
 from ppl_vae.data.stored import StoredRows
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 BAR_BYTES = 2**30
 """The size of data from which on a bar shows the progress."""
@@ -85,19 +90,39 @@ def survey(name: str, rows: StoredRows) -> Mapping[str, ArraySurvey]:
 
     Rows are read block by block. A pass that took a while is written to ``~/.cache/ppl_vae/surveys``, under a digest
     of the paths, sizes and times of the files, of the rows, and of how they are changed. If these are the same the next
-    time, the rows are not read again.
+    time, the rows are not read again. Of several processes that begin at once, such as those that train together, one
+    makes the pass, and the others wait for it.
 
     Args:
         name: name of the data, for the bar that shows the progress of a long pass.
         rows: the rows.
     """
     if rows.surveyed is None:
-        path, started = _path(rows), time.time()
-        known = None if path is None else _read(path, rows)
-        rows.surveyed = known or _pass(name, rows)
-        if path is not None and known is None and time.time() - started > KEPT_SECONDS:
-            _write(path, rows.surveyed)
+        path = _path(rows)
+        with nullcontext() if path is None else _one_at_a_time(path):
+            started, known = time.time(), None if path is None else _read(path, rows)
+            rows.surveyed = known or _pass(name, rows)
+            if path is not None and known is None and time.time() - started > KEPT_SECONDS:
+                _write(path, rows.surveyed)
     return rows.surveyed
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block, if the system has locks and a place for them."""
+    lock, descriptor = path.with_suffix(".lock"), None
+    with suppress(OSError):  # else each process makes the pass
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with suppress(OSError):
+                lock.unlink()  # one that waits for it still has it, and then reads what was kept
+            os.close(descriptor)
 
 
 def _pass(name: str, rows: StoredRows) -> dict[str, ArraySurvey]:

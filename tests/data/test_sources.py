@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Literal
 
 import numpy as np
@@ -10,6 +14,7 @@ import torch
 from ppl_vae.data import Batches, NamedArrays, Source, StoredRows, block_slices, numpy_file, subset
 from ppl_vae.data.sliced import SlicedArrays
 from ppl_vae.data.source import read_rows
+from ppl_vae.data.survey import ArraySurvey, survey
 
 N = 53
 
@@ -109,3 +114,26 @@ def test_batches_of_a_source_are_those_of_its_arrays() -> None:
         assert all(torch.equal(a, b) for a, b in zip(own, like, strict=True))
     for name, array in subset(rows, 9, seed=0).items():
         np.testing.assert_array_equal(array, subset(named, 9, seed=0)[name])
+
+
+def test_of_several_that_begin_at_once_one_makes_the_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys.modules[survey.__module__], "KEPT_SECONDS", 0.0)
+    np.save(tmp_path / "x.npy", arrays()["x"])
+    source, reads, begin = numpy_file.open_npy(tmp_path / "x.npy"), [], Barrier(4)
+
+    class Counted(SlicedArrays):
+        def read(self, rows: slice) -> NamedArrays:
+            reads.append(rows)
+            time.sleep(0.05)
+            return super().read(rows)
+
+    def look(_: int) -> dict[str, ArraySurvey]:
+        begin.wait()
+        return dict(survey("toy", StoredRows(Counted("toy", source, [tmp_path / "x.npy"]))))
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(look, range(4)))
+    assert len(reads) == 1
+    assert all(one == seen[0] for one in seen)
+    assert [path.suffix for path in (tmp_path / "cache" / "ppl_vae" / "surveys").iterdir()] == [".json"]
