@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ppl_vae.cli.help import print_help
 from ppl_vae.errors import nearest
 
 FIRST, LAST = ("fit", "evaluate", "check", "gap", "compare"), ("report",)
@@ -30,8 +32,22 @@ def main(args: Sequence[str] | None = None) -> int:
     if verb not in verbs:
         print(f"error: unknown verb {verb!r}; {nearest(verb, verbs)}", file=sys.stderr)
         return 2
-    importlib.import_module("ppl_vae.cli.process")  # sets up the process, before the next line imports PyTorch
-    return importlib.import_module("ppl_vae.cli.command").run_verb(verb, options)
+    if options in (["-h"], ["--help"]) and "torch" not in sys.modules:
+        print_help(verb, __path__, lambda: _run(verb, options))
+        return 0
+    return _run(verb, options)
+
+
+def _run(verb: str, options: list[str]) -> int:
+    importlib.import_module("ppl_vae.cli.process")  # sets up the process, before the next lines import PyTorch
+    if "torch" in sys.modules:
+        return importlib.import_module("ppl_vae.cli.command").run_verb(verb, options)
+    gc.disable()  # what an import makes stays; looking for garbage in it takes a tenth of the time
+    command = importlib.import_module("ppl_vae.cli.command")
+    importlib.import_module(f"ppl_vae.cli.{verb}")
+    gc.freeze()
+    gc.enable()
+    return command.run_verb(verb, options)
 
 
 def list_verbs() -> list[str]:

@@ -105,7 +105,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
     data = {name: values.pop(name) for name in inspect.signature(load_dataset).parameters if name != "seed"}
     num_data = values.pop("num_data")
     check_value("num_data", num_data, Count | None)
-    settings = {name: value for name, value in values.items() if name in VariationalInference._get_param_names()}
+    settings = {name: value for name, value in values.items() if name in VariationalInference.option_names()}
     name = "-".join((Path(data["data"]).stem, _short_name(spec), settings["guide"]))
     return Options(
         data=data,

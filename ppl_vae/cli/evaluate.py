@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from ppl_vae import plots
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions
@@ -17,15 +17,10 @@ from ppl_vae.evaluation.estimators import Settings, bounds_first, check_estimato
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.portions import EvaluatedRows, choose_estimators, conclude, measure, rows_of_block
 from ppl_vae.evidence import threshold
-from ppl_vae.plots import (
-    aggregated_posterior,
-    bound_over_samples,
-    divergence_per_dimension,
-    pareto_k_histogram,
-    sandwich,
-    worst_explained,
-)
 from ppl_vae.runs import write_evidence
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WORST_DATA = 20
 """Number of data in the figure of those that are explained worst."""
@@ -111,12 +106,12 @@ def _draw(run: OpenRun, rows: ChosenRows, evaluation: Evaluation) -> dict[str, F
         first_point = "ELBO, latents summed out" if evaluation.summed_out else "ELBO"
         if evaluation.shared:
             curves = {f"{name}, predictive": curve for name, curve in curves.items()}
-        figures["bound"] = bound_over_samples(curves, exact=exact, references=references, first_point=first_point)
+        figures["bound"] = plots.bound_over_samples(curves, exact=exact, references=references, first_point=first_point)
     if "iwae" in evidence:
         k = evidence["iwae"].columns["pareto_k"].numpy()
-        figures["pareto_k"] = pareto_k_histogram(k, threshold(evaluation.settings.num_samples))
+        figures["pareto_k"] = plots.pareto_k_histogram(k, threshold(evaluation.settings.num_samples))
     if "bdmc" in evidence:
-        figures["sandwich"] = sandwich(*(evidence["bdmc"].columns[side].numpy() for side in ("lower", "upper")))
+        figures["sandwich"] = plots.sandwich(*(evidence["bdmc"].columns[side].numpy() for side in ("lower", "upper")))
     if best := next(iter(bounds_first(evidence)), None):
         log_evidence = evidence[best].log_evidence.numpy()
         worst = np.argsort(log_evidence)[:WORST_DATA]
@@ -124,13 +119,13 @@ def _draw(run: OpenRun, rows: ChosenRows, evaluation: Evaluation) -> dict[str, F
         draws = run.vi.posterior(arrays, num_samples=32)
         lengths = arrays.get("lengths")
         data, means, look = picture_reconstructions(run.vi.fitted, draws, run.data, lengths)
-        figures["worst"] = worst_explained(data, means, log_evidence[worst], **look, rows=arrays["_row"])
+        figures["worst"] = plots.worst_explained(data, means, log_evidence[worst], **look, rows=arrays["_row"])
     if (used := evaluation.diagnostics) is not None:
         by_dimension, names = used.divergence_by_dimension.numpy(), used.dimensions
         if np.isfinite(by_dimension).all() and used.active is not None:
-            figures["divergence"] = divergence_per_dimension(by_dimension, used.active.numpy(), names=names)
+            figures["divergence"] = plots.divergence_per_dimension(by_dimension, used.active.numpy(), names=names)
         columns = (used.draws.numpy(), used.prior_draws.numpy(), used.aggregated_divergence.numpy())
-        figures["aggregated"] = aggregated_posterior(*columns, names=names)
+        figures["aggregated"] = plots.aggregated_posterior(*columns, names=names)
     return figures
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 import ppl_vae
+from ppl_vae import plots
 from ppl_vae.cli.configuration import Options, fill_in, make_config, name_arguments, parse_options, refuse_changes
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.pictures import picture_reconstructions, picture_sites
@@ -30,7 +31,6 @@ from ppl_vae.inference import Epoch
 from ppl_vae.inference.training_options import parse_interval
 from ppl_vae.networks import ImageEncoder
 from ppl_vae.parallel import Ranks, present
-from ppl_vae.plots import elbo_over_epochs, latent_space, prior_samples, reconstructions
 from ppl_vae.program import Batch
 from ppl_vae.runs import Fingerprints, NamedProgram, Run, program_class, write_posterior
 from ppl_vae.runs.files import digest
@@ -293,20 +293,21 @@ def _write_figures(fitted: OpenRun) -> None:
         vi.fitted, vi.posterior(arrays, num_samples=32), fitted.data, arrays.get("lengths")
     )
     figures = {
-        "elbo": elbo_over_epochs(fitted.run.metrics()),
-        "reconstructions": reconstructions(*data_and_means, **look),
+        "elbo": plots.elbo_over_epochs(fitted.run.metrics()),
+        "reconstructions": plots.reconstructions(*data_and_means, **look),
     }
     if vi.generates:
         lengths = fitted.new_lengths(PRIOR_DRAWS)
         means = vi.fitted.most_probable(vi.prior(PRIOR_DRAWS, **lengths).means)
         picture = picture_sites(means, fitted.data, lengths.get("lengths"))
         title = f"Draws from the prior: {vi.fitted.name_of_means} of x given z"
-        figures["prior"] = prior_samples(picture.array, image_shape=picture.shape, light=picture.light, title=title)
+        look = {"image_shape": picture.shape, "light": picture.light}
+        figures["prior"] = plots.prior_samples(picture.array, **look, title=title)
     if vi.has_latents:
         arrays = fitted.select(Selection(num_data=LATENT_DATA))
         labels = arrays.get("y")
         plane = vi.transform(arrays)
-        figures["latents"] = latent_space(plane, labels if labels is not None and labels.ndim == 1 else None)
+        figures["latents"] = plots.latent_space(plane, labels if labels is not None and labels.ndim == 1 else None)
     fitted.write_figures(figures)
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from ppl_vae import plots
 from ppl_vae.cli.jobs import Content, Job, choose_rows, do
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.estimator import VariationalInference
@@ -18,7 +19,6 @@ from ppl_vae.evaluation.measure_gap import (
     measure_gap_of,
     rows_of_gap,
 )
-from ppl_vae.plots import gaps
 
 
 def gap(
@@ -60,7 +60,7 @@ def prepare(
         families = {name: fit.elbo.numpy() for name, fit in gap.families.items()}
         amortized = None if gap.amortized is None else gap.amortized.numpy()
         by = gap.by if gap.of is None else f"{gap.of}, {gap.by}"
-        run.write_figures({"gap": gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=by)})
+        run.write_figures({"gap": plots.gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=by)})
         lines = [gap.table(selection.part), *gap.warnings(), f"\nwritten to {run.run.path}: gap.json, figures/gap.png"]
         return Outcome(gap, lines)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ppl_vae import uses
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
@@ -17,6 +17,9 @@ from ppl_vae.data import as_source, load_arrays, read_file
 from ppl_vae.data.table import ARROW_SUFFIXES
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS, DRAWS = 8, 4
 """The most data, and the most draws of each, in the figure."""

@@ -6,9 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from ppl_vae import uses
+from ppl_vae import plots, uses
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection, name_row
-from ppl_vae.plots import aggregated_posterior, latent_space, posteriors_beside_prior
 
 PANELS = 12
 """The most latent dimensions whose posteriors are drawn."""
@@ -35,17 +34,17 @@ def latents(
     places = uses.latents(run.vi, arrays, by=by, num_data=num_posteriors)
     y, what = arrays.get("y"), "posterior means" if len(places.prior) else "codes"
     title = f"Latent space: {what} of {len(places.plane)} data"
-    space = partial(latent_space, places.plane, y if y is not None and y.ndim == 1 else None, title=title)
+    space = partial(plots.latent_space, places.plane, y if y is not None and y.ndim == 1 else None, title=title)
     figures = {"latent_space": space(axes=(places.axes[0], places.axes[1])) if len(places.axes) == 2 else space()}
     if len(places.prior):
         order = np.sort(np.argsort(-places.divergence, kind="stable")[:PANELS])  # the most used, in their own order
-        figures["latent_posteriors"] = posteriors_beside_prior(
+        figures["latent_posteriors"] = plots.posteriors_beside_prior(
             places.draws[:, :, order],
             places.prior[:, order],
             names=[places.names[dimension] for dimension in order],
             data=[name_row(arrays, index) for index in range(places.draws.shape[1])],
         )
-        figures["latent_aggregated"] = aggregated_posterior(
+        figures["latent_aggregated"] = plots.aggregated_posterior(
             places.aggregated, places.prior, places.aggregated_divergence, names=places.names
         )
     return run.write("latents", places, figures, rows=arrays["_row"], part=selection.part)

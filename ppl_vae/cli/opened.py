@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from ppl_vae import plots
 from ppl_vae.cli.pictures import picture_sites
 from ppl_vae.data import Dataset, Part, subset, with_numbers
 from ppl_vae.data.images import Grey
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import Accelerator, VariationalInference, load, load_data
 from ppl_vae.inference import Compile
-from ppl_vae.plots import sheet
 from ppl_vae.runs import FORMATS, Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Outcome(NamedTuple):
@@ -83,7 +85,7 @@ class OpenRun(NamedTuple):
         if "rows" not in options:
             options["rows"] = [name_row(arrays, index) for index in range(shape[0])]
         options |= {"image_shape": picture.shape, "roll": picture.roll, "light": picture.light, "names": picture.names}
-        return sheet(cells, title=title, **options)
+        return plots.sheet(cells, title=title, **options)
 
     def draw_grid(
         self, sites: Mapping[str, np.ndarray], columns: int, title: str, rows: Sequence[str] = (), **options: Any

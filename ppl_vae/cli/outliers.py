@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ppl_vae import uses
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
@@ -15,7 +15,13 @@ from ppl_vae.cli.tables import table_of, write_tables
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evaluation.portions import rows_of_block
+from ppl_vae.imports import by_need
 from ppl_vae.plots import number as write_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = by_need("pandas")
 
 LISTED = 8
 """Number of data that are listed and drawn."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ppl_vae import uses
 from ppl_vae.data.kinds import CODED, Variable
@@ -15,8 +14,14 @@ from ppl_vae.data.labels import label_codes
 from ppl_vae.data.table import read_original
 from ppl_vae.data.written import TableForm, complete, labelled, write_frame
 from ppl_vae.errors import InputError
+from ppl_vae.imports import by_need
 from ppl_vae.program import coded_columns
 from ppl_vae.runs.files import written_beside
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = by_need("pandas")
 
 if TYPE_CHECKING:
     from ppl_vae.cli.opened import OpenRun

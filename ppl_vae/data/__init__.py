@@ -30,7 +30,7 @@ from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.stream import StreamedBatches, choose_batches
 from ppl_vae.data.survey import survey
 from ppl_vae.data.table import describe_columns
-from ppl_vae.torchvision_import import import_torchvision
+from ppl_vae.imports import import_torchvision
 
 __all__ = [
     "BINARIZE",

@@ -6,16 +6,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from ppl_vae.data.frames import LABEL_COLUMNS, is_whole, read_frame
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.sparse import SparseRows, as_rows
 from ppl_vae.errors import InputError, nearest
+from ppl_vae.imports import by_need
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = by_need("pandas")
 
 CELL_SUFFIXES = (".h5ad",)
 EXPOSURE = "exposure"

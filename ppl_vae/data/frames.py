@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import narwhals as nw
 import numpy as np
 
 from ppl_vae.data.kinds import Variable, code_numbers, code_texts
@@ -14,6 +13,12 @@ from ppl_vae.data.source import NamedArrays, as_source
 from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.transformed import Transformed
 from ppl_vae.errors import InputError, nearest
+from ppl_vae.imports import by_need
+
+if TYPE_CHECKING:
+    import narwhals as nw
+else:
+    nw = by_need("narwhals")
 
 LABEL_COLUMNS = ("y", "label")
 """Names, in any case, of a column that holds labels if its values are whole numbers or texts."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import h5py
+from typing import TYPE_CHECKING
 
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
+from ppl_vae.imports import by_need
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = by_need("h5py")
 
 
 def open_hdf5(path: Path) -> dict[str, h5py.Dataset]:

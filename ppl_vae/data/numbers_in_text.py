@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ppl_vae.errors import InputError
+from ppl_vae.imports import by_need
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = by_need("pandas")
 
 MISSING = frozenset(
     ("", "NA", "N/A", "n/a", "na", "#N/A", "#NA", "<NA>", "NaN", "nan", "-nan", "-NaN", "NULL", "Null", "null")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from ppl_vae.data.frames import DataTable, read_frame
 from ppl_vae.data.kinds import CODED, Variable, parse_kinds
@@ -16,6 +15,12 @@ from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.text_file import FIND_ALL, Layout, read_text
 from ppl_vae.data.written import TableForm
 from ppl_vae.errors import InputError, nearest
+from ppl_vae.imports import by_need
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = by_need("pandas")
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".dat")
 ARROW_SUFFIXES = (".parquet", ".feather", ".arrow")

@@ -9,12 +9,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import NamedTuple, TextIO
-
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from ppl_vae.data.numbers_in_text import MISSING, convert_texts, find_decimal, is_number
 from ppl_vae.errors import InputError
+from ppl_vae.imports import by_need
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = by_need("pandas")
 
 DELIMITERS = ("\t", ";", "|", ",", " ")
 """The delimiters, the first that splits all lines alike is taken; a space stands for any number of them."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ppl_vae.data.split import split_rows
 from ppl_vae.errors import InputError
-from ppl_vae.torchvision_import import import_torchvision
+from ppl_vae.imports import import_torchvision
 
 CLASSES = {
     "mnist": "MNIST",

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import narwhals as nw
 import numpy as np
-import pandas as pd
 
 from ppl_vae.data.kinds import CODED, Variable
 from ppl_vae.data.labels import label_codes
 from ppl_vae.errors import InputError, nearest
+from ppl_vae.imports import by_need
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import pandas as pd
+else:
+    nw = by_need("narwhals")
+    pd = by_need("pandas")
 
 FRAMES = ("pandas", "polars", "pyarrow")
 """The libraries of data frames."""

@@ -9,12 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from ppl_vae.check import CheckPage, check_fit, make_check_settings
 from ppl_vae.data.written import as_frame, labelled
 from ppl_vae.errors import InputWarning
+from ppl_vae.estimator.scikit_learn import Habits, check_fitted
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
@@ -25,7 +24,7 @@ from ppl_vae.parallel import RowSpan
 from ppl_vae.program import Batch, BoundProgram, names_of
 
 
-class Application(TransformerMixin, BaseEstimator):
+class Application(Habits):
     """A fitted program that is applied to data.
 
     Attributes:
@@ -49,7 +48,7 @@ class Application(TransformerMixin, BaseEstimator):
     @property
     def fitted(self) -> Fitted:
         """The fitted program, which is applied to data with the present options of this object."""
-        check_is_fitted(self, "fitted_")
+        check_fitted(self)
         fitted: Fitted = self.fitted_
         fitted.options = options_of(self, LocalOptions)
         fitted.num_samples, fitted.seed = self.num_samples, self.seed
@@ -150,7 +149,7 @@ class Application(TransformerMixin, BaseEstimator):
 
     def transform(self, *arrays: Any) -> np.ndarray:
         """Return posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
-        return self.fitted.transform(*arrays)
+        return self._contained(self.fitted.transform(*arrays), arrays[0] if arrays else None)
 
     def score_samples(self, *arrays: Any) -> np.ndarray:
         """Return the importance-sampled log evidence of every datum, ``(N,)``, nats."""

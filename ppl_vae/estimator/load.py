@@ -48,7 +48,7 @@ def load(
     """
     run = Run.open(folder)
     config, before = run.config(), run.fingerprints()
-    options = {k: v for k, v in config.items() if k in VariationalInference._get_param_names()}
+    options = {k: v for k, v in config.items() if k in VariationalInference.option_names()}
     given = {"accelerator": accelerator, "compile": compile}
     options |= {name: value for name, value in given.items() if value is not None}
     vi = VariationalInference(program, **options)

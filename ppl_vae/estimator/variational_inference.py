@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
 from ppl_vae.data import Holes, hold_out, name_arrays
 from ppl_vae.data.frames import match_columns
@@ -65,6 +64,7 @@ class VariationalInference(Application):
 
     fingerprints_: Fingerprints | None = None  # those of the run folder, if there is one
 
+    program: Any
     guide: str
     max_epochs: int
 
@@ -242,6 +242,8 @@ class VariationalInference(Application):
 
     def __sklearn_clone__(self) -> VariationalInference:
         """Return an object with the same options that is not fitted, and whose program is as it was at first."""
+        from sklearn.base import clone
+
         options = {k: clone(v, safe=False) for k, v in self.get_params(deep=False).items() if k != "program"}
         if is_recipe(self.program):
             return type(self)(self.program, **options)

@@ -1,21 +1,26 @@
 """Figures: each function takes arrays and returns one ``matplotlib.figure.Figure``.
 
 Nothing here uses pyplot or changes ``rcParams``. A figure belongs to its caller, who saves it
-(``figure.savefig("elbo.png", dpi=150)``), and is drawn without a display.
+(``figure.savefig("elbo.png", dpi=150)``), and is drawn without a display. A
+function, and with it matplotlib, is imported when it is first used.
 """
 
 from __future__ import annotations
 
-from ppl_vae.plots.bound import bound_over_samples, variance_over_particles
-from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
-from ppl_vae.plots.gap import gaps
-from ppl_vae.plots.latents import latent_space
-from ppl_vae.plots.posteriors import posteriors_beside_prior
-from ppl_vae.plots.samples import prior_samples, reconstructions
-from ppl_vae.plots.sheet import sheet
-from ppl_vae.plots.style import number
-from ppl_vae.plots.training import elbo_over_epochs
-from ppl_vae.plots.usage import aggregated_posterior, divergence_per_dimension
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ppl_vae.plots.bound import bound_over_samples, variance_over_particles
+    from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
+    from ppl_vae.plots.gap import gaps
+    from ppl_vae.plots.latents import latent_space
+    from ppl_vae.plots.posteriors import posteriors_beside_prior
+    from ppl_vae.plots.samples import prior_samples, reconstructions
+    from ppl_vae.plots.sheets import sheet
+    from ppl_vae.plots.style import number
+    from ppl_vae.plots.training import elbo_over_epochs
+    from ppl_vae.plots.usage import aggregated_posterior, divergence_per_dimension
 
 __all__ = [
     "aggregated_posterior",
@@ -34,3 +39,29 @@ __all__ = [
     "variance_over_particles",
     "worst_explained",
 ]
+
+_HOME = {
+    "aggregated_posterior": "ppl_vae.plots.usage",
+    "bound_over_samples": "ppl_vae.plots.bound",
+    "divergence_per_dimension": "ppl_vae.plots.usage",
+    "elbo_over_epochs": "ppl_vae.plots.training",
+    "gaps": "ppl_vae.plots.gap",
+    "latent_space": "ppl_vae.plots.latents",
+    "number": "ppl_vae.plots.style",
+    "pareto_k_histogram": "ppl_vae.plots.evidence",
+    "posteriors_beside_prior": "ppl_vae.plots.posteriors",
+    "prior_samples": "ppl_vae.plots.samples",
+    "reconstructions": "ppl_vae.plots.samples",
+    "sandwich": "ppl_vae.plots.evidence",
+    "sheet": "ppl_vae.plots.sheets",
+    "variance_over_particles": "ppl_vae.plots.bound",
+    "worst_explained": "ppl_vae.plots.evidence",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function when it is first used."""
+    if name in _HOME:
+        globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+        return globals()[name]
+    raise AttributeError(f"module 'ppl_vae.plots' has no attribute {name!r}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ppl_vae.plots import elbo_over_epochs
+from ppl_vae import plots
 from ppl_vae.uses.description import USES
 
 DPI = 150
@@ -116,7 +116,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def _draw_elbo(metrics: Sequence[Any]) -> InlineFigure:
     file = io.BytesIO()
-    figure = elbo_over_epochs(metrics)
+    figure = plots.elbo_over_epochs(metrics)
     figure.savefig(file, dpi=DPI, format="png", metadata={"Software": None})
     width = round(float(figure.get_size_inches()[0]) * 96)
     return InlineFigure(*CAPTIONS["elbo"], "", data_uri(file.getvalue(), "png"), width)

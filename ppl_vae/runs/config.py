@@ -16,9 +16,9 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from ppl_vae.errors import InputError, nearest, reason
+from ppl_vae.imports import import_torchvision, lacks_operators
 from ppl_vae.runs.files import read_text
 from ppl_vae.runs.modules import import_file
-from ppl_vae.torchvision_import import import_torchvision, lacks_operators
 
 GALLERY = "ppl_vae.models"
 MOST_BYTES, MOST_PARTS = 2**20, 20_000

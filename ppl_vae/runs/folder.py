@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from matplotlib.figure import Figure
 
 from ppl_vae.errors import InputError
 from ppl_vae.runs.config import read_config
@@ -31,6 +30,9 @@ from ppl_vae.runs.files import (
 from ppl_vae.runs.fingerprints import Fingerprints, read_fingerprints
 from ppl_vae.runs.lock import locked
 from ppl_vae.runs.metrics import append_row, order_of, read_rows, write_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
 """Formats of figures."""

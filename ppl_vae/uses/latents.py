@@ -7,8 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from torch import Tensor
 
 from ppl_vae.errors import InputError
@@ -131,9 +129,13 @@ def project(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tupl
     if len(z) < 3:
         raise InputError(f"{len(z)} data have no plane: give three or more")
     if by == "tsne":
+        from sklearn.manifold import TSNE
+
         perplexity = min(30.0, (len(z) - 1) / 3)
         places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(z.astype(np.float32))
         return places, ("t-SNE 1", "t-SNE 2")
+    from sklearn.decomposition import PCA
+
     pca = PCA(2, svd_solver="full").fit(z)
     shares = (
         f"principal component {i + 1} ({share:.0%} of variance)"

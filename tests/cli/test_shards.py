@@ -56,7 +56,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ppl_vae.cli.jobs.PORTION_BYTES", 8 * 3 * 8)  # eight rows
     monkeypatch.setattr("ppl_vae.cli.evaluate._draw", lambda run, rows, evaluation: {})
     monkeypatch.setattr("ppl_vae.cli.evaluate.write_evidence", lambda *args, **options: None)
-    monkeypatch.setattr("ppl_vae.cli.opened.sheet", lambda cells, **options: None)
+    monkeypatch.setattr("ppl_vae.plots.sheet", lambda cells, **options: None)
     monkeypatch.setattr("ppl_vae.cli.opened.OpenRun.write_figures", lambda run, figures, among=(): [])
 
 

@@ -28,7 +28,7 @@ def qnms(dets, scores, iou_threshold): ...
 
 CHECK = """
 import sys, torch
-from ppl_vae.torchvision_import import import_torchvision
+from ppl_vae.imports import import_torchvision
 module = import_torchvision()
 assert import_torchvision() is module is sys.modules["torchvision"]
 print(module.__file__, getattr(module, "runs", None), hasattr(torch.ops.torchvision, "nms"))
@@ -53,7 +53,7 @@ def fake_torchvision(folder: Path, init: str) -> Path:
 
 
 FORKED = f"""
-import os, sys, torch, ppl_vae.torchvision_import
+import os, sys, torch, ppl_vae.imports
 for folder in FOLDERS:
     if os.fork() == 0:
         sys.path.insert(0, folder)

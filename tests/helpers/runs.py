@@ -17,7 +17,7 @@ def run_without_figures(verb: str, args: Sequence[str]) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ppl_vae.cli.fit._write_figures", lambda fitted: None)
         patch.setattr("ppl_vae.cli.evaluate._draw", lambda run, rows, evaluation: {})
-        patch.setattr("ppl_vae.cli.opened.sheet", lambda cells, **options: None)
+        patch.setattr("ppl_vae.plots.sheet", lambda cells, **options: None)
         patch.setattr("ppl_vae.cli.opened.OpenRun.write_figures", lambda run, figures, among=(): [])
         return run_verb(verb, args)
 

@@ -1,10 +1,11 @@
-"""Importing torchvision beside a PyTorch for which it was not built."""
+"""Imports of another kind: by need, and of torchvision beside a PyTorch for which it was not built."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -47,3 +48,27 @@ def import_torchvision() -> ModuleType:
         for operator in ("nms", "qnms"):
             _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return importlib.import_module("torchvision")
+
+
+class _ImportedLater(ModuleType):
+    """A stand-in of a module that imports it when an attribute is read."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what inspection asks of any object
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def by_need(name: str) -> Any:
+    """Return a stand-in of a module, which imports it at the first use of an attribute.
+
+    A type checker should see the plain import: ``if TYPE_CHECKING: import pandas as pd``.
+
+    Args:
+        name: the full name of the module.
+
+    Example:
+        >>> by_need("fractions").Fraction(2, 4)
+        Fraction(1, 2)
+    """
+    return _ImportedLater(name)
