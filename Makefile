@@ -10,10 +10,13 @@ PEERS_READY := $(PEERS)/.ready
 CELLS ?= .venv-cells
 CELLS_READY := $(CELLS)/.ready
 
+# The site needs Sphinx, in the same environment.
+DOCS_READY := $(VENV)/.ready-docs
+
 # The commands use the same setting: see ppl_vae/cli/process.py.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: fit test lint slow drill examples bench scale cells clean
+.PHONY: fit test lint slow drill docs bench scale cells clean
 
 fit: $(READY)
 	$(BIN)/python -m ppl_vae.fit --guide amortized --overwrite
@@ -29,14 +32,16 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-slow: $(READY)
+slow: $(DOCS_READY)
 	$(BIN)/python -m pytest -m slow
 
 drill: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.drill --page
 
-examples: $(READY)
-	$(BIN)/python examples/run_all.py
+# The site, in docs/_build/html. Every notebook is executed unless its text is unchanged; no network is needed.
+docs: $(DOCS_READY)
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 bench: $(READY) $(PEERS_READY)
 	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python
@@ -53,6 +58,10 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
 	touch $@
 
 $(PEERS_READY): benchmarks/peers/requirements.txt | $(READY)

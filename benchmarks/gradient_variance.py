@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--num-data", type=int, default=100, help="number of test data (default: 100)")
     parser.add_argument("--num-draws", type=int, default=8192, help="number of draws per datum (default: 8192)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
-    default = Path(__file__).parent.parent / "docs" / "gradient_variance.png"
+    default = Path(__file__).parent.parent / "docs" / "pictures" / "gradient_variance.png"
     parser.add_argument("--output", type=Path, default=default, help="file of the figure (default: that in docs)")
     options = parser.parse_args()
     if medium_is_exact():  # as the commands do

@@ -29,7 +29,7 @@ def page(rows: Sequence[results.Row], measured: Mapping[str, Any]) -> str:
         [
             "# Results",
             "",
-            "`make bench` writes this page. [README.md](README.md) explains how the contestants are made comparable.",
+            "`make bench` writes this page. `benchmarks/README.md` explains how the contestants are made comparable.",
         ],
         machines(measured),
         ratios(rows),

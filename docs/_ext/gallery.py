@@ -1,0 +1,64 @@
+"""The pages of the models, written from their docstrings and from ``models/numbers.json`` before the site is read."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parents[1] / "models"
+EXTRA = {  # what a page says beside its docstring: the pages where the model is used
+    "mixture": "tutorials/heights-to-handwriting",
+    "normal": "tutorials/heights-to-handwriting",
+    "factor_analysis": "tutorials/prior-estimate",
+    "vae": "tutorials/heights-to-handwriting",
+    "cvae": "tutorials/conditional-generation",
+    "autoencoder": "tutorials/latent-spaces",
+    "hmm": "tutorials/sequences",
+    "deep_markov_model": "tutorials/sequences",
+    "count_vae": "tutorials/cells",
+    "table_vae": "tutorials/table-with-holes",
+}
+
+
+def class_of(name: str) -> type:
+    """Return the program of a file of the gallery: the class that is defined in it."""
+    module = importlib.import_module(f"ppl_vae.models.{name}")
+    classes = [value for value in vars(module).values() if inspect.isclass(value) and hasattr(value, "model")]
+    (own,) = [value for value in classes if value.__module__ == module.__name__]
+    return own
+
+
+def page(name: str, numbers: dict[str, Any]) -> str:
+    """Return the page of a model: its docstring, its picture, its number and the command that made both."""
+    lines = [f"# `{name}`", "", "```{eval-rst}", f".. autoclass:: ppl_vae.models.{name}.{class_of(name).__name__}"]
+    lines += ["   :no-members:", "```", ""]
+    if name in numbers:
+        entry = numbers[name]
+        lines += ["## A fit", "", entry["text"], "", f"![{entry['caption']}](pictures/{name}.png)", ""]
+        lines += ["```text", entry["table"], "```", "", "```console", f"$ {entry['command']}", "```", ""]
+    if name in EXTRA:
+        lines += [f"See also {{doc}}`the tutorial </{EXTRA[name]}>`.", ""]
+    return "\n".join(lines)
+
+
+def write_pages(app: Any) -> None:
+    """Write a page for every model, and leave alone those that have not changed."""
+    from ppl_vae.runs import known_models
+
+    file = HERE / "numbers.json"
+    numbers = json.loads(file.read_text()) if file.exists() else {}
+    folder = HERE / "pages"
+    folder.mkdir(exist_ok=True)
+    for name in known_models():
+        text, path = page(name, numbers), folder / f"{name}.md"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Write the pages before Sphinx looks for files."""
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
