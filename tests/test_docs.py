@@ -8,12 +8,19 @@ import functools
 import io
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
+from ppl_vae import VariationalInference
 from ppl_vae.cli import list_verbs
 from ppl_vae.cli.command import run_verb
+from ppl_vae.models.cvae import CVAE
 from tests.helpers.pages import DOCS, ROOT, blocks, commands, headings, links, pages, prose
+from tests.helpers.runs import run_without_figures
 from tests.helpers.scripts import unknown_imports
 
 PAGES = {path.relative_to(DOCS).as_posix(): path.read_text() for path in pages()}
@@ -38,7 +45,7 @@ def test_links_lead_to_pages_and_headings(name: str) -> None:
 @functools.cache
 def options_of(verb: str, *model: str) -> set[str]:
     """Return the options in the help of a verb, in the spelling with hyphens."""
-    with contextlib.redirect_stdout(io.StringIO()) as text:
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
         run_verb(verb, [*model, "--model.help" if model else "--help"])
     return {option.replace("_", "-") for option in re.findall(r"--[a-z][\w.-]*", text.getvalue())}
 
@@ -88,3 +95,52 @@ def test_lists_of_verbs_and_models_are_complete() -> None:
     assert verbs - used <= others
     (listed,) = re.findall(r"Verbs: ([\w, \n]+)\.", (DOCS / "llms.txt").read_text())
     assert set(re.split(r"[,\s]+", listed)) == verbs
+
+
+RUN_HERE = (
+    "choose-an-estimator",
+    "draw-data-of-one-class",
+    "fit-big-data",
+    "impute-a-table",
+    "read-the-posterior",
+    "use-a-program-trained-by-svi",
+    "use-scikit-learn",
+    "write-a-likelihood",
+)
+"""How-to pages whose Python is run, by the names of the data and of the fit that it uses."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the run and the data that the pages name."""
+    folder = tmp_path_factory.mktemp("pages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run_without_figures("fit", ["--max-epochs", "1", "--num-samples", "2"]) == 0
+        np.save("rows.npy", np.random.default_rng(0).integers(0, 2, (40, 64)).astype("float32"))
+    return folder
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_the_python_of_a_page_runs(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer epochs, temperatures and draws, on data that the test makes."""
+    monkeypatch.chdir(folder)
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2, (40, 64)).astype("float32")
+    real = name in ("use-scikit-learn", "write-a-likelihood")
+    names: dict[str, Any] = {
+        "x": rng.normal(size=(40, 5)).astype("float32") if real else bits,
+        "x_tensor": torch.from_numpy(bits),
+        "frame": pd.DataFrame(
+            {"size": np.where(bits[:, 0] > 0, np.nan, rng.normal(size=40)), "price": bits[:, 1] * 3.5}
+        ),
+    }
+    if name == "draw-data-of-one-class":
+        cvae = VariationalInference(CVAE(latent_dim=2), max_epochs=1)
+        names["vi"] = cvae.fit(bits, rng.integers(0, 10, 40))
+    elif name == "read-the-posterior":
+        names["vi"] = VariationalInference("vae", max_epochs=1).fit(bits)
+    for language, text in blocks(PAGES[f"how-to/{name}.md"]):
+        if language == "python":
+            text = re.sub(r"max_epochs=\d+", "max_epochs=1", text)
+            exec(re.sub(r"num_temperatures=\d+", "num_temperatures=3, num_chains=2", text), names)

@@ -44,7 +44,7 @@ def test_the_program_can_be_fitted_and_evaluated(tmp_path: Path, monkeypatch: py
 
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fewer epochs, and on data that the test makes."""
-    (lines,) = (text for language, text in blocks(README) if language == "python" and "import load\n" in text[:60])
+    (lines,) = (text for language, text in blocks(README) if language == "python" and text.startswith("from ppl_vae"))
     monkeypatch.chdir(tmp_path)
     assert run_without_figures("fit", ["--max-epochs", "1", "--num-samples", "2"]) == 0
     x = np.random.default_rng(0).integers(0, 2, size=(30, 64)).astype("float32")

@@ -42,7 +42,8 @@ def prose(text: str) -> str:
     """Return a page without its fenced blocks, code in lines, comments and front matter."""
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     text = re.sub(r"^(`{3,})[^\n`]*\n.*?^\1 *$", "", text, flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"<!--.*?-->|(?<!\})`[^`\n]*`", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    return re.sub(r"(\{\w+\}`[^`\n]*`)|`[^`\n]*`", r"\1", text)
 
 
 def links(text: str) -> list[str]:
