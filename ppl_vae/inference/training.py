@@ -23,6 +23,9 @@ from ppl_vae.program import Batch, BoundProgram
 
 PAUSE = Interval(seconds=600.0)
 """The interval of pauses within an epoch if the user gives none."""
+STACKED = 256
+"""Number of steps whose bounds are kept apart: a number that outlives a step lies between tensors of the next ones, and
+the C library could not give them the room of those before."""
 DECIDED = 64
 """Number of steps after which several processes ask the first of them if it is time."""
 
@@ -161,23 +164,26 @@ class Training:
         with self.program.running(seed=seed, training=True):
             if before.steps:
                 self._restore_random()
-            steps = []
+            bounds, counts = list[Tensor](), list[int]()
             for step in self.steps(self.program, until_pause(), self.optimizer):
-                steps.append(step)
+                bounds.append(step.elbo)
+                counts.append(step.num_data)
+                if len(counts) % STACKED == 0:
+                    bounds[-STACKED:] = [torch.stack(bounds[-STACKED:])]
                 if self.average is not None:
                     self.average.update()
             random = random_state(self.batch[0].device)
         first = next(batches, None)
-        elbos = torch.stack([step.elbo for step in steps]).double().cpu()
-        sizes = torch.tensor([step.num_data for step in steps], dtype=torch.double)
+        elbos = torch.cat([bound.view(-1) for bound in bounds]).double().cpu()
+        sizes = torch.tensor(counts, dtype=torch.double)
         self.ranks.sum_(sizes)
         self._average_buffers()
         self._check_finite(elbos, epoch, before.steps)
         ended = first is None
         place = before._replace(
             epochs=before.epochs + ended,
-            steps=0 if ended else before.steps + len(steps),
-            taken=before.taken + len(steps),
+            steps=0 if ended else before.steps + len(counts),
+            taken=before.taken + len(counts),
         )
         last = self._reached.last
         if "round.elbos" in last:
