@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ppl_vae.check.calibration import calibration
+from ppl_vae.check.predictions import predictions
 from ppl_vae.check.subject import CheckedFit, CheckNeed
+from ppl_vae.check.surprise import surprise
+from ppl_vae.check.two_samples import two_samples
 from ppl_vae.check.verdict import Findings
 from ppl_vae.check.weights import weights
 
@@ -35,6 +39,10 @@ CHECKS: dict[str, Check] = {
     check.name: check
     for check in (
         Check(weights, ("latents", "test data")),
+        Check(calibration, ("simulation",), is_test=True),
+        Check(predictions, ("simulation", "test data"), is_test=True),
+        Check(surprise, ("simulation", "test data"), is_test=True),
+        Check(two_samples, ("simulation", "test data"), is_test=True),
     )
 }  # fmt: skip
 """All checks by name, in their order."""

@@ -76,7 +76,7 @@ class CheckPage(NamedTuple):
                 *([f"What to do: {verdict.remedy}"] if verdict.remedy else []),
                 *([f"The limit is that of {verdict.source}."] if verdict.source else []),
             ]
-            wrapped = [textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in paragraphs]
+            wrapped = [textwrap.fill(text, WIDTH - 2, subsequent_indent="  ") for text in paragraphs]
             lines += ["", wrapped[0], *(textwrap.indent(text, "  ") for text in wrapped[1:])]
         unknown = [(name, verdict) for name, verdict in self._pairs if verdict.status == "not judged"]
         if unknown:

@@ -36,6 +36,8 @@ class CheckSettings:
         num_data: number of test data, and of training data, that are looked at. More of them show smaller faults.
         num_simulations: number of data that are simulated from the model to see if inference finds their latents.
         num_samples: number of draws per datum from the guide.
+        statistic: your own statistic of data for the predictive checks, path/to/file.py:function. It takes an array of
+            what a site observes, and returns a number, or several by name.
         level: chance that the page shows a failure if all is well. The tests of the page share it equally.
         seed: seed of all draws; null takes that of the fit.
     """
@@ -43,6 +45,7 @@ class CheckSettings:
     num_data: Count = 500
     num_simulations: Count = 300
     num_samples: Count = 1000
+    statistic: str | None = None
     level: Share = 0.05
     seed: Seed | None = None
 

@@ -125,10 +125,21 @@ def ais(chains: Chains) -> Evidence:
         >>> estimate.log_evidence.round(decimals=4)
         tensor([-1.5000, -1.5000, -1.5000], dtype=torch.float64)
     """
-    log_weight, acceptance = chains.forward(chains.adapt())
+    log_weight, acceptance, _ = chains.forward(chains.adapt())
     log_evidence, mcse, ess = mean_of_chains(log_weight)
     doubtful = ~(mcse <= MOST_BELIEVABLE_ERROR)
     return Evidence(log_evidence, mcse, ess, doubtful, "lower", columns={"acceptance": acceptance})
+
+
+class Annealed(NamedTuple):
+    """Chains that have gone along their path."""
+
+    log_weight: Tensor
+    """Log weights, ``(C, B)``, in double precision."""
+    acceptance: Tensor
+    """The mean acceptance of the transitions, ``(B,)``."""
+    u: Tensor
+    """The last positions, ``(C, B, D)``: with the weights, draws of the density at the end of the path."""
 
 
 class Chains(NamedTuple):
@@ -193,21 +204,18 @@ class Chains(NamedTuple):
             self._report()
         return torch.stack(steps)
 
-    def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, steps: Tensor) -> Annealed:
         """Carry new chains from the start density to the target.
 
         Args:
             steps: step sizes, ``(T, B)``, found by :meth:`adapt`.
-
-        Returns:
-            tuple[Tensor, Tensor]: log weights ``(C, B)`` and mean acceptances ``(B,)``.
 
         Raises:
             Diverged: if the weight of a chain is NaN or plus infinity.
         """
         return self.anneal(self._begin(self.settings.num_chains), self._temperatures(), steps[:-1])
 
-    def backward(self, exact: Tensor, steps: Tensor, num_moves: int) -> tuple[Tensor, Tensor]:
+    def backward(self, exact: Tensor, steps: Tensor, num_moves: int) -> Annealed:
         """Carry chains back from an exact draw of the target, ``(B, D)``; see :meth:`forward`.
 
         They first move ``num_moves`` times at the target.
@@ -219,7 +227,7 @@ class Chains(NamedTuple):
         return self.anneal(state, self._temperatures().flip(0), steps[:-1].flip(0))
 
     @torch.no_grad()
-    def anneal(self, state: ChainState, betas: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def anneal(self, state: ChainState, betas: Tensor, steps: Tensor) -> Annealed:
         r"""Carry chains along a path of temperatures, in either direction, and weigh them.
 
         .. math::
@@ -235,9 +243,6 @@ class Chains(NamedTuple):
             betas: the path, ``(T + 1,)``; the chains begin with the first, and the last has no transition.
             steps: step sizes ``(T - 1, B)`` of the transitions, in the order of the path.
 
-        Returns:
-            tuple[Tensor, Tensor]: log weights ``(C, B)`` and mean acceptances ``(B,)``, in double precision.
-
         Raises:
             Diverged: if the weight of a chain is NaN or plus infinity.
         """
@@ -251,7 +256,7 @@ class Chains(NamedTuple):
                 accepted += acceptance.mean(0)
             self._report()
         refuse_nan(log_weight, self.first_datum)
-        return log_weight, accepted / (len(path) - 2)
+        return Annealed(log_weight, accepted / (len(path) - 2), state.u)
 
     def move(self, state: ChainState, beta: float, step_size: Tensor) -> tuple[ChainState, Tensor]:
         """Make one transition of every chain, see :func:`~ppl_vae.evidence.hmc.move`."""

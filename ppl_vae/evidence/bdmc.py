@@ -59,9 +59,9 @@ def bdmc(chains: Chains, exact: Tensor) -> Evidence:
         tensor(True)
     """
     steps = chains.adapt()
-    log_weight, acceptance = chains.forward(steps)
+    log_weight, acceptance, _ = chains.forward(steps)
     lower, mcse_lower, ess_lower = mean_of_chains(log_weight)
-    log_weight, acceptance_back = chains.backward(exact, steps, NUM_MOVES)
+    log_weight, acceptance_back, _ = chains.backward(exact, steps, NUM_MOVES)
     minus_upper, mcse_upper, ess_upper = mean_of_chains(log_weight)
     upper = -minus_upper
     mcse = torch.hypot(mcse_lower, mcse_upper) / 2

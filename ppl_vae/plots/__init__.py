@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ppl_vae.plots.bound import bound_over_samples, variance_over_particles
+    from ppl_vae.plots.calibration import coverage, ecdf_differences, rank_histograms
     from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
     from ppl_vae.plots.gap import gaps
     from ppl_vae.plots.latents import latent_space
     from ppl_vae.plots.posteriors import posteriors_beside_prior
+    from ppl_vae.plots.predictive import evidence_of_two, statistics_among_draws
     from ppl_vae.plots.samples import prior_samples, reconstructions
     from ppl_vae.plots.sheets import sheet
     from ppl_vae.plots.style import number
@@ -25,17 +27,22 @@ if TYPE_CHECKING:
 __all__ = [
     "aggregated_posterior",
     "bound_over_samples",
+    "coverage",
     "divergence_per_dimension",
+    "ecdf_differences",
     "elbo_over_epochs",
+    "evidence_of_two",
     "gaps",
     "latent_space",
     "number",
     "pareto_k_histogram",
     "posteriors_beside_prior",
     "prior_samples",
+    "rank_histograms",
     "reconstructions",
     "sandwich",
     "sheet",
+    "statistics_among_draws",
     "variance_over_particles",
     "worst_explained",
 ]
@@ -43,17 +50,22 @@ __all__ = [
 _HOME = {
     "aggregated_posterior": "ppl_vae.plots.usage",
     "bound_over_samples": "ppl_vae.plots.bound",
+    "coverage": "ppl_vae.plots.calibration",
     "divergence_per_dimension": "ppl_vae.plots.usage",
+    "ecdf_differences": "ppl_vae.plots.calibration",
     "elbo_over_epochs": "ppl_vae.plots.training",
+    "evidence_of_two": "ppl_vae.plots.predictive",
     "gaps": "ppl_vae.plots.gap",
     "latent_space": "ppl_vae.plots.latents",
     "number": "ppl_vae.plots.style",
     "pareto_k_histogram": "ppl_vae.plots.evidence",
     "posteriors_beside_prior": "ppl_vae.plots.posteriors",
     "prior_samples": "ppl_vae.plots.samples",
+    "rank_histograms": "ppl_vae.plots.calibration",
     "reconstructions": "ppl_vae.plots.samples",
     "sandwich": "ppl_vae.plots.evidence",
     "sheet": "ppl_vae.plots.sheets",
+    "statistics_among_draws": "ppl_vae.plots.predictive",
     "variance_over_particles": "ppl_vae.plots.bound",
     "worst_explained": "ppl_vae.plots.evidence",
 }

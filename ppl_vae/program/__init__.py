@@ -36,6 +36,7 @@ from ppl_vae.program.predictions import (
 from ppl_vae.program.process import MatmulPrecision, Precision, fp32_products, seeded
 from ppl_vae.program.program import Program
 from ppl_vae.program.proposal import widened
+from ppl_vae.program.quantities import LatentQuantities, latent_quantities, observed_values
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.simulation import Simulation, generates, has_totals, observed_arguments, placed, simulate
 
@@ -51,6 +52,7 @@ __all__ = [
     "FactorTerm",
     "LatentMoments",
     "LatentPoint",
+    "LatentQuantities",
     "LatentSpace",
     "MatmulPrecision",
     "ObjectiveTerms",
@@ -77,11 +79,13 @@ __all__ = [
     "has_exact_moments",
     "has_totals",
     "indicators",
+    "latent_quantities",
     "marginals",
     "names_of",
     "objective_terms",
     "observed_arguments",
     "observed_numbers",
+    "observed_values",
     "observes_discrete",
     "path_draws",
     "placed",

@@ -26,6 +26,8 @@ class AnnealingPath(NamedTuple):
     """A function of points ``(K, B, D)`` that returns the log densities of start and p(x, z), each ``(K, B)``, nats."""
     flat: Callable[[Mapping[str, Tensor]], Tensor]
     """A function from latents by name, ``(K, B, ...)`` as in ``Draws``, to points ``(K, B, D)``."""
+    values: Callable[[Tensor], dict[str, Tensor]]
+    """The inverse of ``flat``; discrete latents are not among the values."""
     of_batch: Callable[[Tensor, Batch], tuple[Tensor, Tensor]] | None = None
     """``log_densities`` as a function of the batch, too; None if the start is made once per batch."""
 
@@ -97,7 +99,7 @@ def annealing_path(program: BoundProgram, batch: Batch, start: Start = "prior") 
                 f"the guide of {program.name} has no density but at its own draws ({reason(error)}): anneal from the "
                 f"prior"
             ) from error
-    return AnnealingPath(draw, log_densities, partial(space.flat, batch), of_batch)
+    return AnnealingPath(draw, log_densities, partial(space.flat, batch), partial(space.values, batch), of_batch)
 
 
 def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> AnnealingPath:
@@ -111,7 +113,7 @@ def _from_derived(guide: DerivedGuide, space: LatentSpace, batch: Batch) -> Anne
     def log_densities(u: Tensor) -> tuple[Tensor, Tensor]:
         return q.log_prob(u), space.log_joint(batch, u)
 
-    return AnnealingPath(draw, log_densities, partial(space.flat, batch))
+    return AnnealingPath(draw, log_densities, partial(space.flat, batch), partial(space.values, batch))
 
 
 def _reject_auxiliary(program: BoundProgram, batch: Batch) -> None:

@@ -21,7 +21,7 @@ from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijectio
 from ppl_vae.program.moments import moments
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.supports import is_discrete
-from ppl_vae.program.traces import Site, Structure
+from ppl_vae.program.traces import Site, Structure, sample_sites
 
 Start = Literal["prior", "guide"]
 """The start of a path to the posterior."""
@@ -157,6 +157,15 @@ class LatentSpace:
         """Return latents by name, ``(K, B, ...)`` as in ``Draws``, as points ``(K, B, D)``."""
         values = {w.name: self._in_pyro_layout(batch, w, latents[w.name], w.site["value"].dim()) for w in self.layout}
         return self.points(batch, values, len(latents[self.names[0]]))
+
+    @torch.no_grad()
+    def values(self, batch: Batch, u: Tensor) -> dict[str, Tensor]:
+        """Return points ``(K, B, D)`` as latents by name, ``(K, B, ...)``: the inverse of ``flat``."""
+        structure, num_samples = self.structure, len(u)
+        with self.program.running(), Unconstrained(self.laid_out(batch, u)):
+            trace = self.program.run(self.program.model, batch, num_samples, summed=structure.discrete)
+            sites = sample_sites(trace)
+            return {name: structure.value(sites[name], num_samples) for name in self.names}
 
     def _in_pyro_layout(self, batch: Batch, place: _Layout, tensor: Tensor, one_draw_dim: int) -> Tensor:
         """Lay ``(K, B, ...)`` out as Pyro does; one draw has ``one_draw_dim`` dimensions and none for the draws."""

@@ -7,16 +7,21 @@ import numpy as np
 from ppl_vae.plots import (
     aggregated_posterior,
     bound_over_samples,
+    coverage,
     divergence_per_dimension,
+    ecdf_differences,
     elbo_over_epochs,
+    evidence_of_two,
     gaps,
     latent_space,
     pareto_k_histogram,
     posteriors_beside_prior,
     prior_samples,
+    rank_histograms,
     reconstructions,
     sandwich,
     sheet,
+    statistics_among_draws,
     variance_over_particles,
     worst_explained,
 )
@@ -98,6 +103,34 @@ def variances(top, ks=(1, 2, 4, 8, 16, 32, 64)):
     return {k: top / k for k in ks}
 
 
+METHODS = ("guide", "guide, reweighted", "annealing (AIS)")
+
+
+def ranks_figure(methods=METHODS, size=7, bad=0, names=None):
+    """Return the figure of ranks of some latents, of which the first ``bad`` are too narrow."""
+    points = np.linspace(0.01, 1, 100)
+    band = 2 * np.sqrt(points * (1 - points) / 300)
+    u = RNG.uniform(size=(300, size))
+    u[:, :bad] = RNG.beta(0.6, 0.6, (300, bad))
+    p_values = np.where(np.arange(size) < bad, 1e-9, 0.5)
+    names = names or [f"z[{i}]" for i in range(size)]
+    return ecdf_differences(
+        dict.fromkeys(methods, u),
+        dict.fromkeys(methods, names),
+        dict.fromkeys(methods, (points, points - band, points + band)),
+        dict.fromkeys(methods, p_values),
+    )
+
+
+def statistics_figure(size=9, far=0, given=True, label="sd of the data's means"):
+    """Return the figure of some statistics, of which the first ``far`` are far outside."""
+    draws = RNG.normal(size=(199, size)) * 10.0 ** (np.arange(size) % 7 - 3)
+    observed = draws[0] + np.where(np.arange(size) < far, 1e5, 0)
+    p_values = np.where(np.arange(size) < far, 0.005, 0.6)
+    names = [f"{label} {i}" for i in range(size)]
+    return statistics_among_draws(names, observed, draws, p_values, given_data=draws[:50] if given else ())
+
+
 FIGURES = {
     "elbo": lambda: elbo_over_epochs(metrics([-9, -5, -4], [-9, -6, -5])),
     "elbo, one epoch": lambda: elbo_over_epochs(metrics([-9], [-9.5])),
@@ -123,6 +156,21 @@ FIGURES = {
     "latent, one datum": lambda: latent_space(WIDE[:1]),
     "latent, not finite": lambda: latent_space(np.where(WIDE > 1, NAN, WIDE)),
     "latent, collapsed": lambda: latent_space(np.zeros((20, 4)), np.zeros(20, int)),
+    "ranks": ranks_figure,
+    "ranks, narrow": lambda: ranks_figure(bad=5),
+    "ranks, many": lambda: ranks_figure(METHODS[:1], 300, 100),
+    "ranks, long names": lambda: ranks_figure(METHODS[:2], 3, 3, ["all latents (TARP)", "log p(x | z)", "theta[1, 2]"]),
+    "rank histograms": lambda: rank_histograms(dict.fromkeys(METHODS, RNG.beta(0.5, 0.5, 300)), "z[12]"),
+    "rank histograms, few": lambda: rank_histograms({"guide": np.r_[NAN, RNG.uniform(size=20)]}, "z"),
+    "coverage": lambda: coverage(
+        UNIT[0], {m: UNIT[0] ** (i + 1) for i, m in enumerate(METHODS)}, dict.fromkeys(METHODS, 99)
+    ),
+    "statistics": statistics_figure,
+    "statistics, far": lambda: statistics_figure(far=4, given=False),
+    "statistics, one": lambda: statistics_figure(1, 1),
+    "statistics, many": lambda: statistics_figure(40, 10, label="a long name of a statistic"),
+    "evidence of two": lambda: evidence_of_two(RNG.normal(-30, 4, 300), RNG.normal(-27, 3, 300)),
+    "evidence of two, not finite": lambda: evidence_of_two([-INF, -3.0, -1e5], [-3.0, NAN]),
     "bound": lambda: bound_over_samples({"iwae": curve(-17, 2), "prior": curve(-17.5, 90)}, references={"ais": -16.9}),
     "bound, crowded ends": lambda: bound_over_samples(
         {name: curve(-17, 2) for name in "abcdef"}, exact=-17.0, references={"ais": -17.0, "bdmc": -16.99}

@@ -1,0 +1,128 @@
+"""Ranks of a value among draws, randomised where there are ties, so that they are uniform if the draws are right."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def randomised_ranks(
+    values: ArrayLike, draws: ArrayLike, random: np.random.Generator, log_weights: ArrayLike | None = None
+) -> np.ndarray:
+    r"""Return the rank of each value among its draws as a number between 0 and 1.
+
+    .. math::
+        u = \frac{\#\{z_k < z\} + U\,(\#\{z_k = z\} + 1)}{K + 1}, \qquad U \sim \mathrm{Uniform}(0, 1)
+
+    If value and draws are exchangeable, as a latent from which a datum was simulated and draws of the datum's
+    posterior are, u is uniform on (0, 1) exactly, for any ``K``, and for discrete values too. With weights the counts
+    are weighted, and K is their effective number :math:`(\sum w)^2 / \sum w^2`. Then u is uniform approximately.
+
+    Source: Talts, Betancourt, Simpson, Vehtari and Gelman, Validating Bayesian Inference Algorithms with
+    Simulation-Based Calibration (2018), theorem 1; Modrak et al., Simulation-Based Calibration Checking for Bayesian
+    Computation: The Choice of Test Quantities Shapes Sensitivity (2023), for ties.
+
+    Args:
+        values: the values, ``(N, ...)``.
+        draws: ``K`` draws for each, ``(K, N, ...)``.
+        random: the generator of U.
+        log_weights: the logarithms of the weights of the draws, ``(K, N)``; equal weights by default.
+
+    Returns:
+        np.ndarray: ``(N, ...)``; NaN where the value or a draw of it is NaN.
+
+    Example:
+        >>> random = np.random.default_rng(0)
+        >>> randomised_ranks([2.5], [[1.0], [2.0], [3.0]], random).round(2)  # between 2/4 and 3/4
+        array([0.66])
+        >>> u = randomised_ranks(random.poisson(1, 10_000), random.poisson(1, (20, 10_000)), random)
+        >>> bool(abs(u.mean() - 0.5) < 0.01)
+        True
+    """
+    value, drawn = np.asarray(values), np.asarray(draws)
+    if log_weights is None:
+        below, equal = (drawn < value).sum(0, dtype=float), (drawn == value).sum(0, dtype=float)
+        total: float | np.ndarray = float(len(drawn))
+    else:
+        weights = normalised(log_weights)
+        size = 1 / np.square(weights).sum(0)
+        weights, total = weights * size, size.reshape(size.shape + (1,) * (value.ndim - 1))
+        below, equal = (np.einsum("kn,kn...->n...", weights, part) for part in (drawn < value, drawn == value))
+    ranks = (below + random.uniform(size=value.shape) * (equal + 1)) / (total + 1)
+    if np.issubdtype(drawn.dtype, np.floating):
+        ranks = np.where(np.isnan(drawn).any(0) | np.isnan(value), np.nan, ranks)
+    return ranks
+
+
+def normalised(log_weights: ArrayLike) -> np.ndarray:
+    """Return weights whose sum over the draws is one, ``(K, N)``; equal ones if all weights of a datum are zero.
+
+    Example:
+        >>> normalised([[0.0], [np.log(3.0)]]).ravel().tolist()
+        [0.25, 0.75]
+    """
+    logs = np.asarray(log_weights, float)
+    most = logs.max(0, keepdims=True)
+    weights = np.exp(logs - np.where(np.isfinite(most), most, 0.0))
+    weights = np.where(weights.sum(0) > 0, weights, 1.0)
+    return weights / weights.sum(0)
+
+
+def tarp_ranks(
+    values: ArrayLike,
+    draws: ArrayLike,
+    references: ArrayLike,
+    random: np.random.Generator,
+    log_weights: ArrayLike | None = None,
+) -> np.ndarray:
+    r"""Return the expected coverage probabilities of tests of accuracy with random points (TARP).
+
+    .. math:: f_i = \text{the share of draws with}\ \lVert z_{ik} - r_i \rVert < \lVert z_i - r_i \rVert
+
+    They are uniform for every choice of reference points, which may depend on the data and not on the latents, if and
+    only if the posterior is right jointly in all dimensions.
+
+    Source: Lemos, Coogan, Hezaveh and Perreault-Levasseur, Sampling-Based Accuracy Testing of Posterior Estimators for
+    General Inference (2023), theorem 3.
+
+    Args:
+        values: the latents from which the data were simulated, ``(N, D)``.
+        draws: draws of their posteriors, ``(K, N, D)``.
+        references: the random points, ``(N, D)``.
+        random: the generator that breaks ties.
+        log_weights: as in ``randomised_ranks``.
+
+    Example:
+        >>> random = np.random.default_rng(0)
+        >>> z = random.normal(size=(101, 5000, 2))
+        >>> f = tarp_ranks(z[0], z[1:], random.normal(size=(5000, 2)), random)
+        >>> bool(abs(f.mean() - 0.5) < 0.02)
+        True
+    """
+    value, drawn, reference = (np.asarray(part, float) for part in (values, draws, references))
+    scale = value.std(0)
+    scale = np.where(scale > 0, scale, 1.0)
+    distances = [np.square((part - reference) / scale).sum(-1) for part in (value, drawn)]
+    return randomised_ranks(distances[0], distances[1], random, log_weights)
+
+
+def expected_coverage(ranks: ArrayLike, levels: ArrayLike) -> np.ndarray:
+    r"""Return the shares of values that lie in the central intervals of these levels of their draws.
+
+    .. math:: \hat c(\alpha) = \frac1{NQ} \sum_{iq} 1\bigl[\,|2 u_{iq} - 1| \le \alpha\,\bigr]
+
+    A share is below its level if the draws are too narrow or in the wrong place.
+
+    Source: Cook, Gelman and Rubin, Validation of Software for Bayesian Models Using Posterior Quantiles (2006); Hermans
+    et al., A Crisis In Simulation-Based Inference? (2022), definition 2.1.
+
+    Args:
+        ranks: the ranks ``u`` of values among draws, of any shape; NaN does not count.
+        levels: the levels, ``(L,)``.
+
+    Example:
+        >>> expected_coverage([0.1, 0.5, 0.6, 0.99], [0.5, 0.9]).tolist()
+        [0.5, 0.75]
+    """
+    inner = np.abs(2 * np.asarray(ranks, float).ravel() - 1)
+    return (inner[np.isfinite(inner), None] <= np.asarray(levels, float)).mean(0)
