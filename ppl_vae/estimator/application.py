@@ -6,11 +6,10 @@ import copy
 import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ppl_vae.check import CheckPage, check_fit, make_check_settings
 from ppl_vae.data.written import as_frame, labelled
 from ppl_vae.errors import InputWarning
 from ppl_vae.estimator.scikit_learn import Habits, check_fitted
@@ -22,6 +21,9 @@ from ppl_vae.inference import Compile, LocalOptions, Method
 from ppl_vae.inference.options import options_of
 from ppl_vae.parallel import RowSpan
 from ppl_vae.program import Batch, BoundProgram, names_of
+
+if TYPE_CHECKING:
+    from ppl_vae.check import CheckPage
 
 
 class Application(Habits):
@@ -217,6 +219,8 @@ class Application(Habits):
             >>> [verdict.subject for verdict in page.verdicts["weights"]]
             ['share with k > 0.50']
         """
+        from ppl_vae.check import check_fit, make_check_settings  # with scipy.stats, which takes a second to import
+
         given = () if train is None else train if isinstance(train, tuple) else (train,)
         return check_fit(
             self.fitted,
