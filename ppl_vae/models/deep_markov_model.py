@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from ppl_vae.networks import BackwardRNN, Combiner, GatedTransition, Likelihood, make_likelihood, mlp
+from ppl_vae.networks import (
+    BackwardRNN,
+    Combiner,
+    GatedTransition,
+    GaussianChain,
+    Likelihood,
+    make_likelihood,
+    mlp,
+)
 
 
 class DeepMarkovModel(nn.Module):
@@ -65,26 +72,19 @@ class DeepMarkovModel(nn.Module):
     def model(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
         x, lengths, within = _sequences(x, lengths)
-        z: Tensor = self.start
-        path: list[Tensor] = []
         with pyro.plate("data", len(x), dim=-2):
-            for t in pyro.markov(range(x.shape[1])):
-                with poutine.mask(mask=within[:, t : t + 1]):
-                    z = pyro.sample(f"z_{t}", dist.Normal(*self.transition(z)).to_event(1))
-                path.append(z)
-            out = self.emission(torch.cat(path, -2))
+            z = pyro.sample(
+                "z", GaussianChain(self.transition, self.start, num_steps=x.shape[1], lengths=lengths[:, None])
+            )
             with pyro.plate("steps", x.shape[1], dim=-1), poutine.mask(mask=within):
-                pyro.sample("x", self.likelihood(out).to_event(1), obs=x)
+                pyro.sample("x", self.likelihood(self.emission(z.squeeze(-3))).to_event(1), obs=x)
 
     def guide(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
-        x, lengths, within = _sequences(x, lengths)
-        z: Tensor = self.guide_start
-        h = self.rnn(x, lengths)
+        x, lengths, _ = _sequences(x, lengths)
+        h = self.rnn(x, lengths)[:, None]
         with pyro.plate("data", len(x), dim=-2):
-            for t in pyro.markov(range(x.shape[1])):
-                with poutine.mask(mask=within[:, t : t + 1]):
-                    z = pyro.sample(f"z_{t}", dist.Normal(*self.combiner(z, h[:, t : t + 1])).to_event(1))
+            pyro.sample("z", GaussianChain(self.combiner, self.guide_start, h, lengths=lengths[:, None]))
 
 
 def _sequences(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Any]:

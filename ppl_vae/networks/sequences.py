@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ppl_vae.networks.perceptrons import mlp
+from ppl_vae.networks.recurrence import recur
 
 
 class GatedTransition(nn.Module):
@@ -100,6 +101,49 @@ def reversed_within(x: Tensor, lengths: Tensor) -> Tensor:
     return x.gather(1, order.reshape(order.shape + (1,) * (x.dim() - 2)).expand(x.shape))
 
 
+class RecurrentCell(nn.Module):
+    r"""The step of an RNN whose input has been multiplied by its weights beforehand, for all steps at once.
+
+    .. math:: h_t = \tanh(x_t + W h_{t-1} + b) \quad \text{or the update of a GRU}, \qquad x_t = V s_t + a
+
+    Its parameters have the names and the first values of ``nn.RNN`` and ``nn.GRU``.
+
+    Args:
+        features: number of numbers of one step.
+        hidden: width of the state.
+        kind: ``gru``, or ``rnn`` (tanh).
+
+    Example:
+        >>> cell, s = RecurrentCell(4, 8, "gru"), torch.zeros(5, 2, 4)
+        >>> cell(torch.zeros(2, 8), cell.products(s)[0]).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, features: int, hidden: int, kind: Literal["gru", "rnn"]) -> None:
+        super().__init__()
+        self.hidden, self.kind = hidden, kind
+        self.weight_ih_l0: nn.Parameter
+        self.weight_hh_l0: nn.Parameter
+        self.bias_ih_l0: nn.Parameter
+        self.bias_hh_l0: nn.Parameter
+        for name, parameter in {"rnn": nn.RNN, "gru": nn.GRU}[kind](features, hidden).named_parameters():
+            self.register_parameter(name, parameter)
+
+    def products(self, x: Tensor) -> Tensor:
+        """Return the products of inputs ``(..., features)`` and their weights."""
+        return functional.linear(x, self.weight_ih_l0, self.bias_ih_l0)
+
+    def forward(self, h: Tensor, x: Tensor) -> Tensor:
+        """Return the next state ``(n, hidden)``, given a state and the products of the step's input."""
+        of_state = functional.linear(h, self.weight_hh_l0, self.bias_hh_l0)
+        if self.kind == "rnn":
+            return (x + of_state).tanh()
+        sizes = [2 * self.hidden, self.hidden]
+        (gates, new), (gates_of_state, new_of_state) = x.split(sizes, -1), of_state.split(sizes, -1)
+        reset, kept = (gates + gates_of_state).sigmoid().chunk(2, -1)
+        return torch.lerp((new + reset * new_of_state).tanh(), h, kept)
+
+
 class BackwardRNN(nn.Module):
     r"""An RNN that reads each sequence from its end: its state at a step depends on that step and the later ones.
 
@@ -120,9 +164,10 @@ class BackwardRNN(nn.Module):
 
     def __init__(self, features: int, hidden: int, cell: Literal["gru", "rnn"] = "gru") -> None:
         super().__init__()
-        self.rnn = {"rnn": nn.RNN, "gru": nn.GRU}[cell](features, hidden, batch_first=True)
+        self.rnn = RecurrentCell(features, hidden, cell)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the state at every step, ``(B, T, hidden)``, of sequences ``(B, T, features)``."""
-        states, _ = self.rnn(reversed_within(x, lengths))
-        return reversed_within(states, lengths)
+        products = self.rnn.products(reversed_within(x, lengths)).movedim(1, 0)
+        states = recur(self.rnn, products.new_zeros(len(x), self.rnn.hidden), products)
+        return reversed_within(states.movedim(0, 1), lengths)

@@ -11,6 +11,7 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask, sum_rightmost
 from torch import Tensor
 
+from ppl_vae.networks.chains import GaussianChain
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.derived_guide import is_derived
 from ppl_vae.program.handlers import is_point_mass, is_scored
@@ -203,16 +204,23 @@ def observes_discrete(program: BoundProgram) -> bool:
 def _divergence(q: Site, p: Any, closed: bool) -> tuple[Tensor, int]:
     """Return KL(q || p) at one site, as Pyro lays it out, and the number of its event dimensions.
 
-    If ``closed`` is False, or there is no closed form, it is the difference of the log densities at the draws.
+    The divergence of chains is that of their steps, given the draws of the steps before. If ``closed`` is False, or
+    there is no closed form, it is the difference of the log densities at the draws.
     """
     q_base, p_base, event_dim = q["fn"], p["fn"], 0
     dims = [fn.reinterpreted_batch_ndims for fn in (q_base, p_base) if isinstance(fn, dist.Independent)]
     if len(dims) == 2 and dims[0] == dims[1]:
         q_base, p_base, event_dim = q_base.base_dist, p_base.base_dist, dims[0]
+    within = None
+    if isinstance(q_base, GaussianChain) and isinstance(p_base, GaussianChain):
+        within, event_dim = q_base.within, 2
+        q_base, p_base = q_base.conditionals(q["value"]), p_base.conditionals(q["value"])
     divergence = _closed_form(q_base, p_base) if closed else None
     if divergence is None:
         divergence = q_base.log_prob(q["value"]) - p_base.log_prob(q["value"])
     divergence = divergence.expand(q["fn"].batch_shape + q["fn"].event_shape[:event_dim])
+    if within is not None:
+        divergence = torch.where(within[..., None], divergence, 0.0)
     mask = q["mask"]
     if isinstance(mask, Tensor):
         mask = mask.reshape(mask.shape + (1,) * event_dim)

@@ -15,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.networks.chains import GaussianChain
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.densities import slope_only
 from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijection
@@ -239,6 +240,9 @@ def hidden_part(site: Site, point: Tensor, event_dim: int) -> Tensor | None:
             own = _no_event(fn._mask, point, event_dim)
             hidden = own if hidden is None else hidden | own
         fn = fn.base_dist
+    if isinstance(fn, GaussianChain) and fn.within is not None:
+        past = ~fn.within[..., None]
+        hidden = past if hidden is None else hidden | past
     return hidden
 
 

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ppl_vae.networks.chains import GaussianChain
 from ppl_vae.program.handlers import bijection
 
 
@@ -23,6 +24,9 @@ def moments(fn: Any) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of a distribution in unconstrained space, each of a point's shape."""
     transform = bijection(fn.support)
     base = unwrapped(fn)
+    if isinstance(base, GaussianChain):
+        loc, scale = base.central_path()
+        return loc.expand(fn.shape()), scale.expand(fn.shape())
     if isinstance(base, torch.distributions.TransformedDistribution) and _same(base.transforms, base.support):
         base = base.base_dist
         while isinstance(base, torch.distributions.Independent):

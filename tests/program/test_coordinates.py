@@ -89,8 +89,8 @@ def compared_data(name: str, site: str, batch: Batch) -> Tensor:
     """Return which data of a site to compare, ``(B,)`` or ``(B, T)``: past the end of a sequence any will do."""
     if name not in ("sequences", "states", "hmm", "deep_markov_model"):
         return torch.ones(len(batch[0]), dtype=torch.bool)
-    step = torch.arange(batch[0].shape[1]) if site == "x" else int(site.split("_")[1])
-    return step < batch[1].reshape(-1, *[1] * (site == "x"))
+    step = torch.arange(batch[0].shape[1]) if site in ("x", "z") else int(site.split("_")[1])
+    return step < batch[1].reshape(-1, *[1] * (site in ("x", "z")))
 
 
 def test_a_one_hot_latent_is_one_choice() -> None:

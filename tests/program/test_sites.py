@@ -67,9 +67,11 @@ def test_sites_are_described_in_words() -> None:
         ("z", "latent", "Normal, 2 numbers", "real numbers"),
         ("x", "observed", "Bernoulli, 6 numbers", "0 or 1"),
     ]
-    steps, notes = describe_sites(make_case("deep_markov_model")[0])
-    assert (steps.name, steps.shape, steps.plates) == ("z_0 ... z_2", (2,), ("data",))
-    assert steps.names == ("z_0", "z_1", "z_2")
+    states, _ = describe_sites(make_case("hmm")[0])
+    assert (states.name, states.shape, states.plates) == ("state_0 ... state_2", (), ("data",))
+    assert states.names == ("state_0", "state_1", "state_2")
+    chain, notes = describe_sites(make_case("deep_markov_model")[0])
+    assert (chain.distribution, chain.shape, chain.plates) == ("GaussianChain, 3 x 2 numbers", (3, 2), ("data",))
     assert (notes.distribution, notes.shape) == ("Bernoulli, 3 x 3 numbers", (3, 3))
     assert notes.plates == ("data", "steps of 3")
     parts = {row.name: (row.part, row.num_parameters) for row in describe_modules(make_case("vamp_vae")[0])}
