@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, finalize
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.networks.loops import TensorKind, Loops, trace_loops
+from ppl_vae.networks.loops import Loops, TensorKind, trace_loops
 
 SHORT = 24
 """The number of steps from which a cell is traced, which takes half a second; fewer run in a plain loop."""
