@@ -240,7 +240,10 @@ def read_rows(source: Source, rows: np.ndarray) -> NamedArrays:
         block = source.read(slice(int(part[0]), int(part[-1]) + 1))
         is_whole = len(part) == part[-1] - part[0] + 1 and (np.diff(part) == 1).all()
         for name, target in read.items():
-            target[start:stop] = block[name] if is_whole else block[name][part - part[0]]
+            if is_whole:
+                target[start:stop] = block[name]
+            else:
+                np.take(block[name], part - part[0], axis=0, out=target[start:stop], mode="clip")
     if ascending is not rows:
         place = np.empty(len(rows), np.int64)
         place[np.argsort(rows, kind="stable")] = np.arange(len(rows))
