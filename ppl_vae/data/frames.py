@@ -281,9 +281,11 @@ def _read_column(given: Any, like: Variable, place: Callable[[int], str]) -> tup
         )
     if isinstance(dtype, nw.Categorical | nw.Enum) or dtype == nw.String or dtype == nw.Object:
         texts = series.to_list()
-        known = [value for value, hole in zip(texts, missing, strict=True) if not hole]
-        if all(isinstance(value, str) for value in known) or isinstance(dtype, nw.Categorical | nw.Enum):
+        if dtype == nw.String or isinstance(dtype, nw.Categorical | nw.Enum):
             return code_texts(texts, missing, like, place, _order_of(series))
+        known = [value for value, hole in zip(texts, missing, strict=True) if not hole]
+        if all(isinstance(value, str) for value in known):
+            return code_texts(texts, missing, like, place)
         if all(isinstance(value, bool | np.bool_) for value in known):
             bits = np.array([False if hole else bool(value) for value, hole in zip(texts, missing, strict=True)])
             return code_numbers(bits, missing, like, place)

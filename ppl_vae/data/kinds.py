@@ -18,6 +18,11 @@ CODED = ("binary", "categorical", "ordinal")
 """The kinds whose values are codes: the positions of categories."""
 MOST_CATEGORIES = 100
 """The largest number of different texts that are taken for categories."""
+NEEDED: Mapping[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "positive": (lambda values: values <= 0, "a positive number"),
+    "count": (lambda values: (values != np.round(values)) | (values < 0), "a whole number, 0 or larger"),
+}
+"""For some kinds, a function that is true for numbers that are not of the kind, and what is expected instead."""
 BOOLEAN_WORDS = tuple(
     frozenset(pair.split()) for pair in ("false true", "no yes", "n y", "f t", "nein ja", "non oui", "off on")
 )
@@ -123,11 +128,9 @@ def code_numbers(
     column = Variable(name, kind, missing=int(missing.sum()))
     if len(known) == 0:
         return column, np.full(len(values), np.nan)
-    for needed, wrong, expected in (
-        ("positive", values <= 0, "a positive number"),
-        ("count", (values != np.round(values)) | (values < 0), "a whole number, 0 or larger"),
-    ):
-        if kind == needed and (wrong := wrong & ~missing).any():
+    if kind in NEEDED:
+        is_wrong, expected = NEEDED[kind]
+        if (wrong := is_wrong(values) & ~missing).any():
             row = int(np.argmax(wrong))
             raise InputError(
                 f"{place(row)}, column {name!r} has {values[row]}: kind {kind} needs {expected}; give the column "
@@ -174,7 +177,12 @@ def code_texts(
         ('binary', ('Oslo', 'Rome'), [1, 0, 1])
     """
     name, kind = like.name, like.kind
-    known = [text for text, hole in zip(texts, missing, strict=True) if not hole]
+    some, texts = missing.any(), list(texts)
+    if some:
+        holey = np.array([*texts, None], object)[:-1]  # an array of objects, whatever they are
+        holey[missing] = None
+        texts = holey.tolist()
+    known = [text for text in texts if text is not None] if some else texts
     distinct = set(known)
     categories = list(like.categories or ordered) or sorted(distinct, key=str)
     for row, text in enumerate(texts) if not distinct <= set(categories) else ():
@@ -196,8 +204,8 @@ def code_texts(
         kind = "ordinal" if ordered else "binary" if len(categories) == 2 else "categorical"
     if kind == "binary" and len(categories) > 2:
         raise InputError(f"column {name!r} has {len(categories)} different values: kind binary needs two")
-    position = {category: code for code, category in enumerate(categories)}
-    codes = np.array([0 if hole else position[text] for text, hole in zip(texts, missing, strict=True)], np.int64)
+    position = {**{category: code for code, category in enumerate(categories)}, None: 0}
+    codes = np.fromiter(map(position.__getitem__, texts), np.int64, len(texts))
     column = Variable(name, kind, tuple(_plain(categories)), int(missing.sum()))
     return column, _with_holes(name, codes, missing)
 
@@ -209,13 +217,13 @@ def infer_kind(known: np.ndarray) -> str:
         >>> [infer_kind(np.array(values)) for values in ([0, 1], [0, 7], [-1, 2], [0.5, 2.0], [-0.5, 2.0], [3.0, 4.0])]
         ['binary', 'count', 'real', 'positive', 'real', 'count']
     """
-    if known.dtype.kind == "b" or (len(known) and np.isin(known, (0, 1)).all()):
+    if known.dtype.kind == "b":
         return "binary"
-    if len(known) == 0 or not np.isfinite(known).all() or known.min() < 0:
+    if len(known) == 0 or not np.isfinite(known).all() or (low := known.min()) < 0:
         return "real"
-    if (known == np.round(known)).all():
-        return "count"
-    return "positive" if known.min() > 0 else "real"
+    if known.dtype.kind in "iu" or (known == np.round(known)).all():
+        return "binary" if known.max() <= 1 else "count"
+    return "positive" if low > 0 else "real"
 
 
 def _with_holes(name: str, values: np.ndarray, missing: np.ndarray) -> np.ndarray:

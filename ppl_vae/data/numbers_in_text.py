@@ -123,12 +123,10 @@ def convert_texts(
     """
     if not pd.api.types.is_string_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
         return column
-    column = column.astype("string").str.strip()
-    column = column.mask(column.isin(MISSING))
-    codes, texts = pd.factorize(column)
+    codes, texts = _factorized(column)
     known = codes[codes >= 0]
     if len(known) == 0:
-        return column
+        return _textual(codes, texts)
     share = np.bincount(known, minlength=len(texts)) / len(known)
     numbers = [parse_number(text, decimal) for text in texts]
     is_bad = np.array([number is None for number in numbers])
@@ -137,7 +135,7 @@ def convert_texts(
             notes.append(f"column {name!r} is in percent")
         return _numeric(codes, [number for number in numbers if number is not None])
     if as_text:
-        return column
+        return _textual(codes, texts)
     if share[~is_bad].sum() >= 0.5:
         row = int(np.argmax(is_bad[codes] & (codes >= 0)))
         text = texts[codes[row]]
@@ -145,8 +143,21 @@ def convert_texts(
         if re.fullmatch(r"[+-]?\d*,\d+", text):
             remedy = "--decimal , reads decimal commas"
         raise InputError(f"{place(row)}, column {name!r}: {text[:40]!r} is no number: {remedy}")
-    _refuse_lookalikes(name, list(texts), share)
-    return column
+    _refuse_lookalikes(name, texts, share)
+    return _textual(codes, texts)
+
+
+def _factorized(column: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Return the distinct texts of a column without white space around them, and their codes, -1 for missing ones."""
+    codes, distinct = pd.factorize(column)
+    stripped = [str(text).strip() for text in distinct]
+    position = {text: code for code, text in enumerate(dict.fromkeys(t for t in stripped if t not in MISSING))}
+    return np.array([*(position.get(text, -1) for text in stripped), -1])[codes], list(position)
+
+
+def _textual(codes: np.ndarray, texts: Sequence[str]) -> pd.Series:
+    """Return the texts of a column, with NA where a code is -1."""
+    return pd.Series(pd.array(np.array([*texts, pd.NA], object)[codes], dtype="string"))
 
 
 def _refuse_lookalikes(name: str, texts: Sequence[str], share: np.ndarray) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+import numpy as np
 
 from ppl_vae.data.numbers_in_text import MISSING, convert_texts, find_decimal, is_number
 from ppl_vae.errors import InputError
@@ -26,6 +29,8 @@ WORDS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma", " ": "space"}
 SAMPLE_LINES, CONSISTENT = 200, 0.9
 BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 CHUNK = 1 << 20
+LIKE_ASCII = ("utf-8", "utf-8-sig", "cp1252", "ascii", "latin-1", "iso-8859-1")
+"""The encodings in which a byte of a delimiter, a quote or the end of a line stands for nothing else."""
 
 
 class Layout(NamedTuple):
@@ -116,7 +121,7 @@ def read_text(path: Path, asked: Layout = FIND_ALL, kinds: Sequence[str] = ()) -
         name: convert_texts(name, table.frame.iloc[:, i], decimal, table.place, notes, as_text=name in kinds)
         for i, name in enumerate(names)
     }
-    return table._replace(frame=pd.DataFrame(columns))
+    return table._replace(frame=pd.DataFrame(columns, copy=False))
 
 
 def _opened(path: Path, layout: Layout) -> TextIO:
@@ -237,35 +242,91 @@ def _is_units(second: list[str], rest: list[list[str]]) -> bool:
 
 
 def _read(path: Path, layout: Layout, skipped: int, width: int) -> pd.DataFrame:
-    with _opened(path, layout) as file:
+    """Read the columns, whose types are found in blocks of lines; if the blocks differ, in all lines at once."""
+    try:
+        frame = _parsed(path, layout, skipped, width, low_memory=True)
+        differing = [name for name in frame if frame[name].dtype == object]
+        if differing:
+            frame[differing] = _parsed(path, layout, skipped, width, usecols=differing, low_memory=False)
+        return frame
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        for line, row in _logical_lines(path, layout, skipped):
+            _check_width(path, line, row, width)
+        raise InputError(f"cannot read {path} ({str(error).strip()[:90]}): save it again") from error
+
+
+def _parsed(path: Path, layout: Layout, skipped: int, width: int, **options: Any) -> pd.DataFrame:
+    with _opened(path, layout) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
         for _ in range(skipped):
             file.readline()
-        try:
-            return pd.read_csv(
-                file,
-                sep=r"\s+" if layout.delimiter == " " else layout.delimiter,
-                header=None,
-                names=list(range(width)),
-                index_col=False,
-                skipinitialspace=True,
-                decimal=layout.decimal or ".",
-                na_values=sorted(MISSING),
-                keep_default_na=False,
-                dtype_backend="numpy_nullable",
-                low_memory=False,
-                on_bad_lines="error",
-            )
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            for line, row in _logical_lines(path, layout, skipped):
-                _check_width(path, line, row, width)
-            raise InputError(f"cannot read {path} ({str(error).strip()[:90]}): save it again") from error
+        return pd.read_csv(
+            file,
+            sep=r"\s+" if layout.delimiter == " " else layout.delimiter,
+            header=None,
+            names=list(range(width)),
+            index_col=False,
+            skipinitialspace=True,
+            decimal=layout.decimal or ".",
+            na_values=sorted(MISSING),
+            keep_default_na=False,
+            dtype_backend="numpy_nullable",
+            on_bad_lines="error",
+            **options,
+        )
 
 
 def _check_widths(table: TextTable, width: int) -> None:
     """Raise ``InputError`` for a line with too few or too many fields; pandas fills them up or cuts them."""
     if table.frame.iloc[:, -1].isna().any() or table.layout.delimiter == " " or len(table.frame) <= SAMPLE_LINES:
+        if _are_plainly_whole(table, width):
+            return
         for line, row in _logical_lines(table.path, table.layout, table.skipped):
             _check_width(table.path, line, row, width)
+
+
+def _are_plainly_whole(table: TextTable, width: int) -> bool:
+    """Return True if every line has the right number of delimiters, which are counted without parsing the fields.
+
+    False decides nothing: the fields are then parsed one by one.
+    """
+    delimiter = (table.layout.delimiter or ",").encode()
+    if delimiter == b" " or len(delimiter) > 1 or (table.layout.encoding or "").lower() not in LIKE_ASCII:
+        return False
+    with table.path.open("rb") as file:
+        before = b"".join(file.readline() for _ in range(table.skipped))
+        if before.count(b"\r") != before.count(b"\r\n"):
+            return False
+        while chunk := file.read(CHUNK) + file.readline():
+            while chunk.count(b'"') % 2 and len(chunk) < 3 * CHUNK and (line := file.readline()):
+                chunk += line  # the last line ends within quotes
+            if not _have_delimiters(chunk, delimiter, width):
+                return False
+    return True
+
+
+def _have_delimiters(chunk: bytes, delimiter: bytes, width: int) -> bool:
+    """Return True if every line of a chunk is empty or has the delimiters of so many fields.
+
+    Example:
+        >>> [_have_delimiters(chunk, b",", 2) for chunk in (b'1,2\\n\\n"3,5",4,\\n', b"1,2\\n3\\n", b'1,"2\\n')]
+        [True, False, False]
+    """
+    if chunk.count(b"\r") != chunk.count(b"\r\n") or chunk.count(b'"') % 2:
+        return False
+    signs = np.frombuffer(chunk, np.uint8)
+    is_end, is_delimiter = signs == ord("\n"), signs == delimiter[0]
+    if b'"' in chunk:
+        outside = np.bitwise_xor.accumulate((signs == ord('"')).view(np.uint8)) == 0
+        is_end, is_delimiter = is_end & outside, is_delimiter & outside
+    places, ends = np.flatnonzero(is_delimiter), np.flatnonzero(is_end)
+    if not chunk.endswith(b"\n"):
+        ends = np.append(ends, len(signs))
+    starts = np.append(0, ends[:-1] + 1)
+    stops = ends - (signs[np.maximum(ends - 1, 0)] == ord("\r"))  # of the line without its end
+    counts = np.diff(np.searchsorted(places, ends), prepend=0)
+    is_closed = (counts == width) & (signs[np.maximum(stops - 1, 0)] == delimiter[0])  # by a delimiter, as some write
+    return bool(((counts == width - 1) | is_closed | (stops <= starts)).all())
 
 
 def _check_width(path: Path, line: int, row: list[str], width: int) -> None:

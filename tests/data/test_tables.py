@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ppl_vae.data import Dataset, describe_columns, load_arrays, load_dataset
+from ppl_vae.data import Dataset, describe_columns, load_arrays, load_dataset, text_file
 from ppl_vae.data.split import PARTS
+from ppl_vae.data.text_file import read_text
 from tests.helpers.messages import refusal
 
 RANDOM = np.random.default_rng(0)
@@ -198,6 +199,43 @@ def test_kinds_are_inferred_or_given(tmp_path: Path) -> None:
 def test_tables_that_cannot_be_read(text: str, facts: list[str], tmp_path: Path) -> None:
     message = refusal(load_dataset, write(tmp_path, text))
     assert all(fact in message for fact in facts)
+
+
+LONG = [
+    'a,b,c\n{}"x, y",2.5,\n',
+    'a,b,c\r\n{}"x\ny",2.5,\r\n\r\n',
+    'a,b,c\n\n{}"x ""y""",2.5,',
+    "a,b,c,\n{}x,2.5,,\n",
+    "a;b;c\n{}x;2.5;\n",
+    "a\tb\tc\n{}x\t2.5\t\n",
+]
+
+
+@pytest.mark.parametrize("text", LONG)
+def test_lines_of_a_long_table_are_counted_without_parsing_them(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways, of which one is fast, take the same lines, and refuse one that is too short."""
+    delimiter = next(sign for sign in ";\t," if sign in text)
+    closing = delimiter if text.startswith("a,b,c,") else ""
+    rows = "".join(f"x{delimiter}{i}{delimiter}{i % 3}{closing}\n" for i in range(250))
+    table = read_text(write(tmp_path, text.format(rows)))
+    assert text_file._are_plainly_whole(table, len(table.frame.columns))
+    assert len(table.frame) == 251
+    short = write(tmp_path, text.format(f"{rows}x{delimiter}1\n"), "short.csv")
+    message = refusal(read_text, short)
+    assert f"line {252 + text.count('{}') + text.split('{}')[0].count(chr(10)) - 2} has 2 values" in message
+    monkeypatch.setattr(text_file, "_are_plainly_whole", lambda *_: False)
+    pd.testing.assert_frame_equal(read_text(table.path).frame, table.frame)
+    assert refusal(read_text, short) == message
+
+
+def test_a_column_of_numbers_that_has_a_text_far_below_keeps_its_texts(tmp_path: Path) -> None:
+    """Types are found in blocks of lines: with 2,000 columns, in 512 lines."""
+    rest = ",1" * 1999
+    path = write(tmp_path, "".join(f"00{i % 7}{rest}\n" for i in range(600)) + f"x{rest}\n")
+    first = read_text(path, kinds=["1"]).frame["1"]
+    assert first.tolist() == [f"00{i % 7}" for i in range(600)] + ["x"]
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
