@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppl_vae import uses
-from ppl_vae.data.kinds import CODED, Variable
-from ppl_vae.data.labels import label_codes
+from ppl_vae.data.kinds import Variable
 from ppl_vae.data.table import read_original
-from ppl_vae.data.written import TableForm, complete, labelled, write_frame
+from ppl_vae.data.written import TableForm, column_values, complete, labelled, write_frame
 from ppl_vae.errors import InputError
 from ppl_vae.imports import by_need
 from ppl_vae.program import coded_columns
@@ -105,7 +104,7 @@ def _cells_of_site(run: OpenRun, imputation: uses.Imputation, site: str, rows: n
         hole = flat[:, at]
         column = variables[at] if len(variables) == flat.shape[1] else Variable(f"{site}[{at}]", None)
         cells: dict[str, Any] = {"row": rows[hole], "column": column.name}
-        cells["value"] = _labels(column, most[hole, at])
+        cells["value"] = column_values([column], most[hole, at])
         if is_class or at in coded:
             shares = mean.reshape(number, flat.shape[1], -1)[:, at]
             if at in coded:
@@ -115,7 +114,7 @@ def _cells_of_site(run: OpenRun, imputation: uses.Imputation, site: str, rows: n
             for field in ("mean", "sd", "lower", "upper"):
                 cells[field] = getattr(imputation, field)[site].reshape(number, -1)[hole, at]
         for index, draw in enumerate(draws):
-            cells[f"draw_{index + 1}"] = _labels(column, draw[hole, at])
+            cells[f"draw_{index + 1}"] = column_values([column], draw[hole, at])
         parts.append(pd.DataFrame(cells).astype(dict.fromkeys(["value", *_draw_names(draws)], object)))
     order = ["row", "column", "value", "probability", "mean", "sd", "lower", "upper", *_draw_names(draws)]
     return pd.concat(parts).reindex(columns=order)
@@ -123,11 +122,3 @@ def _cells_of_site(run: OpenRun, imputation: uses.Imputation, site: str, rows: n
 
 def _draw_names(draws: np.ndarray) -> list[str]:
     return [f"draw_{index + 1}" for index in range(len(draws))]
-
-
-def _labels(column: Variable, values: np.ndarray) -> np.ndarray:
-    """Return labels of a column that has some, whole numbers as such, and other numbers as they are."""
-    if column.categories:
-        return label_codes(column, values)
-    is_whole = column.kind in ("count", *CODED) and bool((values == np.round(values)).all())
-    return values.astype(np.int64) if is_whole else values

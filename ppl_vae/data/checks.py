@@ -171,13 +171,13 @@ def _check_stored(name: str, part: str, rows: StoredRows) -> None:
         if values.size == 0:
             raise InputError(f"{where} has shape {values.shape}: a datum needs at least one number")
     for array, seen in survey(f"{name}, {part}", rows).items():
-        for what, count, row in (("nan", seen.nan, seen.nan_row), ("inf", seen.infinite, seen.infinite_row)):
-            if count:
-                raise InputError(
-                    f"{name}: array '{array}' of {part} has {what} in row {row} (so in {count} of {rows.num_rows} "
-                    f"rows, which count from 0 in {part}; this is row {rows.locate(np.array([row]))[0]} of its file or "
-                    f"files): fill it in or remove it, for data that stay on disk may miss no value"
-                )
+        if seen.infinite:
+            row = seen.infinite_row
+            raise InputError(
+                f"{name}: array '{array}' of {part} has inf in row {row} (so in {seen.infinite} of {rows.num_rows} "
+                f"rows, which count from 0 in {part}; this is row {rows.locate(np.array([row]))[0]} of its file or "
+                f"files): mend the value, or take nan for what is missing"
+            )
 
 
 def check_kinds(name: str, part: str, arrays: Source) -> None:

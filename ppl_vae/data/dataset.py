@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ppl_vae.data.binarize import check_binarize
 from ppl_vae.data.cells import CellOptions, arrays_of_cells, cells_in_memory, is_cells
 from ppl_vae.data.checks import check_parts
 from ppl_vae.data.frames import check_no_text
 from ppl_vae.data.images import Grey
 from ppl_vae.data.kinds import Variable
-from ppl_vae.data.missing import has_hole
+from ppl_vae.data.missing import count_holes
 from ppl_vae.data.sequences import clear_padding
 from ppl_vae.data.source import NamedArrays, as_source
 from ppl_vae.data.sparse import as_rows
@@ -129,8 +127,7 @@ class Dataset:
         """Return the number of missing numbers of each array that has some, as the end of a line."""
         counts = []
         for array in self.train:
-            values = [self.part(part)[array] for part in PARTS]
-            missing = sum(np.count_nonzero(np.isnan(np.asarray(part))) for part in values if has_hole(part))
-            if missing:
-                counts.append(f"; {missing} of {sum(part.size for part in values)} numbers of {array} missing")
+            parts = [self.part(part) for part in PARTS]
+            if missing := sum(count_holes(part, array) for part in parts):
+                counts.append(f"; {missing} of {sum(part[array].size for part in parts)} numbers of {array} missing")
         return "".join(counts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,9 @@ from ppl_vae.data.given import FitColumns, as_named
 from ppl_vae.data.sequences import LENGTHS, clear_padding, is_padded
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.statistics import blocks_of, coded_columns, column_statistics
-from ppl_vae.data.stored import in_memory
+from ppl_vae.data.stored import StoredRows, in_memory
+from ppl_vae.data.survey import survey
+from ppl_vae.data.transformed import Transformed
 from ppl_vae.errors import InputError, nearest
 
 REMEDY = "impute fills them in, and a fit with holes or with --extra-missing 0.2 takes them"
@@ -60,10 +63,29 @@ class Holes:
         """The names of their masks, in the same order."""
         return tuple(mask_of(name) for name in self.usual)
 
-    def fill(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Return arrays without NaN, and behind them a mask for each that may have holes; masks that are there stay."""
+    def fill(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return arrays without NaN, and behind them a mask for each that may have holes; masks that are there stay.
+
+        Rows on disk stay there, and are filled in block by block when they are read.
+        """
+        return self._changed(arrays, "filled in", self._fill)
+
+    def open(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return arrays with NaN where their masks hide a number, as they were before ``fill``."""
+        return self._changed(arrays, "with holes", self._open)
+
+    def _changed(
+        self, arrays: Mapping[str, Any], how: str, change: Callable[[Mapping[str, np.ndarray]], NamedArrays]
+    ) -> Mapping[str, Any]:
         if not self.usual:
             return arrays
+        if not isinstance(arrays, StoredRows):
+            return change(arrays)
+        digest = hashlib.sha256(b"".join(np.ascontiguousarray(usual).tobytes() for usual in self.usual.values()))
+        name = f"{', '.join(self.usual)} {how} {digest.hexdigest()}"
+        return StoredRows(Transformed(arrays.source, lambda block, _: change(block), name), arrays.ranges)
+
+    def _fill(self, arrays: Mapping[str, np.ndarray]) -> NamedArrays:
         filled = NamedArrays(arrays)
         for name, usual in self.usual.items():
             if name in arrays and mask_of(name) not in arrays:
@@ -72,10 +94,7 @@ class Holes:
                 filled[mask_of(name)] = ~hole
         return filled
 
-    def open(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Return arrays with NaN where their masks hide a number, as they were before ``fill``."""
-        if not self.usual:
-            return arrays
+    def _open(self, arrays: Mapping[str, np.ndarray]) -> NamedArrays:
         hidden = {name: arrays[mask_of(name)] for name in self.usual if mask_of(name) in arrays}
         holey = {name: np.where(mask, arrays[name], np.nan) for name, mask in hidden.items()}
         return NamedArrays({**arrays, **holey}, NamedArrays(arrays).columns)
@@ -93,23 +112,26 @@ class Holes:
                 that the model needs.
         """
         for name in names:
-            if name not in self.usual and name in arrays and has_hole(arrays[name]):
-                at = np.argwhere(np.isnan(arrays[name]))[0]
+            if name not in self.usual and name in arrays and (row := first_hole(arrays, name)) is not None:
+                at = np.argwhere(np.isnan(np.asarray(arrays[name][row])))[0]
                 raise InputError(
-                    f"{where}: {describe_column(name, at[1:], arrays)} is missing in row {at[0]}, and in the fit no "
+                    f"{where}: {describe_column(name, at, arrays)} is missing in row {row}, and in the fit no "
                     f"number of {name!r} was: {REMEDY}"
                 )
-        for name, allowed in (self.allowed or {}).items():
-            if mask_of(name) not in arrays:
-                continue
-            lost = ~(arrays[mask_of(name)] | allowed)
-            if lost.any():
-                at = np.argwhere(lost)[0]
-                raise InputError(
-                    f"{where}: {describe_column(name, at[1:], arrays)} is missing in row {at[0]}, and the model needs "
-                    f"it: it is a condition, which no site observes, or a distribution depends on it; fill it in, or "
-                    f"remove the row"
-                )
+        needed = {mask_of(name): name for name, allowed in (self.allowed or {}).items() if not allowed.all()}
+        first, masks = 0, [mask for mask in needed if mask in arrays]
+        for block in blocks_of(arrays, masks):
+            for mask, seen in block.items():
+                name = needed[mask]
+                lost = ~(seen | (self.allowed or {})[name])
+                if lost.any():
+                    row, *at = np.argwhere(lost)[0]
+                    raise InputError(
+                        f"{where}: {describe_column(name, at, arrays)} is missing in row {first + row}, and the model "
+                        f"needs it: it is a condition, which no site observes, or a distribution depends on it; fill "
+                        f"it in, or remove the row"
+                    )
+            first += len(seen)
 
 
 def find_holes(names: Iterable[str], parts: Iterable[Mapping[str, np.ndarray]], *, also: Collection[str] = ()) -> Holes:
@@ -128,7 +150,7 @@ def find_holes(names: Iterable[str], parts: Iterable[Mapping[str, np.ndarray]], 
     chosen = [
         name
         for name in names
-        if name in also or any(name in part and has_hole(part[name]) for part in (train, *others))
+        if name in also or any(name in part and first_hole(part, name) is not None for part in (train, *others))
     ]
     chosen = [name for name in chosen if train[name].dtype.kind == "f" or name in also]
     statistics = column_statistics(blocks_of(train, chosen), coded_columns(train))
@@ -151,9 +173,44 @@ def holes_of(values: np.ndarray) -> np.ndarray:
     return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
 
 
-def has_hole(values: Any) -> bool:
-    """Return True if a number of an array is missing."""
-    return isinstance(values, np.ndarray) and values.dtype.kind == "f" and bool(np.isnan(values.min(initial=np.inf)))
+def first_hole(arrays: Mapping[str, Any], name: str) -> int | None:
+    """Return the first row in which a number of an array is missing; None if there is none, or zeros are not kept.
+
+    Example:
+        >>> first_hole({"x": np.array([[0.0, 1.0], [np.nan, 2.0]])}, "x"), first_hole({"x": np.eye(2)}, "x")
+        (1, None)
+    """
+    values = arrays[name]
+    if values.dtype.kind != "f":
+        return None
+    if isinstance(arrays, StoredRows):
+        if _is_known_whole(arrays, name):
+            return None
+        of_array = survey("the data", arrays)[name]
+        return of_array.nan_row if of_array.nan else None
+    if not isinstance(values, np.ndarray) or not np.isnan(values.min(initial=np.inf)):
+        return None
+    return int(np.argmax(np.isnan(values.reshape(len(values), -1)).any(1)))
+
+
+def count_holes(arrays: Mapping[str, Any], name: str) -> int:
+    """Return the number of numbers of an array that are missing."""
+    if first_hole(arrays, name) is None:
+        return 0
+    if isinstance(arrays, StoredRows):
+        return survey("the data", arrays)[name].missing
+    return int(np.count_nonzero(np.isnan(arrays[name])))
+
+
+def _is_known_whole(rows: StoredRows, name: str) -> bool:
+    """Return True if a pass over these rows, or over more of the same ones, has found that no number is missing."""
+    source: Any = rows
+    while source is not None:
+        surveyed = getattr(source, "surveyed", None)
+        if surveyed is not None and name in surveyed and not surveyed[name].nan:
+            return True
+        source = getattr(source, "source", None)
+    return False
 
 
 def describe_empty_rows(part: str, arrays: Mapping[str, np.ndarray], names: Collection[str]) -> list[str]:
@@ -164,10 +221,15 @@ def describe_empty_rows(part: str, arrays: Mapping[str, np.ndarray], names: Coll
         >>> describe_empty_rows("train", {"x": np.zeros((3, 1)), "x_mask": mask}, ["x"])
         ["2 of 3 rows of train are empty, with no number of 'x': rows 1, 2; their log evidence is 0"]
     """
-    masks = [arrays[mask_of(name)] for name in names if mask_of(name) in arrays]
+    masks = [mask_of(name) for name in names if mask_of(name) in arrays]
     if not masks:
         return []
-    empty = ~np.logical_or.reduce([mask.reshape(len(mask), -1).any(1) for mask in masks])
+    empty = np.concatenate(
+        [
+            ~np.logical_or.reduce([mask.reshape(len(mask), -1).any(1) for mask in block.values()])
+            for block in blocks_of(arrays, masks)
+        ]
+    )
     if not empty.any():
         return []
     rows = np.flatnonzero(empty)
@@ -199,8 +261,9 @@ def fill_missing(
     missing: Mapping[str, np.ndarray],
     like: Mapping[str, np.ndarray],
     columns: FitColumns = MappingProxyType({}),
+    usual: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Replace the missing numbers of a column by its mean.
+    """Replace the missing numbers of a column by its mean, or by what is known to stand in their place.
 
     Args:
         owner: name of the object that is called, for messages.
@@ -209,6 +272,7 @@ def fill_missing(
         missing: masks of further missing numbers, Boolean arrays by name.
         like: rows of each argument, for the mean of a column without any number.
         columns: the columns in the fit, by the name of the array, see ``match_columns``.
+        usual: what stands in the place of a missing number of an array, if it is known, see ``Holes``.
 
     Returns:
         The arrays without NaN, and for each array a mask of the numbers that were NaN or in ``missing``.
@@ -228,7 +292,8 @@ def fill_missing(
     named = {name: np.asarray(array) for name, array in cleared.items()}  # sparse rows too: all are written
     for name in missing.keys() - named.keys():
         raise InputError(f"a mask of {name!r}, which the data do not have; {nearest(name, named)}")
-    filled, holes = dict(named), {}
+    opened: dict[str, np.ndarray] = {}
+    holes: dict[str, np.ndarray] = {}
     for name, array in named.items():
         real, hole = array.dtype.kind == "f", holes_of(array)
         if name in missing:
@@ -245,10 +310,10 @@ def fill_missing(
             hole = hole & ~past.reshape(past.shape + (1,) * (array.ndim - 2))
         holes[name] = hole
         if hole.any():
-            number = array.astype(array.dtype if real else np.float64)
-            seen = (~hole).sum(0)
-            total = np.where(hole, 0, number).sum(0)
-            usual = like[name].mean(0) if name in like else np.zeros(array.shape[1:])
-            mean = np.where(seen > 0, total / np.maximum(seen, 1), usual)
-            filled[name] = np.where(hole, mean, number).astype(number.dtype)
-    return filled, holes
+            opened[name] = np.where(hole, np.array(np.nan, array.dtype if real else np.float64), array)
+    places = dict(usual)
+    for name, of_array in column_statistics(blocks_of(opened, opened.keys() - usual.keys())).items():
+        other = like[name].mean(0) if name in like else np.zeros(of_array.mean.shape)
+        places[name] = np.where(of_array.known > 0, of_array.mean, other)
+    filled = Holes(places).fill(opened)
+    return {name: filled.get(name, array) for name, array in named.items()}, holes

@@ -37,6 +37,7 @@ class ArraySurvey:
         digest: the SHA-256 digest of type, shape and numbers, that of ``ppl_vae.runs.tables.digest_array``.
         low, high: the smallest and the largest finite number, and a row of each; NaN if there is none.
         nan, infinite: the number of rows with NaN, or with an infinite number, and the first such row.
+        missing: the number of numbers that are NaN.
         lows, highs: the smallest and the largest finite number of each column of a table.
         fractions: for each column of a table, True if a number is not whole.
     """
@@ -50,6 +51,7 @@ class ArraySurvey:
     nan_row: int = 0
     infinite: int = 0
     infinite_row: int = 0
+    missing: int = 0
     lows: list[float] = field(default_factory=list)
     highs: list[float] = field(default_factory=list)
     fractions: list[bool] = field(default_factory=list)
@@ -68,6 +70,7 @@ class ArraySurvey:
                         setattr(self, f"{name}_row", first + int(np.argmax(of_rows)))
                     setattr(self, name, getattr(self, name) + int(of_rows.sum()))
             finite = np.isfinite(rows)
+            self.missing += int(np.isnan(rows).sum())
             fill = {"where": finite}
             low = bits.min(initial=_top(bits.dtype), **fill)
             high = bits.max(initial=_bottom(bits.dtype), **fill)
@@ -80,9 +83,9 @@ class ArraySurvey:
             lows = bits.min(0, initial=_top(bits.dtype), **fill).astype(float).tolist()
             highs = bits.max(0, initial=_bottom(bits.dtype), **fill).astype(float).tolist()
             uneven = ((bits != np.round(bits)) & (finite if finite is not None else True)).any(0).tolist()
-            self.lows = [min(pair) for pair in zip(self.lows or lows, lows, strict=True)]
-            self.highs = [max(pair) for pair in zip(self.highs or highs, highs, strict=True)]
-            self.fractions = [a or b for a, b in zip(self.fractions or uneven, uneven, strict=True)]
+            self.lows = np.minimum(self.lows or lows, lows).tolist()
+            self.highs = np.maximum(self.highs or highs, highs).tolist()
+            self.fractions = np.logical_or(self.fractions or uneven, uneven).tolist()
 
 
 def survey(name: str, rows: StoredRows) -> Mapping[str, ArraySurvey]:
@@ -149,7 +152,7 @@ def _path(rows: StoredRows) -> Path | None:
     identity = rows.identity
     if identity is None:
         return None
-    digest = hashlib.sha256(f"1 {identity}".encode()).hexdigest()
+    digest = hashlib.sha256(f"2 {identity}".encode()).hexdigest()
     root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return root / "ppl_vae" / "surveys" / f"{digest}.json"
 

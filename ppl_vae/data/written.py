@@ -89,17 +89,22 @@ def labelled(arrays: Mapping[str, np.ndarray], columns: Mapping[str, Sequence[Va
     for name, array in arrays.items():
         variables = columns.get(name, ())
         if array.ndim == 1:
-            named[variables[0].name if len(variables) == 1 else name] = _values(variables[:1], array)
+            named[variables[0].name if len(variables) == 1 else name] = column_values(variables[:1], array)
         elif array.ndim == 2:
             matching = variables if len(variables) == array.shape[1] else ()
             for at in range(array.shape[1]):
                 heading = matching[at].name if matching else f"{name}[{at}]"
-                named[heading] = _values(matching[at : at + 1], array[:, at])
+                named[heading] = column_values(matching[at : at + 1], array[:, at])
     return pd.DataFrame(named)
 
 
-def _values(variables: Sequence[Variable], values: np.ndarray) -> Any:
-    """Return the values of a column: labels, whole numbers of counts and bits, numbers."""
+def column_values(variables: Sequence[Variable], values: np.ndarray) -> Any:
+    """Return the values of a column, if there is one: labels, whole numbers of counts and bits, numbers.
+
+    Example:
+        >>> column_values([Variable("age", "count")], np.array([3.4, 7.0])).tolist()
+        [3, 7]
+    """
     if not variables:
         return values
     column = variables[0]

@@ -64,7 +64,7 @@ class Naming:
         named = name_arrays("VariationalInference", "the data", self.rename(arrays), names, self.columns)
         filled = self.holes.fill(match_columns(named, self.columns, "the data"))
         self.holes.check("the data", filled, names)
-        return NamedArrays(filled)
+        return filled if isinstance(filled, StoredRows) else NamedArrays(filled)
 
     def repeated(self, name: str, rows: Tensor, num_data: int) -> Tensor:
         """Return the rows of an array, one after the other, for new data, of which nothing is missing."""

@@ -22,7 +22,8 @@ def read_partly_seen(
     """
     naming, program = vi.fitted.naming, vi.program_
     given, arguments = naming.rename(arrays), naming.order(vi.argument_names)
-    filled, gaps = fill_missing(type(vi).__name__, given, arguments, missing, vi.template, naming.columns)
+    owner, usual = type(vi).__name__, naming.holes.usual
+    filled, gaps = fill_missing(owner, given, arguments, missing, vi.template, naming.columns, usual)
     holes = naming.holes
     if program.parts is None:
         real = [index for index, rows in enumerate(vi.template_) if rows.is_floating_point()]
@@ -31,8 +32,6 @@ def read_partly_seen(
         names = [vi.arguments_[index] for index in real]
         allowed = {name: may.cpu().numpy() for name, may in zip(names, program.parts.allowed, strict=True)}
         holes = Holes(dict.fromkeys(names, np.zeros(())), allowed)
-    for name, usual in naming.holes.usual.items():
-        filled[name] = np.where(gaps[name], usual, filled[name]).astype(filled[name].dtype)
     named: Mapping[str, np.ndarray] = {
         name: filled[name] for name in vi.fitted.checked((filled,)) if name in vi.arguments_ and name in filled
     }

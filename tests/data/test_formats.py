@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,16 @@ import pandas as pd
 import pytest
 import zarr
 
-from ppl_vae.data import Dataset, StoredRows, as_source, load_dataset, load_stored
+from ppl_vae.data import (
+    Dataset,
+    Holes,
+    StoredRows,
+    as_source,
+    describe_empty_rows,
+    find_holes,
+    load_dataset,
+    load_stored,
+)
 from ppl_vae.data.sequences import LENGTHS
 from ppl_vae.data.split import PARTS
 from ppl_vae.data.survey import survey
@@ -132,6 +142,39 @@ def test_every_format_holds_the_same_arrays_in_memory_and_on_disk(
     for part in PARTS:  # which are small, so that every format deals single rows
         for array, values in held.part(part).items():
             np.testing.assert_array_equal(values, reference.part(part)[array])
+
+
+@pytest.mark.parametrize("name", ["npy", "h5", "parquet shards"])
+def test_what_is_missing_is_the_same_on_disk(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    arrays = toy()
+    arrays["x"][np.random.default_rng(1).random((N, 3)) < 0.3] = np.nan
+    path = FORMATS[name](tmp_path / "own", arrays)
+    held = load_dataset(path)
+    request.getfixturevalue("on_disk")
+    stored = load_dataset(path)
+    assert f"; {np.isnan(arrays['x']).sum()} of {3 * N} numbers of x missing" in stored.describe()
+    assert stored.describe() == held.describe()
+    holes, expected = (find_holes(["x", "y"], [data.part(part) for part in PARTS]) for data in (stored, held))
+    np.testing.assert_allclose(holes.usual["x"], expected.usual["x"], rtol=1e-12)
+    for part in PARTS:
+        rows, whole = holes.fill(stored.part(part)), expected.fill(held.part(part))
+        assert isinstance(rows, StoredRows)
+        assert list(rows) == list(whole)
+        np.testing.assert_allclose(rows["x"][:], whole["x"], rtol=1e-6)
+        np.testing.assert_array_equal(rows["x_mask"][3:9], whole["x_mask"][3:9])
+        np.testing.assert_array_equal(holes.open(rows)["x"][:], held.part(part)["x"])
+        assert describe_empty_rows(part, rows, ["x"]) == describe_empty_rows(part, whole, ["x"])
+    few = replace(holes, allowed={"x": np.array([True, True, False])})
+    with pytest.raises(InputError, match=r"column 2 of 'x'|column 'c'") as caught:
+        few.check("train", holes.fill(stored.train), ["x"])
+    with pytest.raises(InputError) as also:
+        few.check("train", expected.fill(held.train), ["x"])
+    assert str(caught.value) == str(also.value)
+    with pytest.raises(InputError, match="is missing in row") as caught:
+        Holes().check("train", stored.train, ["x"])
+    with pytest.raises(InputError) as also:
+        Holes().check("train", held.train, ["x"])
+    assert str(caught.value) == str(also.value)
 
 
 @pytest.mark.parametrize("write", [write_h5, write_zarr, write_npz])

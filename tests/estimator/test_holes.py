@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae import InputError, VariationalInference
+from ppl_vae.data import NamedArrays, StoredRows, StreamedBatches
 from ppl_vae.estimator import load, load_data
 from ppl_vae.evaluation.measure_gap import GapSettings, measure_gap
 from ppl_vae.models.factor_analysis import FactorAnalysis
@@ -86,6 +87,22 @@ def test_a_fit_with_the_exact_posterior_finds_the_parameters_of_em(options: dict
     np.testing.assert_allclose(fitted, covariance, atol=2 * tolerance**0.5)
     np.testing.assert_allclose(vi.score_samples(X), exact(vi), atol=1e-9)
     assert vi.score_samples(X)[7] == 0
+
+
+@pytest.mark.parametrize("guide", ["amortized", "derived"])
+def test_a_fit_to_rows_on_disk_is_that_to_rows_in_memory(guide: str) -> None:
+    rows = StoredRows(NamedArrays({"x": X}))
+    fits = []
+    for data in (X, rows):
+        with seeded(0):
+            vi = made(guide, max_epochs=2, num_samples=5, validation_fraction=0.0)
+        fits.append(vi.fit(data))
+    held, stored = fits
+    np.testing.assert_allclose(stored.score_samples(rows), held.score_samples(X), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(stored.score_samples(X), stored.score_samples(rows))
+    streamed = list(StreamedBatches(stored.fitted.checked((rows,)), ["x", "x_mask"], 7, buffer_bytes=900).in_order())
+    np.testing.assert_array_equal(torch.cat([mask for _, mask in streamed]), ~np.isnan(X))
+    assert all(bool(torch.isfinite(x).all()) for x, _ in streamed)
 
 
 METHODS = {
@@ -198,19 +215,25 @@ def test_a_condition_with_holes_is_refused_in_one_line() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_of_the_missingness_finds_the_mean_of_a_censored_variable() -> None:
+def test_a_model_of_the_missingness_is_nearer_to_the_mean_of_a_censored_variable() -> None:
+    """What is above the mean is missing; the mean over seeds is nearer to the truth than EM by three of its errors.
+
+    The solution of EM is the best one of all models for which the numbers are missing at random.
+    """
     random = np.random.default_rng(1)
     whole = 1 + random.normal(size=(600, 1)) + 0.4 * random.normal(size=(600, 4))
-    seen = whole.copy()
+    seen, truth = whole.copy(), whole[:, 0].mean()
     seen[whole[:, 0] > 1, 0] = np.nan
+    mean, _ = maximise_expectation(seen, 1, steps=60)
     options = {"bound": "iwae", "num_particles": 5, "max_epochs": 60, "batch_size": 200, "learning_rate": 0.03}
-    off = []
-    for program in (NotMIWAE(4, 1, ()), VAE(4, 1, (), likelihood="gaussian")):
-        torch.manual_seed(0)
-        vi = VariationalInference(program, patience=None, compile="off", **options).fit(seen)
-        draws = vi.prior(4000).observed["x"][:, 0]
-        off.append(abs(draws.mean() - whole[:, 0].mean()))
-    assert off[0] < 0.8 * off[1]
+    found = []
+    for seed in range(4):
+        with seeded(seed):
+            program = NotMIWAE(4, 1, ())
+        vi = VariationalInference(program, seed=seed, patience=None, compile="off", **options).fit(seen)
+        found.append(vi.prior(4000).observed["x"][:, 0].mean())
+    error = np.hypot(np.std(found, ddof=1) / 2, np.std(whole[:, 0]) / (4 * 4000) ** 0.5)
+    assert abs(np.mean(found) - truth) + 3 * error < abs(mean[0] - truth)
 
 
 @pytest.mark.slow
