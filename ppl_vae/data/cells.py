@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ppl_vae.data.frames import LABEL_COLUMNS, is_whole, read_frame
+from ppl_vae.data.joined import Joined
 from ppl_vae.data.kinds import Variable
+from ppl_vae.data.sliced import SlicedArrays
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.sparse import SparseRows, as_rows
+from ppl_vae.data.sparse_file import MatrixSummary, SparseOnDisk, summarise_matrix
+from ppl_vae.data.stored import StoredRows
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.imports import by_need
 
@@ -26,6 +30,8 @@ CELL_SUFFIXES = (".h5ad",)
 EXPOSURE = "exposure"
 """The array of the sums of counts, for a model with an argument of this name."""
 MOST_NAMES = 8
+MOST_MATRIX_IN_MEMORY = 2**32
+"""The size of a matrix in bytes, sparse if it is, up to which it is read into memory."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,15 @@ class CellMatrix(NamedTuple):
     where: str
     """The name of the set, for messages."""
     matrix: Any
-    """Sparse rows, or an array ``(N, D)``."""
+    """Sparse rows, an array ``(N, D)``, or a large matrix of a file, which is read by slices of rows."""
     layer: str
     """The name of the matrix."""
     layers: tuple[str, ...]
     """The names of all layers."""
     obs: pd.DataFrame
     genes: tuple[str, ...]
+    path: Path | None = None
+    """The file of a matrix that is not in memory."""
 
 
 def is_cells(given: Any) -> bool:
@@ -93,7 +101,7 @@ def cells_in_memory(adata: Any, where: str = "the AnnData", layer: str | None = 
 
 
 def cells_in_file(path: Path, layer: str | None = None) -> CellMatrix:
-    """Read one matrix of an ``.h5ad`` file; what else the file has stays unread.
+    """Read one matrix of an ``.h5ad`` file; what else the file has stays unread, and so does a large matrix.
 
     Raises:
         InputError: if anndata is not installed, or there is no layer of that name.
@@ -106,15 +114,19 @@ def cells_in_file(path: Path, layer: str | None = None) -> CellMatrix:
     path.open("rb").close()  # h5py does not report a missing permission
     if not h5py.is_hdf5(path):
         raise InputError(f"{path} is broken, or no .h5ad file: write it again with AnnData.write_h5ad")
+    key = "X" if layer is None else f"layers/{layer}"
     with h5py.File(path) as file:
         for part in ("obs", "var"):
             if part not in file:
                 raise InputError(f"{path} has no {part}, so it is no .h5ad file: write it with AnnData.write_h5ad")
         layers = tuple(file["layers"]) if "layers" in file else ()
         _check_layer(str(path), layer, layers, has_x="X" in file)
-        matrix = anndata.io.read_elem(file["X" if layer is None else f"layers/{layer}"])
         obs, var = (anndata.io.read_elem(file[part]) for part in ("obs", "var"))
-    return CellMatrix(str(path), _as_matrix(str(path), matrix), layer or "X", layers, obs, tuple(map(str, var.index)))
+        known = layer or "X", layers, obs, tuple(map(str, var.index))
+        if not _is_large(file[key]):
+            return CellMatrix(str(path), _as_matrix(str(path), anndata.io.read_elem(file[key])), *known)
+    item = h5py.File(path)[key]  # of a file that stays open
+    return CellMatrix(str(path), SparseOnDisk(item) if isinstance(item, h5py.Group) else item, *known, path)
 
 
 def arrays_of_cells(
@@ -124,11 +136,12 @@ def arrays_of_cells(
     *,
     kinds: Mapping[str, str] | None = None,
     known: Mapping[str, Sequence[Variable]] | None = None,
-) -> tuple[NamedArrays, tuple[str, ...]]:
+) -> tuple[NamedArrays | StoredRows, tuple[str, ...]]:
     """Return the matrix as x, the columns of obs that are conditions, and notes on what was chosen.
 
     A column of obs that has the name of an argument becomes an array of its own, texts as codes, and so does a column
     called y or label. An argument called exposure, of which obs has no column, is the sum of the counts of each cell.
+    A large matrix of a file stays there.
 
     Args:
         cells: the matrix, and what is known of its rows and columns.
@@ -160,7 +173,8 @@ def arrays_of_cells(
             f"kinds: {where} has no column {name!r} of obs that is an argument; --obs NAME={name} takes it"
         )
     arrays: dict[str, Any] = {"x": cells.matrix}
-    columns: dict[str, tuple[Variable, ...]] = {"x": _genes(cells)}
+    summary = summarise_matrix(cells.matrix)
+    columns: dict[str, tuple[Variable, ...]] = {"x": _genes(cells, summary)}
     for name, column in taken.items():
         like = {column: known[name][0]} if name in known else None
         of_column = {k: kind for k, kind in (kinds or {}).items() if k == column}
@@ -169,16 +183,31 @@ def arrays_of_cells(
         arrays[name], columns[name] = _without_holes(cells, name, column, values), (variable,)
     notes = [f"x is {'' if cells.layer == 'X' else 'the layer '}{cells.layer}"]
     if EXPOSURE in arguments and EXPOSURE not in taken:
-        _check_counts(cells)
-        arrays[EXPOSURE] = _sums(cells)
+        _check_counts(cells, summary)
+        arrays[EXPOSURE] = _sums(cells, summary)
         notes.append("exposure is the sum of the counts of each cell")
     elif "count" in cells.layer.lower():
-        _check_counts(cells)
+        _check_counts(cells, summary)
     left = [str(name) for name in obs.columns if str(name) not in taken.values()]
     if left:
         shown = ", ".join(left[:MOST_NAMES]) + (", ..." if len(left) > MOST_NAMES else "")
         notes.append(f"columns of obs that are left out: {shown}; --obs batch={left[0]} takes one as an argument")
-    return NamedArrays(arrays, columns), tuple(notes)
+    if cells.path is None:
+        return NamedArrays(arrays, columns), tuple(notes)
+    x = SlicedArrays(where, {"x": arrays.pop("x")}, [cells.path], {"x": columns.pop("x")})
+    return StoredRows(Joined([x, NamedArrays(arrays, columns)]) if arrays else x), tuple(notes)
+
+
+def _is_large(item: Any) -> bool:
+    """Return True for a matrix of a file that is read by slices of rows, because it is large and its rows lie together.
+
+    Args:
+        item: the group of a sparse matrix, or a data set.
+    """
+    if not hasattr(item, "keys"):
+        return item.size * item.dtype.itemsize > MOST_MATRIX_IN_MEMORY
+    by_rows = item.attrs.get("encoding-type") == "csr_matrix"
+    return by_rows and sum(part.size * part.dtype.itemsize for part in item.values()) > MOST_MATRIX_IN_MEMORY
 
 
 def _as_matrix(where: str, matrix: Any) -> Any:
@@ -196,20 +225,16 @@ def _check_layer(where: str, layer: str | None, layers: Sequence[str], *, has_x:
         raise InputError(f"{where} has no X: choose a layer, --layer {' or '.join(layers) or 'NAME'}")
 
 
-def _genes(cells: CellMatrix) -> tuple[Variable, ...]:
+def _genes(cells: CellMatrix, summary: MatrixSummary) -> tuple[Variable, ...]:
     """Return the columns of x, all of the kind that fits all numbers."""
-    matrix, names = cells.matrix, cells.genes
+    names = cells.genes
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{cells.where}: two genes are called {twice!r}: AnnData.var_names_make_unique() renames them")
-    if isinstance(matrix, SparseRows):
-        numbers, low, high = matrix.data, matrix.csr.min(0).toarray().ravel(), matrix.csr.max(0).toarray().ravel()
-    else:
-        numbers, low, high = matrix, matrix.min(0), matrix.max(0)
-    kind = "count" if is_whole(numbers) and low.min() >= 0 else "real"
+    kind = "count" if summary.is_whole and summary.low.min() >= 0 else "real"
     return tuple(
         Variable(name, kind, low=float(least), high=float(most))
-        for name, least, most in zip(names, low, high, strict=True)
+        for name, least, most in zip(names, summary.low, summary.high, strict=True)
     )
 
 
@@ -227,27 +252,22 @@ def _without_holes(cells: CellMatrix, name: str, column: str, values: np.ndarray
     )
 
 
-def _check_counts(cells: CellMatrix) -> None:
+def _check_counts(cells: CellMatrix, summary: MatrixSummary) -> None:
     """Check that all numbers are whole, and 0 or larger."""
-    matrix = cells.matrix
-    numbers = matrix.data if isinstance(matrix, SparseRows) else matrix
-    wrong = (numbers < 0) | (numbers != np.round(numbers))
-    if not wrong.any():
+    if summary.not_a_count is None:
         return
-    first = int(np.argmax(wrong))
-    row, gene = matrix.place(first) if isinstance(matrix, SparseRows) else divmod(first, matrix.shape[1])
+    row, gene, value = summary.not_a_count
     others = [layer for layer in cells.layers if layer != cells.layer]
     remedy = f"take another layer, {' or '.join(others)}" if others else "give them as they were before normalisation"
     raise InputError(
-        f"{cells.where}: {cells.layer} has {numbers.flat[first]} in cell {cells.obs.index[row]!s}, gene "
+        f"{cells.where}: {cells.layer} has {value} in cell {cells.obs.index[row]!s}, gene "
         f"{cells.genes[gene]!r}: counts are whole and not negative; {remedy}"
     )
 
 
-def _sums(cells: CellMatrix) -> np.ndarray:
+def _sums(cells: CellMatrix, summary: MatrixSummary) -> np.ndarray:
     """Return the sum of the counts of each cell, real numbers above 0."""
-    matrix = cells.matrix.csr if isinstance(cells.matrix, SparseRows) else cells.matrix
-    sums = np.asarray(matrix.sum(1, dtype=np.float64)).ravel()
+    sums = summary.sums
     if (sums == 0).any():
         row = int(np.argmin(sums))
         raise InputError(

@@ -17,11 +17,11 @@ from ppl_vae.data.files import SUFFIXES, guarded, read_file
 from ppl_vae.data.frames import match_columns
 from ppl_vae.data.images import Grey, check_grey, check_image_shape, infer_image_shape
 from ppl_vae.data.kinds import parse_kinds
-from ppl_vae.data.load_stored import load_sources
+from ppl_vae.data.load_stored import load_sources, split_stored
 from ppl_vae.data.opening import find_files, is_pattern, is_there, open_files
 from ppl_vae.data.parts import parts_of, scale_bytes, split_parts
 from ppl_vae.data.sequences import is_padded, pad_parts
-from ppl_vae.data.split import PARTS
+from ppl_vae.data.split import MOST_BLOCKS, PARTS
 from ppl_vae.data.stored import StoredRows, in_memory
 from ppl_vae.data.table import ARROW_SUFFIXES, TEXT_SUFFIXES, TableOptions, read_table, read_table_like
 from ppl_vae.data.text_file import Layout
@@ -70,7 +70,8 @@ def load_dataset(
     y or label, of whole numbers or texts, is y; one that has the name of another argument is an array of its
     own; all others are x. What is guessed about a file is in ``notes``.
 
-    An ``.h5ad`` file has one row per cell: x is X or a layer, and stays sparse; a column of obs that has the name of
+    An ``.h5ad`` file has one row per cell: x is X or a layer, and stays sparse in memory, or in the file if its numbers
+    take more than 4 GiB; a column of obs that has the name of
     an argument is an array of its own, and an argument called exposure is the sum of a cell's counts.
 
     With arrays lengths_train and so on, one whole number per datum, x holds padded sequences ``(N, T, ...)`` of these
@@ -239,7 +240,11 @@ def _load_cells(path: Path, options: CellOptions, kinds: str | None, arguments: 
     with guarded(path, ALL_SUFFIXES):
         cells = cells_in_file(path, options.layer)
         arrays, notes = arrays_of_cells(cells, arguments, options.column_of(), kinds=parse_kinds(kinds))
-    parts = split_parts(path.name, {"train": arrays}, seed)
+    parts: Mapping[str, Any]
+    if isinstance(arrays, StoredRows):
+        parts = split_stored(path.name, {"train": arrays}, seed, MOST_BLOCKS)
+    else:
+        parts = split_parts(path.name, {"train": arrays}, seed)
     return Dataset(path.name, parts["train"], parts["valid"], parts["test"], notes=notes, cells=options)
 
 

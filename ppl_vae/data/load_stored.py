@@ -103,6 +103,11 @@ def _stored(
     is_bytes = is_unit and all(rows["x"].dtype == np.uint8 for rows in parts.values())
     if is_bytes and any(survey(f"{name}, {part}", rows)["x"].high > 1 for part, rows in parts.items()):
         parts = {part: _changed(rows, _scale, "divided by 255") for part, rows in parts.items()}
+    return split_stored(name, parts, seed, most_blocks)
+
+
+def split_stored(name: str, parts: dict[str, StoredRows], seed: int, most_blocks: int) -> dict[str, StoredRows]:
+    """Return train, valid and test of data on disk; each that is missing becomes a tenth of the rows of train."""
     if missing := [part for part in PARTS if part not in parts]:
         train = parts["train"]
         ranges = split_ranges(train.num_rows, split_shares(missing), seed, name, most_blocks=most_blocks)

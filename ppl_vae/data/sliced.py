@@ -40,6 +40,7 @@ class SlicedArrays:
         where: name of the data, for messages.
         arrays: arrays of shape ``(N, ...)`` by name.
         paths: files that the arrays are in, by which it is known that they have not changed.
+        columns: the columns of arrays that are tables, by the name of the array.
 
     Raises:
         InputError: an array is not numeric, or arrays differ in length.
@@ -50,7 +51,13 @@ class SlicedArrays:
         (5, 'float64', [3, 4])
     """
 
-    def __init__(self, where: str, arrays: Mapping[str, Sliceable], paths: Iterable[Path] = ()) -> None:
+    def __init__(
+        self,
+        where: str,
+        arrays: Mapping[str, Sliceable],
+        paths: Iterable[Path] = (),
+        columns: Mapping[str, tuple[Variable, ...]] | None = None,
+    ) -> None:
         self.where, self.arrays, self.paths = where, dict(arrays), tuple(paths)
         for name, array in self.arrays.items():
             check_numeric_type(f"{where}: array '{name}'", np.dtype(array.dtype))
@@ -65,7 +72,7 @@ class SlicedArrays:
         self.num_rows = next(iter(counts.values()))
         self.shapes = {name: tuple(array.shape[1:]) for name, array in self.arrays.items()}
         self.dtypes = {n: to_native(n, np.empty(0, array.dtype)).dtype for n, array in self.arrays.items()}
-        self.columns: Mapping[str, tuple[Variable, ...]] = {}
+        self.columns = {name: of_array for name, of_array in (columns or {}).items() if name in self.arrays}
         self.block_rows = max(natural_rows(array) for array in self.arrays.values())
         self.takes_rows = all(isinstance(array, Takeable) for array in self.arrays.values())
 
@@ -83,7 +90,7 @@ class SlicedArrays:
 
     def choose(self, names: Iterable[str]) -> SlicedArrays:
         """Return some of the arrays; the others are not read."""
-        return SlicedArrays(self.where, {name: self.arrays[name] for name in names}, self.paths)
+        return SlicedArrays(self.where, {name: self.arrays[name] for name in names}, self.paths, self.columns)
 
     def read(self, rows: slice) -> NamedArrays:
         """Return a block of rows."""
@@ -100,7 +107,7 @@ class SlicedArrays:
             if values.shape != (max(0, stop - start), *self.shapes[name]):
                 raise InputError(f"{where} has changed since it was opened: it has shape {values.shape} for its slice")
             read[name] = to_native(where, values, start)
-        return NamedArrays(read)
+        return NamedArrays(read, self.columns)
 
     def rows(self, at: np.ndarray) -> NamedArrays:
         """Return rows in ascending order, if all arrays can be read so."""

@@ -13,7 +13,18 @@ import scipy.sparse
 import torch
 from anndata import AnnData
 
-from ppl_vae.data import Batches, Dataset, check_precision, hold_out, load_arrays, load_dataset, name_arrays, subset
+from ppl_vae.data import (
+    Batches,
+    Dataset,
+    StoredRows,
+    StreamedBatches,
+    check_precision,
+    hold_out,
+    load_arrays,
+    load_dataset,
+    name_arrays,
+    subset,
+)
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.sparse import SparseRows
 from ppl_vae.data.stream import choose_batches
@@ -69,6 +80,26 @@ class TestFiles:
         assert (data.columns[0].name, data.columns[0].kind) == ("gene 0", "count" if layer else "real")
         assert data.columns[2].high == whole[:, 2].max()
         assert any("donor, score" in note for note in data.notes)
+
+    @pytest.mark.parametrize("layer", ["counts", "dense"])
+    def test_a_large_matrix_stays_in_its_file(self, path: Path, layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        options = {"layer": layer, "arguments": ARGUMENTS, "obs": "y=cell_type"}
+        held, whole = load_dataset(path, **options), load_arrays(path)
+        monkeypatch.setattr("ppl_vae.data.cells.MOST_MATRIX_IN_MEMORY", 1)
+        monkeypatch.setattr("ppl_vae.data.sparse_file.READ_BYTES", 200)
+        stored = load_dataset(path, **options)
+        assert stored.describe() == held.describe()
+        assert [repr(column) for column in stored.columns] == [repr(column) for column in held.columns]
+        for part in ("train", "valid", "test"):
+            rows, arrays = stored.part(part), held.part(part)
+            assert isinstance(rows, StoredRows)
+            assert list(rows) == list(arrays)
+            for name in rows:
+                np.testing.assert_array_equal(rows[name][:], np.asarray(arrays[name]))
+        batches = StreamedBatches(stored.train, ["x", "exposure"], 16, buffer_bytes=900)
+        x = torch.cat([x for x, _ in batches.in_order()])
+        np.testing.assert_array_equal(x, np.asarray(held.train["x"]))
+        np.testing.assert_array_equal(np.asarray(load_arrays(path)["x"]), np.asarray(whole["x"]))
 
     def test_other_cells_have_the_categories_and_the_genes_of_the_fit(self, path: Path, adata: AnnData) -> None:
         data = load_dataset(path, layer="counts", arguments=ARGUMENTS)
