@@ -153,13 +153,26 @@ class Application(Habits):
         """Return posterior means of the latents, ``(N, D)``; several sites are flattened and joined."""
         return self._contained(self.fitted.transform(*arrays), arrays[0] if arrays else None)
 
-    def score_samples(self, *arrays: Any) -> np.ndarray:
-        """Return the importance-sampled log evidence of every datum, ``(N,)``, nats."""
-        return self.evidence(*arrays).log_evidence.numpy()
+    def score_samples(self, *arrays: Any) -> Any:
+        """Return the importance-sampled log evidence of every datum, ``(N,)``, nats.
+
+        After ``set_output(transform="pandas")``, or "polars", it is a data frame, with the Monte Carlo errors and with
+        doubts beside it, and with the index of the data if they are a data frame of pandas.
+        """
+        evidence = self.evidence(*arrays)
+        library = self.output_library()
+        if library is None:
+            return evidence.log_evidence.numpy()
+        import pandas
+
+        parts = {name: getattr(evidence, name).numpy() for name in ("log_evidence", "mcse", "doubtful")}
+        index = arrays[0].index if isinstance(arrays[0], pandas.DataFrame | pandas.Series) else None
+        return as_frame(pandas.DataFrame(parts, index=index), library)
 
     def score(self, *arrays: Any, y: Any = None) -> float:
-        """Return the mean of ``score_samples``, nats per datum; higher is better."""
-        return float(self.score_samples(*with_target(arrays, y, self.program_.argument_names)).mean())
+        """Return the mean importance-sampled log evidence, nats per datum; higher is better."""
+        evidence = self.evidence(*with_target(arrays, y, self.program_.argument_names))
+        return float(evidence.log_evidence.numpy().mean())
 
     def evidence(self, *arrays: Any, estimator: str = "iwae", **settings: Any) -> Evidence:
         """Estimate the log evidence of every datum in nats, with its Monte Carlo error and its doubts.

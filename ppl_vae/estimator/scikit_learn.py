@@ -58,6 +58,15 @@ class Habits:
             self._sklearn_output_config = {"transform": transform}
         return self
 
+    def output_library(self) -> str | None:
+        """Return the library of data frames that is chosen here, or for all of scikit-learn; None for arrays."""
+        if not hasattr(self, "_sklearn_output_config") and "sklearn" not in sys.modules:
+            return None
+        from sklearn import get_config
+
+        chosen = getattr(self, "_sklearn_output_config", {}).get("transform") or get_config()["transform_output"]
+        return None if chosen == "default" else chosen
+
     def _contained(self, values: np.ndarray, given: Any) -> Any:
         """Return the array of ``transform`` in the container that the user has chosen here or for all of scikit-learn.
 

@@ -364,6 +364,20 @@ def test_columns_are_matched_by_name() -> None:
     assert not hasattr(vi, "feature_names_in_")
 
 
+def test_scores_of_a_frame_are_a_frame_if_that_is_asked_for() -> None:
+    frame = pd.DataFrame(X, columns=list("abc"), index=[f"row {i}" for i in range(len(X))])
+    vi = small(built(SMALL)).fit(frame)
+    evidence, plain = vi.evidence(frame), vi.score_samples(frame)
+    assert isinstance(plain, np.ndarray)
+    scores = vi.set_output(transform="pandas").score_samples(frame)
+    assert scores.index.equals(frame.index)
+    assert list(scores) == ["log_evidence", "mcse", "doubtful"]
+    np.testing.assert_array_equal(scores["log_evidence"], plain)
+    np.testing.assert_array_equal(scores["mcse"], evidence.mcse)
+    assert vi.score(frame) == pytest.approx(plain.mean(), rel=1e-6)
+    assert vi.set_output(transform="polars").score_samples(X).columns == list(scores)
+
+
 EXCEPTIONS = {
     "check_fit_idempotent": "a second fit goes on from the first; a clone starts anew",
     "check_transformer_general": "it fits one object twice, and a second fit goes on from the first",
