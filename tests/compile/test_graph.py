@@ -6,6 +6,7 @@ import inspect
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyro
@@ -18,6 +19,7 @@ from ppl_vae.compile.explain import Untraceable
 from ppl_vae.compile.graph import Outputs, TensorFunction, trace
 from ppl_vae.compile.kernels import compiled
 from ppl_vae.models.hmm import HMM
+from ppl_vae.models.table_vae import TableVAE
 from ppl_vae.program import Batch, seeded
 from tests.helpers import scenarios
 from tests.helpers.laws import assert_equals_pyro, traced
@@ -25,7 +27,19 @@ from tests.helpers.scenarios import bits, normal
 
 # --------------------------------------------------------------------------------------------- every scenario's step
 
-PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Batch, dict[str, int]]] = {
+COLUMNS = [
+    *({"kind": kind} for kind in ("real", "positive", "count", "binary")),
+    *({"kind": "categorical", "categories": list("abcdefg"[:size])} for size in (3, 7, 5)),
+    *({"kind": "ordinal", "categories": list(range(size))} for size in (9, 3)),
+]
+ROW = torch.tensor([-0.5, 2.5, 7, 1, 2, 6, 0, 8, 1])
+
+
+def table() -> nn.Module:
+    return TableVAE(COLUMNS, latent_dim=2, hidden=(8,), count="zero-inflated-rounded-log-normal")
+
+
+PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Batch, dict[str, Any]]] = {
     "conjugate": (scenarios.Conjugate, (normal(6),), {}),
     "pyro_example": (scenarios.PyroExampleVAE, (bits(6, 1, 8, 8),), {}),
     "two_latents": (scenarios.TwoLatents, (normal(6, 4).abs(),), {}),
@@ -39,6 +53,8 @@ PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Batch, dict[str, int]]] = {
     "summed_switch": (scenarios.SummedSwitch, (normal(6),), {}),
     "ppca": (scenarios.PPCA, (normal(6, 5),), {}),
     "counts": (scenarios.Counts, (normal(6, 3).abs().round(),), {}),
+    "table": (table, (ROW.repeat(40, 1),), {}),
+    "holes": (table, (ROW.repeat(40, 1),), {"mask": normal(40, 9) > -0.5}),
     "proportions": (scenarios.Proportions, (torch.tensor([[3.0, 4.0, 1.0]]).repeat(6, 1).double(), bits(6)), {}),
 }
 

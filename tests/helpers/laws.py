@@ -15,7 +15,7 @@ from ppl_vae.compile.graph import TensorFunction, trace
 from ppl_vae.compile.kernels import Graph
 from ppl_vae.inference import Compiler, amortized_steps, elbo
 from ppl_vae.inference.ascent import value_and_gradient
-from ppl_vae.program import Batch, BoundProgram, Program, seeded
+from ppl_vae.program import Batch, BoundProgram, Program, seeded, with_missing
 from ppl_vae.program.binding import empty_guide
 
 How = Literal["eager", "traced", "compiled"]
@@ -98,14 +98,21 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
 def assert_equals_pyro(
-    make: Callable[[], nn.Module], batch: Batch, dtype: torch.dtype, hows: Iterable[How], **how_pyro: int
+    make: Callable[[], nn.Module],
+    batch: Batch,
+    dtype: torch.dtype,
+    hows: Iterable[How],
+    mask: Tensor | None = None,
+    **how_pyro: int,
 ) -> None:
-    """Assert the law: the value and every gradient agree on the same draws."""
+    """Assert the law: the value and every gradient agree on the same draws; a mask is true for what was seen."""
     results = []
     for how in ("pyro", *hows):
         data = at(dtype, batch)
         with seeded(0):
             program = Program(make().to(dtype)).bind(data)
+        if mask is not None:
+            program, data = with_missing(program), (*data, mask)
         results.append(by_pyro(program, data, **how_pyro) if how == "pyro" else by_us(how, program, data))
         assert program.module.training
     expected, *found = results
