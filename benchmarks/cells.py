@@ -39,7 +39,7 @@ SETTINGS = {
     "batch_size": 128,
     "learning_rate": 1e-3,
     "draws": 500,
-    "repetitions": 4,
+    "repetitions": 16,
     "threads": 2,
 }
 DRAWS_PER_PASS = 50

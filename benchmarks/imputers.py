@@ -75,22 +75,24 @@ def mean_or_mode(table: Table) -> Filled:
     return Filled(value, probabilities)
 
 
-def by_scikit_learn(imputer: Any) -> Imputer:
-    """Return an imputer of scikit-learn, which takes standardised numbers, and an indicator for each category.
+def by_scikit_learn(imputer: Any, *, as_codes: bool = False) -> Imputer:
+    """Return an imputer of scikit-learn, which takes standardised numbers.
 
-    Ordinal and binary codes are numbers, and are rounded; with two indicators of one column, regressions would predict
-    each from the other.
+    A categorical column has an indicator for each category, or its codes, which are rounded and cut to the range of the
+    categories like those of ordinal and binary columns.
 
     Args:
         imputer: the imputer of tables of numbers.
+        as_codes: if true, categories are given by their codes.
     """
 
     def fill_in(table: Table) -> Filled:
         x, columns = table.x, table.columns
         loc, scale, parts, value = np.nanmean(x, 0), np.nanstd(x, 0), [], x.copy()
+        has_indicators = [column["kind"] == "categorical" and not as_codes for column in columns]
         for at, column in enumerate(columns):
             numbers = x[:, at : at + 1]
-            if column["kind"] == "categorical":
+            if has_indicators[at]:
                 indicators = (numbers == np.arange(len(column["categories"]))).astype(float)
                 parts.append(np.where(np.isnan(numbers), np.nan, indicators))
             else:
@@ -103,8 +105,8 @@ def by_scikit_learn(imputer: Any) -> Imputer:
         for at, (column, part) in enumerate(zip(columns, parts, strict=True)):
             numbers = filled[:, start : start + part.shape[1]]
             start += part.shape[1]
-            value[:, at] = numbers.argmax(1) if column["kind"] == "categorical" else numbers[:, 0] * scale[at] + loc[at]
-            if column["kind"] in ("binary", "ordinal"):
+            value[:, at] = numbers.argmax(1) if has_indicators[at] else numbers[:, 0] * scale[at] + loc[at]
+            if column["kind"] in CODED:
                 value[:, at] = value[:, at].round().clip(0, len(column["categories"]) - 1)
         return Filled(value, {})
 
@@ -148,7 +150,8 @@ IMPUTERS: dict[str, Imputer] = {
     "mean, mode": mean_or_mode,
     "KNNImputer": by_scikit_learn(KNNImputer(n_neighbors=5)),
     "IterativeImputer": by_scikit_learn(IterativeImputer(random_state=SEED)),
-    "IterativeImputer, trees": by_scikit_learn(IterativeImputer(trees(), max_iter=4, random_state=SEED)),
+    "IterativeImputer, codes": by_scikit_learn(IterativeImputer(random_state=SEED), as_codes=True),
+    "IterativeImputer, trees": by_scikit_learn(IterativeImputer(trees(), max_iter=4, random_state=SEED), as_codes=True),
     "table_vae, amortized": by_table_vae("importance"),
     "table_vae, per-sample": by_table_vae("per-sample"),
 }
