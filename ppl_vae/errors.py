@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -11,15 +11,38 @@ class InputError(ValueError):
     """The error for bad input; its message is one line with the fault, its place, the value and the remedy.
 
     The commands print the message and exit with status 2; in Python it is a ``ValueError``. Only the first line of
-    the message is kept, because Pyro adds the shapes of a trace to errors that are raised within it.
+    the message is kept, because Pyro adds the shapes of a trace to errors that are raised within it. If several things
+    are wrong, each has its message, and a line of the command.
+
+    Attributes:
+        messages: a message for each fault.
 
     Example:
         >>> InputError("no array 'x'\\n Trace Shapes: ...").args
         ("no array 'x'",)
+        >>> str(InputError("rate is -1", "no file a.csv"))
+        'rate is -1; no file a.csv'
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message.partition("\n")[0])
+    def __init__(self, *messages: str) -> None:
+        self.messages = tuple(dict.fromkeys(message.partition("\n")[0] for message in messages))
+        super().__init__("; ".join(self.messages))
+
+
+def raise_together(checks: Iterable[Callable[[], object]]) -> None:
+    """Call functions, and raise the ``InputError`` of all that raise one.
+
+    Args:
+        checks: functions without arguments; each raises the error of one fault.
+    """
+    messages: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            messages += error.messages
+    if messages:
+        raise InputError(*messages)
 
 
 class InputWarning(UserWarning):

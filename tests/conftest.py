@@ -1,6 +1,10 @@
 """What all tests share of pytest's configuration; helpers are in ``tests/helpers``."""
 
+import os
+
 import pytest
+
+os.environ["COLUMNS"] = "200"  # tables are whole, whatever the terminal
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,10 +7,12 @@ import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
 
-from ppl_vae.cli.help import print_help
-from ppl_vae.errors import nearest
+import ppl_vae
+from ppl_vae.errors import InputError, nearest
 
 FIRST, LAST = ("fit", "evaluate", "check", "gap", "compare"), ("report",)
 """The verbs that come before the uses of a fit, and after them."""
@@ -26,14 +28,22 @@ def main(args: Sequence[str] | None = None) -> int:
     verbs = list_verbs()
     if verb in ("-h", "--help"):
         print("usage: python -m ppl_vae VERB [options]\n\nThe verbs, also available as ppl-vae VERB:")
-        print("\n".join(f"  {name:<12} {describe_verb(name)}" for name in verbs))
-        print("\npython -m ppl_vae VERB --help explains the options of a verb.")
+        for name in verbs:
+            print(fill(describe_verb(name), 80, initial_indent=f"  {name:<12} ", subsequent_indent=" " * 15))
+        print("\npython -m ppl_vae VERB --help lists its options; --version its version.")
+        return 0
+    if "--version" in (verb, *options):
+        print(versions())
         return 0
     if verb not in verbs:
         print(f"error: unknown verb {verb!r}; {nearest(verb, verbs)}", file=sys.stderr)
         return 2
-    if options in (["-h"], ["--help"]) and "torch" not in sys.modules:
-        print_help(verb, __path__, lambda: _run(verb, options))
+    if not {"-h", "--help", "--model.help"}.isdisjoint(options):
+        try:
+            print(importlib.import_module("ppl_vae.cli.help").write_help(verb, options))
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
         return 0
     return _run(verb, options)
 
@@ -48,6 +58,13 @@ def _run(verb: str, options: list[str]) -> int:
     gc.freeze()
     gc.enable()
     return command.run_verb(verb, options)
+
+
+def versions() -> str:
+    """Return the versions of this package, of Python and of the libraries that decide the numbers, in one line."""
+    libraries = {name: version(distribution) for name, distribution in (("PyTorch", "torch"), ("Pyro", "pyro-ppl"))}
+    python = f"Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    return f"ppl-vae {ppl_vae.__version__} ({', '.join([python, *(f'{k} {v}' for k, v in libraries.items())])})"
 
 
 def list_verbs() -> list[str]:

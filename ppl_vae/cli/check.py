@@ -12,7 +12,7 @@ from ppl_vae.cli.opened import OpenRun, Outcome
 def check(
     run: OpenRun, only: str | None = None, skip: str | None = None, settings: CheckSettings = CheckSettings()
 ) -> Outcome:
-    """Check if the inference is right and the model any good, with a verdict and a remedy for each question.
+    """Check the inference and the model, with a verdict and a remedy for each question.
 
     The run folder gets ``check.json`` and ``figures/check_*.png``. The exit status is 1 if a verdict fails.
 

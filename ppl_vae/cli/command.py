@@ -19,10 +19,9 @@ from typing import Any, get_type_hints
 
 import torch
 
-from ppl_vae.cli import describe_verb
-from ppl_vae.cli.launching import TOGETHER, add_processes, take_processes, together
+from ppl_vae.cli.launching import take_processes, together
 from ppl_vae.cli.opened import OpenRun, Outcome, open_run
-from ppl_vae.cli.parser import TRUST_HELP, Parser, split_conditions
+from ppl_vae.cli.parser import Parser, split_conditions
 from ppl_vae.errors import Diverged, InputError, InputWarning
 from ppl_vae.parallel import LostProcess, Ranks
 from ppl_vae.parallel.launch import launch
@@ -48,7 +47,7 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
     try:
         with signals_stop():
             processes, args = take_processes(verb, args)
-            if processes.number > 1:
+            if processes.processes > 1:
                 read_options(module, function, args)  # which reports bad ones before any process is started
             else:
                 with together(verb) as ranks:
@@ -70,8 +69,6 @@ def _run(module: ModuleType, function: Callable[..., Outcome], args: Sequence[st
         with warnings_in_one_line(), fast_products():
             outcome = call(function, read_options(module, function, args))
             print("\n".join([*outcome.lines, *(f"written to {path}" for path in outcome.files)]), flush=True)
-    except SystemExit:  # after the help
-        raise
     except BaseException as error:
         if not ranks.may_report():
             return 1
@@ -93,7 +90,8 @@ def report(error: BaseException) -> int | None:
     """Print an error that a user can cause in one line, and return the exit status; None for another error."""
     status, line = 2, None
     if isinstance(error, InputError | Diverged):
-        line = f"error: {' '.join(str(error).split())}"
+        messages = error.messages if isinstance(error, InputError) else [str(error)]
+        line = "\n".join(f"error: {' '.join(message.split())}" for message in messages)
     elif isinstance(error, BrokenPipeError):  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -168,10 +166,8 @@ def parse(function: Callable[..., Outcome], args: Sequence[str]) -> dict[str, An
 
     If the function takes any keyword, an option that is unknown is a condition of the program, such as ``--y 3``.
     """
-    parser = Parser(function.__name__, describe(function))
+    parser = Parser(function.__name__)
     add_options(parser, function)
-    if function.__name__ in TOGETHER and not {"-h", "--help"}.isdisjoint(args):  # the launcher has taken them otherwise
-        add_processes(parser)
     conditions: dict[str, str] = {}
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(function).parameters.values()):
         args, conditions = split_conditions(parser, args)
@@ -202,7 +198,7 @@ def add_options(parser: Parser, function: Callable[..., Any], skip: Sequence[str
             parser.add_class_arguments(kind, skip=set(skip))
             parser.set_defaults({name: value for name, value in asdict(default).items() if name not in skip})
     if any(TRUST in signature(part).parameters for part in (function, *([open_run] if OpenRun in kinds else []))):
-        parser.add_argument(f"--{TRUST}", action="store_true", help=TRUST_HELP)
+        parser.add_argument(f"--{TRUST}", action="store_true")
 
 
 def call(function: Callable[..., Outcome], options: Mapping[str, Any]) -> Outcome:
@@ -234,12 +230,6 @@ def _groups(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
         for name, parameter in signature(function).parameters.items()
         if kinds[name] is OpenRun or is_dataclass(kinds[name])
     }
-
-
-def describe(function: Callable[..., Any]) -> str:
-    """Return the sentence about a verb, and that of its function if it has another."""
-    sentences = (describe_verb(function.__name__), (function.__doc__ or "").partition("\n")[0])
-    return " ".join(dict.fromkeys(sentences))
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from ppl_vae.evaluation.comparison import (
 from ppl_vae.evaluation.estimators import PerDatum, Settings
 from ppl_vae.runs import Run, write_json
 
+LEFT_OUT = ("num_simulated",)
+"""Settings that are no options: simulated data are those of one fit."""
 TRIAL = {"num_samples": 2, "num_temperatures": 1, "num_chains": 1}
 """Settings of a first measurement of one datum of each run.
 
@@ -34,9 +36,9 @@ It reports a fault of the last run at once, and no run pays for the first call o
 
 def parse(args: Sequence[str]) -> dict[str, Any]:
     """Return the values of the options of ``compare``."""
-    parser = Parser("compare", command.describe(compare))
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder that fit wrote; give two or more")
-    command.add_options(parser, compare, skip=("runs", "num_simulated"))
+    parser = Parser("compare")
+    parser.add_argument("runs", nargs="*", metavar="RUN")
+    command.add_options(parser, compare, skip=("runs", *LEFT_OUT))
     return parser.parse_args(args).as_dict()
 
 
@@ -49,17 +51,17 @@ def compare(
     output: str | None = None,
     trust: bool = False,
 ) -> Outcome:
-    """Compare runs on the same data: differences of log evidence with paired errors, ELBO, seconds.
+    """Compare the log evidence of runs on the same data.
 
     Args:
-        runs: run folders that ``fit`` wrote.
-        estimator: estimator of the evidence, the same for all runs; by default exact for a run where it is known, and
-            iwae for the others.
+        runs: run folders that ``fit`` wrote, two or more.
+        estimator: estimator of the evidence, the same for all runs. By default it is exact for a run whose evidence is
+            known, and iwae for the others.
         selection: the data; the seed is that of the first run.
         settings: settings of the estimator.
-        accelerator: device; auto takes a GPU if there is one; null takes that of each fit.
+        accelerator: device. With auto it is a GPU if there is one. By default it is the device of each fit.
         output: JSON file to write the numbers to.
-        trust: execute program files that lie inside their run folder, or outside the working tree, too.
+        trust: execute program files from elsewhere. They may lie inside a run folder, or outside the working tree.
 
     Returns:
         Outcome: with a list of ``Compared``, the best run first; the name of a run is its folder as given.

@@ -5,24 +5,52 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import yaml
 from jsonargparse import ActionConfigFile
 
-from ppl_vae.cli import describe_verb
-from ppl_vae.cli.launching import add_processes
-from ppl_vae.cli.parser import TRUST_HELP, Parser, underscored
+from ppl_vae.cli.parser import Parser, underscored
 from ppl_vae.data import DATASETS, PARTS, Dataset, load_dataset, table_columns
-from ppl_vae.errors import InputError, reason
+from ppl_vae.errors import InputError, raise_together, reason
 from ppl_vae.estimator import VariationalInference
+from ppl_vae.estimator.options import check_each_option
 from ppl_vae.inference.options import Count, check_value
-from ppl_vae.runs import Run, check_trust, file_and_class, known_models, program_class, read_config
+from ppl_vae.runs import Run, check_trust, file_and_class, program_class, read_config
 
 NUM_DATA = 20_000
 """The number of test data that a fit evaluates if there are more."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of a fit that concern its folder. Their values are read first, because they decide about the others.
+
+    Args:
+        config: YAML file of options, such as a run's config.yaml. Options of the command line override it.
+        output: run folder to write. By default it is runs/DATA-MODEL-GUIDE.
+        overwrite: replace the run in the folder.
+        resume: continue the run in the folder. With "auto" behind it, a run that has not been begun is begun.
+        accept_changes: continue although the program has changed. Changed data are always refused.
+        trust: execute a program file from elsewhere. These are files that a configuration names inside its run folder,
+            or outside the working tree.
+        num_data: largest number of test data to evaluate. This is the evaluation at the end of a fit. If there are more
+            data, they are drawn by the seed; null takes all.
+    """
+
+    group: ClassVar[str] = "run"
+
+    config: str | None = None
+    output: str | None = None
+    overwrite: bool = False
+    resume: bool = False
+    accept_changes: bool = False
+    trust: bool = False
+    num_data: int | None = NUM_DATA
 
 
 class Options(NamedTuple):
@@ -64,8 +92,7 @@ def parse_options(args: Sequence[str]) -> Options:
     is_auto, run_options.resume = run_options.resume == "auto", run_options.resume == "always"
     if ((run_options.resume or is_auto) and run_options.overwrite) or (run_options.resume and run_options.config):
         raise InputError("--resume goes on with a run and its options: leave out --overwrite and --config")
-    is_help = not {"-h", "--help"}.isdisjoint(rest)
-    config = read_config(Path(run_options.config)) if run_options.config and not is_help else {}
+    config = read_config(Path(run_options.config)) if run_options.config else {}
     options = _parse(run_options, rest, config, Path(run_options.config or "."))
     if is_auto:
         run = Run(options.output)
@@ -80,8 +107,9 @@ def parse_options(args: Sequence[str]) -> Options:
 def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping[str, Any], source: Path) -> Options:
     """Parse the options over those of a configuration, which comes from a file or a run folder."""
     model = config.get("model", {})
+    model = {"class_path": model} if isinstance(model, str) else model  # model: vae
     if not isinstance(model, Mapping):
-        raise InputError(f"the configuration's model is {model!r}: expected class_path and init_args")
+        raise InputError(f"the configuration's model is {model!r}: expected a name, or class_path and init_args")
     spec = model.get("class_path", "vae") if run_options.model is None else run_options.model
     init_args = model.get("init_args", {})
     if not isinstance(spec, str) or not isinstance(init_args, Mapping):
@@ -92,19 +120,11 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         init_args = {}  # those of another program
     if run_options.model is None and not run_options.trust:
         check_trust(spec, source if source.is_dir() and config else None)
-    is_executed = spec in known_models() or {"-h", "--help"}.isdisjoint(rest)  # help executes no other program
-    make = program_class(spec) if is_executed else None
+    make = program_class(spec)
     parser = make_parser(make, spec)
-    parser.require([*(name for name in config if name != "model"), *(f"model.{name}" for name in init_args)])
-    if "--model.help" in rest:
-        rest = ["--help"]
-    if config:
-        rest = ["--config", yaml.safe_dump({**config, "model": dict(init_args)}), *rest]
-    values = parser.parse_args(rest).as_dict()
-    given = parser.parse_args(rest, defaults=False).as_dict().get("model", {})
+    values, given = _parse_over(parser, rest, {k: v for k, v in config.items() if k != "model"}, init_args)
     data = {name: values.pop(name) for name in inspect.signature(load_dataset).parameters if name != "seed"}
     num_data = values.pop("num_data")
-    check_value("num_data", num_data, Count | None)
     settings = {name: value for name, value in values.items() if name in VariationalInference.option_names()}
     name = "-".join((Path(data["data"]).stem, _short_name(spec), settings["guide"]))
     return Options(
@@ -114,7 +134,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         init_args={
             name: _to_plain(value)
             for name, value in values.get("model", {}).items()
-            if name in given or not (make and has_bare_tuple(make, name))  # which stays the tuple that it is
+            if name in given or not has_bare_tuple(make, name)  # which stays the tuple that it is
         },
         given=frozenset(given),
         num_data=num_data,
@@ -125,41 +145,59 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
     )
 
 
-def make_parser(make: Callable[..., Any] | None, spec: str) -> Parser:
+def _parse_over(
+    parser: Parser, args: Sequence[str], config: Mapping[str, Any], init_args: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parse options over those of a configuration; return all values, and the given arguments of the program.
+
+    Raises:
+        InputError: options are unknown, or their values are not of their type or out of range; it has a message for
+            each of them.
+    """
+    unknown = parser.unknown([*config, *(f"model.{name}" for name in init_args)])
+    config = {name: value for name, value in config.items() if name not in unknown}
+    init_args = {name: value for name, value in init_args.items() if f"model.{name}" not in unknown}
+    faults, wrong = list(unknown.values()), []
+    for name, value in config.items():  # each by itself, so that all that are wrong are reported
+        _, messages = parser.parse_all(["--config", yaml.safe_dump({name: value})])
+        faults += messages
+        wrong += [name] if messages else []
+    if config or init_args:
+        kept = {name: value for name, value in config.items() if name not in wrong}
+        args = ["--config", yaml.safe_dump({**kept, "model": dict(init_args)}), *args]
+    parsed, messages = parser.parse_all(args)
+    faults += messages
+    if parsed is not None:
+        values = parsed.as_dict()
+        settings = {name: value for name, value in values.items() if name in VariationalInference.option_names()}
+        try:
+            number = partial(check_value, "num_data", values["num_data"], Count | None)
+            raise_together([number, partial(check_each_option, VariationalInference(None, **settings))])
+        except InputError as error:
+            faults += error.messages
+    if faults:
+        raise InputError(*faults)
+    return values, parser.parse_args(args, defaults=False).as_dict().get("model", {})
+
+
+def make_parser(make: Callable[..., Any], spec: str) -> Parser:
     """Return the parser of all options, with those of the program's constructor.
 
     Args:
-        make: the class of the program, or a function that builds it; None leaves its options out.
-        spec: the value of ``--model``.
+        make: the class of the program, or a function that builds it.
+        spec: the value of ``--model``, for messages.
 
     Raises:
         InputError: the constructor has an argument that cannot become an option.
     """
-    parser = Parser("fit", describe_verb("fit"))
-    run = parser.add_argument_group("Run")
-    file = "YAML file with options, such as a run's config.yaml; options of the command line override it"
-    run.add_argument("--config", action=ActionConfigFile, help=file)
-    folder = "run folder to write (default: runs/<data>-<model>-<guide>)"
-    run.add_argument("--output", help=folder, default=argparse.SUPPRESS)
-    run.add_argument("--overwrite", action="store_true", help="replace the run in the folder, if there is one")
-    resume = "continue the run in the folder where it was stopped; --resume auto begins it if it has not been begun"
-    run.add_argument("--resume", action="store_true", help=resume)
-    accept = "continue a run whose program has changed since the fit; changed data are always refused"
-    run.add_argument("--accept_changes", action="store_true", help=accept)
-    run.add_argument("--trust", action="store_true", help=TRUST_HELP)
-    add_processes(run)
-    data, inference = parser.add_argument_group("Data"), parser.add_argument_group("Inference and training")
-    data.add_function_arguments(load_dataset, skip={"seed"}, as_group=False)
-    inference.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)
-    text = (
-        "largest number of test data in the evaluation at the end of the fit; if there are more, they are drawn by the "
-        "seed; null takes all"
-    )
-    inference.add_argument("--num_data", type=int | None, default=NUM_DATA, help=text)
-    if make is None:
-        text = f"{spec}:Class or package.module.Class; --model {spec} --model.help executes it and shows its options"
-        parser.add_argument("--model", help=text)
-        return parser
+    parser = Parser("fit")
+    parser.add_argument("--config", action=ActionConfigFile)
+    parser.add_argument("--output", default=argparse.SUPPRESS)
+    for flag in ("overwrite", "resume", "accept_changes", "trust"):
+        parser.add_argument(f"--{flag}", action="store_true")
+    parser.add_function_arguments(load_dataset, skip={"seed"}, as_group=False)
+    parser.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)
+    parser.add_argument("--num_data", type=int | None, default=NUM_DATA)
     try:
         if inspect.isclass(make):
             parser.add_class_arguments(make, "model")
@@ -171,12 +209,6 @@ def make_parser(make: Callable[..., Any] | None, spec: str) -> Parser:
             f"become options ({reason(error)}): give each a type, such as latent_dim: int = 10; a function must be one "
             f"that builds a program"
         ) from error
-    if action := parser._option_string_actions.get("--model"):  # which jsonargparse adds, for a file of these arguments
-        action.metavar = "MODEL"
-        action.help = (
-            f"the program: {', '.join(known_models())}, path/to/file.py:Class or package.module.Class (default: vae). "
-            f"Its own options follow; --model NAME --model.help shows those of another program"
-        )
     return parser
 
 

@@ -34,19 +34,19 @@ def evaluate(
     settings: Settings = Settings(),
     shard: str | None = None,
 ) -> Outcome:
-    """Estimate the evidence of data, with errors and doubts.
+    """Estimate the log evidence of data, with error bars and warnings.
 
     The run folder gets ``evidence.json``, ``evidence.nc`` and figures. The seed is that of the run, so that the same
     command gives the same numbers.
 
     Args:
         run: the run.
-        estimators: one or several of prior, iwae, cubo, ais, bdmc and exact, such as iwae,ais; by default iwae, and
-            exact if it is known.
+        estimators: names out of prior, iwae, cubo, ais, bdmc and exact, such as iwae,ais. By default it is iwae, and
+            exact if the evidence is known.
         selection: the data.
         settings: settings of the estimators.
-        shard: share of the data that this process takes, such as 3/16, the third of sixteen; the verb merge then joins
-            them. By default it takes all.
+        shard: share of the data to process, such as 3/16. This is the third of sixteen, and the verb merge joins them.
+            By default all data are processed.
 
     Returns:
         Outcome: with an ``Evaluation``.

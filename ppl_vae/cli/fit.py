@@ -50,7 +50,7 @@ def parse(args: Sequence[str]) -> dict[str, Any]:
 
 
 def fit(options: Options) -> Outcome:
-    """Fit a Pyro program to data, estimate how good it is, and write a run folder.
+    """Fit a Pyro program to data, and estimate its log evidence.
 
     Nothing is written before all options have been checked.
     """
@@ -195,7 +195,7 @@ def finish(vi: VariationalInference, run: Run, data: Dataset, started: float, nu
     ]
     if "iwae" in evaluation.rows:
         command = f"python -m ppl_vae evaluate {shlex.quote(str(run.path))} --estimators iwae,ais,bdmc"
-        lines += [f"how far to believe it: {command}"]
+        lines += [f"Check this estimate: {command}"]
     return Outcome(evaluation, lines)
 
 

@@ -27,7 +27,7 @@ def gap(
     settings: GapSettings = GapSettings(),
     shard: str | None = None,
 ) -> Outcome:
-    """Measure what amortization costs, and what the family of the posterior costs.
+    """Measure the amortization and approximation gaps.
 
     The posterior of every datum is optimised by itself and compared with that of the encoder. The run folder gets
     ``gap.json`` and a figure.
@@ -36,7 +36,7 @@ def gap(
         run: the run.
         selection: the data.
         settings: settings of the optimisation and of the estimates.
-        shard: share of the data that this process takes, such as 3/16; the verb merge joins them. By default all.
+        shard: share of the data to process, such as 3/16. The verb merge joins the shares. The default is all data.
 
     Returns:
         Outcome: with a ``Gap``.

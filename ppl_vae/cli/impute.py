@@ -40,21 +40,22 @@ def impute(
     output: str | None = None,
     shard: str | None = None,
 ) -> Outcome:
-    """Write several draws, the mean and an interval for each.
+    """Write draws, a mean and an interval for each.
 
     Args:
         run: the run.
-        data: file of arrays or of a table with holes, which are NaN or empty fields; by default the run's data.
-        mask: file .npz or .npy of Booleans of the shape of the data, true where a number is missing.
-        hide: share of the numbers to hide at random, between 0 and 1, in order to see how well they are filled in.
+        data: file with missing values, NaN or empty fields. It holds arrays or a table. The default is the run's data.
+        mask: file .npz or .npy of Booleans, true for a missing value. They have the shape of the data.
+        hide: share of the values to hide at random. It lies between 0 and 1, and shows how well they are filled in.
         selection: the data, unless a file is given.
-        method: per-sample optimises lambda for what was seen of each datum; importance draws from the guide.
+        method: way to infer the latents: per-sample or importance. per-sample optimises lambda, the variational
+            parameters of each datum, for its observed part; importance draws from the guide.
         num_samples: number of draws of the latents per datum.
-        num_draws: number of completed data that are written for each datum.
-        output: file of the completed table, .csv, .tsv, .parquet or .feather; by default uses/impute in the run folder,
-            in the format of the table that came in. A file of the same name that ends in _cells has a row for each
+        num_draws: number of completed versions of each datum.
+        output: file of the completed table: .csv, .tsv, .parquet or .feather. By default it is uses/impute in the run
+            folder, in the format of the given table. A file of the same name that ends in _cells has a row for each
             missing number.
-        shard: share of the data that this process takes, such as 3/16; the verb merge joins them. By default all.
+        shard: share of the data to process, such as 3/16. The verb merge joins the shares. The default is all data.
 
     Returns:
         Outcome: with ``ppl_vae.uses.Imputation``.

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ppl_vae.cli.parser import underscored
 from ppl_vae.errors import InputError
@@ -21,18 +21,15 @@ TOGETHER = ("fit", *IN_SHARDS)
 
 
 class Processes(NamedTuple):
-    """The number of processes that are asked for, and the number of restarts after one has ended."""
+    """The processes of a command.
 
-    number: int = 1
+    Args:
+        processes: number of processes that share the work. They run on this machine; torchrun starts them on several.
+        max_restarts: number of restarts after a process was killed. All processes then go on from the last checkpoint.
+    """
+
+    processes: int = 1
     max_restarts: int = 0
-
-
-def add_processes(group: Any) -> None:
-    """Add the options ``--processes`` and ``--max-restarts`` to the help of a verb."""
-    text = "number of processes on this machine that share the work; torchrun starts them on several machines"
-    group.add_argument("--processes", type=int, default=1, help=text)
-    text = "how often all processes start again and go on from the last checkpoint after one of them was killed"
-    group.add_argument("--max_restarts", type=int, default=0, help=text)
 
 
 def take_processes(verb: str, args: Sequence[str]) -> tuple[Processes, list[str]]:
@@ -41,7 +38,7 @@ def take_processes(verb: str, args: Sequence[str]) -> tuple[Processes, list[str]
     Raises:
         InputError: a number is none, or the processes have been started already.
     """
-    if verb not in TOGETHER or not {"-h", "--help"}.isdisjoint(args):
+    if verb not in TOGETHER:
         return Processes(), list(args)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--processes", type=int, default=1)
@@ -51,7 +48,7 @@ def take_processes(verb: str, args: Sequence[str]) -> tuple[Processes, list[str]
     except argparse.ArgumentError as error:
         option = (error.argument_name or "").replace("_", "-")
         raise InputError(
-            f"option {option}: expected a whole number, {error.message.removeprefix('invalid ')}"
+            f"option {option}: expected a whole number, got {error.message.partition('value: ')[2] or 'none'}"
         ) from error
     if taken.processes < 1 or taken.max_restarts < 0:
         raise InputError(

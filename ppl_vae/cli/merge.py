@@ -19,7 +19,7 @@ def merge(run: OpenRun, verb: str | None = None) -> Outcome:
 
     Args:
         run: the run.
-        verb: verb whose shards are merged; by default those of every verb.
+        verb: verb whose shards are merged. By default those of every verb are merged.
 
     Returns:
         Outcome: with a list of the results of the verbs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,11 @@ class Selection:
 
     Args:
         part: part of the run's data.
-        num_data: number of data, drawn at random from this part with the run's seed; null takes all.
+        num_data: number of examples, sampled at random (default: all). They are drawn from the part with the run's
+            seed; null takes all.
     """
+
+    group: ClassVar[str] = "data"
 
     part: Part = "test"
     num_data: int | None = None
@@ -172,14 +175,15 @@ def open_run(
 
     Args:
         folder: the run folder that ``fit`` wrote.
-        format: file format of figures: png, svg or pdf, or several, such as png,svg.
-        image_shape: shape in which a datum is drawn, such as [28,28] or [32,32,3]; null draws it as the fit does.
-        grey: way in which grey images are drawn: ink, high values are dark, or light, high values are light; null draws
-            them as the fit does.
-        accelerator: the device; auto takes a GPU if there is one, and null takes the device of the fit.
-        compile: which functions run as compiled graphs: auto takes those that are called often, on takes all, and off
-            none; null does as the fit does.
-        trust: execute the run's program file also if it lies inside the run folder, or outside the working tree.
+        format: file format of figures: png, svg or pdf. Several are possible, such as png,svg.
+        image_shape: shape in which a datum is drawn, such as [28,28]. Images with colours are [32,32,3]. By default it
+            is that of the fit.
+        grey: way to draw grey images. With ink high values are dark, and with light they are light. By default it is
+            that of the fit.
+        accelerator: device. With auto it is a GPU if there is one. By default it is the device of the fit.
+        compile: functions that run as compiled graphs. With auto they are those that are called often, with on all,
+            and with off none. By default it is as in the fit.
+        trust: execute a program file from elsewhere. It may lie inside the run folder, or outside the working tree.
 
     Raises:
         InputError: the folder is no run or may not be written to, or a format is unknown.

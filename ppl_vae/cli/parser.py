@@ -1,10 +1,9 @@
-"""A parser of options in either spelling, which reports bad input in one line."""
+"""A parser of options in either spelling, which reports every option that is wrong, in one line each."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import textwrap
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 import jsonargparse
 
 from ppl_vae.errors import InputError
+from ppl_vae.estimator.usual_names import hint
 
 KINDS: Mapping[Any, str] = {
     int: "a whole number",
@@ -27,51 +27,49 @@ KINDS: Mapping[Any, str] = {
 """Types of options in the words of a user."""
 
 
-TRUST_HELP = "execute a program file that a configuration names inside its run folder, or outside the working tree, too"
-
-
-class HelpFormatter(jsonargparse.DefaultHelpFormatter):
-    """A formatter of help that states types in the words of a user, and the default of an option once."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        if getattr(action, "_jsonargparse_preexpanded_help", False):
-            return action.help or ""
-        text, kind = action.help or "", describe_type(getattr(action, "_typehint", action.type))
-        facts = [] if kind == "None" or str(action.metavar).startswith("{") else [kind]  # braces name the choices
-        is_stated = "default" in text.lower() or (action.default is None and "null" not in text)
-        if action.required:
-            facts += ["required"]
-        elif not is_stated and action.nargs != 0 and action.default != argparse.SUPPRESS:
-            facts += [f"default: {write_value(action.default)}"]
-        return f"{text} ({'; '.join(facts)})" if facts else text
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
-
-
 class Parser(jsonargparse.ArgumentParser):
-    """A parser whose options may be written with hyphens or underscores, and whose errors are one line.
+    """A parser whose options may be written with hyphens or underscores, and which reports all that are wrong.
+
+    The help of a verb is written by ``ppl_vae.cli.help``, from the sources.
 
     Args:
         verb: the verb whose options are parsed.
-        description: what the verb does.
     """
 
-    def __init__(self, verb: str = "", description: str = "") -> None:
+    def __init__(self, verb: str = "") -> None:
         options: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "print_config": None}
-        options |= {"prog": f"python -m ppl_vae {verb}", "description": description, "formatter_class": HelpFormatter}
-        super().__init__(**options)
+        super().__init__(**options, prog=f"python -m ppl_vae {verb}", add_help=False)
 
     def parse_args(self, args: Sequence[str], *rest: Any, **options: Any) -> Any:  # type: ignore[override]
         """Parse a command line.
 
         Raises:
-            InputError: an option is unknown, or a value is not one of its type.
+            InputError: options are unknown, or their values are not of their type; it has a message for each.
         """
-        try:
-            return super().parse_args(self._with_values(underscored(args)), *rest, **options)
-        except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError) as error:
-            self.error(str(error), error)
+        values, faults = self.parse_all(args, *rest, **options)
+        if faults:
+            raise InputError(*faults)
+        return values
+
+    def parse_all(self, args: Sequence[str], *rest: Any, **options: Any) -> tuple[Any, list[str]]:
+        """Parse a command line, and return the values, and a message for each option that is wrong and left out.
+
+        The parser below raises an error for the first fault. The option is left out then, and the others are parsed.
+        """
+        faults: list[str] = []
+        left = self._with_values(underscored(args))
+        while True:
+            try:
+                return super().parse_args(left, *rest, **options), faults
+            except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError) as error:
+                messages, wrong = self._read_fault(str(error))
+            faults += messages
+            fewer = left
+            for option in wrong:
+                fewer = _without(fewer, option)
+            if fewer == left:
+                return None, faults
+            left = fewer
 
     def _with_values(self, args: Sequence[str]) -> list[str]:
         """Return the arguments with the value true for an option that is true or false and has no value."""
@@ -83,46 +81,52 @@ class Parser(jsonargparse.ArgumentParser):
         return given
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise an ``InputError`` in one line; the parser calls this for all that it cannot parse.
+        """Raise the error that ``parse_all`` reads; the parser calls this for all that it cannot parse."""
+        raise argparse.ArgumentError(None, message)
+
+    def _read_fault(self, message: str) -> tuple[list[str], list[str]]:
+        """Return messages of one line about faults, and the options that they are about.
 
         The messages of argparse and jsonargparse are the only place that names the option and the value, so that the
-        two most frequent ones are taken apart by their fixed words. Any other message is passed on.
+        most frequent ones are taken apart by their fixed words. Any other message is passed on.
         """
         if message.startswith("unrecognized arguments: "):
-            self.refuse((message.removeprefix("unrecognized arguments: ").split() or [""])[0])
+            words = message.removeprefix("unrecognized arguments: ").split()
+            options = [word.partition("=")[0] for word in words if word.startswith("-")] or words[:1]
+            return [self.describe_unknown(option) for option in options], options
+        if match := re.match(r"argument (?:.*/)?(--[\w.]+)[^:]*: (.*)", message, re.DOTALL):
+            return [_one_line(f"option {hyphenated(match[1])}: {match[2]}")], [match[1]]
+        if message.startswith("the following arguments are required: "):
+            return [f"no run folder is given: {self.prog} RUN, the folder that fit wrote"], []
         key, _, reason = message.removeprefix('Parser key "').partition('":')
         action = self._option_string_actions.get(f"--{key}")
-        for words in ("Got value: ", "Given value: "):
-            _, given, value = reason.partition(words)
+        for words_before in ("Got value: ", "Given value: "):
+            _, given, value = reason.partition(words_before)
             if action is not None and given:
                 expected = describe_type(getattr(action, "_typehint", action.type))
-                raise InputError(f"option {hyphenated(f'--{key}')}: expected {expected}, got {_one_line(value)}")
-        raise InputError(_one_line(f"option {hyphenated(f'--{key}')}: {reason}" if action else message))
+                fault = f"option {hyphenated(f'--{key}')}: expected {expected}, got {_one_line(value)}"
+                return [fault], [f"--{key}"]
+        if action is not None:
+            return [_one_line(f"option {hyphenated(f'--{key}')}: {reason}")], [f"--{key}"]
+        return [_one_line(message)], []
 
-    def refuse(self, option: str) -> NoReturn:
-        """Raise an ``InputError`` for an unknown option, with the nearest known one."""
+    def describe_unknown(self, option: str) -> str:
+        """Return a message about an unknown option, with the one that is meant, or the nearest known one."""
         option = hyphenated(option.partition("=")[0])
         if not option.startswith("-"):
-            raise InputError(f"unexpected argument {option!r}: options start with --")
+            return f"unexpected argument {option!r}: options start with --"
         known = [hyphenated(name) for name in self._option_string_actions if name.startswith("--")]
+        meant = hint(option.lstrip("-"))
+        if meant is not None and meant.partition(" ")[0] in (*known, "--processes"):
+            return f"unknown option {option}: it is {meant} here"
         close = get_close_matches(option, known, n=1, cutoff=0.7)
-        raise InputError(
-            f"unknown option {option}; {f'did you mean {close[0]}? ' if close else ''}--help lists them all"
-        )
+        return f"unknown option {option}; {f'did you mean {close[0]}? ' if close else ''}--help lists them all"
 
-    def require(self, names: Iterable[str]) -> None:
-        """Check that every name is an option, as ``refuse`` reports it."""
-        for name in names:
-            if f"--{name}" not in self._option_string_actions:
-                self.refuse(f"--{name}")
-
-    def format_help(self, *args: Any) -> str:
-        """Return the help, with options as they are usually written, and without the marks of code in docstrings."""
-        for action in self._actions:
-            # jsonargparse's own additions for lists and classes are left out: --hidden+ and --likelihood.help
-            action.option_strings = [hyphenated(name) for name in action.option_strings if not name.endswith("+")]
-            action.help = argparse.SUPPRESS if action.dest.endswith(".help") else action.help
-        return super().format_help(*args).replace("``", "")
+    def unknown(self, names: Iterable[str]) -> dict[str, str]:
+        """Return a message about each name that is no option."""
+        return {
+            name: self.describe_unknown(f"--{name}") for name in names if f"--{name}" not in self._option_string_actions
+        }
 
 
 def describe_type(kind: Any) -> str:
@@ -138,17 +142,6 @@ def describe_type(kind: Any) -> str:
         return KINDS.get(kind) or KINDS[get_origin(kind)]
     kinds = [part for part in get_args(kind) if getattr(part, "__name__", "") not in ("NoneType", "Untyped")]
     return " or ".join(dict.fromkeys(map(describe_type, kinds))) or getattr(kind, "__name__", str(kind))
-
-
-def write_value(value: Any) -> str:
-    """Return a value as a user writes it on the command line or in a configuration file.
-
-    Example:
-        >>> write_value(None), write_value(False), write_value((256, 64)), write_value("vae")
-        ('null', 'false', '[256,64]', 'vae')
-    """
-    plain = list(value) if isinstance(value, tuple) else value
-    return value if isinstance(value, str) else json.dumps(plain, separators=(",", ":"), default=str)
 
 
 def underscored(args: Sequence[str]) -> list[str]:
@@ -196,6 +189,21 @@ def split_conditions(parser: Parser, args: Sequence[str]) -> tuple[list[str], di
         else:
             given[option[2:]] = value if equals else next(left, "")
     return own, given
+
+
+def _without(args: Sequence[str], option: str) -> list[str]:
+    """Return the arguments without an option and its value."""
+    left: list[str] = []
+    is_value = False
+    for arg in args:
+        if arg == option or arg.startswith(f"{option}="):
+            is_value = arg == option and option.startswith("-")
+        elif is_value and not arg.startswith("--"):
+            is_value = False
+        else:
+            is_value = False
+            left.append(arg)
+    return left
 
 
 def _one_line(text: str) -> str:

@@ -8,11 +8,11 @@ from ppl_vae.runs import Run
 
 
 def report(folder: str, trust: bool = False) -> Outcome:
-    """Write one page about a run: the program, its training, how good it is, and its figures.
+    """Write one page about a run: program, training, evidence, figures.
 
     Args:
-        folder: the run folder that ``fit`` wrote, with what other verbs have added to it.
-        trust: execute the run's program file also if it lies inside the run folder, or outside the working tree.
+        folder: run folder. The verb ``fit`` wrote it, and other verbs have added to it.
+        trust: execute a program file from elsewhere. It may lie inside the run folder, or outside the working tree.
 
     Returns:
         Outcome: with the file.

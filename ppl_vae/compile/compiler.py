@@ -100,9 +100,10 @@ class Compiler:
 
     def choice(self, rows: int, times: int = 1) -> str:
         """Describe the choice for a batch of this size and this number of calls a visit, as the end of a sentence."""
-        planned = f"{self.visits.get(rows, 0) * times:,} of them are planned"
+        planned = f"{self.visits.get(rows, 0) * times:,}"
         if self.mode == "auto":
-            return f"compiled, as {planned}" if self.repays(rows, times) else f"not compiled, as only {planned}"
+            repays = self.repays(rows, times)
+            return f"compiled: {planned} repay it" if repays else f"not compiled: {planned} are too few to repay it"
         return "compiled" if self.mode == "on" else "not compiled"
 
     def refuse(self, name: str, why: str) -> None:

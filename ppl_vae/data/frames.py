@@ -167,11 +167,11 @@ def read_series(name: str, given: Any, where: str, like: Variable | None = None)
 
 
 def check_no_text(column: Variable) -> None:
-    """Raise ``InputError`` if a column of x is texts."""
+    """Raise ``InputError`` if a column of x contains text."""
     if column.is_text:
         raise InputError(
-            f"column {column.name!r} has texts ({', '.join(map(str, column.categories[:3]))}, ...), and x is numbers: "
-            f"leave it out, --drop {column.name}, or give the model an argument of its name"
+            f"column {column.name!r} contains text ({', '.join(map(str, column.categories[:3]))}, ...): encode it, "
+            f"drop it with --drop {column.name}, or give the model an argument of its name"
         )
 
 

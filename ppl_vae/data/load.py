@@ -78,34 +78,35 @@ def load_dataset(
     lengths. The values past their ends are set to zero, and T may differ between the parts.
 
     Args:
-        data: digits, mnist, fashion-mnist, kmnist, emnist, omniglot, or the path of a file: .npz, .npy, .csv, .tsv,
-            .txt, .h5, .zarr, .parquet, .feather or .h5ad; or a folder or a pattern of such files.
-        data_root: folder of torchvision's image sets, to which they are downloaded; by default ~/.cache/ppl_vae.
-        binarize: none, threshold (1 from half the range up), static (one Bernoulli draw, by seed) or dynamic
-            (train is drawn anew every epoch). By default threshold for a named image set, whose grey values a
-            Bernoulli likelihood cannot observe, and none for a file. Images of bytes in a file are divided by
-            255 if they become bits, and kept otherwise.
-        image_shape: shape of x as an image, (H, W) or (H, W, 3). By default it is inferred from data stored as
-            (H, W), (1, H, W), (3, H, W) or (H, W, 3), unless they are sequences. A vector of pixels is reshaped, so
-            its channels come last.
-        grey: way in which grey images are drawn: ink, high values are dark, or light, high values are light. By default
-            ink for digits, mnist, kmnist, emnist and omniglot, and light for fashion-mnist and files.
-        columns: names of the columns of a table that are used, such as age,income; by default all of them.
-        drop: names of columns that are left out.
-        index: name of a column that numbers the rows and is left out; none keeps all. By default a column that counts
-            the rows and has no name, or one such as id.
-        kinds: kinds of columns, such as age=count,income=positive, or a YAML file of them: real, positive, count,
-            binary, categorical or ordinal. By default they are inferred from the values.
-        arguments: names of the model's arguments, which take the columns of their names. By default those of the model
-            in a fit, and x otherwise.
-        delimiter: sign between the columns of a text file; a space stands for any white space. By default it is found.
-        decimal: decimal sign of a text file, a point or a comma. By default it is found.
-        header_lines: number of lines of a text file before its data: 0, 1 for names, 2 for names and units. By default
-            they are found.
-        encoding: encoding of a text file. By default UTF-8, or Windows-1252 if it is no UTF-8.
-        layer: name of the layer of an .h5ad file that is x, such as counts. By default X.
-        obs: columns of obs of an .h5ad file for arguments that have other names, such as batch=donor,y=cell_type. By
-            default an argument takes the column of its name.
+        data: file, folder of files, or name of a data set. Files are .npz, .npy, .csv, .tsv, .txt, .h5, .zarr,
+            .parquet, .feather or .h5ad; a pattern such as part-*.npy names several. Data sets are digits, mnist,
+            fashion-mnist, kmnist, emnist and omniglot.
+        data_root: folder of downloaded image sets. By default it is ~/.cache/ppl_vae.
+        binarize: way to turn grey values into bits. "threshold" gives 1 from half the range up, "static" draws each bit
+            once, by the seed, "dynamic" draws the training data anew in every epoch, and "none" keeps the values. The
+            default is threshold for a named image set, whose grey values a Bernoulli likelihood cannot observe, and
+            none for a file. Images of bytes in a file are divided by 255 if they become bits, and kept otherwise.
+        image_shape: shape of x as an image, [H,W] or [H,W,3]. By default it is inferred from data stored as (H, W),
+            (1, H, W), (3, H, W) or (H, W, 3), unless they are sequences. A vector of pixels is reshaped, so that its
+            channels come last.
+        grey: way to draw grey images. With "ink" high values are dark, and with "light" they are light. The default is
+            ink for digits, mnist, kmnist, emnist and omniglot, and light for fashion-mnist and for files.
+        columns: columns of a table to use, such as age,income. By default all columns are used.
+        drop: columns of a table to leave out.
+        index: column that numbers the rows, which is left out. "none" keeps all columns. By default it is a column that
+            counts the rows and has no name, or one such as id.
+        kinds: kinds of columns, such as age=count. A YAML file may hold them too. The kinds are real, positive, count,
+            binary, categorical and ordinal; by default they are inferred from the values.
+        arguments: arguments of the model that take columns. An argument takes the column of its name. By default they
+            are those of the model in a fit, and x otherwise.
+        delimiter: delimiter of a text file. A space stands for any white space. By default it is inferred.
+        decimal: decimal sign of a text file, a point or a comma. By default it is inferred.
+        header_lines: number of lines before the data of a text file. It is 0, 1 for names, or 2 for names and units. By
+            default it is inferred.
+        encoding: encoding of a text file. By default it is UTF-8, or Windows-1252 if the file is not UTF-8.
+        layer: layer of an .h5ad file to use, such as counts. By default it is X.
+        obs: columns of obs in .h5ad, such as batch=donor. They are taken by arguments that have other names, as
+            in batch=donor,y=cell_type. By default an argument takes the column of its name.
         seed: seed of the split and of the draws.
 
     Returns:

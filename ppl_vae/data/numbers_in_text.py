@@ -112,7 +112,7 @@ def convert_texts(
         decimal: the decimal sign.
         place: a function from a row to its place in the file.
         notes: the list that notes are appended to.
-        as_text: If True, texts that are no numbers are categories.
+        as_text: If True, texts that are not numbers are categories.
 
     Raises:
         InputError: if most of the texts are numbers and one is none, or they are dates, or only look like numbers.
@@ -142,7 +142,7 @@ def convert_texts(
         remedy = "remove the line, which repeats the names" if text == name else "correct it, or remove the row"
         if re.fullmatch(r"[+-]?\d*,\d+", text):
             remedy = "--decimal , reads decimal commas"
-        raise InputError(f"{place(row)}, column {name!r}: {text[:40]!r} is no number: {remedy}")
+        raise InputError(f"{place(row)}, column {name!r}: {text[:40]!r} is not a number: {remedy}")
     _refuse_lookalikes(name, texts, share)
     return _textual(codes, texts)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 import textwrap
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 
 from ppl_vae.data import parse_size
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, raise_together
 from ppl_vae.inference import METHODS, Compile, MethodOptions, TrainingOptions
 from ppl_vae.inference.options import (
     Count,
@@ -35,23 +36,25 @@ class FitOptions:
     """The options of a fit that concern its data and its evaluation.
 
     Args:
-        validation_fraction: share of the data that fit holds out if it is given no validation data. The default is 0.1.
-        num_valid: largest number of validation data that are used; if there are more, they are drawn by the seed. The
-            default is 20000; null (None in Python) takes all.
-        num_samples: number of draws per datum in estimates of the evidence. The default is 1000.
-        extra_missing: share of the numbers of x that are hidden in training beside those that are missing, other ones
-            in every batch, so that an encoder learns to do without them. The default 0 hides none.
+        validation_fraction: share of the data that is held out for validation. It is used if fit is given no validation
+            data. The default is 0.1.
+        num_valid: largest number of validation data. If there are more, they are drawn by the seed. The default is
+            20000; null (None in Python) takes all.
+        num_samples: number of draws per datum in evidence estimates. The default is 1000.
+        extra_missing: share of the numbers of x to hide in training. They are hidden beside those that are missing,
+            other ones in every batch, so that an encoder learns to do without them. The default 0 hides none.
         data_plate: name of the program's data plate. It is needed only if the trace does not show which plate it is.
-        standardize: if true, the program is given real and positive columns with mean 0 and standard deviation 1 in the
-            training data; a column that its model needs positive is divided by its standard deviation alone. Evidence,
-            draws and means stay in the units of the data. The default is false.
+        standardize: scale real and positive columns to unit variance. The program is given them with mean 0 and
+            standard deviation 1 in the training data; a column that its model needs positive is divided by its standard
+            deviation alone. Evidence, draws and means stay in the units of the data. The default is false.
     """
 
+    group: ClassVar[str] = "data"
     validation_fraction: Share = 0.1
     num_valid: Count | None = 20_000
-    num_samples: Count = 1000
+    num_samples: Count = field(default=1000, metadata={"group": "run"})
     extra_missing: Share = 0.0
-    data_plate: str | None = None
+    data_plate: str | None = field(default=None, metadata={"group": "model"})
     standardize: bool = False
 
 
@@ -60,20 +63,21 @@ class HardwareOptions:
     """The options that decide on which device and how exactly numbers are computed.
 
     Args:
-        accelerator: the device. "auto" (the default) uses a GPU if there is one; "cpu" and "cuda" ask for a device.
-        compile: which functions run as compiled graphs; these give the same numbers up to rounding. "auto" (the
+        accelerator: device. "auto" (the default) uses a GPU if there is one; "cpu" and "cuda" ask for a device.
+        compile: functions that run as compiled graphs. Graphs give the same numbers up to rounding. "auto" (the
             default) compiles the functions that are called often, "on" every function that can be compiled, and "off"
             none.
-        precision: "32-true" (the default) leaves the program's own precision. "bf16-mixed" rounds the factors of matrix
-            products to bfloat16, in training only. "64-true" computes everything in double precision.
-        matmul_precision: precision of fp32 matrix products in training, as in torch.set_float32_matmul_precision.
-            "auto" (the default) is "high" (TF32) on a GPU, and leaves the setting unchanged on a CPU. Evaluation on a
-            GPU always uses full fp32.
-        memory: memory that the data may take in each process, such as 2GiB. Data that fit are kept on the device.
-            Others are read in blocks during training, and shuffled in a buffer. The default null takes half of what is
-            free.
+        precision: floating-point precision. "32-true" (the default) leaves the program's own precision. "bf16-mixed"
+            rounds the factors of matrix products to bfloat16, in training only. "64-true" computes everything in double
+            precision.
+        matmul_precision: precision of fp32 matrix products. It applies in training, as in
+            torch.set_float32_matmul_precision. "auto" (the default) is "high" (TF32) on a GPU, and leaves the setting
+            unchanged on a CPU. Evaluation on a GPU always uses full fp32.
+        memory: memory for data in each process, such as 2GiB. Data that fit are kept on the device. Others are read in
+            blocks during training, and shuffled in a buffer. The default null takes half of what is free.
     """
 
+    group: ClassVar[str] = "hardware"
     accelerator: Accelerator = "auto"
     compile: Compile = "auto"
     precision: Precision = "32-true"
@@ -124,17 +128,32 @@ def check_options(estimator: Any) -> None:
     Raises:
         InputError: an option's value is unknown or out of range, or two options contradict each other.
     """
-    check_value("guide", estimator.guide, guide_type())
-    for kind in option_kinds():
-        check_values(options_of(estimator, kind))
+    check_each_option(estimator)
     chosen = method_options(estimator)
-    chosen.check()
     others = [(name, method.Options) for name, method in METHODS.items()]
-    check_options_of_others(estimator, type(chosen), others)
-    device(estimator.accelerator)
-    options_of(estimator, TrainingOptions).check()
-    if estimator.memory is not None:
-        parse_size(estimator.memory)
+    raise_together(
+        [
+            chosen.check,
+            partial(check_options_of_others, estimator, type(chosen), others),
+            partial(device, estimator.accelerator),
+        ]
+    )
+
+
+def check_each_option(estimator: Any) -> None:
+    """Check the value of every option by itself.
+
+    Raises:
+        InputError: values are unknown or out of range; it has a message for each of them.
+    """
+    raise_together(
+        [
+            partial(check_value, "guide", estimator.guide, guide_type()),
+            *(partial(check_values, options_of(estimator, kind)) for kind in option_kinds()),
+            options_of(estimator, TrainingOptions).check,
+            partial(parse_size, estimator.memory if estimator.memory is not None else "1GiB"),
+        ]
+    )
 
 
 def method_options(estimator: Any) -> MethodOptions:

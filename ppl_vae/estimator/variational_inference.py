@@ -27,6 +27,7 @@ from ppl_vae.estimator.preparation import (
     describe_arguments,
     make_fitted,
 )
+from ppl_vae.estimator.usual_names import describe_unknown
 from ppl_vae.evaluation.fitted import Arrays
 from ppl_vae.inference import Epoch, Training
 from ppl_vae.inference.options import options_of
@@ -46,7 +47,7 @@ class VariationalInference(Application):
     Args:
         program: an object with ``model`` and ``guide``, a ``Program``, or a pair of functions. Or a recipe, which is
             built under the seed: a class, the name of a program in the gallery, or a function without arguments.
-        guide: the method of inference. "amortized" (the default) trains the program's own guide by stochastic
+        guide: method of inference. "amortized" (the default) trains the program's own guide by stochastic
             variational inference; if the program has none, an encoder is derived from the model. "per-sample" has no
             encoder: gradient steps find the lambda of every datum. "semi-amortized" starts these steps at the encoder's
             output.
@@ -69,7 +70,10 @@ class VariationalInference(Application):
     max_epochs: int
 
     def __init__(self, program: Any, guide: str = "amortized", **options: Any) -> None:
-        given = inspect.signature(VariationalInference.__init__).bind(self, program, guide, **options)
+        signature = inspect.signature(VariationalInference.__init__)
+        if unknown := [name for name in options if name not in signature.parameters]:
+            raise InputError(*(describe_unknown(name, signature.parameters) for name in unknown))
+        given = signature.bind(self, program, guide, **options)
         given.apply_defaults()
         for name, value in list(given.arguments.items())[1:]:
             setattr(self, name, value)

@@ -174,12 +174,12 @@ COLUMNS = (
     Column("difference", "difference", ".3f"),
     Column("difference_se", "its error", ".3f"),
     Column("difference_mcse", "Monte Carlo", ".3f"),
-    Column("elbo", "ELBO", ".2f"),
-    Column("elbo_difference", "below the best's", ".3f", error="elbo_difference_se"),
-    Column("doubtful", "doubtful", ".1%"),
-    Column("train_seconds", "training s", ".1f"),
-    Column("infer_milliseconds", "inference ms", ".1f"),
-    Column("evidence_seconds", "evidence s", ".1f"),
+    Column("elbo", "ELBO", ".2f", rank=2),
+    Column("elbo_difference", "below the best's", ".3f", error="elbo_difference_se", rank=3),
+    Column("doubtful", "doubtful", ".1%", rank=1),
+    Column("train_seconds", "training s", ".1f", rank=4),
+    Column("infer_milliseconds", "inference ms", ".1f", rank=5),
+    Column("evidence_seconds", "evidence s", ".1f", rank=6),
 )
 """The columns of a table of fits."""
 

@@ -203,9 +203,9 @@ def doubts(name: str, share: float, settings: Settings) -> list[str]:
     needs, sentence = ESTIMATORS[name].needs, ESTIMATORS[name].doubt
     if needs in ("prior", "guide") and not can_tell(settings.num_samples):
         draws = counted(settings.num_samples, "draw")
-        return [f"{name}: {draws} cannot tell how far off the estimates are; take more --num-samples"]
+        return [f"{name}: {draws} are too few for an error of the estimates; take more --num-samples"]
     if needs in ("chains", "simulated data") and settings.num_chains == 1:
-        return [f"{name}: one chain cannot tell its error; take more --num-chains"]
+        return [f"{name}: one chain has no error estimate; take more --num-chains"]
     if not sentence:
         return []
     verdict = "should not be trusted" if share > 0.5 else "is unreliable there"

@@ -178,10 +178,10 @@ COLUMNS = (
     Column("log_evidence", "nats per datum", ".2f"),
     Column("mcse", "Monte Carlo error", ".3f"),
     Column("se", "error over data", ".2f"),
-    Column("ess", "effective", ".1f"),
+    Column("ess", "effective draws", ".1f", rank=1),
     Column("doubtful", "doubtful", ".1%"),
-    Column("bits_per_dimension", "bits/dim", ".4f"),
-    Column("seconds", "seconds", ".1f"),
+    Column("bits_per_dimension", "bits/dim", ".4f", rank=3),
+    Column("seconds", "seconds", ".1f", rank=2),
 )
 """The columns of a table of estimates."""
 

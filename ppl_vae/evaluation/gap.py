@@ -144,11 +144,11 @@ COLUMNS = (
     Column("posterior", "posterior"),
     Column("elbo", "ELBO", ".2f"),
     Column("se", "error over data", ".2f"),
-    Column("iwae", "IWAE", ".2f"),
+    Column("iwae", "IWAE", ".2f", rank=3),
     Column("amortization_gap", "above the encoder", ".3f", error="amortization_gap_se"),
     Column("approximation_gap", "below the evidence", ".3f", error="approximation_gap_se"),
-    Column("steps", "steps", ".0f"),
-    Column("seconds_per_datum", "ms per datum", ".2f", scale=1000),
+    Column("steps", "steps", ".0f", rank=2),
+    Column("seconds_per_datum", "ms per datum", ".2f", scale=1000, rank=1),
 )
 """The columns of a table of gaps."""
 

@@ -36,12 +36,12 @@ class GapSettings:
     """The settings of the gaps.
 
     Args:
-        families: families of the posterior, from the smallest to the largest, such as diagonal,full,flow.
-        local_steps: largest number of gradient steps in lambda of each datum, from the encoder's output and from the
+        families: variational families, from the smallest to the largest.
+        local_steps: largest number of gradient steps in lambda. They start from the encoder's output and from the
             prior; a datum that has converged stops earlier.
         local_learning_rate: learning rate of these steps, at the start.
         num_particles: number of draws per datum and step.
-        num_samples: number of draws per datum in every ELBO and in every estimate of the evidence.
+        num_samples: number of draws per datum in each estimate.
     """
 
     families: str = "diagonal,full,flow"

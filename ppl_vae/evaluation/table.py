@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import math
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 
@@ -20,6 +23,8 @@ class Column(NamedTuple):
     """The key of an error that is printed behind the number."""
     scale: float = 1.0
     """A factor of the printed number."""
+    rank: int = 0
+    """The order in which columns are left out of a table that is too wide, the highest first; 0 always stays."""
 
 
 class ResultTable(NamedTuple):
@@ -62,19 +67,50 @@ class ResultTable(NamedTuple):
             for name, row in self.rows.items()
         ]
 
-    def lines(self) -> list[str]:
-        """Return the head and the rows as lines of text, with aligned columns."""
-        lines = [self.head, *self.cells()]
+    def lines(self, width: int | None = None) -> list[str]:
+        """Return the head and the rows as lines of text, with aligned columns.
+
+        If a table is too wide, its headings take two lines. If it is still too wide, columns are left out by their
+        rank, and a last line names them.
+
+        Args:
+            width: the largest number of characters in a line; by default that of the terminal, or 80.
+        """
+        width = shutil.get_terminal_size().columns if width is None else width
+        kept = list(range(len(self.columns)))
+        heads = [[head] for head in self.head]
+        if self._width(kept, heads) > width:
+            heads = [_in_two(head) for head in self.head]
+        ranked = sorted((i for i in kept if self.columns[i].rank), key=lambda i: -self.columns[i].rank)
+        left_out = []
+        while self._width(kept, heads) > width and ranked:
+            left_out.append(ranked.pop(0))
+            kept.remove(left_out[-1])
+        height = max(len(heads[i]) for i in kept)
+        head_lines = [[([""] * (height - len(heads[i])) + heads[i])[line] for i in kept] for line in range(height)]
+        lines = [*head_lines, *([row[i] for i in kept] for row in self.cells())]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        signs = ["<" if i < self.left else ">" for i in range(len(widths))]
+        signs = ["<" if i < self.left else ">" for i in kept]
+        note = f"left out in {width} columns: {', '.join(self.head[i] for i in sorted(left_out))}"
         return [
-            "  ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True)).rstrip()
-            for line in lines
+            *(
+                "  ".join(f"{cell:{sign}{size}}" for cell, sign, size in zip(line, signs, widths, strict=True)).rstrip()
+                for line in lines
+            ),
+            *(_wrapped(note, width).split("\n") if left_out else []),
         ]
 
+    def _width(self, kept: Sequence[int], heads: Sequence[Sequence[str]]) -> int:
+        """Return the width of the table with some of its columns and these headings, in lines each."""
+        rows = self.cells()
+        widths = [max(map(len, [*heads[i], *(row[i] for row in rows)])) for i in kept]
+        return sum(widths) + 2 * (len(widths) - 1)
+
     def text(self, *notes: str) -> str:
-        """Return the caption, the lines and some notes as one text."""
-        return "\n".join([self.caption, *self.lines(), *notes])
+        """Return the caption, the lines and some notes as one text, which fits the terminal."""
+        width = max(shutil.get_terminal_size().columns, 40)
+        caption, *below = (_wrapped(note, width) for note in (self.caption, *notes))
+        return "\n".join([caption, *self.lines(width), *below])
 
     def _repr_html_(self) -> str:
         rows = [("th", self.head), *(("td", row) for row in self.cells())]
@@ -91,6 +127,24 @@ class ResultTable(NamedTuple):
         if column.error and not isinstance(values[0], str):
             values.append(row.get(column.error))
         return " ± ".join(shown(value, column.spec, column.scale, missing=missing) for value in values)
+
+
+def _in_two(head: str) -> list[str]:
+    """Return a heading in two lines that are as short as can be.
+
+    Example:
+        >>> _in_two("Monte Carlo error"), _in_two("seconds")
+        (['Monte Carlo', 'error'], ['seconds'])
+    """
+    words = head.split(" ")
+    splits = [[" ".join(words[:i]), " ".join(words[i:])] for i in range(1, len(words))]
+    return min(splits, key=lambda split: (max(map(len, split)), -len(split[0]))) if splits else [head]
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Return a text whose lines have at most this width; words that are longer stay whole."""
+    fill = partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(fill(line) if len(line) > width else line for line in text.split("\n"))
 
 
 def text_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> ResultTable:

@@ -23,12 +23,12 @@ class AmortizedOptions(MethodOptions):
     """The options of amortized inference.
 
     Args:
-        bound: the objective of training and of validation. "elbo" is the evidence lower bound. "iwae" is the
+        bound: bound that training ascends. Validation uses it too. "elbo" is the evidence lower bound. "iwae" is the
             importance-weighted bound of num_particles draws, with its doubly reparameterised gradient.
-        free_bits: divergence in nats that each latent dimension may have, on average over a batch, without a penalty in
-            training. The default 0 penalises all of it.
-        analytic_kl: if true, training computes the divergence in closed form where there is one, and not from the
-            draws. The default is false.
+        free_bits: KL per latent dimension left unpenalised. It is in nats, on average over a batch. The evaluation
+            stays the same. The default 0 penalises all of it.
+        analytic_kl: compute the KL term in closed form if possible. Otherwise training estimates it from the draws. The
+            default is false.
     """
 
     bound: Bound = field(default="elbo", metadata=OWN)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, is_dataclass
-from functools import reduce
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial, reduce
 from numbers import Integral, Real
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
-from ppl_vae.errors import InputError, nearest
+from ppl_vae.display.docstrings import split_arguments
+from ppl_vae.errors import InputError, nearest, raise_together
 from ppl_vae.inference.families import FamilyName
 from ppl_vae.inference.objectives import Baseline, Gradient
 from ppl_vae.program import Batch
@@ -83,9 +83,12 @@ def check_value(name: str, value: Any, kind: Any) -> None:
 
 
 def check_values(options: Any) -> None:
-    """Check every field of a dataclass with ``check_value``."""
-    for name, kind in get_type_hints(type(options), include_extras=True).items():
-        check_value(name, getattr(options, name), kind)
+    """Check every field of a dataclass with ``check_value``, and report all that are wrong."""
+    kinds = get_type_hints(type(options), include_extras=True)
+    fielded = {option.name for option in fields(options)}
+    raise_together(
+        partial(check_value, name, getattr(options, name), kind) for name, kind in kinds.items() if name in fielded
+    )
 
 
 def options_of(source: Any, kind: type[Kind]) -> Kind:
@@ -121,9 +124,7 @@ def _plain(hint: Any) -> Any:
 def argument_help(kinds: Iterable[type]) -> dict[str, str]:
     """Return the help of every field of dataclasses, from ``Args:`` in their docstrings and those that they inherit."""
     owners = dict.fromkeys(owner for kind in kinds for owner in reversed(kind.__mro__) if is_dataclass(owner))
-    texts = [inspect.cleandoc(owner.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0] for owner in owners]
-    entries = re.split(r"^ {4}(?=\w+: )", "\n".join(texts), flags=re.MULTILINE)[1:]
-    return {name: " ".join(text.split()) for name, _, text in (entry.partition(": ") for entry in entries)}
+    return {name: text for owner in owners for name, text in split_arguments(owner.__doc__ or "").items()}
 
 
 @dataclass(frozen=True)
@@ -131,30 +132,31 @@ class MethodOptions:
     """The options that all methods of inference share.
 
     Args:
-        family: the distribution of a datum's latents where the package derives the posterior: a Gaussian with a
-            diagonal covariance (the default), a Gaussian with a full covariance, or a normalizing flow.
-        num_particles: number of draws per datum in the training objective and in each step in lambda. More draws
-            give a gradient with less noise, and cost more.
-        kl_weight: factor of the divergence of the posterior from the prior (the KL term) in training, as in the
-            beta-VAE. The default is 1. Validation and evaluation always use 1.
-        kl_warmup_epochs: number of epochs over which this factor rises from zero to its value, in equal steps. The
-            default 0 uses the full value from the start.
+        family: variational family of automatic guides. "diagonal" (the default) is a Gaussian with a diagonal
+            covariance, "full" a Gaussian with a full covariance, and "flow" a normalizing flow.
+        num_particles: number of draws per datum in a gradient step. More draws give a gradient with less noise, and
+            cost more.
+        kl_weight: weight of the KL term in training. It is the beta of a beta-VAE. The default is 1. Validation and
+            evaluation always use 1.
+        kl_warmup_epochs: number of epochs over which the weight rises from 0. It rises in equal steps. The default 0
+            uses the full weight from the start.
         gradient: estimator of the gradient. "reparam" (the default) differentiates along the path of the draws wherever
             they have one. "score-function" uses the score function for all latents; it is meant for comparison.
-        baseline: number that the score-function gradient subtracts to reduce its noise. "leave-one-out" (the default)
-            uses the other draws of the same datum, and needs two particles or more. "decaying-average" uses the steps
-            before, and "none" subtracts nothing.
-        clip_norm: largest norm of the gradient over all parameters together. A larger gradient is scaled down to this
-            norm. The default null (None in Python) never scales.
+        baseline: baseline of the score-function gradient. It is subtracted in order to reduce the noise.
+            "leave-one-out" (the default) uses the other draws of the same datum, and needs two particles or more.
+            "decaying-average" uses the steps before, and "none" subtracts nothing.
+        clip_norm: largest norm of the gradient. A larger gradient over all parameters is scaled down to this norm. The
+            default null (None in Python) never scales.
     """
 
+    group: ClassVar[str] = "objective"
     family: FamilyName = "diagonal"
     num_particles: Count = 1
     kl_weight: NotNegative = 1.0
     kl_warmup_epochs: CountOrZero = 0
     gradient: Gradient = "reparam"
     baseline: Baseline = "leave-one-out"
-    clip_norm: Positive | None = None
+    clip_norm: Positive | None = field(default=None, metadata={"group": "optimiser"})
 
     def check(self) -> None:
         """Check that the values agree with each other.

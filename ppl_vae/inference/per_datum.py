@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -39,13 +40,16 @@ class LocalOptions(MethodOptions):
     """The options of methods that take gradient steps in the lambda of every datum.
 
     Args:
-        local_steps: number of gradient steps in the lambda of a datum each time training visits it. The default is 20.
-        local_learning_rate: learning rate of these steps at their start. By default 0.3 if lambda starts at the prior,
-            0.05 if it starts where the last visit left it, and 0.02 if it starts at an encoder's output.
-        inference_steps: largest number of steps in the lambda of a datum that is evaluated by per-sample inference; a
-            datum that has converged stops earlier. The default is 500.
+        local_steps: number of gradient steps in lambda per visit. Training takes them in the lambda of a datum, its own
+            variational parameters, each time it visits the datum. The default is 20.
+        local_learning_rate: learning rate of these steps. It is the rate at their start. The default is 0.3 if lambda
+            starts at the prior, 0.05 if it starts where the last visit left it, and 0.02 if it starts at an encoder's
+            output.
+        inference_steps: largest number of steps in evaluation. Per-sample inference takes them in the lambda of a datum
+            that is evaluated; a datum that has converged stops earlier. The default is 500.
     """
 
+    group: ClassVar[str] = "local inference"
     local_steps: Count = 20
     local_learning_rate: Positive | None = None
     inference_steps: Count = 500

@@ -22,8 +22,8 @@ class PerSampleOptions(LocalOptions):
     """The options of per-sample inference.
 
     Args:
-        warm_start: if true, the lambda of a datum starts where the last visit to this datum left it. By default false:
-            it starts at the prior at every visit.
+        warm_start: start lambda where the last visit left it. The default is false: the lambda of a datum starts at the
+            prior at every visit.
     """
 
     warm_start: bool = False

@@ -28,8 +28,8 @@ class SemiAmortizedOptions(LocalOptions):
     """The options of semi-amortized inference.
 
     Args:
-        encoder_objective: the objective of the encoder. "initial" is the ELBO at the encoder's own output. "refined" is
-            the ELBO after the steps in lambda, through which the gradient then goes; a step costs about three times as
+        encoder_objective: objective of the encoder. "initial" is the ELBO at the encoder's own output. "refined" is the
+            ELBO after the steps in lambda, through which the gradient then goes; a step costs about three times as
             much.
     """
 

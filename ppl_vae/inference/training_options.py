@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple
 
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, raise_together
 from ppl_vae.inference.options import Count, Positive, Seed, Share
 
 Schedule = Literal["cosine", "constant"]
@@ -62,27 +63,29 @@ class TrainingOptions:
 
     Args:
         max_epochs: largest number of passes over the training data. The default is 500.
-        max_steps: largest number of gradient steps, after which training stops in the middle of an epoch. The default
-            null sets no such limit.
-        batch_size: number of data in each gradient step. The default is 64.
-        group_by_length: number of successive batches, such as 50, whose sequences are sorted by length before they are
-            cut into batches, so that a batch has little padding. The default null shuffles all data.
-        learning_rate: learning rate of Adam at the start of training. The default is 0.002.
-        schedule: "cosine" (the default) lowers the learning rate to zero over max_epochs, or over max_steps if that is
-            shorter; "constant" keeps it. The rate changes at the start of an epoch, and after every validation if
-            validate_every is a number of steps.
-        patience: number of validations without a better bound after which training stops. The default is 50; null (None
-            in Python) trains to the end.
-        validate_every: number of gradient steps, such as 5000, or time, such as 10m, between two validations, for long
-            epochs. The default null validates after every epoch.
-        checkpoint_every: number of gradient steps, or time, between two checkpoints of a run. The default null writes
-            one after an epoch or a validation, and every ten minutes.
-        seed: seed of all random numbers, also of the weights of a program that is given as a class or a name; those of
-            an object are its own. The same seed gives the same results on the same machine. The default is 0.
-        ema_decay: decay per step, such as 0.999, of exponential moving averages of the parameters, which are then
-            validated and kept. The default null keeps the parameters themselves.
+        max_steps: largest number of gradient steps. Training then stops in the middle of an epoch. The default null
+            sets no such limit.
+        batch_size: number of data in a gradient step. The default is 64.
+        group_by_length: number of batches whose sequences are sorted by length. These are successive batches, such as
+            50; their sequences are sorted before they are cut into batches, so that a batch has little padding. The
+            default null shuffles all data.
+        learning_rate: learning rate of Adam at the start. The default is 0.002.
+        schedule: course of the learning rate. "cosine" (the default) lowers the learning rate to zero over max_epochs,
+            or over max_steps if that is shorter; "constant" keeps it. The rate changes at the start of an epoch, and
+            after every validation if validate_every is a number of steps.
+        patience: number of validations without improvement before stopping. The default is 50; null (None in Python)
+            trains to the end.
+        validate_every: steps, or time such as 10m, between validations. It is meant for long epochs. The default null
+            validates after every epoch.
+        checkpoint_every: steps, or time, between checkpoints. The default null writes one after an epoch or a
+            validation, and every ten minutes.
+        seed: seed of all random numbers. It decides the weights of a program that is given as a class or a name too;
+            those of an object are its own. The same seed gives the same results on the same machine. The default is 0.
+        ema_decay: decay of the parameters' average, such as 0.999. The average is exponential, and the decay is
+            that of a step. The averages are then validated and kept. The default null keeps the parameters themselves.
     """
 
+    group: ClassVar[str] = "optimiser"
     max_epochs: Count = 500
     max_steps: Count | None = None
     batch_size: Count = 64
@@ -92,7 +95,7 @@ class TrainingOptions:
     patience: Count | None = 50
     validate_every: int | str | None = None
     checkpoint_every: int | str | None = None
-    seed: Seed = 0
+    seed: Seed = field(default=0, metadata={"group": "run"})
     ema_decay: Share | None = None
 
     def check(self) -> None:
@@ -101,8 +104,8 @@ class TrainingOptions:
         Raises:
             InputError: an interval is none.
         """
-        parse_interval("validate_every", self.validate_every)
-        parse_interval("checkpoint_every", self.checkpoint_every)
+        names = ("validate_every", "checkpoint_every")
+        raise_together(partial(parse_interval, name, getattr(self, name)) for name in names)
 
     def rate_after(self, epochs: int, steps: int, taken: int, num_batches: int | None) -> float:
         """Return the learning rate after a number of whole epochs and of further steps.

@@ -22,13 +22,13 @@ class VAE(nn.Module):
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 3 and appendix C.1.
 
     Args:
-        data_dim: size of a datum; a datum of any shape is flattened.
+        data_dim: size of a datum. A datum of any shape is flattened.
         latent_dim: size of the latent z.
-        hidden: widths of the hidden layers from x to z; the decoder has them in reverse.
-        activation: the nonlinearity after each hidden layer.
-        likelihood: likelihood of a number of a datum: bernoulli, gaussian (gaussian:0.5, gaussian:decoded),
-            categorical:10, poisson, negative-binomial, rounded-log-normal, zero-inflated-poisson and others; see
-            ``ppl_vae.networks.make_likelihood``.
+        hidden: widths of the encoder's hidden layers. The decoder has them in reverse.
+        activation: nonlinearity after each hidden layer.
+        likelihood: likelihood, such as bernoulli or gaussian. It is that of a number of a datum: bernoulli, gaussian
+            (gaussian:0.5, gaussian:decoded), categorical:10, poisson, negative-binomial, rounded-log-normal,
+            zero-inflated-poisson and others; see ``ppl_vae.networks.make_likelihood``.
 
     Example:
         >>> import torch

@@ -27,7 +27,7 @@ class Augmented(NamedTuple):
 def augment(
     vi: VariationalInference, *arrays: Any, copies: int = 4, what: Literal["sample", "mean"] = "sample"
 ) -> Augmented:
-    r"""Draw new labelled data from the posterior predictive of given ones.
+    r"""Draw new labelled data near given ones.
 
     .. math:: z \sim q(z \mid x_i), \qquad x' \sim p(x \mid z)
 

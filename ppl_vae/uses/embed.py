@@ -39,7 +39,7 @@ class Embedding(NamedTuple):
 
 @describe_use("latents")
 def embed(vi: VariationalInference, *arrays: Any) -> Embedding:
-    """Compute the posterior means and standard deviations of all latents.
+    """Compute posterior means and standard deviations of the latents.
 
     A discrete latent that is summed out, or whose values are classes, has a column for each of its values, with the
     posterior probability p of the value, called responsibility in a mixture, and the standard deviation

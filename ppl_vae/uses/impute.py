@@ -76,7 +76,7 @@ class Imputation(NamedTuple):
 
 @describe_use(
     "generation",
-    impute=Caption("uses", "Missing entries filled in", "What was seen, and draws and means of what was missing."),
+    impute=Caption("uses", "Missing entries filled in", "Observed values, and draws and means of the missing ones."),
 )
 def impute(
     vi: VariationalInference,
@@ -87,7 +87,7 @@ def impute(
     method: ImputeBy = "per-sample",
     family: FamilyName | None = None,
 ) -> Imputation:
-    r"""Draw missing numbers from their distribution, given those that were seen.
+    r"""Fill in missing values by draws given the observed ones.
 
     .. math::
         p(x_{\mathrm{mis}} \mid x_{\mathrm{obs}}) \approx

@@ -32,7 +32,7 @@ class Interpolation(NamedTuple):
 def interpolate(
     vi: VariationalInference, start: Any, end: Any, *, num_steps: int = 9, path: PathName = "line"
 ) -> Interpolation:
-    r"""Compute the means of x along paths between the posterior means of pairs of data.
+    r"""Decode points on paths between the posterior means of two data.
 
     .. math::
         z_t = (1 - t)\, a + t\, b \qquad\text{or}\qquad

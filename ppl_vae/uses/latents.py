@@ -63,7 +63,7 @@ class Latents(NamedTuple):
     ),
 )
 def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data: int = 4) -> Latents:
-    r"""Find the places of data in the latent space, posteriors of a few of them, and the aggregated posterior.
+    r"""Map data to the latent space, beside posteriors and the prior.
 
     .. math:: q(z) = \frac1N \sum_i q(z \mid x_i), \qquad\text{beside}\qquad p(z)
 

@@ -42,7 +42,7 @@ def manifold(
     dimensions: Sequence[str] | None = None,
     **conditions: Any,
 ) -> Manifold:
-    r"""Compute the means of x over a grid of two latent dimensions, in equal shares of the prior.
+    r"""Decode a grid of two latent dimensions.
 
     .. math:: z_{ij} = \mu_0 + \sigma_0 \Bigl(\Phi^{-1}\bigl(\tfrac{j - 1/2}{T}\bigr),
         \Phi^{-1}\bigl(\tfrac{i - 1/2}{T}\bigr)\Bigr)

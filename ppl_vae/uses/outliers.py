@@ -27,7 +27,7 @@ class Outliers(NamedTuple):
 
 @describe_use(outliers=Caption("uses", "Outliers", "The data with the lowest log evidence."))
 def outliers(vi: VariationalInference, *arrays: Any, estimator: str | None = None, **settings: Any) -> Outliers:
-    r"""Order data by their log evidence, the least likely first.
+    r"""List data by their log evidence, the least likely first.
 
     A high density does not prove that a datum belongs to the data: deep models give a high density to simple data of
     another kind (Nalisnick et al., Do Deep Generative Models Know What They Don't Know?, 2019). Longer sequences have a

@@ -29,7 +29,7 @@ class Reconstruction(NamedTuple):
     reconstruct=Caption("samples", "Reconstructions by several draws", "Data, their means and several posterior draws.")
 )
 def reconstruct(vi: VariationalInference, *arrays: Any, num_draws: int = 5) -> Reconstruction:
-    r"""Draw from the posterior predictive of data, to see what the program makes of them.
+    r"""Draw from the posterior predictive of data.
 
     .. math:: x' \sim \int p(x' \mid z)\, q(z \mid x)\, dz
 

@@ -45,7 +45,7 @@ def traverse(
     num_steps: int = 9,
     width: float = 2.5,
 ) -> Traversal:
-    r"""Compute the means of x as one latent dimension moves and the others stay at a datum's posterior mean.
+    r"""Decode one latent dimension at a time around a datum.
 
     A dimension moves from ``width`` standard deviations below the mean of its prior to as many above it; the prior is
     that given the latents before it. A discrete latent takes each of its values. An autoencoder's code has no prior, so

@@ -12,7 +12,9 @@ import pytest
 import torch
 import yaml
 
+from ppl_vae import InputError, VariationalInference
 from ppl_vae.cli.command import run_verb
+from ppl_vae.models.vae import VAE
 from ppl_vae.runs import read_checkpoint, write_checkpoint
 from tests.helpers.runs import run_without_figures
 
@@ -183,6 +185,30 @@ FAULTS = {
     "--output afile/run": ["afile", "no folder"],
     "--output .": ["not empty and no run folder"],
 }
+
+
+def test_all_that_is_wrong_is_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "wrong.yaml").write_text("model: vae\nmax_epochs: many\nlr: 4\nclip_norm: 0\n")
+    options = "--gpu --batch-size 0 --model.latent_dim x --guide amortised --out=there --config wrong.yaml"
+    assert run_without_figures("fit", options.split()) == 2
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "error: batch_size is 0: expected a whole number, 1 or more",
+        "error: clip_norm is 0.0: expected a positive number",
+        "error: option --guide: expected one of amortized, per-sample, semi-amortized, got amortised",
+        "error: option --max-epochs: expected a whole number, got many",
+        "error: option --model.latent_dim: expected a whole number, got x",
+        "error: unknown option --gpu: it is --accelerator cuda here",
+        "error: unknown option --lr: it is --learning-rate here",
+        "error: unknown option --out: it is --output here",
+    ]
+    for names, message in {
+        ("lr", "latent_dim"): "unknown option 'lr': it is learning_rate here; unknown option 'latent_dim': it is an",
+        ("patiens",): "unknown option 'patiens'; did you mean 'patience'?",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            VariationalInference("vae", **dict.fromkeys(names, 1))
+    with pytest.raises(InputError, match=r"max_epochs is 0.*; seed is -1"):
+        VariationalInference(VAE, max_epochs=0, seed=-1).fit(np.ones((4, 64), "float32"))
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,9 +76,7 @@ def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys:
     assert f"{test['log_evidence']:.2f}" in table
     assert run_verb("evaluate", [str(run), "--num-samples", "10"]) == 0
     assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
-    first = (
-        "model  vae, amortized guide, on cpu, steps not compiled, as only 38 of them are planned"  # 19 a whole epoch
-    )
+    first = "model  vae, amortized guide, on cpu, steps not compiled: 38 are too few to repay it"  # 19 a whole epoch
     assert torch.cuda.is_available() or out.splitlines()[1] == first
 
     assert run_verb("evaluate", [str(run), "--part", "train", "--num-samples", "3", "--num-data", "50"]) == 0
@@ -257,20 +256,18 @@ def test_on_a_gpu_a_run_is_fitted_evaluated_resumed_and_loaded(here: Path) -> No
 
 def test_help_explains_the_options_of_the_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for args in (["--help"], ["--model", "mine.py:Mine", "--model.help"]):
-        with pytest.raises(SystemExit) as stop:
-            run_verb("fit", args)
-        assert stop.value.code == 0
+        assert main(["fit", *args]) == 0
     out = capsys.readouterr().out
     assert "--model.latent_dim" in out
     assert "--model.width" in out
     assert "--max-epochs" in out
-    assert f"{', '.join(known_models())}, path/to/file.py:Class" in " ".join(out.split())
+    assert f"one of {', '.join(known_models())}" in " ".join(out.split())
 
 
 def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[3:-2]] == list_verbs()
+    assert re.findall(r"^  (\w+)", out, re.MULTILINE) == list_verbs()
     assert main(["ft"]) == 2
     assert (
         capsys.readouterr().err

@@ -130,9 +130,7 @@ def _generates_by_labels(here: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_texts_that_no_argument_takes_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit = ["--data", "table.csv", "--model", "plain.py", "--output", "run", *QUICK]
     assert run_verb("fit", fit) == 2
-    assert (
-        "column 'batch' has texts (u, v, ...), and x is numbers: leave it out, --drop batch" in capsys.readouterr().err
-    )
+    assert "column 'batch' contains text (u, v, ...): encode it, drop it with --drop batch" in capsys.readouterr().err
     assert not (here / "run").exists()
     assert run_verb("fit", [*fit, "--kinds", "age=count"]) == 2
     assert "table.csv line 2, column 'age' has 0.126: kind count needs a whole number" in capsys.readouterr().err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from matplotlib.image import imread
 
 from ppl_vae import load
-from ppl_vae.cli import list_verbs, main
 from ppl_vae.cli.command import run_verb
 from tests.helpers.runs import run_without_figures
 
@@ -200,20 +198,6 @@ def test_the_least_likely_are_listed(folder: Path, capsys: pytest.CaptureFixture
     assert values == sorted(values)
     with np.load(folder / "run" / "uses" / "outliers.npz") as file:
         np.testing.assert_allclose(np.sort(file["log_evidence"])[:8], values, atol=0.006)
-
-
-@pytest.mark.parametrize("verb", list_verbs())
-def test_help_has_a_usage_and_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main([verb, "--help"])
-    out = capsys.readouterr().out
-    assert f"usage: python -m ppl_vae {verb}" in out
-    assert "--" in out or verb == "report"
-    assert not re.search(r"--[\w-]+\+", out)  # jsonargparse's second name of a list
-    for option in re.split(r"\n  (?=--|\w)", out)[1:]:
-        sentences = " ".join(option.split())
-        assert len(re.findall("default", sentences)) <= 1 + ("null (None" in sentences), sentences
-        assert not re.search(r"\w- \w", sentences), sentences  # a word that a line break has cut at its hyphen
 
 
 def test_check_ends_with_status_1_if_a_verdict_fails(

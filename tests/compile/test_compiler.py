@@ -92,9 +92,9 @@ def test_the_largest_of_several_plans_counts() -> None:
 
 def test_the_choice_is_described() -> None:
     visits = {5: ENOUGH, 2: 1500}
-    assert Compiler("auto", visits).choice(5) == f"compiled, as {ENOUGH:,} of them are planned"
-    assert Compiler("auto", visits).choice(2) == "not compiled, as only 1,500 of them are planned"
-    assert Compiler("auto", visits).choice(2, 20) == "compiled, as 30,000 of them are planned"
+    assert Compiler("auto", visits).choice(5) == f"compiled: {ENOUGH:,} repay it"
+    assert Compiler("auto", visits).choice(2) == "not compiled: 1,500 are too few to repay it"
+    assert Compiler("auto", visits).choice(2, 20) == "compiled: 30,000 repay it"
     assert Compiler("on").choice(5) == "compiled"
     assert Compiler("off", visits).choice(5) == "not compiled"
 
@@ -108,7 +108,7 @@ def test_the_default_fit_is_not_compiled_and_a_long_one_is() -> None:
     """The planned steps decide before the first step."""
     data = load_dataset("digits")
     for epochs, chosen in {
-        500: "steps not compiled, as only 9,500 of them are planned",
+        500: "steps not compiled: 9,500 are too few to repay it",
         5000: "steps compiled",
     }.items():
         vi = VariationalInference(VAE(), max_epochs=epochs)
@@ -121,8 +121,8 @@ def test_the_default_fit_is_not_compiled_and_a_long_one_is() -> None:
 def test_every_step_in_lambda_counts(shapes_made: Shapes) -> None:
     x = load_dataset("digits").train["x"][:128]
     for guide, batch, steps in (
-        ("per-sample", 64, "steps in lambda not compiled, as only 4,000"),
-        ("per-sample", 1, "steps in lambda compiled, as 256,000"),
+        ("per-sample", 64, "steps in lambda not compiled: 4,000"),
+        ("per-sample", 1, "steps in lambda compiled: 256,000"),
     ):
         vi = VariationalInference(VAE(hidden=(4,)), guide, max_epochs=100, batch_size=batch)
         vi.prepare({"x": x})

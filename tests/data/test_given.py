@@ -81,7 +81,7 @@ def test_columns_by_themselves(make: Any) -> None:
     assert arrays["y"].tolist() == [1, 0, 1]
     assert arrays.columns["y"][0].categories == ("u", "v")
     assert np.array_equal(as_named("fit", [numbers], ["x"])["x"], [1, np.nan, 3], equal_nan=True)
-    assert "column 'x' has texts" in refusal(as_named, "fit", [labels], ["x"])
+    assert "column 'x' contains text" in refusal(as_named, "fit", [labels], ["x"])
 
 
 def test_low_precisions_and_bits() -> None:
@@ -144,7 +144,7 @@ def test_labels_of_a_frame_are_a_part_of_x_unless_the_model_takes_them() -> None
 @pytest.mark.parametrize(
     ("column", "fact"),
     [
-        (["q"] * 6, "column 'b' has texts (q, ...)"),
+        (["q"] * 6, "column 'b' contains text (q, ...)"),
         ([f"text {i}" for i in range(6)], "column 'b' is free text, 6 different values such as 'text 0'"),
         (pd.date_range("2020", periods=6), "column 'b' has dates or times"),
         (pd.to_timedelta(range(6), "D"), "column 'b' has dates or times"),

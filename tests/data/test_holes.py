@@ -153,8 +153,8 @@ def test_what_is_missing_in_a_table_is_a_hole_of_the_data(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n3,four\n5,6\n", "line 3, column 'b': 'four' is no number"),
-        ("a,b\n1,\n3,four\n5,6\n7,8\n", "line 3, column 'b': 'four' is no number"),  # and not the hole before it
+        ("a,b\n1,2\n3,four\n5,6\n", "line 3, column 'b': 'four' is not a number"),
+        ("a,b\n1,\n3,four\n5,6\n7,8\n", "line 3, column 'b': 'four' is not a number"),  # and not the hole before it
         ("a,b\n1,\n3,4,5\n", "line 3 has 3 values, the first row 2"),
     ],
 )

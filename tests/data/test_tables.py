@@ -131,7 +131,7 @@ def test_texts_become_codes_with_their_categories(tmp_path: Path) -> None:
         ("a", "real", ()),
         ("level", "binary", ("high", "low")),
     ]
-    with pytest.raises(ValueError, match=r"column 'level' has texts \(high, low, \.\.\.\), and x is numbers"):
+    with pytest.raises(ValueError, match=r"column 'level' contains text \(high, low, \.\.\.\): encode it"):
         data.check_numbers()
     named = load_dataset(tmp_path / "own.csv", arguments="x,level")
     assert {name: array.shape[1:] for name, array in named.train.items()} == {"x": (1,), "level": (), "y": ()}
@@ -169,11 +169,11 @@ def test_kinds_are_inferred_or_given(tmp_path: Path) -> None:
         ("", ["no rows"]),
         ("\n \n", ["no rows"]),
         ("a,b\n", ["no rows"]),
-        (f"{NUMBERS}1,what,2\n", ["line 21, column '2': 'what' is no number"]),
-        (f"1.5,what,2.5\n{NUMBERS}", ["line 1, column '2': 'what' is no number"]),
+        (f"{NUMBERS}1,what,2\n", ["line 21, column '2': 'what' is not a number"]),
+        (f"1.5,what,2.5\n{NUMBERS}", ["line 1, column '2': 'what' is not a number"]),
         (
             f"a,b,c\n{NUMBERS}a,b,c\n{NUMBERS}",
-            ["line 22, column 'a': 'a' is no number: remove the line, which repeats"],
+            ["line 22, column 'a': 'a' is not a number: remove the line, which repeats"],
         ),
         (f"{NUMBERS}1,2\n", ["line 21 has 2 values, the first row 3"]),
         (f"{NUMBERS}1,2,3,4\n", ["line 21 has 4 values, the first row 3"]),
@@ -193,7 +193,7 @@ def test_kinds_are_inferred_or_given(tmp_path: Path) -> None:
         ("a,b\n" + "1_000,0.5\n" * 20, ["column 'a' has an underscore between digits"]),
         ("a,b\n" + "0x1F,0.5\n" * 20, ["column 'a' has a hexadecimal number"]),
         ("a,b\n" + "".join(f"text {i},0.5\n" for i in range(20)), ["column 'a' is free text, 20 different values"]),
-        ("a;b\n" + "1.5;2\n" * 20 + "1,5;2\n", ["line 22, column 'a': '1,5' is no number: --decimal ,"]),
+        ("a;b\n" + "1.5;2\n" * 20 + "1,5;2\n", ["line 22, column 'a': '1,5' is not a number: --decimal ,"]),
     ],
 )
 def test_tables_that_cannot_be_read(text: str, facts: list[str], tmp_path: Path) -> None:

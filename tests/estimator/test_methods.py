@@ -141,11 +141,6 @@ def test_an_added_method_is_on_the_command_line(
         capsys.readouterr()
         assert main(["fit", *options, *more, "--overwrite"]) == 2
         assert capsys.readouterr().err == message
-    with pytest.raises(SystemExit):
-        main(["fit", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert "semi-amortized,plain}" in text
-    assert "factor of the ELBO in the objective. The default is 1. (a number)" in text
 
 
 def test_every_option_has_a_help_and_one_meaning() -> None:

@@ -164,7 +164,7 @@ def test_the_tables_are_those_that_the_commands_print(
     assert capsys.readouterr().out.splitlines()[-1] == f"written to {folder / 'report.html'}"
     printed = [re.split(r"\s{2,}", line.strip()) for line in said.splitlines()]
     rows = [[cell for cell in row if cell] for row in page.rows]
-    head = ["estimator", "nats per datum", "Monte Carlo error", "error over data", "effective", "doubtful"]
+    head = ["estimator", "nats per datum", "Monte Carlo error", "error over data", "effective draws", "doubtful"]
     tables = [i for i, row in enumerate(printed) if row[0] in ("estimator", "posterior")]
     assert len(tables) == 3
     assert printed[tables[1]][:6] == head
@@ -455,7 +455,7 @@ def console(tmp_path: Path) -> Callable[[str], list[str]]:
         done = subprocess.run(
             [BROWSER or "", *flags, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=120
         )
-        assert "How to repeat it" in done.stdout, done.stderr
+        assert "Reproducing the run" in done.stdout, done.stderr
         return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
     return said
