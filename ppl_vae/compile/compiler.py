@@ -15,15 +15,16 @@ from ppl_vae.compile.explain import Untraceable
 from ppl_vae.compile.graph import Outputs, TensorFunction
 from ppl_vae.compile.kernels import Graph, compiled
 from ppl_vae.compile.private import untested
+from ppl_vae.compile.work import WorkCount
 from ppl_vae.errors import InputError, nearest
 
 Compile = Literal["auto", "on", "off"]
-REPAID_BY = 10.0
-"""Seconds that a graph has to save before it is compiled: that takes 2 to 8 s, and training may stop early."""
+REPAID_BY = 8.0
+"""Seconds that a graph has to save before it is compiled: that takes 2 to 5 s, and training may stop early."""
 RARE = 10
 """Ratio of visits from which a size of batch has no graph: the last batch of an epoch is that much rarer."""
 SAVED = 1e-3
-"""Seconds that a graph saves in a step of a small model, at least: the time that Python and Pyro take."""
+"""Seconds that a graph saves in a call if nothing is known about the work of its program."""
 CHECKED = 3
 """Number of first calls of a graph that are compared with the function; later the 4th, 8th, 16th, ... are."""
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 0.02}
@@ -77,6 +78,7 @@ class Compiler:
             self.mode = "off"
             say(f"nothing is compiled: {why}")
         self.visits: dict[int, int] = {}
+        self._saved: dict[int, float] = {}
         self.plan(visits or {})
         self._known: dict[GraphKey, _Counted] = {}
         self._refused: set[str] = set()
@@ -91,9 +93,15 @@ class Compiler:
         for rows, times in visits.items():
             self.visits[rows] = max(times, self.visits.get(rows, 0))
 
-    def repays(self, rows: int, times: int = 1, saves: float = SAVED) -> bool:
+    def weigh(self, rows: int, work: WorkCount) -> None:
+        """Take note of the work of a run of the program on a batch of this size, which says what a graph saves."""
+        self._saved[rows] = work.saved
+
+    def repays(self, rows: int, times: int = 1, saves: float | None = None) -> bool:
         """Return True if a function is compiled, see ``__call__``. No clock decides, so that a run can be repeated."""
         visits = self.visits.get(rows, 0)
+        if saves is None:
+            saves = self._saved.get(rows, SAVED)
         if self.mode == "on":
             return rows not in self.visits or RARE * visits >= max(self.visits.values())
         return self.mode == "auto" and visits * times * saves >= REPAID_BY
@@ -123,7 +131,7 @@ class Compiler:
         module: nn.Module | None = None,
         static: Hashable = None,
         times: int = 1,
-        saves: float = SAVED,
+        saves: float | None = None,
         rows: int | None = None,
     ) -> Outputs:
         """Return ``function(*inputs)``.
@@ -138,7 +146,8 @@ class Compiler:
             module: the module that the function runs, if there is one.
             static: the values other than tensors on which the function depends, such as a number of draws.
             times: number of calls for each visit of a batch.
-            saves: seconds that a graph saves in each call, roughly.
+            saves: seconds that a graph saves in each call, roughly; by default those that follow from the work of the
+                program, see ``weigh``.
             rows: the number of rows that decides, if the last input is no tensor of a batch.
         """
         # A graph relies on the strides of the inputs with which it was made.

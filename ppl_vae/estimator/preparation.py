@@ -50,7 +50,6 @@ from ppl_vae.parallel import part_of, portion_of, present
 from ppl_vae.program import (
     Batch,
     BoundProgram,
-    check_batch,
     check_model,
     check_observations,
     check_parts,
@@ -217,7 +216,7 @@ class Preparation:
             check_densities(fitted, self._batches(own_valid, ROWS_PER_PASS), validated.start)
         for size in self.train_batches.sizes():
             batch = next(self._batches(_of_rows(train, slice(0, size)), size, dynamic).in_order())
-            check_batch(self.method.posterior, self.method.begin(batch))
+            self.method.check_batch(batch)
         self.extra_holes = ExtraHoles.of(fitted, options_of(estimator, FitOptions).extra_missing)
         self.method.remember(self.train_batches.num_data, validated.stop - validated.start)
         parts = (self.train_batches, self.valid_batches)

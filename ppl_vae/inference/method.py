@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ppl_vae.compile.compiler import Compiler
+from ppl_vae.compile.work import CountedWork, WorkCount
 from ppl_vae.inference.encoder import derive_encoder
 from ppl_vae.inference.families import FamilyName
 from ppl_vae.inference.options import MethodOptions
 from ppl_vae.inference.table import Table
 from ppl_vae.parallel import ALONE, Ranks
-from ppl_vae.program import Batch, BoundProgram, DerivedGuide, without_guide
+from ppl_vae.program import Batch, BoundProgram, DerivedGuide, check_batch, without_guide
 
 LAMBDA = "_lambda"
 """The name of the array of variational parameters, for methods whose lambda is data."""
@@ -95,6 +96,16 @@ class Method:
     def validate(self, batch: Batch, epoch: int) -> Batch:
         """Return a batch for ``posterior`` from validation data, which are numbered if training batches are."""
         return self.infer(batch)
+
+    def check_batch(self, batch: Batch) -> None:
+        """Check that training takes a batch of this size, and count its work, which decides if steps are compiled.
+
+        Raises:
+            InputError: the densities cannot be computed.
+        """
+        with CountedWork() as counted:
+            check_batch(self.posterior, self.begin(batch))  # two runs
+        self.compiler.weigh(len(batch[0]), WorkCount(counted.work.operations // 2, counted.work.bytes // 2))
 
     def describe_compilation(self, rows: int) -> str:
         """Report if the training steps of batches with this number of rows are compiled, and why."""

@@ -16,6 +16,7 @@ from ppl_vae.compile.compiler import CHECKED, RARE, REPAID_BY, SAVED
 from ppl_vae.compile.graph import Outputs, TensorFunction
 from ppl_vae.compile.kernels import Graph
 from ppl_vae.compile.private import LAST_TESTED
+from ppl_vae.compile.work import CountedWork, WorkCount
 from ppl_vae.data import load_dataset
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
@@ -90,6 +91,27 @@ def test_the_largest_of_several_plans_counts() -> None:
     assert not compiler.repays(2)
 
 
+def test_the_work_of_the_program_decides() -> None:
+    light, heavy = WorkCount(operations=4, bytes=1000), WorkCount(operations=100, bytes=10**6)
+    times = round(REPAID_BY / heavy.saved) + 1
+    compiler = Compiler("auto", {5: times, 6: times, 7: times})
+    compiler.weigh(5, heavy)
+    compiler.weigh(6, light)
+    assert [compiler.repays(rows) for rows in (5, 6, 7)] == [True, False, times * SAVED >= REPAID_BY]
+    assert compiler.choice(5) == f"compiled: {times:,} repay it"
+
+
+def test_work_is_counted_through_a_gradient() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    with CountedWork() as forward:
+        value = (weight * 2.0).sum()
+    with CountedWork() as whole:
+        (gradient,) = torch.autograd.grad((weight * 2.0).sum(), weight)
+    assert forward.work == WorkCount(2, 4 * 3 + 4)
+    assert whole.work.operations > forward.work.operations
+    assert (value.item(), gradient.tolist()) == (6.0, [2.0] * 3)
+
+
 def test_the_choice_is_described() -> None:
     visits = {5: ENOUGH, 2: 1500}
     assert Compiler("auto", visits).choice(5) == f"compiled: {ENOUGH:,} repay it"
@@ -104,12 +126,12 @@ def test_an_unknown_mode() -> None:
         Compiler("yes")  # type: ignore[arg-type]
 
 
-def test_the_default_fit_is_not_compiled_and_a_long_one_is() -> None:
+def test_the_default_fit_is_compiled_and_a_short_one_is_not() -> None:
     """The planned steps decide before the first step."""
     data = load_dataset("digits")
     for epochs, chosen in {
-        500: "steps not compiled: 9,500 are too few to repay it",
-        5000: "steps compiled",
+        100: "steps not compiled: 1,900 are too few to repay it",
+        500: "steps compiled: 9,500 repay it",
     }.items():
         vi = VariationalInference(VAE(), max_epochs=epochs)
         vi.prepare(data.train, data.valid)
@@ -121,10 +143,10 @@ def test_the_default_fit_is_not_compiled_and_a_long_one_is() -> None:
 def test_every_step_in_lambda_counts(shapes_made: Shapes) -> None:
     x = load_dataset("digits").train["x"][:128]
     for guide, batch, steps in (
-        ("per-sample", 64, "steps in lambda not compiled: 4,000"),
-        ("per-sample", 1, "steps in lambda compiled: 256,000"),
+        ("per-sample", 64, "steps in lambda not compiled: 2,000"),
+        ("per-sample", 1, "steps in lambda compiled: 128,000"),
     ):
-        vi = VariationalInference(VAE(hidden=(4,)), guide, max_epochs=100, batch_size=batch)
+        vi = VariationalInference(VAE(hidden=(4,)), guide, max_epochs=50, batch_size=batch)
         vi.prepare({"x": x})
         assert vi.compiles().startswith(steps)
     assert shapes_made == []
