@@ -44,7 +44,7 @@ docs: $(DOCS_READY)
 	$(BIN)/python docs/check_links.py docs/_build/html
 
 bench: $(READY) $(PEERS_READY)
-	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python
+	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python $(if $(ISA),--isa $(ISA))
 
 cells: $(READY) $(CELLS_READY)
 	$(BIN)/python benchmarks/cells.py --peer $(CELLS)/bin/python

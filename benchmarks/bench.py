@@ -1,6 +1,7 @@
 """Compare ppl_vae with its peers; write ``results.json``, ``measurements.json``, ``RESULTS.md`` and a chart.
 
-    python benchmarks/bench.py [--works step,iwae] [--repetitions 9] [--data-root MNIST_FOLDER] [--quick] [--report]
+    python benchmarks/bench.py [--works step,iwae] [--isa avx2] [--repetitions 9] [--data-root MNIST_FOLDER] [--quick]
+                               [--report]
 
 README.md explains how the contestants are made comparable; works.py lists the comparisons.
 """
@@ -33,6 +34,15 @@ FOLDER = Path(__file__).parent
 NUM_DATA, DATA_DIM = 50_000, 784
 WARM_UP = (1, 2)
 """Seeds of the turns before those that count; the second one shows whether the contestants agree."""
+ISAS = {
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    }
+}
+"""The variables that make PyTorch, oneDNN, MKL and XLA use no more than an instruction set."""
 PROBE = """
 import ppl_vae.cli.process, torch, json
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -74,6 +84,7 @@ def main() -> None:
     parser.add_argument("--works", help=f"some of {','.join(PARTS)} (default: all that this machine can run)")
     parser.add_argument("--repetitions", type=int, help="number of repetitions (default: a number for each task)")
     parser.add_argument("--data-root", help="folder with MNIST in torchvision's layout (default: use simulated bits)")
+    parser.add_argument("--isa", choices=ISAS, help="instruction set for all (default: the best of the processor)")
     parser.add_argument("--quick", action="store_true", help="make a short trial in build/benchmarks")
     parser.add_argument("--report", action="store_true", help="measure nothing; only write RESULTS.md and the chart")
     parser.add_argument(
@@ -92,7 +103,10 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
     """Measure the chosen parts and write the files of numbers."""
     if not options.peers.exists():
         parser.error(f"{options.peers} does not exist: run make bench, which makes the environment of the peers")
+    if options.isa:
+        os.environ.update(ISAS[options.isa])
     machine = describe(options.peers)
+    machine["isa"] = options.isa or isa()
     machine["data"] = "MNIST's training images" if options.data_root else "bits of MNIST's size"
     able = [part for part in PARTS if machine["gpu"] or part not in WORKS or not WORKS[part].needs_gpu]
     parts = options.works.split(",") if options.works else able
@@ -106,10 +120,11 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
             print(f"{datetime.datetime.now():%H:%M:%S}  {part}", flush=True)
             started = time.perf_counter()
             rows, measured = OTHERS[part](run) if part in OTHERS else compare(run, WORKS[part])
+            rows = [row | {"isa": machine["isa"]} for row in rows]
             results.keep(output / "results.json", rows, works.titles())
             conditions = {"machine": machine, "date": f"{datetime.date.today()}", "is_trial": run.quick}
             conditions["took_seconds"] = round(time.perf_counter() - started)
-            results.note(output / "measurements.json", part, conditions | measured, PARTS)
+            results.note(output / "measurements.json", machine["isa"], part, conditions | measured, PARTS)
             for row in rows:
                 print(f"          {row['ratio']:.2f}  {row['work']}: {row['peer']}", flush=True)
 
@@ -141,6 +156,16 @@ def describe(peers: Path) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("torch", "pyro-ppl", "numpy")},
         "peers": ask(str(peers), VERSIONS, "numpyro", "jax", "pythae", "torch"),
     }
+
+
+def isa() -> str:
+    """Return the best instruction set for vectors that the processor has: amx, avx512, avx2, or the architecture."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return platform.machine()
+    names = {"amx_tile": "amx", "avx512f": "avx512", "avx2": "avx2"}
+    return next((name for flag, name in names.items() if flag in flags), platform.machine())
 
 
 def processor() -> str:

@@ -23,22 +23,36 @@ def publish(folder: Path) -> None:
         results.write(folder / "results.png", chart(rows))
 
 
-def page(rows: Sequence[results.Row], measured: Mapping[str, Any]) -> str:
-    """Return the page in Markdown."""
+def page(rows: Sequence[results.Row], measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page in Markdown.
+
+    Args:
+        rows: the ratios, each with its instruction set.
+        measured: all other measurements, by instruction set and task.
+    """
     sections = [
         [
             "# Results",
             "",
-            "`make bench` writes this page. `benchmarks/README.md` explains how the contestants are made comparable.",
+            "`make bench` writes this page, and `make bench ISA=avx2` adds what the same machine does without newer",
+            "instructions. [README.md](README.md) explains how the contestants are made comparable.",
+            "",
+            "![The ratios and their ranges](results.png)",
         ],
-        machines(measured),
-        ratios(rows),
-        contestants(measured),
-        throughput(measured),
-        cold(measured),
-        growth(measured),
-        gpu(measured),
     ]
+    for isa in dict.fromkeys([*(row["isa"] for row in rows), *measured]):
+        entries = measured.get(isa, {})
+        of_isa = [
+            machines(entries),
+            ratios([row for row in rows if row["isa"] == isa]),
+            contestants(entries),
+            throughput(entries),
+            cold(entries),
+            growth(entries),
+        ]
+        sections.append([f"## Instruction set: {isa}"])
+        sections += [[f"#{line}" if line.startswith("#") else line for line in lines] for lines in of_isa if lines]
+    sections.append(gpu([entry for entries in measured.values() for entry in entries.items()]))
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
@@ -97,8 +111,6 @@ def ratios(rows: Sequence[results.Row]) -> list[str]:
         "Our seconds divided by the seconds of the peer; below 1, ppl_vae is faster. The ratio is the median over",
         "pairs of neighbouring turns, and the range covers all pairs. Each column of seconds has its own median. The",
         "time of a step includes the selection of the rows of its batch.",
-        "",
-        "![The ratios and their ranges](results.png)",
     ]
     for work in dict.fromkeys(row["work"] for row in rows):
         cells = []
@@ -214,12 +226,11 @@ def growth(measured: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def gpu(measured: Mapping[str, Any]) -> list[str]:
-    """Return the section that says whether a GPU was measured."""
-    cards = sorted({entry["machine"]["gpu"] for entry in measured.values() if entry["machine"]["gpu"]})
-    is_measured = any(work.needs_gpu for work, _ in compared(measured))
-    text = f"The tasks on a GPU were measured on {', '.join(cards)}." if cards and is_measured else UNMEASURED
-    return ["## GPU", "", text]
+def gpu(measured: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Return the section that says whether a GPU was measured, from tasks and their measurements."""
+    on_gpu = [entry for part, entry in measured if part in works.WORKS and works.WORKS[part].needs_gpu]
+    cards = sorted({entry["machine"]["gpu"] for entry in on_gpu if entry["machine"]["gpu"]})
+    return ["## GPU", "", f"The tasks on a GPU were measured on {', '.join(cards)}." if cards else UNMEASURED]
 
 
 # -------------------------------------------------------------------------------------------------------------- chart
@@ -228,8 +239,8 @@ def gpu(measured: Mapping[str, Any]) -> list[str]:
 def chart(rows: Sequence[results.Row]) -> bytes:
     """Return a chart of the ratios with their ranges and the required bounds, as a PNG."""
     lines: list[results.Row | str] = []
-    for work in dict.fromkeys(row["work"] for row in rows):
-        lines += [work, *(row for row in rows if row["work"] == work)]
+    for isa, work in dict.fromkeys((row["isa"], row["work"]) for row in rows):
+        lines += [f"{work} ({isa})", *(row for row in rows if (row["isa"], row["work"]) == (isa, work))]
     figure = Figure(figsize=(9.5, 0.6 + 0.25 * len(lines)), layout="constrained")
     ax = figure.add_subplot()
     placement = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}

@@ -31,10 +31,11 @@ def row(work: str, peer: str, seconds: Sequence[tuple[float, float]], at_most: f
 
 
 def merged(old: Sequence[Row], new: Sequence[Row], titles: Sequence[str]) -> list[Row]:
-    """Return the rows in the order of the titles, with old rows of tasks that were not run again."""
-    run = {row["work"] for row in new}
-    kept = [row for row in old if row["work"] not in run]
-    return sorted([row for row in [*kept, *new] if row["work"] in titles], key=lambda row: titles.index(row["work"]))
+    """Return the rows by instruction set and title, with old rows of tasks that were not run again."""
+    run = {(row["work"], row["isa"]) for row in new}
+    kept = [row for row in old if (row["work"], row["isa"]) not in run]
+    rows = [row for row in [*kept, *new] if row["work"] in titles]
+    return sorted(rows, key=lambda row: (row["isa"], titles.index(row["work"])))
 
 
 def read(path: Path, default: Any) -> Any:
@@ -59,7 +60,8 @@ def keep(path: Path, rows: Sequence[Row], titles: Sequence[str]) -> None:
     write_json(path, merged(read(path, []), rows, titles))
 
 
-def note(path: Path, key: str, measured: dict[str, Any], known: Collection[str]) -> None:
-    """Put the other measurements of a task into their file."""
-    old = {name: content for name, content in read(path, {}).items() if name in known}
-    write_json(path, old | {key: measured})
+def note(path: Path, isa: str, key: str, measured: dict[str, Any], known: Collection[str]) -> None:
+    """Put the other measurements of a task into their file, which has them by instruction set and task."""
+    old = read(path, {})
+    kept = {name: content for name, content in old.get(isa, {}).items() if name in known}
+    write_json(path, old | {isa: kept | {key: measured}})

@@ -41,11 +41,12 @@ def test_the_ratio_is_the_median_of_neighbours(benchmarks):
 def test_rows_of_works_that_were_not_run_are_kept(benchmarks):
     results = benchmarks.results
 
-    def row(work, ratio):
-        return {"work": work, "ratio": ratio}
+    def row(work, ratio, isa="avx512"):
+        return {"work": work, "ratio": ratio, "isa": isa}
 
-    merged = results.merged([row("a", 1), row("a", 2), row("b", 3), row("gone", 4)], [row("a", 5)], ["b", "a"])
-    assert merged == [row("b", 3), row("a", 5)]
+    old = [row("a", 1), row("a", 2), row("b", 3), row("gone", 4), row("a", 6, "avx2")]
+    merged = results.merged(old, [row("a", 5)], ["b", "a"])
+    assert merged == [row("a", 6, "avx2"), row("b", 3), row("a", 5)]
 
 
 def test_who_is_first_alternates(benchmarks):
@@ -72,9 +73,9 @@ def test_batches_are_shuffled_epochs_and_the_same_for_the_same_seed(benchmarks):
 
 def test_results_have_their_keys_and_ratios_like_their_medians():
     rows = kept("results.json")
-    keys = {"work", "ours_seconds", "peer", "peer_seconds", "ratio", "ratio_range"}
+    keys = {"work", "ours_seconds", "peer", "peer_seconds", "ratio", "ratio_range", "isa"}
     assert rows
-    assert len({(row["work"], row["peer"]) for row in rows}) == len(rows)
+    assert len({(row["work"], row["peer"], row["isa"]) for row in rows}) == len(rows)
     for row in rows:
         assert row.keys() - {"at_most"} == keys
         low, high = row["ratio_range"]
