@@ -84,8 +84,8 @@ def profiled(turn: Callable[[int, int], tuple[float, float]], steps: int) -> tup
         kind = kind_of(event.key)
         if kind:
             times[kind] = times.get(kind, 0.0) + event.self_cpu_time_total / 1e6
-        if event.key in ("aten::mm", "aten::addmm"):
-            factors = [tuple(shape) for shape in event.input_shapes if len(shape) == 2][-2:]
+        if event.key == "aten::mm":
+            factors = [tuple(shape) for shape in event.input_shapes[:2]]
             shapes[tuple(factors)] = shapes.get(tuple(factors), 0) + event.count
     shares = {kind: seconds / whole for kind, seconds in times.items()}
     shares["dispatch"] = max(0.0, 1 - sum(shares.values()))
