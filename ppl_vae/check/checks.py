@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ppl_vae.check.annealing import annealing
 from ppl_vae.check.calibration import calibration
+from ppl_vae.check.encoder import encoder
+from ppl_vae.check.latents import latents
 from ppl_vae.check.predictions import predictions
 from ppl_vae.check.subject import CheckedFit, CheckNeed
 from ppl_vae.check.surprise import surprise
+from ppl_vae.check.training import training
 from ppl_vae.check.two_samples import two_samples
 from ppl_vae.check.verdict import Findings
 from ppl_vae.check.weights import weights
@@ -38,11 +42,15 @@ class Check(NamedTuple):
 CHECKS: dict[str, Check] = {
     check.name: check
     for check in (
+        Check(training, ("history",)),
+        Check(encoder, ("latents", "test data", "training data")),
         Check(weights, ("latents", "test data")),
+        Check(annealing, ("latents", "test data")),
         Check(calibration, ("simulation",), is_test=True),
+        Check(latents, ("latents", "test data")),
         Check(predictions, ("simulation", "test data"), is_test=True),
         Check(surprise, ("simulation", "test data"), is_test=True),
         Check(two_samples, ("simulation", "test data"), is_test=True),
     )
-}  # fmt: skip
+}
 """All checks by name, in their order."""

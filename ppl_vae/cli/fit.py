@@ -188,15 +188,26 @@ def finish(vi: VariationalInference, run: Run, data: Dataset, started: float, nu
     _write_figures(fitted)
     place = training.place
     length = f"{place.epochs} epochs" + (f" and {place.steps:,} steps" if place.steps else "")
+    course = _course(vi)
     sample = f"\n{num_data:,} of {given:,} test data, drawn by the seed; --num-data takes more" if is_part else ""
     lines = [
         f"trained {length} in {vi.train_seconds_:.1f} s, best epoch {training.best_epoch}; "
-        f"{time.perf_counter() - started:.1f} s in all\n\n{evaluation.table('test')}{sample}\n\nwritten to {run.path}"
+        f"{time.perf_counter() - started:.1f} s in all\n{course}\n{evaluation.table('test')}{sample}\n\n"
+        f"written to {run.path}"
     ]
     if "iwae" in evaluation.rows:
         command = f"python -m ppl_vae evaluate {shlex.quote(str(run.path))} --estimators iwae,ais,bdmc"
         lines += [f"Check this estimate: {command}"]
     return Outcome(evaluation, lines)
+
+
+def _course(vi: VariationalInference) -> str:
+    """Report in a line if the validation bound still rises, with a remedy if it does; empty without validations."""
+    if not vi.history_:
+        return ""
+    state = vi.convergence_
+    remedy = "" if state.has_converged or not state.is_known else "; more --max-epochs, or --stop plateau"
+    return f"{state}{remedy}\n"
 
 
 def train(vi: VariationalInference, run: Run) -> None:

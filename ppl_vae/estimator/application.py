@@ -19,6 +19,7 @@ from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, single
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compile, LocalOptions, Method
 from ppl_vae.inference.options import options_of
+from ppl_vae.inference.plateau import Convergence, convergence_of
 from ppl_vae.parallel import RowSpan
 from ppl_vae.program import Batch, BoundProgram, names_of
 
@@ -66,6 +67,15 @@ class Application(Habits):
         other = copy.copy(self)
         other.fitted_ = self.fitted.at(place)
         return other
+
+    @property
+    def convergence_(self) -> Convergence:
+        """A statement on whether training has converged, by its validation bounds.
+
+        ``print(vi.convergence_)`` says it in a sentence; ``has_converged`` is True if the bound no longer rises.
+        """
+        check_fitted(self)
+        return convergence_of(self.history_)
 
     @property
     def program_(self) -> BoundProgram:

@@ -227,7 +227,7 @@ class Preparation:
             fitted.program,
             fitted.template,
             self._steps,
-            options if valid else replace(options, patience=None),
+            options if valid else replace(options, stop="never"),
             warmup=method_options(estimator).kl_warmup_epochs,
             ranks=ranks,
             num_batches=len(self.train_batches),

@@ -14,7 +14,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimator.options import check_options
 from ppl_vae.estimator.origin import build, is_recipe, tensors_of
 from ppl_vae.estimator.warrant import check_program, name_program
-from ppl_vae.inference import group
+from ppl_vae.inference import group, history_of
 from ppl_vae.inference.table import gather_table, tables_at
 from ppl_vae.program import seeded
 from ppl_vae.runs import check_numbers, read_checkpoint, write_checkpoint, write_tables
@@ -62,7 +62,7 @@ def load_parameters(vi: VariationalInference, path: Path) -> None:
         raise InputError(f"{path} (a {numbers['program']}): {error}") from None
     check_program(path, numbers, vi.program_, vi.fingerprints_)
     vi.fitted_.naming.columns = read_columns(path, numbers.get("columns", {}))
-    vi.train_seconds_ = numbers["train_seconds"]
+    vi.train_seconds_, vi.history_ = numbers["train_seconds"], history_of(tensors)
 
 
 def make_by(vi: VariationalInference, recipe: Any) -> VariationalInference:
@@ -119,6 +119,7 @@ def contents(vi: VariationalInference) -> dict[str, Any]:
         "usual": vi.fitted_.naming.holes.usual,
         "initial": [initial[key].cpu() if key in initial else None for key in tensors],
         "train_seconds": vi.train_seconds_,
+        "history": list(vi.history_),
     }
 
 
@@ -134,4 +135,4 @@ def restore(vi: VariationalInference, kept: dict[str, Any]) -> None:
         vi.fitted_.naming.columns = kept["columns"]
         keys = tensors_of(vi.origin.definition.module)
         vi.origin.initial = {k: v for k, v in zip(keys, kept["initial"], strict=True) if v is not None}
-        vi.train_seconds_ = kept["train_seconds"]
+        vi.train_seconds_, vi.history_ = kept["train_seconds"], kept["history"]

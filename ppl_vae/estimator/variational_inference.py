@@ -187,9 +187,12 @@ class VariationalInference(Application):
             watch: function that returns the batches of an epoch as they are, such as a progress bar over them.
         """
         started, before = time.perf_counter(), self.train_seconds_
-        for row in self._prepared.stretches(watch):
-            self.train_seconds_ = before + time.perf_counter() - started
-            yield row
+        try:
+            for row in self._prepared.stretches(watch):
+                self.train_seconds_ = before + time.perf_counter() - started
+                yield row
+        finally:
+            self.history_ = [validation._asdict() for validation in self.training_.history]
 
     # ------------------------------------------------------------------------------------------- saving, loading
 

@@ -11,7 +11,8 @@ from ppl_vae.inference.objectives import Bound, elbo, iwae, tempered
 from ppl_vae.inference.options import MethodOptions
 from ppl_vae.inference.per_datum import LocalElbo, LocalOptions
 from ppl_vae.inference.per_sample import PerSample, PerSampleOptions, per_sample_steps
-from ppl_vae.inference.place import Epoch, Place
+from ppl_vae.inference.place import Epoch, Place, history_of
+from ppl_vae.inference.plateau import Convergence, convergence, convergence_of
 from ppl_vae.inference.semi_amortized import SemiAmortizedOptions, semi_amortized_steps
 from ppl_vae.inference.table import Table
 from ppl_vae.inference.training import Training, group
@@ -25,6 +26,7 @@ __all__ = [
     "Bound",
     "Compile",
     "Compiler",
+    "Convergence",
     "Epoch",
     "Family",
     "FamilyName",
@@ -43,9 +45,12 @@ __all__ = [
     "Training",
     "TrainingOptions",
     "amortized_steps",
+    "convergence",
+    "convergence_of",
     "derive_encoder",
     "elbo",
     "group",
+    "history_of",
     "iwae",
     "make_family",
     "per_sample_steps",

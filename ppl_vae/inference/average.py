@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.parallel import Ranks
+from ppl_vae.program import BoundProgram
 
 
 class Average:
@@ -84,3 +86,27 @@ class Average:
         self.steps = int(state["_steps"])
         for name, average in self.averages.items():
             average.copy_(state[name])
+
+
+def average_buffers(program: BoundProgram, last: Mapping[str, Tensor], ranks: Ranks) -> None:
+    """Give all processes the mean of the buffers that a stretch has changed, such as those of batch norm.
+
+    Args:
+        program: the program.
+        last: the state before the stretch, whose names begin with ``last.``.
+        ranks: the processes that train together.
+    """
+    if ranks.size == 1:
+        return
+    trained = {parameter.data_ptr() for parameter in program.parameters().values()}
+    buffers = {
+        name: (buffer, last[f"last.{name}"])
+        for name, buffer in program.state().items()
+        if buffer.is_floating_point() and buffer.data_ptr() not in trained
+    }
+    changed = [name for name, (buffer, before) in buffers.items() if not torch.equal(buffer, before)]
+    for name in dict.fromkeys(name for names in ranks.gather(changed) for name in names):
+        buffer, before = buffers[name]
+        change = buffer - before
+        ranks.sum_(change)
+        buffer.copy_(before + change / ranks.size)

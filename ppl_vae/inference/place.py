@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +52,14 @@ class Place(NamedTuple):
         return f"{self.epochs}.{self.steps}" if self.steps else f"{self.epochs}"
 
 
+class Validation(NamedTuple):
+    """A validation in the history of a training, by which it is judged if training has converged."""
+
+    epoch: float
+    step: float
+    elbo_valid: float
+
+
 class Reached(NamedTuple):
     """The state of a training after its last stretch. It is replaced as one, so that a stop leaves it whole."""
 
@@ -61,6 +70,8 @@ class Reached(NamedTuple):
     last: dict[str, Tensor]
     """The state of the program, the optimiser and the round, from which the next stretch starts."""
     place: Place = Place()
+    history: tuple[Validation, ...] = ()
+    """All validations, in their order."""
 
 
 def place_of(row: Epoch | None, taken: int, warmup: int) -> Place:
@@ -87,10 +98,20 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+def set_random(states: dict[str, Tensor], device: torch.device) -> None:
     """Let the random generators go on from their ``random_state``; without one they stay as they are."""
     for kind, state in states.items():
         if kind == "cpu":
             torch.set_rng_state(state.cpu())
         elif device.type == "cuda":
             torch.cuda.set_rng_state(state.cpu(), device)
+
+
+def history_of(tensors: Mapping[str, Tensor]) -> list[dict[str, float]]:
+    """Return the history of a training as rows, from the tensors of its checkpoint, if that has it.
+
+    Example:
+        >>> history_of({"history": torch.tensor([[1.0, 20.0, -17.5]])})
+        [{'epoch': 1.0, 'step': 20.0, 'elbo_valid': -17.5}]
+    """
+    return [Validation(*values)._asdict() for values in tensors.get("history", torch.zeros(0)).tolist()]

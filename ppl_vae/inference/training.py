@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.inference.ascent import begin
-from ppl_vae.inference.average import Average
+from ppl_vae.inference.average import Average, average_buffers
 from ppl_vae.inference.method import Step
-from ppl_vae.inference.place import Epoch, Place, Reached, epoch_seed, place_of, random_state, set_random_state
+from ppl_vae.inference.place import Epoch, Place, Reached, Validation, epoch_seed, place_of, random_state, set_random
 from ppl_vae.inference.training_options import NEVER, Interval, TrainingOptions, parse_interval
 from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram
@@ -101,6 +101,11 @@ class Training:
         """The validation ELBO of the best epoch, nats per datum."""
         return self._reached.best_elbo
 
+    @property
+    def history(self) -> tuple[Validation, ...]:
+        """All validations, in their order."""
+        return self._reached.history
+
     def epochs(self, batches: Shuffled, validate: Callable[[], float] | None = None) -> Iterator[Epoch]:
         """Train, and yield after every validation: after every epoch, unless ``validate_every`` is given.
 
@@ -177,7 +182,7 @@ class Training:
         elbos = torch.cat([bound.view(-1) for bound in bounds]).double().cpu()
         sizes = torch.tensor(counts, dtype=torch.double)
         self.ranks.sum_(sizes)
-        self._average_buffers()
+        average_buffers(self.program, self._reached.last, self.ranks)
         self._check_finite(elbos, epoch, before.steps)
         ended = first is None
         place = before._replace(
@@ -223,7 +228,7 @@ class Training:
 
     def _end_round(self, place: Place, elbo: float, rate: float, validate: Callable[[], float] | None) -> Reached:
         """Validate the parameters, and keep them if they are the best so far."""
-        row, best_elbo, best, _, _ = self._reached
+        row, best_elbo, best, _, _, history = self._reached
         best_epoch, best_step = (row.best_epoch, row.best_step) if row else (0, 0)
         with nullcontext() if self.average is None else self.average.in_place():
             elbo_valid = validate() if validate else math.nan
@@ -237,7 +242,8 @@ class Training:
         place = place._replace(validations=place.validations + 1, waited=waited)
         row = Epoch(place.epoch, elbo, elbo_valid, rate, best_epoch, place.taken, best_step)
         self._began = time.perf_counter()
-        return Reached(row, best_elbo, best, self._snapshot(), place)
+        history += (Validation(place.epoch, place.taken, elbo_valid),) if validate else ()
+        return Reached(row, best_elbo, best, self._snapshot(), place, history)
 
     def _check_finite(self, elbos: Tensor, epoch: int, before: int) -> None:
         if not bool(torch.isfinite(elbos).all()):
@@ -250,23 +256,6 @@ class Training:
             last = before + len(elbos)
             raise self._diverged(f"a parameter is not finite after epoch {epoch}, batch {last} of {last}")
 
-    def _average_buffers(self) -> None:
-        """Give all processes the mean of the buffers that an epoch has changed, such as those of batch norm."""
-        if self.ranks.size == 1:
-            return
-        trained = {parameter.data_ptr() for parameter in self.parameters.values()}
-        buffers = {
-            name: (buffer, self._reached.last[f"last.{name}"])
-            for name, buffer in self.program.state().items()
-            if buffer.is_floating_point() and buffer.data_ptr() not in trained
-        }
-        changed = [name for name, (buffer, before) in buffers.items() if not torch.equal(buffer, before)]
-        for name in dict.fromkeys(name for names in self.ranks.gather(changed) for name in names):
-            buffer, before = buffers[name]
-            change = buffer - before
-            self.ranks.sum_(change)
-            buffer.copy_(before + change / self.ranks.size)
-
     def _diverged(self, what: str) -> Diverged:
         kept = f"the parameters of epoch {self.best_epoch} are kept" if self.best_epoch else "no epoch was completed"
         rate = self.optimizer.param_groups[0]["lr"]
@@ -276,8 +265,7 @@ class Training:
 
     @property
     def _is_over(self) -> bool:
-        patience = self.options.patience
-        return self._is_end(self.place) or (patience is not None and self.place.waited >= patience)
+        return self._is_end(self.place) or self.options.stops(self.place.waited, self.history, self.warmup)
 
     def _is_end(self, place: Place) -> bool:
         most = self.options.max_steps
@@ -296,12 +284,13 @@ class Training:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors and numbers after the last stretch, from which ``load_state`` continues.
 
-        The tensors are ``best.*`` (the result so far), ``last.*``, ``optimizer.*`` and, with averages, ``average.*``.
-        In the middle of an epoch there is the state of the random generators, ``random.*``, and in the middle of a
+        The tensors are ``best.*`` (the result so far), ``last.*``, ``optimizer.*``, ``history`` and, with averages,
+        ``average.*``. In the middle of an epoch there is the state of the random generators, ``random.*``, and of a
         round there are its steps, ``round.*``.
         """
-        row, best_elbo, best, last, place = self._reached
+        row, best_elbo, best, last, place, history = self._reached
         tensors = {f"best.{name}": tensor for name, tensor in best.items()} | last
+        tensors["history"] = torch.tensor(history, dtype=torch.double).reshape(-1, len(Validation._fields))
         return tensors, {"row": row._asdict() if row else None, "best_elbo": best_elbo, "place": place._asdict()}
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
@@ -320,7 +309,8 @@ class Training:
         if row is not None and row.step == 0:  # a checkpoint of an earlier version, which validated every epoch
             row = row._replace(step=place.taken, best_step=place.taken // row.epoch * row.best_epoch)
         of_round = {k: v for k, v in last.items() if k.startswith(("random.", "round."))}
-        self._reached = Reached(row, numbers["best_elbo"], best, self._snapshot() | of_round, place)
+        history = tuple(Validation(*values) for values in tensors["history"].tolist()) if "history" in tensors else ()
+        self._reached = Reached(row, numbers["best_elbo"], best, self._snapshot() | of_round, place, history)
 
     def _gather_random(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the states of the random generators of all processes."""
@@ -330,7 +320,7 @@ class Training:
     def _restore_random(self) -> None:
         """Let the random generators go on from where they were; with another number of processes, they start anew."""
         states = group(self._reached.last, f"random.{self.ranks.rank}")
-        set_random_state(states, self.batch[0].device)
+        set_random(states, self.batch[0].device)
 
     def _restore(self, last: Mapping[str, Tensor]) -> None:
         """Set the program and the optimiser to a snapshot in place, because a graph refers to these tensors."""

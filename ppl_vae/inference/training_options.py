@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 from ppl_vae.errors import InputError, raise_together
 from ppl_vae.inference.options import Count, Positive, Seed, Share
+from ppl_vae.inference.place import Validation
+from ppl_vae.inference.plateau import convergence_of
 
 Schedule = Literal["cosine", "constant"]
+Stop = Literal["patience", "plateau", "never"]
+LEAST_VALIDATIONS = 20
+"""The least number of validations after which training can have reached a plateau."""
 MOST_STEPS = 10**12
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -73,6 +79,9 @@ class TrainingOptions:
         schedule: course of the learning rate. "cosine" (the default) lowers the learning rate to zero over max_epochs,
             or over max_steps if that is shorter; "constant" keeps it. The rate changes at the start of an epoch, and
             after every validation if validate_every is a number of steps.
+        stop: what ends training before max_epochs. "patience" (the default) waits for a better validation bound;
+            "plateau" ends when the bound no longer rises by more than its noise or 1 % of the gain so far; "never"
+            trains to the end.
         patience: number of validations without improvement before stopping. The default is 50; null (None in Python)
             trains to the end.
         validate_every: steps, or time such as 10m, between validations. It is meant for long epochs. The default null
@@ -92,6 +101,7 @@ class TrainingOptions:
     group_by_length: Count | None = None
     learning_rate: Positive = 2e-3
     schedule: Schedule = "cosine"
+    stop: Stop = "patience"
     patience: Count | None = 50
     validate_every: int | str | None = None
     checkpoint_every: int | str | None = None
@@ -106,6 +116,21 @@ class TrainingOptions:
         """
         names = ("validate_every", "checkpoint_every")
         raise_together(partial(parse_interval, name, getattr(self, name)) for name in names)
+
+    def stops(self, waited: int, history: Sequence[Validation], warmup: int = 0) -> bool:
+        """Return True if training ends before its last epoch.
+
+        Args:
+            waited: number of validations since the best one.
+            history: all validations.
+            warmup: number of epochs at the beginning that do not count.
+        """
+        if self.stop == "patience":
+            return self.patience is not None and waited >= self.patience
+        if self.stop == "never" or len(history) < LEAST_VALIDATIONS:
+            return False
+        rows = [row._asdict() for row in history if row.epoch > warmup]
+        return len(rows) >= LEAST_VALIDATIONS and convergence_of(rows).has_converged
 
     def rate_after(self, epochs: int, steps: int, taken: int, num_batches: int | None) -> float:
         """Return the learning rate after a number of whole epochs and of further steps.

@@ -1,0 +1,81 @@
+"""The check of the encoder: does it know the training data better than others?"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ppl_vae.check.subject import CheckedData, CheckedFit
+from ppl_vae.check.verdict import Findings, Verdict
+from ppl_vae.evaluation.passes import passes
+from ppl_vae.evaluation.results import mean_and_error
+from ppl_vae.inference import LocalElbo, LocalSteps, Rows, make_family
+from ppl_vae.inference.per_datum import FROM_AFAR
+from ppl_vae.parallel import seed_at
+from ppl_vae.program import LatentSpace, seeded, with_lambda, without_guide
+
+NUM_DATA = 128
+"""The number of data of each part whose lambda is refined."""
+STEPS = LocalSteps(num_steps=150, learning_rate=FROM_AFAR, num_particles=4)
+DRAWS = 64
+"""The number of draws per datum of the ELBO before and after the steps, the same for both."""
+ACCEPTED = 0.1
+"""The difference, nats per datum, that is accepted."""
+SOURCE = f"{ACCEPTED} nats, or two standard errors; Cremer, Li and Duvenaud, Inference suboptimality (2018)"
+
+
+def encoder(fit: CheckedFit) -> Findings:
+    """Check if the encoder has overfitted: do test data gain more than training data by steps of their own?"""
+    if fit.fitted.inference.lambda_is_data or fit.fitted.program.guide is None:
+        return Findings([Verdict.not_judged("the encoder", "the method of inference has no encoder")])
+    local = _local(fit)
+    (test, test_error), (train, train_error) = (mean_and_error(gains(local, data)) for data in (fit.test, fit.train))
+    value, error = test - train, math.hypot(test_error, train_error)
+    verdict = Verdict.judged(
+        subject="gain by steps, test - train",
+        value=value,
+        doubt=error,
+        threshold=max(ACCEPTED, 2 * error),
+        unit="nats per datum",
+        source=SOURCE,
+        meaning="If the posterior of each datum is refined by gradient steps of its own, the ELBO of test data rises "
+        f"by {test:.2f} ± {test_error:.2f} nats and that of training data by {train:.2f} ± {train_error:.2f}. The "
+        "encoder has learned the training data by heart, and its posteriors of new data are worse.",
+        remedy="Stop earlier (--patience), use a smaller encoder, more data, or --guide semi-amortized; for the "
+        "evidence of new data, evaluate --proposal per-sample.",
+    )
+    return Findings([verdict])
+
+
+def _local(fit: CheckedFit) -> LocalElbo:
+    """Return the ELBO as a function of the lambda of Gaussians with a diagonal covariance."""
+    space = LatentSpace(without_guide(fit.fitted.program))
+    return LocalElbo(space, make_family("diagonal", space.size))
+
+
+def gains(local: LocalElbo, data: CheckedData) -> Tensor:
+    """Return the gain of the ELBO of every datum by steps in its own lambda from the encoder's output, ``(N,)``.
+
+    The steps of a datum that do not raise its ELBO by draws of their own are not taken.
+    """
+    fitted, room = data.fitted, data.fitted.room
+    program = fitted.program
+    few = {name: array[:NUM_DATA] for name, array in data.arrays.items()}
+    posterior = with_lambda(local.space, local.family.distribution, local.at_prior(fitted.template).lam)
+    parts, row = [], 0
+    for batch in fitted.batches(few).in_order(batch_size=fitted.rows_to_infer):
+        seed = seed_at(data.seed, row)
+        with torch.no_grad(), program.running(seed=seed, training=False):
+            start = Rows.at(local.at_guide(program, batch))
+        with seeded(seed):
+            end = local.unless_worse(batch, start, local.ascend(batch, start, STEPS))
+        elbos = []
+        for rows in (start, end):
+            with torch.no_grad(), posterior.running(seed=seed + 1, training=False):
+                draws = [posterior.log_weights((*batch, rows.lam), k) for k in passes(DRAWS, room.draws(len(batch[0])))]
+                elbos.append(torch.cat(draws).double().mean(0).cpu())
+        parts.append(elbos[1] - elbos[0])
+        row += len(batch[0])
+    return torch.cat(parts)
