@@ -1,0 +1,106 @@
+"""Calibration of guide, weights and annealing: programs with known posteriors pass, and wrong guides are described."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ppl_vae.check.calibration import RanksOfLatents, calibration, judge, rank_by_annealing, rank_by_guide
+from ppl_vae.check.width import width_and_shift
+from ppl_vae.evidence import Annealing
+from tests.helpers import scenarios
+from tests.helpers.calibrated import (
+    THREE_ERRORS,
+    EightSchools,
+    GammaPoisson,
+    GaussianFactors,
+    checked,
+    known_hmm,
+    known_mixture,
+)
+
+KNOWN: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "factor analysis": (GaussianFactors, (4,)),
+    "gamma-Poisson": (GammaPoisson, (3,)),
+    "eight schools": (EightSchools, (8,)),
+    "mixture": (known_mixture, (2,)),
+    "hidden Markov model": (known_hmm, (5,)),
+}
+
+
+def ranked(program: Any, shape: tuple[int, ...], num_simulations: int, *, weighted: bool = False) -> RanksOfLatents:
+    fit = checked(program, np.zeros((8, *shape)), num_simulations=num_simulations, num_samples=99)
+    return rank_by_guide(fit.simulated, weighted=weighted)
+
+
+def in_blocks(ranks: RanksOfLatents, count: int) -> list[RanksOfLatents]:
+    """Return the ranks of parts of the data, which are independent repetitions."""
+    return [ranks._replace(ranks=part) for part in np.split(ranks.ranks, count)]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_exact_posterior_is_calibrated_and_has_equal_weights(name: str) -> None:
+    program, shape = KNOWN[name]
+    for weighted in (False, True):
+        ranks = ranked(program(), shape, 100, weighted=weighted)
+        assert np.nanmin(ranks.p_values()) > 1e-3
+        assert ranks.num_draws == pytest.approx(99, rel=0.3)  # states that are summed out cost nothing
+
+
+def test_a_guide_that_is_wrong_is_described_and_mended_by_weights() -> None:
+    fit = checked(GaussianFactors(width=1.5, shift=0.5), np.zeros((8, 4)), num_samples=300)
+    guide, weights, annealing = calibration(fit).verdicts
+    assert [v.status for v in (guide, weights, annealing)] == ["fails", "holds", "holds"]
+    assert "too wide by" in guide.meaning
+    assert "shifted by +0.5 sd" in guide.meaning
+    assert "Reweighting by importance mends" in weights.meaning
+
+
+def test_latents_that_a_mask_hides_do_not_count() -> None:
+    fit = checked(scenarios.Sequences(), np.zeros((8, 5)), np.tile([5, 3], 4), num_simulations=40, num_samples=20)
+    ranks = rank_by_guide(fit.simulated)
+    hidden = np.isnan(ranks.ranks[:, ranks.names.index("z_4")])
+    assert hidden.mean() == pytest.approx(0.5)
+    assert not np.isnan(ranks.ranks[:, ranks.names.index("z_0")]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", KNOWN)
+def test_right_posteriors_are_rejected_at_the_level(name: str, weighted: bool) -> None:
+    program, shape = KNOWN[name]
+    blocks = in_blocks(ranked(program(), shape, 200 * 60, weighted=weighted), 200)
+    rejected = np.mean([np.nanmin(block.p_values()) <= 0.05 for block in blocks])
+    assert rejected < 0.05 + THREE_ERRORS
+    alone = np.mean([RanksOfLatents("", ("q",), b.ranks[:, -1:], 99.0).p_values()[0] <= 0.05 for b in blocks])
+    assert abs(alone - 0.05) < THREE_ERRORS  # log p(x, z) alone, without the correction for several quantities
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["factor analysis", "gamma-Poisson", "eight schools"])
+def test_annealing_is_rejected_at_the_level(name: str) -> None:
+    program, shape = KNOWN[name]
+    fit = checked(program(), np.zeros((8, *shape)), num_simulations=200 * 30, num_samples=2)
+    ranks = rank_by_annealing(fit.simulated, 200 * 30, Annealing(num_temperatures=60, num_chains=16))
+    assert np.mean([np.nanmin(block.p_values()) <= 0.05 for block in in_blocks(ranks, 200)]) < 0.05 + THREE_ERRORS
+
+
+WRONG = {"narrow by 30 %": (0.7, 0.0), "wide by 50 %": (1.5, 0.0), "shifted by half a deviation": (1.0, 0.5)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_guides_are_found_with_their_width_and_mended_by_weights(name: str) -> None:
+    """At the default number of data, and at the level of a page of six tests, of which this one has three methods."""
+    width, shift = WRONG[name]
+    fit = checked(GaussianFactors(width, shift), np.zeros((8, 4)), num_simulations=30 * 300)
+    level = 0.05 / 6 / 3
+    guides = in_blocks(rank_by_guide(fit.simulated), 30)
+    assert np.mean([judge(b, b.p_values(), level, True).status == "fails" for b in guides]) > 0.9
+    fits = [width_and_shift(block.ranks[:, 0], 1000) for block in guides]
+    assert np.mean([f.width for f in fits]) == pytest.approx(width, rel=0.03)
+    assert np.mean([f.shift for f in fits]) == pytest.approx(shift, abs=0.03)
+    mended = in_blocks(rank_by_guide(fit.simulated, weighted=True), 30)
+    assert np.mean([judge(b, b.p_values(), level, True).status == "holds" for b in mended]) > 0.9
