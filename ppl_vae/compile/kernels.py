@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +16,8 @@ from ppl_vae.compile.explain import Untraceable
 from ppl_vae.compile.graph import Outputs, TensorFunction, Traced, trace
 from ppl_vae.errors import reason
 
+CUT_SHORT = re.compile(r"(/\S+\.so): (?:file too short|invalid ELF header)")
+"""What an error says about a library that is not whole."""
 WARM_UP = 3
 """Number of runs before a CUDA graph is captured, in which libraries choose their algorithms."""
 
@@ -72,7 +76,11 @@ def _inductor(module: fx.GraphModule, example: list[Tensor]) -> Callable[[list[T
     try:
         return private.inductor(module, example)
     except Exception as error:
-        raise Untraceable(f"Inductor cannot compile it ({reason(error)})") from error
+        cut_short = CUT_SHORT.search(str(error))
+        if cut_short is None or not Path(cut_short[1]).is_file():
+            raise Untraceable(f"Inductor cannot compile it ({reason(error)})") from error
+        Path(cut_short[1]).unlink()  # a process was killed while it wrote this library to the cache
+        return _inductor(module, example)
 
 
 def _cuda_graph(

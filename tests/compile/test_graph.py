@@ -347,6 +347,19 @@ def test_without_a_compiler_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     assert "\n" not in str(caught.value)
 
 
+def test_a_library_that_was_cut_short_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "kernel.main.so"
+    library.touch()
+
+    def compile_again(*_: object) -> Callable[[list[Tensor]], list[Tensor]]:
+        if library.exists():
+            raise ImportError(f"{library}: file too short")
+        return lambda tensors: [tensors[0] + 1]
+
+    monkeypatch.setattr("ppl_vae.compile.private.inductor", compile_again)
+    assert compiled(lambda x: (x + 1,), [torch.ones(3)])(torch.ones(3))[0].tolist() == [2, 2, 2]
+
+
 @pytest.mark.slow
 def test_sums_over_states_compiled_by_inductor_have_the_right_gradient() -> None:
     """With horizontal fusion it was wrong by percents for ten or more steps of sixteen states; so that is off."""
