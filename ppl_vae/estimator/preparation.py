@@ -27,6 +27,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.estimator.holes import ExtraHoles
 from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options, with_steady_average
 from ppl_vae.estimator.origin import Origin
+from ppl_vae.estimator.precision import usable_precision
 from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.arguments import Arrays, make_batches
 from ppl_vae.evaluation.fitted import Fitted
@@ -90,7 +91,8 @@ def make_fitted(
     standardize = options_of(estimator, FitOptions).standardize
     program, hardware, kind = origin.definition, options_of(estimator, HardwareOptions), METHODS[estimator.guide]
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
-    program.store.precision = hardware.precision
+    precision = usable_precision(hardware, place) if train else hardware.precision
+    program.store.precision = precision
     arguments = tuple(name for name in program.arguments(arrays.keys()) if name not in holes.masks)
     masked = [name for name in holes.names if name in arguments]
     arguments += tuple(mask_of(name) for name in masked)
@@ -113,14 +115,14 @@ def make_fitted(
             template,
             arguments=arguments,
             masked=masked,
-            precision=hardware.precision,
+            precision=precision,
             guided=kind.uses_guide,
             num_data=len(columns[0]) if columns else 1,
             scalings=_scalings(arguments, template, seen, dynamic, train) if standardize else None,
             check=(check_parts if own_guide else check_model) if train else None,
         )
         method = kind(bound, template, method_options(estimator), columns)
-    tolerance = BF16_TOLERANCE if hardware.precision == "bf16-mixed" else None
+    tolerance = BF16_TOLERANCE if precision == "bf16-mixed" else None
     method.compiler = Compiler(hardware.compile, tolerance=tolerance)
     for shared in (method.program.global_posterior, method.program.shared_factors):
         if train and shared is not None:

@@ -27,6 +27,7 @@ from ppl_vae.cli.command import run_verb
 from ppl_vae.data import load_dataset
 from ppl_vae.data.batches import Batches
 from ppl_vae.models.vae import VAE
+from ppl_vae.program.products import ProductTimes
 from ppl_vae.runs import known_models
 from tests.helpers.laws import traced
 from tests.helpers.own_programs import OWN_PROGRAM, PLAIN, QUICK
@@ -185,6 +186,7 @@ def test_a_compiled_run_has_the_numbers_of_python_and_can_be_resumed(
 ) -> None:
     """The graphs run with PyTorch's own kernels; gradients are clipped, and products are in bfloat16."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
+    monkeypatch.setattr("ppl_vae.estimator.precision.product_times", lambda: ProductTimes(fp32=2e-3, bf16=1e-3))
     options = [*QUICK, "--clip-norm", "30", "--precision", "bf16-mixed", "--schedule", "constant", "--seed", "1"]
     assert run_without_figures("fit", [*options, "--output", "python", "--compile", "off"]) == 0
     assert ", steps not compiled\n" in capsys.readouterr().out

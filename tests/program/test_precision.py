@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from torch.utils._pytree import tree_leaves
 
 from ppl_vae import InputError, VariationalInference
 from ppl_vae.compile.graph import trace
+from ppl_vae.errors import InputWarning
 from ppl_vae.inference import Compiler, amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Precision, Program, fp32_products, seeded, with_lambda, without_guide
 from ppl_vae.program.process import BFloat16Products, at_precision
+from ppl_vae.program.products import ProductTimes, measure_products, product_times
 from tests.helpers.laws import traced
 from tests.helpers.scenarios import Images, bits, normal
 
@@ -240,6 +243,12 @@ PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _bfloat16_repays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let products in bfloat16 be fast, as they are on some processors only."""
+    monkeypatch.setattr("ppl_vae.estimator.precision.product_times", lambda: ProductTimes(fp32=2e-3, bf16=1e-3))
+
+
 def prepare(name: str, **options: Any) -> VariationalInference:
     make, x = PROGRAMS[name]
     with seeded(0):
@@ -398,3 +407,31 @@ def test_the_setting_of_products_holds_in_training_only(monkeypatch: pytest.Monk
 def test_bad_options_are_refused(options: dict[str, Any], match: str) -> None:
     with pytest.raises(InputError, match=match):
         VariationalInference(Literal(), **options).fit(X)
+
+
+# ------------------------------------------------------------------------------------------------------ a slow bfloat16
+
+
+def test_bfloat16_is_declined_where_it_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ppl_vae.estimator.precision.product_times", lambda: ProductTimes(fp32=1e-3, bf16=14e-3))
+    with pytest.warns(InputWarning, match="declined, and the fit takes 32-true: .* 14 ms .* 1 ms in fp32"):
+        vi = prepare("vae")
+    assert vi.program_.store.precision == "32-true"
+    with Operations() as done, vi.program_.running(seed=0, training=True):
+        list(vi.inference_.steps(vi._prepared.train_batches.shuffled(0), vi.training_.optimizer, 1))
+    assert all(taken == {torch.float32} for taken in done.products())
+
+
+def test_the_times_of_products_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = iter([ProductTimes(1.0, 2.0), ProductTimes(3.0, 4.0)])
+    monkeypatch.setattr("ppl_vae.program.products.measure_products", lambda: next(measured))
+    assert product_times() == product_times() == ProductTimes(1.0, 2.0)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert product_times() == ProductTimes(3.0, 4.0)
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY")
+    assert product_times() == ProductTimes(1.0, 2.0)
+    (tmp_path / "ppl_vae" / "products.json").write_text("{")
+    measured = iter([ProductTimes(5.0, 6.0)])
+    assert product_times() == ProductTimes(5.0, 6.0)
+    assert min(measure_products()) > 0

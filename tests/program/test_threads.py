@@ -19,6 +19,7 @@ from ppl_vae import VariationalInference
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, fp32_products, seeded
+from ppl_vae.program.products import ProductTimes
 from tests.helpers.scenarios import Conjugate, bits, normal
 
 BITS, NUMBERS = bits(60, 6).float().numpy(), normal(40, 5).float().numpy()
@@ -36,6 +37,12 @@ KINDS: dict[str, tuple[Callable[[], Any], np.ndarray, dict[str, Any]]] = {
         {"precision": "bf16-mixed", "matmul_precision": "medium"},
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _bfloat16_repays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let products in bfloat16 be fast, as they are on some processors only."""
+    monkeypatch.setattr("ppl_vae.estimator.precision.product_times", lambda: ProductTimes(fp32=2e-3, bf16=1e-3))
 
 
 def prepare(kind: str) -> tuple[VariationalInference, np.ndarray]:

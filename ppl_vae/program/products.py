@@ -1,0 +1,83 @@
+"""Matrix products whose factors are rounded to bfloat16, which are faster on some processors and slower on others.
+
+A processor with AMX or with bfloat16 instructions multiplies them faster than fp32 factors. Without such instructions
+they are emulated, and a step takes up to fifteen times as long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+ROWS, FACTORS, COLUMNS = 128, 784, 400
+"""The shape of the product that is measured, that of the first layer of a usual encoder."""
+REPETITIONS = 5
+
+
+class ProductTimes(NamedTuple):
+    """The seconds of one product of matrices in two precisions."""
+
+    fp32: float
+    """With fp32 factors."""
+    bf16: float
+    """With factors that are rounded to bfloat16 first, and a result that is converted back."""
+
+
+def product_times() -> ProductTimes:
+    """Return the seconds of a product on this processor, which are measured once and kept in ``~/.cache/ppl_vae``.
+
+    They are kept for the processor, the version of PyTorch and the number of threads, so that a choice that depends on
+    them is the same in all later runs.
+    """
+    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    path, key = root / "ppl_vae" / "products.json", _key()
+    kept: dict[str, list[float]] = {}
+    with suppress(OSError, ValueError, TypeError):
+        kept = dict(json.loads(path.read_text()))
+    if key in kept:
+        return ProductTimes(*kept[key])
+    times = measure_products()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(kept | {key: list(times)}))
+        os.replace(part, path)
+    return times
+
+
+def measure_products() -> ProductTimes:
+    """Measure the seconds of a product in both precisions, in turns; random generators stay as they are."""
+    a, b = torch.full((ROWS, FACTORS), 0.5), torch.full((COLUMNS, FACTORS), 0.5)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(REPETITIONS + 1):
+        for times, rounded in zip(seconds, (False, True), strict=True):
+            start = time.perf_counter()
+            if rounded:
+                torch.nn.functional.linear(a.bfloat16(), b.bfloat16()).float()
+            else:
+                torch.nn.functional.linear(a, b)
+            times.append(time.perf_counter() - start)
+    return ProductTimes(*(statistics.median(times[1:]) for times in seconds))  # the first ones choose an algorithm
+
+
+def _key() -> str:
+    """Return all that the times depend on, as text."""
+    variables = [os.environ.get(name, "") for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")]
+    facts = (_processor(), torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    return " ".join(map(str, (*facts, *variables)))
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
