@@ -219,7 +219,7 @@ def train(vi: VariationalInference, run: Run) -> None:
     training, ranks = vi.training_, vi.training_.ranks
     together, done = ranks.size > 1 and bool(vi.inference_.tables), False
     every = parse_interval("checkpoint_every", training.options.checkpoint_every)
-    vi.save(run.checkpoint)
+    vi.save_checkpoint(run.checkpoint)
     saved, last = training.place, time.perf_counter()
     try:
         with _progress(vi, is_shown=ranks.is_first and sys.stderr.isatty()) as bar:
@@ -231,12 +231,12 @@ def train(vi: VariationalInference, run: Run) -> None:
                 steps, seconds = training.place.taken - saved.taken, time.perf_counter() - last
                 is_due = every.has_passed(steps, seconds) if every else seconds > CHECKPOINT_SECONDS
                 if ranks.decide(is_due) if together else is_due:
-                    vi.save(run.checkpoint)
+                    vi.save_checkpoint(run.checkpoint)
                     saved, last = training.place, time.perf_counter()
         done = True
     finally:
         if training.place.taken > saved.taken and (done or not together):
-            vi.save(run.checkpoint)
+            vi.save_checkpoint(run.checkpoint)
 
 
 def _progress(vi: VariationalInference, *, is_shown: bool) -> tqdm[NoReturn]:

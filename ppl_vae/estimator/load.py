@@ -14,6 +14,7 @@ from ppl_vae.data.images import Grey
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import ChangedSinceFit, InputError, reason
 from ppl_vae.estimator.options import Accelerator
+from ppl_vae.estimator.single_file import read_fit
 from ppl_vae.estimator.state import make_by
 from ppl_vae.estimator.variational_inference import VariationalInference
 from ppl_vae.estimator.warrant import describe_change, find_changes, fingerprint
@@ -30,14 +31,14 @@ def load(
     compile: Compile | None = None,
     trust: bool = False,
 ) -> VariationalInference:
-    """Return the fitted object of a run folder.
+    """Return the fitted object of a run folder, or of a file that ``VariationalInference.save`` wrote.
 
     The Python file of the program that the folder's ``config.yaml`` names is executed. If the program or the options
     are no longer those of the fit, a ``ChangedSinceFit`` warning describes the change.
 
     Args:
-        folder: the folder that ``python -m ppl_vae.fit`` wrote.
-        program: the program; by default it is built as the folder's ``config.yaml`` says.
+        folder: the folder that ``python -m ppl_vae.fit`` wrote, or the file.
+        program: the program; by default it is built as the folder's ``config.yaml``, or the file, says.
         accelerator: the device; by default that of the fit.
         compile: which functions run as compiled graphs; by default as in the fit.
         trust: if True, a program file inside the run folder, or outside the working tree, is executed too.
@@ -46,12 +47,14 @@ def load(
         InputError: there is no run folder, its checkpoint is damaged or belongs to another program, or its program
             file is not trusted.
     """
+    given = {"accelerator": accelerator, "compile": compile}
+    changed = {name: value for name, value in given.items() if value is not None}
+    if (path := Path(folder).expanduser()).is_file():
+        return read_fit(path, VariationalInference, program, trust, **changed)
     run = Run.open(folder)
     config, before = run.config(), run.fingerprints()
     options = {k: v for k, v in config.items() if k in VariationalInference.option_names()}
-    given = {"accelerator": accelerator, "compile": compile}
-    options |= {name: value for name, value in given.items() if value is not None}
-    vi = VariationalInference(program, **options)
+    vi = VariationalInference(program, **options | changed)
     if program is None:
         spec, init_args = run.model()
         if not trust:

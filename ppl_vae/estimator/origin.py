@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from typing import Any
 
 from torch import Tensor, nn
 
+from ppl_vae.data import NamedArrays, as_source, table_columns
 from ppl_vae.errors import InputError, reason
+from ppl_vae.evaluation.arguments import Arrays
 from ppl_vae.program import Program, seeded
-from ppl_vae.runs import program_class
+from ppl_vae.runs import NamedProgram, program_class
 
 
 class Origin:
@@ -29,13 +32,40 @@ class Origin:
     """
 
     def __init__(self, program: Any, seed: int, data_plate: str | None) -> None:
-        self._given, self._seed = program, seed
+        self._given, self._seed, self._data_plate = program, seed, data_plate
         self.recipe = program if is_recipe(program) else None
-        self.program = program if self.recipe is None else build(program, seed)
-        parts = self.program if isinstance(self.program, tuple) else (self.program,)
-        is_defined = isinstance(self.program, Program)
-        self.definition = self.program if is_defined else Program(*parts, data_plate=data_plate)
+        self._define(program if self.recipe is None else build(program, seed))
+
+    def _define(self, program: Any) -> None:
+        self.program = program
+        parts = program if isinstance(program, tuple) else (program,)
+        is_defined = isinstance(program, Program)
+        self.definition = program if is_defined else Program(*parts, data_plate=self._data_plate)
         self.initial: dict[tuple[int, str], Tensor] = {}
+
+    def rebuild(self, recipe: Any) -> None:
+        """Build the program anew by a recipe, unless it was built by an equal one."""
+        if recipe != self.recipe:
+            self.recipe = recipe
+            self._define(build(recipe, self._seed))
+
+    def size_by(self, arrays: Arrays, *, standardize: bool) -> None:
+        """Give a program that was named the size of the data, if its constructor has ``columns`` or ``data_dim``.
+
+        Args:
+            arrays: the training data.
+            standardize: if True, the columns are those of standardised data.
+        """
+        if not isinstance(self._given, str):
+            return
+        parameters, named = inspect.signature(program_class(self._given)).parameters, NamedArrays(arrays)
+        init_args: dict[str, Any] = {}
+        if "columns" in parameters and named.columns:
+            init_args["columns"] = table_columns(arrays, standardize=standardize)
+        if "data_dim" in parameters:
+            shapes = as_source(arrays).shapes
+            init_args["data_dim"] = math.prod(shapes.get("x", next(iter(shapes.values()))))
+        self.rebuild(NamedProgram(self._given, init_args) if init_args else self._given)
 
     @property
     def takes_columns(self) -> bool:
@@ -44,7 +74,7 @@ class Origin:
 
     def is_of(self, program: Any, seed: int | None = None) -> bool:
         """Return True if this is the origin of a program; a recipe builds another one under another seed, if given."""
-        return self._given is program and (seed in (None, self._seed) or self.recipe is not program)
+        return self._given is program and (seed in (None, self._seed) or not is_recipe(program))
 
     def keep(self) -> None:
         """Keep copies of the tensors of the modules that are known by now, but of those that were kept before."""

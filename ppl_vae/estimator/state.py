@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from ppl_vae.data import Holes
+from ppl_vae.data import Holes, NamedArrays
 from ppl_vae.data.labels import read_columns
 from ppl_vae.errors import InputError
+from ppl_vae.estimator.holes import look_for_holes
 from ppl_vae.estimator.options import check_options
 from ppl_vae.estimator.origin import build, is_recipe, tensors_of
 from ppl_vae.estimator.warrant import check_program, name_program
+from ppl_vae.evaluation.arguments import Arrays
 from ppl_vae.inference import group, history_of
 from ppl_vae.inference.table import gather_table, tables_at
-from ppl_vae.program import seeded
-from ppl_vae.runs import check_numbers, read_checkpoint, write_checkpoint, write_tables
+from ppl_vae.program import check, seeded
+from ppl_vae.runs import NamedProgram, check_numbers, read_checkpoint, write_checkpoint, write_tables
 
 if TYPE_CHECKING:
     from ppl_vae.estimator.variational_inference import VariationalInference
 
 
-def save(vi: VariationalInference, path: Path) -> None:
+def save_checkpoint(vi: VariationalInference, path: Path) -> None:
     """Write a checkpoint: the best parameters, and the state from which training continues.
 
     Of several processes that train together the first writes, and those that own lambda send theirs.
@@ -49,6 +53,23 @@ def load_parameters(vi: VariationalInference, path: Path) -> None:
     """Load the best parameters of a checkpoint, see ``VariationalInference.load_parameters``."""
     tensors, numbers = read_checkpoint(path)
     check_numbers(path, numbers)
+    take_parameters(vi, path, tensors, numbers)
+
+
+def take_parameters(
+    vi: VariationalInference, path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+) -> None:
+    """Give an estimator the best parameters that a file holds, and what else its fit knew of the data.
+
+    Args:
+        vi: the estimator, with its program.
+        path: the file, for messages.
+        tensors: the tensors of the file: ``best.*``, ``template.*`` and ``usual.*``.
+        numbers: its numbers: ``program``, ``sites``, ``columns`` and ``train_seconds``.
+
+    Raises:
+        InputError: the file has no finished epoch, or belongs to another program.
+    """
     template = {name: rows.numpy() for name, rows in group(tensors, "template").items()}
     check_options(vi)
     with seeded(None):  # no other thread draws in between; what a derived encoder draws is replaced
@@ -63,6 +84,29 @@ def load_parameters(vi: VariationalInference, path: Path) -> None:
     check_program(path, numbers, vi.program_, vi.fingerprints_)
     vi.fitted_.naming.columns = read_columns(path, numbers.get("columns", {}))
     vi.train_seconds_, vi.history_ = numbers["train_seconds"], history_of(tensors)
+
+
+def adopt(vi: VariationalInference, arrays: Arrays) -> None:
+    """Take a program that was trained elsewhere for fitted, see ``VariationalInference.from_fitted``."""
+    check_options(vi)
+    holes = look_for_holes(vi.origin.definition, vi, [arrays])
+    arrays = holes.fill(arrays)
+    with seeded(vi.seed):
+        vi.attach(arrays, train=True, holes=holes)
+        program, module = vi.program_, vi.origin.definition.module
+        adopted = program.store.adopt()
+        trained = {id(parameter) for parameter in module.parameters()}
+        parameters = program.parameters()
+        for name, parameter in parameters.items():
+            if id(parameter) not in trained and name not in adopted:
+                raise InputError(
+                    f"the parameter {name!r} of {program.name} has not been trained: Pyro's parameter store does not "
+                    f"hold it, and no module of the program does; give the guide that was trained, infer lambda of "
+                    f"every datum with guide='per-sample', or fit the program"
+                )
+        vi.fitted_.naming.holes.check("the data", arrays, vi.arguments_)
+        check(vi.inference_.posterior, vi.fitted.begun)
+    vi.fitted_.naming.columns = NamedArrays(arrays).columns
 
 
 def make_by(vi: VariationalInference, recipe: Any) -> VariationalInference:
@@ -109,6 +153,8 @@ def contents(vi: VariationalInference) -> dict[str, Any]:
     options = {"options": vi.get_params(deep=False)}
     if not is_recipe(vi.program) and (recipe := vi.origin.recipe) is not None:
         options = {"options": options["options"] | {"program": None}, "recipe": recipe}
+    elif isinstance(vi.origin.recipe, NamedProgram):
+        options |= {"recipe": vi.origin.recipe}
     if not hasattr(vi, "fitted_"):
         return options
     initial, tensors = vi.origin.initial, tensors_of(vi.origin.definition.module)
@@ -126,7 +172,9 @@ def contents(vi: VariationalInference) -> dict[str, Any]:
 def restore(vi: VariationalInference, kept: dict[str, Any]) -> None:
     """Give a new estimator its contents; a program is brought to the device that the options name."""
     vi.__init__(**kept["options"])  # type: ignore[misc]
-    if "recipe" in kept:
+    if "recipe" in kept and isinstance(vi.program, str):
+        vi.origin.rebuild(kept["recipe"])
+    elif "recipe" in kept:
         make_by(vi, kept["recipe"])
     if "state" in kept:
         with seeded(None):  # what a derived encoder draws is replaced

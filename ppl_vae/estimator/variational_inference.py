@@ -27,6 +27,7 @@ from ppl_vae.estimator.preparation import (
     describe_arguments,
     make_fitted,
 )
+from ppl_vae.estimator.single_file import write_fit
 from ppl_vae.estimator.usual_names import describe_unknown
 from ppl_vae.evaluation.fitted import Arrays
 from ppl_vae.inference import Epoch, Training
@@ -46,7 +47,8 @@ class VariationalInference(Application):
 
     Args:
         program: an object with ``model`` and ``guide``, a ``Program``, or a pair of functions. Or a recipe, which is
-            built under the seed: a class, the name of a program in the gallery, or a function without arguments.
+            built under the seed: a class, a function without arguments, or the name of a program in the gallery, whose
+            size (``data_dim``, ``columns``) is that of the data.
         guide: method of inference. "amortized" (the default) trains the program's own guide by stochastic
             variational inference; if the program has none, an encoder is derived from the model. "per-sample" has no
             encoder: gradient steps find the lambda of every datum. "semi-amortized" starts these steps at the encoder's
@@ -110,6 +112,45 @@ class VariationalInference(Application):
             pass
         return self
 
+    @classmethod
+    def from_fitted(cls, program: Any, *arrays: Any, guide: str = "amortized", **options: Any) -> VariationalInference:
+        """Return a fitted object of a program that was trained elsewhere, such as by ``pyro.infer.SVI``.
+
+        Nothing is trained. Parameters are those that the modules of the program hold and, for ``pyro.param``, those of
+        Pyro's global parameter store.
+
+        Args:
+            program: the program, as the constructor takes it.
+            arrays: data, from which the structure of the program is learnt; a few rows are enough.
+            guide: the method that finds the posterior: the program's own guide ("amortized"), or lambda for every
+                datum by gradient steps ("per-sample").
+            **options: further options of the constructor.
+
+        Raises:
+            InputError: a parameter has not been trained, or the program does not pass its check.
+
+        Example:
+            >>> import pyro
+            >>> import torch
+            >>> from ppl_vae.models.factor_analysis import FactorAnalysis
+            >>> x = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+            >>> program = FactorAnalysis(data_dim=5, latent_dim=2)
+            >>> adam, elbo = pyro.optim.Adam({"lr": 0.01}), pyro.infer.Trace_ELBO()
+            >>> svi = pyro.infer.SVI(program.model, program.guide, adam, elbo)
+            >>> _ = [svi.step(x) for _ in range(10)]
+            >>> evaluation = VariationalInference.from_fitted(program, x).evaluate(x, num_samples=100)
+            >>> list(evaluation.evidence)
+            ['iwae', 'exact']
+            >>> pyro.clear_param_store()
+        """
+        vi = cls(program, guide=guide, **options)
+        if not arrays:
+            raise InputError("from_fitted(program, x) needs data, from which it learns the structure of the program")
+        state.adopt(
+            vi, name_arrays(cls.__name__, "from_fitted", arrays, vi.argument_names, mixed=vi.origin.takes_columns)
+        )
+        return vi
+
     def prepare(
         self,
         train: Arrays,
@@ -131,6 +172,7 @@ class VariationalInference(Application):
         check_options(self)
         if not self.origin.is_of(self.program, self.seed):  # a recipe that is built under another seed
             del self._origin
+        self.origin.size_by(train, standardize=options_of(self, FitOptions).standardize)
         holes = look_for_holes(self.origin.definition, self, [part for part in (train, valid, *others) if part])
         train, valid = holes.fill(train), valid and holes.fill(valid)
         with seeded(self.seed):  # initial values of pyro.param and of a derived encoder
@@ -196,9 +238,27 @@ class VariationalInference(Application):
 
     # ------------------------------------------------------------------------------------------- saving, loading
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint: the best parameters, and the state from which training continues."""
-        state.save(self, path)
+    def save(self, path: str | Path) -> None:
+        """Write the fit as one file, which ``ppl_vae.load`` reads: options, parameters, and the name of the program.
+
+        The file has no pickle and no code. A program that was given by name, or as a class with plain arguments, is
+        built again from these; one that was given as an object must be given to ``load`` as well.
+
+        Example:
+            >>> import tempfile
+            >>> from ppl_vae import VariationalInference, load
+            >>> x = np.random.default_rng(0).normal(size=(50, 2)).astype("float32")
+            >>> vi = VariationalInference("normal", max_epochs=2).fit(x)
+            >>> path = Path(tempfile.mkdtemp(), "heights.safetensors")
+            >>> vi.save(path)
+            >>> bool((load(path).score_samples(x) == vi.score_samples(x)).all())
+            True
+        """
+        write_fit(self, path)
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Write a checkpoint of a run: the best parameters, and the state from which training continues."""
+        state.save_checkpoint(self, path)
 
     def load_parameters(self, path: Path) -> VariationalInference:
         """Load the best parameters of a checkpoint.

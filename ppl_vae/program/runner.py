@@ -44,6 +44,29 @@ class Store:
         finally:
             self._entered = False
 
+    def adopt(self) -> set[str]:
+        """Take over the values of the parameters of this store that Pyro's global store has, as plain SVI leaves them.
+
+        Returns:
+            set: the names of these parameters; those of modules, which hold their values, are not among them.
+
+        Raises:
+            InputError: a value has another shape than the program gives it.
+        """
+        with LOCK:
+            given, own = pyro.get_param_store().get_state(), self._state
+        names = {name for name in own["params"].keys() & given["params"].keys() if "$$$" not in name}
+        for name in sorted(names):
+            value, expected = given["params"][name], own["params"][name]
+            if value.shape != expected.shape:
+                raise InputError(
+                    f"the parameter {name!r} has shape {tuple(value.shape)} in Pyro's parameter store, and the program "
+                    f"gives it {tuple(expected.shape)}: give the data of the fit, or clear the store"
+                )
+            own["params"][name] = value.detach().to(expected).clone().requires_grad_()
+            own["constraints"][name] = given["constraints"][name]
+        return names
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Runner:

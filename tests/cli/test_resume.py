@@ -52,9 +52,9 @@ def stop_at(vi: VariationalInference, epoch: int, batch: int, monkeypatch: pytes
     """Train up to a batch of an epoch, each counted from 0, and return the rows of the epochs before it."""
     shuffled, seeds, rows = vi._prepared.train_batches.shuffled, [], []
 
-    def breaking(seed: int) -> Iterator[Any]:
+    def breaking(seed: int, *args: Any, **options: Any) -> Iterator[Any]:
         seeds.append(seed)
-        for number, each in enumerate(shuffled(seed)):
+        for number, each in enumerate(shuffled(seed, *args, **options)):
             if (len(seeds) - 1, number) == (epoch, batch):
                 raise Stopped
             yield each
@@ -82,7 +82,7 @@ def test_a_resumed_run_gets_the_numbers_of_one_that_was_not_stopped(
     vi = prepared()
     rows = stop_at(vi, epoch, batch, monkeypatch)
     assert len(rows) == epoch
-    vi.save(tmp_path / "it.safetensors")
+    vi.save_checkpoint(tmp_path / "it.safetensors")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"it.safetensors", *(f"it.lambda-{part}-{epoch}.npy" for part in ("train", "valid"))}
     other = prepared(resume=tmp_path / "it.safetensors")
@@ -103,7 +103,7 @@ def test_it_is_resumed_in_the_middle_of_an_epoch(
     for number, row in enumerate(whole.stretches()):
         expected.append(row)
         labels.append(whole.training_.place.label)
-        whole.save(tmp_path / f"{number}.safetensors")
+        whole.save_checkpoint(tmp_path / f"{number}.safetensors")
     assert {"0.2", "1", "1.1", "2.2"} <= {*labels}
     for number, label in enumerate(labels[:-1]):
         if label in ("0.2", "1.1"):
@@ -120,7 +120,7 @@ def test_without_a_warm_start_only_the_validation_data_have_a_table(
     expected = outcome(vi, list(vi.epochs()))
     vi = prepared(warm_start=False)
     rows = stop_at(vi, 3, 1, monkeypatch)
-    vi.save(tmp_path / "it.safetensors")
+    vi.save_checkpoint(tmp_path / "it.safetensors")
     assert {path.name for path in tmp_path.iterdir()} == {"it.safetensors", "it.lambda-valid-3.npy"}
     vi = prepared(resume=tmp_path / "it.safetensors", warm_start=False)
     assert same(outcome(vi, rows + list(vi.epochs())), expected)
@@ -137,7 +137,7 @@ def test_a_table_in_a_file_has_the_same_numbers(whole: Any, monkeypatch: pytest.
 def test_a_table_of_another_run_is_refused(tmp_path: Path) -> None:
     vi, path = prepared(), tmp_path / "it.safetensors"
     next(vi.epochs())
-    vi.save(path)
+    vi.save_checkpoint(path)
     for options in ({"family": "full"}, {"family": "flow"}):
         with pytest.raises(InputError, match=r"the table of local parameters .* other data or another family"):
             prepared(resume=path, **options)

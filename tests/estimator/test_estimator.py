@@ -151,7 +151,7 @@ def test_save_and_load_with_a_program_of_ones_own(tmp_path: Path) -> None:
 
     x = normal(60).numpy()
     vi = VariationalInference((model, guide), max_epochs=20, num_samples=50).fit(x)
-    vi.save(tmp_path / "checkpoint.safetensors")
+    vi.save_checkpoint(tmp_path / "checkpoint.safetensors")
     other = VariationalInference((model, guide), num_samples=50).load_parameters(tmp_path / "checkpoint.safetensors")
     assert other.evaluate(x).score() == vi.evaluate(x).score()
     assert (

@@ -167,7 +167,7 @@ def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> 
         assert samples.shape == (7, *arrays[0].shape[1:])
         assert rebuilt.shape == (6, *arrays[0].shape[1:])
 
-    vi.save(tmp_path / "checkpoint.safetensors")
+    vi.save_checkpoint(tmp_path / "checkpoint.safetensors")
     with seeded(9):
         other = PROGRAMS[name][0]().double()
     again = VariationalInference(other if own_guide else bare(other), **options)

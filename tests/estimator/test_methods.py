@@ -92,7 +92,7 @@ def test_every_method_fits_saves_loads_scores_and_resumes(guide: str, tmp_path: 
     rows = list(vi.epochs())
     assert [row.epoch for row in rows] == [1, 2, 3]
     assert rows[-1].elbo_train > rows[0].elbo_train
-    vi.save(path)
+    vi.save_checkpoint(path)
     loaded = estimator(guide).load_parameters(path)
     np.testing.assert_array_equal(loaded.score_samples(X), vi.score_samples(X))
     np.testing.assert_array_equal(loaded.transform(X), vi.transform(X))
@@ -101,7 +101,7 @@ def test_every_method_fits_saves_loads_scores_and_resumes(guide: str, tmp_path: 
     stopped = estimator(guide)
     stopped.prepare({"x": X[:32]}, {"x": X[32:]})
     first = next(stopped.epochs())
-    stopped.save(path)
+    stopped.save_checkpoint(path)
     resumed = estimator(guide)
     resumed.prepare({"x": X[:32]}, {"x": X[32:]}, resume=path)
     assert [first, *resumed.epochs()] == rows

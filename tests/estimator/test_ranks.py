@@ -42,7 +42,7 @@ def train(path: Path, resume: bool = False, **options: Any) -> Trained:
         vi = VariationalInference(program, batch_size=16, schedule="constant", **options)
         vi.prepare({"x": X[:83]}, {"x": X[83:]}, resume=path if resume else None)
         rows = list(vi.epochs())
-        vi.save(path)
+        vi.save_checkpoint(path)
         return Trained(rows, {name: tensor.numpy().copy() for name, tensor in vi.program_.state().items()})
 
 

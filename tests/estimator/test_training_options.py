@@ -86,7 +86,7 @@ def test_a_warmed_up_run_is_resumed_where_it_was(guide: Any, tmp_path: Any) -> N
     vi = prepared()
     stream = vi.epochs()
     rows = [next(stream), next(stream)]
-    vi.save(tmp_path / "checkpoint.safetensors")
+    vi.save_checkpoint(tmp_path / "checkpoint.safetensors")
     rows += list(prepared(resume=tmp_path / "checkpoint.safetensors").epochs())
     assert rows == expected
 

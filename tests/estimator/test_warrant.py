@@ -50,7 +50,7 @@ class Other(Two):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fitted") / "c.safetensors"
-    VariationalInference(Two(), max_epochs=2).fit(X).save(path)
+    VariationalInference(Two(), max_epochs=2).fit(X).save_checkpoint(path)
     return path
 
 

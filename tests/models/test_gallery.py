@@ -176,7 +176,7 @@ def test_a_saved_fit_gives_the_same_numbers(case: tuple[nn.Module, Batch], tmp_p
     vi.prepare(arrays)
     epochs = list(vi.epochs())  # batches of 8, 8 and 5
     assert all(math.isfinite(epoch.elbo_train) for epoch in epochs)
-    vi.save(tmp_path / "checkpoint.safetensors")
+    vi.save_checkpoint(tmp_path / "checkpoint.safetensors")
     name = next(name for name, (make, data) in GALLERY.items() if data is batch and isinstance(make(), type(module)))
     with seeded(99):
         other = GALLERY[name].make().double()

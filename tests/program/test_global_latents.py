@@ -256,7 +256,7 @@ def test_a_second_fit_counts_its_own_data_and_a_checkpoint_keeps_them(tmp_path: 
     for size in (5, 20):
         vi.fit(X[:size].numpy())
         assert vi.program_.global_posterior.num_data == size
-    vi.save(tmp_path / "it.safetensors")
+    vi.save_checkpoint(tmp_path / "it.safetensors")
     again = VariationalInference(SharedMean(), max_epochs=1).load_parameters(tmp_path / "it.safetensors")
     assert again.program_.global_posterior.num_data == 20
     assert q_of(again) == q_of(vi)
