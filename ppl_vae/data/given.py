@@ -18,6 +18,7 @@ from ppl_vae.data.kinds import Variable
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.sparse import SparseRows, as_rows
 from ppl_vae.data.stored import StoredRows
+from ppl_vae.data.torch_rows import dataset_of
 from ppl_vae.errors import InputError
 
 FitColumns = Mapping[str, Sequence[Variable]]
@@ -60,10 +61,12 @@ def as_named(
     """
     mixed = mixed or any(column.is_text for column in (known or {}).get("x", ()))
     given: Sequence[Any] = [array for array in arrays if array is not None]
-    if len(given) == 1 and isinstance(given[0], DataLoader | IterableDataset):
+    if len(given) == 1 and isinstance(given[0], DataLoader):
+        given = arrays = [dataset_of(where, given[0])]
+    if len(given) == 1 and isinstance(given[0], IterableDataset):
         raise InputError(
-            f"{where}: a {type(given[0]).__name__} gives its data in its own order: pass its data set, such as "
-            f"loader.dataset, or its arrays"
+            f"{where}: a {type(given[0]).__name__} gives its data in its own order: pass a data set with "
+            f"numbered rows, or its arrays"
         )
     if len(given) == 1 and (stored := store_rows(where, given[0], arguments, to_array)) is not given[0]:
         given = arrays = [stored]

@@ -1,4 +1,4 @@
-"""Map-style data sets of PyTorch as a source."""
+"""Map-style data sets of PyTorch as a source, and those of its loaders."""
 
 from __future__ import annotations
 
@@ -6,12 +6,51 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+    default_convert,
+)
 from torch.utils.data import Dataset as TorchDataset
 
 from ppl_vae.data.kinds import Variable
 from ppl_vae.data.precision import to_native
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.errors import InputError
+
+
+def dataset_of(where: str, loader: DataLoader[Any]) -> TorchDataset[Any]:
+    """Return the data set of a DataLoader, whose rows are then read in their own order.
+
+    The size of a batch and the shuffling are those of the fit's options, so that those of the loader have no effect.
+
+    Args:
+        where: name of the call, for messages.
+        loader: the loader.
+
+    Raises:
+        InputError: the loader gives other data than its data set: it draws rows by a sampler, or changes them.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.utils.data.TensorDataset(torch.ones(3, 2))
+        >>> dataset_of("fit", DataLoader(rows, batch_size=2, shuffle=True)) is rows
+        True
+    """
+    if loader.collate_fn not in (default_collate, default_convert):
+        raise InputError(f"{where}: the collate_fn of the DataLoader may change its data: pass the data that it makes")
+    rows: Any = loader.dataset
+    sampler: Any = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    whole = isinstance(sampler, SequentialSampler) or (isinstance(sampler, RandomSampler) and not sampler.replacement)
+    if not isinstance(rows, IterableDataset) and not (whole and len(sampler) == len(rows)):
+        raise InputError(
+            f"{where}: the {type(sampler).__name__} of the DataLoader chooses among its rows: pass the rows that are "
+            f"meant, such as torch.utils.data.Subset(loader.dataset, rows)"
+        )
+    return rows
 
 
 class TorchRows:

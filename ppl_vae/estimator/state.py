@@ -150,7 +150,7 @@ def contents(vi: VariationalInference) -> dict[str, Any]:
 
     The state of training is not part of it, so that an object made of it can be fitted anew and not resumed.
     """
-    options = {"options": vi.get_params(deep=False)}
+    options: dict[str, Any] = {"options": vi.get_params(deep=False)}
     if not is_recipe(vi.program) and (recipe := vi.origin.recipe) is not None:
         options = {"options": options["options"] | {"program": None}, "recipe": recipe}
     elif isinstance(vi.origin.recipe, NamedProgram):

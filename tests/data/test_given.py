@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import scipy.sparse  # type: ignore[import-untyped]
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, SubsetRandomSampler, TensorDataset
 
 from ppl_vae.data import name_arrays
 from ppl_vae.data.frames import match_columns, read_frame
@@ -54,6 +54,7 @@ FORMS: dict[str, Any] = {
     "pyarrow": pa.Table.from_pandas(FRAME),
     "data set": TensorDataset(torch.tensor(X)),
     "part of a data set": Subset(TensorDataset(torch.tensor(np.repeat(X, 2, 0))), list(range(0, 12, 2))),
+    "loader": DataLoader(TensorDataset(torch.tensor(X)), batch_size=4, shuffle=True, drop_last=True),
     "data set of arrays": Pairs(list(X)),
     "data set of mappings": Pairs([{"x": row} for row in X]),
 }
@@ -162,7 +163,9 @@ def test_columns_that_are_no_numbers_are_refused_by_name(column: Any, fact: str)
     [
         ((row for row in X), "array 'x' is a generator"),
         ([[1.0, 2.0], [3.0]], "array 'x' is no array of numbers"),
-        (DataLoader(TensorDataset(torch.tensor(X))), "pass its data set"),
+        (DataLoader(TensorDataset(torch.tensor(X)), sampler=SubsetRandomSampler([0, 2])), "SubsetRandomSampler"),
+        (DataLoader(TensorDataset(torch.tensor(X)), sampler=RandomSampler(X, num_samples=2)), "chooses among its rows"),
+        (DataLoader(TensorDataset(torch.tensor(X)), collate_fn=lambda rows: rows[0]), "collate_fn"),
         (Pairs([]), "the Pairs is empty"),
         (Pairs([(np.ones(2),), (np.ones(3),)]), "differ in shape"),
         (X + 1j, "dtype complex128"),
