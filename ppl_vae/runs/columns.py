@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,7 +43,7 @@ def write_table(
         ['mean', 'z[0],sd', 'z[0],y', '0.5,0.1,3', '0.5,0.1,3']
     """
     rest = iter(parts)
-    first = [part for part, _ in zip(rest, range(2), strict=False)]  # to know if there is a second one
+    first = list(islice(rest, 2))  # to know if there is a second one
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing_whole(path) as file:
