@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from mmap import mmap
 from pathlib import Path
 
 import torch
@@ -21,6 +23,8 @@ UNITS = {
 """Bytes of each unit, in lower case; 2G is 2 GiB, as in SLURM and systemd."""
 LEAST = 2**20
 """The smallest size that is accepted: less is a slip of the keyboard, such as 2 for 2GiB."""
+PAGES_OF_ITS_OWN = 2**25
+"""The size of a tensor from which on it has pages of its own."""
 SHARE_OF_FREE = 0.5
 """The share of the free memory that data take by default."""
 CGROUPS = Path("/sys/fs/cgroup")
@@ -62,6 +66,24 @@ def describe_size(size: float) -> str:
         if size >= 1024**power:
             return f"{size / 1024**power:.1f} {unit}"
     return f"{size:.0f} bytes"
+
+
+def empty_tensor(
+    shape: tuple[int, ...], dtype: torch.dtype, device: str | torch.device = "cpu", *, pinned: bool = False
+) -> torch.Tensor:
+    """Return a tensor that is not initialised; a large one has pages of its own, which end with it.
+
+    The commands let the C library keep what is freed for the next tensor. If a small one has taken a piece of the room
+    of a large buffer, the next buffer does not fit there, and three buffers are kept for two.
+
+    Example:
+        >>> empty_tensor((2**22, 2), torch.float32).shape, empty_tensor((0, 2), torch.bool).shape
+        (torch.Size([4194304, 2]), torch.Size([0, 2]))
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if torch.device(device).type == "cpu" and not pinned and size >= PAGES_OF_ITS_OWN:
+        return torch.frombuffer(mmap(-1, size), dtype=dtype).view(shape)
+    return torch.empty(shape, dtype=dtype, device=device, pin_memory=pinned)
 
 
 def memory_for_data(memory: str | int | None, device: str | torch.device = "cpu") -> int:

@@ -18,7 +18,7 @@ from ppl_vae.data.batches import Batches
 from ppl_vae.data.binarize import check_unit_interval
 from ppl_vae.data.blocks import cut_blocks
 from ppl_vae.data.by_length import order_by_length
-from ppl_vae.data.memory import describe_size, memory_for_data
+from ppl_vae.data.memory import describe_size, empty_tensor, memory_for_data
 from ppl_vae.data.precision import write_numbers
 from ppl_vae.data.sequences import LENGTHS
 from ppl_vae.data.source import NamedArrays, Source, as_source, read_rows, takes_rows
@@ -194,13 +194,9 @@ class StreamedBatches(Batches):
         return int(self._sizes_of_blocks[blocks].sum())
 
     def _empty(self, num_rows: int, device: torch.device, pinned: bool = False) -> Tensors:
+        shapes = {name: (num_rows, *self._source.shapes[name]) for name in self.names}
         return tuple(
-            torch.empty(
-                (num_rows, *self._source.shapes[name]),
-                dtype=type_of(self._source, name, self._types),
-                device=device,
-                pin_memory=pinned,
-            )
+            empty_tensor(shapes[name], type_of(self._source, name, self._types), device, pinned=pinned)
             for name in self.names
         )
 
