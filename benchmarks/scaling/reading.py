@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from scaling.protocol import Row, Trial, measure_command
 
 NUM_ROWS, NUM_COLUMNS, BLOCK = 1_000_000, 50, 50_000
 SECONDS, TIMES = 30.0, 4.0
+PATHS = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
+"""Where a process that reads finds this folder."""
 CITIES = np.array(["Aachen", "Berlin", "Cologne", "Dresden", "Essen", "Frankfurt am Main", "Graz", "Halle"])
 
 
@@ -21,11 +24,11 @@ def reading(trial: Trial) -> Iterator[Row]:
     text, arrow = trial.folder / "table.csv", trial.folder / "table.parquet"
     write(text, num_rows)
     held = 8 * num_rows * NUM_COLUMNS
-    start = measure_command([__file__, "nothing"])
+    start = measure_command([__file__, "nothing"], environment=PATHS)
     for path in (text, arrow):
         if path is arrow:
             pd.read_csv(text).to_parquet(arrow)
-        cost = measure_command([__file__, str(path)], threads=1)
+        cost = measure_command([__file__, str(path)], threads=1, environment=PATHS)
         seconds, passed = map(float, cost.output.split()[-2:])
         bytes_ = cost.peak_bytes - start.peak_bytes
         what = f"{path.suffix}, {num_rows:,} rows of {NUM_COLUMNS} mixed columns, {path.stat().st_size / 2**20:.0f} MiB"
