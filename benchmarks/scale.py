@@ -104,7 +104,7 @@ def table(part: dict[str, Any]) -> str:
     lines += [f"| {row['what']} | {row['measured']} | {row['limit']} | {words[row['holds']]} |" for row in part["rows"]]
     size = "" if part["share"] == 1 else f" at {part['share']:g} of the full size"
     others = part.get("others")
-    load = "" if others is None else f", of which other work took {others:g}"
+    load = "" if others is None else f", of which other work took {others:g} meanwhile"
     return "\n".join([*lines, "", f"Measured in {part['seconds']:.0f} s{size} on {part['machine']}{load}."])
 
 

@@ -59,7 +59,7 @@ def arithmetic(trial: Trial) -> Iterator[Row]:
     turns = max(3, round(TURNS * trial.share))
     alone, together = step_seconds(turns)
     network, size = measure_network(), 4 * num_parameters()
-    t = statistics.median(alone)
+    t = statistics.mean(alone)
     yield Row(f"step of one process, {ROWS} rows", f"{1e3 * t:.1f} ms, {ROWS / t:,.0f} rows a second")
     yield Row(
         "sum over two processes of this machine",
@@ -89,7 +89,7 @@ def arithmetic(trial: Trial) -> Iterator[Row]:
         seconds = step(alone, fast, size, processes)
         hours = BILLION / (ROWS * processes) * seconds / 3600
         yield Row(
-            f"an epoch of 10⁹ rows in {processes} processes, {words}",
+            f"an epoch of 10⁹ rows in {processes} {'process' if processes == 1 else 'processes'}, {words}",
             f"{hours:,.2f} hours; batches of {ROWS * processes:,} rows; {t / seconds:.0%} of the time is work on rows",
         )
 
