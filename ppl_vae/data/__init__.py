@@ -30,6 +30,7 @@ from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.stream import StreamedBatches, choose_batches
 from ppl_vae.data.survey import survey
 from ppl_vae.data.table import describe_columns
+from ppl_vae.data.trimming import holds_sequences, lengths_of, shortened, trim
 from ppl_vae.imports import import_torchvision
 
 __all__ = [
@@ -60,10 +61,12 @@ __all__ = [
     "fill_missing",
     "find_holes",
     "hold_out",
+    "holds_sequences",
     "import_torchvision",
     "is_equal",
     "is_one_hot",
     "is_table",
+    "lengths_of",
     "load_arrays",
     "load_dataset",
     "mask_of",
@@ -71,10 +74,12 @@ __all__ = [
     "name_arrays",
     "parse_size",
     "read_file",
+    "shortened",
     "sizes",
     "subset",
     "survey",
     "table_columns",
+    "trim",
     "with_arrays",
     "with_numbers",
 ]

@@ -17,6 +17,7 @@ from ppl_vae.data.sequences import LENGTHS
 from ppl_vae.data.source import NamedArrays, Source, as_source, block_slices
 from ppl_vae.data.split import SUBSET_STREAM, generator
 from ppl_vae.data.stored import StoredRows
+from ppl_vae.data.trimming import trim
 from ppl_vae.errors import InputError, nearest
 
 
@@ -119,6 +120,9 @@ class Batches:
         self._source = source
         self._types = {name: dtype if name in real or source.dtypes[name].kind == "f" else None for name in names}
 
+    trims = False
+    """True if the padding of sequences is cut off, see ``trim``."""
+
     def __len__(self) -> int:
         """Return the number of batches, including the last, smaller one."""
         return self.num_batches
@@ -179,10 +183,11 @@ class Batches:
         return torch.Generator(self.device).manual_seed(seed)
 
     def _batch(self, tensors: Iterator[Tensor], draws: torch.Generator) -> tuple[Tensor, ...]:
-        return tuple(
+        batch = tuple(
             torch.bernoulli(tensor, generator=draws) if is_dynamic else tensor
             for tensor, is_dynamic in zip(tensors, self._is_dynamic, strict=True)
         )
+        return trim(self.names, batch) if self.trims else batch
 
 
 def sizes(num_data: int, batch_size: int) -> dict[int, int]:

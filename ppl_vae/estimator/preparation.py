@@ -297,7 +297,8 @@ class Preparation:
 
     def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = (), **order: Any) -> Batches:
         places, memory = (self.fitted.device, self.fitted.dtype), self.fitted.memory
-        return make_batches(arrays, self.fitted.arguments, batch_size, *places, dynamic, memory=memory, **order)
+        order |= {"memory": memory, "trims": self.fitted.trims}
+        return make_batches(arrays, self.fitted.arguments, batch_size, *places, dynamic, **order)
 
     def _numbered(self, arrays: Arrays) -> Arrays:
         """Return the data with the number of each row if the method needs it."""

@@ -21,14 +21,18 @@ def make_batches(
     device: torch.device,
     dtype: torch.dtype,
     dynamic: Collection[str] = (),
+    trims: bool = False,
     **options: Any,
 ) -> Batches:
     """Return batches of the model's arguments, and behind them lambda or the rows' numbers if they are given.
 
-    The options are ``memory`` of ``choose_batches``, and ``num_batches`` and ``group_by_length`` of ``Batches``.
+    With ``trims``, the padding of sequences is cut off. The other options are ``memory`` of ``choose_batches``, and
+    ``num_batches`` and ``group_by_length`` of ``Batches``.
     """
     names = (*arguments, *(name for name in (LAMBDA, NUMBER) if name in arrays))
     real = {"x", *list(arguments)[:1]}  # bits and counts are real numbers to a likelihood
     drawn = [name for name in dynamic if name in arguments]
     kinds: dict[str, Any] = {"dtype": dtype, "real": real, "dynamic": drawn}
-    return choose_batches(arrays, names, batch_size, device=device, **kinds, **options)
+    batches = choose_batches(arrays, names, batch_size, device=device, **kinds, **options)
+    batches.trims = trims
+    return batches

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ppl_vae.compile.private import tree_map
-from ppl_vae.data import Batches, sizes
+from ppl_vae.data import Batches, sizes, trim
 from ppl_vae.evaluation.estimators import ESTIMATORS, EstimatorNeed, Settings
 from ppl_vae.evaluation.passes import Room, room_for
 from ppl_vae.evidence import Chains, Evidence, Progress, num_steps, weigh
@@ -61,6 +61,8 @@ class Work:
     """Estimators that read the same draws."""
     seed: int = 0
     """The seed of the draws."""
+    trims: bool = False
+    """True if the padding of sequences can be cut off, where the latents need not have the shape of the fit."""
 
     @property
     def num_data(self) -> int:
@@ -110,7 +112,7 @@ def _closed_form(work: Work) -> Parts:
         log_evidence = work.program.log_evidence(batch)
         return {name: ESTIMATORS[name].function(log_evidence, row) for name in work.names}
 
-    return _each_batch(work, _rows_of_any(), 1, known)
+    return _each_batch(work, _rows_of_any(), 1, known, trims=work.trims)
 
 
 LogWeights = Callable[[Batch, int], tuple[Tensor, ...]]
@@ -157,7 +159,8 @@ def _weighed(work: Work, from_prior: bool) -> Parts:
         weights = weigh(log_weights, settings.num_samples, at_once, first_datum=row, progress=progress)
         return {name: ESTIMATORS[name].function(weights) for name in work.names}
 
-    return _each_batch(work, _rows_to_weigh(program, settings, from_prior), settings.num_samples, weighed)
+    rows = _rows_to_weigh(program, settings, from_prior)
+    return _each_batch(work, rows, settings.num_samples, weighed, trims=work.trims)
 
 
 def _annealed(work: Work) -> Parts:
@@ -194,7 +197,12 @@ def _simulated(work: Work) -> Parts:
 
 
 def _each_batch(
-    work: Work, rows: int, steps: int, function: Callable[[Batch, int, Progress], dict[str, Evidence]]
+    work: Work,
+    rows: int,
+    steps: int,
+    function: Callable[[Batch, int, Progress], dict[str, Evidence]],
+    *,
+    trims: bool = False,
 ) -> Iterator[dict[str, Evidence]]:
     """Apply a function to one batch of data after the other, with a bar if it takes long.
 
@@ -203,11 +211,13 @@ def _each_batch(
         rows: number of data at once.
         steps: number of steps for each of them.
         function: takes a batch, the row of its first datum, and a function that counts steps.
+        trims: if True, the padding of sequences is cut off.
     """
     work.compiler.plan(sizes(work.num_data, rows))
     row = work.place.first_row
     with progress_bar("+".join(work.names), steps * work.batches.num_data) as bar:
         for batch in work.batches.in_order(batch_size=rows):
+            batch = trim(work.batches.names, batch) if trims else batch
             check_observations(work.program, batch, row)
             with seeded(seed_at(work.seed, row)):
                 part = function(batch, row, _counting(bar, batch))

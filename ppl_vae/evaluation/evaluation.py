@@ -37,6 +37,10 @@ class Row(NamedTuple):
     """What it is of, if latents are shared by all data: ``"predictive"``, the density of a datum given the fit,
     log E p(x | w) over the posterior q(w) of the shared latents; or ``"joint"``, the log evidence of all these data
     together, divided by their number. None for the evidence of a datum."""
+    per_step: float | None = None
+    """Of sequences: the sum of log evidence over that of lengths, nats per time step."""
+    per_step_se: float | None = None
+    """The error over sequences of this ratio."""
 
 
 class Diagnostics(NamedTuple):
@@ -173,6 +177,8 @@ class Evaluation(NamedTuple):
         return numbers | {"settings": asdict(self.settings)}
 
 
+PER_STEP = (Column("per_step", "nats per step", ".4f"), Column("per_step_se", "error over data", ".4f"))
+"""The columns of a table of sequences, behind those of nats per datum."""
 COLUMNS = (
     Column("label", "estimator"),
     Column("log_evidence", "nats per datum", ".2f"),
@@ -200,7 +206,9 @@ def evidence_table(numbers: Mapping[str, Any], part: str) -> ResultTable:
             texts[name] |= {"mcse": "none", "ess": "", "doubtful": ""}
         elif "ess" not in row:
             texts[name] |= {"doubtful": ""}
-    return ResultTable(f"{part}, {numbers['num_data']} data", COLUMNS, numbers["estimators"], texts)
+    is_sequence = any("per_step" in row for row in numbers["estimators"].values())
+    columns = (*COLUMNS[:4], *PER_STEP, *COLUMNS[4:]) if is_sequence else COLUMNS
+    return ResultTable(f"{part}, {numbers['num_data']} data", columns, numbers["estimators"], texts)
 
 
 def evidence_notes(numbers: Mapping[str, Any], *, generates: bool = True) -> list[str]:
@@ -249,11 +257,36 @@ def evidence_notes(numbers: Mapping[str, Any], *, generates: bool = True) -> lis
     return notes
 
 
-def summarise(estimates: Mapping[str, Estimate], log_ratios: Tensor | None = None) -> dict[str, Row]:
+def per_step(values: Tensor, lengths: Tensor | None) -> dict[str, float]:
+    r"""Return the columns of nats per time step of sequences; none of other data.
+
+    .. math:: r = \frac{\sum_i v_i}{\sum_i n_i}, \qquad
+        \mathrm{se}(r) = \frac{1}{\bar n} \sqrt{\frac{\sum_i (v_i - r n_i)^2}{N (N - 1)}}
+
+    Args:
+        values: log evidence of each sequence, ``(N,)``, nats.
+        lengths: their lengths, ``(N,)``; None if the data are no sequences.
+
+    Example:
+        >>> per_step(torch.tensor([-3.0, -6.0]), torch.tensor([1, 2]))
+        {'per_step': -3.0, 'per_step_se': 0.0}
+    """
+    if lengths is None or len(lengths) != len(values):  # simulated data are fewer
+        return {}
+    lengths, values = lengths.double().cpu(), values.double().cpu()
+    ratio = values.sum() / lengths.sum()
+    _, error = mean_and_error((values - ratio * lengths) / lengths.mean())
+    return {"per_step": ratio.item(), "per_step_se": error}
+
+
+def summarise(
+    estimates: Mapping[str, Estimate], log_ratios: Tensor | None = None, lengths: Tensor | None = None
+) -> dict[str, Row]:
     """Return a row for each estimator, and one for each bound of its draws.
 
     Args:
         estimates: by estimator.
+        lengths: the lengths of the data, ``(N,)``, if they are sequences.
         log_ratios: draws of log p(w) - log q(w), ``(K,)``, if latents w are shared by all data. All data of a batch
             have the same draws of w then, so that their Monte Carlo errors are added as they are.
     """
@@ -270,7 +303,8 @@ def summarise(estimates: Mapping[str, Estimate], log_ratios: Tensor | None = Non
         for bound in (bound for bound in OF_DRAWS if bound in columns):
             mean, se = mean_and_error(columns[bound])
             mcse = mean_mcse(columns[f"{bound}_mcse"])
-            rows[bound] = Row(mean, mcse, se, "lower", None, 0.0, seconds, num_data, of=of)
+            steps = per_step(columns[bound], lengths)
+            rows[bound] = Row(mean, mcse, se, "lower", None, 0.0, seconds, num_data, of=of, **steps)
             if bound == "elbo" and log_ratios is not None:
                 share = log_ratios.double() / num_data
                 error = math.hypot(mcse, share.std().item() / math.sqrt(len(share)))
@@ -287,6 +321,7 @@ def summarise(estimates: Mapping[str, Estimate], log_ratios: Tensor | None = Non
             seconds=seconds,
             num_data=num_data,
             of=of,
+            **per_step(evidence.log_evidence, lengths),
             **{side: columns[side].mean().item() for side in ("lower", "upper") if side in columns},
         )
     return rows

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data import Batches, as_condition, sizes, with_arrays
+from ppl_vae.data import Batches, as_condition, holds_sequences, shortened, sizes, trim, with_arrays
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.arguments import Arrays, make_batches
 from ppl_vae.evaluation.estimators import check_estimators, make_settings
@@ -22,6 +22,7 @@ from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, apply_to_each, room_f
 from ppl_vae.evaluation.portions import choose_estimators, conclude, measure
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
 from ppl_vae.inference import LAMBDA, Compile, Compiler, LocalOptions, Method, random_latents
+from ppl_vae.inference.amortized import Amortized
 from ppl_vae.parallel import ALL, RowSpan
 from ppl_vae.program import (
     Batch,
@@ -37,6 +38,7 @@ from ppl_vae.program import (
     posterior_given,
     posterior_moments,
     predict,
+    weighs_alike,
 )
 
 T = TypeVar("T")
@@ -78,6 +80,7 @@ class Fitted:
     naming: Naming = field(default_factory=Naming)
     place: RowSpan = ALL
     _room: Room | None = field(default=None, init=False, repr=False, compare=False)
+    _trims: bool | None = field(default=None, init=False, repr=False, compare=False)
     _compilers: dict[Any, Compiler] = field(default_factory=dict, init=False, repr=False, compare=False)
     _proposals: dict[Any, Method] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -141,6 +144,18 @@ class Fitted:
             with program.running(training=False):
                 self._room = room_for(partial(program.log_weights, batch), len(batch[0]))
         return self._room
+
+    @property
+    def trims(self) -> bool:
+        """True if the padding of sequences can be cut off without a change of any log weight; tried once."""
+        if self._trims is None:
+            program, names = self.inference.posterior, self.arguments
+            self._trims = False
+            if isinstance(self.inference, Amortized) and holds_sequences(names):
+                with program.running(training=False):
+                    whole = shortened(names, self.template)
+                    self._trims = whole is not None and weighs_alike(program, whole, trim(names, whole))
+        return self._trims
 
     @property
     def rows_to_infer(self) -> int:

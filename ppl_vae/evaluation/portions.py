@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from ppl_vae.data import lengths_of
 from ppl_vae.evaluation.diagnose import LatentUse, look_at_latents, rows_to_look_at, summarise_latents
 from ppl_vae.evaluation.estimate import Estimate, Work, estimate, join_evidence, rows_at_once
 from ppl_vae.evaluation.estimators import WITH_ELBO, Settings, estimators_for
@@ -32,6 +34,8 @@ class EvaluatedRows(NamedTuple):
     """The latents, if they are diagnosed and the guide samples any."""
     inference_seconds: float | None = None
     """The time to find the lambda of these data, if each has its own."""
+    lengths: Tensor | None = None
+    """The lengths of these data, ``(N,)``, if they are sequences."""
 
     def content(self) -> dict[str, Any]:
         """Return all numbers as mappings of tensors and plain values, see ``of``."""
@@ -68,10 +72,13 @@ def measure(
     batches = fitted.batches(data)
     compiler = fitted._compilers.setdefault((fitted.compile, settings), Compiler(fitted.compile))
     with torch.no_grad(), program.running(seed=fitted.seed, training=False):
-        estimates = estimate(Work(program, batches, settings, compiler, fitted.place), names, fitted.seed)
+        estimates = estimate(
+            Work(program, batches, settings, compiler, fitted.place, trims=fitted.trims), names, fitted.seed
+        )
         used = look_at_latents(program, batches, fitted.seed, fitted.place) if diagnostics else None
         numbers = sum(observed_numbers(program, batch).sum().item() for batch in batches.in_order())
-    return EvaluatedRows(batches.num_data, numbers, estimates, used, seconds)
+        lengths = lengths_of(batches)
+    return EvaluatedRows(batches.num_data, numbers, estimates, used, seconds, lengths)
 
 
 def rows_of_block(fitted: Fitted, names: Collection[str], settings: Settings, *, diagnostics: bool = False) -> int:
@@ -93,6 +100,7 @@ def conclude(fitted: Fitted, portions: Sequence[EvaluatedRows], settings: Settin
         evidence, seconds = join_evidence([part.evidence for part in parts]), sum(part.seconds for part in parts)
         estimates[name] = Estimate(evidence, seconds)
     looks = [portion.used for portion in portions if portion.used is not None]
+    lengths = [portion.lengths for portion in portions if portion.lengths is not None]
     waits = [portion.inference_seconds for portion in portions if portion.inference_seconds is not None]
     with torch.no_grad(), program.running(seed=fitted.seed, training=False):
         shared, ratios = program.global_posterior, None
@@ -102,7 +110,7 @@ def conclude(fitted: Fitted, portions: Sequence[EvaluatedRows], settings: Settin
         return Evaluation(
             num_data=num_data,
             numbers_per_datum=sum(portion.numbers for portion in portions) / num_data,
-            rows=summarise(estimates, ratios),
+            rows=summarise(estimates, ratios, torch.cat(lengths) if len(lengths) == len(portions) else None),
             evidence={name: estimate.evidence for name, estimate in estimates.items()},
             settings=settings,
             diagnostics=summarise_latents(program, looks, fitted.seed) if looks else None,

@@ -20,6 +20,7 @@ from ppl_vae.program.factor_term import FactorTerm
 from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.missing import with_missing, without_missing
+from ppl_vae.program.padding import weighs_alike
 from ppl_vae.program.path_draws import PathDraws, path_draws
 from ppl_vae.program.predictions import (
     LatentMoments,
@@ -94,6 +95,7 @@ __all__ = [
     "predict",
     "seeded",
     "simulate",
+    "weighs_alike",
     "widened",
     "with_code",
     "with_encoder",

@@ -1,0 +1,77 @@
+"""Padding that is cut off: a batch of sequences has about as many steps as its longest one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ppl_vae.data.missing import mask_of
+from ppl_vae.data.sequences import LENGTHS
+
+if TYPE_CHECKING:
+    from ppl_vae.data.batches import Batches
+
+Tensors = tuple[Tensor, ...]
+
+
+def trim(names: Sequence[str], batch: Tensors) -> Tensors:
+    """Cut the padding off that all sequences of a batch share, up to one of a few numbers of steps.
+
+    Args:
+        names: the names of the tensors; x, ``(B, T, ...)``, has sequences, whose lengths are ``lengths``, ``(B,)``.
+        batch: the tensors.
+
+    Example:
+        >>> x, lengths = trim(("x", "lengths"), (torch.zeros(2, 100, 3), torch.tensor([20, 6])))
+        >>> x.shape
+        torch.Size([2, 23, 3])
+    """
+    if not holds_sequences(names):
+        return batch
+    num_steps = batch[names.index("x")].shape[1]
+    steps = enough_steps(int(batch[names.index(LENGTHS)].max()), num_steps)
+    if steps == num_steps:
+        return batch
+    padded = ("x", mask_of("x"))
+    return tuple(t[:, :steps].contiguous() if name in padded else t for name, t in zip(names, batch, strict=False))
+
+
+def enough_steps(longest: int, num_steps: int) -> int:
+    """Return the first number of steps that is not below a length: a rounded power of the square root of 2, or all.
+
+    There are few of them, so that few graphs are compiled, and less than a third of the steps is padding.
+
+    Example:
+        >>> [enough_steps(longest, 100) for longest in (1, 9, 16, 17, 92)]
+        [1, 12, 16, 23, 100]
+    """
+    power = next(power for power in range(2 * longest.bit_length() + 1) if round(2 ** (power / 2)) >= longest)
+    return min(num_steps, round(2 ** (power / 2)))
+
+
+def shortened(names: Sequence[str], batch: Tensors) -> Tensors | None:
+    """Return a batch whose sequences end in the first half; None if they have fewer than four steps."""
+    x, lengths = batch[names.index("x")], batch[names.index(LENGTHS)]
+    half = x.shape[1] // 2
+    if half < 2:
+        return None
+    within = torch.arange(x.shape[1], device=x.device) < lengths.clamp(max=half)[:, None]
+    within = within.reshape(within.shape + (1,) * (x.dim() - 2))
+    changed = {"x": torch.where(within, x, torch.zeros_like(x)), LENGTHS: lengths.clamp(max=half)}
+    return tuple(changed.get(name, tensor) for name, tensor in zip(names, batch, strict=False))
+
+
+def holds_sequences(names: Sequence[str]) -> bool:
+    """Return True if arrays of these names are sequences and their lengths."""
+    return "x" in names and LENGTHS in names
+
+
+def lengths_of(batches: Batches) -> Tensor | None:
+    """Return the lengths of all sequences, ``(N,)``; None if the data are no sequences."""
+    if not holds_sequences(batches.names):
+        return None
+    place = batches.names.index(LENGTHS)
+    return torch.cat([batch[place].cpu() for batch in batches.in_order()])

@@ -1,0 +1,28 @@
+"""A trial: is padding left out of a program's densities, so that it can be cut off?"""
+
+from __future__ import annotations
+
+import torch
+
+from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.process import seeded
+from ppl_vae.program.runner import Batch
+
+
+@torch.no_grad()
+def weighs_alike(program: BoundProgram, batch: Batch, other: Batch) -> bool:
+    """Check if two batches have the same log weights, from the same random numbers.
+
+    Args:
+        program: a program, in its scope.
+        batch: some data.
+        other: the same data without the padding of sequences.
+    """
+    try:
+        weights = []
+        for rows in (batch, other):
+            with seeded(0):
+                weights.append(program.log_weights(rows, 2))
+        return torch.allclose(*weights, rtol=1e-4, atol=1e-4)
+    except Exception:  # whatever a network of a fixed number of steps raises
+        return False

@@ -1,0 +1,94 @@
+"""Padding that is cut off changes no number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ppl_vae import VariationalInference
+from ppl_vae.data import Batches
+from ppl_vae.data.trimming import enough_steps
+from ppl_vae.models.deep_markov_model import DeepMarkovModel
+from ppl_vae.models.hmm import HMM
+from ppl_vae.program import seeded
+
+
+def sequences(rows: int = 12, steps: int = 40, longest: int = 11) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, longest, rows, endpoint=True)
+    within = np.arange(steps) < lengths[:, None]
+    return {"x": (rng.random((rows, steps, 2)) < 0.4) * within[..., None] * 1.0, "lengths": lengths}
+
+
+def test_batches_are_cut_to_about_their_longest_sequence() -> None:
+    arrays = sequences()
+    batches = Batches(arrays, ["x", "lengths"], 5)
+    whole = list(batches.shuffled(seed=3))
+    batches.trims = True
+    for (x, lengths), (x_whole, lengths_whole) in zip(batches.shuffled(seed=3), whole, strict=True):
+        assert torch.equal(lengths, lengths_whole)
+        assert x.shape[1] == enough_steps(int(lengths.max()), 40)
+        assert x.shape[1] < 2**0.5 * lengths.max() + 1
+        assert torch.equal(x, x_whole[:, : x.shape[1]])
+
+
+def test_there_are_few_numbers_of_steps() -> None:
+    counts = [enough_steps(longest, 1788) for longest in range(1, 1789)]
+    assert all(count >= longest for longest, count in enumerate(counts, 1))
+    assert len(set(counts)) == 22
+    assert counts == sorted(counts)
+
+
+class Padded(nn.Module):
+    """A program that counts its padding: nothing can be cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(2))
+
+    def model(self, x: Tensor, lengths: Tensor) -> None:
+        pyro.module("padded", self)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Bernoulli(logits=self.logits.expand(x.shape)).to_event(2), obs=x)
+
+
+@pytest.mark.parametrize(
+    ("make", "trims"),
+    [
+        (lambda: DeepMarkovModel(features=2, latent_dim=2, emission=4, transition=3, rnn=5), True),
+        (lambda: HMM(features=2, num_states=2), True),
+        (Padded, False),
+    ],
+)
+def test_evidence_is_that_of_whole_batches(make: type, trims: bool) -> None:
+    """Also per time step, whose error is that of a ratio."""
+    arrays, evaluations = sequences(), []
+    with seeded(0):
+        program = make().double()
+    options = {"num_samples": 20, "validation_fraction": 0, "max_epochs": 1, "batch_size": 12, "precision": "64-true"}
+    vi = VariationalInference(program, **options).fit(arrays)
+    for cut in (True, False):
+        assert vi.fitted.trims is trims
+        vi.fitted._trims = trims and cut
+        evaluations.append(vi.evaluate(arrays))
+    (name, row), (_, whole) = (next(reversed(e.rows.items())) for e in evaluations)
+    assert row.log_evidence == pytest.approx(whole.log_evidence, abs=1e-9)
+    values, lengths = evaluations[0].evidence[name].log_evidence.double().numpy(), arrays["lengths"]
+    resampled = np.random.default_rng(1).integers(0, 12, (20000, 12))
+    ratios = values[resampled].sum(1) / lengths[resampled].sum(1)
+    assert row.per_step == pytest.approx(values.sum() / lengths.sum(), rel=1e-9)
+    assert row.per_step_se == pytest.approx(ratios.std(), rel=0.25)
+    assert "nats per step" in evaluations[0].table("test")
+
+
+def test_data_without_lengths_have_no_steps(tmp_path: Path) -> None:
+    vi = VariationalInference(HMM(features=2, num_states=2), max_epochs=1, validation_fraction=0)
+    arrays = sequences()
+    vi.fit({"x": arrays["x"]})
+    assert "step" not in vi.evaluate({"x": arrays["x"]}).table("test")
