@@ -57,6 +57,7 @@ from ppl_vae.program import (
     fp32_products,
 )
 from ppl_vae.program.rescaling import Standard
+from ppl_vae.program.sites import hint_at_chains
 from ppl_vae.runs import Fingerprints, check_numbers, read_checkpoint, read_tables
 
 Watch = Callable[[Iterator[Batch]], Iterator[Batch]]
@@ -169,7 +170,8 @@ def describe_arguments(fitted: Fitted, arrays: Arrays) -> list[str]:
     if left_out := [repr(name) for name in arrays if name not in fitted.arguments]:
         are = "is" if len(left_out) == 1 else "are"
         sentences.append(f"{', '.join(left_out)} of the data {are} left out: {model} has no argument of that name")
-    return sentences + describe_empty_rows("the training data", arrays, fitted.naming.holes.names)
+    sentences += describe_empty_rows("the training data", arrays, fitted.naming.holes.names)
+    return sentences + hint_at_chains(program)
 
 
 class Preparation:

@@ -57,3 +57,13 @@ class HMM(nn.Module):
                     state = pyro.sample(f"state_{t}", dist.Categorical(logits=logits))
                     pyro.sample(f"x_{t}", self.likelihood(self.emission[state]).to_event(1), obs=x[:, t])
                 logits = self.transition[state]
+
+    def log_evidence(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return log p(x) by a parallel scan over the steps: ``(B,)``, nats."""
+        x = x.reshape(*x.shape[:2], -1)
+        ends = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths
+        step, stay = torch.arange(x.shape[1], device=x.device), torch.eye(len(self.initial)).to(x).log()
+        within = step < ends[:, None]
+        moves = torch.where((within & (step > 0))[..., None, None], self.transition.log_softmax(-1), stay)
+        emitted = self.likelihood(self.emission).to_event(1).expand((*within.shape, len(self.initial)))
+        return dist.DiscreteHMM(self.initial, moves, emitted.mask(within[..., None])).log_prob(x)

@@ -113,6 +113,8 @@ class BoundProgram(Runner):
         """
         with self.running():
             structure = self.structure
+            if self.closed_form is not None and self.guide is None and structure.summed and self.has_log_evidence:
+                return WeightedDraws(self.closed_form(*batch).expand(num_samples, -1), None)  # the sum over the latents
             guide, model, shared = self.traces(batch, num_samples, reparameterised=reparameterised)
             scored = [name for name, site in sample_sites(guide).items() if is_scored(site)]
             log_p = structure.log_density(model, num_samples, tempered=tempered)

@@ -24,6 +24,8 @@ from ppl_vae.program.traces import Site, is_factor, sample_sites, support
 
 SERIES = 3
 """The number of alike, numbered sites, such as z_0, z_1, z_2, from which they are described and drawn as a series."""
+MANY = 40
+"""The number of latent sites from which a faster form is named."""
 DRAWN = 3
 """The number of sites of a series that are drawn."""
 
@@ -164,6 +166,24 @@ def describe_modules(program: BoundProgram) -> list[ModuleRow]:
     return [
         ModuleRow(owner, " and ".join(part for part in ("model", "guide") if part in taken[owner]), size)
         for owner, size in total.items()
+    ]
+
+
+def hint_at_chains(program: BoundProgram) -> list[str]:
+    """Return a sentence about a faster form if a program has many latents a datum, such as one for each time step.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> from ppl_vae.program import Program
+        >>> hint_at_chains(Program(VAE(data_dim=6, latent_dim=2)).bind((torch.zeros(3, 6),)))
+        []
+    """
+    latents = program.structure.latents
+    if len(latents) < MANY or program.closed_form is not None:
+        return []
+    return [
+        f"{program.name} has {len(latents)} latent sites, {latents[0]!r} to {latents[-1]!r}: if they are the steps "
+        f"of a chain, make them one site, for example a ppl_vae.networks.GaussianChain, which is several times faster"
     ]
 
 
