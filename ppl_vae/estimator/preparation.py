@@ -298,9 +298,8 @@ class Preparation:
         return self.method.describe_compilation(max(sizes, key=lambda rows: sizes[rows]))
 
     def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = (), **order: Any) -> Batches:
-        places, memory = (self.fitted.device, self.fitted.dtype), self.fitted.memory
-        order |= {"memory": memory, "trims": self.fitted.trims}
-        return make_batches(arrays, self.fitted.arguments, batch_size, *places, dynamic, **order)
+        fitted, more = self.fitted, {"memory": self.fitted.memory, "trims": self.fitted.trims, **order}
+        return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic, **more)
 
     def _numbered(self, arrays: Arrays) -> Arrays:
         """Return the data with the number of each row if the method needs it."""
