@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ppl_vae.check.annealing import annealing
 from ppl_vae.check.calibration import calibration
 from ppl_vae.check.encoder import encoder
+from ppl_vae.check.lambdas import lambdas
 from ppl_vae.check.latents import latents
 from ppl_vae.check.predictions import predictions
 from ppl_vae.check.subject import CheckedFit, CheckNeed
@@ -43,6 +44,7 @@ CHECKS: dict[str, Check] = {
     check.name: check
     for check in (
         Check(training, ("history",)),
+        Check(lambdas, ("latents", "test data")),
         Check(encoder, ("latents", "test data", "training data")),
         Check(weights, ("latents", "test data")),
         Check(annealing, ("latents", "test data")),

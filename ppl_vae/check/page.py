@@ -47,6 +47,11 @@ class CheckPage(NamedTuple):
         return [pair for pair in self._pairs if pair[1].status == "fails"]
 
     @property
+    def unknown(self) -> list[tuple[str, Verdict]]:
+        """What is not judged, each with the name of its check."""
+        return [pair for pair in self._pairs if pair[1].status == "not judged"]
+
+    @property
     def _pairs(self) -> list[tuple[str, Verdict]]:
         return [(name, verdict) for name, verdicts in self.verdicts.items() for verdict in verdicts]
 
@@ -78,8 +83,7 @@ class CheckPage(NamedTuple):
             ]
             wrapped = [textwrap.fill(text, WIDTH - 2, subsequent_indent="  ") for text in paragraphs]
             lines += ["", wrapped[0], *(textwrap.indent(text, "  ") for text in wrapped[1:])]
-        unknown = [(name, verdict) for name, verdict in self._pairs if verdict.status == "not judged"]
-        if unknown:
+        if unknown := self.unknown:
             lines += ["", *(textwrap.fill(f"not judged: {n}, {v.subject}: {v.meaning}", WIDTH) for n, v in unknown)]
         return "\n".join(lines)
 
@@ -100,6 +104,16 @@ class CheckPage(NamedTuple):
             "seconds": dict(self.seconds),
             "settings": asdict(self.settings),
         }
+
+
+def page_of(numbers: Mapping[str, Any]) -> CheckPage:
+    """Return the page whose ``numbers`` are given, without its figures."""
+    verdicts: dict[str, list[Verdict]] = {}
+    for fields in numbers["verdicts"]:
+        given = {name: value for name, value in fields.items() if name != "check"}
+        verdicts.setdefault(fields["check"], []).append(Verdict(**given | {"rows": tuple(given.get("rows", ()))}))
+    settings = CheckSettings(**numbers["settings"])
+    return CheckPage(verdicts, {}, numbers["seconds"], settings, numbers["num_data"], numbers["level"])
 
 
 def check_fit(

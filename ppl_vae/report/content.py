@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ppl_vae.check.page import page_of
 from ppl_vae.errors import ChangedSinceFit, InputError, reason
 from ppl_vae.estimator import Description, VariationalInference, describe, load
 from ppl_vae.evaluation.estimators import OF_DRAWS, Settings, bounds_first
@@ -36,7 +37,7 @@ def gather(run: Run, *, trust: bool = False) -> dict[str, Any]:
     config, metrics = run.config(), run.metrics()
     folder = shlex.quote(str(run.path))
     summary, evidence, gap = (run.read_json(name) for name in ("summary.json", "evidence.json", "gap.json"))
-    program, no_program = _program(run, trust)
+    checks, (program, no_program) = run.read_json("check.json"), _program(run, trust)
     class_path = str(config.get("model", {}).get("class_path", ""))
 
     def tabulate(file: str, numbers: Any, make: Callable[[Any], Any]) -> Any:
@@ -63,13 +64,14 @@ def gather(run: Run, *, trust: bool = False) -> dict[str, Any]:
         "metrics": metrics,
         "training": training(metrics, summary),
         "tables": {} if program is None else {"sites": sites(program), "modules": modules(program)},
-        "figures": collect_figures(run.path / "figures", metrics),
+        "figures": collect_figures(run.path / "figures", metrics, (checks or {}).get("figures", {})),
         "uses": [use for use in USES.values() if use.fits(_offers(program)) and not _is_done(run.path, use)],
         "arrays": [f"uses/{path.name}" for path in sorted((run.path / "uses").glob("[!.]*"))],
         "commands": _commands(config, evidence, gap, folder),
         "fitted": tabulate("summary.json", summary, at_the_end_of_fit),
         "evaluated": tabulate("evidence.json", evidence, partial(_evaluated, program=program)),
         "gaps": tabulate("gap.json", gap, lambda n: {"table": gap_table(n, n["part"]), "warnings": n["warnings"]}),
+        "checked": tabulate("check.json", checks, _checked),
         "dash": MISSING,
     }
     return content | {"headline": _headline(content)}
@@ -154,6 +156,13 @@ def _evaluated(numbers: Mapping[str, Any], program: Description | None) -> dict[
     }
 
 
+def _checked(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    page = page_of(numbers)
+    failures = [f"{name}, {verdict.subject}: {verdict.meaning} {verdict.remedy}" for name, verdict in page.failures]
+    unknown = [f"{name}, {verdict.subject}: {verdict.meaning}" for name, verdict in page.unknown]
+    return {"table": page.table(), "failures": failures, "unknown": unknown}
+
+
 def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the most important numbers, each as its name and a text."""
     lines: list[tuple[str, str]] = []
@@ -196,5 +205,5 @@ def _is_done(folder: Path, use: Use) -> bool:
 
 
 def _damaged(run: Run, name: str, error: Exception) -> InputError:
-    verb = {"evidence.json": "evaluate", "gap.json": "gap"}.get(name, "fit")
+    verb = {"evidence.json": "evaluate", "gap.json": "gap", "check.json": "check"}.get(name, "fit")
     return InputError(f"{run.path / name} is damaged ({reason(error)}): remove it, or write it anew with {verb}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ppl_vae import plots
@@ -53,7 +54,7 @@ CAPTIONS: dict[str, tuple[str, str, str]] = {
     "prior": ("samples", "Draws from the prior predictive", "Means of new data, given latents from the prior."),
 }
 """The section, the title and the caption of the figures of ``fit``, ``evaluate`` and ``gap``, in their order."""
-SECTIONS = ("training", "quality", "gap", "latents", "samples", "uses")
+SECTIONS = ("training", "quality", "checks", "gap", "latents", "samples", "uses")
 
 
 class InlineFigure(NamedTuple):
@@ -70,15 +71,19 @@ class InlineFigure(NamedTuple):
     """Width of the figure in CSS pixels; None for an SVG, which has its own."""
 
 
-def collect_figures(folder: Path, metrics: Sequence[Any]) -> list[InlineFigure]:
+def collect_figures(
+    folder: Path, metrics: Sequence[Any], checks: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> list[InlineFigure]:
     """Return the figures of a folder, as PNG, or as SVG if there is no PNG, in the order of their sections.
 
     Args:
         folder: the folder ``figures`` of a run.
+        checks: titles and captions of the figures of checks, by the names of their files without ``check_``.
         metrics: the rows of a run's metrics, from which the ELBO is drawn if the run was stopped before it drew it.
     """
     of_uses = {name: caption for use in USES.values() for name, caption in use.figures.items()}
-    captions: dict[str, tuple[str, str, str]] = {**of_uses, **CAPTIONS}
+    of_checks = {f"check_{name}": ("checks", title, caption) for name, (title, caption) in checks.items()}
+    captions: dict[str, tuple[str, str, str]] = {**of_uses, **CAPTIONS, **of_checks}
     kinds = ("svg", "png")  # a PNG takes the place of an SVG
     files = {path.stem: path for kind in kinds for path in folder.glob(f"[!.]*.{kind}")}
     figures = []
