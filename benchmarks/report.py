@@ -18,17 +18,20 @@ UNMEASURED = "Nothing was measured on a GPU: the machine used here has none."
 def publish(folder: Path) -> None:
     """Write the page and the chart from the files in a folder."""
     rows, measured = results.read(folder / "results.json", []), results.read(folder / "measurements.json", {})
-    results.write(folder / "RESULTS.md", page(rows, measured))
+    results.write(folder / "RESULTS.md", page(rows, measured, results.read(folder / "shares.json", {})))
     if rows:
         results.write(folder / "results.png", chart(rows))
 
 
-def page(rows: Sequence[results.Row], measured: Mapping[str, Mapping[str, Any]]) -> str:
+def page(
+    rows: Sequence[results.Row], measured: Mapping[str, Mapping[str, Any]], profiles: Mapping[str, Mapping[str, Any]]
+) -> str:
     """Return the page in Markdown.
 
     Args:
         rows: the ratios, each with its instruction set.
         measured: all other measurements, by instruction set and task.
+        profiles: the shares of a step, by instruction set.
     """
     sections = [
         [
@@ -40,15 +43,13 @@ def page(rows: Sequence[results.Row], measured: Mapping[str, Mapping[str, Any]])
             "![The ratios and their ranges](results.png)",
         ],
     ]
-    for isa in dict.fromkeys([*(row["isa"] for row in rows), *measured]):
+    for isa in dict.fromkeys([*(row["isa"] for row in rows), *measured, *profiles]):
         entries = measured.get(isa, {})
         of_isa = [
-            machines(entries),
+            *((part(entries) for part in (machines,)) if entries else ()),
             ratios([row for row in rows if row["isa"] == isa]),
-            contestants(entries),
-            throughput(entries),
-            cold(entries),
-            growth(entries),
+            *((part(entries) for part in (contestants, throughput, cold, growth)) if entries else ()),
+            shares(profiles.get(isa, {})),
         ]
         sections.append([f"## Instruction set: {isa}"])
         sections += [[f"#{line}" if line.startswith("#") else line for line in lines] for lines in of_isa if lines]
@@ -105,6 +106,8 @@ def machine(facts: Mapping[str, Any]) -> str:
 
 def ratios(rows: Sequence[results.Row]) -> list[str]:
     """Return the tables of ratios, one per task."""
+    if not rows:
+        return []
     lines = [
         "## Ratios",
         "",
@@ -224,6 +227,35 @@ def growth(measured: Mapping[str, Any]) -> list[str]:
         rows = [[f"{point['at']}", *(duration(point["seconds"][name]) for name in names)] for point in on_axis]
         lines += ["", *table([axis, *names], rows)]
     return lines
+
+
+def shares(profile: Mapping[str, Any]) -> list[str]:
+    """Return the section on the shares of a step."""
+    if not profile:
+        return []
+    entry = profile["shares"]
+    machine, rows = entry["machine"], entry["rows"]
+    kinds = list(dict.fromkeys(kind for row in rows for kind in row["shares"]))
+    cells = [
+        [
+            row["task"],
+            duration(row["seconds"]),
+            *(f"{row['shares'].get(kind, 0.0):.0%}" for kind in kinds),
+            *("" if row[name] is None else f"{row[name]:.0%}" for name in ("products alone", "Adam alone")),
+        ]
+        for row in rows
+    ]
+    return [
+        "## Where the time goes",
+        "",
+        f"Shares of a step by PyTorch's profiler, `shares.py`, on {entry['date']}: {machine['processor']}, "
+        f"{machine['cores']} cores, load {machine['load']:.1f}.",
+        "Kernels are the elementwise work, the sums and Adam; dispatch is Python and the calls of operations. The last",
+        "two columns are the same products and a fused Adam of the same parameters, run alone, as shares of the step.",
+        "On a machine with a load the seconds are not those of the processor, and the shares are approximate.",
+        "",
+        *table(["task", "a step", *kinds, "products alone", "Adam alone"], cells),
+    ]
 
 
 def gpu(measured: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

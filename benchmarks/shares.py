@@ -1,15 +1,17 @@
-"""Measure where the time of a step goes: matrix products, random numbers, other kernels, Adam, look-up, dispatch.
+"""Measure where the time of a step goes: matrix products, random numbers, look-up of the batch, kernels, dispatch.
 
     python benchmarks/shares.py [--isa avx2]
 
-The products of the same shapes are run alone in the same process, one after the other as in a step. Inductor names its
-kernels, and PyTorch's profiler adds up their times; the rest of a step is Python and the dispatch of operations. The
-module is not called ``profile`` because a module of the standard library is.
+PyTorch's profiler adds up the times of operations and of Inductor's kernels, which are the elementwise work, the sums
+and Adam; the rest of a step is Python and the dispatch of operations. The products of the same shapes, and a fused Adam
+of the same parameters, are run alone in the same process, in turns with the steps. The numbers go to ``shares.json``, and
+the page is written anew. The module is not called ``profile``: a module of the standard library has that name.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
 import statistics
 import sys
@@ -18,6 +20,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import bench
+import report
+import results
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER / "contestants")]
@@ -36,6 +42,8 @@ TASKS: dict[str, tuple[dict[str, Any], int]] = {
 }
 """The fields of ``protocol.Work`` and the number of steps of a turn, by title."""
 TURNS = 5
+SHAPES = ((400, 784), (400,), (40, 400), (40,), (400, 20), (400,), (784, 400), (784,))
+"""The shapes of the parameters of the VAE 784-400-20."""
 
 
 def main() -> None:
@@ -44,34 +52,37 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE"] = "1"
     if options.isa:
-        from bench import ISAS
-
-        os.environ.update(ISAS[options.isa])
+        os.environ.update(bench.ISAS[options.isa])
     with tempfile.TemporaryDirectory() as folder:
-        print_shares(Path(folder))
+        rows = measure_shares(Path(folder))
+    machine = {"processor": bench.processor(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+    measured = {"machine": machine, "date": f"{datetime.date.today()}", "rows": rows}
+    results.note(FOLDER / "shares.json", options.isa or bench.isa(), "shares", measured, ())
+    report.publish(FOLDER)
 
 
-def print_shares(folder: Path) -> None:
-    """Print a table with a row for each task."""
+def measure_shares(folder: Path) -> list[dict[str, Any]]:
+    """Return a row for each task."""
     import numpy as np
     import ours
     from protocol import Work
 
     data = folder / "data.npy"
     np.save(data, (np.random.default_rng(0).random((4096, 784)) < 0.3).astype("float32"))
-    columns = [*KINDS, "Adam", "other kernels", "dispatch"]
-    print(f"| task | ms a step | {' | '.join(columns)} | its products alone |")
-    print("| --- " + "| --: " * (len(columns) + 2) + "|")
+    rows: list[dict[str, Any]] = []
     for title, (fields, steps) in TASKS.items():
         work = Work(data=str(data), options={"compile": "on"}, **fields)
         turn = ours.make(work, work.load())
-        seconds, shares, products = profiled(turn, steps)
-        cells = [f"{1e3 * seconds:.2f}", *(f"{shares.get(name, 0.0):.0%}" for name in columns), f"{products:.0%}"]
-        print("| " + " | ".join([title, *cells]) + " |", flush=True)
+        with_adam = work.kind == "step"
+        rows.append({"task": title, **profiled(turn, steps, SHAPES if with_adam else ())})
+        print(rows[-1], flush=True)
+    return rows
 
 
-def profiled(turn: Callable[[int, int], tuple[float, float]], steps: int) -> tuple[float, dict[str, float], float]:
-    """Return the seconds of a step, the share of each kind of work, and the share of its products run alone."""
+def profiled(
+    turn: Callable[[int, int], tuple[float, float]], steps: int, parameters: Sequence[tuple[int, ...]]
+) -> dict[str, Any]:
+    """Return the seconds of a step, the share of each kind of work, and those of products and of Adam run alone."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -90,9 +101,25 @@ def profiled(turn: Callable[[int, int], tuple[float, float]], steps: int) -> tup
     shares = {kind: seconds / whole for kind, seconds in times.items()}
     shares["dispatch"] = max(0.0, 1 - sum(shares.values()))
     pairs = [(torch.randn(a), torch.randn(b), count) for (a, b), count in shapes.items()]
-    seconds, alone = zip(*((turn(2 + i, steps)[0], multiplied(pairs)) for i in range(TURNS)), strict=True)
-    share = statistics.median(b / a for a, b in zip(seconds, alone, strict=True))
-    return statistics.median(seconds) / steps, shares, share
+    tensors = [torch.randn(shape, requires_grad=True) for shape in parameters]
+    adam = torch.optim.Adam(tensors, fused=True) if tensors else None
+    for tensor in tensors:
+        tensor.grad = torch.zeros_like(tensor)
+
+    def update() -> float:
+        start = time.perf_counter()
+        for _ in range(steps if adam else 0):
+            adam.step()  # type: ignore[union-attr]
+        return time.perf_counter() - start
+
+    update()
+    turns = [(turn(2 + i, steps)[0], multiplied(pairs), update()) for i in range(TURNS)]
+    return {
+        "seconds": statistics.median(whole for whole, _, _ in turns) / steps,
+        "shares": shares,
+        "products alone": statistics.median(products / whole for whole, products, _ in turns),
+        "Adam alone": statistics.median(own / whole for whole, _, own in turns) if adam else None,
+    }
 
 
 def kind_of(name: str) -> str | None:
@@ -100,9 +127,7 @@ def kind_of(name: str) -> str | None:
     for kind, beginnings in KINDS.items():
         if name.startswith(beginnings):
             return kind
-    if "cpp_fused" not in name:
-        return None
-    return "Adam" if "lerp" in name or "addcmul" in name else "other kernels"
+    return "kernels" if "cpp_fused" in name else None
 
 
 def multiplied(pairs: Sequence[tuple[Any, Any, int]]) -> float:

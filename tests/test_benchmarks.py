@@ -101,7 +101,7 @@ def test_durations_have_three_digits(benchmarks, seconds, text):
 
 
 def test_the_page_is_what_the_report_makes_of_the_numbers(benchmarks):
-    page = benchmarks.report.page(kept("results.json"), kept("measurements.json"))
+    page = benchmarks.report.page(kept("results.json"), kept("measurements.json"), kept("shares.json"))
     assert page == (FOLDER / "RESULTS.md").read_text()
 
 
