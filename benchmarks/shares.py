@@ -4,8 +4,8 @@
 
 PyTorch's profiler adds up the times of operations and of Inductor's kernels, which are the elementwise work, the sums
 and Adam; the rest of a step is Python and the dispatch of operations. The products of the same shapes, and a fused Adam
-of the same parameters, are run alone in the same process, in turns with the steps. The numbers go to ``shares.json``, and
-the page is written anew. The module is not called ``profile``: a module of the standard library has that name.
+of the same parameters, are run alone in the same process, in turns with the steps. The numbers go to ``shares.json``,
+and the page is written anew. The module is not called ``profile``: a module of the standard library has that name.
 """
 
 from __future__ import annotations
