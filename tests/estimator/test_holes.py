@@ -225,7 +225,7 @@ def test_a_model_of_the_missingness_is_nearer_to_the_mean_of_a_censored_variable
     seen, truth = whole.copy(), whole[:, 0].mean()
     seen[whole[:, 0] > 1, 0] = np.nan
     mean, _ = maximise_expectation(seen, 1, steps=60)
-    options = {"bound": "iwae", "num_particles": 5, "max_epochs": 60, "batch_size": 200, "learning_rate": 0.03}
+    options = {"bound": "iwae", "num_particles": 5, "max_epochs": 300, "batch_size": 200, "learning_rate": 0.03}
     found = []
     for seed in range(4):
         with seeded(seed):
