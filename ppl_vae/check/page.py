@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from ppl_vae.check.checks import CHECKS
 from ppl_vae.check.subject import TRAINED, CheckedFit, CheckSettings, choose_data
 from ppl_vae.check.verdict import FigureData, Findings, Verdict
+from ppl_vae.display.bars import progress_bar
 from ppl_vae.errors import Diverged, InputError, nearest
-from ppl_vae.evaluation.estimate import progress_bar
 from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.table import Column, ResultTable
 from ppl_vae.inference.options import check_values

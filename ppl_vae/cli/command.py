@@ -105,7 +105,7 @@ def report(error: BaseException) -> int | None:
     elif isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
         line = "error: there is not enough memory: take a smaller --batch-size, --num-samples or model"
     elif isinstance(error, KeyboardInterrupt):
-        status, line = 130, "stopped"
+        status, line = 130, str(error) or "stopped"
     if line is None:
         return None
     print(line, file=sys.stderr)

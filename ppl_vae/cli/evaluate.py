@@ -16,7 +16,6 @@ from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.estimators import Settings, bounds_first, check_estimators
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.portions import EvaluatedRows, choose_estimators, conclude, measure, rows_of_block
-from ppl_vae.evidence import threshold
 from ppl_vae.runs import write_evidence
 
 if TYPE_CHECKING:
@@ -99,17 +98,10 @@ def _draw(run: OpenRun, rows: ChosenRows, evaluation: Evaluation) -> dict[str, F
     """Draw the evidence and the latents of the data that were evaluated."""
     evidence = evaluation.evidence
     figures: dict[str, Figure] = {}
-    curves = {name: _to_arrays(estimate.curve) for name, estimate in sorted(evidence.items()) if estimate.curve}
-    if curves:  # those of iwae, whose first point is the ELBO, come before those of prior
-        exact = evaluation.rows["exact"].log_evidence if "exact" in evaluation.rows else None
-        references = {"ais": evaluation.rows["ais"].log_evidence} if "ais" in evaluation.rows else {}
-        first_point = "ELBO, latents summed out" if evaluation.summed_out else "ELBO"
-        if evaluation.shared:
-            curves = {f"{name}, predictive": curve for name, curve in curves.items()}
-        figures["bound"] = plots.bound_over_samples(curves, exact=exact, references=references, first_point=first_point)
+    if any(estimate.curve for estimate in evidence.values()):
+        figures["bound"] = evaluation.plot_bound()
     if "iwae" in evidence:
-        k = evidence["iwae"].columns["pareto_k"].numpy()
-        figures["pareto_k"] = plots.pareto_k_histogram(k, threshold(evaluation.settings.num_samples))
+        figures["pareto_k"] = evaluation.plot_pareto_k()
     if "bdmc" in evidence:
         figures["sandwich"] = plots.sandwich(*(evidence["bdmc"].columns[side].numpy() for side in ("lower", "upper")))
     if best := next(iter(bounds_first(evidence)), None):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import platform
 import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from importlib.metadata import version
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 import ppl_vae
 from ppl_vae import plots
@@ -26,12 +23,12 @@ from ppl_vae.data import Dataset, describe_columns, is_table, load_dataset
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.estimator.preparation import Watch
+from ppl_vae.estimator.progress import FitProgress
 from ppl_vae.estimator.warrant import check_resumed, fingerprint, resumed, take_fingerprints
 from ppl_vae.inference import Epoch
 from ppl_vae.inference.training_options import parse_interval
 from ppl_vae.networks import ImageEncoder
 from ppl_vae.parallel import Ranks, present
-from ppl_vae.program import Batch
 from ppl_vae.runs import Fingerprints, NamedProgram, Run, program_class, write_posterior
 from ppl_vae.runs.files import digest
 from ppl_vae.runs.tables import digest_array
@@ -211,7 +208,7 @@ def _course(vi: VariationalInference) -> str:
 
 
 def train(vi: VariationalInference, run: Run) -> None:
-    """Train with a progress bar on a terminal; log a line of metrics a validation, and save checkpoints and the end.
+    """Train, and show the progress; log a line of metrics a validation, and save checkpoints and the end.
 
     The first of several processes logs and saves. If they own lambda, they send it for a checkpoint, which therefore is
     not written when one of them stops.
@@ -222,47 +219,26 @@ def train(vi: VariationalInference, run: Run) -> None:
     vi.save_checkpoint(run.checkpoint)
     saved, last = training.place, time.perf_counter()
     try:
-        with _progress(vi, is_shown=ranks.is_first and sys.stderr.isatty()) as bar:
-            for row in _noted_stretches(vi, run, None if bar.disable else partial(_watched, bar, ranks.size)):
+        with FitProgress(vi, is_shown=ranks.is_first) as progress:
+            for row in _noted_stretches(vi, run, progress.watched if progress.is_shown else None):
                 if row is not None:
                     if ranks.is_first:
                         run.log(row._asdict() | {"train_seconds": vi.train_seconds_})
-                    bar.set_postfix_str(f"ELBO train {row.elbo_train:.2f}, valid {row.elbo_valid:.2f} nats per datum")
+                    progress.note(row)
                 steps, seconds = training.place.taken - saved.taken, time.perf_counter() - last
                 is_due = every.has_passed(steps, seconds) if every else seconds > CHECKPOINT_SECONDS
                 if ranks.decide(is_due) if together else is_due:
                     vi.save_checkpoint(run.checkpoint)
                     saved, last = training.place, time.perf_counter()
         done = True
+    except KeyboardInterrupt as error:
+        if ranks.is_first:
+            resume = f"python -m ppl_vae fit --resume --output {shlex.quote(str(run.path))}"
+            error.args = (f"stopped in epoch {training.epoch + 1}; {resume} continues the run",)
+        raise
     finally:
         if training.place.taken > saved.taken and (done or not together):
             vi.save_checkpoint(run.checkpoint)
-
-
-def _progress(vi: VariationalInference, *, is_shown: bool) -> tqdm[NoReturn]:
-    """Return a bar that counts data, and shows their number per second and the time that is left."""
-    training, num_train = vi.training_, vi.num_train_
-    steps, size = training.options.max_steps, training.options.batch_size
-    total = num_train * training.options.max_epochs
-    place = training.place
-    return tqdm(
-        total=total if steps is None else min(total, steps * size),
-        initial=place.epochs * num_train + place.steps * size,
-        unit=" data",
-        unit_scale=True,
-        disable=not is_shown,
-        leave=False,
-    )
-
-
-def _watched(bar: tqdm[NoReturn], processes: int, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield batches, and count their data in a bar, with those of other processes."""
-    try:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch[-1]) * processes)
-    finally:
-        batches.close()  # type: ignore[attr-defined]
 
 
 def _noted_stretches(vi: VariationalInference, run: Run, watch: Watch | None) -> Iterator[Epoch | None]:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ppl_vae import plots
 from ppl_vae.cli.jobs import Content, Job, choose_rows, do
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.estimator import VariationalInference
@@ -57,10 +56,7 @@ def prepare(
     def finish(portions: Iterator[Content]) -> Outcome:
         gap = conclude_gap(run.vi.fitted, [GapPortion.of(content) for content in portions])
         run.run.write_json("gap.json", {"part": selection.part, **gap.numbers(), "settings": asdict(settings)})
-        families = {name: fit.elbo.numpy() for name, fit in gap.families.items()}
-        amortized = None if gap.amortized is None else gap.amortized.numpy()
-        by = gap.by if gap.of is None else f"{gap.of}, {gap.by}"
-        run.write_figures({"gap": plots.gaps(gap.log_evidence.numpy(), families, amortized=amortized, by=by)})
+        run.write_figures({"gap": gap.plot()})
         lines = [gap.table(selection.part), *gap.warnings(), f"\nwritten to {run.run.path}: gap.json, figures/gap.png"]
         return Outcome(gap, lines)
 

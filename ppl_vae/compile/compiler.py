@@ -16,6 +16,7 @@ from ppl_vae.compile.graph import Outputs, TensorFunction
 from ppl_vae.compile.kernels import Graph, compiled
 from ppl_vae.compile.private import untested
 from ppl_vae.compile.work import WorkCount
+from ppl_vae.display.bars import doing
 from ppl_vae.errors import InputError, nearest
 
 Compile = Literal["auto", "on", "off"]
@@ -158,13 +159,15 @@ class Compiler:
             and name not in self._refused
             and self.repays(len(inputs[-1]) if rows is None else rows, times, saves)
         ):
-            graph = self._make(key, function, inputs, module)
+            with doing(f"compiling {name}"):
+                graph = self._make(key, function, inputs, module)
         if graph is None or name in self._refused:
             return (eager or function)(*inputs)
         graph.calls += 1
         if graph.calls > CHECKED and graph.calls & (graph.calls - 1):
             return graph.run(*inputs)
-        return self._checked(name, graph, eager or function, inputs, compared)
+        with doing(f"compiling {name}"):  # in its first call
+            return self._checked(name, graph, eager or function, inputs, compared)
 
     def _checked(
         self,

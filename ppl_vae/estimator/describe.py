@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from typing import NamedTuple
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.variational_inference import VariationalInference
 from ppl_vae.program import Program
 from ppl_vae.program.sites import ModuleRow, SiteRow, describe_modules, describe_posterior, describe_sites, render_graph
 
 
+@readable
 class Description(NamedTuple):
     """A fitted program in words and as a graph."""
 

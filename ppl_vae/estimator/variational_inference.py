@@ -14,6 +14,7 @@ import numpy as np
 from ppl_vae.data import Holes, hold_out, name_arrays
 from ppl_vae.data.frames import match_columns
 from ppl_vae.data.source import NamedArrays
+from ppl_vae.display import bars
 from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.estimator import state
 from ppl_vae.estimator.application import Application, with_target
@@ -27,6 +28,7 @@ from ppl_vae.estimator.preparation import (
     describe_arguments,
     make_fitted,
 )
+from ppl_vae.estimator.progress import FitProgress
 from ppl_vae.estimator.single_file import write_fit
 from ppl_vae.estimator.usual_names import describe_unknown
 from ppl_vae.evaluation.fitted import Arrays
@@ -80,7 +82,7 @@ class VariationalInference(Application):
         for name, value in list(given.arguments.items())[1:]:
             setattr(self, name, value)
 
-    def fit(self, *arrays: Any, y: Any = None, validation: Any = None) -> VariationalInference:
+    def fit(self, *arrays: Any, y: Any = None, validation: Any = None, verbose: bool = True) -> VariationalInference:
         """Fit to data, and keep the parameters with the best validation ELBO.
 
         Args:
@@ -90,6 +92,7 @@ class VariationalInference(Application):
                 alone.
             validation: the validation data in the same form; if None, a ``validation_fraction`` of the data is held
                 out.
+            verbose: If True, show a bar on a terminal or in a notebook, and a line every 30 seconds elsewhere.
 
         Raises:
             InputError: the data are invalid, or the program does not pass its check.
@@ -108,8 +111,10 @@ class VariationalInference(Application):
         self.prepare(train, valid)
         for remark in self.remarks_:
             warnings.warn(remark, InputWarning, stacklevel=2)
-        for _ in self.epochs():
-            pass
+        with bars.verbose(verbose), FitProgress(self, is_shown=self.training_.ranks.is_first) as progress:
+            for row in self.stretches(progress.watched if progress.is_shown else None):
+                if row is not None:
+                    progress.note(row)
         return self
 
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.estimate import Estimate
 from ppl_vae.evaluation.estimators import ESTIMATORS, WITH_ELBO, PerDatum, counted, estimators_for
@@ -25,6 +26,7 @@ TIMED_SECONDS, TIMED_REPEATS = 0.2, 5
 """A shorter run is timed again, and the shortest time counts."""
 
 
+@readable
 class Measured(NamedTuple):
     """A fit's evidence, ELBO and costs, for a comparison with others."""
 
@@ -45,6 +47,7 @@ class Measured(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+@readable
 class Compared(NamedTuple):
     """A fit beside the best one, nats per datum."""
 

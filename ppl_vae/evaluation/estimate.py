@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ppl_vae.compile.private import tree_map
 from ppl_vae.data import Batches, sizes, trim
+from ppl_vae.display.bars import progress_bar
 from ppl_vae.evaluation.estimators import ESTIMATORS, EstimatorNeed, Settings
 from ppl_vae.evaluation.passes import Room, room_for
 from ppl_vae.evidence import Chains, Evidence, Progress, num_steps, weigh
@@ -31,7 +31,6 @@ from ppl_vae.program import (
     widened,
 )
 
-BAR_AFTER_SECONDS = 2.0
 SAVED_A_PASS = 5e-3
 """Seconds that a graph of log weights saves in each pass, about half of it."""
 
@@ -294,12 +293,7 @@ _ROWS: dict[EstimatorNeed, Callable[[BoundProgram, Settings], int]] = {
 }
 
 
-def progress_bar(name: str, total: int, unit: str = "draw") -> tqdm:
-    """Make a progress bar, which a terminal shows if the work takes longer than a moment."""
-    return tqdm(desc=name, total=total, disable=None, delay=BAR_AFTER_SECONDS, leave=False, unit_scale=True, unit=unit)
-
-
-def _counting(bar: tqdm, batch: Batch) -> Progress:
+def _counting(bar: Any, batch: Batch) -> Progress:
     """Return a function that counts a step of an estimator for every datum of its batch."""
     return lambda done: bar.update(done * len(batch[0]))
 

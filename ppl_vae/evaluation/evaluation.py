@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from ppl_vae.display.readable import readable
+from ppl_vae.errors import InputError
 from ppl_vae.evaluation.estimate import Estimate
 from ppl_vae.evaluation.estimators import OF_DRAWS, WITH_ELBO, Settings, bounds_first, doubts, label
 from ppl_vae.evaluation.results import error_of_mean, mean_and_error
 from ppl_vae.evaluation.table import Column, ResultTable
-from ppl_vae.evidence import Evidence
+from ppl_vae.evidence import Evidence, threshold
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Row(NamedTuple):
@@ -43,6 +48,7 @@ class Row(NamedTuple):
     """The error over sequences of this ratio."""
 
 
+@readable
 class Diagnostics(NamedTuple):
     """The use that a fit makes of its latents."""
 
@@ -113,8 +119,46 @@ class Evaluation(NamedTuple):
         numbers = self.numbers()
         return evidence_table(numbers, part).text(*evidence_notes(numbers, generates=self.generates))
 
+    def __repr__(self) -> str:
+        return self.table("data")
+
     def _repr_html_(self) -> str:
         return evidence_table(self.numbers(), "data")._repr_html_()
+
+    def plot_bound(self) -> Figure:
+        """Draw the bound of importance sampling over the number of draws, beside other estimates of the evidence.
+
+        Raises:
+            InputError: there is no curve, as no estimate took draws.
+        """
+        from ppl_vae.plots import bound_over_samples  # by need
+
+        curves = {
+            name: {count: values.numpy() for count, values in estimate.curve.items()}
+            for name, estimate in sorted(self.evidence.items())
+            if estimate.curve
+        }
+        if not curves:
+            raise InputError("no estimator with draws was evaluated: take estimators=('iwae',)")
+        exact = self.rows["exact"].log_evidence if "exact" in self.rows else None
+        references = {"ais": self.rows["ais"].log_evidence} if "ais" in self.rows else {}
+        first_point = "ELBO, latents summed out" if self.summed_out else "ELBO"
+        if self.shared:
+            curves = {f"{name}, predictive": curve for name, curve in curves.items()}
+        return bound_over_samples(curves, exact=exact, references=references, first_point=first_point)
+
+    def plot_pareto_k(self) -> Figure:
+        """Draw the Pareto k of all data, which shows for which of them importance sampling is reliable.
+
+        Raises:
+            InputError: iwae was not evaluated.
+        """
+        from ppl_vae.plots import pareto_k_histogram  # by need
+
+        if "iwae" not in self.evidence:
+            raise InputError("iwae was not evaluated: take estimators=('iwae',)")
+        k = self.evidence["iwae"].columns["pareto_k"].numpy()
+        return pareto_k_histogram(k, threshold(self.settings.num_samples))
 
     def label(self, name: str) -> str:
         """Return an estimator's name with the effort that it took."""

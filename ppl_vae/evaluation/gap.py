@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from ppl_vae.display.readable import readable
 from ppl_vae.evaluation.results import error_of_mean, mean_and_error
 from ppl_vae.evaluation.table import Column, ResultTable
 from ppl_vae.evidence import Evidence
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
+
+@readable
 class LocalFit(NamedTuple):
     """The best lambda of every datum in one family."""
 
@@ -70,6 +75,21 @@ class Gap(NamedTuple):
         if self.amortized is not None:
             differences |= {"amortization": best - self.amortized, "inference": self.log_evidence - self.amortized}
         return {name: mean_and_error(difference) for name, difference in differences.items()}
+
+    def __repr__(self) -> str:
+        return self.table("data")
+
+    def _repr_html_(self) -> str:
+        return gap_table(self.numbers(), "data")._repr_html_()
+
+    def plot(self) -> Figure:
+        """Draw the ladder from the encoder's ELBO to the evidence, with the gaps."""
+        from ppl_vae.plots import gaps  # by need
+
+        families = {name: fit.elbo.numpy() for name, fit in self.families.items()}
+        amortized = None if self.amortized is None else self.amortized.numpy()
+        by = self.by if self.of is None else f"{self.of}, {self.by}"
+        return gaps(self.log_evidence.numpy(), families, amortized=amortized, by=by)
 
     def table(self, part: str) -> str:
         """Return the ladder from the encoder's ELBO to the evidence as text, and the gaps with their paired errors."""

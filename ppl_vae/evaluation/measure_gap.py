@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data import sizes
+from ppl_vae.display.bars import progress_bar
 from ppl_vae.errors import Diverged, InputError, nearest
-from ppl_vae.evaluation.estimate import Work, estimate, join_evidence, progress_bar, rows_at_once
+from ppl_vae.evaluation.estimate import Work, estimate, join_evidence, rows_at_once
 from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.gap import Gap, LocalFit

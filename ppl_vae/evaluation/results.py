@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 
 
+@readable
 class PosteriorDraws(NamedTuple):
     """Draws for every datum, by site: arrays ``(num_samples, N, ...)``."""
 
@@ -32,6 +34,7 @@ class PosteriorDraws(NamedTuple):
     one."""
 
 
+@readable
 class PriorDraws(NamedTuple):
     """Draws of data and of what they were drawn from, by site: arrays ``(N, ...)``."""
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import Diverged
 
 BoundSide = Literal["lower", "estimate", "sandwich", "exact"]
@@ -22,6 +23,7 @@ MOST_BELIEVABLE_ERROR = 0.5
 """Largest error of a logarithm for which the delta method can be trusted; it needs a small relative error."""
 
 
+@readable
 class Evidence(NamedTuple):
     """An estimate of the log evidence for each of ``B`` data, nats per datum, in double precision."""
 

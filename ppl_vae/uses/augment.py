@@ -7,12 +7,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from ppl_vae.display.readable import readable
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.inference.options import Count, check_value
 from ppl_vae.program import Batch, BoundProgram, placed
 from ppl_vae.uses.description import Caption, describe_use
 
 
+@readable
 class Augmented(NamedTuple):
     """New data, several for each given datum, one after the other."""
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.results import join
@@ -26,6 +27,7 @@ DRAWS = 256
 """Number of draws for moments that are not known in closed form."""
 
 
+@readable
 class Embedding(NamedTuple):
     """Posterior moments, with a row for each datum and a column for each latent dimension."""
 

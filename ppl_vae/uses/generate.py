@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.uses._points import LatentMap
 from ppl_vae.uses.description import Caption, describe_use
 
 
+@readable
 class Generated(NamedTuple):
     """New data, and the latents that they were drawn from, ``(N, ...)`` by site."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.arguments import make_batches
@@ -42,6 +43,7 @@ MOST_WITH_COVARIANCE = 100
 """The most latent dimensions of a datum for which a full covariance is fitted by default."""
 
 
+@readable
 class Imputation(NamedTuple):
     """The distribution of missing numbers, given those that were seen; dictionaries are by observed site.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.inference.options import check_value
@@ -18,6 +19,7 @@ from ppl_vae.uses.description import Caption, describe_use
 PathName = Literal["line", "circle"]
 
 
+@readable
 class Interpolation(NamedTuple):
     """Data along paths through the latent space."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.results import join
@@ -26,6 +27,7 @@ UNIT = 0.2
 """The most that a standard deviation of draws may differ from one in order to count as one."""
 
 
+@readable
 class Latents(NamedTuple):
     """The places of data in the latent space, with draws from their posteriors and the prior."""
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.inference.options import Count, check_value
@@ -16,6 +17,7 @@ from ppl_vae.uses._points import LatentMap, collect
 from ppl_vae.uses.description import Caption, describe_use
 
 
+@readable
 class Manifold(NamedTuple):
     """A grid over two latent dimensions, or a row over one."""
 

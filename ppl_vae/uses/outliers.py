@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppl_vae.display.readable import readable
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.uses.description import Caption, describe_use
 
 
+@readable
 class Outliers(NamedTuple):
     """Data in the order of their log evidence, the least likely first."""
 

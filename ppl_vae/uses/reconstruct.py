@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppl_vae.display.readable import readable
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.inference.options import Count, check_value
 from ppl_vae.uses.description import Caption, describe_use
@@ -14,6 +15,7 @@ DRAWS_OF_A_MEAN = 64
 """The least number of draws of z for a mean."""
 
 
+@readable
 class Reconstruction(NamedTuple):
     """Data and their posterior predictive, by observed site."""
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ppl_vae.display.readable import readable
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.inference.options import Count, check_value
 from ppl_vae.program import LatentPoint
@@ -14,6 +15,7 @@ from ppl_vae.uses._points import LatentMap, average, collect, with_latents
 from ppl_vae.uses.description import Caption, describe_use
 
 
+@readable
 class Traversal(NamedTuple):
     """Data as one latent dimension moves, the dimension with the largest KL from the prior first."""
 

@@ -163,7 +163,9 @@ def test_a_stopped_run_that_is_resumed_gets_the_numbers_of_one_that_was_not_stop
     with monkeypatch.context() as patch:
         patch.setattr(Batches, "shuffled", signalling)
         assert run_without_figures("fit", options) == 130
-    assert capsys.readouterr().err == "stopped\n"
+    assert re.fullmatch(
+        r"stopped in epoch \d; python -m ppl_vae fit --resume .*stopped continues the run\n", capsys.readouterr().err
+    )
     assert (here / "stopped" / "metrics.jsonl").read_text().count("\n") == 3
     assert not (here / "stopped" / "summary.json").exists()
     assert run_without_figures("fit", options) == 0
