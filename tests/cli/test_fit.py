@@ -152,9 +152,9 @@ def test_a_stopped_run_that_is_resumed_gets_the_numbers_of_one_that_was_not_stop
     capsys.readouterr()
     shuffled, epochs = Batches.shuffled, count(1)
 
-    def signalling(batches: Batches, seed: int, **options: int) -> Iterator[tuple[Tensor, ...]]:
+    def signalling(batches: Batches, *seeds: int, **options: int) -> Iterator[tuple[Tensor, ...]]:
         epoch = next(epochs)
-        for number, batch in enumerate(shuffled(batches, seed, **options)):
+        for number, batch in enumerate(shuffled(batches, *seeds, **options)):
             if (epoch, number) == (4, 5):
                 assert threading.current_thread() is threading.main_thread(), "another thread would not be interrupted"
                 os.kill(os.getpid(), signal.SIGUSR1)
