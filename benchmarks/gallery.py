@@ -2,7 +2,7 @@
 
     python benchmarks/gallery.py                    # all models, a few minutes on two cores
     python benchmarks/gallery.py --only vae,hmm     # some of them; the others keep their numbers
-    python benchmarks/gallery.py --pages            # the outputs of the commands in README.md and docs/guide
+    python benchmarks/gallery.py --pages README.md,docs/guide/evidence.md      # the outputs of their commands
 
 It writes ``docs/models/pictures`` and ``docs/models/numbers.json``, from which ``make docs`` writes a page for each
 model. Data that are not installed with scikit-learn are simulated here.
@@ -42,6 +42,8 @@ PICTURES = {  # of the README and the guide: where a command leaves them
     "gap": "digits-vae-amortized/figures/gap.png",
     "impute": "digits-vae-amortized/figures/impute.png",
 }
+PAGES = ("README.md", "docs/guide/evidence.md", "docs/guide/inference.md", "docs/guide/uses.md")
+"""The pages with outputs; the run of the first one is that of all others."""
 
 
 class Fit(NamedTuple):
@@ -225,17 +227,14 @@ def main() -> None:
     """Fit the chosen models, or run the commands of the pages."""
     parser = argparse.ArgumentParser(description="Fit the gallery and write the pictures and numbers of its pages.")
     parser.add_argument("--only", help="names of models, separated by commas")
-    parser.add_argument("--pages", action="store_true", help="run the commands of the README and of the guide")
+    parser.add_argument("--pages", help=f"pages whose commands are run, such as {','.join(PAGES)}")
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     (MODELS / "pictures").mkdir(exist_ok=True)
     os.chdir(WORK)
     if options.pages:
-        for page in (
-            ROOT / "README.md",
-            *(ROOT / "docs" / "guide" / f"{name}.md" for name in ("evidence", "inference", "uses")),
-        ):
-            refresh(page)
+        for page in options.pages.split(","):
+            refresh(ROOT / page)
         for name, source in PICTURES.items():
             if (WORK / "runs" / source).exists():
                 shutil.copy(WORK / "runs" / source, ROOT / "docs" / "pictures" / f"{name}.png")

@@ -61,7 +61,7 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-os.environ.update(TQDM_DISABLE="1", COLUMNS="100")
+os.environ.update(TQDM_DISABLE="1", COLUMNS="100", PYTHONWARNINGS="ignore:IProgress")  # that of a terminal will do
 
 copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. |\$ ", True
 
