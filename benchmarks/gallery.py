@@ -4,8 +4,8 @@
     python benchmarks/gallery.py --only vae,hmm     # some of them; the others keep their numbers
     python benchmarks/gallery.py --pages README.md,docs/guide/evidence.md      # the outputs of their commands
 
-It writes ``docs/models/pictures`` and ``docs/models/numbers.json``, from which ``make docs`` writes a page for each
-model. Data that are not installed with scikit-learn are simulated here.
+It writes a picture and a file of numbers for each model, in ``docs/models``, from which ``make docs`` writes its page.
+Data that are not installed with scikit-learn are simulated here.
 """
 
 from __future__ import annotations
@@ -161,14 +161,15 @@ def write_melodies() -> None:
     np.savez("melodies.npz", x=x, lengths=np.full(400, 16))
 
 
-DATA: tuple[Callable[[], None], ...] = (
-    write_houses,
-    write_cancer,
-    write_few_labels,
-    write_wine,
-    write_cells,
-    write_melodies,
-)
+DATA: dict[str, Callable[[], None]] = {
+    "houses.npy": write_houses,
+    "missing.npy": write_cancer,
+    "few_labels.npz": write_few_labels,
+    "wine.csv": write_wine,
+    "cells.npz": write_cells,
+    "melodies.npz": write_melodies,
+}
+"""How the data are written, by the last file that is written."""
 
 
 def printed(command: str) -> str:
@@ -230,7 +231,8 @@ def main() -> None:
     parser.add_argument("--pages", help=f"pages whose commands are run, such as {','.join(PAGES)}")
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    (MODELS / "pictures").mkdir(exist_ok=True)
+    for folder in ("pictures", "numbers"):
+        (MODELS / folder).mkdir(exist_ok=True)
     os.chdir(WORK)
     if options.pages:
         for page in options.pages.split(","):
@@ -239,14 +241,13 @@ def main() -> None:
             if (WORK / "runs" / source).exists():
                 shutil.copy(WORK / "runs" / source, ROOT / "docs" / "pictures" / f"{name}.png")
         return
-    for write in DATA:
-        write()
-    numbers_file = MODELS / "numbers.json"
-    numbers = json.loads(numbers_file.read_text()) if numbers_file.exists() else {}
+    for file, write in DATA.items():
+        if not Path(file).exists():
+            write()
     for name in options.only.split(",") if options.only else known_models():
         print(name, flush=True)
-        numbers[name] = fit_model(name, FITS[name])
-        numbers_file.write_text(json.dumps(dict(sorted(numbers.items())), indent=1) + "\n")
+        numbers = json.dumps(fit_model(name, FITS[name]), indent=1, ensure_ascii=False)
+        (MODELS / "numbers" / f"{name}.json").write_text(numbers + "\n")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from ppl_vae import VariationalInference
 from ppl_vae.cli import list_verbs
 from ppl_vae.cli.command import run_verb
 from ppl_vae.models.cvae import CVAE
+from ppl_vae.runs import known_models
 from tests.helpers.pages import DOCS, ROOT, blocks, commands, headings, links, pages, prose
 from tests.helpers.runs import run_without_figures
-from tests.helpers.scripts import unknown_imports
+from tests.helpers.scripts import import_scripts, unknown_imports
 
 PAGES = {path.relative_to(DOCS).as_posix(): path.read_text() for path in pages()}
 WRITTEN = {name: text for name, text in PAGES.items() if "{include}" not in text} | {
@@ -95,6 +96,16 @@ def test_lists_of_verbs_and_models_are_complete() -> None:
     assert verbs - used <= others
     (listed,) = re.findall(r"Verbs: ([\w, \n]+)\.", (DOCS / "llms.txt").read_text())
     assert set(re.split(r"[,\s]+", listed)) == verbs
+
+
+def test_every_model_has_a_page_and_a_fit_for_its_numbers() -> None:
+    (extension,) = import_scripts(DOCS / "_ext" / "gallery.py")
+    (fits,) = import_scripts(ROOT / "benchmarks" / "gallery.py")
+    assert sorted(fits.FITS) == known_models()
+    assert all(f"autoclass:: ppl_vae.models.{name}." in extension.page(name) for name in known_models())
+    assert all((DOCS / f"{page}.md").exists() for page in extension.EXTRA.values())
+    for kind in ("numbers", "pictures"):
+        assert {path.stem for path in (DOCS / "models" / kind).iterdir()} <= set(known_models())
 
 
 RUN_HERE = (

@@ -1,4 +1,4 @@
-"""The pages of the models, written from their docstrings and from ``models/numbers.json`` before the site is read."""
+"""The pages of the models, written from their docstrings and from ``models/numbers`` before the site is read."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ def class_of(name: str) -> type:
     return own
 
 
-def page(name: str, numbers: dict[str, Any]) -> str:
+def page(name: str) -> str:
     """Return the page of a model: its docstring, its picture, its number and the command that made both."""
     lines = [f"# `{name}`", "", "```{eval-rst}", f".. autoclass:: ppl_vae.models.{name}.{class_of(name).__name__}"]
     lines += ["   :no-members:", "```", ""]
-    if name in numbers:
-        entry = numbers[name]
-        lines += ["## A fit", "", entry["text"], "", f"![{entry['caption']}](pictures/{name}.png)", ""]
+    numbers = HERE / "numbers" / f"{name}.json"
+    if numbers.exists():
+        entry = json.loads(numbers.read_text())
+        lines += ["## A fit", "", entry["text"], "", f"![{entry['caption']}](../pictures/{name}.png)", ""]
         lines += ["```text", entry["table"], "```", "", "```console", f"$ {entry['command']}", "```", ""]
     if name in EXTRA:
         lines += [f"See also {{doc}}`the tutorial </{EXTRA[name]}>`.", ""]
@@ -48,12 +49,10 @@ def write_pages(app: Any) -> None:
     """Write a page for every model, and leave alone those that have not changed."""
     from ppl_vae.runs import known_models
 
-    file = HERE / "numbers.json"
-    numbers = json.loads(file.read_text()) if file.exists() else {}
     folder = HERE / "pages"
     folder.mkdir(exist_ok=True)
     for name in known_models():
-        text, path = page(name, numbers), folder / f"{name}.md"
+        text, path = page(name), folder / f"{name}.md"
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
 
