@@ -71,7 +71,7 @@ FITS = {
     "cvae": Fit("digits", "--max-epochs 100", DIGITS + " The label is a condition."),
     "deep_markov_model": Fit(
         "melodies.npz",
-        "--max-epochs 30 --model.latent-dim 16 --model.emission 64 --model.transition 64 --model.rnn 64 "
+        "--max-epochs 30 --model.features 24 --model.latent-dim 16 --model.emission 64 --model.transition 64 --model.rnn 64 "
         "--learning-rate 0.02 --clip-norm 10 --batch-size 50",
         MELODIES,
     ),
@@ -80,7 +80,11 @@ FITS = {
     "full_covariance_vae": Fit("digits", "--max-epochs 100", DIGITS),
     "gmvae": Fit("digits", "--max-epochs 60", DIGITS),
     "hierarchical_vae": Fit("digits", "--max-epochs 60", DIGITS),
-    "hmm": Fit("melodies.npz", "--max-epochs 30 --model.num-states 12 --learning-rate 0.15 --batch-size 50", MELODIES),
+    "hmm": Fit(
+        "melodies.npz",
+        "--max-epochs 30 --model.features 24 --model.num-states 12 --learning-rate 0.15 --batch-size 50",
+        MELODIES,
+    ),
     "mixture": Fit("houses.npy", "--max-epochs 60 --learning-rate 0.02", HOUSES),
     "mixture_prior_vae": Fit("digits", "--max-epochs 100", DIGITS),
     "normal": Fit("houses.npy", "--max-epochs 60 --learning-rate 0.02", HOUSES),
@@ -215,9 +219,10 @@ def refresh(page: Path) -> None:
             print(f"{page.name}: {line}", flush=True)
             command = line.removeprefix("$ python -m ppl_vae ")
             text = printed(f"{command} --overwrite" if command.startswith("fit") else command)
-        head = shown[0].split(",")[0]  # the output begins with this line on the page
-        rows = text[text.index(head) :].splitlines()
+        head = re.match(r"\w+,? ?\d*", shown[0])[0]  # type: ignore[index]  # the output begins with this line
+        rows = text[text.index(f"\n{head}") :].strip("\n").splitlines()
         until = next((i for i, row in enumerate(rows) if not row), len(rows))
+        until = min(until, len(shown))  # a page may show the first lines alone
         return "```console\n" + "\n".join([*(line for line in lines if line.startswith("$ ")), *rows[:until]]) + "\n```"
 
     text = re.sub(r"```console\n(.*?)\n```", rerun, page.read_text(), flags=re.DOTALL)
