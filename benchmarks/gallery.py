@@ -71,8 +71,8 @@ FITS = {
     "cvae": Fit("digits", "--max-epochs 100", DIGITS + " The label is a condition."),
     "deep_markov_model": Fit(
         "melodies.npz",
-        "--max-epochs 30 --model.features 24 --model.latent-dim 16 --model.emission 64 --model.transition 64 --model.rnn 64 "
-        "--learning-rate 0.02 --clip-norm 10 --batch-size 50",
+        "--max-epochs 30 --model.features 24 --model.latent-dim 16 --model.emission 64 --model.transition 64 "
+        "--model.rnn 64 --learning-rate 0.02 --clip-norm 10 --batch-size 50",
         MELODIES,
     ),
     "factor_analysis": Fit("cancer.npy", "--max-epochs 100 --model.latent-dim 5 --learning-rate 0.01", CANCER),
