@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from ppl_vae import VariationalInference
-from ppl_vae.cli import list_verbs
-from ppl_vae.cli.command import run_verb
+from ppl_vae.cli import list_verbs, main
 from ppl_vae.models.cvae import CVAE
 from ppl_vae.runs import known_models
 from tests.helpers.pages import DOCS, ROOT, blocks, commands, headings, links, pages, prose
@@ -46,8 +45,8 @@ def test_links_lead_to_pages_and_headings(name: str) -> None:
 @functools.cache
 def options_of(verb: str, *model: str) -> set[str]:
     """Return the options in the help of a verb, in the spelling with hyphens."""
-    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
-        run_verb(verb, [*model, "--model.help" if model else "--help"])
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        main([verb, *model, "--model.help" if model else "--help"])
     return {option.replace("_", "-") for option in re.findall(r"--[a-z][\w.-]*", text.getvalue())}
 
 
