@@ -48,7 +48,7 @@ class CheckPage(NamedTuple):
 
     @property
     def unknown(self) -> list[tuple[str, Verdict]]:
-        """What is not judged, each with the name of its check."""
+        """The verdicts that are not judged, each with the name of its check."""
         return [pair for pair in self._pairs if pair[1].status == "not judged"]
 
     @property

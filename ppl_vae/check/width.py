@@ -1,4 +1,4 @@
-"""How wide, and how far off, posteriors are whose ranks are known."""
+"""The width and the shift of posteriors whose ranks are known."""
 
 from __future__ import annotations
 

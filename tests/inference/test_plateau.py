@@ -82,7 +82,7 @@ def test_training_stops_at_a_plateau_and_keeps_its_history(tmp_path: Path) -> No
     assert stopped.convergence_.has_converged
     assert whole.training_.best_elbo - stopped.training_.best_elbo < 0.2  # of 19.6 nats that are gained
     assert list(stopped.history_) == list(whole.history_)[: len(stopped.history_)]
-    stopped.save(tmp_path / "checkpoint.safetensors")
+    stopped.save_checkpoint(tmp_path / "checkpoint.safetensors")
     again = VariationalInference(Normal(data_dim=2)).load_parameters(tmp_path / "checkpoint.safetensors")
     assert list(again.history_) == list(stopped.history_)
     assert copy.deepcopy(stopped).history_ == stopped.history_

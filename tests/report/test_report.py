@@ -29,7 +29,7 @@ from tests.helpers.own_programs import PLAIN, QUICK
 from tests.helpers.runs import run_without_figures
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
-SECTIONS = ("program", "training", "quality", "latents", "samples", "uses", "configuration", "commands")
+SECTIONS = ("program", "training", "quality", "checks", "latents", "samples", "uses", "configuration", "commands")
 NASTY = "</code><script>alert(1)</script><img src=x onerror='alert(2)'>\"&"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -255,6 +255,7 @@ def test_a_missing_part_is_named_with_its_command(run: Path) -> None:
     page = read_report(run)
     for section, verbs in {
         "quality": ["evaluate", "gap"],
+        "checks": ["check"],
         "latents": ["latents", "evaluate"],
         "samples": ["generate"],
     }.items():
