@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -25,6 +26,7 @@ from ppl_vae.program import Batch, BoundProgram, names_of
 
 if TYPE_CHECKING:
     from ppl_vae.check import CheckPage
+    from ppl_vae.compile.export import ExportedFile
 
 
 class Application(Habits):
@@ -302,6 +304,32 @@ class Application(Habits):
     def posterior(self, *arrays: Any, num_samples: int) -> PosteriorDraws:
         """Draw latents from the guide, and data given them; latents that all data share are in ``shared``."""
         return self.fitted.posterior(*arrays, num_samples=num_samples)
+
+    def export(
+        self,
+        folder: str | Path,
+        parts: Collection[str] = ("encoder", "decoder"),
+        formats: Collection[str] = ("pt2", "onnx"),
+    ) -> dict[str, ExportedFile]:
+        """Write encoder and decoder as files that run without this package, for a free number of data.
+
+        The encoder maps data to posterior means of the latents, and to their scales if they are normal; the decoder
+        maps latents and conditions to the means of data. Each is first compared with the program's own numbers.
+
+        Args:
+            folder: the folder of ``encoder.pt2``, ``encoder.onnx`` and so on.
+            parts: "encoder", "decoder" or both.
+            formats: "pt2" is read by ``torch.export.load``, "onnx" (the extra ``onnx``) by onnxruntime.
+
+        Returns:
+            dict: for each file its inputs, its outputs and the largest difference from the program's own numbers.
+
+        Raises:
+            InputError: a mean has no closed form, an operation cannot be exported, or a number differs.
+        """
+        from ppl_vae.estimator.export import export_fit
+
+        return export_fit(self, folder, parts, formats)
 
 
 def with_target(arrays: tuple[Any, ...], y: Any, argument_names: tuple[str, ...]) -> tuple[Any, ...]:

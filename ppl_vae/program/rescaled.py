@@ -10,7 +10,7 @@ import torch
 from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 
-from ppl_vae.program.known_moments import class_probabilities, known_mean, known_variance
+from ppl_vae.program.known_moments import class_probabilities, known_variance
 from ppl_vae.program.supports import support_of
 
 
@@ -79,7 +79,7 @@ class Rescaled(dist.TorchDistribution):
     @property
     def mean(self) -> Tensor:
         """The mean of x."""
-        return self.location + self.scale * _known(known_mean(self.base_dist))
+        return self.location + self.scale * self.base_dist.mean
 
     @property
     def variance(self) -> Tensor:
