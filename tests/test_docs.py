@@ -115,6 +115,7 @@ RUN_HERE = (
     "read-the-posterior",
     "use-a-program-trained-by-svi",
     "use-scikit-learn",
+    "watch-a-long-run",
     "write-a-likelihood",
 )
 """How-to pages whose Python is run, by the names of the data and of the fit that it uses."""

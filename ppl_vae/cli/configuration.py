@@ -21,6 +21,7 @@ from ppl_vae.estimator import VariationalInference
 from ppl_vae.estimator.options import check_each_option
 from ppl_vae.inference.options import Count, check_value
 from ppl_vae.runs import Run, check_trust, file_and_class, program_class, read_config
+from ppl_vae.runs.loggers import logger_names
 
 NUM_DATA = 20_000
 """The number of test data that a fit evaluates if there are more."""
@@ -40,6 +41,9 @@ class RunOptions:
             or outside the working tree.
         num_data: largest number of test data to evaluate. This is the evaluation at the end of a fit. If there are more
             data, they are drawn by the seed; null takes all.
+        logger: further logs: csv, tensorboard, mlflow, wandb, or several. Several are such as csv,tensorboard. They
+            get the settings, the bounds of each validation, the figures and the evidence. Their files are in logs/ of
+            the run folder; MLflow and W&B write where their own environment variables say.
     """
 
     group: ClassVar[str] = "run"
@@ -51,6 +55,7 @@ class RunOptions:
     accept_changes: bool = False
     trust: bool = False
     num_data: int | None = NUM_DATA
+    logger: str | None = None
 
 
 class Options(NamedTuple):
@@ -68,6 +73,8 @@ class Options(NamedTuple):
     """Names of those arguments that are not defaults."""
     num_data: int | None
     """The largest number of test data in the evaluation at the end."""
+    logger: str | None
+    """The names of the loggers, separated by commas."""
     output: Path
     overwrite: bool
     resume: bool
@@ -124,7 +131,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
     parser = make_parser(make, spec)
     values, given = _parse_over(parser, rest, {k: v for k, v in config.items() if k != "model"}, init_args)
     data = {name: values.pop(name) for name in inspect.signature(load_dataset).parameters if name != "seed"}
-    num_data = values.pop("num_data")
+    num_data, logger = values.pop("num_data"), values.pop("logger")
     settings = {name: value for name, value in values.items() if name in VariationalInference.option_names()}
     name = "-".join((Path(data["data"]).stem, _short_name(spec), settings["guide"]))
     return Options(
@@ -138,6 +145,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         },
         given=frozenset(given),
         num_data=num_data,
+        logger=logger,
         output=Path(run_options.output or Path("runs") / name),
         overwrite=run_options.overwrite,
         resume=run_options.resume,
@@ -172,7 +180,8 @@ def _parse_over(
         settings = {name: value for name, value in values.items() if name in VariationalInference.option_names()}
         try:
             number = partial(check_value, "num_data", values["num_data"], Count | None)
-            raise_together([number, partial(check_each_option, VariationalInference(None, **settings))])
+            loggers = partial(logger_names, values["logger"])
+            raise_together([number, loggers, partial(check_each_option, VariationalInference(None, **settings))])
         except InputError as error:
             faults += error.messages
     if faults:
@@ -198,6 +207,7 @@ def make_parser(make: Callable[..., Any], spec: str) -> Parser:
     parser.add_function_arguments(load_dataset, skip={"seed"}, as_group=False)
     parser.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)
     parser.add_argument("--num_data", type=int | None, default=NUM_DATA)
+    parser.add_argument("--logger", type=str | None, default=None)
     try:
         if inspect.isclass(make):
             parser.add_class_arguments(make, "model")
@@ -263,6 +273,7 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
         **{k: _to_plain(v) for k, v in data.items()},
         "model": model,
         "num_data": options.num_data,
+        "logger": options.logger,
         **options.settings,
     }
 

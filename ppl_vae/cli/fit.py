@@ -31,6 +31,7 @@ from ppl_vae.networks import ImageEncoder
 from ppl_vae.parallel import Ranks, present
 from ppl_vae.runs import Fingerprints, NamedProgram, Run, program_class, write_posterior
 from ppl_vae.runs.files import digest
+from ppl_vae.runs.loggers import Loggers
 from ppl_vae.runs.tables import digest_array
 
 CHECKPOINT_SECONDS = 5.0
@@ -53,6 +54,7 @@ def fit(options: Options) -> Outcome:
     """
     started, run, ranks = time.perf_counter(), Run(options.output), present()
     options = after_restart(options, run, ranks)
+    log = Loggers(options.logger if ranks.is_first else None, run.path / "logs", run.path.name)
     with ExitStack() as held:
         if ranks.is_first:
             if not options.resume:
@@ -62,7 +64,7 @@ def fit(options: Options) -> Outcome:
         vi, data, config, fingerprints = prepare(options, run)
         check_same_start(vi, config, fingerprints, ranks)
         if not ranks.is_first:
-            train(vi, run)
+            train(vi, run, log)
             return Outcome(None)
         if options.resume:
             row = vi.training_.last_row
@@ -75,6 +77,7 @@ def fit(options: Options) -> Outcome:
             ranks.remember(FOLDER, "begun")
             run.create(config, fingerprints, overwrite=options.overwrite)
         ranks.remember(FOLDER, "made")
+        held.enter_context(log).start(config, vi.training_.place.taken)
         print(f"data   {data.describe()}")
         for line in [*(describe_columns(data.arrays_columns) if data.arrays_columns else []), *data.notes]:
             print(f"       {line}")
@@ -83,8 +86,8 @@ def fit(options: Options) -> Outcome:
         print(f"model  {options.model}, {options.settings['guide']} guide, on {on_devices(vi, ranks)}, {vi.compiles()}")
         for remark in vi.remarks_:
             print(remark)
-        train(vi, run)
-        return finish(vi, run, data, started, options.num_data)
+        train(vi, run, log)
+        return finish(vi, run, data, started, options.num_data, log)
 
 
 def after_restart(options: Options, run: Run, ranks: Ranks) -> Options:
@@ -158,31 +161,33 @@ def check_layout(program: object, data: Dataset) -> None:
         )
 
 
-def finish(vi: VariationalInference, run: Run, data: Dataset, started: float, num_data: int | None) -> Outcome:
-    """Estimate how good a fit is on some test data, or on all, and write the results into its folder."""
+def finish(
+    vi: VariationalInference, run: Run, data: Dataset, started: float, num_data: int | None, log: Loggers
+) -> Outcome:
+    """Estimate how good a fit is on some test data, or on all, and write the results into its folder and the logs."""
     fitted, given = OpenRun(run, vi, data, ("png",)), len(next(iter(data.test.values())))
     is_part = num_data is not None and num_data < given
     evaluation = vi.evaluate(fitted.select(Selection(num_data=num_data)) if is_part else data.test)
     training, row = vi.training_, vi.training_.last_row
-    run.write_summary(
-        {
-            "test": evaluation.score(),
-            "epochs": row.epoch if row else 0,
-            "best_epoch": training.best_epoch,
-            "valid_elbo": training.best_elbo,
-            "train_seconds": vi.train_seconds_,
-            "num_train": len(next(iter(data.train.values()))),
-            "device": str(vi.fitted.device),
-            "versions": {
-                "ppl_vae": ppl_vae.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "pyro": version("pyro-ppl"),
-            },
-        }
-    )
+    summary = {
+        "test": evaluation.score(),
+        "epochs": row.epoch if row else 0,
+        "best_epoch": training.best_epoch,
+        "valid_elbo": training.best_elbo,
+        "train_seconds": vi.train_seconds_,
+        "num_train": len(next(iter(data.train.values()))),
+        "device": str(vi.fitted.device),
+        "versions": {
+            "ppl_vae": ppl_vae.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "pyro": version("pyro-ppl"),
+        },
+    }
+    run.write_summary(summary)
     _write_posterior_draws(fitted)
     _write_figures(fitted)
+    log.end(summary, {path.stem: path for path in sorted(run.path.glob("figures/*.png"))})
     place = training.place
     length = f"{place.epochs} epochs" + (f" and {place.steps:,} steps" if place.steps else "")
     course = _course(vi)
@@ -207,23 +212,28 @@ def _course(vi: VariationalInference) -> str:
     return f"{state}{remedy}\n"
 
 
-def train(vi: VariationalInference, run: Run) -> None:
+def train(vi: VariationalInference, run: Run, log: Loggers) -> None:
     """Train, and show the progress; log a line of metrics a validation, and save checkpoints and the end.
 
-    The first of several processes logs and saves. If they own lambda, they send it for a checkpoint, which therefore is
-    not written when one of them stops.
+    The loggers get the same numbers, and the number of steps per second. The first of several processes logs and saves.
+    If they own lambda, they send it for a checkpoint, which therefore is not written when one of them stops.
     """
     training, ranks = vi.training_, vi.training_.ranks
     together, done = ranks.size > 1 and bool(vi.inference_.tables), False
     every = parse_interval("checkpoint_every", training.options.checkpoint_every)
     vi.save_checkpoint(run.checkpoint)
     saved, last = training.place, time.perf_counter()
+    logged, logged_at = saved.taken, vi.train_seconds_
     try:
         with FitProgress(vi, is_shown=ranks.is_first) as progress:
             for row in _noted_stretches(vi, run, progress.watched if progress.is_shown else None):
                 if row is not None:
                     if ranks.is_first:
-                        run.log(row._asdict() | {"train_seconds": vi.train_seconds_})
+                        numbers = row._asdict() | {"train_seconds": vi.train_seconds_}
+                        run.log(numbers)
+                        rate = (row.step - logged) / max(vi.train_seconds_ - logged_at, 1e-9)
+                        log.row(row.step, numbers | {"steps_per_second": rate})
+                        logged, logged_at = row.step, vi.train_seconds_
                     progress.note(row)
                 steps, seconds = training.place.taken - saved.taken, time.perf_counter() - last
                 is_due = every.has_passed(steps, seconds) if every else seconds > CHECKPOINT_SECONDS

@@ -98,6 +98,28 @@ class VariationalInference(Application):
             InputError: the data are invalid, or the program does not pass its check.
             Diverged: the loss is not finite.
         """
+        self._prepare_fit(arrays, y, validation)
+        with bars.verbose(verbose), FitProgress(self, is_shown=self.training_.ranks.is_first) as progress:
+            for row in self.stretches(progress.watched if progress.is_shown else None):
+                if row is not None:
+                    progress.note(row)
+        return self
+
+    def fit_epochs(self, *arrays: Any, y: Any = None, validation: Any = None) -> Iterator[Epoch]:
+        """Fit as ``fit`` does, and yield after every epoch, or after every validation if these have an interval.
+
+        The caller prints, logs and stops: after ``break`` the program has the parameters with the best validation ELBO.
+        Arguments and errors are those of ``fit``.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(50, 2)).astype("float32")
+            >>> [row.epoch for row in VariationalInference("normal", max_epochs=3).fit_epochs(x)]
+            [1, 2, 3]
+        """
+        self._prepare_fit(arrays, y, validation)
+        return self.epochs()
+
+    def _prepare_fit(self, arrays: tuple[Any, ...], y: Any, validation: Any) -> None:
         arguments, owner = self.argument_names, type(self).__name__
         arrays = with_target(arrays, y, arguments)
         train: Arrays = name_arrays(owner, "fit", arrays, arguments, mixed=self.origin.takes_columns)
@@ -110,12 +132,7 @@ class VariationalInference(Application):
             train, valid = hold_out(train, options_of(self, FitOptions).validation_fraction, self.seed)
         self.prepare(train, valid)
         for remark in self.remarks_:
-            warnings.warn(remark, InputWarning, stacklevel=2)
-        with bars.verbose(verbose), FitProgress(self, is_shown=self.training_.ranks.is_first) as progress:
-            for row in self.stretches(progress.watched if progress.is_shown else None):
-                if row is not None:
-                    progress.note(row)
-        return self
+            warnings.warn(remark, InputWarning, stacklevel=3)
 
     @classmethod
     def from_fitted(cls, program: Any, *arrays: Any, guide: str = "amortized", **options: Any) -> VariationalInference:

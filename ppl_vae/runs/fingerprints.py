@@ -15,7 +15,7 @@ from ppl_vae.runs.files import check_digest, check_kinds, digest, parse_json, re
 from ppl_vae.runs.tables import digest_array
 
 NAME = "fingerprints.json"
-NOT_MEANT = ("data", "data_root", "accelerator", "compile")
+NOT_MEANT = ("data", "data_root", "accelerator", "compile", "logger")
 """Options that do not decide what was fitted; the data have fingerprints of their own."""
 MOST_BYTES = 2**24
 _REMEDY = "restore it, or remove it to go on without a warrant of program and data"

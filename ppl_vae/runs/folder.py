@@ -90,7 +90,7 @@ UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 class Run:
     """The folder of a run, with ``config.yaml``, ``fingerprints.json``, ``checkpoint.safetensors``, ``metrics.jsonl``,
     ``summary.json``, ``posterior.nc``, ``evidence.json``, ``evidence.nc``, ``gap.json``, ``check.json``, ``figures/``,
-    ``uses/``, ``shards/`` and ``report.html``.
+    ``uses/``, ``shards/``, ``logs/`` and ``report.html``.
 
     Args:
         path: the folder; ``create`` makes it, ``open`` expects it.
@@ -108,7 +108,7 @@ class Run:
         "shards",
         "report.html",
     )
-    OWN = ("config.yaml", "fingerprints.json", "checkpoint.safetensors", "metrics.jsonl", *RESULTS)
+    OWN = ("config.yaml", "fingerprints.json", "checkpoint.safetensors", "metrics.jsonl", "logs", *RESULTS)
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
