@@ -111,6 +111,12 @@ def parse_options(args: Sequence[str]) -> Options:
     return options
 
 
+def options_of_config(config: Mapping[str, Any], source: Path, output: Path, *, trust: bool = False) -> Options:
+    """Return the options of a fit into the folder ``output`` with a configuration, which was read from ``source``."""
+    flags = dict.fromkeys(("overwrite", "resume", "accept_changes"), False)
+    return _parse(argparse.Namespace(model=None, output=output, trust=trust, **flags), [], config, source)
+
+
 def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping[str, Any], source: Path) -> Options:
     """Parse the options over those of a configuration, which comes from a file or a run folder."""
     model = config.get("model", {})
@@ -123,7 +129,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         raise InputError(
             f"the configuration's model is {model!r}: expected a name as class_path, a mapping as init_args"
         )
-    if spec != model.get("class_path"):
+    if spec != model.get("class_path", spec):
         init_args = {}  # those of another program
     if run_options.model is None and not run_options.trust:
         check_trust(spec, source if source.is_dir() and config else None)

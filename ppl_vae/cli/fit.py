@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -52,7 +52,24 @@ def fit(options: Options) -> Outcome:
 
     Nothing is written before all options have been checked.
     """
-    started, run, ranks = time.perf_counter(), Run(options.output), present()
+    started = time.perf_counter()
+    with trained(options) as (vi, run, data, log):
+        is_first = vi.training_.ranks.is_first
+        return finish(vi, run, data, started, options.num_data, log) if is_first else Outcome(None)
+
+
+@contextmanager
+def trained(
+    options: Options, note: Callable[[Epoch], object] | None = None
+) -> Iterator[tuple[VariationalInference, Run, Dataset, Loggers]]:
+    """Train in a run folder, of which this process has the lock; yield the estimator, the folder, the data, the loggers.
+
+    Args:
+        options: the options of the fit.
+        note: a function that is called with each row of metrics. An error that it raises ends the training, whose
+            state is saved.
+    """
+    run, ranks = Run(options.output), present()
     options = after_restart(options, run, ranks)
     log = Loggers(options.logger if ranks.is_first else None, run.path / "logs", run.path.name)
     with ExitStack() as held:
@@ -65,7 +82,8 @@ def fit(options: Options) -> Outcome:
         check_same_start(vi, config, fingerprints, ranks)
         if not ranks.is_first:
             train(vi, run, log)
-            return Outcome(None)
+            yield vi, run, data, log
+            return
         if options.resume:
             row = vi.training_.last_row
             run.rewind(row._asdict() if row else None)
@@ -86,8 +104,8 @@ def fit(options: Options) -> Outcome:
         print(f"model  {options.model}, {options.settings['guide']} guide, on {on_devices(vi, ranks)}, {vi.compiles()}")
         for remark in vi.remarks_:
             print(remark)
-        train(vi, run, log)
-        return finish(vi, run, data, started, options.num_data, log)
+        train(vi, run, log, note)
+        yield vi, run, data, log
 
 
 def after_restart(options: Options, run: Run, ranks: Ranks) -> Options:
@@ -212,7 +230,7 @@ def _course(vi: VariationalInference) -> str:
     return f"{state}{remedy}\n"
 
 
-def train(vi: VariationalInference, run: Run, log: Loggers) -> None:
+def train(vi: VariationalInference, run: Run, log: Loggers, note: Callable[[Epoch], object] | None = None) -> None:
     """Train, and show the progress; log a line of metrics a validation, and save checkpoints and the end.
 
     The loggers get the same numbers, and the number of steps per second. The first of several processes logs and saves.
@@ -235,6 +253,8 @@ def train(vi: VariationalInference, run: Run, log: Loggers) -> None:
                         log.row(row.step, numbers | {"steps_per_second": rate})
                         logged, logged_at = row.step, vi.train_seconds_
                     progress.note(row)
+                    if note is not None:
+                        note(row)
                 steps, seconds = training.place.taken - saved.taken, time.perf_counter() - last
                 is_due = every.has_passed(steps, seconds) if every else seconds > CHECKPOINT_SECONDS
                 if ranks.decide(is_due) if together else is_due:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from ppl_vae.plots.samples import prior_samples, reconstructions
     from ppl_vae.plots.sheets import sheet
     from ppl_vae.plots.style import number
+    from ppl_vae.plots.sweep import bound_over_trials
     from ppl_vae.plots.training import elbo_over_epochs
     from ppl_vae.plots.usage import aggregated_posterior, divergence_per_dimension
 
 __all__ = [
     "aggregated_posterior",
     "bound_over_samples",
+    "bound_over_trials",
     "coverage",
     "divergence_per_dimension",
     "ecdf_differences",
@@ -50,6 +52,7 @@ __all__ = [
 _HOME = {
     "aggregated_posterior": "ppl_vae.plots.usage",
     "bound_over_samples": "ppl_vae.plots.bound",
+    "bound_over_trials": "ppl_vae.plots.sweep",
     "coverage": "ppl_vae.plots.calibration",
     "divergence_per_dimension": "ppl_vae.plots.usage",
     "ecdf_differences": "ppl_vae.plots.calibration",

@@ -7,6 +7,7 @@ import numpy as np
 from ppl_vae.plots import (
     aggregated_posterior,
     bound_over_samples,
+    bound_over_trials,
     coverage,
     divergence_per_dimension,
     ecdf_differences,
@@ -131,7 +132,29 @@ def statistics_figure(size=9, far=0, given=True, label="sd of the data's means")
     return statistics_among_draws(names, observed, draws, p_values, given_data=draws[:50] if given else ())
 
 
+def trials_figure(count=40, parameters=5, long=False):
+    """Return the figure of a sweep; some trials were stopped early, some have no bound, and one is far below."""
+    rng = np.random.default_rng(4)
+    bounds = np.where(rng.uniform(size=count) < 0.1, NAN, -90 - rng.exponential(3, count))
+    bounds[0], bounds[-1] = -90, -5000
+    values = {
+        "learning_rate": (10 ** rng.uniform(-4, -2, count)).tolist(),
+        "narrow": (10 ** rng.uniform(-3.2, -3, count)).tolist(),
+        "latent_dim": rng.integers(2, 64, count).tolist(),
+        "hidden": [[[256, 128, 64], [64], [512, 512]][i] for i in rng.integers(0, 3, count)],
+        "family": [["diagonal", "full" + " and long" * long][i] for i in rng.integers(0, 2, count)],
+        **{f"option_{i}": rng.uniform(0, 1e-5, count).tolist() for i in range(5)},
+    }
+    few = dict(list(values.items())[:parameters])
+    return bound_over_trials(bounds, few, pruned=np.arange(count) % 3 == 1, log=["learning_rate", "narrow"])
+
+
 FIGURES = {
+    "trials": trials_figure,
+    "trials, many parameters": lambda: trials_figure(200, 10, long=True),
+    "trials, one parameter": lambda: trials_figure(12, 1),
+    "trials, two": lambda: bound_over_trials([-3.0, -3.0], {"a": [2, 2]}, pruned=[False, True]),
+    "trials, one": lambda: bound_over_trials([-3.0], {"rate": [0.1], "b": [None]}, pruned=[True], log=["rate"]),
     "elbo": lambda: elbo_over_epochs(metrics([-9, -5, -4], [-9, -6, -5])),
     "elbo, one epoch": lambda: elbo_over_epochs(metrics([-9], [-9.5])),
     "elbo, not finite": lambda: elbo_over_epochs(metrics([-9, NAN], [-9.5, -INF])),
