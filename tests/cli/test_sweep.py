@@ -117,12 +117,13 @@ def test_the_same_trials_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(trials, "train", train)
     monkeypatch.setattr(trials, "options_of_config", lambda config, *rest, **options: config)
-    monkeypatch.setattr(verb, "conclude", lambda *args, **options: verb.Outcome(None))
-    for name, counts in (("one", (12,)), ("two", (5, 12))):
-        (tmp_path / name).mkdir()
+    path = write_space(tmp_path)
+    space = read_space(path)
+    for counts in ((12,), (5, 12)):
+        study = optuna.create_study(direction="maximize")
         seen.append([])
         for count in counts:
-            assert run_sweep(write_space(tmp_path / name), count) == 0
+            trials.search(study, space, tmp_path, path, count, trust=False)
     assert seen[0] == seen[1]
     assert len(set(seen[0])) == 12
     assert {type(dim) for _, dim in seen[0]} == {int}
