@@ -62,7 +62,7 @@ def fit(options: Options) -> Outcome:
 def trained(
     options: Options, note: Callable[[Epoch], object] | None = None
 ) -> Iterator[tuple[VariationalInference, Run, Dataset, Loggers]]:
-    """Train in a run folder, of which this process has the lock; yield the estimator, the folder, the data, the loggers.
+    """Train in a run folder under its lock, and yield the estimator, the folder, the data and the loggers.
 
     Args:
         options: the options of the fit.
