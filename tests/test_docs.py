@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyro
 import pytest
 import torch
 
@@ -151,7 +152,8 @@ def test_the_python_of_a_page_runs(name: str, folder: Path, monkeypatch: pytest.
         names["vi"] = cvae.fit(bits, rng.integers(0, 10, 40))
     elif name == "read-the-posterior":
         names["vi"] = VariationalInference("vae", max_epochs=1).fit(bits)
-    for language, text in blocks(PAGES[f"how-to/{name}.md"]):
-        if language == "python":
-            text = re.sub(r"max_epochs=\d+", "max_epochs=1", text)
-            exec(re.sub(r"num_temperatures=\d+", "num_temperatures=3, num_chains=2", text), names)
+    with pyro.get_param_store().scope():  # plain SVI leaves its parameters in the store
+        for language, text in blocks(PAGES[f"how-to/{name}.md"]):
+            if language == "python":
+                text = re.sub(r"max_epochs=\d+", "max_epochs=1", text)
+                exec(re.sub(r"num_temperatures=\d+", "num_temperatures=3, num_chains=2", text), names)

@@ -19,7 +19,7 @@ class WorkCount(NamedTuple):
     """The work of a function.
 
     Example:
-        >>> WorkCount(operations=70, bytes=600_000).saved
+        >>> round(WorkCount(operations=70, bytes=600_000).saved, 6)
         0.00178
     """
 

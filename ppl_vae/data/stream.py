@@ -23,6 +23,7 @@ from ppl_vae.data.precision import write_numbers
 from ppl_vae.data.sequences import LENGTHS
 from ppl_vae.data.source import NamedArrays, Source, as_source, read_rows, takes_rows
 from ppl_vae.data.sparse import SparseRows
+from ppl_vae.data.trimming import Tensors
 
 MOST_BUFFER = 2**30
 """The largest size of a buffer: with more blocks in it, the order is no better, and the first batch comes later."""
@@ -36,8 +37,6 @@ TAKEN_BYTES = 2**22
 """The size of what is read at once of rows that cost their own bytes only."""
 IN_ORDER_BYTES = 2**24
 """The size of what is read at once for batches in the order of the rows."""
-
-Tensors = tuple[Tensor, ...]
 
 
 class StreamedBatches(Batches):

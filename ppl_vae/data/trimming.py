@@ -46,7 +46,7 @@ def enough_steps(longest: int, num_steps: int) -> int:
 
     Example:
         >>> [enough_steps(longest, 100) for longest in (1, 9, 16, 17, 92)]
-        [1, 12, 16, 23, 100]
+        [1, 11, 16, 23, 100]
     """
     power = next(power for power in range(2 * longest.bit_length() + 1) if round(2 ** (power / 2)) >= longest)
     return min(num_steps, round(2 ** (power / 2)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from ppl_vae.data import (
     subset,
     with_numbers,
 )
-from ppl_vae.data.scales import find_scalings
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.holes import ExtraHoles
 from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options, with_steady_average
 from ppl_vae.estimator.origin import Origin
 from ppl_vae.estimator.precision import usable_precision
+from ppl_vae.estimator.standards import find_standards
 from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.arguments import Arrays, make_batches
 from ppl_vae.evaluation.fitted import Fitted
@@ -56,7 +56,6 @@ from ppl_vae.program import (
     check_parts,
     fp32_products,
 )
-from ppl_vae.program.rescaling import Standard
 from ppl_vae.program.sites import hint_at_chains
 from ppl_vae.runs import Fingerprints, check_numbers, read_checkpoint, read_tables
 
@@ -119,7 +118,7 @@ def make_fitted(
             precision=precision,
             guided=kind.uses_guide,
             num_data=len(columns[0]) if columns else 1,
-            scalings=_scalings(arguments, template, seen, dynamic, train) if standardize else None,
+            scalings=find_standards(arguments, template, seen, dynamic, train) if standardize else None,
             check=(check_parts if own_guide else check_model) if train else None,
         )
         method = kind(bound, template, method_options(estimator), columns)
@@ -137,27 +136,6 @@ def make_fitted(
     if (other := program.argument_for_x) is not None and "x" not in program.argument_names:
         fitted.naming.synonyms = {other: "x"} if "x" in arguments else {"x": other}
     return fitted
-
-
-def _scalings(
-    arguments: Sequence[str], template: Batch, arrays: Arrays, dynamic: Collection[str], train: bool
-) -> dict[int, Standard]:
-    """Return location and scale of the arguments that are real numbers; 0 and 1 if they are about to be loaded."""
-    places = {name: place for place, name in enumerate(arguments) if template[place].is_floating_point()}
-    if not train:
-        like = {place: template[place][0] for place in places.values()}
-        return {place: Standard(torch.zeros_like(row), torch.ones_like(row)) for place, row in like.items()}
-    if set(dynamic) & places.keys():
-        raise InputError("standardize: x is bits that are drawn anew in every epoch: leave the option out")
-    scalings = find_scalings(arrays, list(places))
-    return {
-        places[name]: Standard(
-            torch.as_tensor(scaling.location).to(template[places[name]]),
-            torch.as_tensor(scaling.scale).to(template[places[name]]),
-            torch.as_tensor(scaling.is_positive, device=template[places[name]].device),
-        )
-        for name, scaling in scalings.items()
-    }
 
 
 def describe_arguments(fitted: Fitted, arrays: Arrays) -> list[str]:
@@ -203,8 +181,8 @@ class Preparation:
         portion = portion_of(self.num_train, options.batch_size, ranks.rank, ranks.size)
         self.given_valid = _num_rows(valid) if valid else 0
         if valid and self.given_valid > (most := options_of(estimator, FitOptions).num_valid or self.given_valid):
-            given = part_of(self.given_valid, ranks.rank, ranks.size)
-            check_densities(fitted, self._batches(_of_rows(valid, given), ROWS_PER_PASS), given.start)
+            own = part_of(self.given_valid, ranks.rank, ranks.size)
+            check_densities(fitted, self._batches(_of_rows(valid, own), ROWS_PER_PASS), own.start)
             valid = NamedArrays(subset(valid, most, fitted.seed))
         self.num_valid = _num_rows(valid) if valid else 0
         validated = part_of(self.num_valid, ranks.rank, ranks.size)

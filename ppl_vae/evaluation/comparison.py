@@ -14,9 +14,9 @@ from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.estimate import Estimate
 from ppl_vae.evaluation.estimators import ESTIMATORS, WITH_ELBO, PerDatum, counted, estimators_for
-from ppl_vae.evaluation.evaluation import summarise
 from ppl_vae.evaluation.fitted import Arrays, Fitted
 from ppl_vae.evaluation.results import mean_and_error
+from ppl_vae.evaluation.rows import summarise
 from ppl_vae.evaluation.table import Column, ResultTable
 from ppl_vae.evidence import Evidence
 

@@ -13,7 +13,8 @@ from ppl_vae.data import lengths_of
 from ppl_vae.evaluation.diagnose import LatentUse, look_at_latents, rows_to_look_at, summarise_latents
 from ppl_vae.evaluation.estimate import Estimate, Work, estimate, join_evidence, rows_at_once
 from ppl_vae.evaluation.estimators import WITH_ELBO, Settings, estimators_for
-from ppl_vae.evaluation.evaluation import Evaluation, summarise
+from ppl_vae.evaluation.evaluation import Evaluation
+from ppl_vae.evaluation.rows import summarise
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compiler, Method, proposal
 from ppl_vae.program import generates, observed_numbers, observes_discrete, seeded

@@ -72,11 +72,9 @@ class GaussianChain(dist.TorchDistribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw sequences ``(..., T, L)``, differentiable in start, context and the parameters of the step."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        shape = torch.Size([self.num_steps, *shape[:-2], shape[-1]])
-        whole = -(-shape.numel() // 16) * 16  # PyTorch draws 16 at once, so that more steps have the same first draws
-        noise = torch.randn(whole, dtype=self.start.dtype, device=self.start.device)
-        noise = noise[: shape.numel()].reshape(shape)
-        return self._path(noise)
+        width = -(-shape[-1] // 16) * 16  # PyTorch draws 16 at once, so that more steps have the same first draws
+        whole = (self.num_steps, *shape[:-2], width)
+        return self._path(torch.randn(whole, dtype=self.start.dtype, device=self.start.device)[..., : shape[-1]])
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw sequences, without a gradient."""

@@ -106,7 +106,7 @@ def test_other_verbs_run_in_one_process(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--processes", "0"], "--processes is 0"),
-        (["--processes", "two"], "option --processes: expected a whole number, int value: 'two'"),
+        (["--processes", "two"], "option --processes: expected a whole number, got 'two'"),
         (["--max-restarts", "2"], "--max-restarts restarts several processes"),
         (["--processes", "2", "--batch-size", "few"], "option --batch-size: expected a whole number"),
         (["--processes", "2", "--no-option", "1"], "unknown option --no-option"),

@@ -88,7 +88,7 @@ def judge_command(kind: str, name: str, ended: Ended, same: bool, *, stopped: bo
     if "Traceback" in ended.err or "Traceback" in ended.out:
         return Check(kind, name, TRACEBACK, detail)
     lines = [line for line in ended.err.splitlines() if line.strip() and not line.startswith("warning: ")]
-    if ended.status == 2 and len(lines) == 1 and lines[0].startswith("error: "):
+    if ended.status == 2 and lines and all(line.startswith("error: ") for line in lines):
         return Check(kind, name, CLEAR_ERROR if same else SILENT, detail)
     if ended.status == 0 and not lines:
         reported = "warning: " in ended.err

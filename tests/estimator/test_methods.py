@@ -4,6 +4,7 @@ resumes, in Python and on the command line.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,14 +147,10 @@ def test_an_added_method_is_on_the_command_line(
 def test_every_option_has_a_help_and_one_meaning() -> None:
     """The dataclasses that have an option in common inherit it, or agree on its type and default."""
     texts = argument_help(option_kinds())
-    fields = [
-        (field.name, field.type, field.default)
-        for kind in option_kinds()
-        for field in kind.__dataclass_fields__.values()
-    ]
+    fields = [(field.name, field.type, field.default) for kind in option_kinds() for field in dataclasses.fields(kind)]
     assert len({name for name, *_ in fields}) == len(set(fields)) == len(texts)
     assert {name for name, *_ in fields} == set(texts)
     for name, text in texts.items():
         assert text.endswith("."), name
         assert f"        {name}: " in (VariationalInference.__doc__ or "")
-    assert set(texts) | {"program", "guide"} == set(VariationalInference._get_param_names())
+    assert set(texts) | {"program", "guide"} == set(VariationalInference.option_names())

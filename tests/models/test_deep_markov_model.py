@@ -148,8 +148,10 @@ def test_parts_may_have_different_lengths_in_a_fit(tmp_path: Path, capsys: pytes
     run = ["--data", str(tmp_path / "own.npz"), "--output", str(tmp_path / "run"), "--model", "deep_markov_model"]
     assert run_verb("fit", [*run, *sizes, "--max-epochs", "2", "--batch-size", "5", "--num-samples", "5"]) == 0
     row = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("elbo"))
-    nats, bits_per_dim = float(row[1]), float(row[4])
-    assert bits_per_dim == pytest.approx(-nats / math.log(2) / (2 * arrays["lengths_test"].mean()), abs=5e-3)
+    nats, per_step, bits_per_dim = float(row[1]), float(row[4]), float(row[-2])
+    steps = arrays["lengths_test"].mean()
+    assert per_step == pytest.approx(nats / steps, abs=5e-3)
+    assert bits_per_dim == pytest.approx(-nats / math.log(2) / (2 * steps), abs=5e-3)
 
 
 class TestNetworks:

@@ -126,12 +126,12 @@ class SiteByStep(DeepMarkovModel):
 
 @pytest.mark.parametrize("steps", [5, STEPS])
 def test_a_chain_in_plain_pyro_has_value_and_gradients_of_a_site_a_step(steps: int) -> None:
-    """Under a seed both draw the same numbers, since PyTorch draws 16 at once, as many as a step has."""
+    """Under a seed both draw the same numbers, since PyTorch draws 16 at once, as many as a vector has."""
     batch = (torch.bernoulli(torch.full((8, steps, 3), 0.4, dtype=torch.double)), LENGTHS.clamp(max=steps))
     results = []
     for cls in (DeepMarkovModel, SiteByStep):
         with seeded(0):
-            module = cls(features=3, latent_dim=2, emission=5, transition=4, rnn=6).double()
+            module = cls(features=3, latent_dim=16, emission=5, transition=4, rnn=6).double()
             for parameter in module.parameters():
                 parameter.data += 0.2 * torch.randn_like(parameter)
         pyro.clear_param_store()
@@ -168,10 +168,10 @@ def test_the_divergence_of_a_step_is_that_of_a_site_a_step() -> None:
     batch, terms = (torch.ones(8, 5, 3).double(), LENGTHS.clamp(max=5)), []
     for cls in (DeepMarkovModel, SiteByStep):
         with seeded(0):
-            module = cls(features=3, latent_dim=2, emission=5, transition=4, rnn=6).double()
+            module = cls(features=3, latent_dim=16, emission=5, transition=4, rnn=6).double()
         program = Program(module).bind(batch)
         with seeded(1):
             terms.append(elbo_terms(program, batch, 2))
-    by_step = torch.stack([terms[1].by_site[f"z_{t}"].reshape(8, 2) for t in range(5)], 1)
-    torch.testing.assert_close(terms[0].by_site["z"].reshape(8, 5, 2), by_step, rtol=1e-10, atol=1e-10)
+    by_step = torch.stack([terms[1].by_site[f"z_{t}"].reshape(8, 16) for t in range(5)], 1)
+    torch.testing.assert_close(terms[0].by_site["z"].reshape(8, 5, 16), by_step, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(terms[0][:2], terms[1][:2], rtol=1e-10, atol=1e-10)
