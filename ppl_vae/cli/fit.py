@@ -25,6 +25,7 @@ from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.estimator.preparation import Watch
 from ppl_vae.estimator.progress import FitProgress
 from ppl_vae.estimator.warrant import check_resumed, fingerprint, resumed, take_fingerprints
+from ppl_vae.evaluation.conditional import conditional_log_likelihood
 from ppl_vae.inference import Epoch
 from ppl_vae.inference.training_options import parse_interval
 from ppl_vae.networks import ImageEncoder
@@ -299,6 +300,7 @@ def _write_posterior_draws(fitted: OpenRun) -> None:
         observed_data={name: _compact(array) for name, array in draws.data.items()},
         rows=arrays["_row"],
         shared=draws.shared,
+        log_likelihood=conditional_log_likelihood(fitted.vi.fitted, draws, arrays),
     )
 
 

@@ -27,7 +27,8 @@ from ppl_vae.inference.options import (
 from ppl_vae.inference.training_options import MOST_STEPS, parse_interval
 from ppl_vae.program import MatmulPrecision, Precision
 
-Accelerator = Literal["auto", "cpu", "cuda"]
+Accelerator = str
+"""A device: "auto", "cpu", "cuda", one of several GPUs such as "cuda:1", or "mps", the GPU of Apple's processors."""
 Estimator = TypeVar("Estimator", bound=type)
 
 
@@ -63,7 +64,8 @@ class HardwareOptions:
     """The options that decide on which device and how exactly numbers are computed.
 
     Args:
-        accelerator: device. "auto" (the default) uses a GPU if there is one; "cpu" and "cuda" ask for a device.
+        accelerator: device. "auto" (the default) uses a GPU of CUDA if there is one; "cpu", "cuda", "cuda:1" and "mps"
+            (Apple) ask for a device.
         compile: functions that run as compiled graphs. Graphs give the same numbers up to rounding. "auto" (the
             default) compiles the functions that are called often, "on" every function that can be compiled, and "off"
             none.
@@ -181,13 +183,34 @@ def with_steady_average(estimator: Any) -> TrainingOptions:
 
 
 def device(accelerator: str) -> torch.device:
-    """Return the device of an accelerator: a GPU if there is one and it was not declined.
+    """Return the device of an accelerator: for "auto", a GPU of CUDA if there is one.
+
+    A GPU with a number becomes the current one of the process, so that a process has fits on one GPU.
 
     Raises:
-        InputError: the accelerator is unknown, or there is no GPU.
+        InputError: the accelerator is unknown, or this machine does not have it.
+
+    Example:
+        >>> device("cpu")
+        device(type='cpu')
+        >>> device("tpu")
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: accelerator='tpu' is unknown; expected auto, cpu, cuda, cuda:1 or mps
     """
-    check_value("accelerator", accelerator, Accelerator)
+    kind, colon, number = str(accelerator).partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and (kind != "cuda" or not number.isdecimal())):
+        raise InputError(f"accelerator={accelerator!r} is unknown; expected auto, cpu, cuda, cuda:1 or mps")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--accelerator mps: this machine has no Apple GPU that PyTorch can use; take auto or cpu")
     available = torch.cuda.is_available()
-    if accelerator == "cuda" and not available:
-        raise InputError("--accelerator cuda: this machine has no GPU that PyTorch can use; take auto or cpu")
-    return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
+    if kind == "cuda" and not available:
+        raise InputError(f"--accelerator {accelerator}: this machine has no GPU that PyTorch can use; take auto or cpu")
+    if number and int(number) >= (count := torch.cuda.device_count()):
+        raise InputError(
+            f"--accelerator {accelerator}: this machine has {count} GPU{'s' * (count > 1)}, numbered from 0"
+        )
+    if kind == "auto":
+        return torch.device("cuda" if available else "cpu")
+    if number:
+        torch.cuda.set_device(int(number))  # graphs and generators are those of the current GPU
+    return torch.device(kind, int(number)) if number else torch.device(kind)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ppl_vae.runs.posterior import import_arviz, write_netcdf
+from ppl_vae.runs.posterior import inference_data, write_netcdf
 
 
 def write_evidence(
@@ -54,11 +54,5 @@ def write_evidence(
         stats[f"{estimator}_bound"] = np.stack(list(curve.values()))[None, None]
         dims[f"{estimator}_bound"] = ["num_samples", "datum"]
         coords["num_samples"] = np.array(list(curve))
-    data = import_arviz().from_dict(
-        log_likelihood=log_likelihood,
-        sample_stats=stats,
-        coords=coords,
-        dims=dims,
-        attrs={"units": "nats per datum", "of": of},
-    )
-    write_netcdf(data, path)
+    groups = {"log_likelihood": log_likelihood, "sample_stats": stats}
+    write_netcdf(inference_data(groups, coords, dims, {"units": "nats per datum", "of": of}), path)
