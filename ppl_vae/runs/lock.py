@@ -65,3 +65,14 @@ def _take(descriptor: int, how: int) -> bool:
     except OSError as error:
         return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)  # a file system without locks gives none
     return True
+
+
+def is_alone(folder: Path) -> bool:
+    """Return True if no other process fits the run in a folder; the lock is asked for and released at once."""
+    if fcntl is None:
+        return True
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        return _take(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
