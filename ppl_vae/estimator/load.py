@@ -14,6 +14,7 @@ from ppl_vae.data.images import Grey
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import ChangedSinceFit, InputError, reason
 from ppl_vae.estimator.options import Accelerator
+from ppl_vae.estimator.shared_folder import FIT
 from ppl_vae.estimator.single_file import read_fit
 from ppl_vae.estimator.state import make_by
 from ppl_vae.estimator.variational_inference import VariationalInference
@@ -31,13 +32,13 @@ def load(
     compile: Compile | None = None,
     trust: bool = False,
 ) -> VariationalInference:
-    """Return the fitted object of a run folder, or of a file that ``VariationalInference.save`` wrote.
+    """Return the fitted object of a run folder, or of what ``VariationalInference.save`` or ``share`` wrote.
 
     The Python file of the program that the folder's ``config.yaml`` names is executed. If the program or the options
     are no longer those of the fit, a ``ChangedSinceFit`` warning describes the change.
 
     Args:
-        folder: the folder that ``python -m ppl_vae.fit`` wrote, or the file.
+        folder: the folder that ``python -m ppl_vae.fit`` or ``share`` wrote, or the file.
         program: the program; by default it is built as the folder's ``config.yaml``, or the file, says.
         accelerator: the device; by default that of the fit.
         compile: which functions run as compiled graphs; by default as in the fit.
@@ -49,7 +50,9 @@ def load(
     """
     given = {"accelerator": accelerator, "compile": compile}
     changed = {name: value for name, value in given.items() if value is not None}
-    if (path := Path(folder).expanduser()).is_file():
+    path = Path(folder).expanduser()
+    path = path / FIT if (path / FIT).is_file() else path
+    if path.is_file():
         return read_fit(path, VariationalInference, program, trust, **changed)
     run = Run.open(folder)
     config, before = run.config(), run.fingerprints()

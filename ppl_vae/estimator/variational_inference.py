@@ -29,8 +29,10 @@ from ppl_vae.estimator.preparation import (
     make_fitted,
 )
 from ppl_vae.estimator.progress import FitProgress
+from ppl_vae.estimator.shared_folder import write_shared
 from ppl_vae.estimator.single_file import write_fit
 from ppl_vae.estimator.usual_names import describe_unknown
+from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Arrays
 from ppl_vae.inference import Epoch, Training
 from ppl_vae.inference.options import options_of
@@ -277,6 +279,14 @@ class VariationalInference(Application):
             True
         """
         write_fit(self, path)
+
+    def share(self, folder: str | Path, evaluation: Evaluation | None = None) -> None:
+        """Write a folder that a model hub takes and ``ppl_vae.load`` reads.
+
+        It has ``model.safetensors`` with plain names of parameters, ``fit.safetensors``, ``config.json`` and
+        ``README.md``, a card that shows the ``evaluation``. A card that is there already is not changed.
+        """
+        write_shared(self, folder, evaluation)
 
     def save_checkpoint(self, path: Path) -> None:
         """Write a checkpoint of a run: the best parameters, and the state from which training continues."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
+import yaml
+from safetensors.torch import load_file
 from sklearn.base import clone
 
 from ppl_vae import InputError, VariationalInference, load
@@ -64,3 +67,27 @@ def test_what_is_no_fit_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match="is damaged"):
         load(path)
+
+
+def test_a_shared_folder_has_plain_names_and_loads(tmp_path: Path) -> None:
+    vi = VariationalInference("factor_analysis", **OPTIONS).fit(X)
+    evaluation = vi.evaluate(X)
+    vi.share(tmp_path / "model", evaluation)
+    np.testing.assert_array_equal(load(tmp_path / "model").score_samples(X), vi.score_samples(X))
+    parameters = load_file(tmp_path / "model" / "model.safetensors")
+    own = vi.program_.module.state_dict()
+    assert set(parameters) >= {"decoder.linear.weight"}
+    np.testing.assert_array_equal(
+        parameters["decoder.linear.weight"],
+        next(value.detach() for name, value in own.items() if name.endswith("decoder.linear.weight")),
+    )
+    card = (tmp_path / "model" / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["library_name"] == "ppl_vae"
+    assert str(evaluation) in card
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["shapes"] == {"x": [3]}
+    (tmp_path / "model" / "README.md").write_text("mine")
+    vi.share(tmp_path / "model")
+    assert (tmp_path / "model" / "README.md").read_text() == "mine"
+    with pytest.raises(InputError, match="is a file: name a folder"):
+        vi.share(tmp_path / "model" / "README.md")
