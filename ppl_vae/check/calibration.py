@@ -100,7 +100,8 @@ def rank_by_guide(simulated: CheckedData, *, weighted: bool = False) -> RanksOfL
     ranks = [randomised_ranks(values, drawn, random, weights)]
     if len(columns) > 1:
         references = np.roll(np.nan_to_num(values), 1, 0)  # latents of another datum, which are draws of the prior
-        together = tarp_ranks(np.nan_to_num(values), np.nan_to_num(drawn), references, random, weights)
+        seen = np.where(np.isnan(values), 0, drawn)  # what is hidden is at no distance
+        together = tarp_ranks(np.nan_to_num(values), seen, references, random, weights)
         ranks, names = [*ranks, together[:, None]], [*names, TOGETHER]
     for name in (LIKELIHOOD, JOINT):
         ranks.append(randomised_ranks(truth[name], of_draws[name], random, weights)[:, None])
@@ -179,10 +180,12 @@ def rank_by_annealing(
         chains = Chains(path.draw, path.log_densities, settings, rows.start)
         ends = chains.forward(chains.adapt())
         log_weight = ends.log_weight.cpu().numpy()
-        exact = path.flat(latents)
+        exact, hidden = path.flat(latents), latent_quantities(program, batch, latents).hidden
         columns, names = [], ()
         for site, drawn in path.values(ends.u).items():
             value, size = latents[site][0], torch.Size(drawn.shape[2:])
+            if site in hidden:
+                value = torch.where(hidden[site], torch.nan, value)
             columns.append((value.reshape(len(value), -1), drawn.reshape(*drawn.shape[:2], -1)))
             names += tuple(names_of(site, size))
         for name, of_both in ((LIKELIHOOD, (-1, 1)), (JOINT, (0, 1))):
@@ -240,7 +243,7 @@ def _describe(method: RanksOfLatents, p_values: np.ndarray, level: float) -> str
     order = sorted(fits, key=lambda q: -max(abs(np.log(fits[q].width)), abs(fits[q].shift)))
     parts = [f"{method.names[q]} is {fits[q].in_words()}" for q in order[:3]]
     if len(order) > 3:
-        parts.append(f"and {len(order) - 3} more latents differ")
+        parts.append(f"and {len(order) - 3} more")
     others = [method.names[q] for q in failing if q not in latents]
     if others and not parts:
         parts.append(f"{' and '.join(others)} differ, though each latent by itself does not")

@@ -71,7 +71,7 @@ def compare(
                 makers[site] = StatisticsOfSite.of(first, _image_of(data, observed[site]), classes.get(site, 0))
                 sets = sets[1:]
             rows[site] += [compute(site, x) for x in sets]
-            columns = sets.reshape(len(sets), size, -1)[..., chosen[site]]
+            columns = sets.reshape(len(sets), *flat[site].shape)[..., chosen[site]]
             below[site] += (columns < flat[site][:, chosen[site]]).sum(0)
             equal[site] += (columns == flat[site][:, chosen[site]]).sum(0)
     few = int(min(MOST_GIVEN_DATA, max(1, 2e7 // sum(x.size for x in flat.values()))))

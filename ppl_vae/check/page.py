@@ -19,6 +19,8 @@ from ppl_vae.inference.options import check_values
 
 MARKS = {"holds": "ok", "fails": "FAILS", "not judged": "-"}
 WIDTH = 80
+WHOLE = "the fit"
+"""The subject of a check that could judge nothing."""
 MOST_ROWS = 10
 """The largest number of data that a text names."""
 
@@ -79,12 +81,17 @@ class CheckPage(NamedTuple):
                 f"{name}, {verdict.subject}: {verdict.meaning}",
                 *([f"Rows: {rows}."] if rows else []),
                 *([f"What to do: {verdict.remedy}"] if verdict.remedy else []),
-                *([f"The limit is that of {verdict.source}."] if verdict.source else []),
+                *([f"The limit: {verdict.source}."] if verdict.source else []),
             ]
             wrapped = [textwrap.fill(text, WIDTH - 2, subsequent_indent="  ") for text in paragraphs]
             lines += ["", wrapped[0], *(textwrap.indent(text, "  ") for text in wrapped[1:])]
-        if unknown := self.unknown:
-            lines += ["", *(textwrap.fill(f"not judged: {n}, {v.subject}: {v.meaning}", WIDTH) for n, v in unknown)]
+        reasons: dict[str, list[str]] = {}
+        for name, verdict in self.unknown:
+            reasons.setdefault(verdict.meaning, []).append(_full_name(name, verdict))
+        if reasons:
+            lines += [""]
+        for reason, things in reasons.items():
+            lines += [textwrap.fill(f"not judged: {', '.join(things)}: {reason}.".replace("..", "."), WIDTH)]
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -170,11 +177,11 @@ def run_check(name: str, fit: CheckedFit) -> Findings:
     check = CHECKS[name]
     missing = next((reason for need in check.needs if (reason := fit.lacks(need))), None)
     if missing is not None:
-        return Findings([Verdict.not_judged("the fit", missing)])
+        return Findings([Verdict.not_judged(WHOLE, missing)])
     try:
         return check.function(fit)
     except (InputError, Diverged) as error:
-        return Findings([Verdict.not_judged("the fit", str(error))])
+        return Findings([Verdict.not_judged(WHOLE, str(error))])
 
 
 def choose_checks(only: Collection[str] = (), skip: Collection[str] = ()) -> list[str]:
@@ -196,6 +203,10 @@ def choose_checks(only: Collection[str] = (), skip: Collection[str] = ()) -> lis
     if not names:
         raise InputError("--skip leaves no check: name fewer")
     return names
+
+
+def _full_name(check: str, verdict: Verdict) -> str:
+    return check if verdict.subject == WHOLE else f"{check} ({verdict.subject})"
 
 
 def _value(verdict: Verdict) -> str:

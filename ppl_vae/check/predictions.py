@@ -80,6 +80,10 @@ def _remedy(failing: dict[str, float]) -> str:
             "The data vary more than the draws: take a likelihood with more spread, such as negative binomial for "
             "counts or Student-t, or more latents."
         )
+    if failing.get("correlations", 0) > 0:
+        return (
+            "The columns of the data depend on each other more than those of the draws: more latents, a larger decoder."
+        )
     return "Look at check_statistics, and change the likelihood, the prior of the latents, or the decoder."
 
 

@@ -49,9 +49,7 @@ def randomised_ranks(
         weights, total = weights * size, size.reshape(size.shape + (1,) * (value.ndim - 1))
         below, equal = (np.einsum("kn,kn...->n...", weights, part) for part in (drawn < value, drawn == value))
     ranks = (below + random.uniform(size=value.shape) * (equal + 1)) / (total + 1)
-    if np.issubdtype(drawn.dtype, np.floating):
-        ranks = np.where(np.isnan(drawn).any(0) | np.isnan(value), np.nan, ranks)
-    return ranks
+    return np.where(np.isnan(drawn).any(0) | np.isnan(value), np.nan, ranks)
 
 
 def normalised(log_weights: ArrayLike) -> np.ndarray:

@@ -47,7 +47,7 @@ def prior_replicates(data: CheckedData, num_replicates: int) -> Iterator[SiteArr
         arrays = NamedArrays({name: np.asarray(array)[rows] for name, array in data.arrays.items()})
 
         def draw(program: BoundProgram, batch: Batch) -> dict[str, Tensor]:
-            return observed_values(program, simulate(program, batch).batch)
+            return observed_values(program, simulate(program, batch, shared=shared is not None).batch)
 
         with SharedDraws(shared) if shared is not None else nullcontext():
             values = _values(data, arrays, draw, data.seed + 1000 + done)

@@ -177,6 +177,11 @@ class CheckedFit:
             InputError: data cannot be simulated from the program.
         """
         fitted, count = self.fitted, self.settings.num_simulations
+        if (shared := fitted.program.global_posterior) is not None:
+            raise InputError(
+                f"the latent {shared.names[0]!r} is shared by all data, so that each set of simulated data would need "
+                "a fit of its own"
+            )
         conditions = self.test if len(self.test) else self.train
         at = np.arange(count) % len(conditions)
         chosen = NamedArrays({name: np.asarray(array)[at] for name, array in conditions.arrays.items()})

@@ -11,6 +11,16 @@ from ppl_vae.check.subject import CheckedFit
 from ppl_vae.check.verdict import FigureData, Findings, Verdict
 from ppl_vae.plots import evidence_of_two
 
+OVERFITTED = (
+    "If training data are more likely than test data (evaluate --part train), the fit is overfitted: take fewer "
+    "epochs, a smaller network, or more data. If they are as likely, the model differs from the data: see predictions "
+    "and two_samples."
+)
+BROAD = (
+    "The model differs from the data: see predictions and two_samples. If latents shows a prior that is wider than the "
+    "aggregated posterior, take one that can follow: vamp_vae, mixture_prior_vae or flow_vae."
+)
+
 
 def surprise(fit: CheckedFit) -> Findings:
     r"""Check if test data are as likely under the model as data that are drawn from it.
@@ -38,6 +48,9 @@ def surprise(fit: CheckedFit) -> Findings:
         )
     else:
         meaning = "The log evidence of test data has another spread than that of data that are drawn from the model."
+    rarest = int((test < own.min()).sum())
+    if p_value <= fit.level and rarest:
+        meaning += f" {rarest} of {len(test)} test data are less likely than all {len(own)} draws."
     order = np.argsort(test, kind="stable")
     verdict = Verdict.judged(
         subject="evidence of test data",
@@ -48,8 +61,7 @@ def surprise(fit: CheckedFit) -> Findings:
         unit="p value",
         p_value=p_value,
         meaning=meaning,
-        remedy="If training data are more likely than test data, the fit is overfitted: fewer epochs, weight decay, "
-        "more data. If they are as likely, the model differs from the data: see predictions and two_samples.",
+        remedy=OVERFITTED if less > 2 * error else BROAD,
         source="the test of Kolmogorov and Smirnov for two samples",
         rows=tuple(fit.test.rows[order[test[order] < own.min()]].tolist()),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ppl_vae.check.subject import CheckedFit
 from ppl_vae.check.verdict import FigureData, Findings, Verdict
-from ppl_vae.inference.plateau import ERRORS, HORIZONS, SMALL, Rise, convergence_of
+from ppl_vae.inference.plateau import ERRORS, HORIZONS, SMALL, Rise, convergence_of, more_epochs
 from ppl_vae.plots import elbo_over_epochs
 
 SOURCE = f"a rise of {ERRORS:g} standard errors, or of {SMALL:.1%} of the gain so far"
@@ -15,7 +15,7 @@ def training(fit: CheckedFit) -> Findings:
     state = convergence_of(fit.history)
     if not state.is_known:
         return Findings([Verdict.not_judged("validation bound", str(state))])
-    verdicts = []
+    verdicts, more = [], more_epochs(fit.history)
     for horizon, rise in zip(HORIZONS, state.rises, strict=True):
         limit = max(ERRORS * rise.error, SMALL * abs(state.gain))
         verdicts.append(
@@ -30,8 +30,8 @@ def training(fit: CheckedFit) -> Findings:
                 meaning=f"The validation bound has risen by {rise.rise:.2g} ± {rise.error:.2g} nats per datum from the "
                 f"validations before to the last {rise.validations}, about {_per_100(rise):.2g} nats per 100 epochs. "
                 "Training was stopped too early; every number below is of a fit that is not finished.",
-                remedy="Go on: --resume with more --max-epochs, or fit anew with --stop plateau, which trains until "
-                "the bound no longer rises. If the rate of learning was already near zero, start with a higher one.",
+                remedy=f"Go on with --resume --stop plateau --max-epochs {more}, which trains until the bound no "
+                "longer rises. If the learning rate was already near zero, fit anew with a larger --max-epochs.",
             )
         )
     figure = FigureData(

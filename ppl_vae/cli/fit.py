@@ -27,6 +27,7 @@ from ppl_vae.estimator.progress import FitProgress
 from ppl_vae.estimator.warrant import check_resumed, fingerprint, resumed, take_fingerprints
 from ppl_vae.evaluation.conditional import conditional_log_likelihood
 from ppl_vae.inference import Epoch
+from ppl_vae.inference.plateau import more_epochs
 from ppl_vae.inference.training_options import parse_interval
 from ppl_vae.networks import ImageEncoder
 from ppl_vae.parallel import Ranks, present
@@ -227,8 +228,9 @@ def _course(vi: VariationalInference) -> str:
     if not vi.history_:
         return ""
     state = vi.convergence_
-    remedy = "" if state.has_converged or not state.is_known else "; more --max-epochs, or --stop plateau"
-    return f"{state}{remedy}\n"
+    if state.has_converged or not state.is_known:
+        return f"{state}\n"
+    return f"{state}; go on with --resume --stop plateau --max-epochs {more_epochs(vi.history_)}\n"
 
 
 def train(vi: VariationalInference, run: Run, log: Loggers, note: Callable[[Epoch], object] | None = None) -> None:

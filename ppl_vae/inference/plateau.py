@@ -130,6 +130,16 @@ def convergence_of(rows: Sequence[Mapping[str, Any]]) -> Convergence:
     return convergence([row["elbo_valid"] for row in known], at)
 
 
+def more_epochs(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Return twice the number of epochs of a training, for a training that should go on.
+
+    Example:
+        >>> more_epochs([{"epoch": 1}, {"epoch": 50}])
+        100
+    """
+    return 2 * math.ceil(rows[-1]["epoch"])
+
+
 def _rise(b: np.ndarray, at: np.ndarray, horizon: float) -> Rise:
     """Return the rise between the last two blocks that have this share of the epochs each."""
     span = (at[-1] - at[0]) * len(at) / (len(at) - 1)  # a history may begin where an older run was resumed

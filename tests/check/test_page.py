@@ -25,6 +25,7 @@ def data(rows: int = 30) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(rows, 4)).astype("float32")
 
 
+@pytest.mark.usefixtures("short_chains")
 def test_every_check_has_a_verdict_and_the_page_its_numbers(fitted: VariationalInference) -> None:
     page = check_fit(fitted.fitted, (data(),), settings=FEW)
     assert list(page.verdicts) == list(CHECKS)
