@@ -283,8 +283,7 @@ class VariationalInference(Application):
     def share(self, folder: str | Path, evaluation: Evaluation | None = None) -> None:
         """Write a folder that a model hub takes and ``ppl_vae.load`` reads.
 
-        It has ``model.safetensors`` with plain names of parameters, ``fit.safetensors``, ``config.json`` and
-        ``README.md``, a card that shows the ``evaluation``. A card that is there already is not changed.
+        Parameters have plain names in ``model.safetensors``; an old ``README.md``, the model card, is not changed.
         """
         write_shared(self, folder, evaluation)
 
