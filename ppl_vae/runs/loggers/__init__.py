@@ -69,7 +69,7 @@ class Loggers:
 
     def __init__(self, names: str | None = None, folder: str | Path = "logs", name: str = "fit") -> None:
         self.loggers = [LOGGERS[key](Path(folder), name) for key in logger_names(names)]
-        self.step, self._is_ended = 0, False
+        self.step = 0
 
     def __bool__(self) -> bool:
         return bool(self.loggers)
@@ -78,7 +78,7 @@ class Loggers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._each("close", lambda logger: logger.close(is_complete=self._is_ended))
+        self._each("close", lambda logger: logger.close(is_complete=error[0] is None))
 
     def start(self, config: Mapping[str, Any], step: int = 0) -> None:
         """Begin a run, or go on with the one in the folder.
@@ -118,7 +118,6 @@ class Loggers:
         """
         results = _finite(flatten(summary))
         self._each("end", lambda logger: logger.end(self.step, results, figures or {}))
-        self._is_ended = True
 
     def _each(self, doing: str, call: Callable[[Logger], None]) -> None:
         """Call a method of each logger, and leave out those that fail from then on."""
