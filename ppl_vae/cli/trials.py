@@ -6,6 +6,7 @@ import io
 import json
 import math
 import platform
+import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout, suppress
 from datetime import datetime
@@ -37,9 +38,12 @@ TRAINED = "trained"
 def search(study: optuna.Study, space: Space, folder: Path, source: Path, trials: int, *, trust: bool) -> None:
     """Run trials until their number is reached, those of other workers included."""
     while True:
-        repeat_interrupted(study)
+        is_waiting = repeat_interrupted(study)
         if sum(trial.state.name in ("COMPLETE", "PRUNED", "RUNNING") for trial in study.get_trials(False)) >= trials:
-            return
+            if not is_waiting:
+                return
+            time.sleep(STALE_SECONDS)  # a trial that was just begun may be that of a process that has been killed
+            continue
         trial = study.ask()
         earlier = sum(t.state.name != "FAIL" and t.number < trial.number for t in study.get_trials(False))
         if earlier >= trials:  # another worker took the last one at the same time
@@ -51,18 +55,25 @@ def search(study: optuna.Study, space: Space, folder: Path, source: Path, trials
         run_trial(study, trial, space, folder, source, trust=trust)
 
 
-def repeat_interrupted(study: optuna.Study) -> None:
-    """Mark the trials of this machine as failed whose process has ended, and queue their values again."""
+def repeat_interrupted(study: optuna.Study) -> bool:
+    """Mark the trials of this machine as failed whose process has ended, and queue their values again.
+
+    Returns:
+        True if a trial was begun so recently that its process may not have the lock of its folder yet.
+    """
+    is_waiting = False
     for trial in study.get_trials(False, states=(optuna.trial.TrialState.RUNNING,)):
         begun, folder = trial.datetime_start, Path(trial.user_attrs.get("folder", ""))
-        is_new = begun is not None and (datetime.now() - begun).total_seconds() < STALE_SECONDS
-        if is_new or trial.user_attrs.get("host") != platform.node():
+        if trial.user_attrs.get("host", platform.node()) != platform.node():
             continue
-        if not (folder / "config.yaml").is_file():
+        if begun is not None and (datetime.now() - begun).total_seconds() < STALE_SECONDS:
+            is_waiting = True
+        elif not trial.user_attrs.get("folder") or not folder.is_dir():
             interrupt(study, trial.number, trial.params)
-            continue
-        with suppress(InputError), Run(folder).locked():  # else a process trains it
-            interrupt(study, trial.number, trial.params)
+        else:
+            with suppress(InputError), Run(folder).locked():  # else a process trains it
+                interrupt(study, trial.number, trial.params)
+    return is_waiting
 
 
 def interrupt(study: optuna.Study, number: int, params: Mapping[str, Any]) -> None:
@@ -77,6 +88,7 @@ def run_trial(
     """Train with the values of a trial in a folder of its own, tell the study how it ended, and print a line."""
     states = optuna.trial.TrialState
     output = folder.resolve() / f"trial-{trial.number:03d}"
+    output.mkdir(parents=True, exist_ok=True)  # so that the fit has its lock from the beginning
     trial.set_user_attr("host", platform.node())
     trial.set_user_attr("folder", str(output))
     values = {dimension.name: suggest(trial, dimension) for dimension in space.dimensions}

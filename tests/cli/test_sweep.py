@@ -16,6 +16,7 @@ import yaml
 
 from ppl_vae.cli import sweep as verb
 from ppl_vae.cli import trials
+from ppl_vae.cli.configuration import options_of_config
 from ppl_vae.cli.space import read_space
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.runs import Run
@@ -157,6 +158,11 @@ def test_a_range_of_fractions_may_end_in_whole_numbers(tmp_path: Path) -> None:
     rate, dim = read_space(write_space(tmp_path, learning_rate={"low": 1, "high": 2})).dimensions
     assert not rate.is_whole
     assert dim.is_whole
+
+
+def test_arguments_of_the_default_program_are_kept(tmp_path: Path) -> None:
+    config = {"model": {"init_args": {"latent_dim": 3}}}
+    assert options_of_config(config, tmp_path / "a.yaml", tmp_path).init_args["latent_dim"] == 3
 
 
 def test_without_optuna_a_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
