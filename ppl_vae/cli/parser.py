@@ -100,7 +100,7 @@ class Parser(jsonargparse.ArgumentParser):
             return [f"no run folder is given: {self.prog} RUN, the folder that fit wrote"], []
         key, _, reason = message.removeprefix('Parser key "').partition('":')
         action = self._option_string_actions.get(f"--{key}")
-        for words_before in ("Got value: ", "Given value: "):
+        for words_before in ("Given value: ", "Got value: "):
             _, given, value = reason.partition(words_before)
             if action is not None and given:
                 expected = describe_type(getattr(action, "_typehint", action.type))

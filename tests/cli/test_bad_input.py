@@ -201,6 +201,8 @@ def test_all_that_is_wrong_is_reported(here: Path, capsys: pytest.CaptureFixture
         "error: unknown option --lr: it is --learning-rate here",
         "error: unknown option --out: it is --output here",
     ]
+    assert run_without_figures("interpolate", ["run", "--compile", "-"]) == 2
+    assert capsys.readouterr().err == "error: option --compile: expected one of auto, on, off, got -\n"
     for names, message in {
         ("lr", "latent_dim"): "unknown option 'lr': it is learning_rate here; unknown option 'latent_dim': it is an",
         ("patiens",): "unknown option 'patiens'; did you mean 'patience'?",
