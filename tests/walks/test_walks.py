@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.pages import DOCS, ROOT, blocks
 
 MINUTES = 15
-WALKS = {"student": "digit.png", "engineer": "mlruns"}
+WALKS = {"student": "digit.png", "engineer": "mlflow.db"}
 """The files that a walk of commands ends with."""
 
 
