@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data import NamedArrays, as_source, subset, with_numbers
-from ppl_vae.errors import InputError, nearest
+from ppl_vae.errors import InputError
 from ppl_vae.evaluation.arguments import Arrays
 from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.passes import apply_to_each, passes
 from ppl_vae.evidence import Evidence, iwae, weigh
-from ppl_vae.inference.options import Count, Seed, Share
+from ppl_vae.inference.options import Count, Seed, Share, from_names
 from ppl_vae.program import Batch, BoundProgram, simulate
 
 T = TypeVar("T")
@@ -52,11 +52,7 @@ class CheckSettings:
 
 def make_check_settings(given: Mapping[str, Any]) -> CheckSettings:
     """Make settings from values by name; raises ``InputError`` for an unknown name."""
-    known = [option.name for option in fields(CheckSettings)]
-    for name in given:
-        if name not in known:
-            raise InputError(f"a check has no setting {name!r}; {nearest(name, known)}")
-    return CheckSettings(**given)
+    return from_names(CheckSettings, given, "a check")
 
 
 class WeightedLatents(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ppl_vae.errors import InputError, nearest
@@ -21,7 +21,7 @@ from ppl_vae.evidence import (
     threshold,
 )
 from ppl_vae.inference import FamilyName
-from ppl_vae.inference.options import Count, check_values
+from ppl_vae.inference.options import Count, check_values, from_names
 from ppl_vae.program import BoundProgram, Start
 
 EstimatorNeed = Literal["prior", "guide", "chains", "simulated data", "closed form"]
@@ -159,11 +159,7 @@ def estimators_for(program: BoundProgram) -> tuple[str, ...]:
 
 def make_settings(given: Mapping[str, Any]) -> Settings:
     """Make settings from values by name; raises ``InputError`` for an unknown name."""
-    known = [field.name for field in fields(Settings)]
-    for name in given:
-        if name not in known:
-            raise InputError(f"an evaluation has no setting {name!r}; {nearest(name, known)}")
-    return Settings(**given)
+    return from_names(Settings, given, "an evaluation")
 
 
 def check_estimators(names: Collection[str], settings: Settings) -> None:

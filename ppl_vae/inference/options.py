@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial, reduce
 from numbers import Integral, Real
@@ -51,6 +51,34 @@ Seed = Annotated[int, Constraint(lambda n: _whole(n, 0) and n < 2**63, "a whole 
 Positive = Annotated[float, Constraint(lambda value: _real(value) and value > 0, "a positive number")]
 NotNegative = Annotated[float, Constraint(lambda value: _real(value) and value >= 0, "0 or more")]
 Share = Annotated[float, Constraint(lambda value: _real(value) and 0 <= value < 1, "0 or more and less than 1")]
+
+
+def from_names(kind: type[Kind], given: Mapping[str, Any], whose: str) -> Kind:
+    """Return a dataclass of settings with values by name.
+
+    Args:
+        kind: the dataclass.
+        given: the values; the others have their defaults.
+        whose: what has these settings, for the message.
+
+    Raises:
+        InputError: there is no setting of that name.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Draws:
+        ...     draws: int = 10
+        >>> from_names(Draws, {"draws": 3}, "an estimate")
+        Draws(draws=3)
+        >>> from_names(Draws, {"drawn": 3}, "an estimate")
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: an estimate has no setting 'drawn'; did you mean 'draws'? (known: draws)
+    """
+    known = [option.name for option in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise InputError(f"{whose} has no setting {name!r}; {nearest(name, known)}")
+    return kind(**given)
 
 
 def check_value(name: str, value: Any, kind: Any) -> None:
