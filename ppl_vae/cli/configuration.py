@@ -15,7 +15,8 @@ import yaml
 from jsonargparse import ActionConfigFile
 
 from ppl_vae.cli.parser import Parser, underscored
-from ppl_vae.data import DATASETS, PARTS, Dataset, load_dataset, table_columns
+from ppl_vae.data import DATASETS, PARTS, Dataset, load_dataset
+from ppl_vae.data.columns import size_arguments
 from ppl_vae.errors import InputError, raise_together, reason
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.estimator.options import check_each_option
@@ -253,13 +254,10 @@ def fill_in(options: Options, data: Dataset) -> dict[str, Any]:
     init_args = dict(options.init_args)
     if "columns" not in init_args:
         data.check_numbers()
-    elif "columns" not in options.given and data.columns:
-        init_args["columns"] = table_columns(data.train, standardize=bool(options.settings.get("standardize")))
-    if "data_dim" in init_args and "data_dim" not in options.given:
-        x = data.train.get("x", next(iter(data.train.values())))
-        init_args["data_dim"] = x[0].size
+    free = init_args.keys() - options.given
+    init_args |= size_arguments(free, data.train, standardize=bool(options.settings.get("standardize")))
     for array, columns in data.arrays_columns.items():
-        for name in {f"num_{array}s", f"num_{array}es"} & init_args.keys() - options.given:
+        for name in {f"num_{array}s", f"num_{array}es"} & free:
             largest = max(int(np.max(data.part(part)[array])) for part in PARTS)
             init_args[name] = max(len(columns[0].categories), largest + 1)
     return init_args

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,30 @@ import numpy as np
 from ppl_vae.data.frames import NamedArrays, is_frame, read_frame
 from ppl_vae.data.kinds import CODED, Variable
 from ppl_vae.data.scales import Scaling, find_scalings
+from ppl_vae.data.source import as_source
 from ppl_vae.data.statistics import blocks_of, column_statistics
+
+
+def size_arguments(names: Collection[str], arrays: Any, *, standardize: bool = False) -> dict[str, Any]:
+    """Return the arguments of a program's constructor that the data decide: ``columns`` of a table, and ``data_dim``.
+
+    Args:
+        names: the names of the arguments that are wanted.
+        arrays: the training data.
+        standardize: as in ``table_columns``.
+
+    Example:
+        >>> import numpy as np
+        >>> size_arguments(["data_dim", "latent_dim"], NamedArrays({"x": np.zeros((10, 8, 8))}))
+        {'data_dim': 64}
+    """
+    source = as_source(arrays)
+    decided: dict[str, Any] = {}
+    if "columns" in names and source.columns.get("x"):
+        decided["columns"] = table_columns(arrays, standardize=standardize)
+    if "data_dim" in names:
+        decided["data_dim"] = math.prod(source.shapes.get("x", next(iter(source.shapes.values()))))
+    return decided
 
 
 def table_columns(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from typing import Any
 
 from torch import Tensor, nn
 
-from ppl_vae.data import NamedArrays, as_source, table_columns
+from ppl_vae.data.columns import size_arguments
 from ppl_vae.errors import InputError, reason
 from ppl_vae.evaluation.arguments import Arrays
 from ppl_vae.program import Program, seeded
@@ -58,13 +57,8 @@ class Origin:
         """
         if not isinstance(self._given, str):
             return
-        parameters, named = inspect.signature(program_class(self._given)).parameters, NamedArrays(arrays)
-        init_args: dict[str, Any] = {}
-        if "columns" in parameters and named.columns:
-            init_args["columns"] = table_columns(arrays, standardize=standardize)
-        if "data_dim" in parameters:
-            shapes = as_source(arrays).shapes
-            init_args["data_dim"] = math.prod(shapes.get("x", next(iter(shapes.values()))))
+        names = inspect.signature(program_class(self._given)).parameters.keys()
+        init_args = size_arguments(names, arrays, standardize=standardize)
         self.rebuild(NamedProgram(self._given, init_args) if init_args else self._given)
 
     @property
