@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ppl_vae.compile.export import ExportedFile, ExportFormat, check_formats, export_module
+from ppl_vae.compile.export import ExportedFile, check_formats, export_module
 from ppl_vae.errors import InputError
 from ppl_vae.program.mean_functions import MeanFunction, decoder_of, encoder_of
 
@@ -18,10 +18,7 @@ ExportPart = Literal["encoder", "decoder"]
 
 
 def export_fit(
-    vi: Application,
-    folder: str | Path,
-    parts: Collection[str] = get_args(ExportPart),
-    formats: Collection[str] = get_args(ExportFormat),
+    vi: Application, folder: str | Path, parts: Collection[str], formats: Collection[str]
 ) -> dict[str, ExportedFile]:
     """Write encoder and decoder of a fit as files, see ``VariationalInference.export``."""
     for part in parts:

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ppl_vae.errors import InputError
-from ppl_vae.estimator.state import make_by, take_parameters
+from ppl_vae.estimator.state import facts_of_data, make_by, take_parameters
 from ppl_vae.estimator.warrant import name_program
 from ppl_vae.program.sites import describe_structure
 from ppl_vae.runs import NamedProgram, check_trust, read_checkpoint, write_checkpoint
@@ -34,11 +32,8 @@ CONTENT: Mapping[str, tuple[type, ...]] = {
 
 def write_fit(vi: VariationalInference, path: str | Path) -> None:
     """Write a fit as one file, see ``VariationalInference.save``."""
-    fitted = vi.fitted
-    tensors = {f"best.{name}": tensor for name, tensor in vi.program_.state().items()}
-    tensors |= {f"template.{name}": rows for name, rows in zip(vi.arguments_, vi.template_, strict=True)}
-    tensors |= {f"usual.{name}": torch.from_numpy(usual) for name, usual in fitted.naming.holes.usual.items()}
-    columns = {name: [column.as_plain() for column in named] for name, named in fitted.naming.columns.items()}
+    state = vi.fitted.program.state()
+    of_data, columns = facts_of_data(vi)
     seconds = vi.train_seconds_
     numbers = {
         "recipe": _plain_recipe(vi.origin.recipe),
@@ -48,7 +43,7 @@ def write_fit(vi: VariationalInference, path: str | Path) -> None:
         "columns": columns,
         **name_program(vi.program_.name, describe_structure(vi.program_), None),
     }
-    write_checkpoint(Path(path), tensors, numbers)
+    write_checkpoint(Path(path), {f"best.{name}": tensor for name, tensor in state.items()} | of_data, numbers)
 
 
 def read_fit(path: Path, make: type[VariationalInference], program: Any, trust: bool, **options: Any) -> Any:

@@ -38,15 +38,24 @@ def save_checkpoint(vi: VariationalInference, path: Path) -> None:
     if not ranks.is_first:
         return
     tensors, numbers = vi.training_.state()
-    for name, rows in zip(vi.arguments_, vi.template_, strict=True):
-        tensors[f"template.{name}"] = rows
-    for name, usual in vi.fitted_.naming.holes.usual.items():
-        tensors[f"usual.{name}"] = torch.from_numpy(usual)
-    columns = vi.fitted_.naming.columns
-    numbers |= {"columns": {name: [column.as_plain() for column in named] for name, named in columns.items()}}
-    numbers |= {"train_seconds": vi.train_seconds_} | name_program(vi.program_.name, vi.sites_, vi.fingerprints_)
+    of_data, columns = facts_of_data(vi)
+    tensors |= of_data
+    numbers |= {"columns": columns, "train_seconds": vi.train_seconds_}
+    numbers |= name_program(vi.program_.name, vi.sites_, vi.fingerprints_)
     with write_tables(path, place.label, {part: rows for part, rows in tables.items() if rows is not None}) as digests:
         write_checkpoint(path, tensors, numbers | {"tables": digests})
+
+
+def facts_of_data(vi: VariationalInference) -> tuple[dict[str, Tensor], dict[str, list[dict[str, Any]]]]:
+    """Return what a file keeps of the data of a fit, which ``take_parameters`` reads.
+
+    These are the tensors ``template.*``, a few rows, and ``usual.*``, what stands for a missing number; and the columns
+    of the arrays that were tables.
+    """
+    naming = vi.fitted_.naming
+    tensors = {f"template.{name}": rows for name, rows in zip(vi.arguments_, vi.template_, strict=True)}
+    tensors |= {f"usual.{name}": torch.from_numpy(usual) for name, usual in naming.holes.usual.items()}
+    return tensors, {name: [column.as_plain() for column in named] for name, named in naming.columns.items()}
 
 
 def load_parameters(vi: VariationalInference, path: Path) -> None:
@@ -104,9 +113,20 @@ def adopt(vi: VariationalInference, arrays: Arrays) -> None:
                     f"hold it, and no module of the program does; give the guide that was trained, infer lambda of "
                     f"every datum with guide='per-sample', or fit the program"
                 )
-        vi.fitted_.naming.holes.check("the data", arrays, vi.arguments_)
-        check(vi.inference_.posterior, vi.fitted.begun)
-    vi.fitted_.naming.columns = NamedArrays(arrays).columns
+        check_attached(vi, {"the data": arrays})
+
+
+def check_attached(vi: VariationalInference, parts: Mapping[str, Arrays]) -> None:
+    """Check the holes of data and the program that was attached to them, and keep the columns of the first part.
+
+    Args:
+        vi: the estimator.
+        parts: the arrays, with holes filled in, by their name in messages.
+    """
+    for part, arrays in parts.items():
+        vi.fitted_.naming.holes.check(part, arrays, vi.arguments_)
+    check(vi.inference_.posterior, vi.fitted.begun)
+    vi.fitted_.naming.columns = NamedArrays(next(iter(parts.values()))).columns
 
 
 def make_by(vi: VariationalInference, recipe: Any) -> VariationalInference:

@@ -36,7 +36,7 @@ from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Arrays
 from ppl_vae.inference import Epoch, Training
 from ppl_vae.inference.options import options_of
-from ppl_vae.program import check, seeded
+from ppl_vae.program import seeded
 from ppl_vae.program.sites import describe_structure
 from ppl_vae.runs import Fingerprints
 
@@ -201,10 +201,7 @@ class VariationalInference(Application):
         train, valid = holes.fill(train), valid and holes.fill(valid)
         with seeded(self.seed):  # initial values of pyro.param and of a derived encoder
             self.attach(train, dynamic, train=True, holes=holes)
-            for part, arrays in {"the training data": train, "the validation data": valid or {}}.items():
-                self.fitted_.naming.holes.check(part, arrays, self.arguments_)
-            check(self.inference_.posterior, self.fitted.begun)
-        self.fitted_.naming.columns = NamedArrays(train).columns
+            state.check_attached(self, {"the training data": train, "the validation data": valid or {}})
         self.sites_ = describe_structure(self.program_)  # once, so that saving does not run the program
         self.remarks_ = describe_arguments(self.fitted, train)
         if not self.program_.parameters():
