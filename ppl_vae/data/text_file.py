@@ -306,7 +306,7 @@ def _are_plainly_whole(table: TextTable, width: int) -> bool:
 
 
 def _have_delimiters(chunk: bytes, delimiter: bytes, width: int) -> bool:
-    """Return True if every line of a chunk is empty or has the delimiters of so many fields.
+    """Return True if every line of a chunk is empty or has the delimiters that separate ``width`` fields.
 
     Example:
         >>> [_have_delimiters(chunk, b",", 2) for chunk in (b'1,2\\n\\n"3,5",4,\\n', b"1,2\\n3\\n", b'1,"2\\n')]
