@@ -24,13 +24,14 @@ from ppl_vae.data.load import DATASETS, is_table, load_arrays, load_dataset
 from ppl_vae.data.memory import describe_size, memory_for_data, parse_size
 from ppl_vae.data.missing import Holes, describe_empty_rows, fill_missing, find_holes, mask_of
 from ppl_vae.data.precision import check_precision
+from ppl_vae.data.sequences import is_padded
 from ppl_vae.data.source import NamedArrays, Source, as_source, block_slices
 from ppl_vae.data.split import PARTS, Part, hold_out
 from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.stream import StreamedBatches, choose_batches
 from ppl_vae.data.survey import survey
 from ppl_vae.data.table import describe_columns
-from ppl_vae.data.trimming import holds_sequences, lengths_of, shortened, trim
+from ppl_vae.data.trimming import lengths_of, shortened, trim
 from ppl_vae.imports import import_torchvision
 
 __all__ = [
@@ -61,10 +62,10 @@ __all__ = [
     "fill_missing",
     "find_holes",
     "hold_out",
-    "holds_sequences",
     "import_torchvision",
     "is_equal",
     "is_one_hot",
+    "is_padded",
     "is_table",
     "lengths_of",
     "load_arrays",

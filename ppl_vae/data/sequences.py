@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -12,9 +12,13 @@ from ppl_vae.errors import InputError
 LENGTHS = "lengths"
 
 
-def is_padded(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Return True if x holds padded sequences, so that there is an array of their lengths."""
-    return "x" in arrays and LENGTHS in arrays
+def is_padded(names: Collection[str]) -> bool:
+    """Return True if x holds padded sequences, so that there is an array of their lengths.
+
+    Args:
+        names: the names of the arrays, or the arrays by name.
+    """
+    return "x" in names and LENGTHS in names
 
 
 def check_lengths(name: str, part: str, arrays: Mapping[str, np.ndarray], first: int = 0) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data.missing import mask_of
-from ppl_vae.data.sequences import LENGTHS
+from ppl_vae.data.sequences import LENGTHS, is_padded
 
 if TYPE_CHECKING:
     from ppl_vae.data.batches import Batches
@@ -29,7 +29,7 @@ def trim(names: Sequence[str], batch: Tensors) -> Tensors:
         >>> x.shape
         torch.Size([2, 23, 3])
     """
-    if not holds_sequences(names):
+    if not is_padded(names):
         return batch
     num_steps = batch[names.index("x")].shape[1]
     steps = enough_steps(int(batch[names.index(LENGTHS)].max()), num_steps)
@@ -64,14 +64,9 @@ def shortened(names: Sequence[str], batch: Tensors) -> Tensors | None:
     return tuple(changed.get(name, tensor) for name, tensor in zip(names, batch, strict=False))
 
 
-def holds_sequences(names: Sequence[str]) -> bool:
-    """Return True if arrays of these names are sequences and their lengths."""
-    return "x" in names and LENGTHS in names
-
-
 def lengths_of(batches: Batches) -> Tensor | None:
     """Return the lengths of all sequences, ``(N,)``; None if the data are no sequences."""
-    if not holds_sequences(batches.names):
+    if not is_padded(batches.names):
         return None
     place = batches.names.index(LENGTHS)
     return torch.cat([batch[place].cpu() for batch in batches.in_order()])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data import Batches, as_condition, holds_sequences, shortened, sizes, trim, with_arrays
+from ppl_vae.data import Batches, as_condition, is_padded, shortened, sizes, trim, with_arrays
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.arguments import Arrays, make_batches
 from ppl_vae.evaluation.estimators import check_estimators, make_settings
@@ -151,7 +151,7 @@ class Fitted:
         if self._trims is None:
             program, names = self.inference.posterior, self.arguments
             self._trims = False
-            if isinstance(self.inference, Amortized) and holds_sequences(names):
+            if isinstance(self.inference, Amortized) and is_padded(names):
                 with program.running(training=False):
                     whole = shortened(names, self.template)
                     self._trims = whole is not None and weighs_alike(program, whole, trim(names, whole))
