@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 from pathlib import Path
 from typing import Any
+
+from ppl_vae.runs import known_models, program_class
 
 HERE = Path(__file__).parents[1] / "models"
 EXTRA = {  # what a page says beside its docstring: the pages where the model is used
@@ -23,17 +23,9 @@ EXTRA = {  # what a page says beside its docstring: the pages where the model is
 }
 
 
-def class_of(name: str) -> type:
-    """Return the program of a file of the gallery: the class that is defined in it."""
-    module = importlib.import_module(f"ppl_vae.models.{name}")
-    classes = [value for value in vars(module).values() if inspect.isclass(value) and hasattr(value, "model")]
-    (own,) = [value for value in classes if value.__module__ == module.__name__]
-    return own
-
-
 def page(name: str) -> str:
     """Return the page of a model: its docstring, its picture, its number and the command that made both."""
-    lines = [f"# `{name}`", "", "```{eval-rst}", f".. autoclass:: ppl_vae.models.{name}.{class_of(name).__name__}"]
+    lines = [f"# `{name}`", "", "```{eval-rst}", f".. autoclass:: ppl_vae.models.{name}.{program_class(name).__name__}"]
     lines += ["   :no-members:", "```", ""]
     numbers = HERE / "numbers" / f"{name}.json"
     if numbers.exists():
@@ -47,8 +39,6 @@ def page(name: str) -> str:
 
 def write_pages(app: Any) -> None:
     """Write a page for every model, and leave alone those that have not changed."""
-    from ppl_vae.runs import known_models
-
     folder = HERE / "pages"
     folder.mkdir(exist_ok=True)
     for name in known_models():
