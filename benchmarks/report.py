@@ -46,9 +46,9 @@ def page(
     for isa in dict.fromkeys([*(row["isa"] for row in rows), *measured, *profiles]):
         entries = measured.get(isa, {})
         of_isa = [
-            *((part(entries) for part in (machines,)) if entries else ()),
+            machines(entries),
             ratios([row for row in rows if row["isa"] == isa]),
-            *((part(entries) for part in (contestants, throughput, cold, growth)) if entries else ()),
+            *(section(entries) for section in (contestants, throughput, cold, growth)),
             shares(profiles.get(isa, {})),
         ]
         sections.append([f"## Instruction set: {isa}"])
@@ -77,6 +77,8 @@ def capital(text: str) -> str:
 
 def machines(measured: Mapping[str, Any]) -> list[str]:
     """Return the section on the machines, the number of repetitions and the dates."""
+    if not measured:
+        return []
     lines = ["## Machines", ""]
     described: dict[str, list[str]] = {}
     for part in works.PARTS:
@@ -146,6 +148,8 @@ def compared(measured: Mapping[str, Any]) -> Iterator[tuple[works.Work, Mapping[
 
 def contestants(measured: Mapping[str, Any]) -> list[str]:
     """Return the section with the time, the memory and the value of every contestant."""
+    if not measured:
+        return []
     lines = [
         "## Contestants",
         "",
