@@ -149,13 +149,23 @@ def describe(peers: Path) -> dict[str, Any]:
 
     return {
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **ask(sys.executable, PROBE),
         "versions": {name: version(name) for name in ("torch", "pyro-ppl", "numpy")},
         "peers": ask(str(peers), VERSIONS, "numpyro", "jax", "pythae", "torch"),
     }
+
+
+def machine_now() -> dict[str, Any]:
+    """Return the processor, the number of cores that this process may use, and the load of the machine."""
+    return {"processor": processor(), "cores": cores(), "load": os.getloadavg()[0]}
+
+
+def cores() -> int | None:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def isa() -> str:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from bench import processor
+from bench import machine_now
 from turns import Contestant, interleaved, running
 
 FOLDER = Path(__file__).parent
@@ -40,8 +39,9 @@ def main() -> None:
                 compare(length, options.repetitions, options.peers, f"{folder}/none.npy", max(1, 640 // length))
             )
             print(json.dumps(rows[-1]), flush=True)
-    machine = {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
-    options.output.write_text(json.dumps({"machine": machine, "num_data": NUM_DATA, "rows": rows}, indent=1) + "\n")
+    options.output.write_text(
+        json.dumps({"machine": machine_now(), "num_data": NUM_DATA, "rows": rows}, indent=1) + "\n"
+    )
 
 
 def compare(length: int, repetitions: int, peers: Path, data: str, steps: int) -> dict[str, object]:

@@ -42,21 +42,18 @@ TASKS: dict[str, tuple[dict[str, Any], int]] = {
 }
 """The fields of ``protocol.Work`` and the number of steps of a turn, by title."""
 TURNS = 5
-SHAPES = ((400, 784), (400,), (40, 400), (40,), (400, 20), (400,), (784, 400), (784,))
-"""The shapes of the parameters of the VAE 784-400-20."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--isa", choices=("avx2",), help="instruction set (default: the best of the processor)")
+    parser.add_argument("--isa", choices=bench.ISAS, help="instruction set (default: the best of the processor)")
     options = parser.parse_args()
     os.environ["TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE"] = "1"
     if options.isa:
         os.environ.update(bench.ISAS[options.isa])
     with tempfile.TemporaryDirectory() as folder:
         rows = measure_shares(Path(folder))
-    machine = {"processor": bench.processor(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
-    measured = {"machine": machine, "date": f"{datetime.date.today()}", "rows": rows}
+    measured = {"machine": bench.machine_now(), "date": f"{datetime.date.today()}", "rows": rows}
     results.note(FOLDER / "shares.json", options.isa or bench.isa(), "shares", measured, ())
     report.publish(FOLDER)
 
@@ -73,8 +70,8 @@ def measure_shares(folder: Path) -> list[dict[str, Any]]:
     for title, (fields, steps) in TASKS.items():
         work = Work(data=str(data), options={"compile": "on"}, **fields)
         turn = ours.make(work, work.load())
-        with_adam = work.kind == "step"
-        rows.append({"task": title, **profiled(turn, steps, SHAPES if with_adam else ())})
+        parameters = [array.shape for part in work.layers() for layer in part for array in layer]
+        rows.append({"task": title, **profiled(turn, steps, parameters if work.kind == "step" else ())})
         print(rows[-1], flush=True)
     return rows
 
