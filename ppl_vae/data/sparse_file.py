@@ -80,18 +80,18 @@ def summarise_matrix(matrix: Any) -> MatrixSummary:
     """
     low, high, sums, whole, some, wrong = None, None, [], True, False, None
     for first, block in _blocks_of_rows(matrix):
-        numbers = block.data if isinstance(block, SparseRows) else block
-        csr = block.csr if isinstance(block, SparseRows) else None
-        lows, highs = (block.min(0), block.max(0)) if csr is None else (csr.min(0).toarray(), csr.max(0).toarray())
-        low = lows.ravel() if low is None else np.minimum(low, lows.ravel())
-        high = highs.ravel() if high is None else np.maximum(high, highs.ravel())
-        sums.append(np.asarray((block if csr is None else csr).sum(1, dtype=np.float64)).ravel())
+        is_sparse = isinstance(block, SparseRows)
+        rows, numbers = (block.csr, block.data) if is_sparse else (block, block)
+        lows, highs = (end.toarray().ravel() if is_sparse else end for end in (rows.min(0), rows.max(0)))
+        low = lows if low is None else np.minimum(low, lows)
+        high = highs if high is None else np.maximum(high, highs)
+        sums.append(np.asarray(rows.sum(1, dtype=np.float64)).ravel())
         uneven = numbers != np.round(numbers)
         known = uneven if numbers.dtype.kind != "f" else uneven & ~np.isnan(numbers)
         some, whole = some or bool(numbers.size), whole and not known.any()
         if wrong is None and (bad := (numbers < 0) | uneven).any():
             place = int(np.argmax(bad))
-            row, column = block.place(place) if isinstance(block, SparseRows) else divmod(place, block.shape[1])
+            row, column = block.place(place) if is_sparse else divmod(place, block.shape[1])
             wrong = (first + row, column, numbers.flat[place])
     assert low is not None
     assert high is not None
