@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -101,22 +102,20 @@ def _joined(tensors: Sequence[Tensor], dim: int = 0, *, stack: bool = False) -> 
 
 
 class _Fixed(Messenger):
-    """A handler that gives a site its mean in place of a draw, moved by an offset if there is one."""
+    """A handler that gives a site without a value its mean in place of a draw, moved by an offset if there is one."""
 
-    def __init__(self, move: Callable[[Tensor], Tensor] | None = None, instead: Any = ()) -> None:
+    def __init__(self, move: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
-        self.move, self.instead = move, dict(instead)
+        self.move = move
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or msg["done"] or site_is_subsample(msg):
-            return
-        if msg["name"] in self.instead:
-            msg["value"], msg["done"] = self.instead[msg["name"]], True
+        if msg["is_observed"] or msg["done"] or msg["value"] is not None or site_is_subsample(msg):
             return
         mean = class_probabilities(msg["fn"])
         mean = msg["fn"].mean if mean is None else mean.argmax(-1)
-        moves = self.move is not None and mean.is_floating_point() and not is_point_mass(msg["fn"])
-        msg["value"], msg["done"] = self.move(mean) if moves and self.move else mean, True
+        if self.move is not None and mean.is_floating_point() and not is_point_mass(msg["fn"]):
+            mean = self.move(mean)
+        msg["value"], msg["done"] = mean, True
 
 
 def encoder_of(program: BoundProgram, names: Sequence[str]) -> MeanFunction:
@@ -224,9 +223,8 @@ def decoder_of(program: BoundProgram, names: Sequence[str]) -> MeanFunction:
         for name, z in zip(latents, row, strict=False):
             value = structure.from_front(layout[name], z[None], 1)
             values[name] = value.reshape(value.shape[value.dim() - layout[name]["value"].dim() :])
-        with _Fixed(instead=values) if fixed else Generate():
-            model = Generate()(program.model) if fixed else _Given(values)(program.model)
-            return sample_sites(program.run(model, tuple(batch)))
+        with _Fixed() if fixed else nullcontext():
+            return sample_sites(program.run(Generate()(program.model), tuple(batch), values=values))
 
     def of_one(*row: Tensor) -> list[Tensor]:
         sites = sites_of(row)
@@ -246,18 +244,6 @@ def decoder_of(program: BoundProgram, names: Sequence[str]) -> MeanFunction:
                     )
     inputs = [*latents, *(names[place] for place in conditions)]
     return MeanFunction(program, of_one, inputs, observed, example)
-
-
-class _Given(Messenger):
-    """A handler that gives latent sites these values."""
-
-    def __init__(self, values: Any) -> None:
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] in self.values:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
 def same(one: Tensor, other: Tensor) -> bool:
