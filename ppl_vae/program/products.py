@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import torch
 
+from ppl_vae.runs.files import write_whole
+
 ROWS, FACTORS, COLUMNS = 128, 784, 400
 """The shape of the product that is measured, that of the first layer of a usual encoder."""
 REPETITIONS = 5
@@ -47,9 +49,7 @@ def product_times() -> ProductTimes:
     times = measure_products()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(kept | {key: list(times)}))
-        os.replace(part, path)
+        write_whole(path, json.dumps(kept | {key: list(times)}))
     return times
 
 
