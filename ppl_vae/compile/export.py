@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError, reason
-from ppl_vae.runs.files import written_beside
+from ppl_vae.runs.files import write_whole
 
 ExportFormat = Literal["pt2", "onnx"]
 """A format of exported files: ``torch.export.load`` reads "pt2", and onnxruntime "onnx"."""
@@ -85,26 +85,21 @@ def export_module(
             ) from error
         raise InputError(f"the {what} cannot be exported by torch.export: {reason(error)}") from error
     rights = list(outputs.values())
-    files: dict[str, tuple[Any, float]] = {}
+    files: dict[str, tuple[bytes, float]] = {}
+    run: Callable[..., Any]
     for name in formats:
         if name == "pt2":
-            content: Any = program
-            found = [list(program.module()(*some)) for some in (example, _first(example))]
+            content, run = _to_pt2(program), program.module()
         else:
             content = _to_onnx(program, what, inputs, list(outputs))
-            found = [_run_onnx(content, dict(zip(inputs, some, strict=True))) for some in (example, _first(example))]
+            run = _read_onnx(content, list(inputs))
+        found = [list(run(*some)) for some in (example, _first(example))]
         difference = max(_compare(f"{what} as {name}", rights, found[0]), _compare(what, _first(rights), found[1]))
         files[name] = (content, difference)
     written = []
     for name, (content, difference) in files.items():
         path = folder / f"{what}.{name}"
-        with written_beside(path) as beside:
-            if name == "pt2":
-                buffer = io.BytesIO()
-                torch.export.save(content, buffer)
-                beside.write_bytes(buffer.getvalue())
-            else:
-                beside.write_bytes(content)
+        write_whole(path, content)
         shapes = [{key: tuple(tensor.shape[1:]) for key, tensor in named.items()} for named in (inputs, outputs)]
         written.append(ExportedFile(path, shapes[0], shapes[1], difference))
     return written
@@ -113,6 +108,13 @@ def export_module(
 def _first(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the first datum alone, a batch of another size."""
     return tuple(tensor[:1] for tensor in tensors)
+
+
+def _to_pt2(program: Any) -> bytes:
+    """Return a program of ``torch.export`` as a file of its own format."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
 
 
 def _to_onnx(program: Any, what: str, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> bytes:
@@ -133,14 +135,18 @@ def _to_onnx(program: Any, what: str, inputs: Mapping[str, Tensor], outputs: Seq
         logging.disable(noise)
 
 
-def _run_onnx(model: bytes, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """Run an ONNX file on the CPU by onnxruntime."""
+def _read_onnx(model: bytes, inputs: Sequence[str]) -> Callable[..., list[Tensor]]:
+    """Return an ONNX file as a function of the tensors of its inputs, which onnxruntime runs on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     taken = {given.name for given in session.get_inputs()}  # an input that no output depends on may be gone
-    values = {name: tensor.cpu().numpy() for name, tensor in inputs.items() if name in taken}
-    return [torch.from_numpy(array) for array in session.run(None, values)]
+
+    def run(*tensors: Tensor) -> list[Tensor]:
+        values = {name: tensor.cpu().numpy() for name, tensor in zip(inputs, tensors, strict=True) if name in taken}
+        return [torch.from_numpy(array) for array in session.run(None, values)]
+
+    return run
 
 
 def _compare(what: str, rights: Sequence[Tensor], values: Sequence[Tensor]) -> float:
