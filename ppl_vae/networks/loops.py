@@ -109,10 +109,11 @@ def _cut(graph: fx.Graph, num_rows: int, n: int) -> Loops:
     loop = [node for node in ops.adjoint if node in on_the_way]
     after = [node for node in ops.adjoint if node not in on_the_way]
     wanted = [node for node in gradients[1:] if node is not None]
-    used = _used_by([*loop, *after], wanted)
-    fixed = [node for node in (*weights, *ops.fixed) if node in _used_by([*ops.forward, *loop, *after], [*wanted, new])]
-    saved = [node for node in ops.forward if node in used and node is not new]
-    kept = [node for node in loop if node in _used_by(after, wanted)]
+    used_after, used_back = _used_by(after, wanted), _used_by([*loop, *after], wanted)
+    used = _used_by([*ops.forward, *loop, *after], [*wanted, new])
+    fixed = [node for node in (*weights, *ops.fixed) if node in used]
+    saved = [node for node in ops.forward if node in used_back and node is not new]
+    kept = [node for node in loop if node in used_after]
     behind, stored = [*fixed, number], [*rows, new, *saved]
     forward = [*ops.scalars, *ops.forward]
     return Loops(
