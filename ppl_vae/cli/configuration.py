@@ -172,16 +172,20 @@ def _parse_over(
     unknown = parser.unknown([*config, *(f"model.{name}" for name in init_args)])
     config = {name: value for name, value in config.items() if name not in unknown}
     init_args = {name: value for name, value in init_args.items() if f"model.{name}" not in unknown}
-    faults, wrong = list(unknown.values()), []
-    for name, value in config.items():  # each by itself, so that all that are wrong are reported
-        _, messages = parser.parse_all(["--config", yaml.safe_dump({name: value})])
-        faults += messages
-        wrong += [name] if messages else []
-    if config or init_args:
-        kept = {name: value for name, value in config.items() if name not in wrong}
-        args = ["--config", yaml.safe_dump({**kept, "model": dict(init_args)}), *args]
+    faults, given = list(unknown.values()), list(args)
+    args = _after_config(config, init_args, given)
     parsed, messages = parser.parse_all(args)
-    faults += messages
+    if messages:  # the parser stops at the first option of a file that is wrong: each by itself reports all
+        required = parser.parse_all([])[1]  # arguments of the program, which are not missing but elsewhere
+        wrong = []
+        for name, value in config.items():
+            _, found = parser.parse_all(["--config", yaml.safe_dump({name: value})])
+            own = [message for message in found if message not in required]
+            faults += own
+            wrong += [name] if own else []
+        args = _after_config({k: v for k, v in config.items() if k not in wrong}, init_args, given)
+        parsed, messages = parser.parse_all(args)
+        faults += messages
     if parsed is not None:
         values = parsed.as_dict()
         settings = {name: value for name, value in values.items() if name in VariationalInference.option_names()}
@@ -194,6 +198,13 @@ def _parse_over(
     if faults:
         raise InputError(*faults)
     return values, parser.parse_args(args, defaults=False).as_dict().get("model", {})
+
+
+def _after_config(config: Mapping[str, Any], init_args: Mapping[str, Any], args: list[str]) -> list[str]:
+    """Return the arguments of a command line behind those of a configuration, which they override."""
+    if not config and not init_args:
+        return args
+    return ["--config", yaml.safe_dump({**config, "model": dict(init_args)}), *args]
 
 
 def make_parser(make: Callable[..., Any], spec: str) -> Parser:

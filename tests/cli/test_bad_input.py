@@ -14,6 +14,7 @@ import yaml
 
 from ppl_vae import InputError, VariationalInference
 from ppl_vae.cli.command import run_verb
+from ppl_vae.cli.configuration import parse_options
 from ppl_vae.models.vae import VAE
 from ppl_vae.runs import read_checkpoint, write_checkpoint
 from tests.helpers.runs import run_without_figures
@@ -211,6 +212,20 @@ def test_all_that_is_wrong_is_reported(here: Path, capsys: pytest.CaptureFixture
             VariationalInference("vae", **dict.fromkeys(names, 1))
     with pytest.raises(InputError, match=r"max_epochs is 0.*; seed is -1"):
         VariationalInference(VAE, max_epochs=0, seed=-1).fit(np.ones((4, 64), "float32"))
+
+
+def test_an_argument_of_the_program_without_a_default(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A configuration may give it, such as that of a resumed run, whether or not its other options are right."""
+    given = here / "given.yaml"
+    given.write_text("model: {class_path: discrete.py, init_args: {hidden: [3]}}\nmax_epochs: 5\n")
+    options = parse_options(["--config", "given.yaml"])
+    assert (options.init_args["hidden"], options.settings["max_epochs"]) == ([3], 5)
+    given.write_text(given.read_text().replace("5", "many") + "clip_norm: much\n")
+    assert run_without_figures("fit", ["--config", "given.yaml"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: option --max-epochs: expected a whole number, got many",
+        "error: option --clip-norm: expected a number, got much",
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
