@@ -97,6 +97,9 @@ class Parser(jsonargparse.ArgumentParser):
         if match := re.match(r"argument (?:.*/)?(--[\w.]+)[^:]*: (.*)", message, re.DOTALL):
             return [_one_line(f"option {hyphenated(match[1])}: {match[2]}")], [match[1]]
         if message.startswith("the following arguments are required: "):
+            names = message.removeprefix("the following arguments are required: ").split(", ")
+            if of_program := [name for name in names if name.startswith("model.")]:
+                return [f"option --{name} is required: the program has no default for it" for name in of_program], []
             return [f"no run folder is given: {self.prog} RUN, the folder that fit wrote"], []
         key, _, reason = message.removeprefix('Parser key "').partition('":')
         action = self._option_string_actions.get(f"--{key}")

@@ -226,6 +226,8 @@ def test_an_argument_of_the_program_without_a_default(here: Path, capsys: pytest
         "error: option --max-epochs: expected a whole number, got many",
         "error: option --clip-norm: expected a number, got much",
     ]
+    assert run_without_figures("fit", ["--model", "discrete.py"]) == 2
+    assert capsys.readouterr().err == ("error: option --model.hidden is required: the program has no default for it\n")
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
