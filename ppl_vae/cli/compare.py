@@ -11,7 +11,8 @@ import numpy as np
 
 from ppl_vae.cli import command
 from ppl_vae.cli.opened import Outcome, Selection
-from ppl_vae.cli.parser import Parser, hyphenated
+from ppl_vae.cli.parser import Parser
+from ppl_vae.cli.spelling import hyphenated
 from ppl_vae.data import Part, choose_arrays, is_equal, subset
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import Accelerator, VariationalInference, load, load_data

@@ -14,7 +14,8 @@ import numpy as np
 import yaml
 from jsonargparse import ActionConfigFile
 
-from ppl_vae.cli.parser import Parser, underscored
+from ppl_vae.cli.parser import Parser
+from ppl_vae.cli.spelling import underscored
 from ppl_vae.data import DATASETS, PARTS, Dataset, load_dataset
 from ppl_vae.data.columns import size_arguments
 from ppl_vae.errors import InputError, raise_together, reason

@@ -21,6 +21,7 @@ from ppl_vae.cli.signatures import (
     options_of_class,
     options_of_function,
 )
+from ppl_vae.cli.spelling import hyphenated
 from ppl_vae.display.docstrings import first_sentence
 from ppl_vae.errors import InputError, nearest
 
@@ -222,10 +223,7 @@ def _chosen(groups: Groups, topic: str) -> Groups:
 
 def written(option: StatedOption) -> str:
     """Return the name of an option as a user writes it."""
-    if option.default is REQUIRED:
-        return option.name.upper()
-    head, dot, tail = option.name.partition(".")
-    return f"--{head.replace('_', '-')}{dot}{tail}"
+    return option.name.upper() if option.default is REQUIRED else hyphenated(f"--{option.name}")
 
 
 def _lines(groups: Mapping[str, Iterable[StatedOption]], *, is_full: bool = False) -> Iterator[str]:

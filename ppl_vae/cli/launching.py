@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import NamedTuple
 
-from ppl_vae.cli.parser import underscored
+from ppl_vae.cli.spelling import underscored
 from ppl_vae.errors import InputError
 from ppl_vae.parallel import Ranks, joined
 

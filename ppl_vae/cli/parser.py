@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import jsonargparse
 
+from ppl_vae.cli.spelling import hyphenated, underscored
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.usual_names import hint
 
@@ -145,32 +146,6 @@ def describe_type(kind: Any) -> str:
         return KINDS.get(kind) or KINDS[get_origin(kind)]
     kinds = [part for part in get_args(kind) if getattr(part, "__name__", "") not in ("NoneType", "Untyped")]
     return " or ".join(dict.fromkeys(map(describe_type, kinds))) or getattr(kind, "__name__", str(kind))
-
-
-def underscored(args: Sequence[str]) -> list[str]:
-    """Return the arguments with option names as in Python, with underscores; values are left alone.
-
-    Example:
-        >>> underscored(["--max-epochs", "3", "--output=a-b", "--model.latent-dim", "2"])
-        ['--max_epochs', '3', '--output=a-b', '--model.latent_dim', '2']
-    """
-
-    def name(arg: str) -> str:
-        option, equals, value = arg.partition("=")
-        return "--" + option[2:].replace("-", "_") + equals + value
-
-    return [name(arg) if arg.startswith("--") and len(arg) > 2 else arg for arg in args]
-
-
-def hyphenated(option: str) -> str:
-    """Return an option as it is usually written.
-
-    Example:
-        >>> hyphenated("--max_epochs"), hyphenated("--model.latent_dim")
-        ('--max-epochs', '--model.latent_dim')
-    """
-    head, dot, tail = option.partition(".")
-    return head.replace("_", "-") + dot + tail
 
 
 def split_conditions(parser: Parser, args: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -17,8 +17,9 @@ from ppl_vae.cli.command import add_options
 from ppl_vae.cli.configuration import make_parser
 from ppl_vae.cli.help import describe, groups_of, written
 from ppl_vae.cli.launching import IN_SHARDS
-from ppl_vae.cli.parser import Parser, hyphenated
+from ppl_vae.cli.parser import Parser
 from ppl_vae.cli.signatures import REQUIRED, StatedOption
+from ppl_vae.cli.spelling import hyphenated
 from ppl_vae.display.docstrings import first_sentence
 from ppl_vae.estimator.usual_names import MEANT, hint
 from ppl_vae.runs import known_models, program_class
