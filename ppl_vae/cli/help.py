@@ -62,7 +62,7 @@ def write_help(verb: str, args: Sequence[str]) -> str:
     topic = _topic(args)
     if topic:
         return "\n".join(_lines(_chosen(groups, topic), is_full=True))
-    positional = [option.name for group in groups.values() for option in group if option.default is REQUIRED]
+    positional = [option.name for group in groups.values() for option in group if option.is_positional]
     shown = "".join(f" {name.upper()}" for name in positional)
     head = textwrap.fill(describe(verb), WIDTH)
     more = f"python -m ppl_vae {verb} --help OPTION, or --help all."
@@ -223,7 +223,7 @@ def _chosen(groups: Groups, topic: str) -> Groups:
 
 def written(option: StatedOption) -> str:
     """Return the name of an option as a user writes it."""
-    return option.name.upper() if option.default is REQUIRED else hyphenated(f"--{option.name}")
+    return option.name.upper() if option.is_positional else hyphenated(f"--{option.name}")
 
 
 def _lines(groups: Mapping[str, Iterable[StatedOption]], *, is_full: bool = False) -> Iterator[str]:
@@ -244,7 +244,7 @@ def _entry(option: StatedOption, *, is_full: bool) -> Iterator[str]:
         text += f" ({', '.join(option.choices)})" if is_full else ""
     if option.default not in (REQUIRED, None, False) and "default" not in text:
         text += f" ({write_value(option.default)})"
-    name = f"  {written(option)} {option.metavar if option.default is not REQUIRED else ''}".rstrip()
+    name = f"  {written(option)} {'' if option.is_positional else option.metavar}".rstrip()
     lines = textwrap.wrap(text, WIDTH - LEFT, break_on_hyphens=False, break_long_words=False) or [""]
     if len(name) > LEFT - 2:
         yield name

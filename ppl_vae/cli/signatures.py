@@ -35,6 +35,11 @@ class StatedOption(NamedTuple):
     group: str = ""
     """The group of its source, such as ``optimiser``; empty if none is stated."""
 
+    @property
+    def is_positional(self) -> bool:
+        """True if its value is given without a name; an argument of the program, ``model.NAME``, always has one."""
+        return self.default is REQUIRED and not self.name.startswith("model.")
+
 
 class Definition(NamedTuple):
     """A definition in a file: of a class, of a function, or of a value."""

@@ -96,6 +96,17 @@ def test_the_options_of_fit_are_in_groups(capsys: pytest.CaptureFixture[str]) ->
     assert "did you mean 'patience'?" in capsys.readouterr().err
 
 
+def test_an_argument_of_the_program_without_a_default_is_an_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "mine.py"
+    program.write_text("class Mine:\n    def __init__(self, width: int): ...\n    def model(self, x): ...\n")
+    assert main(["fit", "--model", str(program), "--help"]) == 0
+    usage, *_, option = re.findall(r"^usage.*|^ .*width.*", capsys.readouterr().out, re.MULTILINE)
+    assert usage == "usage: python -m ppl_vae fit [options]"
+    assert option.split() == ["--model.width", "N"]
+
+
 def test_a_verb_is_described_in_a_line() -> None:
     for verb in list_verbs():
         assert len(first_sentence(describe(verb))) <= 100, verb
