@@ -20,6 +20,7 @@ from ppl_vae.cli.signatures import (
     find,
     options_of_class,
     options_of_function,
+    parameters,
 )
 from ppl_vae.cli.spelling import hyphenated
 from ppl_vae.display.docstrings import first_sentence
@@ -91,16 +92,14 @@ def _of_verb(verb: str) -> Iterator[StatedOption]:
     function = _function(verb)
     left_out = function.find("LEFT_OUT")
     skip = ast.literal_eval(left_out.node) if left_out else ()
-    arguments = {argument.arg: argument for argument in (*function.node.args.args, *function.node.args.kwonlyargs)}
-    places = dict(zip(reversed(list(arguments)), reversed(function.node.args.defaults), strict=False))
-    for option in options_of_function(function):
-        annotation = ast.unparse(arguments[option.name].annotation)
+    for option, (argument, default) in zip(options_of_function(function), parameters(function.node), strict=True):
+        annotation = ast.unparse(argument.annotation)
         kind = function.find(annotation)
         if annotation == "OpenRun":
             for stated in options_of_function(definition("open_run", "cli/opened.py")):
                 yield stated._replace(group="options" if stated.default is REQUIRED else "opened")
         elif kind is not None and isinstance(kind.node, ast.ClassDef):
-            given = _given(places.get(option.name), kind)
+            given = _given(default, kind)
             for field in options_of_class(kind):
                 if field.name not in skip:
                     yield field._replace(default=given.get(field.name, field.default), group=field.group or "settings")

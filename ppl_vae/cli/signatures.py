@@ -105,7 +105,7 @@ def options_of_function(source: Definition) -> list[StatedOption]:
             return next((options_of_function(base) for base in _bases(source)), [])
         function = Definition(constructor, source.path)
     options = []
-    for argument, default in _parameters(function.node):
+    for argument, default in parameters(function.node):
         if argument.arg not in ("self", "cls"):
             metavar, choices = _kind(argument.annotation, source, default)
             text = help_texts.get(argument.arg, "")
@@ -133,8 +133,8 @@ def _is_constructor(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef) and node.name == "__init__"
 
 
-def _parameters(node: ast.FunctionDef) -> Iterator[tuple[ast.arg, Any]]:
-    """Yield the parameters of a function with the nodes of their defaults, ``REQUIRED`` for those without one."""
+def parameters(node: ast.FunctionDef) -> Iterator[tuple[Any, Any]]:
+    """Yield the nodes of the parameters of a function and of their defaults, ``REQUIRED`` for those without one."""
     arguments = node.args
     named = [*arguments.posonlyargs, *arguments.args]
     defaults = [REQUIRED] * (len(named) - len(arguments.defaults)) + list(arguments.defaults)
@@ -200,7 +200,7 @@ def _kind(node: Any, source: Definition, default: Any) -> tuple[str, tuple[str, 
         value = _value(default, source)
         return METAVARS.get(type(value).__name__, "TEXT"), ()
     metavars, choices = [], []
-    for part, _ in _alternatives(node, source):
+    for part in _alternatives(node, source):
         name = ast.unparse(part.value if isinstance(part, ast.Subscript) else part)
         if name == "Literal":
             values = part.slice.elts if isinstance(part.slice, ast.Tuple) else [part.slice]
@@ -216,7 +216,7 @@ def _joined(metavars: list[str]) -> str:
     return kinds[0] if len(kinds) == 1 else "PATH" if set(kinds) == {"TEXT", "PATH"} else "VALUE"
 
 
-def _alternatives(node: Any, source: Definition) -> Iterator[tuple[Any, Definition]]:
+def _alternatives(node: Any, source: Definition) -> Iterator[Any]:
     """Yield the parts of a union but for None, with aliases of this package resolved."""
     if isinstance(node, ast.BinOp):
         yield from _alternatives(node.left, source)
@@ -230,4 +230,4 @@ def _alternatives(node: Any, source: Definition) -> Iterator[tuple[Any, Definiti
         if isinstance(alias.node, ast.Subscript | ast.BinOp):
             yield from _alternatives(alias.node, alias)
     else:
-        yield node, source
+        yield node
