@@ -82,5 +82,9 @@ def describe_verb(verb: str) -> str:
     """
     files = (Path(cli).with_name(room) / f"{verb}.py" for cli in __path__ for room in ("uses", "cli"))
     nodes = ast.parse(next(path for path in files if path.is_file()).read_text()).body
-    function = next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == verb)
+    return first_line(next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == verb))
+
+
+def first_line(function: ast.FunctionDef) -> str:
+    """Return the first line of the docstring of a function that was parsed; empty if it has none."""
     return (ast.get_docstring(function) or "").partition("\n")[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ppl_vae import cli
-from ppl_vae.cli import describe_verb
+from ppl_vae.cli import describe_verb, first_line
 from ppl_vae.cli.signatures import (
     PACKAGE,
     REQUIRED,
@@ -74,8 +74,8 @@ def write_help(verb: str, args: Sequence[str]) -> str:
 
 def describe(verb: str) -> str:
     """Return the sentence about a verb, and that of its function if it has another."""
-    own = (ast.get_docstring(_function(verb).node) or "").partition("\n")[0]
-    return " ".join(dict.fromkeys((describe_verb(verb), own))).replace("``", "")
+    sentences = describe_verb(verb), first_line(_function(verb).node)
+    return " ".join(dict.fromkeys(sentences)).replace("``", "")
 
 
 def groups_of(verb: str, args: Sequence[str] = ()) -> Groups:
