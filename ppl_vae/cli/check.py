@@ -6,7 +6,7 @@ import shlex
 
 from ppl_vae.check import check_fit, choose_checks
 from ppl_vae.check.subject import CheckSettings
-from ppl_vae.cli.opened import OpenRun, Outcome
+from ppl_vae.cli.opened import OpenRun, Outcome, names_in
 
 
 def check(
@@ -42,13 +42,3 @@ def check(
         lines += [f"what to do in detail: docs/how-to/my-check-fails.md; python -m ppl_vae report "
                   f"{shlex.quote(str(run.run.path))} shows it all"]  # fmt: skip
     return Outcome(page, lines, [run.run.path / "check.json", *files], status=int(not page.holds))
-
-
-def names_in(text: str | None) -> list[str]:
-    """Return the names in a list with commas.
-
-    Example:
-        >>> names_in("training, weights"), names_in(None)
-        (['training', 'weights'], [])
-    """
-    return [name.strip() for name in (text or "").split(",") if name.strip()]

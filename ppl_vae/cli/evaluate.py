@@ -10,7 +10,7 @@ import numpy as np
 
 from ppl_vae import plots
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
-from ppl_vae.cli.opened import OpenRun, Outcome, Selection
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection, names_in
 from ppl_vae.cli.pictures import picture_reconstructions
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.estimators import Settings, bounds_first, check_estimators
@@ -60,7 +60,7 @@ def prepare(
     settings: Settings = Settings(),
 ) -> Job:
     """Return the job of ``evaluate``, which has its options but the shard."""
-    names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]
+    names = None if estimators is None else names_in(estimators)
     chosen = choose_estimators(run.vi.fitted, names)
     check_estimators(chosen, settings)
     rows = choose_rows(run, selection)

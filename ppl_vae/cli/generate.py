@@ -8,7 +8,7 @@ import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.cli.conditions import condition_rows
-from ppl_vae.cli.opened import OpenRun, Outcome, Selection
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection, names_in
 from ppl_vae.cli.tables import table_of, write_tables
 from ppl_vae.errors import InputError
 
@@ -32,7 +32,7 @@ def generate(run: OpenRun, num_data: int | None = None, what: str = "mean", **co
     Returns:
         Outcome: with ``ppl_vae.uses.Generated``, the data of one value after those of another.
     """
-    kinds = [kind.strip() for kind in what.split(",") if kind.strip()]
+    kinds = names_in(what)
     for kind in kinds or [""]:
         if kind not in TITLES:
             raise InputError(f"--what {kind!r} is unknown: mean, sample, or mean,sample")

@@ -188,7 +188,7 @@ def open_run(
     Raises:
         InputError: the folder is no run or may not be written to, or a format is unknown.
     """
-    formats = tuple(name.strip().lower() for name in format.split(",") if name.strip())
+    formats = tuple(names_in(format.lower()))
     for name in formats or ("",):
         if name not in FORMATS:
             raise InputError(f"--format {name!r} is unknown; {nearest(name, FORMATS)}")
@@ -198,6 +198,16 @@ def open_run(
     data = load_data(folder, image_shape, grey)
     vi.fitted.naming.columns = vi.fitted.naming.columns or data.arrays_columns  # earlier versions did not save them
     return OpenRun(run, vi, data, formats)
+
+
+def names_in(text: str | None) -> list[str]:
+    """Return the names in a list with commas.
+
+    Example:
+        >>> names_in("training, weights"), names_in(None)
+        (['training', 'weights'], [])
+    """
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def parse_rows(text: str | None, option: str) -> list[int]:
