@@ -226,15 +226,25 @@ def read_rows(source: Source, rows: np.ndarray) -> NamedArrays:
     if isinstance(source, NamedArrays):
         return source.rows(rows)
     ascending = rows if (rows[1:] >= rows[:-1]).all() else np.sort(rows)
-    if takes_rows(source) and ascending is rows:
-        return source.rows(rows)  # type: ignore[attr-defined]
+    read = _read_ascending(source, ascending)
+    if ascending is not rows:
+        place = np.empty(len(rows), np.int64)
+        place[np.argsort(rows, kind="stable")] = np.arange(len(rows))
+        read = {name: array[place] for name, array in read.items()}
+    return NamedArrays(read, source.columns)
+
+
+def _read_ascending(source: Source, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return rows in ascending order, by themselves if the source can, or from reads of the blocks that they lie in."""
+    if takes_rows(source):
+        return dict(source.rows(rows))  # type: ignore[attr-defined]
     read = {name: np.empty((len(rows), *source.shapes[name]), dtype) for name, dtype in source.dtypes.items()}
     unit = max(1, source.block_rows)
-    if len(rows) > DENSE * (ascending[-1] - ascending[0] + 1 if len(rows) else 0):
+    if len(rows) > DENSE * (rows[-1] - rows[0] + 1 if len(rows) else 0):
         unit *= max(1, SPAN_BYTES // max(1, unit * row_bytes(source)))  # few long reads
-    cuts = np.flatnonzero(np.diff(ascending // unit)) + 1
+    cuts = np.flatnonzero(np.diff(rows // unit)) + 1
     for start, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True):
-        part = ascending[start:stop]
+        part = rows[start:stop]
         if len(part) == 0:
             break
         block = source.read(slice(int(part[0]), int(part[-1]) + 1))
@@ -244,8 +254,4 @@ def read_rows(source: Source, rows: np.ndarray) -> NamedArrays:
                 target[start:stop] = block[name]
             else:
                 np.take(block[name], part - part[0], axis=0, out=target[start:stop], mode="clip")
-    if ascending is not rows:
-        place = np.empty(len(rows), np.int64)
-        place[np.argsort(rows, kind="stable")] = np.arange(len(rows))
-        read = {name: array[place] for name, array in read.items()}
-    return NamedArrays(read, source.columns)
+    return read
