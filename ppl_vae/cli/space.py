@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ppl_vae.cli.configuration import make_parser, options_of_config
-from ppl_vae.cli.parser import describe_type
+from ppl_vae.cli.parser import Parser, describe_type
 from ppl_vae.data import load_dataset
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.runs import program_class, read_config
@@ -101,7 +101,8 @@ def read_space(path: Path, *, trust: bool = False) -> Space:
         chosen = space.configuration(values)
         options = options_of_config(chosen, path, path.parent, trust=trust)
         if number == 0:
-            space = Space(config, tuple(_typed(dimension, options.model, path) for dimension in dimensions))
+            parser = make_parser(program_class(options.model), options.model)
+            space = Space(config, tuple(_typed(dimension, parser, path) for dimension in dimensions))
     return space
 
 
@@ -152,11 +153,11 @@ def _number(value: Any, where: str) -> float:
         raise InputError(f"{where} is {value!r}: expected a number") from None
 
 
-def _typed(dimension: Dimension, model: str, path: Path) -> Dimension:
+def _typed(dimension: Dimension, parser: Parser, path: Path) -> Dimension:
     """Return the dimension with ends of the type of its option, so that a range from 0 to 1 may be one of fractions."""
     if dimension.choices:
         return dimension
-    action = make_parser(program_class(model), model)._option_string_actions[f"--{dimension.name}"]
+    action = parser._option_string_actions[f"--{dimension.name}"]
     kinds = describe_type(getattr(action, "_typehint", action.type)).split(" or ")
     low, high, step = dimension.low, dimension.high, dimension.step
     is_whole = all(number is None or isinstance(number, int) for number in (low, high, step))
