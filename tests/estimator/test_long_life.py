@@ -52,8 +52,10 @@ def open_files() -> int:
 def test_a_fit_that_nobody_holds_is_freed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
     use_a_fit(OPTIONS[name])  # what is imported and cached on first use stays
+    gc.collect()  # so that what tests before this one left is not freed between the two counts
     files, threads = open_files(), threading.active_count()
     parts = use_a_fit(OPTIONS[name])
     gc.collect()
     assert [part() for part in parts] == [None] * len(parts)
-    assert (open_files(), threading.active_count()) == (files, threads)
+    assert open_files() <= files
+    assert threading.active_count() <= threads
