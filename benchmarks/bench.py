@@ -1,7 +1,7 @@
 """Compare ppl_vae with its peers; write ``results.json``, ``measurements.json``, ``RESULTS.md`` and a chart.
 
     python benchmarks/bench.py [--works step,iwae] [--isa avx2] [--repetitions 9] [--data-root MNIST_FOLDER] [--quick]
-                               [--report]
+                               [--resume] [--report]
 
 README.md explains how the contestants are made comparable; works.py lists the comparisons.
 """
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,8 +45,11 @@ ISAS = {
 """The variables that make PyTorch, oneDNN, MKL and XLA use no more than an instruction set."""
 PROBE = """
 import ppl_vae.cli.process, torch, json
+from ppl_vae.cli.command import fast_products
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-print(json.dumps({"threads": torch.get_num_threads(), "gpu": gpu}))
+with fast_products():
+    precision = torch.get_float32_matmul_precision()
+print(json.dumps({"threads": torch.get_num_threads(), "gpu": gpu, "matmul_precision": precision}))
 """
 VERSIONS = """
 import json, sys
@@ -86,6 +89,9 @@ def main() -> None:
     parser.add_argument("--data-root", help="folder with MNIST in torchvision's layout (default: use simulated bits)")
     parser.add_argument("--isa", choices=ISAS, help="instruction set for all (default: the best of the processor)")
     parser.add_argument("--quick", action="store_true", help="make a short trial in build/benchmarks")
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out the tasks that this machine has measured today"
+    )
     parser.add_argument("--report", action="store_true", help="measure nothing; only write RESULTS.md and the chart")
     parser.add_argument(
         "--peers", type=Path, default=FOLDER.parent / ".venv-peers/bin/python", help="Python of the peers' environment"
@@ -106,6 +112,7 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
     if options.isa:
         os.environ.update(ISAS[options.isa])
     machine = describe(options.peers)
+    os.environ["MATMUL_PRECISION"] = machine["matmul_precision"]
     machine["isa"] = options.isa or isa()
     machine["data"] = "MNIST's training images" if options.data_root else "bits of MNIST's size"
     able = [part for part in PARTS if machine["gpu"] or part not in WORKS or not WORKS[part].needs_gpu]
@@ -117,12 +124,15 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
         run = Run(options.peers, Path(folder), machine, options.repetitions, options.quick)
         np.save(run.data, images(options.data_root))
         for part in parts:
+            conditions = {"machine": machine, "date": f"{datetime.date.today()}", "is_trial": run.quick}
+            old = results.read(output / "measurements.json", {}).get(machine["isa"], {}).get(part, {})
+            if options.resume and conditions.items() <= old.items():
+                continue
             print(f"{datetime.datetime.now():%H:%M:%S}  {part}", flush=True)
             started = time.perf_counter()
             rows, measured = OTHERS[part](run) if part in OTHERS else compare(run, WORKS[part])
             rows = [row | {"isa": machine["isa"]} for row in rows]
             results.keep(output / "results.json", rows, works.titles())
-            conditions = {"machine": machine, "date": f"{datetime.date.today()}", "is_trial": run.quick}
             conditions["took_seconds"] = round(time.perf_counter() - started)
             results.note(output / "measurements.json", machine["isa"], part, conditions | measured, PARTS)
             for row in rows:
@@ -249,7 +259,7 @@ def fit(run: Run) -> Measured:
         output = run.folder / "run"
         command = [sys.executable, "-m", "ppl_vae.fit", "--guide", "amortized", "--overwrite", "--output", str(output)]
         command += ["--max-epochs", "5"] if run.quick else []
-        command += ["--compile", "off"] if name == works.FIT_PEER else []
+        command += ["--compile", works.FIT_PEERS[name]] if name in works.FIT_PEERS else []
         start = time.perf_counter()
         process = subprocess.run(command, cwd=run.folder, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - start
@@ -259,9 +269,8 @@ def fit(run: Run) -> Measured:
         return seconds
 
     repetitions = run.num_repetitions(works.FIT_REPETITIONS)
-    pair = ("default", works.FIT_PEER)
-    seconds = interleaved([pair], take, repetitions)[pair]
-    rows = [results.row(works.FIT, works.FIT_PEER, seconds, works.FIT_AT_MOST)]
+    seconds = interleaved([("default", peer) for peer in works.FIT_PEERS], take, repetitions)
+    rows = [results.row(works.FIT, peer, turns, works.FIT_AT_MOST) for (_, peer), turns in seconds.items()]
     return rows, {"repetitions": repetitions, "epochs": epochs}
 
 
@@ -293,35 +302,7 @@ def cold(run: Run) -> Measured:
     return [], {"repetitions": repetitions, "rows": rows}
 
 
-def growth(run: Run) -> Measured:
-    """Measure the seconds of a training step as its size grows."""
-    rows: list[dict[str, Any]] = []
-    repetitions, measured = run.num_repetitions(works.GROWTH_REPETITIONS), {}
-    for axis, points in works.GROWTH.items():
-        for changed, value, default in points:
-            steps = run.num_steps(default)
-            key = json.dumps({**WORKS["step"].settings, **DEFAULTS, **changed}, sort_keys=True)
-            if key not in measured:
-                measured[key] = seconds_per_step(run, changed, steps, repetitions)
-            rows.append({"axis": axis, "at": value, "seconds": measured[key]})
-    return [], {"repetitions": repetitions, "rows": rows}
-
-
-DEFAULTS = {"batch_size": 128, "hidden": (400,), "num_particles": 1}
-
-
-def seconds_per_step(run: Run, changed: Mapping[str, Any], steps: int, repetitions: int) -> dict[str, float]:
-    """Measure the median seconds of a training step, by contestant."""
-    settings = {**WORKS["step"].settings, **changed, "kind": "step", "data": run.data}
-    seconds: dict[str, list[float]] = {contestant.name: [] for contestant in works.GROWING}
-    with running(works.GROWING, settings, run.peers) as workers:
-        for repetition in range(repetitions + 1):
-            for name, worker in workers.items():
-                seconds[name].append(worker.turn(repetition, steps).seconds / steps)
-    return {name: statistics.median(turns[1:]) for name, turns in seconds.items()}
-
-
-OTHERS: dict[str, Callable[[Run], Measured]] = {"fit": fit, "cold": cold, "growth": growth}
+OTHERS: dict[str, Callable[[Run], Measured]] = {"fit": fit, "cold": cold}
 
 
 if __name__ == "__main__":

@@ -18,9 +18,15 @@ UNMEASURED = "Nothing was measured on a GPU: the machine used here has none."
 def publish(folder: Path) -> None:
     """Write the page and the chart from the files in a folder."""
     rows, measured = results.read(folder / "results.json", []), results.read(folder / "measurements.json", {})
-    results.write(folder / "RESULTS.md", page(rows, measured, results.read(folder / "shares.json", {})))
+    results.write(folder / "RESULTS.md", page(rows, measured, profiles(folder)))
     if rows:
         results.write(folder / "results.png", chart(rows))
+
+
+def profiles(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the shares of a step and the growth with the length of sequences, by instruction set."""
+    both = [results.read(folder / name, {}) for name in ("shares.json", "sequences.json")]
+    return {isa: {key: entry for of in both for key, entry in of.get(isa, {}).items()} for of in both for isa in of}
 
 
 def page(
@@ -31,7 +37,7 @@ def page(
     Args:
         rows: the ratios, each with its instruction set.
         measured: all other measurements, by instruction set and task.
-        profiles: the shares of a step, by instruction set.
+        profiles: the shares of a step and the growth with the length of sequences, by instruction set.
     """
     sections = [
         [
@@ -49,7 +55,7 @@ def page(
             machines(entries),
             ratios([row for row in rows if row["isa"] == isa]),
             *(section(entries) for section in (contestants, throughput, cold, growth)),
-            shares(profiles.get(isa, {})),
+            *(section(profiles.get(isa, {})) for section in (lengths, shares)),
         ]
         sections.append([f"## Instruction set: {isa}"])
         sections += [[f"#{line}" if line.startswith("#") else line for line in lines] for lines in of_isa if lines]
@@ -102,7 +108,8 @@ def machine(facts: Mapping[str, Any]) -> str:
     gpu = f"; GPU {facts['gpu']}" if facts["gpu"] else ""
     return (
         f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, {facts['threads']} threads{gpu}. "
-        f"Python {facts['python']}, {ours}; the peers use {peers}. Data: {facts['data']}."
+        f"Python {facts['python']}, {ours}, fp32 products at {facts['matmul_precision']!r}; the peers use {peers}. "
+        f"Data: {facts['data']}."
     )
 
 
@@ -221,21 +228,46 @@ def cold(measured: Mapping[str, Any]) -> list[str]:
 
 def growth(measured: Mapping[str, Any]) -> list[str]:
     """Return the section on the time of a step by batch size, width and number of particles."""
-    if "growth" not in measured:
-        return []
     lines = ["## Growth", "", f"{capital(works.WORKS['step'].title)}, with one setting changed: the time of a step."]
-    points = measured["growth"]["rows"]
-    for axis in dict.fromkeys(point["axis"] for point in points):
-        on_axis = [point for point in points if point["axis"] == axis]
-        names = list(on_axis[0]["seconds"])
-        rows = [[f"{point['at']}", *(duration(point["seconds"][name]) for name in names)] for point in on_axis]
-        lines += ["", *table([axis, *names], rows)]
-    return lines
+    names = [contestant.name for contestant in works.WORKS["batch32"].contestants()]
+    for axis, points in works.GROWTH.items():
+        answers = {value: measured[part]["contestants"] for value, part in points.items() if part in measured}
+        rows = [[f"{value}", *(duration(of[name]["seconds"]) for name in names)] for value, of in answers.items()]
+        if len(rows) > 1:
+            lines += ["", *table([axis, *names], rows)]
+    return lines if len(lines) > 3 else []
+
+
+def lengths(profile: Mapping[str, Any]) -> list[str]:
+    """Return the section on steps of the deep Markov model as sequences get longer."""
+    if "sequences" not in profile:
+        return []
+    entry = profile["sequences"]
+    machine, rows = entry["machine"], entry["rows"]
+    names = list(rows[0]["seconds"])
+    cells = [
+        [
+            f"{row['length']:,}",
+            *(duration(row["seconds"][name]) for name in names),
+            f"{row['ratio']:.2f}",
+            *(f"{row['peak_mib'][name]:,}" for name in names),
+        ]
+        for row in rows
+    ]
+    return [
+        "## Length of sequences",
+        "",
+        f"Training step of the deep Markov model on 20 sequences, `sequences.py`, on {entry['date']}: "
+        f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}.",
+        "The ratio is the median over pairs of neighbouring turns.",
+        "",
+        *table(["steps", *names, "ratio", *(f"peak, MiB: {name}" for name in names)], cells),
+    ]
 
 
 def shares(profile: Mapping[str, Any]) -> list[str]:
     """Return the section on the shares of a step."""
-    if not profile:
+    if "shares" not in profile:
         return []
     entry = profile["shares"]
     machine, rows = entry["machine"], entry["rows"]

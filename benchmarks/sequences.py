@@ -1,25 +1,31 @@
-"""Measure training steps of the deep Markov model beside NumPyro's, and as sequences get longer; write sequences.json.
+"""Measure training steps of the deep Markov model beside NumPyro's as sequences get longer: time and memory.
 
-python benchmarks/sequences.py [--lengths 160,320,640,1280] [--repetitions 5] [--peers PYTHON]
+    python benchmarks/sequences.py [--isa avx2] [--lengths 160,320,640,1280] [--repetitions 5] [--peers PYTHON]
+
+The numbers go to ``sequences.json``, and the page is written anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import datetime
+import os
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import bench
 import numpy as np
-from bench import machine_now
-from turns import Contestant, interleaved, running
+import report
+import results
+from turns import Answer, interleaved, running
+from works import NUMPYRO_CHAIN, OURS_CHAIN
 
 FOLDER = Path(__file__).parent
 NUM_DATA = 20
-EAGER = Contestant("ours, eager", "dmm_ours.py", {"compile": "off"})
-COMPILED = Contestant("ours, compiled", "dmm_ours.py", {"compile": "on"})
-NUMPYRO = Contestant("NumPyro, jit and scan", "dmm_jitted.py", is_peer=True)
+STEPS = 640
+"""Number of time steps of a turn: a turn of sequences of 160 steps has four training steps."""
 
 
 def main() -> None:
@@ -27,43 +33,45 @@ def main() -> None:
     parser.add_argument("--lengths", default="160,320,640,1280", help="numbers of steps of a sequence")
     parser.add_argument("--repetitions", type=int, default=5, help="number of repetitions")
     parser.add_argument(
+        "--isa", choices=bench.ISAS, help="instruction set for all (default: the best of the processor)"
+    )
+    parser.add_argument(
         "--peers", type=Path, default=FOLDER.parent / ".venv-peers/bin/python", help="Python of the peers' environment"
     )
-    parser.add_argument("--output", type=Path, default=FOLDER / "sequences.json", help="file of the results")
     options = parser.parse_args()
-    lengths, rows = [int(length) for length in options.lengths.split(",")], []
+    if options.isa:
+        os.environ.update(bench.ISAS[options.isa])
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/none.npy", np.zeros((1, 1), dtype="float32"))
-        for length in lengths:
-            rows.append(
-                compare(length, options.repetitions, options.peers, f"{folder}/none.npy", max(1, 640 // length))
-            )
-            print(json.dumps(rows[-1]), flush=True)
-    options.output.write_text(
-        json.dumps({"machine": machine_now(), "num_data": NUM_DATA, "rows": rows}, indent=1) + "\n"
-    )
+        for length in map(int, options.lengths.split(",")):
+            rows.append(compare(length, options.repetitions, options.peers, f"{folder}/none.npy"))
+            print(rows[-1], flush=True)
+            measured = {"machine": bench.machine_now(), "date": f"{datetime.date.today()}", "rows": rows}
+            results.note(FOLDER / "sequences.json", options.isa or bench.isa(), "sequences", measured, ())
+    report.publish(FOLDER)
 
 
-def compare(length: int, repetitions: int, peers: Path, data: str, steps: int) -> dict[str, object]:
-    """Measure steps on sequences of one length: the median seconds, the medians of ratios, and the losses."""
+def compare(length: int, repetitions: int, peers: Path, data: str) -> dict[str, Any]:
+    """Measure steps on sequences of one length: median seconds, the median ratio, and peak memory, by contestant."""
     settings = {"kind": "step", "data": data, "batch_size": NUM_DATA, "num_samples": length, "learning_rate": 1e-3}
-    contestants = [EAGER, COMPILED, NUMPYRO]
-    pairs = [(EAGER.name, NUMPYRO.name), (COMPILED.name, NUMPYRO.name)]
-    taken: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-    with running(contestants, settings, peers) as workers:
-        losses = {name: worker.turn(1, steps).value for name, worker in workers.items()}
+    steps = max(1, STEPS // length)
+    pair = (OURS_CHAIN.name, NUMPYRO_CHAIN.name)
+    taken: dict[str, list[Answer]] = {name: [] for name in pair}
+    with running([OURS_CHAIN, NUMPYRO_CHAIN], settings, peers) as workers:
+        for worker in workers.values():
+            worker.turn(0, steps)
 
         def take(name: str, repetition: int) -> float:
-            taken[name].append(workers[name].turn(1 + repetition, steps).seconds / steps)
-            return taken[name][-1]
+            taken[name].append(workers[name].turn(repetition, steps))
+            return taken[name][-1].seconds / steps
 
-        seconds = interleaved(pairs, take, repetitions)
-    ratios = {ours: statistics.median(a / b for a, b in turns) for (ours, _), turns in seconds.items()}
+        turns = interleaved([pair], take, repetitions)[pair]
     return {
         "length": length,
-        "seconds": {name: statistics.median(times) for name, times in taken.items()},
-        "ratio_to_numpyro": ratios,
-        "loss_per_step": losses,
+        "seconds": {name: statistics.median(turn.seconds for turn in of) / steps for name, of in taken.items()},
+        "ratio": statistics.median(ours / theirs for ours, theirs in turns),
+        "peak_mib": {name: round(of[-1].peak_mib) for name, of in taken.items()},
     }
 
 

@@ -29,6 +29,8 @@ HAND_AT_ONCE = Contestant("hand-written PyTorch, eager, 50 draws of all data at 
 HAND_SOFTPLUS = Contestant("hand-written PyTorch, eager, x l - softplus(l)", "hand.py", {"softplus": True})
 PRODUCTS = Contestant("the decoder's matrix products alone", "hand.py", {"products": True})
 NUMPYRO = Contestant("NumPyro, jit and scan", "jitted.py", is_peer=True)
+OURS_CHAIN = Contestant("ours, compiled", "dmm_ours.py", {"compile": "on"})
+NUMPYRO_CHAIN = Contestant("NumPyro, jit and scan", "dmm_jitted.py", is_peer=True)
 JAX = Contestant("JAX, jit", "jitted.py", is_peer=True)
 PYTHAE = Contestant("pythae, BaseTrainer.train_step", "pythae_trainer.py", is_peer=True)
 
@@ -77,9 +79,16 @@ def training(title: str, settings: Mapping[str, Any], steps: int, *comparisons: 
     return Work(title, {"kind": "step", **settings}, comparisons, steps, each_step=True, **more)
 
 
+def growing(title: str, settings: Mapping[str, Any], steps: int, at_most: float) -> Work:
+    """Return a task of training steps in which one setting is not the usual one."""
+    return training(title, settings, steps, Comparison(OURS, NUMPYRO, at_most), Comparison(OURS, HAND_FUSED))
+
+
+VAE = "training step, vae 784-400-20, batch 128"
+
 WORKS = {
     "step": training(
-        "training step, vae 784-400-20, batch 128",
+        VAE,
         {},
         150,
         Comparison(OURS, SVI, 0.30),
@@ -89,10 +98,18 @@ WORKS = {
         Comparison(OURS, HAND_COMPILED),
         Comparison(OURS, NUMPYRO, 0.90),
         Comparison(OURS, PYTHAE, 0.30),
-        Comparison(OURS_BF16, NUMPYRO, 0.95, variant="bf16-mixed"),
-        Comparison(OURS_EAGER, SVI, variant="eager"),
-        Comparison(OURS_EAGER, SVI_OFF, variant="eager"),
     ),
+    "bf16": training(
+        f"{VAE}, bf16-mixed", {}, 150, Comparison(OURS_BF16, OURS, 1.00), Comparison(OURS_BF16, NUMPYRO, 0.95)
+    ),
+    "eager": training(f"{VAE}, eager", {}, 150, Comparison(OURS_EAGER, SVI), Comparison(OURS_EAGER, SVI_OFF)),
+    "batch32": growing("training step, vae 784-400-20, batch 32", {"batch_size": 32}, 300, 0.90),
+    "batch512": growing("training step, vae 784-400-20, batch 512", {"batch_size": 512}, 40, 0.90),
+    "batch2048": growing("training step, vae 784-400-20, batch 2048", {"batch_size": 2048}, 12, 0.90),
+    "width100": growing("training step, vae 784-100-20, batch 128", {"hidden": (100,)}, 300, 0.90),
+    "width1600": growing("training step, vae 784-1600-20, batch 128", {"hidden": (1600,)}, 30, 0.90),
+    "particles8": growing(f"{VAE}, 8 particles", {"num_particles": 8}, 40, 0.80),
+    "particles64": growing(f"{VAE}, 64 particles", {"num_particles": 64}, 6, 0.80),
     "large": training(
         "training step, vae 784-512-512-64, batch 512",
         {"hidden": (512, 512), "latent_dim": 64, "batch_size": 512},
@@ -124,6 +141,13 @@ WORKS = {
         repetitions=5,
         value="mean ELBO afterwards, nats per datum",
     ),
+    "chorales": training(
+        "training step, deep Markov model, 20 chorales of 160 steps",
+        {"batch_size": 20, "num_samples": 160},
+        4,
+        Comparison(OURS_CHAIN, NUMPYRO_CHAIN, 1.00),
+        value="mean loss of the second turn, nats per time step",
+    ),
     "gpu128": training(
         "training step, vae 784-400-20, batch 128, GPU",
         {"device": "cuda"},
@@ -151,7 +175,8 @@ WORKS = {
 }
 
 FIT = "default `make fit`, wall clock"
-FIT_PEER = "the same with --compile off"
+FIT_PEERS = {"the same with --compile off": "off", "the same with --compile on": "on"}
+"""The value of ``--compile``, by the name of the peer."""
 FIT_AT_MOST = 1.00
 FIT_REPETITIONS = 3
 
@@ -161,18 +186,14 @@ COMPILING = (OURS, HAND_COMPILED)
 """Contestants that are timed with an empty and with a filled cache of compiled code."""
 COLD_REPETITIONS = 3
 
-GROWING = (OURS, HAND_FUSED, NUMPYRO)
-GROWTH: dict[str, tuple[tuple[Mapping[str, Any], int, int], ...]] = {
-    "batch": tuple(({"batch_size": n}, n, steps) for n, steps in ((32, 300), (128, 150), (512, 40), (2048, 12))),
-    "width of the hidden layers": tuple(
-        ({"hidden": (n,)}, n, steps) for n, steps in ((100, 300), (400, 150), (1600, 30))
-    ),
-    "particles": tuple(({"num_particles": n}, n, steps) for n, steps in ((1, 150), (8, 40), (64, 6))),
+GROWTH: dict[str, dict[int, str]] = {
+    "batch": {32: "batch32", 128: "step", 512: "batch512", 2048: "batch2048"},
+    "width of the hidden layers": {100: "width100", 400: "step", 1600: "width1600"},
+    "particles": {1: "step", 8: "particles8", 64: "particles64"},
 }
-"""By axis: the fields that change, the value on the axis, and the number of steps per turn."""
-GROWTH_REPETITIONS = 3
+"""The tasks in which a setting grows, by the setting and its value."""
 
-PARTS = (*WORKS, "fit", "cold", "growth")
+PARTS = (*WORKS, "fit", "cold")
 """The parts that can be run separately."""
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import protocol
 
 # isort: split
-import time
+import ppl_vae.cli.process  # noqa: F401
 
+# isort: split
 import numpy as np
 import torch
 from dmm_data import chorales
 from protocol import Turn, Work
+from torch_steps import clock
 
 from ppl_vae.inference import AmortizedOptions, Compiler, amortized_steps
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
@@ -25,11 +27,11 @@ def make(work: Work, x: np.ndarray) -> Turn:
     adam = torch.optim.Adam(program.parameters().values(), lr=work.learning_rate, fused=True)
 
     def turn(seed: int, steps: int) -> tuple[float, float]:
-        began = time.perf_counter()
+        began = clock(work.device)
         with program.running(seed=seed, training=True):
             taken = amortized_steps(program, [batch] * steps, adam, AmortizedOptions(), compiler=compiler)
             elbos = torch.stack([step.elbo for step in taken])
-        return time.perf_counter() - began, -float(elbos.mean()) / work.num_samples
+        return clock(work.device) - began, -float(elbos.mean()) / work.num_samples
 
     return turn
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch_steps import clock, mean_elbo, start, training
 
 from ppl_vae import VariationalInference
+from ppl_vae.estimator.options import HardwareOptions
+from ppl_vae.estimator.precision import usable_precision
 from ppl_vae.inference import AmortizedOptions, Compiler, LocalElbo, LocalSteps, amortized_steps
 from ppl_vae.inference.families import Diagonal
 from ppl_vae.models.vae import VAE
@@ -36,7 +38,8 @@ def check(compiler: Compiler) -> None:
 
 def steps(work: Work, vae: VAE, x: np.ndarray) -> Turn:
     first = torch.from_numpy(x[: work.batch_size]).to(work.device)
-    program = Program(vae).bind((first,), precision=work.options.get("precision", "32-true"))
+    hardware = HardwareOptions(precision=work.options.get("precision", "32-true"))
+    program = Program(vae).bind((first,), precision=usable_precision(hardware, torch.device(work.device)))
     compiler = Compiler(work.options["compile"])
     parameters = program.parameters().values()
     adam = torch.optim.Adam(parameters, lr=work.learning_rate, fused=True)
