@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ppl_vae.networks import (
     BackwardRNN,
     Combiner,
+    ForwardRNN,
     GatedTransition,
     GaussianChain,
     Likelihood,
@@ -28,12 +29,13 @@ class DeepMarkovModel(nn.Module):
         x_{t,d} \mid z_t \sim p\bigl(\cdot\,; \mathrm{MLP}_\theta(z_t)_d\bigr), \qquad
         q_\phi(z \mid x) = \prod_t \mathcal N\bigl(z_t; \mathrm{combiner}_\phi(z_{t-1}, h_t)\bigr)
 
-    :math:`h_t` is the state of an RNN that reads :math:`x_t, x_{t+1}, \dots` from the end; model and guide each have a
-    learned :math:`z_0`. Sequences are ``(N, T, D)``, or ``(N, T)`` of single numbers; the entries past the length of a
-    sequence do not count.
+    :math:`h_t` is the state of an RNN that reads :math:`x_t, x_{t+1}, \dots` from the end: the posterior of :math:`z_t`
+    given :math:`z_{t-1}` depends on these alone. A second RNN can read :math:`x_1, \dots, x_t`. Model and guide each
+    have a learned :math:`z_0`. Sequences are ``(N, T, D)``, or ``(N, T)`` of single numbers; entries past the length
+    of a sequence do not count.
 
     Source: Krishnan, Shalit and Sontag, Structured Inference Networks for Nonlinear State Space Models (2017), section
-    5 and, for the guide, DKS in section 4.
+    5 and, for the guide, DKS and ST-LR in section 4.
 
     Args:
         features: D, the number of numbers of one step. The data do not set it; a piano has 88 keys.
@@ -44,6 +46,8 @@ class DeepMarkovModel(nn.Module):
         cell: kind of RNN: gru, or rnn (tanh) as in the source, which learns more slowly.
         likelihood: likelihood of a number of a step: bernoulli, gaussian (gaussian:0.5, gaussian:decoded),
             categorical:10, poisson, ...; see ``ppl_vae.networks.make_likelihood``.
+        reads: steps of a sequence that the guide reads for a latent. "future" reads its step and those after it, as DKS
+            in the source. "all" also reads those before it with a second RNN, as ST-LR does.
 
     Example:
         >>> from ppl_vae.program import Program
@@ -61,6 +65,7 @@ class DeepMarkovModel(nn.Module):
         rnn: int = 200,
         cell: Literal["gru", "rnn"] = "gru",
         likelihood: str | Likelihood = "bernoulli",
+        reads: Literal["future", "all"] = "future",
     ) -> None:
         super().__init__()
         self.likelihood = make_likelihood(likelihood)
@@ -68,6 +73,7 @@ class DeepMarkovModel(nn.Module):
         self.transition = GatedTransition(latent_dim, transition)
         self.start, self.guide_start = (nn.Parameter(torch.zeros(latent_dim)) for _ in range(2))
         self.rnn, self.combiner = BackwardRNN(features, rnn, cell), Combiner(latent_dim, rnn)
+        self.past = ForwardRNN(features, rnn, cell) if reads == "all" else None
 
     def model(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
@@ -82,9 +88,10 @@ class DeepMarkovModel(nn.Module):
     def guide(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
         x, lengths, _ = _sequences(x, lengths)
-        h = self.rnn(x, lengths)[:, None]
+        states = [self.rnn(x, lengths), *([] if self.past is None else [self.past(x)])]
         with pyro.plate("data", len(x), dim=-2):
-            pyro.sample("z", GaussianChain(self.combiner, self.guide_start, h, lengths=lengths[:, None]))
+            context = (h[:, None] for h in states)
+            pyro.sample("z", GaussianChain(self.combiner, self.guide_start, *context, lengths=lengths[:, None]))
 
 
 def _sequences(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Any]:

@@ -9,7 +9,14 @@ from ppl_vae.networks.likelihoods import Likelihood, make_likelihood
 from ppl_vae.networks.perceptrons import Activation, GaussianEncoder, LinearGaussian, mlp
 from ppl_vae.networks.posteriors import FullGaussianEncoder, cholesky_factor, product_of_gaussians, seen_log_prob
 from ppl_vae.networks.recurrence import recur, unrolled
-from ppl_vae.networks.sequences import BackwardRNN, Combiner, GatedTransition, RecurrentCell, reversed_within
+from ppl_vae.networks.sequences import (
+    BackwardRNN,
+    Combiner,
+    ForwardRNN,
+    GatedTransition,
+    RecurrentCell,
+    reversed_within,
+)
 from ppl_vae.networks.tables import MixedLikelihood, TableFeatures
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "Classes",
     "Combiner",
     "DataEncoder",
+    "ForwardRNN",
     "FullGaussianEncoder",
     "GatedTransition",
     "GaussianChain",

@@ -51,14 +51,14 @@ class GatedTransition(nn.Module):
 
 
 class Combiner(nn.Module):
-    r"""A network from the previous latent and the state of an RNN to a Gaussian over a latent.
+    r"""A network from the previous latent and the states of one RNN, or of several, to a Gaussian over a latent.
 
     .. math::
-        c = \tfrac 1 2 \bigl(\tanh(W z_{t-1} + b) + h_t\bigr), \qquad
+        c = \tfrac 1 {1 + R} \Bigl(\tanh(W z_{t-1} + b) + \sum_{r=1}^R h_t^{(r)}\Bigr), \qquad
         \mu = W_\mu c + b_\mu, \quad \sigma = \mathrm{softplus}(W_\sigma c + b_\sigma)
 
     Source: Krishnan, Shalit and Sontag, Structured Inference Networks for Nonlinear State Space Models (2017), section
-    4, the combiner of DKS.
+    4, the combiner of DKS (R = 1) and of ST-LR (R = 2).
 
     Args:
         latent_dim: size of a latent.
@@ -77,9 +77,10 @@ class Combiner(nn.Module):
         self.gaussian = nn.Linear(hidden, 2 * latent_dim)
         self.min_scale = min_scale
 
-    def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation, given the previous latent and the state of the RNN, ``(..., hidden)``."""
-        loc, raw = self.gaussian((self.latent(z).tanh() + h) / 2).chunk(2, -1)
+    def forward(self, z: Tensor, *states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation, given the previous latent and states of RNNs, ``(..., hidden)`` each."""
+        combined = sum(states, self.latent(z).tanh()) / (1 + len(states))
+        loc, raw = self.gaussian(combined).chunk(2, -1)
         return loc, functional.softplus(raw) + self.min_scale
 
 
@@ -143,6 +144,11 @@ class RecurrentCell(nn.Module):
         reset, kept = (gates + gates_of_state).sigmoid().chunk(2, -1)
         return torch.lerp((new + reset * new_of_state).tanh(), h, kept)
 
+    def read(self, x: Tensor) -> Tensor:
+        """Return the states ``(B, T, hidden)`` after every step of sequences ``(B, T, features)``."""
+        products = self.products(x).movedim(1, 0)
+        return recur(self, products.new_zeros(len(x), self.hidden), products).movedim(0, 1)
+
 
 class BackwardRNN(nn.Module):
     r"""An RNN that reads each sequence from its end: its state at a step depends on that step and the later ones.
@@ -168,6 +174,28 @@ class BackwardRNN(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the state at every step, ``(B, T, hidden)``, of sequences ``(B, T, features)``."""
-        products = self.rnn.products(reversed_within(x, lengths)).movedim(1, 0)
-        states = recur(self.rnn, products.new_zeros(len(x), self.rnn.hidden), products)
-        return reversed_within(states.movedim(0, 1), lengths)
+        return reversed_within(self.rnn.read(reversed_within(x, lengths)), lengths)
+
+
+class ForwardRNN(nn.Module):
+    r"""An RNN that reads each sequence from its beginning: its state at a step depends on that step and earlier ones.
+
+    .. math:: h_t = f(h_{t-1}, x_t), \qquad h_0 = 0
+
+    Args:
+        features: number of numbers of one step.
+        hidden: width of the state.
+        cell: kind of RNN: ``gru``, or ``rnn`` (tanh).
+
+    Example:
+        >>> ForwardRNN(4, 8)(torch.zeros(2, 5, 4)).shape
+        torch.Size([2, 5, 8])
+    """
+
+    def __init__(self, features: int, hidden: int, cell: Literal["gru", "rnn"] = "gru") -> None:
+        super().__init__()
+        self.rnn = RecurrentCell(features, hidden, cell)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the state at every step, ``(B, T, hidden)``, of sequences ``(B, T, features)``."""
+        return self.rnn.read(x)

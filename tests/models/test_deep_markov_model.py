@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ppl_vae.cli.command import run_verb
 from ppl_vae.evidence import iwae, weigh
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
-from ppl_vae.networks import BackwardRNN, Combiner, GatedTransition, reversed_within
+from ppl_vae.networks import BackwardRNN, Combiner, ForwardRNN, GatedTransition, reversed_within
 from ppl_vae.program import Program, check, elbo_terms, observed_numbers, seeded, simulate
 from tests.helpers.scenarios import bits
 
@@ -57,8 +57,9 @@ def filtered(module: DeepMarkovModel, x: Tensor) -> float:
     return float(alpha.logsumexp(0) + step.log())
 
 
-def test_evidence_equals_the_forward_recursion() -> None:
-    module, x = perturbed(), padded(0.0)
+@pytest.mark.parametrize("reads", ["future", "all"])
+def test_evidence_equals_the_forward_recursion(reads: str) -> None:
+    module, x = perturbed(reads=reads), padded(0.0)
     expected = [filtered(module, sequence[:length]) for sequence, length in zip(x, LENGTHS, strict=True)]
     module.combiner.gaussian.bias.data[1] = 2.0  # a wide guide, which importance weights forgive
     program = Program(module).bind((x, LENGTHS))
@@ -69,10 +70,10 @@ def test_evidence_equals_the_forward_recursion() -> None:
     assert estimate.mcse.max() < 0.03
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru"])
-def test_padding_changes_nothing(cell: str) -> None:
+@pytest.mark.parametrize("option", [{"cell": "rnn"}, {"cell": "gru"}, {"reads": "all"}])
+def test_padding_changes_nothing(option: dict[str, str]) -> None:
     """The result is equal to the last bit, for any values and any amount of padding."""
-    program = Program(perturbed(cell=cell, likelihood="gaussian")).bind((padded(0.0), LENGTHS))
+    program = Program(perturbed(likelihood="gaussian", **option)).bind((padded(0.0), LENGTHS))
 
     def log_weights(x: Tensor) -> Tensor:
         with torch.no_grad(), seeded(2):
@@ -174,6 +175,12 @@ class TestNetworks:
                 if t < length:
                     assert seen[t, row].tolist() == [t <= s < length for s in range(3)]
 
+    def test_a_state_of_the_other_rnn_depends_on_its_step_and_on_earlier_ones(self) -> None:
+        with seeded(0):
+            rnn, x = ForwardRNN(2, 3).double(), torch.randn(5, 3, 2, dtype=torch.double)
+        jacobian = torch.autograd.functional.jacobian(lambda x: rnn(x).sum(-1).sum(0), x)
+        assert torch.equal((jacobian != 0).any(-1).any(1), torch.ones(3, 3).tril().bool())
+
     def test_states_equal_a_recursion_from_the_end(self) -> None:
         with seeded(0):
             rnn, x = BackwardRNN(2, 3, "rnn").double(), torch.randn(5, 3, 2, dtype=torch.double)
@@ -203,9 +210,10 @@ class TestNetworks:
         with seeded(0):
             combiner = Combiner(3, 5).double()
             z, h = torch.randn(2, 4, 3, dtype=torch.double), torch.randn(4, 5, dtype=torch.double)
-        loc, scale = combiner(z, h)
         w, b = combiner.latent.weight, combiner.latent.bias
-        c = (torch.tanh(z @ w.T + b) + h) / 2
+        of_z = torch.tanh(z @ w.T + b)
         w, b = combiner.gaussian.weight, combiner.gaussian.bias
-        torch.testing.assert_close(loc, c @ w[:3].T + b[:3])
-        torch.testing.assert_close(scale, (c @ w[3:].T + b[3:]).exp().log1p() + 1e-3)
+        for states, c in (((h,), (of_z + h) / 2), ((h, h.cos()), (of_z + h + h.cos()) / 3)):
+            loc, scale = combiner(z, *states)
+            torch.testing.assert_close(loc, c @ w[:3].T + b[:3])
+            torch.testing.assert_close(scale, (c @ w[3:].T + b[3:]).exp().log1p() + 1e-3)
