@@ -185,8 +185,6 @@ def with_steady_average(estimator: Any) -> TrainingOptions:
 def device(accelerator: str) -> torch.device:
     """Return the device of an accelerator: for "auto", a GPU of CUDA if there is one.
 
-    A GPU with a number becomes the current one of the process, so that a process has fits on one GPU.
-
     Raises:
         InputError: the accelerator is unknown, or this machine does not have it.
 
@@ -211,6 +209,17 @@ def device(accelerator: str) -> torch.device:
         )
     if kind == "auto":
         return torch.device("cuda" if available else "cpu")
-    if number:
-        torch.cuda.set_device(int(number))  # graphs and generators are those of the current GPU
     return torch.device(kind, int(number)) if number else torch.device(kind)
+
+
+def make_current(place: torch.device) -> None:
+    """Make a GPU with a number the current one of the process, whose graphs and generators its fits use from then on.
+
+    Args:
+        place: the device of a fit; others than a numbered GPU change nothing.
+
+    Example:
+        >>> make_current(torch.device("cpu"))
+    """
+    if place.type == "cuda" and place.index is not None:
+        torch.cuda.set_device(place)

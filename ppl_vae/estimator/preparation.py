@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ppl_vae.data import (
+    LENGTHS,
     Batches,
     Holes,
     NamedArrays,
@@ -24,7 +25,14 @@ from ppl_vae.data import (
 )
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.holes import ExtraHoles
-from ppl_vae.estimator.options import FitOptions, HardwareOptions, device, method_options, with_steady_average
+from ppl_vae.estimator.options import (
+    FitOptions,
+    HardwareOptions,
+    device,
+    make_current,
+    method_options,
+    with_steady_average,
+)
 from ppl_vae.estimator.origin import Origin
 from ppl_vae.estimator.precision import usable_precision
 from ppl_vae.estimator.standards import find_standards
@@ -51,9 +59,11 @@ from ppl_vae.parallel import part_of, portion_of, present
 from ppl_vae.program import (
     Batch,
     BoundProgram,
+    are_within,
     check_model,
     check_observations,
     check_parts,
+    fixed_supports,
     fp32_products,
 )
 from ppl_vae.program.sites import hint_at_chains
@@ -91,6 +101,7 @@ def make_fitted(
     standardize = options_of(estimator, FitOptions).standardize
     program, hardware, kind = origin.definition, options_of(estimator, HardwareOptions), METHODS[estimator.guide]
     place, is_double = device(hardware.accelerator), hardware.precision == "64-true"
+    make_current(place)
     precision = usable_precision(hardware, place) if train else hardware.precision
     program.store.precision = precision
     arguments = tuple(name for name in program.arguments(arrays.keys()) if name not in holes.masks)
@@ -308,6 +319,8 @@ class Preparation:
 def check_densities(fitted: Fitted, batches: Batches, row: int = 0) -> None:
     """Check that every datum has a density under the program.
 
+    If all arguments are observed, and the support of each is the same for all data, only data outside of it need a run.
+
     Args:
         fitted: the program.
         batches: the data.
@@ -316,8 +329,13 @@ def check_densities(fitted: Fitted, batches: Batches, row: int = 0) -> None:
     Raises:
         InputError: a datum has none, such as a grey value under a Bernoulli; the message names the row.
     """
+    posterior, begin = fitted.inference.posterior, fitted.inference.begin
+    supports = fixed_supports(posterior, fitted.begun) or ()
+    observed = {fitted.arguments[number] for number, _ in supports if number < len(fitted.arguments)}
+    by_support = observed >= set(fitted.arguments) - {LENGTHS}  # lengths have a check of their own
     for batch in batches.in_order(batch_size=ROWS_PER_PASS):
-        check_observations(fitted.inference.posterior, fitted.inference.begin(batch), row)
+        if not (by_support and are_within(supports, batch)):
+            check_observations(posterior, begin(batch), row)
         row += len(batch[0])
 
 

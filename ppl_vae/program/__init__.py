@@ -2,7 +2,7 @@
 
 from ppl_vae.program.annealing import AnnealingPath, annealing_path
 from ppl_vae.program.bound import BoundProgram, Draws, WeightedDraws
-from ppl_vae.program.check import check, check_batch, check_model, check_observations, check_parts
+from ppl_vae.program.check import check, check_batch, check_model, check_parts
 from ppl_vae.program.codes import with_code
 from ppl_vae.program.coordinates import Coordinates, LatentPoint, names_of
 from ppl_vae.program.derived_guide import DerivedGuide, with_encoder, with_lambda, without_guide
@@ -20,6 +20,7 @@ from ppl_vae.program.factor_term import FactorTerm
 from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.missing import with_missing, without_missing
+from ppl_vae.program.observations import FixedSupport, are_within, check_observations, fixed_supports
 from ppl_vae.program.padding import weighs_alike
 from ppl_vae.program.path_draws import PathDraws, path_draws
 from ppl_vae.program.predictions import (
@@ -51,6 +52,7 @@ __all__ = [
     "Draws",
     "ElboTerms",
     "FactorTerm",
+    "FixedSupport",
     "LatentMoments",
     "LatentPoint",
     "LatentQuantities",
@@ -65,6 +67,7 @@ __all__ = [
     "Start",
     "WeightedDraws",
     "annealing_path",
+    "are_within",
     "averages",
     "check",
     "check_batch",
@@ -75,6 +78,7 @@ __all__ = [
     "coded_columns",
     "draw_shared",
     "elbo_terms",
+    "fixed_supports",
     "fp32_products",
     "generates",
     "has_exact_moments",

@@ -29,9 +29,10 @@ from ppl_vae.program.faults import (
     report_factors,
 )
 from ppl_vae.program.modules import REGISTERED
+from ppl_vae.program.observations import replayed
 from ppl_vae.program.program import Program
 from ppl_vae.program.runner import Batch, Runner
-from ppl_vae.program.traces import Site, Structure, can_enumerate, is_factor, read_plates, sample_sites
+from ppl_vae.program.traces import Structure, can_enumerate, is_factor, read_plates, sample_sites
 
 
 def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
@@ -68,7 +69,7 @@ def check(program: Program | BoundProgram, batch: Batch) -> BoundProgram:
     else:
         check_parts(program, batch)
     with program.running(seed="current", training=True), _buffers_restored(program):
-        guide, model = _replayed(program, batch)
+        guide, model = replayed(program, batch)
         if program.shared_factors is not None:
             names = ", ".join(map(repr, program.shared_factors.names))
             warn(
@@ -157,30 +158,6 @@ def check_batch(program: BoundProgram, batch: Batch) -> None:
                     raise InputError(
                         f"{program.name} fails on a batch of {len(batch[0])} data with {draws} draws each: {remedy}"
                     ) from error
-
-
-def check_observations(program: BoundProgram, batch: Batch, first_row: int = 0) -> None:
-    """Check that every datum of a batch has a density under the program, such as counts under a Poisson.
-
-    Args:
-        program: the program.
-        batch: all the data or a part of them.
-        first_row: the number of the batch's first row, for the message.
-
-    Raises:
-        InputError: a datum has no density; the message names the site, the value, its row and the remedy.
-    """
-    with torch.no_grad(), program.running(seed=0, training=False):
-        for site in _replayed(program, batch)[1].values():
-            check_observation(program.structure, site, first_row)
-
-
-@torch.no_grad()
-def _replayed(program: BoundProgram, batch: Batch) -> tuple[dict[str, Site], dict[str, Site]]:
-    """Return the sites of the guide, and those of the model given the latents that the guide draws."""
-    with pyro.validation_enabled(False):
-        traces = program.traces(batch, 1)
-        return sample_sites(traces.guide), sample_sites(traces.model)
 
 
 @contextmanager

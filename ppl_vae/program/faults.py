@@ -173,6 +173,11 @@ def check_density(structure: Structure, site: Site) -> None:
             ) from error
 
 
+def own_support(site: Site) -> Any | None:
+    """Return the support of the distribution inside a site's wrappers; None if it defines none, or has holes."""
+    return None if isinstance(site["fn"], PartlyObserved) else support_of(_base(site["fn"])[0])
+
+
 def check_observation(structure: Structure, site: Site, first_row: int = 0) -> None:
     """Check that an observed value lies in the support of its distribution; masked entries are not checked."""
     base, masks = _base(site["fn"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ppl_vae import InputError
-from ppl_vae.estimator.options import device
+from ppl_vae.estimator.options import device, make_current
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,17 @@ from ppl_vae.estimator.options import device
 def test_a_name_is_a_device_or_one_line(
     name: str, num_gpus: int, apple: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    current: list[int] = []
+    current: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
     if expected.split(":")[0] in ("cpu", "cuda", "mps"):
-        assert device(name) == torch.device(expected)
-        assert current == ([1] if name == "cuda:1" else [])
+        place = device(name)
+        assert place == torch.device(expected)
+        assert current == []  # a name can be checked without an effect on the process
+        make_current(place)
+        assert current == ([place] if name == "cuda:1" else [])
     else:
         with pytest.raises(InputError, match=expected):
             device(name)

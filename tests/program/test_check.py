@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ppl_vae import VariationalInference
 from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.models.vae import VAE
-from ppl_vae.program import Program, check, check_batch, check_observations
+from ppl_vae.program import Program, are_within, check, check_batch, check_observations, fixed_supports
 from tests.helpers.scenarios import Conjugate, Sequences, bits, normal
 
 
@@ -321,6 +321,31 @@ def test_grey_values_under_a_bernoulli_with_their_row() -> None:
     check(program, (x,))  # sees the first rows only
     with pytest.raises(InputError, match=r"site 'x' of VAE observes 0.3 \(row 133\) under a Bernoulli.*--binarize"):
         check_observations(program, (x,), first_row=100)
+
+
+def test_supports_that_are_the_same_for_all_data_are_known_without_a_run() -> None:
+    x = bits(50, 8)
+    program = Program(VAE(data_dim=8).double()).bind((x[:7],))
+    supports = fixed_supports(program, (x[:7],))
+    assert [argument for argument, _ in supports or ()] == [0]
+    assert are_within(supports or (), (x,))
+    x[33, 5] = 0.3
+    assert not are_within(supports or (), (x,))
+
+    class Trials(Conjugate):
+        def model(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+                pyro.sample("x", dist.Binomial(x.abs().ceil() + 2, logits=z), obs=x)
+
+    class Rounded(Conjugate):
+        def model(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+                pyro.sample("x", dist.Poisson(z.exp()), obs=x.abs().round())
+
+    for other in (Trials, Rounded):
+        assert fixed_supports(Program(other().double()).bind((bits(7),)), (bits(7),)) is None
 
 
 def test_masked_values_may_be_anything() -> None:
