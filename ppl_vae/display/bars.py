@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,14 +17,14 @@ _DOING: list[str] = []
 
 @contextmanager
 def verbose(is_shown: bool) -> Iterator[None]:
-    """Show the progress of work inside the block, or do not.
+    """Show the progress of work inside the block, or do not; a block that hides it also hides that of blocks in it.
 
     Example:
-        >>> with verbose(False):
-        ...     progress_bar("evaluate", 100).disable
-        True
+        >>> with verbose(False), verbose(True):
+        ...     is_verbose()
+        False
     """
-    token = _SHOWN.set(is_shown)
+    token = _SHOWN.set(is_shown and _SHOWN.get())
     try:
         yield
     finally:
@@ -47,8 +48,8 @@ def is_watched() -> bool:
     return in_notebook() or sys.stderr.isatty()
 
 
-def progress_bar(name: str, total: int, unit: str = "draw", *, delay: float = AFTER_SECONDS, **options: Any) -> Any:
-    """Make a bar with the rate and the time left, which appears if the work takes longer than a moment.
+def make_bar(name: str, total: int, unit: str, *, delay: float = 0.0, **options: Any) -> Any:
+    """Make a bar with the rate and the time left, which its caller closes.
 
     Args:
         name: the name of the work.
@@ -70,6 +71,37 @@ def progress_bar(name: str, total: int, unit: str = "draw", *, delay: float = AF
         unit=f" {unit}" if unit == "data" else unit,
         **options,
     )
+
+
+@contextmanager
+def progress_bar(name: str, total: int, unit: str = "draw") -> Iterator[Any]:
+    """Show a bar inside the block if the work takes longer than a moment.
+
+    In a notebook, whose bars are not saved with it, a plain line about the work follows the bar.
+
+    Args:
+        name: the name of the work.
+        total: the number of units.
+        unit: what is counted.
+    """
+    started = time.perf_counter()
+    with make_bar(name, total, unit, delay=AFTER_SECONDS) as bar:
+        yield bar
+    seconds = time.perf_counter() - started
+    if in_notebook() and not bar.disable and seconds > AFTER_SECONDS:
+        print(last_line(name, bar.n, unit, seconds), file=sys.stderr)
+
+
+def last_line(name: str, count: int, unit: str, seconds: float) -> str:
+    """Return what remains of a bar: the work, the number of units, the time, and the rate.
+
+    Example:
+        >>> last_line("impute", 1000, "datum", 4.0), last_line("check", 10, "check", 40.0)
+        ('impute: 1,000 data in 4.0 s, 250 per second', 'check: 10 checks in 40.0 s')
+    """
+    units = {"datum": "data"}.get(unit, f"{unit}s") if count != 1 else unit
+    rate = count / seconds
+    return f"{name}: {count:,} {units} in {seconds:.1f} s" + (f", {rate:,.0f} per second" if rate >= 1 else "")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Self
 
-from ppl_vae.display.bars import current_work, in_notebook, is_verbose, is_watched, progress_bar
+from ppl_vae.display.bars import current_work, in_notebook, is_verbose, is_watched, make_bar
 from ppl_vae.inference import Epoch
 from ppl_vae.program import Batch
 
@@ -36,7 +36,7 @@ class FitProgress:
         self.processes, self.max_epochs = training.ranks.size, training.options.max_epochs
         self.row: Epoch | None = training.last_row
         self.is_shown = is_shown and is_verbose()
-        self.bar: Any = progress_bar("", self.total, "data", delay=0, initial=self.first) if self.is_shown else None
+        self.bar: Any = make_bar("", self.total, "data", initial=self.first) if self.is_shown else None
         self.is_bar = self.bar is not None and not self.bar.disable
         self._started, self._ended = time.perf_counter(), threading.Event()
         self._thread: threading.Thread | None = None

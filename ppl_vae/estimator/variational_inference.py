@@ -17,14 +17,14 @@ from ppl_vae.data.source import NamedArrays
 from ppl_vae.display import bars
 from ppl_vae.errors import InputError, InputWarning
 from ppl_vae.estimator import state
-from ppl_vae.estimator.application import Application, with_target
+from ppl_vae.estimator.application import Application
 from ppl_vae.estimator.holes import look_for_holes
+from ppl_vae.estimator.judged import with_target
 from ppl_vae.estimator.options import FitOptions, check_options, method_options, with_options
 from ppl_vae.estimator.origin import Origin, is_recipe
 from ppl_vae.estimator.preparation import (
     Preparation,
     Watch,
-    check_densities,
     describe_arguments,
     make_fitted,
 )
@@ -230,10 +230,6 @@ class VariationalInference(Application):
     def describe_data(self) -> list[str]:
         """Describe in a line each the training data that are streamed, and the validation data that are left out."""
         return self._prepared.describe_data()
-
-    def check_data(self, *arrays: Any) -> None:
-        """Raise ``InputError`` if a datum has no density under the program, such as grey values under a Bernoulli."""
-        check_densities(self.fitted, self.fitted.batches(self.fitted.checked(arrays)))
 
     def epochs(self) -> Iterator[Epoch]:
         """Train after ``prepare``, and yield after every epoch, or after every validation if these have an interval.

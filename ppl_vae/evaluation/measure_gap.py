@@ -133,7 +133,7 @@ def measure_gap_of(fitted: Fitted, arrays: Arrays, settings: GapSettings) -> Gap
     fits: dict[str, FamilyPortion] = {}
     smaller: Tensor | None = None
     for name, local in locals_.items():
-        fits[name], smaller = _fit(fitted, local, arrays, settings, smaller)
+        fits[name], smaller = _fit(fitted, name, local, arrays, settings, smaller)
     exact = None
     if program.has_log_evidence:
         with torch.no_grad(), program.running(training=False):
@@ -211,7 +211,7 @@ def check_gap_settings(settings: GapSettings) -> tuple[FamilyName, ...]:
 
 
 def _fit(
-    fitted: Fitted, local: LocalElbo, arrays: Arrays, settings: GapSettings, smaller: Tensor | None
+    fitted: Fitted, name: str, local: LocalElbo, arrays: Arrays, settings: GapSettings, smaller: Tensor | None
 ) -> tuple[FamilyPortion, Tensor]:
     """Find the best lambda of every datum in one family; return what it is worth, and lambda ``(N, P)``."""
     program, space, family, template = fitted.program, local.space, local.family, fitted.template
@@ -224,7 +224,7 @@ def _fit(
     local.compiler.plan(sizes(fitted.place.num_data or batches.num_data, rows))
     runs = (1 + (program.guide is not None) + (smaller is not None)) * batches.num_data
     lam, taken, seconds = [], 0.0, 0.0
-    with progress_bar(type(family).__name__.lower(), runs, "datum") as bar:
+    with progress_bar(f"gap, {name}", runs, "datum") as bar:
         for number, batch in enumerate(batches.in_order(batch_size=rows)):
             seed = seed_at(fitted.seed, fitted.place.first_row + number * rows)
             starts: list[tuple[Rows, LocalSteps]] = []
