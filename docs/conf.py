@@ -41,9 +41,6 @@ html_extra_path = ["llms.txt"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_theme_options = {
-    "source_repository": PROJECT["urls"]["Source"] + "/",
-    "source_branch": "main",
-    "source_directory": "docs/",
     "light_css_variables": {"color-brand-primary": "#2f6fab", "color-brand-content": "#2f6fab"},
     "dark_css_variables": {"color-brand-primary": "#7fb4e6", "color-brand-content": "#7fb4e6"},
 }

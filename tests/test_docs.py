@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ def test_python_is_valid_and_imports_what_exists(name: str) -> None:
             assert unknown_imports(text) == []
         elif language == "{code-cell}":
             assert unknown_imports(re.sub(r"^:.*\n|^[!%].*\n", "", text, flags=re.MULTILINE)) == []
+
+
+def test_every_extra_is_on_the_page_about_installing() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(re.findall(r"`ppl-vae\[(\w+)\]`", PAGES["install.md"])) == set(extras) - {"dev"}
 
 
 TEXTS = [name for name in PAGES if re.match(r"(guide|how-to|tutorials)/|index|install|faq", name)]
