@@ -212,17 +212,19 @@ def refresh(page: Path) -> None:
         lines = block[1].splitlines()
         given = [line for line in lines if line.startswith("$ python -m ppl_vae ")]
         shown = [line for line in lines if not line.startswith("$ ")]
-        if not shown:
-            return block[0]
+        if not shown:  # only fits of the page's own data, whose runs a later block needs
+            given = [line for line in given if " fit" in line and "--data" not in line and ".py" not in line]
         text = ""
         for line in given:
             print(f"{page.name}: {line}", flush=True)
             command = line.removeprefix("$ python -m ppl_vae ")
             text = printed(f"{command} --overwrite" if command.startswith("fit") else command)
+        if not shown:
+            return block[0]
         head = re.match(r"\w+,? ?\d*", shown[0])[0]  # type: ignore[index]  # the output begins with this line
+        text = f"\n{text}"
         rows = text[text.index(f"\n{head}") :].strip("\n").splitlines()
         until = next((i for i, row in enumerate(rows) if not row), len(rows))
-        until = min(until, len(shown))  # a page may show the first lines alone
         return "```console\n" + "\n".join([*(line for line in lines if line.startswith("$ ")), *rows[:until]]) + "\n```"
 
     text = re.sub(r"```console\n(.*?)\n```", rerun, page.read_text(), flags=re.DOTALL)

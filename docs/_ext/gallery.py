@@ -32,6 +32,9 @@ def page(name: str) -> str:
         entry = json.loads(numbers.read_text())
         lines += ["## A fit", "", entry["text"], "", f"![{entry['caption']}](../pictures/{name}.png)", ""]
         lines += ["```text", entry["table"], "```", "", "```console", f"$ {entry['command']}", "```", ""]
+    else:
+        lines += ["No fit of this model has been measured yet. This command of the repository does it:", ""]
+        lines += ["```console", f"$ python benchmarks/gallery.py --only {name}", "```", ""]
     if name in EXTRA:
         lines += [f"See also {{doc}}`the tutorial </{EXTRA[name]}>`.", ""]
     return "\n".join(lines)
