@@ -111,7 +111,8 @@ def prepare(
         imputation = uses.impute(
             vi, given, missing=missing, num_samples=num_samples, num_draws=num_draws, method=method
         )
-        return {**imputation._asdict(), "truth": vi.observed(given) if hide is not None else {}}
+        fields = {name: value for name, value in imputation._asdict().items() if name != "columns"}
+        return {**fields, "truth": vi.observed(given) if hide is not None else {}}
 
     def finish(portions: Iterator[Content]) -> Outcome:
         joined = _join(list(portions))
@@ -175,27 +176,10 @@ def _join(portions: list[Content]) -> Content:
 def _draw(
     imputation: uses.Imputation, truth: Mapping[str, np.ndarray], run: OpenRun, arrays: Mapping[str, np.ndarray]
 ) -> Figure:
-    """Draw what was seen, draws of what was missing, their mean and deviation, and the truth if it is known.
-
-    Classes have the most probable class in place of a mean, and its probability in place of a deviation.
-    """
-    rows, cells, classes = min(ROWS, len(arrays["_row"])), {}, run.vi.fitted.classes
-    for name, mean in run.vi.fitted.most_probable(imputation.mean).items():
-        seen = np.where(imputation.missing[name], np.nan, mean)
-        doubt = imputation.mean[name].max(-1) if name in classes else imputation.sd[name]
-        columns = [seen, *imputation.draws[name][:DRAWS], mean, doubt, *([truth[name]] if truth else [])]
-        cells[name] = np.stack([column[:rows] for column in columns], 1)
-    draws = min(DRAWS, len(next(iter(imputation.draws.values()))))
-    spread = " or ".join(dict.fromkeys("its probability" if name in classes else "sd" for name in cells))
-    labels = ["seen", *(f"draw {draw + 1}" for draw in range(draws)), run.vi.fitted.name_of_means, spread]
-    labels += ["truth"] if truth else []
-    return run.draw_sheet(
-        cells,
-        "What was seen, and what may be missing",
-        arrays,
-        columns=labels,
-        own_scale=[labels.index(spread)],
-    )
+    """Draw what was seen, draws of what was missing, their mean and deviation, and the truth if it is known."""
+    cells, labels, own = imputation.cells(np.arange(min(ROWS, len(arrays["_row"]))), DRAWS, truth)
+    title = "What was seen, and what may be missing"
+    return run.draw_sheet(cells, title, arrays, columns=labels, own_scale=[own])
 
 
 def _describe(imputation: uses.Imputation, truth: Mapping[str, np.ndarray], classes: Mapping[str, int]) -> list[str]:

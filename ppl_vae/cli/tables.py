@@ -34,12 +34,8 @@ def table_of(run: OpenRun, sites: Mapping[str, np.ndarray]) -> pd.DataFrame | No
 
 
 def columns_of(run: OpenRun, site: str, shape: tuple[int, ...]) -> tuple[Variable, ...]:
-    """Return the columns that a site observes: those of the array of its name, or of x if it has as many numbers."""
-    columns = run.vi.fitted.naming.columns
-    if site in columns or site in run.vi.arguments_:
-        return columns.get(site, ())
-    of_x = columns.get("x", ())
-    return of_x if shape == (len(of_x),) else ()
+    """Return the columns that a site observes."""
+    return run.vi.fitted.naming.columns_of(site, shape, run.vi.arguments_)
 
 
 def write_tables(run: OpenRun, tables: Mapping[str, pd.DataFrame | None], form: TableForm | None = None) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
 Result = TypeVar("Result", bound=type)
@@ -72,6 +73,8 @@ def summarize(value: Any) -> str:
         return _listed([f"{key}: {summarize(part)}" for key, part in list(value.items())[: MOST_ITEMS + 1]])
     if hasattr(value, "_asdict"):
         return type(value).__name__
+    if is_dataclass(value) and isinstance(name := getattr(value, "name", None), str):
+        return name
     if isinstance(value, Sequence):
         return _listed([summarize(part) for part in value[: MOST_ITEMS + 1]])
     text = repr(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ppl_vae.data import Holes, name_arrays
 from ppl_vae.data.frames import match_columns
-from ppl_vae.data.kinds import Variable
+from ppl_vae.data.kinds import CODED, Variable
 from ppl_vae.data.labels import code_labels
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.stored import StoredRows
+from ppl_vae.program import names_of
 
 
 @dataclass
@@ -70,3 +71,39 @@ class Naming:
         """Return the rows of an array, one after the other, for new data, of which nothing is missing."""
         again = rows[torch.arange(num_data) % len(rows)]
         return torch.ones_like(again) if name in self.holes.masks else again
+
+    def columns_of(self, site: str, shape: tuple[int, ...], arguments: Sequence[str]) -> tuple[Variable, ...]:
+        """Return the columns that a site observes; nothing if they are not known.
+
+        Those are the columns of the array of its name, or of x if it has as many numbers.
+
+        Args:
+            site: the name of the site.
+            shape: the shape of a datum there.
+            arguments: the names of the arrays of the model.
+        """
+        if site in self.columns or site in arguments:
+            return self.columns.get(site, ())
+        of_x = self.columns.get("x", ())
+        return of_x if shape == (len(of_x),) else ()
+
+    def describe(
+        self, site: str, shape: tuple[int, ...], arguments: Sequence[str], coded: Sequence[int]
+    ) -> tuple[Variable, ...]:
+        """Return a variable for each number of a site; those that are codes of categories have a kind that says so.
+
+        Args:
+            site: the name of the site.
+            shape: the shape of a datum there.
+            arguments: the names of the arrays of the model.
+            coded: the numbers that are codes of categories, by their places.
+        """
+        columns, names = self.columns_of(site, shape, arguments), names_of(site, shape)
+        if len(columns) != len(names):
+            columns = tuple(Variable(name, None) for name in names)
+        return tuple(
+            column
+            if (column.kind in CODED) == (place in coded)
+            else replace(column, kind=CODED[1] if place in coded else None)
+            for place, column in enumerate(columns)
+        )

@@ -2,7 +2,7 @@
 
 Nothing here uses pyplot or changes ``rcParams``. A figure belongs to its caller, who saves it
 (``figure.savefig("elbo.png", dpi=150)``), and is drawn without a display. A
-function, and with it matplotlib, is imported when it is first used.
+function, and with it matplotlib, is imported when it is first used; a notebook then shows figures without pyplot.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ppl_vae.display.figures import show_figures_in_notebook
+
 if TYPE_CHECKING:
     from ppl_vae.plots.bound import bound_over_samples, variance_over_particles
     from ppl_vae.plots.calibration import coverage, ecdf_differences, rank_histograms
     from ppl_vae.plots.evidence import pareto_k_histogram, sandwich, worst_explained
     from ppl_vae.plots.gap import gaps
+    from ppl_vae.plots.imputation import filled_columns
     from ppl_vae.plots.latents import latent_space
     from ppl_vae.plots.posteriors import posteriors_beside_prior
     from ppl_vae.plots.predictive import evidence_of_two, statistics_among_draws
@@ -34,6 +37,7 @@ __all__ = [
     "ecdf_differences",
     "elbo_over_epochs",
     "evidence_of_two",
+    "filled_columns",
     "gaps",
     "latent_space",
     "number",
@@ -58,6 +62,7 @@ _HOME = {
     "ecdf_differences": "ppl_vae.plots.calibration",
     "elbo_over_epochs": "ppl_vae.plots.training",
     "evidence_of_two": "ppl_vae.plots.predictive",
+    "filled_columns": "ppl_vae.plots.imputation",
     "gaps": "ppl_vae.plots.gap",
     "latent_space": "ppl_vae.plots.latents",
     "number": "ppl_vae.plots.style",
@@ -77,6 +82,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     """Import a function when it is first used."""
     if name in _HOME:
+        show_figures_in_notebook()
         globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
         return globals()[name]
     raise AttributeError(f"module 'ppl_vae.plots' has no attribute {name!r}")

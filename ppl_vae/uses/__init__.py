@@ -17,10 +17,11 @@ Example:
 
 from __future__ import annotations
 
+from ppl_vae.uses._imputation import Imputation
 from ppl_vae.uses.augment import Augmented, augment
 from ppl_vae.uses.embed import Embedding, embed
 from ppl_vae.uses.generate import Generated, generate, listed_values
-from ppl_vae.uses.impute import Imputation, ImputeBy, column_means, impute, score_missing
+from ppl_vae.uses.impute import ImputeBy, column_means, impute, score_missing
 from ppl_vae.uses.interpolate import Interpolation, PathName, interpolate
 from ppl_vae.uses.latents import Latents, Plane, latents
 from ppl_vae.uses.manifold import Manifold, manifold

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.display.readable import readable
+from ppl_vae.display import bars
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.arguments import make_batches
@@ -32,6 +32,7 @@ from ppl_vae.program import (
     with_modes,
     without_guide,
 )
+from ppl_vae.uses._imputation import Imputation
 from ppl_vae.uses._partly_seen import read_partly_seen
 from ppl_vae.uses.description import Caption, describe_use
 
@@ -41,39 +42,6 @@ ENOUGH = 30
 """Number of effective draws at which weights are no longer tempered."""
 MOST_WITH_COVARIANCE = 100
 """The most latent dimensions of a datum for which a full covariance is fitted by default."""
-
-
-@readable
-class Imputation(NamedTuple):
-    """The distribution of missing numbers, given those that were seen; dictionaries are by observed site.
-
-    A number that is a class has no mean and no interval. Its mean and standard deviation are those of the indicators of
-    the classes, ``(N, ..., C)``: the mean is the probability. It is completed by the most probable class.
-    """
-
-    mean: dict[str, np.ndarray]
-    """Means given what was seen, ``(N, ...)``; a number that was seen is itself."""
-    sd: dict[str, np.ndarray]
-    """Standard deviations given what was seen, ``(N, ...)``; zero for a number that was seen."""
-    lower: dict[str, np.ndarray]
-    """Lower ends of 90 % intervals, ``(N, ...)``; 5 % of the draws are below."""
-    upper: dict[str, np.ndarray]
-    """Upper ends of 90 % intervals, ``(N, ...)``."""
-    draws: dict[str, np.ndarray]
-    """Completed data, drawn from p(missing | seen), ``(S, N, ...)``."""
-    probabilities: dict[str, np.ndarray]
-    """The probabilities of the categories of the columns of a table that have some, ``(N, n, C)`` by site, see
-    ``ppl_vae.program.coded_columns``; the mean of such a column is its most probable category, whose indicator has the
-    standard deviation."""
-    missing: dict[str, np.ndarray]
-    """True for the numbers that were missing, ``(N, ...)``."""
-    completed: dict[str, np.ndarray]
-    """The given arrays, with means in place of what was missing; empty if a site observes what the program computes
-    of these arrays."""
-    log_evidence: np.ndarray
-    """Log evidence of what was seen, ``(N,)``, nats; on average a lower bound."""
-    effective: np.ndarray
-    """Effective number of draws for each datum, ``(N,)``; below about 10, an answer should not be believed."""
 
 
 @describe_use(
@@ -88,6 +56,7 @@ def impute(
     num_draws: int = 8,
     method: ImputeBy = "per-sample",
     family: FamilyName | None = None,
+    verbose: bool = True,
 ) -> Imputation:
     r"""Fill in missing values by draws given the observed ones.
 
@@ -116,6 +85,10 @@ def impute(
         num_draws: number of completed data for each datum, ``S``.
         method: per-sample or importance, see above.
         family: family of a per-sample proposal; by default full, and diagonal above 100 latent dimensions.
+        verbose: If True, show a bar on a terminal or in a notebook if the work takes longer than two seconds.
+
+    Returns:
+        Imputation: ``filled.plot()`` draws it, ``vi.to_frame(filled.completed)`` is the completed table.
 
     Raises:
         InputError: a missing number is observed by no site, or is part of an event whose numbers depend on each other
@@ -139,7 +112,7 @@ def impute(
     filled, holes, masked = read_partly_seen(vi, arrays, missing or {})
     coded = coded_columns(vi.program_)
     names = (*vi.arguments_, *(mask for mask in filled if mask not in vi.arguments_))
-    with masked.running(seed=vi.seed, training=False):
+    with bars.verbose(verbose), masked.running(seed=vi.seed, training=False):
         proposal, optimiser = _make_proposal(vi, masked, method, family)
         begun = optimiser.begin(masked.template) if optimiser else masked.template
         rows, room = vi.fitted.rows_to_infer, room_for(partial(proposal.log_weights, begun), len(begun[0]))
@@ -159,14 +132,20 @@ def impute(
                 part = _summarize(log_weight.double(), draws, num_draws, coded)
                 part["completed"] = _complete(vi, masked, few[: len(batch)], part["mean"])
                 parts.append(part)
+                bar.update(len(few[0]))
             return parts
 
-        parts = list(chain.from_iterable(apply_to_each(fill_in, batches, rows, vi.seed, vi.fitted.place)))
+        with bars.progress_bar("impute", row, "datum") as bar:
+            parts = list(chain.from_iterable(apply_to_each(fill_in, batches, rows, vi.seed, vi.fitted.place)))
     imputation = _join(parts)
     completed = {  # what was seen keeps its value, whatever the precision of the program
         name: np.where(holes[name], array, filled[name]) for name, array in imputation.completed.items()
     }
-    return imputation._replace(completed=completed)
+    columns = {
+        site: vi.fitted.naming.describe(site, missing.shape[1:], vi.arguments_, coded.get(site, ()))
+        for site, missing in imputation.missing.items()
+    }
+    return imputation._replace(completed=completed, columns=columns)
 
 
 def _make_proposal(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 
@@ -10,13 +11,16 @@ import numpy as np
 import pytest
 
 from ppl_vae import VariationalInference
+from ppl_vae.display import bars
 from ppl_vae.display.bars import doing, progress_bar, verbose
 from ppl_vae.display.readable import summarize
 from ppl_vae.estimator import progress
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import seeded
+from ppl_vae.uses import impute
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
+HOLES = np.where(np.eye(40, 5) > 0, np.nan, X)
 
 
 class Terminal(io.StringIO):
@@ -63,6 +67,29 @@ def test_on_a_terminal_there_is_a_bar_unless_it_is_hidden(
     with progress_bar("gap", 10) as bar:  # which appears after two seconds
         bar.update(10)
     assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+WORK = {
+    "iwae": lambda vi, **options: vi.evaluate(X, **options),
+    "gap, full": lambda vi, **options: vi.gap(X, families="full", local_steps=2, num_samples=5, **options),
+    "check": lambda vi, **options: vi.check(X, only=["weights"], num_samples=10, **options),
+    "impute": lambda vi, **options: impute(vi, HOLES, num_samples=5, method="importance", **options),
+}
+"""Long work, by the name in its last line."""
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_in_a_notebook_a_plain_line_remains_of_a_bar_unless_it_is_hidden(
+    name: str, vi: VariationalInference, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bars, "in_notebook", lambda: True)
+    WORK[name](vi)
+    assert f"\n{name}: " not in capsys.readouterr().err  # it took less than two seconds
+    monkeypatch.setattr(bars, "AFTER_SECONDS", 0.0)
+    WORK[name](vi)
+    assert re.search(rf"^{name}: \d+ (draws|data|check) in \d+\.\d s", capsys.readouterr().err, re.MULTILINE)
+    WORK[name](vi, verbose=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_is_returned_has_short_forms(vi: VariationalInference) -> None:

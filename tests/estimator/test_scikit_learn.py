@@ -421,7 +421,11 @@ def test_a_frame_of_any_library_comes_out_as_it_came_in() -> None:
     codes = {"x": np.stack([np.full(len(alone), 2.0), alone["height"].to_numpy()], 1)}
     np.testing.assert_array_equal(vi.score_samples(alone), vi.score_samples(codes))
     holes = alone.with_columns(city=pl.when(pl.int_range(pl.len()) > 0).then(pl.col("city")))
-    completed = vi.to_frame(impute(vi, holes, num_samples=10).completed, "polars")
+    filled = impute(vi, holes, num_samples=10)
+    completed = vi.to_frame(filled.completed, "polars")
+    (city,) = filled.plot().axes
+    assert (city.get_title(), [text.get_text() for text in city.get_yticklabels()]) == ("city", ["Oslo", "Rome", "Ulm"])
+    assert [bar.get_width() for bar in city.patches[3:]] == pytest.approx(filled.probabilities["x"][0, 0].tolist())
     assert completed["city"].to_list()[1:] == ["Ulm"] * (len(alone) - 1)
     assert completed["city"][0] in ("Oslo", "Rome", "Ulm")
     np.testing.assert_allclose(completed["height"], alone["height"])

@@ -13,6 +13,7 @@ from ppl_vae.plots import (
     ecdf_differences,
     elbo_over_epochs,
     evidence_of_two,
+    filled_columns,
     gaps,
     latent_space,
     pareto_k_histogram,
@@ -26,6 +27,7 @@ from ppl_vae.plots import (
     variance_over_particles,
     worst_explained,
 )
+from ppl_vae.plots.imputation import FilledColumn
 
 RNG = np.random.default_rng(3)
 INF, NAN = np.inf, np.nan
@@ -149,7 +151,25 @@ def trials_figure(count=40, parameters=5, long=False):
     return bound_over_trials(bounds, few, pruned=np.arange(count) % 3 == 1, log=["learning_rate", "narrow"])
 
 
+def filled_figure(count=60, names=("price",), categories=0, long=False):
+    """Return the figure of columns with holes; with ``categories``, the last one is a column of these."""
+    mean = np.random.default_rng(1).normal(size=count)
+    columns = [FilledColumn(name, mean[::2], mean, mean - 1, mean + 2) for name in names]
+    if categories:
+        shares = np.random.default_rng(2).dirichlet(np.ones(categories), count)
+        labels = [f"category {i}" + " with a long name" * long for i in range(categories)]
+        columns.append(FilledColumn("kind", np.array([0.0, 1, 1, NAN]), shares, mean, mean, labels))
+    return filled_columns(columns)
+
+
 FIGURES = {
+    "filled": filled_figure,
+    "filled, one number": lambda: filled_figure(1),
+    "filled, many": lambda: filled_figure(2000, [f"a long name of a column {i}" for i in range(14)], 3),
+    "filled, large": lambda: filled_columns([FilledColumn("x", 1e6 * Z[:, 0], *(1e6 * Z[:50, i] for i in (0, 1, 2)))]),
+    "filled, categories": lambda: filled_figure(9, (), 12, long=True),
+    "filled, nothing seen": lambda: filled_columns([FilledColumn("x", np.zeros(0), *Z[:9, :3].T)]),
+    "filled, both": lambda: filled_figure(30, ["size", "price", "rooms"], 2),
     "trials": trials_figure,
     "trials, many parameters": lambda: trials_figure(200, 10, long=True),
     "trials, one parameter": lambda: trials_figure(12, 1),

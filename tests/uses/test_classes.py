@@ -94,6 +94,8 @@ def test_missing_classes_have_their_probabilities(survey: VariationalInference, 
     mean = result.mean["x"]
     np.testing.assert_allclose(result.sd["x"], np.sqrt(mean * (1 - mean)))
     assert "x" not in result.lower
+    (axes,) = result.plot().axes
+    assert [bar.get_width() for bar in axes.patches[3:]] == pytest.approx(mean[:, 1].mean(0).tolist())
     np.testing.assert_array_equal(result.completed["x"][:, 1], mean[:, 1].argmax(-1))
     np.testing.assert_array_equal(result.completed["x"][:, 0], X[:, 0])
     np.testing.assert_allclose(result.log_evidence, np.log(shares[:, 0, X[:, 0].astype(int)].mean(0)))

@@ -54,6 +54,22 @@ def test_intervals_contain_the_missing_numbers(known: Gaussian, holes: np.ndarra
     assert 0.85 <= inside[hole].mean() <= 0.95
 
 
+def test_the_figure_has_the_intervals_of_a_column_in_the_order_of_their_means(imputed: Imputation) -> None:
+    axes = imputed.plot().axes
+    assert [ax.get_title().partition("\n")[0] for ax in axes] == [f"x[{i}]" for i in range(8)]
+    hole = imputed.missing["x"][:, 0]
+    order = np.argsort(imputed.mean["x"][hole, 0], kind="stable")
+    np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), imputed.mean["x"][hole, 0][order])
+    ends = np.array([line[:, 1] for line in axes[0].collections[0].get_segments()])
+    np.testing.assert_array_equal(ends, np.stack([imputed.lower["x"], imputed.upper["x"]], -1)[hole, 0][order])
+    images = imputed.plot(image_shape=(2, 4), num_data=3).axes[0].images
+    np.testing.assert_array_equal(
+        images[0].get_array().ravel()[~imputed.missing["x"][0]], imputed.mean["x"][0][~imputed.missing["x"][0]]
+    )
+    with pytest.raises(InputError, match="nothing is missing"):
+        imputed._replace(missing={"x": np.zeros((300, 8), bool)}).plot()
+
+
 def test_draws_have_the_conditional_distribution(known: Gaussian, holes: np.ndarray) -> None:
     few = holes[:20]
     draws = impute(known.vi, few, num_samples=2000, num_draws=2000).draws["x"]

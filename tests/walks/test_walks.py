@@ -57,5 +57,7 @@ def test_the_walk_in_a_notebook_reaches_its_goal(tmp_path: Path, monkeypatch: py
     nbclient.NotebookClient(
         book, timeout=60 * MINUTES, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
+    shown = [output.get("data", {}) for cell in book.cells for output in cell.outputs]
+    assert any("image/png" in data for data in shown)  # the figure, without pyplot
     (line,) = re.findall(r"(\d+)% of \d+ hidden prices", book.cells[-1].outputs[0]["text"])
     assert 80 <= int(line) <= 98
