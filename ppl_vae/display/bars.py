@@ -86,10 +86,11 @@ def progress_bar(name: str, total: int, unit: str = "draw") -> Iterator[Any]:
     """
     started = time.perf_counter()
     with make_bar(name, total, unit, delay=AFTER_SECONDS) as bar:
+        remains = in_notebook() and not bar.disable
         yield bar
     seconds = time.perf_counter() - started
-    if in_notebook() and not bar.disable and seconds > AFTER_SECONDS:
-        print(last_line(name, bar.n, unit, seconds), file=sys.stderr)
+    if remains and seconds > AFTER_SECONDS:
+        print(last_line(name, total, unit, seconds), file=sys.stderr)
 
 
 def last_line(name: str, count: int, unit: str, seconds: float) -> str:

@@ -82,7 +82,7 @@ class Judged(Habits):
 
     def score(self, *arrays: Any, y: Any = None) -> float:
         """Return the mean importance-sampled log evidence, nats per datum; higher is better."""
-        evidence = self.evidence(*with_target(arrays, y, self.program_.argument_names))
+        evidence = self.evidence(*with_target(arrays, y, self.fitted.program.argument_names))
         return float(evidence.log_evidence.numpy().mean())
 
     def evidence(self, *arrays: Any, estimator: str = "iwae", **settings: Any) -> Evidence:

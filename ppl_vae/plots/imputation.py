@@ -1,4 +1,4 @@
-"""What was filled in beside what was seen, one column of a table at a time."""
+"""Values that were filled in beside those that were seen, one column of a table at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from ppl_vae.errors import InputError
 from ppl_vae.plots.style import BLUE, INK, PALE, bins, blank, first, fullest, panels, remarked
 
-PANELS, CATEGORIES, LINES = 12, 8, 150  # that are drawn: columns, categories of one, and intervals of one
+PANELS, CATEGORIES, LINES = 12, 8, 200  # that are drawn: columns, categories of one, and intervals of one
 LETTERS = 16  # of the name of a category
 SEEN = (-0.75, 0.6)  # where the histogram of what was seen begins, and its width; intervals lie between 0 and 1
 
@@ -38,7 +38,7 @@ class FilledColumn(NamedTuple):
 def filled_columns(columns: Sequence[FilledColumn], *, title: str = "Missing values, filled in") -> Figure:
     """Draw the intervals of missing numbers beside a histogram of those seen, and shares of categories.
 
-    The missing numbers of a column are in the order of their means. Of more than 150, every so many are drawn.
+    The missing numbers of a column are in the order of their means. Of more than 200, every so many are drawn.
 
     Args:
         columns: the columns; those without a missing number are left out, and so are those after the first 12.

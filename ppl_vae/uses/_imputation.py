@@ -1,4 +1,4 @@
-"""What was filled in: arrays by observed site, and their figure."""
+"""Values that were filled in, as arrays by observed site, and their figure."""
 
 from __future__ import annotations
 
@@ -102,18 +102,20 @@ class Imputation(NamedTuple):
         Returns:
             The cells ``(R, C, ...)`` by site, the labels of the columns, and the number of the column of the doubt.
         """
-        cells, means, doubts = {}, {}, {}
+        cells, means, doubts = {}, [], []
         for site, missing in self.missing.items():
             mean, doubt, name = self.mean[site], self.sd[site], "mean"
             if mean.ndim > missing.ndim:
                 unknown = np.isnan(mean).any(-1)
                 mean, doubt, name = np.where(unknown, np.nan, mean.argmax(-1)), mean.max(-1), "most probable class"
-            means[name], doubts["sd" if name == "mean" else "its probability"] = None, None
+            means.append(name)
+            doubts.append("sd" if name == "mean" else "its probability")
             columns = [np.where(missing, np.nan, mean), *self.draws[site][:num_draws], mean, doubt]
             columns += [truth[site]] if truth else []
             cells[site] = np.stack([column[rows] for column in columns], 1)
         drawn = min(num_draws, len(next(iter(self.draws.values()))))
-        labels = ["seen", *(f"draw {draw + 1}" for draw in range(drawn)), " or ".join(means), " or ".join(doubts)]
+        both = (" or ".join(dict.fromkeys(names)) for names in (means, doubts))
+        labels = ["seen", *(f"draw {draw + 1}" for draw in range(drawn)), *both]
         return cells, [*labels, *(["truth"] if truth else [])], drawn + 2
 
     def _plot_columns(self) -> Figure:
