@@ -183,10 +183,14 @@ class Preparation:
         self, fitted: Fitted, estimator: Any, train: Arrays, valid: Arrays | None, dynamic: Collection[str]
     ) -> None:
         self.fitted, self.method = fitted, fitted.inference
-        self.num_particles = method_options(estimator).num_particles
-        self.bound = options_of(estimator, AmortizedOptions).bound
         self.matmul_precision = options_of(estimator, HardwareOptions).matmul_precision
         options, ranks = with_steady_average(estimator), present()
+        self.num_particles = method_options(estimator).num_particles
+        self.bound = options.valid_bound or options_of(estimator, AmortizedOptions).bound
+        if options.valid_bound == "iwae":
+            self.num_particles = options.valid_particles
+        if options.schedule == "plateau" and not valid:
+            raise InputError("schedule='plateau' waits for validations: give validation data, or another schedule")
         self.ranks = self.method.ranks = ranks
         self.num_train = _num_rows(train)
         portion = portion_of(self.num_train, options.batch_size, ranks.rank, ranks.size)

@@ -8,6 +8,7 @@ from ppl_vae.inference.local import LocalSteps, Rows, refine
 from ppl_vae.inference.method import LAMBDA, NUMBER, Method, Step, random_latents
 from ppl_vae.inference.methods import METHODS, proposal
 from ppl_vae.inference.objectives import Bound, elbo, iwae, tempered
+from ppl_vae.inference.optimizers import group
 from ppl_vae.inference.options import MethodOptions
 from ppl_vae.inference.per_datum import LocalElbo, LocalOptions
 from ppl_vae.inference.per_sample import PerSample, PerSampleOptions, per_sample_steps
@@ -15,7 +16,7 @@ from ppl_vae.inference.place import Epoch, Place, history_of
 from ppl_vae.inference.plateau import Convergence, convergence, convergence_of
 from ppl_vae.inference.semi_amortized import SemiAmortizedOptions, semi_amortized_steps
 from ppl_vae.inference.table import Table
-from ppl_vae.inference.training import Training, group
+from ppl_vae.inference.training import Training
 from ppl_vae.inference.training_options import TrainingOptions
 
 __all__ = [

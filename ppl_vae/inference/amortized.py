@@ -13,9 +13,17 @@ from ppl_vae.errors import InputError
 from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.method import Method, Step
 from ppl_vae.inference.objectives import Bound, DecayingAverage, check_gradient, elbo, iwae, leave_one_out, tempered
-from ppl_vae.inference.options import OWN, MethodOptions, NotNegative
+from ppl_vae.inference.options import OWN, Count, MethodOptions, NotNegative, Share
 from ppl_vae.parallel import ALONE, Ranks
-from ppl_vae.program import Batch, BoundProgram, WeightedDraws, objective_terms, path_draws
+from ppl_vae.program import (
+    Batch,
+    BoundProgram,
+    WeightedDraws,
+    check_density_repeats,
+    objective_terms,
+    path_draws,
+    with_encoder_noise,
+)
 
 
 @dataclass(frozen=True)
@@ -29,11 +37,17 @@ class AmortizedOptions(MethodOptions):
             stays the same. The default 0 penalises all of it.
         analytic_kl: compute the KL term in closed form if possible. Otherwise training estimates it from the draws. The
             default is false.
+        accumulate: number of parts of a batch, computed in turn. The gradients of the parts are added, for batches that
+            do not fit in memory. The default 1 computes the gradient at once.
+        encoder_noise: share of x that the encoder sees replaced. In training, these numbers are those of another datum
+            of the batch, against overfitting; the model is given the data themselves. The default 0 replaces none.
     """
 
     bound: Bound = field(default="elbo", metadata=OWN)
     free_bits: NotNegative = field(default=0.0, metadata=OWN)
     analytic_kl: bool = field(default=False, metadata=OWN)
+    accumulate: Count = field(default=1, metadata={"own": True, "group": "optimiser"})
+    encoder_noise: Share = field(default=0.0, metadata=OWN)
 
     def check(self) -> None:
         """Check that the values agree with each other; see ``MethodOptions.check``."""
@@ -52,6 +66,12 @@ class Amortized(Method):
 
     Options = AmortizedOptions
     options: AmortizedOptions
+
+    def check_batch(self, batch: Batch) -> None:
+        """See ``Method``; the importance-weighted bound needs a guide that has the same density in every run."""
+        super().check_batch(batch)
+        if self.options.bound == "iwae":
+            check_density_repeats(self.program, batch)
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Method``."""
@@ -132,7 +152,7 @@ def amortized_steps(
         )
     average: DecayingAverage | None = None
 
-    def draw(batch: Batch) -> tuple[WeightedDraws, Tensor | None]:
+    def draw(program: BoundProgram, batch: Batch) -> tuple[WeightedDraws, Tensor | None]:
         """Return draws whose ELBO is ascended, and the ELBO that is reported if it is another."""
         if plain:
             return program.weighted_draws(batch, num_particles, tempered=True, reparameterised=by_path), None
@@ -142,16 +162,17 @@ def amortized_steps(
 
     def objective(*batch: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         nonlocal average
+        drawn = with_encoder_noise(program, batch[0], options.encoder_noise) if options.encoder_noise else program
         if bound == "iwae":
-            value, ascended = iwae(path_draws(program, batch, num_particles))
+            value, ascended = iwae(path_draws(drawn, batch, num_particles))
             return value.mean(), ascended.mean()
-        (draws, reported), subtracted = draw(batch), None
+        (draws, reported), subtracted = draw(drawn, batch), None
         if draws.score is not None and baseline == "leave-one-out" and num_particles > 1:
             subtracted = leave_one_out(draws.log_weight)
         if draws.score is not None and baseline == "decaying-average":
             if average is None:
                 with torch.no_grad():
-                    average = DecayingAverage(draw(batch)[0].log_weight.mean())
+                    average = DecayingAverage(draw(drawn, batch)[0].log_weight.mean())
             subtracted = average.value
             average.update(draws.log_weight.mean())
         ascended = elbo(draws, subtracted).mean() + draws.shared
@@ -161,6 +182,14 @@ def amortized_steps(
     if baseline == "decaying-average" and compiler is not None:
         compiler.refuse(name, "its baseline goes from one step to the next")
         compiler = None
-    ascend = Ascent(name, optimizer, compiler, module=program.module, clip_norm=options.clip_norm, ranks=ranks)
+    ascend = Ascent(
+        name,
+        optimizer,
+        compiler,
+        module=program.module,
+        clip_norm=options.clip_norm,
+        ranks=ranks,
+        num_parts=options.accumulate,
+    )
     for batch in batches:
         yield Step(ascend(objective, *batch), len(batch[0]))

@@ -1,4 +1,4 @@
-"""Steps of Adam up an objective in theta and phi, as one graph or in Python."""
+"""Steps of an optimiser up an objective in theta and phi: as one graph, after a graph of the gradient, or in Python."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.compile.graph import Outputs
 from ppl_vae.inference.adam import AdamState, Rates, adam
+from ppl_vae.inference.optimizers import in_graphs
 from ppl_vae.parallel import ALONE, Ranks
 
 Objective = Callable[..., "Tensor | tuple[Tensor, Tensor]"]
@@ -21,7 +22,7 @@ TABLE = 1024
 
 
 class Adam(NamedTuple):
-    """The state of a ``torch.optim.Adam``, to which ``adam`` can be applied in place."""
+    """The state of a ``torch.optim.Adam`` or ``AdamW``, to which ``adam`` can be applied in place."""
 
     parameters: list[Tensor]
     means: list[Tensor]
@@ -29,32 +30,43 @@ class Adam(NamedTuple):
     counts: list[Tensor]
     betas: tuple[float, float]
     epsilon: float
+    decays: list[float]
+    """The weight decay of each parameter."""
+    decoupled: bool
+    """True if the parameter itself decays, as in AdamW; else the decay is a part of the gradient."""
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
-        """Return the state of an optimiser, which is made if it has none; None if the optimiser is not a plain Adam."""
-        groups = optimizer.param_groups
-        if type(optimizer) is not torch.optim.Adam or len(groups) > 1:
-            return None
-        (group,) = groups
-        if group["weight_decay"] or group["amsgrad"] or group["maximize"]:
+        """Return the state of an optimiser, which is made if it has none; None if no graph can contain its steps."""
+        if not in_graphs(optimizer):
             return None
         begin(optimizer)
-        states = [optimizer.state[parameter] for parameter in group["params"]]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        decays = [group["weight_decay"] for group in optimizer.param_groups for _ in group["params"]]
+        states, first = [optimizer.state[parameter] for parameter in parameters], optimizer.param_groups[0]
         means, squares, counts = ([state[k] for state in states] for k in ("exp_avg", "exp_avg_sq", "step"))
-        return cls(list(group["params"]), means, squares, counts, group["betas"], group["eps"])
+        decoupled = first.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
+        return cls(parameters, means, squares, counts, first["betas"], first["eps"], decays, decoupled)
 
     def rates(self, learning_rate: float, taken: int) -> Tensor:
-        """Return the rates of the next steps, ``(TABLE, 2)``, on the parameters' device."""
+        """Return the rates of the next steps, ``(TABLE, 3)``, on the parameters' device; the last is uncorrected."""
         steps, (first, second) = np.arange(taken + 1, taken + 1 + TABLE), self.betas
-        rates = np.stack([learning_rate / (1 - first**steps), (1 - second**steps) ** -0.5], -1)
+        rates = np.stack(
+            [learning_rate / (1 - first**steps), (1 - second**steps) ** -0.5, np.full(TABLE, learning_rate)], -1
+        )
         return torch.as_tensor(rates, dtype=self.parameters[0].dtype).to(self.parameters[0].device)
 
     @torch.no_grad()
     def step(self, gradients: list[Tensor] | tuple[Tensor, ...], rates: Tensor) -> None:
-        """Take a step down the gradients in place, at rates ``(2,)``."""
+        """Take a step down the gradients in place, at rates ``(3,)``."""
         of_step = Rates(1 - self.betas[0], 1 - self.betas[1], rates[0], rates[1])
-        for parameter, mean, square, gradient in zip(self.parameters, self.means, self.squares, gradients, strict=True):
+        for parameter, mean, square, decay, gradient in zip(
+            self.parameters, self.means, self.squares, self.decays, gradients, strict=True
+        ):
+            if decay and self.decoupled:
+                parameter.mul_(1 - decay * rates[2])
+            elif decay:
+                gradient = gradient + decay * parameter
             moments, step = adam(AdamState(mean, square), gradient, of_step, self.epsilon)
             mean.copy_(moments.mean)
             square.copy_(moments.square)
@@ -78,18 +90,20 @@ def begin(optimizer: torch.optim.Optimizer) -> None:
 class Ascent:
     """An ascent of an objective by an optimiser's steps, one step for each call.
 
-    Every epoch needs a new object, because the learning rate is read at the first call.
+    Every stretch needs a new object, because the learning rate is read at the first call.
 
     Args:
         name: name of the step in messages.
         optimizer: an optimiser of the parameters.
-        compiler: a compiler that makes a graph of the whole step, from the objective to the new parameters. It needs a
-            ``torch.optim.Adam``. By default the step runs in Python.
+        compiler: a compiler that makes a graph of the whole step, from the objective to the new parameters, of a plain
+            ``torch.optim.Adam`` or ``AdamW``. For another optimiser the graph ends with the gradient, and its step runs
+            in Python. By default all of it runs in Python.
         module: the module that the objective runs.
         clip_norm: largest norm of the gradient over all parameters together. A larger gradient is scaled down to it.
             None never scales.
         ranks: the processes that take every step together, each with its own part of the batch. Their gradients are
             reduced between two graphs, so that a graph that one of them lacks stops no other.
+        num_parts: number of parts of a batch whose gradients are computed one after the other and added.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.zeros(3))
@@ -109,14 +123,15 @@ class Ascent:
         module: nn.Module | None = None,
         clip_norm: float | None = None,
         ranks: Ranks = ALONE,
+        num_parts: int = 1,
     ) -> None:
         self.name, self.optimizer, self.module, self.clip_norm = name, optimizer, module, clip_norm
-        self.ranks = ranks
+        self.ranks, self.num_parts = ranks, num_parts
         self.compiler = compiler or Compiler("off")
-        self.adam = Adam.of(optimizer) if self.compiler.mode != "off" else None
-        if self.adam is None:
-            self.compiler.refuse(name, f"{type(optimizer).__name__} is not the Adam that a graph has")
-        else:
+        is_compiled = self.compiler.mode != "off"
+        self.adam = Adam.of(optimizer) if is_compiled else None
+        self.in_two = ranks.size > 1 or num_parts > 1 or (is_compiled and self.adam is None)
+        if self.adam is not None:
             self._taken = int(self.adam.counts[0])
             self._table = torch.empty(0)
 
@@ -126,8 +141,8 @@ class Ascent:
         With several processes, the objective is the mean over their data, and so is the value. The last input is a
         tensor of the batch, with a row for each datum.
         """
-        if self.ranks.size > 1:
-            return self._together(objective, inputs)
+        if self.in_two:
+            return self._in_two(objective, inputs)
         if self.adam is None:
             return self._in_python(objective, inputs)[0]
         (value,) = self.compiler(
@@ -181,14 +196,22 @@ class Ascent:
             torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         self.optimizer.step()
 
-    def _together(self, objective: Objective, inputs: tuple[Tensor, ...]) -> Tensor:
+    def _in_two(self, objective: Objective, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Take a step of which the gradient and the update are two functions."""
         parameters, rows = self._parameters, len(inputs[-1])
-        (flat,) = self.compiler(
-            f"the gradient of {self.name}",
-            lambda *batch: (flat_gradient(objective, batch, parameters),),
-            inputs,
-            module=self.module,
-        )
+        parts = parts_of(inputs, self.num_parts)
+        flat: Tensor | None = None
+        for part in parts:
+            (gradient,) = self.compiler(
+                f"the gradient of {self.name}",
+                lambda *batch: (flat_gradient(objective, batch, parameters),),
+                part,
+                module=self.module,
+                times=len(parts),
+                rows=rows,
+            )
+            flat = gradient if flat is None else flat + gradient
+        assert flat is not None
         self.ranks.sum_(flat)
         if self.adam is None:
             return self._update_by_flat(flat)[0]
@@ -214,6 +237,18 @@ class Ascent:
             parameter.grad = -gradient
         self._update_in_python()
         return (value,)
+
+
+def parts_of(inputs: tuple[Tensor, ...], num_parts: int) -> list[tuple[Tensor, ...]]:
+    """Return the parts of a batch, of sizes that differ by one at most; there are not more of them than rows.
+
+    Example:
+        >>> [len(part[0]) for part in parts_of((torch.zeros(7, 2),), 3)]
+        [3, 2, 2]
+    """
+    if num_parts == 1:
+        return [inputs]
+    return list(zip(*(tensor.tensor_split(min(num_parts, len(tensor))) for tensor in inputs), strict=True))
 
 
 def value_and_gradient(

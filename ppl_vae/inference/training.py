@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.errors import Diverged, InputError
-from ppl_vae.inference.ascent import begin
+from ppl_vae.errors import Diverged
+from ppl_vae.inference.ascent import Adam
 from ppl_vae.inference.average import Average, average_buffers
 from ppl_vae.inference.method import Step
+from ppl_vae.inference.optimizers import group, load_optimizer_state, make_optimizer, optimizer_state
 from ppl_vae.inference.place import Epoch, Place, Reached, Validation, epoch_seed, place_of, random_state, set_random
+from ppl_vae.inference.schedules import stair_of
 from ppl_vae.inference.training_options import NEVER, Interval, TrainingOptions, parse_interval
 from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram
@@ -71,8 +73,10 @@ class Training:
         self.pauses = parse_interval("checkpoint_every", options.checkpoint_every) or PAUSE
         self.parameters = program.parameters()
         self.average = None if options.ema_decay is None else Average(self.parameters, options.ema_decay)
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=options.learning_rate, fused=True)
-        begin(self.optimizer)
+        self.optimizer = make_optimizer(
+            self.parameters, options.learning_rate, options.optimizer, options.weight_decay, options.optimizer_args
+        )
+        Adam.of(self.optimizer)  # which begins its state, to which graphs refer
         self._reached = Reached(None, -math.inf, {}, self._snapshot())
         self._began = time.perf_counter()  # of the round
 
@@ -154,9 +158,10 @@ class Training:
         """Take steps up to the next pause, and return what is reached then, and the batches that are left."""
         before, taken, started = self.place, 0, time.perf_counter()
         epoch = before.epochs + 1
-        rate = self.options.rate_after(before.epochs, before.steps, before.taken, self.num_batches)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        history = self._reached.history
+        rate = self.options.rate_after(before.epochs, before.steps, before.taken, self.num_batches, history)
+        for of_rate in self.optimizer.param_groups:
+            of_rate["lr"] = rate
 
         def until_pause() -> Iterator[Batch]:
             nonlocal taken
@@ -209,6 +214,8 @@ class Training:
             if math.isfinite(interval.steps) and total % interval.steps == 0:
                 return True
         if self.options.max_steps is not None and total >= self.options.max_steps:
+            return True
+        if total <= self.options.warmup_steps and total % stair_of(self.options.warmup_steps) == 0:
             return True
         if self.ranks.size > 1 and taken % DECIDED:
             return False
@@ -274,9 +281,8 @@ class Training:
     def _snapshot(self) -> dict[str, Tensor]:
         """Return a copy of the state from which the next stretch starts; one that is interrupted does not change it."""
         tensors = {f"last.{name}": tensor for name, tensor in self.program.state().items()}
-        for name, parameter in self.parameters.items():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{name}.{key}"] = value
+        state = optimizer_state(self.optimizer, self.parameters)
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in state.items()}
         if self.average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.state().items()}
         return {name: tensor.clone() for name, tensor in tensors.items()}
@@ -304,8 +310,8 @@ class Training:
         self._restore(last)
         best = {k: v.to(self.batch[0].device) for k, v in group(tensors, "best").items()}
         row = Epoch(**numbers["row"]) if numbers["row"] else None
-        first = self.optimizer.state[next(iter(self.parameters.values()))]
-        place = Place(**numbers["place"]) if "place" in numbers else place_of(row, int(first["step"]), self.warmup)
+        first = int(self.optimizer.state[next(iter(self.parameters.values()))].get("step", 0))
+        place = Place(**numbers["place"]) if "place" in numbers else place_of(row, first, self.warmup)
         if row is not None and row.step == 0:  # a checkpoint of an earlier version, which validated every epoch
             row = row._replace(step=place.taken, best_step=place.taken // row.epoch * row.best_epoch)
         of_round = {k: v for k, v in last.items() if k.startswith(("random.", "round."))}
@@ -325,16 +331,6 @@ class Training:
     def _restore(self, last: Mapping[str, Tensor]) -> None:
         """Set the program and the optimiser to a snapshot in place, because a graph refers to these tensors."""
         self.program.load_state(group(last, "last"))
-        moments = group(last, "optimizer")
-        for name, parameter in self.parameters.items():
-            for key, tensor in self.optimizer.state[parameter].items():
-                if f"{name}.{key}" not in moments:
-                    raise InputError(f"the checkpoint has no optimiser state of {name!r}: train anew with --overwrite")
-                tensor.copy_(moments[f"{name}.{key}"])
+        load_optimizer_state(self.optimizer, self.parameters, group(last, "optimizer"))
         if self.average is not None:
             self.average.load_state(group(last, "average"))
-
-
-def group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint whose names begin with ``name`` and a dot, without it."""
-    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}

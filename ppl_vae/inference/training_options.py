@@ -7,14 +7,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ppl_vae.errors import InputError, raise_together
-from ppl_vae.inference.options import Count, Positive, Seed, Share
+from ppl_vae.inference.objectives import Bound
+from ppl_vae.inference.optimizers import optimizer_class
+from ppl_vae.inference.options import Count, CountOrZero, NotNegative, Positive, Seed, Share
 from ppl_vae.inference.place import Validation
 from ppl_vae.inference.plateau import convergence_of
+from ppl_vae.inference.schedules import SHARES, Schedule, plateau_share, warmup_share
 
-Schedule = Literal["cosine", "constant"]
 Stop = Literal["patience", "plateau", "never"]
 LEAST_VALIDATIONS = 20
 """The least number of validations after which training can have reached a plateau."""
@@ -75,10 +77,26 @@ class TrainingOptions:
         group_by_length: number of batches whose sequences are sorted by length. These are successive batches, such as
             50; their sequences are sorted before they are cut into batches, so that a batch has little padding. The
             default null shuffles all data.
-        learning_rate: learning rate of Adam at the start. The default is 0.002.
+        optimizer: optimiser, such as adam, adamw or sgd. It is adam, adamw, adamax, radam, sgd, or the path of a class,
+            such as torch.optim.RMSprop. Steps of adam and adamw are parts of compiled graphs; those of others run
+            after the graph of the gradient. The default is adam.
+        optimizer_args: further arguments of the optimiser. They are given by name, such as {"momentum": 0.9}. The
+            default null gives none.
+        weight_decay: decay of weights, but not of biases. Weights are parameters of two or more dimensions;
+            biases and scales do not decay. The decay of adam is a part of the gradient, that of adamw is not. The
+            default is 0.
+        learning_rate: learning rate at the start. For "one-cycle" it is that at the peak. The default
+            is 0.002.
         schedule: course of the learning rate. "cosine" (the default) lowers the learning rate to zero over max_epochs,
-            or over max_steps if that is shorter; "constant" keeps it. The rate changes at the start of an epoch, and
-            after every validation if validate_every is a number of steps.
+            or over max_steps if that is shorter; "constant" keeps it; "one-cycle" raises it over 30 % of that length
+            and then lowers it; "milestones" lowers it seven times by 28 %, after stages of which each is three times as
+            long as the one before; "plateau" halves it after five validations without improvement. The rate changes at
+            the start of an epoch, and after every validation if validate_every is a number of steps.
+        warmup_steps: number of steps over which the rate rises. It begins near zero, and rises in at most 32 equal
+            steps to the value of the schedule. The default 0 has no warm-up.
+        valid_bound: bound of the validation data: elbo or iwae. It decides which parameters are kept and when training
+            stops. The default null takes the bound that training ascends.
+        valid_particles: number of draws in a valid_bound of iwae. The default is 50.
         stop: what ends training before max_epochs. "patience" (the default) waits for a better validation bound;
             "plateau" ends when the bound no longer rises by more than its noise or 1 % of the gain so far; "never"
             trains to the end.
@@ -99,8 +117,14 @@ class TrainingOptions:
     max_steps: Count | None = None
     batch_size: Count = 64
     group_by_length: Count | None = None
+    optimizer: str = "adam"
+    optimizer_args: dict[str, Any] | None = None
+    weight_decay: NotNegative = 0.0
     learning_rate: Positive = 2e-3
     schedule: Schedule = "cosine"
+    warmup_steps: CountOrZero = 0
+    valid_bound: Bound | None = None
+    valid_particles: Count = 50
     stop: Stop = "patience"
     patience: Count | None = 50
     validate_every: int | str | None = None
@@ -112,10 +136,11 @@ class TrainingOptions:
         """Check the options that are more than a number.
 
         Raises:
-            InputError: an interval is none.
+            InputError: an interval is none, or there is no such optimiser.
         """
         names = ("validate_every", "checkpoint_every")
-        raise_together(partial(parse_interval, name, getattr(self, name)) for name in names)
+        intervals = [partial(parse_interval, name, getattr(self, name)) for name in names]
+        raise_together([*intervals, partial(optimizer_class, self.optimizer)])
 
     def stops(self, waited: int, history: Sequence[Validation], warmup: int = 0) -> bool:
         """Return True if training ends before its last epoch.
@@ -132,24 +157,29 @@ class TrainingOptions:
         rows = [row._asdict() for row in history if row.epoch > warmup]
         return len(rows) >= LEAST_VALIDATIONS and convergence_of(rows).has_converged
 
-    def rate_after(self, epochs: int, steps: int, taken: int, num_batches: int | None) -> float:
+    def rate_after(
+        self, epochs: int, steps: int, taken: int, num_batches: int | None, history: Sequence[Validation] = ()
+    ) -> float:
         """Return the learning rate after a number of whole epochs and of further steps.
 
-        It depends on the number of steps alone, and not on the times of validations, so that a run can be resumed.
+        It depends on the number of steps, and not on the times of validations, so that a run can be resumed. On a
+        plateau it depends on the bounds of the validations.
 
         Args:
             epochs: number of whole epochs that are done.
             steps: number of steps that are done of the epoch in progress.
             taken: number of all steps that are done.
             num_batches: number of steps of an epoch; if None, the rate changes at the start of an epoch alone.
+            history: all validations, in their order.
 
         Example:
             >>> options = TrainingOptions(max_epochs=4, learning_rate=1.0, validate_every=10)
             >>> [round(options.rate_after(1, 20, 120, number), 3) for number in (100, None)]
             [0.794, 0.854]
         """
-        if self.schedule == "constant":
-            return self.learning_rate
+        rate = self.learning_rate * warmup_share(taken, self.warmup_steps)
+        if self.schedule == "plateau":
+            return rate * plateau_share([row.elbo_valid for row in history])
         done: float = epochs
         total: float = self.max_epochs
         if num_batches is not None:
@@ -158,4 +188,4 @@ class TrainingOptions:
                 done += max(0, steps - taken % int(every)) / num_batches
             if self.max_steps is not None:
                 total = min(total, self.max_steps / num_batches)
-        return self.learning_rate * (1 + math.cos(math.pi * min(done, total) / total)) / 2
+        return rate * SHARES[self.schedule](min(done, total) / total)

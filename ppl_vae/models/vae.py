@@ -29,6 +29,8 @@ class VAE(nn.Module):
         likelihood: likelihood, such as bernoulli or gaussian. It is that of a number of a datum: bernoulli, gaussian
             (gaussian:0.5, gaussian:decoded), categorical:10, poisson, negative-binomial, rounded-log-normal,
             zero-inflated-poisson and others; see ``ppl_vae.networks.make_likelihood``.
+        encoder_dropout: share of the encoder's units to drop. These hidden units are zero in training, other ones in
+            every step, against overfitting.
 
     Example:
         >>> import torch
@@ -45,10 +47,11 @@ class VAE(nn.Module):
         hidden: Sequence[int] = (256,),
         activation: Activation = "relu",
         likelihood: str | Likelihood = "bernoulli",
+        encoder_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.encoder = GaussianEncoder(data_dim, latent_dim, hidden, activation=activation)
+        self.encoder = GaussianEncoder(data_dim, latent_dim, hidden, activation=activation, dropout=encoder_dropout)
         self.likelihood = make_likelihood(likelihood)
         self.decoder = mlp([latent_dim, *reversed(hidden), self.likelihood.outputs * data_dim], activation)
 

@@ -21,7 +21,7 @@ _NONLINEARITY: dict[str, type[nn.Module]] = {
 }
 
 
-def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
+def mlp(sizes: Sequence[int], activation: Activation = "relu", dropout: float = 0.0) -> nn.Sequential:
     r"""Return a multilayer perceptron with the given widths, from input to output, whose last layer is linear.
 
     A gated layer consists of two linear maps, one of which is the gate of the other (Dauphin et al., Language Modeling
@@ -32,6 +32,11 @@ def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
     Args:
         sizes: widths of the input, the hidden layers and the output.
         activation: the nonlinearity after each hidden layer: relu, tanh, softplus or gated.
+        dropout: share of the units of each hidden layer that are zero in training. The others are scaled up, so that
+            the mean stays (Srivastava et al., Dropout, 2014).
+
+    Raises:
+        InputError: the activation is unknown, or the share is none.
 
     Example:
         >>> mlp([64, 256, 10])(torch.zeros(5, 3, 64)).shape
@@ -39,10 +44,13 @@ def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
     """
     if activation not in _NONLINEARITY:
         raise InputError(f"activation={activation!r} is unknown; {nearest(str(activation), _NONLINEARITY)}")
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout is {dropout!r}: expected 0 or more and less than 1")
     maps = 2 if activation == "gated" else 1
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes[:-1]):
         layers += [nn.Linear(n_in, maps * n_out), _NONLINEARITY[activation]()]
+        layers += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
@@ -56,6 +64,7 @@ class GaussianEncoder(nn.Module):
         latent_dim: size of the latent.
         hidden: widths of the hidden layers.
         activation: the nonlinearity after each hidden layer.
+        dropout: share of hidden units that are zero in training, see ``mlp``.
 
     Example:
         >>> loc, scale = GaussianEncoder(64, 10)(torch.zeros(3, 64))
@@ -70,9 +79,10 @@ class GaussianEncoder(nn.Module):
         hidden: Sequence[int] = (256,),
         *,
         activation: Activation = "relu",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.net = mlp([data_dim, *hidden, 2 * latent_dim], activation)
+        self.net = mlp([data_dim, *hidden, 2 * latent_dim], activation, dropout)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation, ``(..., latent_dim)`` each, of data ``(..., data_dim)``."""

@@ -16,13 +16,14 @@ from ppl_vae.program.divergence import (
     observes_discrete,
 )
 from ppl_vae.program.draws import averages, with_modes
+from ppl_vae.program.encoders import encoder_parameters, with_encoder_noise
 from ppl_vae.program.factor_term import FactorTerm
 from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.missing import with_missing, without_missing
 from ppl_vae.program.observations import FixedSupport, are_within, check_observations, fixed_supports
 from ppl_vae.program.padding import weighs_alike
-from ppl_vae.program.path_draws import PathDraws, path_draws
+from ppl_vae.program.path_draws import PathDraws, check_density_repeats, path_draws
 from ppl_vae.program.predictions import (
     LatentMoments,
     classes_of,
@@ -71,6 +72,7 @@ __all__ = [
     "averages",
     "check",
     "check_batch",
+    "check_density_repeats",
     "check_model",
     "check_observations",
     "check_parts",
@@ -78,6 +80,7 @@ __all__ = [
     "coded_columns",
     "draw_shared",
     "elbo_terms",
+    "encoder_parameters",
     "fixed_supports",
     "fp32_products",
     "generates",
@@ -103,6 +106,7 @@ __all__ = [
     "widened",
     "with_code",
     "with_encoder",
+    "with_encoder_noise",
     "with_lambda",
     "with_missing",
     "with_modes",

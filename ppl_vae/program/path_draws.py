@@ -93,6 +93,26 @@ def path_draws(program: BoundProgram, batch: Batch, num_samples: int) -> PathDra
     return PathDraws((log_p - log_q).detach(), surrogate)
 
 
+@torch.no_grad()
+def check_density_repeats(program: BoundProgram, batch: Batch) -> None:
+    """Check that two runs of a guide in training have the same density at the same draws, as ``path_draws`` needs.
+
+    Raises:
+        InputError: the guide draws more than its latents, as dropout does.
+    """
+    before = {name: tensor.clone() for name, tensor in program.state().items()}
+    with program.running(seed=0, training=True):
+        guide = program.guide_trace(batch)
+        again = program.guide_trace(batch, values=site_values(guide))
+        first, second = (program.structure.log_density(trace, 1) for trace in (guide, again))
+    program.load_state(before)  # running means of batches
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-3):
+        raise InputError(
+            f"bound='iwae' runs the guide of {program.name} twice, and it draws more than its latents, as dropout "
+            f"does: leave that out, or bound='elbo'"
+        )
+
+
 def _refuse_scored(program: BoundProgram, sites: Mapping[str, Site]) -> None:
     for name, site in sites.items():
         if is_scored(site):

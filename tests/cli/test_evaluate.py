@@ -89,3 +89,18 @@ def test_the_verb_compiles_if_it_is_asked_to(
         tables[mode] = [line.split()[:-1] for line in capsys.readouterr().out.splitlines()[:4]]
         assert made.called == (mode == "on")
     assert tables["on"] == tables["off"] == tables["auto"]
+
+
+def test_an_encoder_that_is_refitted_is_reported_and_not_kept(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, options = (run / "checkpoint.safetensors").read_bytes(), ["--num-data", "64", "--num-samples", "20"]
+    assert run_without_figures("evaluate", [str(run), *options]) == 0
+    before = json.loads((run / "evidence.json").read_text())
+    assert "refit_encoder" not in before
+    assert run_without_figures("evaluate", [str(run), *options, "--refit-encoder", "20"]) == 0
+    assert "The encoder alone was trained for 20 epochs on these data" in capsys.readouterr().out
+    after = json.loads((run / "evidence.json").read_text())
+    assert after["refit_encoder"] == 20
+    assert after["estimators"]["elbo"]["log_evidence"] > before["estimators"]["elbo"]["log_evidence"]
+    assert (run / "checkpoint.safetensors").read_bytes() == kept
+    for wrong in (["-1"], ["2", "--shard", "1/2"]):
+        assert run_without_figures("evaluate", [str(run), *options, "--refit-encoder", *wrong]) == 2

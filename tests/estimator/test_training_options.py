@@ -49,8 +49,12 @@ def test_free_bits_keep_latents_in_use_that_a_large_weight_would_close() -> None
     assert divergence(kept) == pytest.approx(1.0, abs=0.4)  # two dimensions
 
 
-def test_the_importance_weighted_bound_is_what_is_validated() -> None:
-    vi = VariationalInference(Conjugate().double(), bound="iwae", num_particles=5, max_epochs=3, validation_fraction=0)
+VALIDATED = [{"bound": "iwae", "num_particles": 5}, {"valid_bound": "iwae", "valid_particles": 5}]
+
+
+@pytest.mark.parametrize("options", VALIDATED, ids=str)
+def test_the_importance_weighted_bound_is_what_is_validated(options: dict[str, Any]) -> None:
+    vi = VariationalInference(Conjugate().double(), max_epochs=3, validation_fraction=0, **options)
     x = normal(1000).numpy()
     vi.prepare({"x": x}, {"x": x})
     *_, last = vi.epochs()
@@ -122,3 +126,8 @@ def test_a_decaying_average_does_not_depend_on_the_clock() -> None:
     for name in ("checkpoint_every", "validate_every"):
         with pytest.raises(InputError, match=f"{name} is '5m', and a decaying average .*: give a number of steps"):
             with_steady_average(VariationalInference(None, **{name: "5m"}, **options))
+
+
+def test_a_plateau_needs_validations() -> None:
+    with pytest.raises(InputError, match="waits for validations"):
+        fitted(schedule="plateau", validation_fraction=0)

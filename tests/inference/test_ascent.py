@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -96,36 +96,7 @@ def test_rates_are_exact_after_many_steps() -> None:
         assert rates.dtype == torch.float32
         for step in (0, 500):
             t = taken + step + 1
-            assert rates[step].tolist() == pytest.approx([0.1 / (1 - 0.9**t), (1 - 0.999**t) ** -0.5], rel=1e-6)
-
-
-def optimizers() -> Iterator[tuple[str, torch.optim.Optimizer]]:
-    own = parameters()
-    yield "SGD", torch.optim.SGD(own, lr=0.1, momentum=0.5)
-    yield "AdamW", torch.optim.AdamW(own, lr=0.1)
-    yield "Adam", torch.optim.Adam(own, lr=0.1, weight_decay=0.3)
-    yield "Adam", torch.optim.Adam(own, lr=0.1, amsgrad=True)
-    yield "Adam", torch.optim.Adam(own, lr=0.1, maximize=True)
-    yield "Adam", torch.optim.Adam([{"params": own[:1]}, {"params": own[1:], "lr": 0.01}], lr=0.1)
-
-
-@pytest.mark.parametrize("number", range(6))
-def test_another_optimiser_is_left_to_python(number: int) -> None:
-    """With its own steps, and one line that says so."""
-    results, said = [], []
-    for mode in ("off", "on"):
-        name, optimizer = list(optimizers())[number]
-        own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        compiler = Compiler(mode, say=said.append)
-        for _ in range(2):
-            ascend = Ascent("it", optimizer, compiler, clip_norm=1.0)
-            for _ in range(3):
-                ascend(objective_of(*own), X)
-        results.append(own)
-        assert not compiler.graphs
-    assert said == [f"it is not compiled: {name} is not the Adam that a graph has"]
-    for a, b in zip(*results, strict=True):
-        assert torch.equal(a, b)
+            assert rates[step].tolist() == pytest.approx([0.1 / (1 - 0.9**t), (1 - 0.999**t) ** -0.5, 0.1], rel=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["off", "on"])

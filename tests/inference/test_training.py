@@ -63,8 +63,15 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_global_state() -> Non
     assert list(other.epochs(batches, validate(other))) != runs[0]
 
 
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.7}], ids=str)
-def test_resumed_after_any_epoch_it_gives_the_numbers_of_a_run_that_was_not_stopped(options: dict[str, float]) -> None:
+STATES = [
+    {},
+    {"ema_decay": 0.7},
+    {"optimizer": "radam", "weight_decay": 0.1, "schedule": "plateau", "warmup_steps": 7, "learning_rate": 1.0},
+]
+
+
+@pytest.mark.parametrize("options", STATES, ids=str)
+def test_resumed_after_any_epoch_it_gives_the_numbers_of_a_run_that_was_not_stopped(options: dict[str, Any]) -> None:
     whole = training(**options)
     expected = list(whole.epochs(batches, validate(whole)))
     for stop in (1, 4):
@@ -116,6 +123,14 @@ def test_pauses_for_checkpoints_do_not_change_a_number() -> None:
     assert [row is None for row in some] == [True, True, False] * 3
     assert [row for row in some if row] == rows
     assert [row.step for row in rows] == [3, 6, 9]
+
+
+def test_the_rate_rises_within_an_epoch() -> None:
+    """Three steps an epoch; the warm-up of six steps has a stair for each."""
+    run, rates = training(3, schedule="constant", warmup_steps=6), list[float]()
+    for _ in stretches(run):
+        rates.append(run.optimizer.param_groups[0]["lr"] / 0.05)
+    assert rates == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1])
 
 
 def test_rounds_may_be_shorter_or_longer_than_an_epoch() -> None:
