@@ -64,6 +64,7 @@ MELODIES = "Simulated melodies: 16 steps of 24 keys, a progression of chords and
 
 FITS = {
     "autoencoder": Fit("digits", "--max-epochs 60", DIGITS, "reconstructions"),
+    "conv_hierarchical_vae": Fit("digits", "--max-epochs 60 --model.num-pseudo 50", DIGITS),
     "conv_vae": Fit("digits", "--max-epochs 60", DIGITS),
     "count_vae": Fit(
         "cells.npz", "--max-epochs 40 --learning-rate 4e-3", "Simulated counts of 150 genes in 1200 cells."
@@ -76,6 +77,7 @@ FITS = {
         MELODIES,
     ),
     "factor_analysis": Fit("cancer.npy", "--max-epochs 100 --model.latent-dim 5 --learning-rate 0.01", CANCER),
+    "flow_prior_vae": Fit("digits", "--max-epochs 60", DIGITS),
     "flow_vae": Fit("digits", "--max-epochs 60", DIGITS),
     "full_covariance_vae": Fit("digits", "--max-epochs 100", DIGITS),
     "gmvae": Fit("digits", "--max-epochs 60", DIGITS),
@@ -94,6 +96,7 @@ FITS = {
         CANCER + " Half of the values above the mean are hidden.",
     ),
     "ppca": Fit("cancer.npy", "--max-epochs 100 --model.latent-dim 5 --learning-rate 0.01", CANCER),
+    "resnet_vae": Fit("digits", "--max-epochs 60 --model.num-blocks 1", DIGITS),
     "semi_supervised_vae": Fit("few_labels.npz", "--max-epochs 60", DIGITS + " One in ten has its label."),
     "table_vae": Fit(
         "wine.csv", "--max-epochs 200 --model.latent-dim 4", "Scikit-learn's wines, a table with a fifth of it hidden."

@@ -15,6 +15,9 @@
 | ``gmvae`` | VAE with a Gaussian mixture as its prior: clusters |
 | ``mixture_prior_vae`` | VAE whose prior is a learned mixture of Gaussians with full covariances |
 | ``vamp_vae`` | VAE whose prior is the mixture of the posteriors of learned pseudo-inputs |
+| ``conv_hierarchical_vae`` | VAE of images with two layers of latents, convolutions and a VampPrior |
+| ``resnet_vae`` | VAE of images with residual convolutions; the prior is normal or a flow |
+| ``flow_prior_vae`` | VAE whose prior is a normalizing flow, of coupling or autoregressive maps |
 | ``hierarchical_vae`` | VAE with two or more layers of latents; the guide goes bottom-up, or is a ladder |
 | ``full_covariance_vae`` | VAE whose posterior has a full covariance |
 | ``flow_vae`` | VAE whose posterior is a Gaussian carried through an inverse autoregressive flow |

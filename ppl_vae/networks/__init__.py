@@ -3,12 +3,14 @@
 from ppl_vae.networks.chains import GaussianChain
 from ppl_vae.networks.data_encoder import DataEncoder
 from ppl_vae.networks.distributions import Classes, GaussianMixture, InverseAutoregressiveFlow, MixedColumns
+from ppl_vae.networks.flow_prior import FlowKind, FlowPrior
 from ppl_vae.networks.images import ImageDecoder, ImageEncoder, convolutions, flat_images, transposed_convolutions
 from ppl_vae.networks.labels import ClassGaussian, join, one_hot
 from ppl_vae.networks.likelihoods import Likelihood, make_likelihood
 from ppl_vae.networks.perceptrons import Activation, GaussianEncoder, LinearGaussian, mlp
 from ppl_vae.networks.posteriors import FullGaussianEncoder, cholesky_factor, product_of_gaussians, seen_log_prob
 from ppl_vae.networks.recurrence import recur, unrolled
+from ppl_vae.networks.residual import ResidualBlock
 from ppl_vae.networks.sequences import (
     BackwardRNN,
     Combiner,
@@ -26,6 +28,8 @@ __all__ = [
     "Classes",
     "Combiner",
     "DataEncoder",
+    "FlowKind",
+    "FlowPrior",
     "ForwardRNN",
     "FullGaussianEncoder",
     "GatedTransition",
@@ -40,6 +44,7 @@ __all__ = [
     "MixedColumns",
     "MixedLikelihood",
     "RecurrentCell",
+    "ResidualBlock",
     "TableFeatures",
     "cholesky_factor",
     "convolutions",

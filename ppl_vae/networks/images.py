@@ -9,15 +9,18 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
+from ppl_vae.networks.labels import join
 from ppl_vae.networks.perceptrons import GaussianEncoder, mlp
+from ppl_vae.networks.residual import ResidualBlock
 
 
-def convolutions(shape: Sequence[int], channels: int = 32) -> tuple[nn.Sequential, int]:
+def convolutions(shape: Sequence[int], channels: int = 32, num_blocks: int = 0) -> tuple[nn.Sequential, int]:
     """Return convolutions that halve an image until a side is shorter than eight, and the number of their features.
 
     Args:
         shape: shape of an image, ``(channels, height, width)``.
         channels: number of channels after the first convolution; each further one doubles it.
+        num_blocks: number of residual blocks after each convolution.
 
     Example:
         >>> import torch
@@ -28,16 +31,18 @@ def convolutions(shape: Sequence[int], channels: int = 32) -> tuple[nn.Sequentia
     layers: list[nn.Module] = []
     shapes = _halvings(shape, channels)
     for (depth, *_), (next_depth, *_) in pairwise(shapes):
-        layers += [nn.Conv2d(depth, next_depth, 4, stride=2, padding=1), nn.ReLU()]
+        halving = nn.Conv2d(depth, next_depth, 4, stride=2, padding=1)
+        layers += [halving, *(ResidualBlock(next_depth) for _ in range(num_blocks)), _nonlinearity(num_blocks)]
     return nn.Sequential(*layers, nn.Flatten()), math.prod(shapes[-1])
 
 
-def transposed_convolutions(shape: Sequence[int], channels: int = 32) -> tuple[nn.Sequential, int]:
+def transposed_convolutions(shape: Sequence[int], channels: int = 32, num_blocks: int = 0) -> tuple[nn.Sequential, int]:
     """Return the reverse of ``convolutions``, which doubles an image in every step, and the number of its features.
 
     Args:
         shape: shape of an image, ``(channels, height, width)``; a side may be odd.
         channels: number of channels before the last convolution; each earlier one has twice as many.
+        num_blocks: number of residual blocks before each convolution.
 
     Example:
         >>> import torch
@@ -50,8 +55,12 @@ def transposed_convolutions(shape: Sequence[int], channels: int = 32) -> tuple[n
     for (depth, height, width), (next_depth, next_height, next_width) in pairwise(shapes):
         odd = (next_height - 2 * height, next_width - 2 * width)
         up = nn.ConvTranspose2d(depth, next_depth, 4, stride=2, padding=1, output_padding=odd)
-        layers += [nn.ReLU(), up]
+        layers += [*(ResidualBlock(depth) for _ in range(num_blocks)), _nonlinearity(num_blocks), up]
     return nn.Sequential(*layers), math.prod(shapes[0])
+
+
+def _nonlinearity(num_blocks: int) -> nn.Module:
+    return nn.ELU() if num_blocks else nn.ReLU()
 
 
 def _halvings(shape: Sequence[int], channels: int) -> list[tuple[int, int, int]]:
@@ -110,6 +119,8 @@ class ImageEncoder(nn.Module):
         latent_dim: size of the latent.
         channels: number of channels after the first convolution; each further one doubles it.
         hidden: widths of the hidden layers after the convolutions.
+        num_blocks: number of residual blocks after each convolution.
+        context_dim: size of the vectors that the hidden layers are given beside the image.
 
     Example:
         >>> import torch
@@ -119,22 +130,35 @@ class ImageEncoder(nn.Module):
     """
 
     def __init__(
-        self, image_shape: Sequence[int], latent_dim: int, channels: int = 32, hidden: Sequence[int] = (256,)
+        self,
+        image_shape: Sequence[int],
+        latent_dim: int,
+        channels: int = 32,
+        hidden: Sequence[int] = (256,),
+        num_blocks: int = 0,
+        context_dim: int = 0,
     ) -> None:
         super().__init__()
         self.shape = _channels_first(image_shape)
-        self.convolutions, features = convolutions(self.shape, channels)
-        self.gaussian = GaussianEncoder(features, latent_dim, hidden)
+        self.convolutions, features = convolutions(self.shape, channels, num_blocks)
+        self.gaussian = GaussianEncoder(features + context_dim, latent_dim, hidden)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation, ``(..., latent_dim)`` each, of flat images ``(..., pixels)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation, ``(..., latent_dim)`` each, of flat images ``(..., pixels)``.
+
+        Args:
+            x: the images.
+            context: vectors whose sizes have the sum ``context_dim``, if it is not 0; the leading dimensions of images
+                and vectors are broadcast.
+        """
         if x.shape[-1] != math.prod(self.shape):
             raise InputError(
                 f"a datum has {x.shape[-1]} numbers, which are no image of shape {self.shape}: "
                 f"give the data's own, image_shape=(channels, height, width)"
             )
         features = self.convolutions(x.reshape(-1, *self.shape))
-        loc, scale = self.gaussian(features.reshape(*x.shape[:-1], -1))
+        features = features.reshape(*x.shape[:-1], -1)
+        loc, scale = self.gaussian(join(features, *context) if context else features)
         return loc, scale
 
 
@@ -147,6 +171,7 @@ class ImageDecoder(nn.Module):
         outputs: number of outputs for a pixel of a channel, see ``Likelihood``.
         channels: number of channels before the last convolution; each earlier one has twice as many.
         hidden: widths of the hidden layers before the convolutions.
+        num_blocks: number of residual blocks before each convolution.
 
     Example:
         >>> import torch
@@ -161,10 +186,11 @@ class ImageDecoder(nn.Module):
         outputs: int = 1,
         channels: int = 32,
         hidden: Sequence[int] = (256,),
+        num_blocks: int = 0,
     ) -> None:
         super().__init__()
         depth, height, width = _channels_first(image_shape)
-        self.convolutions, features = transposed_convolutions((outputs * depth, height, width), channels)
+        self.convolutions, features = transposed_convolutions((outputs * depth, height, width), channels, num_blocks)
         self.net = mlp([latent_dim, *hidden, features])
 
     def forward(self, z: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from ppl_vae.models.autoencoder import Autoencoder
+from ppl_vae.models.conv_hierarchical_vae import ConvHierarchicalVAE
 from ppl_vae.models.conv_vae import ConvVAE
 from ppl_vae.models.count_vae import CountVAE
 from ppl_vae.models.cvae import CVAE
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
 from ppl_vae.models.factor_analysis import FactorAnalysis
+from ppl_vae.models.flow_prior_vae import FlowPriorVAE
 from ppl_vae.models.flow_vae import FlowVAE
 from ppl_vae.models.full_covariance_vae import FullCovarianceVAE
 from ppl_vae.models.gmvae import GMVAE
@@ -25,6 +27,7 @@ from ppl_vae.models.mixture_prior_vae import MixturePriorVAE
 from ppl_vae.models.normal import Normal
 from ppl_vae.models.not_miwae import NotMIWAE
 from ppl_vae.models.ppca import PPCA
+from ppl_vae.models.resnet_vae import ResNetVAE
 from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
 from ppl_vae.models.table_vae import TableVAE
 from ppl_vae.models.vae import VAE
@@ -48,6 +51,10 @@ class Case(NamedTuple):
 
 GALLERY: dict[str, Case] = {
     "autoencoder": Case(lambda: Autoencoder(data_dim=6, latent_dim=2, hidden=(7,)), (bits(21, 6),)),
+    "conv_hierarchical_vae": Case(
+        lambda: ConvHierarchicalVAE(image_shape=(8, 9), latent_dims=(2, 2), channels=2, hidden=(5,), num_pseudo=3),
+        (bits(21, 72),),
+    ),
     "conv_vae": Case(
         lambda: ConvVAE(image_shape=(8, 9), latent_dim=2, channels=2, hidden=(5,)),
         (bits(21, 72),),
@@ -66,6 +73,10 @@ GALLERY: dict[str, Case] = {
         (bits(21, 3, 3), 1 + torch.arange(21) % 3),
     ),
     "factor_analysis": Case(lambda: FactorAnalysis(data_dim=6, latent_dim=2), (normal(21, 6),)),
+    "flow_prior_vae": Case(
+        lambda: FlowPriorVAE(data_dim=6, latent_dim=2, hidden=(7,), num_flows=2, flow_hidden=(5,)),
+        (bits(21, 6),),
+    ),
     "flow_vae": Case(lambda: FlowVAE(data_dim=6, latent_dim=2, hidden=(7,), flow_hidden=(5,)), (bits(21, 6),)),
     "full_covariance_vae": Case(
         lambda: FullCovarianceVAE(data_dim=6, latent_dim=2, hidden=(7,)),
@@ -95,6 +106,19 @@ GALLERY: dict[str, Case] = {
         (normal(21, 6), torch.arange(126).reshape(21, 6) % 4 > 0),
     ),
     "ppca": Case(lambda: PPCA(data_dim=6, latent_dim=2), (normal(21, 6),)),
+    "resnet_vae": Case(
+        lambda: ResNetVAE(
+            image_shape=(8, 9),
+            latent_dim=2,
+            channels=2,
+            num_blocks=1,
+            hidden=(5,),
+            prior="autoregressive",
+            num_flows=1,
+            flow_hidden=(4,),
+        ),
+        (bits(21, 72),),
+    ),
     "semi_supervised_vae": Case(
         lambda: SemiSupervisedVAE(data_dim=6, num_classes=4, latent_dim=2, style_dim=2, hidden=(7,), class_hidden=(3,)),
         (bits(21, 6), torch.where(LABELS < 2, LABELS, -1)),
@@ -109,11 +133,13 @@ GALLERY: dict[str, Case] = {
 }
 
 ALIKE = {
+    "conv_hierarchical_vae",
     "factor_analysis",
     "full_covariance_vae",
     "hierarchical_vae",
     "mixture_prior_vae",
     "normal",
+    "resnet_vae",
     "table_vae, mixture",
     "vamp_vae",
 }
