@@ -22,6 +22,7 @@ from ppl_vae.errors import InputError, raise_together, reason
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.estimator.options import check_each_option
 from ppl_vae.inference.options import Count, check_value
+from ppl_vae.recipes import find_configuration
 from ppl_vae.runs import Run, check_trust, file_and_class, program_class, read_config
 from ppl_vae.runs.loggers import logger_names
 
@@ -34,7 +35,8 @@ class RunOptions:
     """The options of a fit that concern its folder. Their values are read first, because they decide about the others.
 
     Args:
-        config: YAML file of options, such as a run's config.yaml. Options of the command line override it.
+        config: YAML file of options, or the name of a recipe. Options of the command line override it. Such a file is a
+            run's config.yaml; a recipe, such as static-mnist-vae, repeats a published result.
         output: run folder to write. By default it is runs/DATA-MODEL-GUIDE.
         overwrite: replace the run in the folder.
         resume: continue the run in the folder. With "auto" behind it, a run that has not been begun is begun.
@@ -101,8 +103,9 @@ def parse_options(args: Sequence[str]) -> Options:
     is_auto, run_options.resume = run_options.resume == "auto", run_options.resume == "always"
     if ((run_options.resume or is_auto) and run_options.overwrite) or (run_options.resume and run_options.config):
         raise InputError("--resume goes on with a run and its options: leave out --overwrite and --config")
-    config = read_config(Path(run_options.config)) if run_options.config else {}
-    options = _parse(run_options, rest, config, Path(run_options.config or "."))
+    source = find_configuration(run_options.config) if run_options.config else Path()
+    config = read_config(source) if run_options.config else {}
+    options = _parse(run_options, rest, config, source)
     if is_auto:
         run = Run(options.output)
         run_options.resume = run.checkpoint.is_file()  # it may have been stopped before it had one
@@ -297,7 +300,7 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
 def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
     """Check that a resumed run is the same experiment: its length and speed may change, what is fitted may not."""
     fitted = run.options("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start")
-    earlier = {"standardize": False, "extra_missing": 0.0}  # runs of earlier versions have no such options
+    earlier = {"standardize": False, "extra_missing": 0.0, "optimizer": "adam"}  # earlier versions had no such options
     fitted |= {name: run.config().get(name, value) for name, value in earlier.items()}
     for name, was in fitted.items():
         if was != config[name]:
