@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 import zuko
 from torch import Tensor, nn
-from torch.distributions import Transform, constraints
+from torch.distributions import constraints
 
 from ppl_vae.errors import InputError, nearest
 
@@ -25,7 +25,7 @@ class FlowDistribution(dist.TorchDistribution):
     .. math:: \log p(z) = \log \mathcal N\bigl(f(z); 0, I\bigr) + \log \lvert \det \partial f / \partial z \rvert
 
     Args:
-        transform: f, a transform of zuko.
+        transform: f, a transform of zuko, which has ``call_and_ladj``.
         like: a vector of the size, the type and the device of z.
         batch_shape: the batch shape.
     """
@@ -34,7 +34,7 @@ class FlowDistribution(dist.TorchDistribution):
     support = constraints.real_vector
     has_rsample = True
 
-    def __init__(self, transform: Transform, like: Tensor, batch_shape: Sequence[int] = ()) -> None:
+    def __init__(self, transform: Any, like: Tensor, batch_shape: Sequence[int] = ()) -> None:
         self.transform, self.like = transform, like
         super().__init__(torch.Size(batch_shape), like.shape, validate_args=False)
 
@@ -64,9 +64,9 @@ class FlowPrior(nn.Module):
 
     .. math:: p(z) = \mathcal N\bigl(f(z); 0, I\bigr)\, \Bigl\lvert \det \frac{\partial f(z)}{\partial z} \Bigr\rvert
 
-    A coupling map shifts and scales half of the numbers by functions of the other half; the density takes one pass,
-    a draw two. An autoregressive map does so to each number by functions of those before it; the density takes one pass, a
-    draw as many as there are numbers.
+    A coupling map shifts and scales half of the numbers by functions of the other half; the density takes one pass, a
+    draw two. An autoregressive map does so to each number by functions of those before it; the density takes one pass,
+    a draw as many as there are numbers.
 
     Source: coupling, Dinh, Sohl-Dickstein and Bengio, Density Estimation Using Real NVP (2017), equations 7 and 8;
     autoregressive, Papamakarios, Pavlakou and Murray, Masked Autoregressive Flow for Density Estimation (2017),
