@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -302,12 +302,20 @@ def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
     fitted = run.options("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start")
     earlier = {"standardize": False, "extra_missing": 0.0, "optimizer": "adam"}  # earlier versions had no such options
     fitted |= {name: run.config().get(name, value) for name, value in earlier.items()}
+    fitted["model"] = _with_defaults(fitted["model"], config["model"]["init_args"])
     for name, was in fitted.items():
         if was != config[name]:
             raise InputError(
                 f"--resume with another {name}: the run in {run.path} has {was}, asked for is {config[name]}; fit "
                 f"another run with --output DIR"
             )
+
+
+def _with_defaults(model: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Return a configuration of a program with the defaults of arguments that its class did not have at that time."""
+    arguments = inspect.signature(program_class(model["class_path"])).parameters
+    later = {name: arguments[name].default for name in names if name in arguments and name not in model["init_args"]}
+    return {**model, "init_args": {**model["init_args"], **{name: _to_plain(value) for name, value in later.items()}}}
 
 
 def _short_name(spec: str) -> str:
