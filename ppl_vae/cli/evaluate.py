@@ -11,7 +11,6 @@ import numpy as np
 from ppl_vae import plots
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection, names_in
-from ppl_vae.cli.pictures import picture_reconstructions
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.estimators import Settings, bounds_first, check_estimators
@@ -21,6 +20,7 @@ from ppl_vae.evaluation.refit import refit_encoder as train_encoder
 from ppl_vae.inference.options import Count, check_value
 from ppl_vae.parallel import present
 from ppl_vae.runs import write_evidence
+from ppl_vae.uses.pictures import picture_reconstructions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,6 @@ import ppl_vae
 from ppl_vae import plots
 from ppl_vae.cli.configuration import Options, fill_in, make_config, name_arguments, parse_options, refuse_changes
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection
-from ppl_vae.cli.pictures import picture_reconstructions, picture_sites
 from ppl_vae.data import Dataset, describe_columns, is_table, load_dataset
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import VariationalInference, check_options
@@ -35,6 +34,7 @@ from ppl_vae.runs import Fingerprints, NamedProgram, Run, program_class, write_p
 from ppl_vae.runs.files import digest
 from ppl_vae.runs.loggers import Loggers
 from ppl_vae.runs.tables import digest_array
+from ppl_vae.uses.pictures import picture_reconstructions, picture_sites
 
 CHECKPOINT_SECONDS = 5.0
 """The least time between two checkpoints, but for the last; one syncs to disk, which can cost more than an epoch."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from ppl_vae import plots
-from ppl_vae.cli.pictures import picture_sites
 from ppl_vae.data import Dataset, Part, subset, with_numbers
 from ppl_vae.data.images import Grey
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import Accelerator, VariationalInference, load, load_data
 from ppl_vae.inference import Compile
 from ppl_vae.runs import FORMATS, Run
+from ppl_vae.uses.pictures import picture_sites
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,8 +20,8 @@ from ppl_vae.program import (
     names_of,
     posterior_moments,
 )
-from ppl_vae.uses._points import with_latents
 from ppl_vae.uses.description import describe_use
+from ppl_vae.uses.points import with_latents
 
 DRAWS = 256
 """Number of draws for moments that are not known in closed form."""

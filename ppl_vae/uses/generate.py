@@ -9,8 +9,8 @@ import numpy as np
 from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.uses._points import LatentMap
 from ppl_vae.uses.description import Caption, describe_use
+from ppl_vae.uses.points import LatentMap
 
 
 @readable

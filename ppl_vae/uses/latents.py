@@ -16,9 +16,9 @@ from ppl_vae.evaluation.results import join
 from ppl_vae.evidence import gaussian_divergence, marginal_divergence, prior_scales
 from ppl_vae.inference.options import check_value
 from ppl_vae.program import Batch, BoundProgram, names_of
-from ppl_vae.uses._points import divergence_of_choices
 from ppl_vae.uses.description import Caption, describe_use
 from ppl_vae.uses.embed import embed
+from ppl_vae.uses.points import divergence_of_choices
 
 Plane = Literal["pca", "tsne"]
 DRAWS = 500

@@ -13,8 +13,8 @@ from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.inference.options import Count, check_value
 from ppl_vae.program import LatentPoint
-from ppl_vae.uses._points import LatentMap, collect
 from ppl_vae.uses.description import Caption, describe_use
+from ppl_vae.uses.points import LatentMap, collect
 
 
 @readable

@@ -11,8 +11,8 @@ from ppl_vae.display.readable import readable
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.inference.options import Count, check_value
 from ppl_vae.program import LatentPoint
-from ppl_vae.uses._points import LatentMap, average, collect, with_latents
 from ppl_vae.uses.description import Caption, describe_use
+from ppl_vae.uses.points import LatentMap, average, collect, with_latents
 
 
 @readable

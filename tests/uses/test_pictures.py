@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppl_vae.cli.pictures import picture_sites
 from ppl_vae.data import Dataset
+from ppl_vae.uses.pictures import picture_sites
 
 
 def stored(*shape: int, image_shape: tuple[int, ...] | None = None, grey: str = "ink") -> Dataset:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.results import join
 from ppl_vae.evidence import gaussian_divergence
-from ppl_vae.program import Batch, BoundProgram, Coordinates, LatentPoint, with_code
+from ppl_vae.program import Batch, BoundProgram, Coordinates, Draws, LatentPoint, with_code
 
 POSTERIOR_DRAWS, PRIOR_DRAWS = 64, 2048
 """Number of draws of each datum for a posterior mean, and number of draws of the prior for its moments."""
@@ -49,18 +49,19 @@ class LatentMap:
 
     def __init__(self, vi: VariationalInference) -> None:
         self.vi = vi
-        with self._running(vi.program_):
+        with self.running(vi.program_):
             self.coordinates = Coordinates(vi.program_)
 
     @contextmanager
-    def _running(self, program: BoundProgram) -> Iterator[None]:
+    def running(self, program: BoundProgram) -> Iterator[None]:
+        """Run a program in evaluation mode, without gradients, with the seed of the fitted object."""
         with torch.no_grad(), program.running(seed=self.vi.seed, training=False):
             yield
 
     def draw(self, arrays: tuple[Any, ...]) -> LatentPoint:
         """Return the places of draws from the posteriors of data, ``(K, N, ...)``."""
         posterior = self.vi.inference_.posterior
-        with self._running(posterior):
+        with self.running(posterior):
             coordinates = Coordinates(posterior)
 
         def locate(program: BoundProgram, batch: Batch) -> LatentPoint:
@@ -71,18 +72,22 @@ class LatentMap:
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean and the standard deviation of the prior of the continuous coordinates, ``(B, D)``."""
-        with self._running(self.vi.program_):
+        with self.running(self.vi.program_):
             return self.coordinates.prior(batch)
 
     def decode(self, batch: Batch, points: LatentPoint) -> dict[str, np.ndarray]:
         """Return the means of the observed sites at points, ``(K, N, ...)``, under the conditions of ``N`` data."""
         parts, at_once = [], self.vi.fitted.room.rows(len(points.u))
-        with self._running(self.vi.program_):
-            for row in range(0, len(batch[0]), at_once):
-                rows = slice(row, row + at_once)
-                part = LatentPoint(points.u[:, rows], points.choices[:, rows])
-                parts.append(self.coordinates.predict(tuple(tensor[rows] for tensor in batch), part).means)
+        for row in range(0, len(batch[0]), at_once):
+            rows = slice(row, row + at_once)
+            part = LatentPoint(points.u[:, rows], points.choices[:, rows])
+            parts.append(self.predict(tuple(tensor[rows] for tensor in batch), part).means)
         return join(parts, 1)
+
+    def predict(self, batch: Batch, points: LatentPoint) -> Draws:
+        """Return the means of the observed sites, and draws, at points ``(K, B, ...)`` of ``B`` data."""
+        with self.running(self.vi.program_):
+            return self.coordinates.predict(batch, points)
 
     def places(self, index: int, prior: tuple[Tensor, Tensor], away: Tensor) -> Tensor:
         """Return places of a coordinate, ``(T, N)``, or the numbers of all its values, ``(V, 1)``, if it is discrete.
@@ -115,7 +120,7 @@ class LatentMap:
     def divergence(self, batch: Batch, draws: LatentPoint) -> Tensor:
         """Return the KL from the prior of each coordinate, averaged over data: ``(D + C,)``, nats."""
         program = self.vi.program_
-        with self._running(program):
+        with self.running(program):
             few = tuple(tensor[:PRIOR_DRAWS] for tensor in batch)
             prior = self.coordinates.locate(few, program.prior(few, -(-PRIOR_DRAWS // len(few[0]))).latents)
         parts = [gaussian_divergence(draws.u, prior.u.flatten(0, 1))]
