@@ -1,4 +1,4 @@
-"""Imports of another kind: by need, and of torchvision beside a PyTorch for which it was not built."""
+"""Imports of another kind: by need, of extras, and of torchvision beside a PyTorch for which it was not built."""
 
 from __future__ import annotations
 
@@ -48,6 +48,30 @@ def import_torchvision() -> ModuleType:
         for operator in ("nms", "qnms"):
             _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return importlib.import_module("torchvision")
+
+
+def import_extra(module: str, extra: str, what: str) -> Any:
+    """Import a module that an extra of this package installs.
+
+    Args:
+        module: the full name of the module.
+        extra: the extra.
+        what: what needs the module, for the message.
+
+    Raises:
+        InputError: the module, or one that it imports, is not installed.
+
+    Example:
+        >>> import_extra("pyarrow.parquets", "tables", "own.parquet")
+        Traceback (most recent call last):
+        ...
+        ppl_vae.errors.InputError: own.parquet needs pyarrow: pip install 'ppl-vae[tables]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = (error.name or module).partition(".")[0]
+        raise InputError(f"{what} needs {package}: pip install 'ppl-vae[{extra}]'") from None
 
 
 class _ImportedLater(ModuleType):
