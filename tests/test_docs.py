@@ -120,6 +120,7 @@ LEFT = {
         "(estimate.log_evidence.isfinite() & (estimate.log_evidence < 0)).all()": True,
     },
     "draw-data-of-one-class": {"threes.shape": (16, 64), "set(threes.ravel().tolist())": {0.0, 1.0}},
+    "explore-a-latent-space": {"decoded.means['x'].shape": (2, 64), "decoded.nearest.shape": (2, 6)},
     "fit-big-data": {
         "type(rows).__name__": "memmap",
         "vi.transform(rows).shape": (40, 10),

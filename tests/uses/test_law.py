@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from ppl_vae import InputError
 from ppl_vae.cli.opened import OpenRun
+from ppl_vae.explore import ExploredSpace, Explorer, Views
 from ppl_vae.uses.description import USES
 from tests.helpers.gallery import with_slow
 from tests.helpers.uses import CASES, check_use, open_case
@@ -54,3 +57,19 @@ def test_every_verb_on_every_program(verb: str, case: OpenRun, monkeypatch: pyte
         monkeypatch.setattr(Figure, "savefig", draw_dots)
         monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
     check_use(verb, case, OPTIONS[verb])
+
+
+def test_every_program_with_a_continuous_latent_is_explored(case: OpenRun) -> None:
+    structure = case.vi.program_.structure
+    if case.vi.generates and not set(structure.latents) - set(structure.discrete):
+        with pytest.raises(InputError, match=r"no continuous latent|no latents"):
+            ExploredSpace(case.vi, case.data.test)
+        return
+    space = ExploredSpace(case.vi, case.data.test)
+    explorer = Explorer(space, Views(space, case.data), case.data.name, [f"row {row}" for row in range(21)], "test")
+    point = {axis["name"]: 0 if axis["values"] else axis["span"][1] for axis in explorer.content["coordinates"]}
+    conditions = explorer.datum(3)["conditions"]
+    answers = [explorer.decode({"row": 3, "point": at, "conditions": conditions}) for at in ({}, point)]
+    assert answers[0]["views"] != answers[1]["views"]
+    json.dumps([explorer.content, explorer.datum(20), answers], allow_nan=False)
+    assert len({len(views) for views in (explorer.datum(3)["views"], *(answer["views"] for answer in answers))}) == 1
