@@ -1,8 +1,8 @@
 r"""The arithmetic of many processes, with numbers of this machine, and a simulation that checks it.
 
-A process takes the time :math:`t` for its rows of a batch. The gradient of :math:`M` bytes is summed in a ring: in each
-of :math:`2 (P - 1)` rounds a process sends :math:`M / P` bytes to the next one, with the latency :math:`\alpha` and the
-bandwidth :math:`\beta`. A step waits for the slowest process:
+A process takes the time :math:`t` for its rows of a batch while the other cores of its machine are as busy. The
+gradient of :math:`M` bytes is summed in a ring: in each of :math:`2 (P - 1)` rounds a process sends :math:`M / P` bytes
+to the next one, with the latency :math:`\alpha` and the bandwidth :math:`\beta`. A step waits for the slowest process:
 
 .. math:: T_P = \mathrm E \max_{p \le P} t_p + 2 (P - 1) \Bigl(\alpha + \frac{M}{P \beta}\Bigr)
 """
@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
-from scaling.processes import NUM_BATCHES, Contestant, Trainers
+from scaling.processes import APART, NUM_BATCHES, ONE, TWO, Contestant, Trainers
 from scaling.protocol import Row, Trial
 
 ROWS, HIDDEN, PIXELS, LATENT = 512, 400, 784, 20
@@ -39,6 +39,7 @@ for exponent in range(10, 23, 2):
         seconds.append(time.perf_counter() - started)
     if dist.get_rank() == 0:
         print(4 * 2**exponent, sum(sorted(seconds)[:20]) / 20)
+dist.destroy_process_group()
 """
 
 
@@ -57,10 +58,11 @@ class Network(NamedTuple):
 
 def arithmetic(trial: Trial) -> Iterator[Row]:
     turns = max(3, round(TURNS * trial.share))
-    alone, together = step_seconds(turns)
+    alone, beside, together = step_seconds(turns)
     network, size = measure_network(), 4 * num_parameters()
-    t = statistics.mean(alone)
-    yield Row(f"step of one process, {ROWS} rows", f"{1e3 * t:.1f} ms, {ROWS / t:,.0f} rows a second")
+    for words, seconds in (("alone on the machine", alone), ("beside another one that trains its own model", beside)):
+        t = statistics.mean(seconds)
+        yield Row(f"step of one process, {ROWS} rows, {words}", f"{1e3 * t:.1f} ms, {ROWS / t:,.0f} rows a second")
     yield Row(
         "sum over two processes of this machine",
         f"latency {1e6 * network.latency:.0f} µs, {network.bandwidth / 1e9:.2f} GB a second",
@@ -68,7 +70,7 @@ def arithmetic(trial: Trial) -> Iterator[Row]:
     yield Row("bytes that a process reads for a step", f"{ROWS * PIXELS * 4 / 1e6:.2f} MB of float32, whatever P is")
     yield Row("bytes that a process sends for a step", f"{2 * size / 1e6:.1f} MB times (P - 1) / P, whatever N is")
     yield Row("bytes of a checkpoint, which the first process writes", f"{4 * size / 1e6:.1f} MB, whatever N and P are")
-    measured, computed = statistics.mean(together), step(alone, network, size, 2)
+    measured, computed = statistics.mean(together), step(beside, network, size, 2)
     yield Row(
         "step of two processes: measured; by the arithmetic (the faster half of the turns)",
         f"{1e3 * measured:.1f} ms; {1e3 * computed:.1f} ms",
@@ -76,7 +78,7 @@ def arithmetic(trial: Trial) -> Iterator[Row]:
         bool(abs(computed / measured - 1) <= 0.25),
     )
     for processes in PROCESSES:
-        computed, simulated = step(alone, network, size, processes), simulate(alone, network, size, processes)
+        computed, simulated = step(beside, network, size, processes), simulate(beside, network, size, processes)
         yield Row(
             f"step of {processes} processes on such connections: by the arithmetic; simulated",
             f"{1e3 * computed:.1f} ms; {1e3 * simulated:.1f} ms; {t / computed:.0%} of the time is work on rows",
@@ -86,7 +88,7 @@ def arithmetic(trial: Trial) -> Iterator[Row]:
     fast = Network(*CLUSTER)
     words = f"{CLUSTER[0] * 1e6:.0f} µs and {CLUSTER[1] / 1e9:.0f} GB a second"
     for processes in (1, *PROCESSES):
-        seconds = step(alone, fast, size, processes)
+        seconds = step(beside, fast, size, processes)
         hours = BILLION / (ROWS * processes) * seconds / 3600
         yield Row(
             f"an epoch of 10⁹ rows in {processes} {'process' if processes == 1 else 'processes'}, {words}",
@@ -100,18 +102,20 @@ def num_parameters() -> int:
     return encoder + LATENT * HIDDEN + HIDDEN + HIDDEN * PIXELS + PIXELS
 
 
-def step_seconds(turns: int) -> tuple[list[float], list[float]]:
-    """Return the seconds of steps of one process, and of two that have as many rows each."""
-    one, two = Contestant("package", 1, 1), Contestant("package", 2, 1)
-    seconds: dict[Contestant, list[float]] = {one: [], two: []}
+def step_seconds(turns: int) -> tuple[list[float], list[float], list[float]]:
+    """Return the seconds of steps of one process, of two that train two models, and of two that train one together.
+
+    Every process has as many rows.
+    """
+    seconds: dict[Contestant, list[float]] = {ONE: [], APART: [], TWO: []}
     with ExitStack() as stack:
         trainers = {contestant: Trainers(contestant, ROWS * contestant.processes, HIDDEN) for contestant in seconds}
         for trainer in trainers.values():
             stack.callback(trainer.close)
         for _ in range(turns):
             for contestant, trainer in trainers.items():
-                seconds[contestant].append(trainer.epoch() / NUM_BATCHES)
-    return faster_half(seconds[one]), faster_half(seconds[two])
+                seconds[contestant] += [taken / NUM_BATCHES for taken in trainer.epoch_of_each()]
+    return faster_half(seconds[ONE]), faster_half(seconds[APART]), faster_half(seconds[TWO])
 
 
 def faster_half(seconds: list[float]) -> list[float]:
@@ -140,18 +144,18 @@ def measure_network() -> Network:
     return Network(max(start, 1e-6) / 2, 1 / slope)
 
 
-def step(alone: Sequence[float], network: Network, size: float, processes: int) -> float:
+def step(times_of_rows: Sequence[float], network: Network, size: float, processes: int) -> float:
     """Return the expected seconds of a step: the slowest of the processes, and the sum."""
-    times, share = np.sort(alone), np.arange(len(alone) + 1) / len(alone)
+    times, share = np.sort(times_of_rows), np.arange(len(times_of_rows) + 1) / len(times_of_rows)
     return float(times @ np.diff(share**processes)) + network.ring(size, processes)
 
 
-def simulate(alone: Sequence[float], network: Network, size: float, processes: int) -> float:
+def simulate(times_of_rows: Sequence[float], network: Network, size: float, processes: int) -> float:
     """Simulate steps message by message, and return their mean seconds."""
     random, now = np.random.default_rng(0), np.zeros(processes)
     send = network.latency + size / (processes * network.bandwidth)
     for _ in range(SIMULATED_STEPS):
-        now = now + random.choice(alone, processes)
+        now = now + random.choice(times_of_rows, processes)
         for _ in range(2 * (processes - 1)):
             now = np.maximum(now, np.roll(now, 1)) + send
     return float(now.max() / SIMULATED_STEPS)

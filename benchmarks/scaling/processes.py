@@ -72,10 +72,14 @@ class Trainers:
 
     def epoch(self) -> float:
         """Train an epoch, and return its seconds."""
+        return max(self.epoch_of_each())
+
+    def epoch_of_each(self) -> list[float]:
+        """Train an epoch, and return the seconds of each process."""
         for process in self.processes:
             assert process.stdin
             process.stdin.write("go\n")
-        return max(map(float, self._answers()))
+        return [float(line) for line in self._answers()]
 
     def close(self) -> None:
         for process in self.processes:

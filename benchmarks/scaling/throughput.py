@@ -21,7 +21,7 @@ from ppl_vae.models.vae import VAE
 from ppl_vae.program import seeded
 
 NUM_ROWS, WIDTH, HIDDEN, LATENT, BATCH_SIZE = 120_000, 784, 400, 20, 512
-MEMORY, TURNS = "128MiB", 5
+MEMORY, TURNS = "128MiB", 15
 LEAST = {"npy": 0.9, "h5": 0.9, "parquet": 0.7}
 """The least share of the speed in memory, by the kind of file."""
 AS_FAST = 3.0
@@ -65,7 +65,8 @@ class Ratios(list[float]):
         return statistics.median(self)
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({min(self):.2f} to {max(self):.2f})"
+        low, middle, high = statistics.quantiles(self, n=4)
+        return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def compare(first: Callable[[], None], second: Callable[[], None]) -> tuple[Ratios, float]:
