@@ -339,9 +339,5 @@ class BoundProgram(Runner):
                 draws.means[name] = structure.mean(site, num_samples).detach()  # it may be a parameter itself
                 if (shares := structure.shares(site, num_samples)) is not None:
                     draws.shares[name] = shares.detach()
-                given = site["infer"]["obs"].expand(site["fn"].shape())
-                draws.data[name] = structure.value(site | {"value": given}, num_samples)[0]
-                if (seen := site["infer"].get("_seen")) is not None:
-                    seen = structure.value(site | {"value": seen.expand(site["fn"].shape())}, num_samples)[0]
-                    draws.data[name] = torch.where(seen, draws.data[name], torch.nan)
+                draws.data[name] = structure.data(site, site["infer"]["obs"], num_samples)
         return draws

@@ -79,11 +79,8 @@ def observed_values(program: BoundProgram, batch: Batch) -> dict[str, Tensor]:
             if not site["value"].numel():  # pyro.factor observes nothing
                 continue
             site = site | {"value": site["value"].expand(site["fn"].shape())}
-            value = structure.value(site, 1)[0]
+            value = structure.data(site, site["value"], 1)
             value = value if value.is_floating_point() else value.to(torch.get_default_dtype())
-            if (seen := site["infer"].get("_seen")) is not None:
-                seen = structure.value(site | {"value": seen.expand(site["fn"].shape())}, 1)[0]
-                value = torch.where(seen, value, torch.nan)
             if (hidden := _hidden(structure, site, 1)) is not None:
                 value = torch.where(hidden, torch.nan, value)
             values[name] = value

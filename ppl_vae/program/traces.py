@@ -161,6 +161,14 @@ class Structure(NamedTuple):
             return value if value.is_floating_point() else value.to(torch.get_default_dtype())
         return self.to_front(site, mean, num_samples, event_dim=site["fn"].event_dim)
 
+    def data(self, site: Site, observed: Tensor, num_samples: int) -> Tensor:
+        """Return what a site observes, given as Pyro lays it out, as ``(B, ...)``, NaN where a number is missing."""
+        shape, event_dim = site["fn"].shape(), site["fn"].event_dim
+        data = self.to_front(site, observed.expand(shape), num_samples, event_dim)[0]
+        if (seen := site["infer"].get("_seen")) is None:
+            return data
+        return torch.where(self.to_front(site, seen.expand(shape), num_samples, event_dim)[0], data, torch.nan)
+
     def shares(self, site: Site, num_samples: int) -> Tensor | None:
         """Return the probabilities of the categories of the columns of a table that have some, ``(K, B, n, C)``."""
         if (mixed := mixed_columns(site["fn"])) is None:
