@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 
-from ppl_vae.check.page import page_of
 from ppl_vae.errors import ChangedSinceFit, InputError, reason
 from ppl_vae.estimator import Description, VariationalInference, describe, load
 from ppl_vae.evaluation.estimators import OF_DRAWS, Settings, bounds_first
@@ -157,6 +156,8 @@ def _evaluated(numbers: Mapping[str, Any], program: Description | None) -> dict[
 
 
 def _checked(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    from ppl_vae.check.page import page_of  # with scipy.stats, which takes a second to import
+
     page = page_of(numbers)
     failures = [f"{name}, {verdict.subject}: {verdict.meaning} {verdict.remedy}" for name, verdict in page.failures]
     unknown = [f"{name}, {verdict.subject}: {verdict.meaning}" for name, verdict in page.unknown]
