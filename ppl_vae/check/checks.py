@@ -23,7 +23,7 @@ class Check(NamedTuple):
     """A check, as the page and the command line know it."""
 
     function: Callable[[CheckedFit], Findings]
-    """The function from a fit to verdicts; the first line of its docstring is the sentence about the check."""
+    """The function from a fit to verdicts."""
     needs: tuple[CheckNeed, ...] = ()
     """What the fit must have; without it the page says so, and the function is not called."""
     is_test: bool = False
@@ -33,11 +33,6 @@ class Check(NamedTuple):
     def name(self) -> str:
         """The name for ``--only`` and ``--skip``, which is that of the function."""
         return self.function.__name__
-
-    @property
-    def sentence(self) -> str:
-        """The first line of the function's docstring."""
-        return (self.function.__doc__ or "").partition("\n")[0]
 
 
 CHECKS: dict[str, Check] = {
