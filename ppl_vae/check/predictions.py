@@ -17,6 +17,17 @@ from ppl_vae.plots import ecdf_differences, number, statistics_among_draws
 FEWEST_REPLICATES = 199
 STATISTIC_SOURCE = "Westfall and Young, Resampling-Based Multiple Testing (1993), section 2.3"
 BAND_SOURCE = "Sailynoja, Buerkner and Vehtari (2022)"
+REMEDIES_OF_STATISTICS = {
+    "whole numbers": "The data are whole numbers and the draws are not: take a likelihood of counts, such as Poisson "
+    "or negative binomial, or of classes.",
+    "zeros": "The data have more zeros than the draws: take a likelihood with extra zeros, such as a zero-inflated "
+    "one.",
+    "standard deviation": "The data vary more than the draws: take a likelihood with more spread, such as negative "
+    "binomial for counts or Student-t, or more latents.",
+    "correlations": "The columns of the data depend on each other more than those of the draws: more latents, a larger "
+    "decoder.",
+}
+"""What to do if the data have a larger statistic than the draws; the first one that differs decides."""
 
 
 def predictions(fit: CheckedFit) -> Findings:
@@ -66,24 +77,9 @@ def judge_statistics(site: str, compared: Comparison, among: AmongReplicates, le
 
 def _remedy(failing: dict[str, float]) -> str:
     """Return what to do about statistics that differ, given their distances from those of the draws."""
-    if failing.get("whole numbers", 0) > 0:
-        return (
-            "The data are whole numbers and the draws are not: take a likelihood of counts, such as Poisson or "
-            "negative binomial, or of classes."
-        )
-    if failing.get("zeros", 0) > 0:
-        return (
-            "The data have more zeros than the draws: take a likelihood with extra zeros, such as a zero-inflated one."
-        )
-    if failing.get("standard deviation", 0) > 0:
-        return (
-            "The data vary more than the draws: take a likelihood with more spread, such as negative binomial for "
-            "counts or Student-t, or more latents."
-        )
-    if failing.get("correlations", 0) > 0:
-        return (
-            "The columns of the data depend on each other more than those of the draws: more latents, a larger decoder."
-        )
+    for name, remedy in REMEDIES_OF_STATISTICS.items():
+        if failing.get(name, 0) > 0:
+            return remedy
     return "Look at check_statistics, and change the likelihood, the prior of the latents, or the decoder."
 
 
