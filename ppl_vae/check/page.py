@@ -14,7 +14,7 @@ from ppl_vae.check.verdict import FigureData, Findings, Verdict
 from ppl_vae.display.bars import progress_bar
 from ppl_vae.errors import Diverged, InputError, nearest
 from ppl_vae.evaluation.fitted import Fitted
-from ppl_vae.evaluation.table import Column, ResultTable
+from ppl_vae.evaluation.table import ResultTable, text_table
 from ppl_vae.inference.options import check_values
 
 MARKS = {"holds": "ok", "fails": "FAILS", "not judged": "-"}
@@ -62,15 +62,8 @@ class CheckPage(NamedTuple):
         counts = {status: sum(v.status == status for _, v in self._pairs) for status in MARKS}
         words = {"holds": "hold", "fails": "fail", "not judged": "not judged"}
         caption = ", ".join(f"{count} {words[status]}" for status, count in counts.items() if count)
-        columns = (
-            Column("", ""), Column("check", "check"), Column("subject", "of"), Column("value", "value"),
-            Column("limit", "limit"),
-        )  # fmt: skip
-        rows = {
-            str(i): {"": MARKS[v.status], "check": name, "subject": v.subject, "value": _value(v), "limit": _limit(v)}
-            for i, (name, v) in enumerate(self._pairs)
-        }
-        return ResultTable(f"the checks: {caption}", columns, rows, left=3)
+        rows = [(MARKS[v.status], name, v.subject, _value(v), _limit(v)) for name, v in self._pairs]
+        return text_table(f"the checks: {caption}", ("", "check", "of", "value", "limit"), rows, left=3)
 
     def text(self) -> str:
         """Return the table, and below it what the failures mean and what to do, and why something is not judged."""
