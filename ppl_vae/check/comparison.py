@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_vae.check.data_statistics import StatisticsOfSite
+from ppl_vae.check.ranks import ranks_of_counts
 from ppl_vae.check.replicated import observed_data, posterior_replicates, prior_replicates
 from ppl_vae.check.subject import CheckedData
 from ppl_vae.errors import InputError, reason
@@ -82,8 +83,7 @@ def compare(
         names = tuple(name for name in values if len({values[name], *(row[name] for row in rows[site])}) > 1) or tuple(
             values
         )
-        noise = random.uniform(size=below[site].shape)
-        ranks = (below[site] + noise * (equal[site] + 1)) / (num_replicates + 1)
+        ranks = ranks_of_counts(below[site], equal[site], num_replicates, random)
         ranks[np.isnan(x[:, chosen[site]])] = np.nan
         sets_given = [compute(site, part.astype(float)) for part in given.get(site, ())]
         comparisons[site] = Comparison(

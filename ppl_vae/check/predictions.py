@@ -8,6 +8,7 @@ import numpy as np
 
 from ppl_vae.check.among_replicates import AmongReplicates, among_replicates
 from ppl_vae.check.comparison import Comparison, compare, read_statistic
+from ppl_vae.check.ranks import expected_coverage
 from ppl_vae.check.subject import CheckedFit
 from ppl_vae.check.uniformity import uniformity_bands, uniformity_p_value
 from ppl_vae.check.verdict import FigureData, Findings, Verdict, holm
@@ -93,7 +94,7 @@ def judge_intervals(site: str, compared: Comparison, p_values: np.ndarray, level
         fits = {d: width_and_shift(compared.ranks[:, d], count) for d in failing}
         order = sorted(failing, key=lambda d: p_values[d])[:3]
         parts = [f"{compared.columns[d]} is {fits[d].in_words()}" for d in order]
-        inside = (np.abs(2 * compared.ranks - 1) <= 0.9)[np.isfinite(compared.ranks)].mean()
+        inside = expected_coverage(compared.ranks, [0.9])[0]
         meaning = (
             f"The predictive distribution of {'; that of '.join(parts)}. {len(failing)} of {total} differ. Intervals "
             f"of 90 % hold {100 * inside:.0f} % of the data."

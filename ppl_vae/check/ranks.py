@@ -48,8 +48,15 @@ def randomised_ranks(
         size = 1 / np.square(weights).sum(0)
         weights, total = weights * size, size.reshape(size.shape + (1,) * (value.ndim - 1))
         below, equal = (np.einsum("kn,kn...->n...", weights, part) for part in (drawn < value, drawn == value))
-    ranks = (below + random.uniform(size=value.shape) * (equal + 1)) / (total + 1)
+    ranks = ranks_of_counts(below, equal, total, random)
     return np.where(np.isnan(drawn).any(0) | np.isnan(value), np.nan, ranks)
+
+
+def ranks_of_counts(
+    below: np.ndarray, equal: np.ndarray, total: float | np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    """Return randomised ranks, given how many of the ``total`` draws of each value are below it and equal to it."""
+    return (below + random.uniform(size=below.shape) * (equal + 1)) / (total + 1)
 
 
 def normalised(log_weights: ArrayLike) -> np.ndarray:
