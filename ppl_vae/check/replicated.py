@@ -24,7 +24,7 @@ SiteArrays = Mapping[str, np.ndarray]
 
 def observed_data(data: CheckedData) -> SiteArrays:
     """Return what the observed sites observe of the data, ``(N, ...)`` by site."""
-    return _values(data, data.arrays, lambda program, batch: observed_values(program, batch), data.seed)
+    return _values(data, data.arrays, observed_values, data.seed)
 
 
 def prior_replicates(data: CheckedData, num_replicates: int) -> Iterator[SiteArrays]:
