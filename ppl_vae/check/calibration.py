@@ -47,10 +47,7 @@ class RanksOfLatents(NamedTuple):
 
     def p_values(self) -> np.ndarray:
         """Return the p value of each quantity's uniformity, adjusted for the number of quantities, ``(Q,)``."""
-        raw = [uniformity_p_value(self.ranks[:, q]) for q in range(len(self.names))]
-        known = [p for p in raw if not np.isnan(p)]
-        adjusted = iter(holm(known))
-        return np.array([np.nan if np.isnan(p) else next(adjusted) for p in raw])
+        return np.array(holm([uniformity_p_value(self.ranks[:, q]) for q in range(len(self.names))]))
 
     def of_latents(self) -> np.ndarray:
         """Return the ranks of the numbers of latents alone, ``(N, D)``."""

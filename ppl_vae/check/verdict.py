@@ -99,13 +99,15 @@ def holm(p_values: list[float]) -> list[float]:
 
     .. math:: \tilde p_{(i)} = \max_{j \le i} \min\bigl(1, (m - j + 1)\, p_{(j)}\bigr)
 
-    It needs no independence of the tests. Source: Holm, A simple sequentially rejective multiple test procedure (1979).
+    It needs no independence of the tests. A p value that is NaN, of a test that could not be made, does not count and
+    stays NaN. Source: Holm, A simple sequentially rejective multiple test procedure (1979).
 
     Example:
         >>> holm([0.01, 0.5, 0.02])
         [0.03, 0.5, 0.04]
     """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    known = [i for i, p_value in enumerate(p_values) if not math.isnan(p_value)]
+    order = sorted(known, key=lambda i: p_values[i])
     adjusted, largest = [math.nan] * len(p_values), 0.0
     for rank, i in enumerate(order):
         largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
