@@ -16,10 +16,9 @@ from ppl_vae.check.verdict import FigureData, Findings, Verdict, holm
 from ppl_vae.check.width import width_and_shift
 from ppl_vae.data import NamedArrays
 from ppl_vae.errors import Diverged, InputError
-from ppl_vae.evaluation.passes import passes
 from ppl_vae.evidence import Annealing, Chains
 from ppl_vae.plots import coverage, ecdf_differences, rank_histograms
-from ppl_vae.program import Batch, BoundProgram, annealing_path, latent_quantities, names_of
+from ppl_vae.program import Batch, annealing_path, latent_quantities, names_of
 
 ANNEALED, ANNEALING = 100, Annealing(num_temperatures=100, num_chains=16)
 """The number of data whose posterior is sampled by annealing, and how: it costs hundreds of times what a guide does."""
@@ -68,8 +67,7 @@ def calibration(fit: CheckedFit) -> Findings:
     simulated = fit.simulated
     if not simulated.latents:
         return Findings([Verdict.not_judged("the guide", "the program has no latents")])
-    methods, missing = [rank_by_guide(simulated)], []
-    methods.append(rank_by_guide(simulated, weighted=True))
+    methods, missing = [rank_by_guide(simulated), rank_by_guide(simulated, weighted=True)], []
     try:
         methods.append(rank_by_annealing(simulated))
     except (InputError, Diverged) as error:
@@ -86,53 +84,26 @@ def calibration(fit: CheckedFit) -> Findings:
 
 def rank_by_guide(simulated: CheckedData, *, weighted: bool = False) -> RanksOfLatents:
     """Rank the latents of simulated data among draws of the guide, which may be weighted by importance."""
-    draws, count = simulated.draws, simulated.settings.num_samples
-    weights = draws.log_weight.numpy() if weighted else None
-    truth, of_draws, hidden = _quantities(simulated)
+    weights = simulated.draws.log_weight.numpy() if weighted else None
+    quantities = simulated.quantities
     random = np.random.default_rng([simulated.seed, int(weighted)])
-    columns = _columns_of(simulated, hidden)
+    columns = _columns_of(simulated, quantities.hidden)
     names = [name for name, _, _ in columns]
     values = np.stack([value for _, value, _ in columns], 1)
-    drawn = np.stack([draw for _, _, draw in columns], 2)
-    ranks = [randomised_ranks(values, drawn, random, weights)]
+    draws = np.stack([draw for _, _, draw in columns], 2)
+    ranks = [randomised_ranks(values, draws, random, weights)]
     if len(columns) > 1:
         references = np.roll(np.nan_to_num(values), 1, 0)  # latents of another datum, which are draws of the prior
-        seen = np.where(np.isnan(values), 0, drawn)  # what is hidden is at no distance
+        seen = np.where(np.isnan(values), 0, draws)  # what is hidden is at no distance
         together = tarp_ranks(np.nan_to_num(values), seen, references, random, weights)
         ranks, names = [*ranks, together[:, None]], [*names, TOGETHER]
-    for name in (LIKELIHOOD, JOINT):
-        ranks.append(randomised_ranks(truth[name], of_draws[name], random, weights)[:, None])
-    effective = float(count) if weights is None else float(np.median(1 / np.square(normalised(weights)).sum(0)))
+    for value, drawn in (quantities.log_likelihood, quantities.log_joint):
+        ranks.append(randomised_ranks(value, drawn, random, weights)[:, None])
+    effective = float(simulated.settings.num_samples)
+    if weights is not None:
+        effective = float(np.median(1 / np.square(normalised(weights)).sum(0)))
     method = "guide, reweighted" if weighted else "guide"
     return RanksOfLatents(method, (*names, LIKELIHOOD, JOINT), np.concatenate(ranks, 1), effective)
-
-
-def _quantities(simulated: CheckedData) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return quantities of the data at the latents ``(N,)`` and at their draws ``(K, N)``, and what masks hide."""
-    drawn, row, room = simulated.draws.latents, 0, simulated.fitted.room
-
-    def compute(program: BoundProgram, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
-        nonlocal row
-        rows = slice(row, row + len(batch[0]))
-        row = rows.stop
-        device = batch[0].device
-        own = latent_quantities(program, batch, {n: z[None, rows].to(device) for n, z in simulated.latents.items()})
-        parts, start = [], 0
-        for count in passes(simulated.settings.num_samples, room.draws(len(batch[0]))):
-            some = {name: z[start : start + count, rows].to(device) for name, z in drawn.items()}
-            parts.append(latent_quantities(program, batch, some))
-            start += count
-        of_draws = [torch.cat([part.log_likelihood for part in parts]), torch.cat([part.log_joint for part in parts])]
-        return [own.log_likelihood[0], own.log_joint[0], *of_draws], own.hidden
-
-    results = simulated.each_batch(compute, simulated.settings.num_samples)
-    joined = [
-        torch.cat(part, -1).double().cpu().numpy() for part in zip(*(numbers for numbers, _ in results), strict=True)
-    ]
-    masks = [hidden for _, hidden in results]
-    hidden = {name: torch.cat([mask[name] for mask in masks]).cpu().numpy() for name in masks[0]}
-    names = (LIKELIHOOD, JOINT)
-    return dict(zip(names, joined[:2], strict=True)), dict(zip(names, joined[2:], strict=True)), hidden
 
 
 def _columns_of(simulated: CheckedData, hidden: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, np.ndarray]]:

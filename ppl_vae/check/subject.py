@@ -18,7 +18,7 @@ from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.passes import apply_to_each, passes
 from ppl_vae.evidence import Evidence, iwae, weigh
 from ppl_vae.inference.options import Count, Seed, Share, from_names
-from ppl_vae.program import Batch, BoundProgram, simulate
+from ppl_vae.program import Batch, BoundProgram, latent_quantities, simulate
 
 T = TypeVar("T")
 CheckNeed = Literal["latents", "simulation", "training data", "test data", "history"]
@@ -62,6 +62,17 @@ class WeightedLatents(NamedTuple):
     """By site, ``(K, N, ...)``."""
     log_weight: Tensor
     """log p(x, z) - log q(z given x), ``(K, N)``, nats, in double precision."""
+
+
+class DensitiesOfDraws(NamedTuple):
+    """Log densities at the latents of simulated data, ``(N,)``, and at draws of their posteriors, ``(K, N)``; nats."""
+
+    log_likelihood: tuple[np.ndarray, np.ndarray]
+    """log p(x | z)."""
+    log_joint: tuple[np.ndarray, np.ndarray]
+    """log p(x, z)."""
+    hidden: dict[str, np.ndarray]
+    """True for the numbers of a latent that a mask hides, ``(N, ...)``; only of latents with a mask."""
 
 
 @dataclass(eq=False)
@@ -112,6 +123,30 @@ class CheckedData:
         parts = self.each_batch(draw, count)
         latents = {name: torch.cat([latents[name] for latents, _ in parts], 1) for name in parts[0][0]}
         return WeightedLatents(latents, torch.cat([weight for _, weight in parts], 1))
+
+    @cached_property
+    def quantities(self) -> DensitiesOfDraws:
+        """The log densities of simulated data at their latents and at the draws from the guide, and what masks hide."""
+        drawn, count, row = self.draws.latents, self.settings.num_samples, 0
+
+        def compute(program: BoundProgram, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
+            nonlocal row
+            rows, start, device = slice(row, row + len(batch[0])), 0, batch[0].device
+            row = rows.stop
+            own = latent_quantities(program, batch, {n: z[None, rows].to(device) for n, z in self.latents.items()})
+            parts = []
+            for k in passes(count, self.fitted.room.draws(len(batch[0]))):
+                some = {name: z[start : start + k, rows].to(device) for name, z in drawn.items()}
+                parts.append(latent_quantities(program, batch, some))
+                start += k
+            likelihood, joint = torch.cat([p.log_likelihood for p in parts]), torch.cat([p.log_joint for p in parts])
+            return [own.log_likelihood[0], likelihood, own.log_joint[0], joint], own.hidden
+
+        parts = self.each_batch(compute, count)
+        numbers = zip(*(numbers for numbers, _ in parts), strict=True)
+        own, of_draws, own_joint, joint_of_draws = (torch.cat(part, -1).double().cpu().numpy() for part in numbers)
+        hidden = {name: torch.cat([mask[name] for _, mask in parts]).cpu().numpy() for name in parts[0][1]}
+        return DensitiesOfDraws((own, of_draws), (own_joint, joint_of_draws), hidden)
 
     @cached_property
     def evidence(self) -> Evidence:
