@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ppl_vae.check.subject import CheckedData, CheckedFit
 from ppl_vae.check.verdict import Findings, Verdict
-from ppl_vae.evaluation.passes import passes
 from ppl_vae.evaluation.results import mean_and_error
 from ppl_vae.inference import LocalElbo, LocalSteps, Rows, make_family
 from ppl_vae.inference.per_datum import FROM_AFAR
@@ -19,8 +18,6 @@ from ppl_vae.program import LatentSpace, seeded, with_lambda, without_guide
 NUM_DATA = 128
 """The number of data of each part whose lambda is refined."""
 STEPS = LocalSteps(num_steps=150, learning_rate=FROM_AFAR, num_particles=4)
-DRAWS = 64
-"""The number of draws per datum of the ELBO before and after the steps, the same for both."""
 ACCEPTED = 0.1
 """The difference, nats per datum, that is accepted."""
 SOURCE = f"{ACCEPTED} nats, or two standard errors; Cremer, Li and Duvenaud, Inference suboptimality (2018)"
@@ -60,8 +57,7 @@ def gains(local: LocalElbo, data: CheckedData) -> Tensor:
 
     The steps of a datum that do not raise its ELBO by draws of their own are not taken.
     """
-    fitted, room = data.fitted, data.fitted.room
-    program = fitted.program
+    fitted, program = data.fitted, data.fitted.program
     few = {name: array[:NUM_DATA] for name, array in data.arrays.items()}
     posterior = with_lambda(local.space, local.family.distribution, local.at_prior(fitted.template).lam)
     parts, row = [], 0
@@ -71,11 +67,7 @@ def gains(local: LocalElbo, data: CheckedData) -> Tensor:
             start = Rows.at(local.at_guide(program, batch))
         with seeded(seed):
             end = local.unless_worse(batch, start, local.ascend(batch, start, STEPS))
-        elbos = []
-        for rows in (start, end):
-            with torch.no_grad(), posterior.running(seed=seed + 1, training=False):
-                draws = [posterior.log_weights((*batch, rows.lam), k) for k in passes(DRAWS, room.draws(len(batch[0])))]
-                elbos.append(torch.cat(draws).double().mean(0).cpu())
-        parts.append(elbos[1] - elbos[0])
+        before, after = (data.elbo_draws(posterior, batch, rows.lam, seed + 1).mean(0).cpu() for rows in (start, end))
+        parts.append(after - before)
         row += len(batch[0])
     return torch.cat(parts)

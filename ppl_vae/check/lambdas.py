@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ppl_vae.check.subject import CheckedData, CheckedFit
 from ppl_vae.check.verdict import Findings, Verdict
-from ppl_vae.evaluation.passes import passes
 from ppl_vae.inference import LocalElbo, LocalSteps, Rows
 from ppl_vae.inference.iterates import SETTLED, average_error, split_rhat
 from ppl_vae.inference.per_datum import FROM_TABLE, LambdaMethod
@@ -23,8 +22,6 @@ NUM_DATA = 128
 STEP = LocalSteps(num_steps=1, learning_rate=FROM_TABLE, num_particles=4)
 """A further step; the learning rate is the same for all of them."""
 NUM_STEPS = 100
-DRAWS = 64
-"""The number of draws per datum of the ELBO before and after, the same for both."""
 GAIN = 0.1
 """The gain of a datum's ELBO, nats, above which its lambda had not converged."""
 ERRORS = 3.0
@@ -90,13 +87,9 @@ def take_further_steps(data: CheckedData, local: LocalElbo) -> FurtherSteps:
                 iterates.append(rows.lam)
         series = torch.stack(iterates)
         last = series[NUM_STEPS // 2 :]
-        values = []
-        for at in (lam, last.mean(0)):
-            with torch.no_grad(), posterior.running(seed=seed + 1, training=False):
-                counts = passes(DRAWS, fitted.room.draws(len(lam)))
-                values.append(torch.cat([posterior.log_weights((*batch, at), k).double() for k in counts]))
-        gain = values[1] - values[0]
-        moments = gain.mean(0), gain.std(0) / DRAWS**0.5
+        before, after = (data.elbo_draws(posterior, batch, at, seed + 1) for at in (lam, last.mean(0)))
+        gain = after - before
+        moments = gain.mean(0), gain.std(0) / len(gain) ** 0.5
         parts.append((*moments, split_rhat(last).amax(-1), average_error(last)[1].amin(-1)))
         row += len(lam)
     return FurtherSteps(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))

@@ -26,6 +26,8 @@ DRAWN, TRAINED, SIMULATED = 0, 101, 202
 """What is added to the seed for draws of test data, of training data, and for simulated data."""
 ROW = "_row"
 """The name of the array of the numbers of the rows."""
+NUM_ELBO_DRAWS = 64
+"""The number of draws per datum of the ELBO before and after steps in lambda, the same for both."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,19 @@ class CheckedData:
         with torch.no_grad(), program.running(seed=self.seed, training=False):
             rows = self.fitted.room.rows_to_weigh(num_draws)
             return apply_to_each(partial(function, program), self.fitted.batches(data), rows, self.seed)
+
+    def elbo_draws(self, posterior: BoundProgram, batch: Batch, lam: Tensor, seed: int) -> Tensor:
+        """Return draws of the ELBO of a batch at its lambda, ``(K, B)``, the same ones for any lambda.
+
+        Args:
+            posterior: the program whose guide takes lambda as data.
+            batch: the arguments of ``model``.
+            lam: lambda, ``(B, P)``.
+            seed: the seed of the draws.
+        """
+        with torch.no_grad(), posterior.running(seed=seed, training=False):
+            counts = passes(NUM_ELBO_DRAWS, self.fitted.room.draws(len(lam)))
+            return torch.cat([posterior.log_weights((*batch, lam), k).double() for k in counts])
 
     @cached_property
     def draws(self) -> WeightedLatents:
