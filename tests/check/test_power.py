@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyro
@@ -33,23 +34,24 @@ def fails(vi: VariationalInference, check: str, test: np.ndarray, train: np.ndar
     return not page.holds
 
 
+def fitted(seed: int, x: np.ndarray, **options: Any) -> VariationalInference:
+    """Return a fit of factor analysis."""
+    with seeded(seed):
+        program = FactorAnalysis(data_dim=8, latent_dim=2)
+    return VariationalInference(program, compile="off", seed=seed, **options).fit(x)
+
+
 def training(seed: int, max_epochs: int) -> bool:
     """Return True if the check of a training of that length fails."""
     x = factors(seed, 200)
-    with seeded(seed):
-        program = FactorAnalysis(data_dim=8, latent_dim=2)
-    options = {"stop": "never", "batch_size": 50, "learning_rate": 0.05, "compile": "off", "seed": seed}
-    vi = VariationalInference(program, max_epochs=max_epochs, **options).fit(x)  # type: ignore[arg-type]
+    vi = fitted(seed, x, max_epochs=max_epochs, stop="never", batch_size=50, learning_rate=0.05)
     return fails(vi, "training", x, x)
 
 
 def lambdas(seed: int, steps: int) -> bool:
     """Return True if the check of lambda after that number of steps fails."""
     x = factors(seed, 40)
-    with seeded(seed):
-        program = FactorAnalysis(data_dim=8, latent_dim=2)
-    options = {"guide": "per-sample", "max_epochs": 1, "local_steps": 1, "compile": "off", "seed": seed}
-    vi = VariationalInference(program, inference_steps=steps, **options).fit(x)  # type: ignore[arg-type]
+    vi = fitted(seed, x, guide="per-sample", max_epochs=1, local_steps=1, inference_steps=steps)
     return fails(vi, "lambdas", x, x, 20)
 
 
