@@ -22,7 +22,7 @@ from ppl_vae.cli.trials import TRAINED, search, short, write
 from ppl_vae.errors import InputError, reason
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.table import Column, ResultTable
-from ppl_vae.imports import by_need
+from ppl_vae.imports import by_need, import_extra
 from ppl_vae.runs import Run
 from ppl_vae.runs.files import digest
 
@@ -87,10 +87,7 @@ def sweep(
 
 def require_optuna() -> None:
     """Raise ``InputError`` if Optuna is not installed."""
-    try:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-    except ModuleNotFoundError:
-        raise InputError("sweep needs optuna: pip install 'ppl-vae[sweep]'") from None
+    import_extra("optuna", "sweep", "sweep").logging.set_verbosity(optuna.logging.WARNING)
 
 
 def check_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ from ppl_vae.data.sparse import SparseRows, as_rows
 from ppl_vae.data.sparse_file import MatrixSummary, SparseOnDisk, summarise_matrix
 from ppl_vae.data.stored import StoredRows
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.imports import by_need
+from ppl_vae.imports import by_need, import_extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,11 +106,9 @@ def cells_in_file(path: Path, layer: str | None = None) -> CellMatrix:
     Raises:
         InputError: if anndata is not installed, or there is no layer of that name.
     """
-    try:
-        import anndata
-        import h5py
-    except ModuleNotFoundError:
-        raise InputError(f"{path} needs anndata: pip install 'ppl-vae[cells]'") from None
+    import h5py
+
+    anndata = import_extra("anndata", "cells", str(path))
     path.open("rb").close()  # h5py does not report a missing permission
     if not h5py.is_hdf5(path):
         raise InputError(f"{path} is broken, or no .h5ad file: write it again with AnnData.write_h5ad")

@@ -16,6 +16,7 @@ from ppl_vae.data.shards import join_shards
 from ppl_vae.data.source import NamedArrays, Source, concatenate, pieces_of, stamp
 from ppl_vae.data.table import TableOptions, names_of
 from ppl_vae.errors import InputError, nearest, reason
+from ppl_vae.imports import import_extra
 
 GROUPS_HELD = 2
 """The number of row groups of a file that stay decoded, so that reads of neighbouring rows decode them once."""
@@ -255,10 +256,9 @@ def _numbers(column: Any) -> np.ndarray:
 
 
 def _open(path: Path, metadata: Any = None) -> Any:
-    try:
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise InputError(f"{path} needs pyarrow: pip install 'ppl-vae[tables]'") from None
+    import_extra("pyarrow.parquet", "tables", str(path))
+    import pyarrow.parquet
+
     try:
         return pyarrow.parquet.ParquetFile(path, metadata=metadata)
     except (pyarrow.ArrowException, OSError) as error:

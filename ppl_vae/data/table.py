@@ -15,7 +15,7 @@ from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.text_file import FIND_ALL, Layout, read_text
 from ppl_vae.data.written import TableForm
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.imports import by_need
+from ppl_vae.imports import by_need, import_extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,10 +166,7 @@ def _read(
 
 
 def _read_arrow(path: Path) -> pd.DataFrame:
-    try:
-        import pyarrow  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError(f"{path} needs pyarrow: pip install 'ppl-vae[tables]'") from None
+    import_extra("pyarrow", "tables", str(path))
     read = pd.read_parquet if path.suffix.lower() == ".parquet" else pd.read_feather
     frame = read(path, dtype_backend="pyarrow")
     return frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()

@@ -11,7 +11,7 @@ import numpy as np
 from ppl_vae.data.kinds import CODED, Variable
 from ppl_vae.data.labels import label_codes
 from ppl_vae.errors import InputError, nearest
-from ppl_vae.imports import by_need
+from ppl_vae.imports import by_need, import_extra
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -49,16 +49,15 @@ def write_frame(path: Path, frame: pd.DataFrame, form: TableForm) -> None:
     """
     suffix = form.suffix.lower()
     frame = frame.apply(lambda values: _plain_values(values, form.decimal))
-    try:
-        if suffix == ".parquet":
-            frame.to_parquet(path, index=False)
-        elif suffix in (".feather", ".arrow"):
-            frame.to_feather(path)
-        else:
-            delimiter = "\t" if suffix == ".tsv" else form.delimiter
-            frame.to_csv(path, index=False, sep=delimiter, decimal=form.decimal, header=form.has_names)
-    except ImportError:
-        raise InputError(f"{path} needs pyarrow: pip install 'ppl-vae[tables]'") from None
+    if suffix in (".parquet", ".feather", ".arrow"):
+        import_extra("pyarrow", "tables", str(path))
+    if suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    elif suffix in (".feather", ".arrow"):
+        frame.to_feather(path)
+    else:
+        delimiter = "\t" if suffix == ".tsv" else form.delimiter
+        frame.to_csv(path, index=False, sep=delimiter, decimal=form.decimal, header=form.has_names)
 
 
 def _plain_values(values: pd.Series, decimal: str) -> pd.Series:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
+from ppl_vae.imports import import_extra
 
 
 def open_zarr(path: Path) -> dict[str, Any]:
@@ -24,10 +25,7 @@ def open_zarr(path: Path) -> dict[str, Any]:
         >>> open_zarr(path)["x"].shape
         (3, 3)
     """
-    try:
-        import zarr
-    except ModuleNotFoundError:
-        raise InputError(f"{path} needs zarr: pip install 'ppl-vae[zarr]'") from None
+    zarr = import_extra("zarr", "zarr", str(path))
     store = zarr.open(path, mode="r")
     if isinstance(store, zarr.Array):
         return {"x": store}

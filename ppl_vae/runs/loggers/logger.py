@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ppl_vae.errors import InputError
+from ppl_vae.imports import import_extra
 
 
 class Logger(ABC):
@@ -49,11 +48,7 @@ class Logger(ABC):
         Raises:
             InputError: the library is not installed.
         """
-        try:
-            return import_module(module)
-        except ImportError as error:
-            remedy = f"pip install 'ppl-vae[{self.key}]'"
-            raise InputError(f"--logger {self.key} needs a library that is not installed ({error}): {remedy}") from None
+        return import_extra(module, self.key, f"--logger {self.key}")
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
