@@ -6,7 +6,8 @@ import shlex
 
 from ppl_vae.check import check_fit, choose_checks
 from ppl_vae.check.subject import CheckSettings
-from ppl_vae.cli.opened import OpenRun, Outcome, names_in
+from ppl_vae.cli.opened import OpenRun, Outcome
+from ppl_vae.display.lists import split_list
 
 
 def check(
@@ -25,7 +26,7 @@ def check(
     Returns:
         Outcome: with a ``CheckPage``.
     """
-    names = choose_checks(names_in(only), names_in(skip))
+    names = choose_checks(split_list(only), split_list(skip))
     page = check_fit(
         run.vi.fitted,
         (run.data.part("test"),),

@@ -10,7 +10,8 @@ import numpy as np
 
 from ppl_vae import plots
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, choose_rows, do
-from ppl_vae.cli.opened import OpenRun, Outcome, Selection, names_in
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection
+from ppl_vae.display.lists import split_list
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.estimators import Settings, bounds_first, check_estimators
@@ -77,7 +78,7 @@ def prepare(
     refit_encoder: int = 0,
 ) -> Job:
     """Return the job of ``evaluate``, which has its options but the shard."""
-    names = None if estimators is None else names_in(estimators)
+    names = None if estimators is None else split_list(estimators)
     chosen = choose_estimators(run.vi.fitted, names)
     check_estimators(chosen, settings)
     rows = choose_rows(run, selection)

@@ -8,8 +8,9 @@ import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.cli.conditions import condition_rows
-from ppl_vae.cli.opened import OpenRun, Outcome, Selection, names_in
+from ppl_vae.cli.opened import OpenRun, Outcome, Selection
 from ppl_vae.cli.tables import table_of, write_tables
+from ppl_vae.display.lists import split_list
 from ppl_vae.errors import InputError
 
 TITLES = {
@@ -32,7 +33,7 @@ def generate(run: OpenRun, num_data: int | None = None, what: str = "mean", **co
     Returns:
         Outcome: with ``ppl_vae.uses.Generated``, the data of one value after those of another.
     """
-    kinds = names_in(what)
+    kinds = split_list(what)
     for kind in kinds or [""]:
         if kind not in TITLES:
             raise InputError(f"--what {kind!r} is unknown: mean, sample, or mean,sample")

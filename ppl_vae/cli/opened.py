@@ -12,6 +12,7 @@ import numpy as np
 from ppl_vae import plots
 from ppl_vae.data import Dataset, Part, subset, with_numbers
 from ppl_vae.data.images import Grey
+from ppl_vae.display.lists import split_list
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import Accelerator, VariationalInference, load, load_data
 from ppl_vae.inference import Compile
@@ -188,7 +189,7 @@ def open_run(
     Raises:
         InputError: the folder is no run or may not be written to, or a format is unknown.
     """
-    formats = tuple(names_in(format.lower()))
+    formats = tuple(split_list(format.lower()))
     for name in formats or ("",):
         if name not in FORMATS:
             raise InputError(f"--format {name!r} is unknown; {nearest(name, FORMATS)}")
@@ -200,16 +201,6 @@ def open_run(
     return OpenRun(run, vi, data, formats)
 
 
-def names_in(text: str | None) -> list[str]:
-    """Return the names in a list with commas.
-
-    Example:
-        >>> names_in("training, weights"), names_in(None)
-        (['training', 'weights'], [])
-    """
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
-
-
 def parse_rows(text: str | None, option: str) -> list[int]:
     """Return numbers of rows, such as ``3,17``.
 
@@ -218,7 +209,7 @@ def parse_rows(text: str | None, option: str) -> list[int]:
         ([3, 17], [])
     """
     try:
-        return [int(part) for part in (text or "").split(",") if part.strip()]
+        return [int(part) for part in split_list(text)]
     except ValueError:
         raise InputError(f"{option} {text}: expected whole numbers such as 3,17") from None
 

@@ -18,6 +18,7 @@ from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.sparse import SparseRows, as_rows
 from ppl_vae.data.sparse_file import MatrixSummary, SparseOnDisk, summarise_matrix
 from ppl_vae.data.stored import StoredRows
+from ppl_vae.display.lists import split_list
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.imports import by_need, import_extra
 
@@ -56,7 +57,7 @@ class CellOptions:
             >>> CellOptions(obs="batch=donor, y=cell type").column_of()
             {'batch': 'donor', 'y': 'cell type'}
         """
-        pairs = [part.partition("=") for part in (self.obs or "").split(",") if part.strip()]
+        pairs = [part.partition("=") for part in split_list(self.obs)]
         for name, sign, column in pairs:
             if not sign or not name.strip() or not column.strip():
                 raise InputError(f"--obs {self.obs}: expected ARGUMENT=COLUMN, such as batch=donor")

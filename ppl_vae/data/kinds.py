@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import yaml
 
+from ppl_vae.display.lists import split_list
 from ppl_vae.errors import InputError, nearest
 
 Kind = Literal["real", "positive", "count", "binary", "categorical", "ordinal"]
@@ -82,7 +83,7 @@ def parse_kinds(text: str | Mapping[str, str] | None) -> dict[str, str]:
     if isinstance(text, Mapping):
         kinds = {str(name): str(kind) for name, kind in text.items()}
     elif "=" in text:
-        pairs = [part.rpartition("=") for part in text.split(",") if part.strip()]
+        pairs = [part.rpartition("=") for part in split_list(text)]
         kinds = {name.strip(): kind.strip() for name, _, kind in pairs}
     else:
         kinds = _read_kinds(Path(text).expanduser())

@@ -26,6 +26,7 @@ from ppl_vae.data.stored import StoredRows, in_memory
 from ppl_vae.data.table import ARROW_SUFFIXES, TEXT_SUFFIXES, TableOptions, read_table, read_table_like
 from ppl_vae.data.text_file import Layout
 from ppl_vae.data.vision import CLASSES, load_vision
+from ppl_vae.display.lists import split_list
 from ppl_vae.errors import InputError, nearest
 
 DATASETS = ("digits", *CLASSES)
@@ -131,7 +132,7 @@ def load_dataset(
         read = _load_named(str(data), data_root, seed)
     else:
         path, layout = _path_of(data), Layout(delimiter, decimal, header_lines, encoding)
-        options, names = TableOptions(columns, drop, index, kinds, layout), split_names(arguments)
+        options, names = TableOptions(columns, drop, index, kinds, layout), split_list(arguments or "x")
         is_cells = path.suffix.lower() in CELL_SUFFIXES
         if is_cells:
             _refuse(
@@ -191,11 +192,6 @@ def is_table(data: str | Path) -> bool:
     if is_there(path, folder=True) or is_pattern(path):
         return find_files(path).is_table
     return path.suffix.lower() not in SUFFIXES
-
-
-def split_names(arguments: str | None) -> list[str]:
-    """Return the names of the model's arguments, x alone if they are not known."""
-    return [name.strip() for name in (arguments or "x").split(",")]
 
 
 def load_arrays(path: Path, like: Dataset | None = None) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from ppl_vae.data.kinds import CODED, Variable, parse_kinds
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.text_file import FIND_ALL, Layout, read_text
 from ppl_vae.data.written import TableForm
+from ppl_vae.display.lists import split_list
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.imports import by_need, import_extra
 
@@ -210,7 +211,7 @@ def names_of(option: str, text: str | None, names: Sequence[str], path: Path) ->
     """Return the names of an option, each of which is one of the columns'."""
     if not text:
         return []
-    given = [text] if text in names else [part.strip() for part in text.split(",") if part.strip()]
+    given = [text] if text in names else split_list(text)
     for name in given:
         if name not in names:
             raise InputError(f"--{option}: {path} has no column {name!r}; {nearest(name, names)}")

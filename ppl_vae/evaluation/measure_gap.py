@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ppl_vae.data import sizes
 from ppl_vae.display.bars import progress_bar
+from ppl_vae.display.lists import split_list
 from ppl_vae.errors import Diverged, InputError, nearest
 from ppl_vae.evaluation.estimate import Work, estimate, join_evidence, rows_at_once
 from ppl_vae.evaluation.estimators import Settings
@@ -199,7 +200,7 @@ def _rows_to_fit(fitted: Fitted, settings: GapSettings) -> int:
 
 def check_gap_settings(settings: GapSettings) -> tuple[FamilyName, ...]:
     """Check every number and return the families; raises ``InputError``."""
-    names = tuple(dict.fromkeys(name.strip() for name in settings.families.split(",") if name.strip()))
+    names = tuple(dict.fromkeys(split_list(settings.families)))
     known: tuple[FamilyName, ...] = get_args(FamilyName)
     for name in names:
         if name not in known:

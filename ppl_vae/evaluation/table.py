@@ -77,18 +77,18 @@ class ResultTable(NamedTuple):
             width: the largest number of characters in a line; by default that of the terminal, or 80.
         """
         width = shutil.get_terminal_size().columns if width is None else width
-        kept = list(range(len(self.columns)))
+        kept, rows = list(range(len(self.columns))), self.cells()
         heads = [[head] for head in self.head]
-        if self._width(kept, heads) > width:
+        if _width(rows, kept, heads) > width:
             heads = [_in_two(head) for head in self.head]
         ranked = sorted((i for i in kept if self.columns[i].rank), key=lambda i: -self.columns[i].rank)
         left_out = []
-        while self._width(kept, heads) > width and ranked:
+        while _width(rows, kept, heads) > width and ranked:
             left_out.append(ranked.pop(0))
             kept.remove(left_out[-1])
         height = max(len(heads[i]) for i in kept)
         head_lines = [[([""] * (height - len(heads[i])) + heads[i])[line] for i in kept] for line in range(height)]
-        lines = [*head_lines, *([row[i] for i in kept] for row in self.cells())]
+        lines = [*head_lines, *([row[i] for i in kept] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         signs = ["<" if i < self.left else ">" for i in kept]
         note = f"left out in {width} columns: {', '.join(self.head[i] for i in sorted(left_out))}"
@@ -99,12 +99,6 @@ class ResultTable(NamedTuple):
             ),
             *(_wrapped(note, width).split("\n") if left_out else []),
         ]
-
-    def _width(self, kept: Sequence[int], heads: Sequence[Sequence[str]]) -> int:
-        """Return the width of the table with some of its columns and these headings, in lines each."""
-        rows = self.cells()
-        widths = [max(map(len, [*heads[i], *(row[i] for row in rows)])) for i in kept]
-        return sum(widths) + 2 * (len(widths) - 1)
 
     def text(self, *notes: str) -> str:
         """Return the caption, the lines and some notes as one text, which fits the terminal."""
@@ -127,6 +121,12 @@ class ResultTable(NamedTuple):
         if column.error and not isinstance(values[0], str):
             values.append(row.get(column.error))
         return " ± ".join(shown(value, column.spec, column.scale, missing=missing) for value in values)
+
+
+def _width(rows: Sequence[Sequence[str]], kept: Sequence[int], heads: Sequence[Sequence[str]]) -> int:
+    """Return the width of some columns of a table whose headings have some lines each."""
+    widths = [max(map(len, [*heads[i], *(row[i] for row in rows)])) for i in kept]
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _in_two(head: str) -> list[str]:

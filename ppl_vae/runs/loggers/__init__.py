@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from ppl_vae.display.lists import split_list
 from ppl_vae.errors import InputError, InputWarning, nearest
 from ppl_vae.runs.loggers.csv import CsvLogger
 from ppl_vae.runs.loggers.logger import Logger, flatten
@@ -34,7 +35,7 @@ def logger_names(text: str | None) -> tuple[str, ...]:
         >>> logger_names("csv, tensorboard"), logger_names(None)
         (('csv', 'tensorboard'), ())
     """
-    names = tuple(dict.fromkeys(name.strip().lower() for name in (text or "").split(",") if name.strip()))
+    names = tuple(dict.fromkeys(split_list((text or "").lower())))
     for name in names:
         if name not in LOGGERS:
             raise InputError(f"--logger {name!r} is unknown; {nearest(name, LOGGERS)}")
