@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ppl_vae import uses
 from ppl_vae.cli.jobs import ChosenRows, Content, Job, do
 from ppl_vae.cli.opened import OpenRun, Outcome
-from ppl_vae.data import PARTS, NamedArrays, Source, StoredRows, as_source
+from ppl_vae.data import PARTS, Stacked, as_source
 from ppl_vae.data.labels import label_codes
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
@@ -47,7 +46,8 @@ def prepare(run: OpenRun, part: str = "test", output: str | None = None) -> Job:
     path = usual if output is None else Path(output).expanduser()
     if path.suffix not in (".npz", ".csv"):
         raise InputError(f"--output {path}: expected a file .npz or .csv")
-    rows = ChosenRows(_chained([run.data.part(name) for name in (PARTS if part == "all" else (part,))]))
+    parts = [as_source(run.data.part(name)) for name in (PARTS if part == "all" else (part,))]
+    rows = ChosenRows(Stacked(parts) if len(parts) > 1 else parts[0])
 
     def compute(vi: VariationalInference, arrays: dict[str, np.ndarray]) -> Content:
         embedding = uses.embed(vi, {name: array for name, array in arrays.items() if name != "_row"})
@@ -82,12 +82,3 @@ def _label(run: OpenRun, codes: np.ndarray) -> np.ndarray:
     """Return the labels of categories, if y has some, as texts."""
     columns = run.vi.fitted.naming.columns.get("y", ()) or run.data.arrays_columns.get("y", ())
     return label_codes(columns[0], codes).astype(str) if columns and columns[0].categories else codes
-
-
-def _chained(parts: list[Any]) -> Source:
-    """Return the rows of several parts of a data set, one part after the other."""
-    if len(parts) == 1:
-        return as_source(parts[0])
-    if all(isinstance(part, StoredRows) and part.source is parts[0].source for part in parts):
-        return StoredRows(parts[0].source, np.concatenate([part.ranges for part in parts]))
-    return NamedArrays({name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]})

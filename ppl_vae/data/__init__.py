@@ -18,7 +18,7 @@ from ppl_vae.data.columns import table_columns
 from ppl_vae.data.dataset import Dataset
 from ppl_vae.data.files import read_file
 from ppl_vae.data.images import as_images
-from ppl_vae.data.joined import choose_arrays, is_equal, with_arrays, with_numbers
+from ppl_vae.data.joined import Stacked, choose_arrays, is_equal, with_arrays, with_numbers
 from ppl_vae.data.kinds import KINDS, Variable
 from ppl_vae.data.load import DATASETS, is_table, load_arrays, load_dataset
 from ppl_vae.data.memory import describe_size, memory_for_data, parse_size
@@ -47,6 +47,7 @@ __all__ = [
     "NamedArrays",
     "Part",
     "Source",
+    "Stacked",
     "StoredRows",
     "StreamedBatches",
     "Variable",

@@ -1,4 +1,4 @@
-"""Arrays of several sources side by side, and the choice of some of them."""
+"""Sources side by side or one after the other, and the choice of some of their arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from ppl_vae.data.sliced import SlicedArrays
-from ppl_vae.data.source import READ_BYTES, NamedArrays, Source, as_source, ends_of_blocks, read_rows, takes_rows
+from ppl_vae.data.source import (
+    READ_BYTES,
+    NamedArrays,
+    Source,
+    as_source,
+    concatenate,
+    ends_of_blocks,
+    pieces_of,
+    read_rows,
+    takes_rows,
+)
 from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.survey import ArraySurvey
 from ppl_vae.data.transformed import choose_source
@@ -59,6 +69,27 @@ class Joined:
         """Return a block of rows."""
         blocks = [source.read(rows) for source in self.sources]
         return NamedArrays({name: array for block in blocks for name, array in block.items()}, self.columns)
+
+
+class Stacked:
+    """The rows of several sources of the same arrays, such as the parts of a data set, one source after the other.
+
+    Example:
+        >>> stacked = Stacked([NamedArrays({"x": np.arange(3)}), NamedArrays({"x": np.arange(5)})])
+        >>> stacked.num_rows, stacked.read(slice(1, 6))["x"].tolist()
+        (8, [1, 2, 0, 1, 2])
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+        self.shapes, self.dtypes, self.columns = sources[0].shapes, sources[0].dtypes, sources[0].columns
+        self.block_rows = max(source.block_rows for source in sources)
+        self._ends = np.cumsum([source.num_rows for source in sources], dtype=np.int64)
+        self.num_rows = int(self._ends[-1])
+
+    def read(self, rows: slice) -> NamedArrays:
+        """Return a block of rows."""
+        return concatenate(self, [self.sources[i].read(own) for i, own in pieces_of(self._ends, rows)])
 
 
 class RowNumbers:
