@@ -188,7 +188,7 @@ def _find_names(path: Path, rows: list[list[str]], asked: int | None, notes: lis
     first, rest = [field.strip() for field in rows[0]], rows[1 : SAMPLE_LINES // 2]
     number = asked
     if number is None:
-        number = int(_is_header(path, first, rest, notes))
+        number = int(_is_header(first, rest, notes))
         second = [field.strip() for field in rest[0]] if rest else []
         if number and len(rest) > 1 and len(second) == width and _is_units(second, rest[1:]):
             number = 2
@@ -202,7 +202,7 @@ def _find_names(path: Path, rows: list[list[str]], asked: int | None, notes: lis
     return first, number
 
 
-def _is_header(path: Path, first: list[str], rest: list[list[str]], notes: list[str]) -> bool:
+def _is_header(first: list[str], rest: list[list[str]], notes: list[str]) -> bool:
     """Return True if the first row holds the names of the columns."""
     columns = list(zip(*(row for row in rest if len(row) == len(first)), strict=True))
     below = [[field.strip() for field in column if field.strip() not in MISSING] for column in columns]

@@ -199,7 +199,7 @@ class Training:
         if "round.elbos" in last:
             elbos, sizes = torch.cat([last["round.elbos"], elbos]), torch.cat([last["round.sizes"], sizes])
         kept = {} if ended else self._gather_random(random)
-        if not self._ends_round(place, validate is None):
+        if not self._ends_round(place):
             snapshot = self._snapshot() | kept | {"round.elbos": elbos, "round.sizes": sizes}
             reached = self._reached._replace(last=snapshot, place=place)
         else:
@@ -225,7 +225,7 @@ class Training:
         )
         return self.ranks.decide(is_time) if self.ranks.size > 1 else is_time
 
-    def _ends_round(self, place: Place, is_blind: bool) -> bool:
+    def _ends_round(self, place: Place) -> bool:
         """Return True if a place is the end of a round: of an interval, or of an epoch without one; or of all."""
         if self.rounds is None or self._is_end(place):
             return place.steps == 0 or self._is_end(place)

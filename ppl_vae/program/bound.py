@@ -290,7 +290,7 @@ class BoundProgram(Runner):
         """Draw from p(z) p(x | z); the batch only gives its size and conditions such as labels."""
         with self.running():
             return self.each_draw(
-                lambda count: self.draws(batch, self.run(Generate()(self.model), batch, count), count), num_samples
+                lambda count: self.draws(self.run(Generate()(self.model), batch, count), count), num_samples
             )
 
     @torch.no_grad()
@@ -325,9 +325,9 @@ class BoundProgram(Runner):
                 given = Given(values)(outer(self.model))
                 values |= posterior_of_discrete(given, structure.summed, -2 - structure.plate_nesting, repeated)
             trace = self.run(Generate(completed=completed)(self.model), batch, num_samples, values)
-            return log_weight, self.draws(batch, trace, num_samples)
+            return log_weight, self.draws(trace, num_samples)
 
-    def draws(self, batch: Batch, trace: poutine.Trace, num_samples: int) -> Draws:
+    def draws(self, trace: poutine.Trace, num_samples: int) -> Draws:
         """Return the draws of a run of the model by site."""
         structure, draws = self.structure, Draws({}, {}, {}, {}, {})
         for name, site in sample_sites(trace).items():

@@ -119,7 +119,7 @@ class Coordinates:
             points = {} if self.space is None else self.space.laid_out(batch, point.u)
             with Unconstrained(points):
                 trace = self.program.run(Generate()(self.program.model), batch, num_samples, values)
-            return self.program.draws(batch, trace, num_samples)
+            return self.program.draws(trace, num_samples)
 
 
 def names_of(site: str, shape: tuple[int, ...], *, classes: bool = False) -> list[str]:

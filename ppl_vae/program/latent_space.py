@@ -136,7 +136,7 @@ class LatentSpace:
         points = {}
         for place, part in zip(self.layout, u.split([prod(place.per_datum) for place in self.layout], -1), strict=True):
             part = part.reshape(*part.shape[:2], *place.per_datum)
-            points[place.name] = self._in_pyro_layout(batch, place, part, place.point_dim)
+            points[place.name] = self._in_pyro_layout(place, part, place.point_dim)
         return points
 
     @torch.no_grad()
@@ -151,12 +151,12 @@ class LatentSpace:
                 point = recorded.points[place.name]
                 if (hidden := hidden_part(sites[place.name], point, place.event_dim)) is not None:
                     recorded.points[place.name] = torch.where(hidden, torch.randn_like(point), point)
-            return self._joined(batch, recorded.points, num_samples)
+            return self._joined(recorded.points, num_samples)
 
     @torch.no_grad()
     def flat(self, batch: Batch, latents: Mapping[str, Tensor]) -> Tensor:
         """Return latents by name, ``(K, B, ...)`` as in ``Draws``, as points ``(K, B, D)``."""
-        values = {w.name: self._in_pyro_layout(batch, w, latents[w.name], w.site["value"].dim()) for w in self.layout}
+        values = {w.name: self._in_pyro_layout(w, latents[w.name], w.site["value"].dim()) for w in self.layout}
         return self.points(batch, values, len(latents[self.names[0]]))
 
     @torch.no_grad()
@@ -168,7 +168,7 @@ class LatentSpace:
             sites = sample_sites(trace)
             return {name: structure.value(sites[name], num_samples) for name in self.names}
 
-    def _in_pyro_layout(self, batch: Batch, place: _Layout, tensor: Tensor, one_draw_dim: int) -> Tensor:
+    def _in_pyro_layout(self, place: _Layout, tensor: Tensor, one_draw_dim: int) -> Tensor:
         """Lay ``(K, B, ...)`` out as Pyro does; one draw has ``one_draw_dim`` dimensions and none for the draws."""
         structure, num_samples = self.structure, len(tensor)
         tensor = structure.from_front(place.site, tensor, num_samples)
@@ -190,10 +190,10 @@ class LatentSpace:
                 program.run(guide or program.model, batch, summed=structure.discrete)
             if missing := [name for name in self.names if name not in recorded.loc]:
                 raise InputError(f"the guide of {program.name} does not sample {missing[0]!r}: sample it there too")
-            loc, scale = (self._joined(batch, points, 1)[0] for points in (recorded.loc, recorded.scale))
+            loc, scale = (self._joined(points, 1)[0] for points in (recorded.loc, recorded.scale))
             return loc, scale
 
-    def _joined(self, batch: Batch, points: Mapping[str, Tensor], num_samples: int) -> Tensor:
+    def _joined(self, points: Mapping[str, Tensor], num_samples: int) -> Tensor:
         structure, parts = self.structure, []
         for place in self.layout:
             part = structure.to_front(place.site, points[place.name], num_samples, place.event_dim)

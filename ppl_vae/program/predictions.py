@@ -184,7 +184,7 @@ def predict(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor]) 
     with program.running():
         values = laid_out(program, batch, latents, num_samples)
         trace = program.run(Generate()(program.model), batch, num_samples, values)
-        return program.draws(batch, trace, num_samples)
+        return program.draws(trace, num_samples)
 
 
 def laid_out(program: BoundProgram, batch: Batch, latents: Mapping[str, Tensor], num_samples: int) -> dict[str, Tensor]:
