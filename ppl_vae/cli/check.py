@@ -19,8 +19,8 @@ def check(
 
     Args:
         run: the run.
-        only: checks that are made, such as training,weights; by default all.
-        skip: checks that are left out.
+        only: checks to make, such as training,weights. By default all checks are made.
+        skip: checks to leave out.
         settings: settings of the checks.
 
     Returns:

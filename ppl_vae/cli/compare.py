@@ -60,7 +60,7 @@ def compare(
             known, and iwae for the others.
         selection: the data; the seed is that of the first run.
         settings: settings of the estimator.
-        accelerator: device. With auto it is a GPU if there is one. By default it is the device of each fit.
+        accelerator: device that computes. With auto it is a GPU if there is one. The default is the device of each fit.
         output: JSON file to write the numbers to.
         trust: execute program files from elsewhere. They may lie inside a run folder, or outside the working tree.
 

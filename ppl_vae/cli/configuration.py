@@ -39,15 +39,15 @@ class RunOptions:
             run's config.yaml; a recipe, such as static-mnist-vae, repeats a published result.
         output: run folder to write. By default it is runs/DATA-MODEL-GUIDE.
         overwrite: replace the run in the folder.
-        resume: continue the run in the folder. With "auto" behind it, a run that has not been begun is begun.
+        resume: continue the run in the folder. With the value "auto", a run that does not exist yet is started.
         accept_changes: continue although the program has changed. Changed data are always refused.
         trust: execute a program file from elsewhere. These are files that a configuration names inside its run folder,
             or outside the working tree.
         num_data: largest number of test data to evaluate. This is the evaluation at the end of a fit. If there are more
             data, they are drawn by the seed; null takes all.
-        logger: further logs: csv, tensorboard, mlflow, wandb, or several. Several are such as csv,tensorboard. They
-            get the settings, the bounds of each validation, the figures and the evidence. Their files are in logs/ of
-            the run folder; MLflow and W&B write where their own environment variables say.
+        logger: further logs: csv, tensorboard, mlflow, wandb, or several. Names are separated by commas.
+            The logs get the settings, the bounds of each validation, the figures and the evidence. Their files are in
+            logs/ of the run folder; MLflow and W&B write where their own environment variables say.
     """
 
     group: ClassVar[str] = "run"

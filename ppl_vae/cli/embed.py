@@ -29,8 +29,8 @@ def embed(run: OpenRun, part: str = "test", output: str | None = None, shard: st
     Args:
         run: the run.
         part: part of the run's data, or all for the parts train, valid and test in this order.
-        output: file .npz or .csv; by default uses/embed in the run folder, .csv if the data are a table, else .npz.
-        shard: share of the data that this process takes, such as 3/16; the verb merge joins them. By default all.
+        output: file .npz or .csv. The default is uses/embed in the run folder: .csv if the data are a table, else .npz.
+        shard: share of the data to process, such as 3/16. The verb merge joins the shares. The default is all data.
 
     Returns:
         Outcome: with ``ppl_vae.uses.Embedding``, or None if it is too large to be held in memory.

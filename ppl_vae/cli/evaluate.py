@@ -53,8 +53,7 @@ def evaluate(
         refit_encoder: number of epochs for which the encoder alone is first trained on these data. The model stays as
             it is, so that bounds on its evidence become tighter; the ELBO is then no longer that of the fit. The run
             keeps its own encoder. The default 0 evaluates with that.
-        shard: share of the data to process, such as 3/16. This is the third of sixteen, and the verb merge joins them.
-            By default all data are processed.
+        shard: share of the data to process, such as 3/16. The verb merge joins the shares. The default is all data.
 
     Returns:
         Outcome: with an ``Evaluation``.

@@ -181,7 +181,7 @@ def open_run(
             is that of the fit.
         grey: way to draw grey images. With ink high values are dark, and with light they are light. By default it is
             that of the fit.
-        accelerator: device. With auto it is a GPU if there is one. By default it is the device of the fit.
+        accelerator: device that computes. With auto it is a GPU if there is one. The default is the device of the fit.
         compile: functions that run as compiled graphs. With auto they are those that are called often, with on all,
             and with off none. By default it is as in the fit.
         trust: execute a program file from elsewhere. It may lie inside the run folder, or outside the working tree.

@@ -36,7 +36,7 @@ def outliers(
         run: the run.
         selection: the data.
         num_samples: number of draws per datum in importance sampling, unless the evidence is known exactly.
-        shard: share of the data that this process takes, such as 3/16; the verb merge joins them. By default all.
+        shard: share of the data to process, such as 3/16. The verb merge joins the shares. The default is all data.
 
     Returns:
         Outcome: with ``ppl_vae.uses.Outliers``.

@@ -135,7 +135,7 @@ class Holes:
 
 
 def find_holes(names: Iterable[str], parts: Iterable[Mapping[str, np.ndarray]], *, also: Collection[str] = ()) -> Holes:
-    """Return what is needed to live with the holes of data.
+    """Return what a fit needs to know about the missing numbers of its data.
 
     Args:
         names: the names of the arrays that the program takes.

@@ -16,11 +16,12 @@ def split_arguments(docstring: str) -> dict[str, str]:
         ...         rate: step size. The
         ...             default is 1.
         ...         seed, root: see above.
+        ...         **more: other options.
         ...     ''')
-        {'rate': 'step size. The default is 1.', 'seed': 'see above.', 'root': 'see above.'}
+        {'rate': 'step size. The default is 1.', 'seed': 'see above.', 'root': 'see above.', '**more': 'other options.'}
     """
     text = inspect.cleandoc(docstring).partition("Args:\n")[2].partition("\n\n")[0]
-    entries = re.split(r"^ {4}(?=\w+(?:, \w+)*: )", text, flags=re.MULTILINE)[1:]
+    entries = re.split(r"^ {4}(?=(?:\*\*)?\w+(?:, \w+)*: )", text, flags=re.MULTILINE)[1:]
     pairs = (entry.partition(": ") for entry in entries)
     return {name: " ".join(help.split()) for names, _, help in pairs for name in names.split(", ")}
 

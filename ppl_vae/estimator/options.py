@@ -42,8 +42,8 @@ class FitOptions:
         num_valid: largest number of validation data. If there are more, they are drawn by the seed. The default is
             20000; null (None in Python) takes all.
         num_samples: number of draws per datum in evidence estimates. The default is 1000.
-        extra_missing: share of the numbers of x to hide in training. They are hidden beside those that are missing,
-            other ones in every batch, so that an encoder learns to do without them. The default 0 hides none.
+        extra_missing: share of the numbers of x to hide in training. In every batch other numbers are hidden,
+            besides those that are missing, so that an encoder learns to do without them. The default 0 hides none.
         data_plate: name of the program's data plate. It is needed only if the trace does not show which plate it is.
         standardize: scale real and positive columns to unit variance. The program is given them with mean 0 and
             standard deviation 1 in the training data; a column that its model needs positive is divided by its standard
@@ -64,8 +64,8 @@ class HardwareOptions:
     """The options that decide on which device and how exactly numbers are computed.
 
     Args:
-        accelerator: device. "auto" (the default) uses a GPU of CUDA if there is one; "cpu", "cuda", "cuda:1" and "mps"
-            (Apple) ask for a device.
+        accelerator: device that computes. "auto" (the default) uses a GPU of CUDA if there is one; "cpu", "cuda",
+            "cuda:1" and "mps" (Apple) ask for a device.
         compile: functions that run as compiled graphs. Graphs give the same numbers up to rounding. "auto" (the
             default) compiles the functions that are called often, "on" every function that can be compiled, and "off"
             none.

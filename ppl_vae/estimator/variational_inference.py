@@ -94,7 +94,7 @@ class VariationalInference(Application):
                 alone.
             validation: the validation data in the same form; if None, a ``validation_fraction`` of the data is held
                 out.
-            verbose: If True, show a bar on a terminal or in a notebook, and a line every 30 seconds elsewhere.
+            verbose: if True, show a bar on a terminal or in a notebook, and a line every 30 seconds elsewhere.
 
         Raises:
             InputError: the data are invalid, or the program does not pass its check.

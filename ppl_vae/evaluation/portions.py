@@ -124,7 +124,7 @@ def conclude(fitted: Fitted, portions: Sequence[EvaluatedRows], settings: Settin
 
 
 def _method(fitted: Fitted, settings: Settings) -> Method:
-    """Return the method whose posterior is the proposal of an evaluation; one per sample is made once."""
+    """Return the method whose posterior is the proposal of an evaluation; a per-sample method is made once."""
     if settings.proposal != "per-sample":
         return fitted.inference
     key = (fitted.inference, fitted.options, settings.proposal_family, fitted.compile)

@@ -33,7 +33,7 @@ class AmortizedOptions(MethodOptions):
     Args:
         bound: bound that training ascends. Validation uses it too. "elbo" is the evidence lower bound. "iwae" is the
             importance-weighted bound of num_particles draws, with its doubly reparameterised gradient.
-        free_bits: KL per latent dimension left unpenalised. It is in nats, on average over a batch. The evaluation
+        free_bits: KL per latent dimension that is not penalised. It is in nats, on average over a batch. The evaluation
             stays the same. The default 0 penalises all of it.
         analytic_kl: compute the KL term in closed form if possible. Otherwise training estimates it from the draws. The
             default is false.

@@ -55,14 +55,14 @@ class Convergence(NamedTuple):
 
     @property
     def has_converged(self) -> bool:
-        """True if the bound has ended to rise at every horizon."""
+        """True if the bound has stopped rising at every horizon."""
         return self.is_known and all(rise.has_ended for rise in self.rises)
 
     @property
     def rate(self) -> tuple[float, float]:
-        """The rise in nats per datum and 100 epochs with its error, at the horizon where it has not ended, or the last.
+        """The rise per 100 epochs and its error, nats per datum; NaN if they are not known.
 
-        NaN if it is not known.
+        They are those of the first horizon at which the bound still rises, or else of the last one.
         """
         if not self.rises:
             return math.nan, math.nan

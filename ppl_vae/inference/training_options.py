@@ -106,8 +106,8 @@ class TrainingOptions:
             validates after every epoch.
         checkpoint_every: steps, or time, between checkpoints. The default null writes one after an epoch or a
             validation, and every ten minutes.
-        seed: seed of all random numbers. It decides the weights of a program that is given as a class or a name too;
-            those of an object are its own. The same seed gives the same results on the same machine. The default is 0.
+        seed: seed of all random numbers. It also decides the first weights of a program that is given as a class or
+            by name; an object keeps its own. The same seed gives the same results on one machine. The default is 0.
         ema_decay: decay of the parameters' average, such as 0.999. The average is exponential, and the decay is
             that of a step. The averages are then validated and kept. The default null keeps the parameters themselves.
     """

@@ -93,7 +93,7 @@ def with_shown(modules: nn.Module, recorder: ModuleRecorder) -> nn.Module:
 class ModuleRecorder:
     """The modules that ``pyro.module`` registers, and those that are called, while ``recorded_modules`` is open.
 
-    Those that are registered are seen whichever name the caller has for ``pyro.module``.
+    Registered modules are recorded under whatever name the caller has imported ``pyro.module``.
 
     Attributes:
         registered: modules by the name of ``pyro.module``, with ``_`` in place of dots.

@@ -142,7 +142,7 @@ class Program:
         *,
         guided: bool = True,
     ) -> bool:
-        """Run the program once, and learn what only a run shows: its modules, plates, masks and factors.
+        """Run the program once, and record what only a run shows: its modules, plates, masks and factors.
 
         The modules that it registers or calls, wherever they are kept, are added to ``module``. Their mode, device,
         precision and buffers follow the program from then on. A part of the program that fails is run as far as it

@@ -107,11 +107,11 @@ class Runner:
     def running(self, *, seed: int | Literal["current"] | None = None, training: bool | None = None) -> Iterator[None]:
         """Hold the lock of the process, and run in this program's parameter store and at its precision.
 
-        The global state is as it was afterwards.
+        The global state is restored afterwards.
 
         Args:
-            seed: the seed of torch's generator, which is set back afterwards; ``"current"`` goes on from its state and
-                sets it back all the same; None draws from it as it is, and moves it.
+            seed: the seed of torch's generator, which is restored afterwards. ``"current"`` draws from its present
+                state and restores it too; None draws from its present state and does not restore it.
             training: if given, the modules are in this mode (dropout, batch norm) and Pyro's validation is off. Matrix
                 products are in bfloat16 only in training.
         """

@@ -48,7 +48,7 @@ def source_files(path: Path, root: Path, package: str | None = None) -> dict[str
 
 
 def is_beside(folder: Path, name: str) -> bool:
-    """Return True if a folder has a module of this name that an import in a program file beside it means."""
+    """Return True if a folder has a module of this name, to which an import in a program file of the folder refers."""
     if name in sys.stdlib_module_names or name == OWN_PACKAGE:
         return False
     return (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
