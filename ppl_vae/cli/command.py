@@ -146,7 +146,7 @@ def signals_stop() -> Iterator[None]:
         """
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             again = numbers[0] if numbers else signal.SIGINT  # a process in the background may ignore SIGINT
-            threading.Timer(0.02, _thread.interrupt_main, [again]).start()
+            threading.Timer(0.02, _signal_main_thread, [again]).start()
         elif not is_stopped.is_set():
             hook(unraisable)
 
@@ -159,6 +159,14 @@ def signals_stop() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _signal_main_thread(number: signal.Signals) -> None:
+    """Send a signal to the main thread, which ends a system call that it waits for."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 def parse(function: Callable[..., Outcome], args: Sequence[str]) -> dict[str, Any]:
