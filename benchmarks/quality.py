@@ -104,12 +104,21 @@ def data_file(name: str, data_root: Path) -> Path:
     return data_root / read_config(find_configuration(name))["data"]
 
 
-def measure(name: str, data_root: Path, run: Path, num_samples: int | None = None) -> dict[str, Any]:
-    """Return the evidence of the test data and the cost of the run, which may still be trained."""
+def measure(name: str, data_root: Path, run: Path, num_samples: int | None = None, annealed: int = 0) -> dict[str, Any]:
+    """Return the evidence of the test data and the cost of the run, which may still be trained.
+
+    Args:
+        name: the recipe.
+        data_root: folder of the data.
+        run: the run folder.
+        num_samples: number of draws per datum; by default that of the papers.
+        annealed: number of test data whose evidence is also estimated by annealing from the prior, which does not
+            depend on the encoder.
+    """
     import torch
 
     from ppl_vae import load
-    from ppl_vae.data import load_dataset
+    from ppl_vae.data import load_dataset, subset
     from ppl_vae.runs import Run
 
     work, vi = WORKS[name], load(run)
@@ -119,7 +128,16 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
     unit = num_data / test["lengths"].sum() if work.per_step else 1.0
     num_samples = num_samples or (NUM_SAMPLES_OF_SEQUENCES if work.per_step else NUM_SAMPLES)
     whole = vi.evaluate(test, num_samples=num_samples).rows
-    return {
+    beside = {}
+    if annealed:
+        some = vi.evaluate(subset(test, annealed, vi.seed), estimators=("iwae", "ais"), num_samples=num_samples)
+        difference = some.evidence["ais"].log_evidence - some.evidence["iwae"].log_evidence
+        beside = {
+            "annealed": len(difference),
+            "ais_above_iwae": unit * difference.mean().item(),
+            "ais_mcse": unit * some.rows["ais"].mcse,
+        }
+    return beside | {
         "num_data": num_data,
         "elbo": unit * whole["elbo"].log_evidence,
         "iwae": unit * whole["iwae"].log_evidence,
@@ -175,6 +193,7 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
         if chosen:
             lines += [f"## {title}", "", text, "", *table(chosen), ""]
     lines += [
+        *annealing(numbers),
         "On average, an estimate from draws of the encoder is a lower bound. It is not tight if the importance weights",
         "are unreliable (Pareto k above 0.7); the column *doubtful* has the share of these data.",
         "",
@@ -200,6 +219,18 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
     lines += ["## Sources", ""]
     lines += [f"- `{name}`: {work.model}. {work.source}." for name, work in WORKS.items()]
     return "\n".join([*lines, ""])
+
+
+def annealing(numbers: dict[str, dict[str, Any]]) -> list[str]:
+    """Return sentences on how far annealing from the prior is above importance sampling, if that was measured."""
+    lines = [
+        f"- `{name}`: {row['ais_above_iwae']:+.2f}, with a Monte Carlo error of {row['ais_mcse']:.2f}, on "
+        f"{row['annealed']} data"
+        for name, row in numbers.items()
+        if "annealed" in row
+    ]
+    text = "Annealed importance sampling from the prior minus importance sampling, on the same data:"
+    return [text, "", *lines, ""] if lines else []
 
 
 def published(name: str) -> str:
@@ -234,6 +265,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--measure", choices=WORKS, help="the recipe to measure")
     parser.add_argument("--run", type=Path, help="run folder to measure (default: the one that --fit writes)")
     parser.add_argument("--num-samples", type=int, help="number of draws per datum (default: that of the papers)")
+    parser.add_argument("--annealed", type=int, default=0, help="number of test data to anneal from the prior too")
     parser.add_argument("--report", action="store_true", help="only write docs/quality.md")
     options, rest = parser.parse_known_args(args)
     if options.fit:
@@ -243,7 +275,7 @@ def main(args: list[str]) -> int:
     numbers = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
     if name := options.measure:
         run = options.run or Path("runs/quality") / name
-        numbers[name] = measure(name, options.data_root, run, options.num_samples)
+        numbers[name] = measure(name, options.data_root, run, options.num_samples, options.annealed)
         numbers = {work: numbers[work] for work in WORKS if work in numbers}
         NUMBERS.write_text(json.dumps(numbers, indent=2) + "\n")
     PAGE.write_text(page(numbers))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from ppl_vae.cli.configuration import parse_options
 from ppl_vae.errors import InputError
 from ppl_vae.recipes import known_recipes
 from ppl_vae.runs import build_program, program_class
+from tests.helpers.runs import run_without_figures
 from tests.helpers.scripts import ROOT, import_scripts
 
 
@@ -40,3 +43,21 @@ def test_the_command_line_accepts_every_recipe(name: str) -> None:
 def test_a_name_that_is_no_recipe_is_refused() -> None:
     with pytest.raises(InputError, match="no file static-mnist-vea, and no recipe of that name; did you mean"):
         parse_options(["--config", "static-mnist-vea"])
+
+
+@pytest.mark.slow
+def test_a_recipe_is_trained_and_measured(quality: ModuleType, tmp_path: Path) -> None:
+    """On thirty data of a few bits, by a recipe of images."""
+    bits = (np.random.default_rng(0).random((30, 9)) < 0.5).astype("float32")
+    file = tmp_path / "static_binarized_mnist.npz"
+    np.savez(file, **{f"x_{part}": bits for part in ("train", "valid", "test")})
+    small = ["--model.hidden", "[4]", "--max-epochs", "2", "--num-samples", "5", "--compile", "off"]
+    run = tmp_path / "run"
+    args = ["--config", "static-mnist-vae", "--data", str(file), "--output", str(run), *small]
+    assert run_without_figures("fit", args) == 0
+    row = quality.measure("static-mnist-vae", tmp_path, run, num_samples=20)
+    assert (row["epochs"], row["num_data"], row["draws"]) == (2, 30, 20)
+    assert row["elbo"] < row["iwae"] < 0
+    page = quality.page({"static-mnist-vae": row | {"annealed": 500, "ais_above_iwae": 0.123, "ais_mcse": 0.045}})
+    assert f"| -88.71 | {row['iwae']:.2f} | {row['mcse']:.2f} | {row['se']:.2f} | {row['elbo']:.2f} | 20 |" in page
+    assert "- `static-mnist-vae`: +0.12, with a Monte Carlo error of 0.04, on 500 data" in page
