@@ -70,6 +70,8 @@ class Amortized(Method):
     def check_batch(self, batch: Batch) -> None:
         """See ``Method``; the importance-weighted bound needs a guide that has the same density in every run."""
         super().check_batch(batch)
+        if self.options.encoder_noise:
+            with_encoder_noise(self.program, batch[0], self.options.encoder_noise)
         if self.options.bound == "iwae":
             check_density_repeats(self.program, batch)
 
