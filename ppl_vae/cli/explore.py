@@ -28,7 +28,7 @@ def explore(
         port: port of the page. With 0 any free one is taken.
         browser: open the page in a browser if there is a graphical one.
         export: file to write instead, such as page.html. It needs no server and shows a grid over the plane.
-        num_steps: number of points of that grid in each direction.
+        num_steps: number of points of the grid of that file in each direction.
 
     Returns:
         Outcome: with the file, if one is written.

@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_vae.data import as_condition
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.program import Batch, Coordinates, LatentPoint, has_exact_moments, posterior_moments
+from ppl_vae.program import Batch, Coordinates, LatentPoint, draw_latents, has_exact_moments, posterior_moments
 from ppl_vae.uses.points import POSTERIOR_DRAWS, LatentMap, average, with_latents
 
 MOST_OFFERED = 32
@@ -68,6 +68,7 @@ class ExploredSpace:
         places: posterior means of the data in these coordinates, ``(N, M)``.
         has_prior: False for the code of an autoencoder.
         condition_names: the arguments of the model that no site observes and that are no latents.
+        has_one_prior: True if the prior is the same for all data.
 
     Raises:
         InputError: the program has no continuous latent, or one that cannot be moved; or a latent is unknown.
@@ -110,6 +111,9 @@ class ExploredSpace:
         self.centres = self._centres(draws)
         self.places = self._offered(self.centres)[0]
         self.condition_names = self._conditions()
+        self.has_one_prior = not self.condition_names and vi.generates
+        self._priors: dict[int, np.ndarray] = {}
+        self._last: tuple[Any, tuple[Batch, Tensor, Tensor]] | None = None
 
     # ------------------------------------------------------------------------------------------ decoding
 
@@ -135,8 +139,7 @@ class ExploredSpace:
         Raises:
             InputError: a coordinate, a condition or a datum that does not exist, or a value that cannot be.
         """
-        batch = self.conditioned(row, conditions or {})
-        loc, scale = self.map.prior(batch)
+        batch, loc, scale = self._under(row, conditions or {})
         u, choices = (part[:, row : row + 1].expand(len(points), -1, -1).clone() for part in self.centres)
         if around_prior:
             u, choices = loc.expand_as(u).clone(), torch.zeros_like(choices)
@@ -161,6 +164,14 @@ class ExploredSpace:
             for name, rows in zip(self.vi.arguments_, self.data, strict=True)
         )
 
+    def _under(self, row: int, conditions: Mapping[str, Any]) -> tuple[Batch, Tensor, Tensor]:
+        """Return what ``conditioned`` does, with the prior's mean and standard deviation; the last ones are kept."""
+        key = row, {name: np.asarray(value).tolist() for name, value in conditions.items()}
+        if self._last is None or self._last[0] != key:
+            batch = self.conditioned(row, conditions)
+            self._last = key, (batch, *self.map.prior(batch))
+        return self._last[1]
+
     def _place(self, u: Tensor, choices: Tensor, name: str, value: float) -> None:
         """Set a coordinate of one point."""
         coordinates = self.map.coordinates
@@ -181,19 +192,23 @@ class ExploredSpace:
 
     def neighbourhood(self, row: int) -> Neighbourhood:
         """Return a datum's posterior mean, and draws from its posterior and its prior."""
-        batch = self.conditioned(row, {})
+        self.conditioned(row, {})
         posterior = self._offered(self._posterior(slice(row, row + 1), DRAWS))[:, 0]
-        prior = np.zeros((0, len(self.names)))
-        if self.has_prior:
-            program = self.vi.program_
+        prior = self._prior(0 if self.has_one_prior else row) if self.has_prior else np.zeros((0, len(self.names)))
+        return Neighbourhood(dict(zip(self.names, self.places[row].tolist(), strict=True)), posterior, prior)
+
+    def _prior(self, row: int) -> np.ndarray:
+        """Return draws from the prior under the conditions of a datum, ``(K, M)``, which are kept."""
+        if row not in self._priors:
+            program, batch = self.vi.program_, self.conditioned(row, {})
             with self.map.running(program):
                 point = self.map.coordinates.locate(batch, program.prior(batch, DRAWS).latents)
-            prior = self._offered(point)[:, 0]
-        return Neighbourhood(dict(zip(self.names, self.places[row].tolist(), strict=True)), posterior, prior)
+            self._priors[row] = self._offered(point)[:, 0]
+        return self._priors[row]
 
     def prior_mean(self, row: int) -> dict[str, float]:
         """Return the mean of the prior under the conditions of a datum by coordinate; the first value of a choice."""
-        loc, _ = self.map.prior(self.conditioned(row, {}))
+        _, loc, _ = self._under(row, {})
         point = LatentPoint(loc[None], torch.zeros_like(self.centres.choices[:, :1]))
         return dict(zip(self.names, self._offered(point)[0, 0].tolist(), strict=True))
 
@@ -206,7 +221,7 @@ class ExploredSpace:
         """Return draws from the posteriors of data, ``(K, B, ...)``."""
         batch = tuple(tensor[rows] for tensor in self.batch)
         with self.map.running(self.program):
-            return self.posterior_coordinates.locate(batch, self.program.posterior(batch, num_draws).latents)
+            return self.posterior_coordinates.locate(batch, draw_latents(self.program, batch, num_draws))
 
     def _draw_all(self) -> LatentPoint:
         at_once, count = self.vi.fitted.room.rows(POSTERIOR_DRAWS), len(self.batch[0])

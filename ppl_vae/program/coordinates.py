@@ -115,7 +115,7 @@ class Coordinates:
                     self.listed.items(), point.choices.split(sizes, -1) if sizes else (), strict=True
                 )
             }
-            values = laid_out(self.program, batch, latents, num_samples)
+            values = laid_out(self.program, batch, latents, num_samples) if latents else {}
             points = {} if self.space is None else self.space.laid_out(batch, point.u)
             with Unconstrained(points):
                 trace = self.program.run(Generate()(self.program.model), batch, num_samples, values)

@@ -137,6 +137,30 @@ def _moments_known(site: Site) -> bool:
 
 
 @torch.no_grad()
+def draw_latents(program: BoundProgram, batch: Batch, num_samples: int = 1) -> dict[str, Tensor]:
+    """Draw the latents, ``(K, B, ...)``, as ``BoundProgram.posterior`` does, but draw no data with them if possible.
+
+    Args:
+        program: the program.
+        batch: the arguments of ``model``.
+        num_samples: the number of draws per datum.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(3, 6)
+        >>> draw_latents(Program(VAE(data_dim=6, latent_dim=2)).bind((x,)), (x,), 5)["z"].shape
+        torch.Size([5, 3, 2])
+    """
+    structure = program.structure
+    if structure.summed or program.global_posterior is not None:
+        return program.posterior(batch, num_samples).latents
+    with program.running():
+        sites = sample_sites(program.guide_trace(batch, num_samples))
+        return {name: structure.value(sites[name], num_samples) for name in structure.latents}
+
+
+@torch.no_grad()
 def draw_shared(program: BoundProgram, num_samples: int) -> dict[str, Tensor]:
     """Draw the latents that all data share, ``(K, ...)`` by name, from their posterior."""
     draws, few = [], tuple(tensor[:1] for tensor in program.template)

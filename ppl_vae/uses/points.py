@@ -15,7 +15,7 @@ from torch import Tensor
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.results import join
 from ppl_vae.evidence import gaussian_divergence
-from ppl_vae.program import Batch, BoundProgram, Coordinates, Draws, LatentPoint, with_code
+from ppl_vae.program import Batch, BoundProgram, Coordinates, Draws, LatentPoint, draw_latents, with_code
 
 POSTERIOR_DRAWS, PRIOR_DRAWS = 64, 2048
 """Number of draws of each datum for a posterior mean, and number of draws of the prior for its moments."""
@@ -65,7 +65,7 @@ class LatentMap:
             coordinates = Coordinates(posterior)
 
         def locate(program: BoundProgram, batch: Batch) -> LatentPoint:
-            return coordinates.locate(batch, program.posterior(batch, POSTERIOR_DRAWS).latents)
+            return coordinates.locate(batch, draw_latents(program, batch, POSTERIOR_DRAWS))
 
         parts = self.vi.fitted.each_batch(arrays, locate, POSTERIOR_DRAWS)
         return LatentPoint(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
