@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -25,6 +26,19 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the arguments of the command line; those of the process by default.
     """
     verb, *options = (sys.argv[1:] if args is None else args) or ["--help"]
+    if verb in list_verbs() and {"-h", "--help", "--model.help", "--version"}.isdisjoint(options):
+        return _run(verb, options)
+    try:
+        status = _describe(verb, options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
+
+
+def _describe(verb: str, options: list[str]) -> int:
+    """Print versions, the verbs, or the help of one; an unknown verb is an error."""
     verbs = list_verbs()
     if verb in ("-h", "--help"):
         print("usage: python -m ppl_vae VERB [options]\n\nThe verbs, also available as ppl-vae VERB:")
@@ -38,14 +52,12 @@ def main(args: Sequence[str] | None = None) -> int:
     if verb not in verbs:
         print(f"error: unknown verb {verb!r}; {nearest(verb, verbs)}", file=sys.stderr)
         return 2
-    if not {"-h", "--help", "--model.help"}.isdisjoint(options):
-        try:
-            print(importlib.import_module("ppl_vae.cli.help").write_help(verb, options))
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        return 0
-    return _run(verb, options)
+    try:
+        print(importlib.import_module("ppl_vae.cli.help").write_help(verb, options))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _run(verb: str, options: list[str]) -> int:

@@ -165,7 +165,8 @@ def _of_model(args: Sequence[str]) -> Iterator[StatedOption]:
     """Yield ``--model`` and the options of the program's constructor, if its file can be read without executing it."""
     spec = _model_of(args)
     known = sorted(path.stem for path in (PACKAGE / "models").glob("*.py") if path.stem != "__init__")
-    text = f"program: file.py:Class, package.module.Class, or one of {', '.join(known)}. Its own options follow."
+    forms = "program: file.py:Class, package.module.Class, or a model of the gallery, such as vae or hmm"
+    text = f"{forms}. Its own options follow. The gallery has {', '.join(known)}."
     yield StatedOption("model", "NAME", (), "vae", text, "model")
     if (source := _program(spec, known)) is not None:
         for option in options_of_function(source):

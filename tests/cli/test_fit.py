@@ -259,13 +259,13 @@ def test_on_a_gpu_a_run_is_fitted_evaluated_resumed_and_loaded(here: Path) -> No
 
 
 def test_help_explains_the_options_of_the_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for args in (["--help"], ["--model", "mine.py:Mine", "--model.help"]):
+    for args in (["--help"], ["--help", "model"], ["--model", "mine.py:Mine", "--model.help"]):
         assert main(["fit", *args]) == 0
     out = capsys.readouterr().out
     assert "--model.latent_dim" in out
     assert "--model.width" in out
     assert "--max-epochs" in out
-    assert f"one of {', '.join(known_models())}" in " ".join(out.split())
+    assert f"The gallery has {', '.join(known_models())}." in " ".join(out.split())
 
 
 def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
