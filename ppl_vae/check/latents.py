@@ -34,6 +34,8 @@ def latents(fit: CheckedFit) -> Findings:
             "draws": used.draws.numpy(),
             "prior_draws": used.prior_draws.numpy(),
             "divergence": used.aggregated_divergence.numpy(),
+            "errors": used.aggregated_divergence_se.numpy(),
+            "gaussian_prior": used.gaussian_prior.numpy(),
             "names": used.dimensions,
         },
         "Aggregated posterior beside the prior",
@@ -67,6 +69,7 @@ def _distance(used: Diagnostics) -> Verdict:
     return Verdict.judged(
         subject=f"aggregated KL of {used.dimensions[worst]}",
         value=float(kl[worst]),
+        doubt=float(used.aggregated_divergence_se[worst]),
         threshold=APART,
         unit="nats",
         source="Hoffman and Johnson, ELBO surgery (2016); 0.3 nats is a shift of 0.8 standard deviations",

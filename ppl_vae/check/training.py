@@ -37,7 +37,7 @@ def training(fit: CheckedFit) -> Findings:
     figure = FigureData(
         elbo_over_epochs,
         {"metrics": list(fit.history)},
-        "The ELBO over the fit",
+        "The bound over the fit",
         "Training has converged if the validation bound has been level for the last quarter.",
     )
     return Findings(verdicts, {"training": figure})

@@ -138,9 +138,17 @@ def _draw(run: OpenRun, rows: ChosenRows, evaluation: Evaluation) -> dict[str, F
     if (used := evaluation.diagnostics) is not None:
         by_dimension, names = used.divergence_by_dimension.numpy(), used.dimensions
         if np.isfinite(by_dimension).all() and used.active is not None:
-            figures["divergence"] = plots.divergence_per_dimension(by_dimension, used.active.numpy(), names=names)
-        columns = (used.draws.numpy(), used.prior_draws.numpy(), used.aggregated_divergence.numpy())
-        figures["aggregated"] = plots.aggregated_posterior(*columns, names=names)
+            figures["divergence"] = plots.divergence_per_dimension(
+                by_dimension, used.active.numpy(), errors=used.divergence_by_dimension_se.numpy(), names=names
+            )
+        figures["aggregated"] = plots.aggregated_posterior(
+            used.draws.numpy(),
+            used.prior_draws.numpy(),
+            used.aggregated_divergence.numpy(),
+            errors=used.aggregated_divergence_se.numpy(),
+            gaussian_prior=used.gaussian_prior.numpy(),
+            names=names,
+        )
     return figures
 
 

@@ -43,8 +43,15 @@ def latents(
             places.prior[:, order],
             names=[places.names[dimension] for dimension in order],
             data=[name_row(arrays, index) for index in range(places.draws.shape[1])],
+            gaussian=places.gaussian[:, :, order],
+            gaussian_prior=places.gaussian_prior[:, order],
         )
         figures["latent_aggregated"] = plots.aggregated_posterior(
-            places.aggregated, places.prior, places.aggregated_divergence, names=places.names
+            places.aggregated,
+            places.prior,
+            places.aggregated_divergence,
+            errors=places.aggregated_divergence_se,
+            gaussian_prior=places.gaussian_prior,
+            names=places.names,
         )
     return run.write("latents", places, figures, rows=arrays["_row"], part=selection.part)

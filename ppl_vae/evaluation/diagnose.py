@@ -15,7 +15,7 @@ from ppl_vae.data import Batches
 from ppl_vae.evaluation.evaluation import Diagnostics
 from ppl_vae.evaluation.passes import Room, passes, room_for
 from ppl_vae.evaluation.results import mean_and_error
-from ppl_vae.evidence import active_units, marginal_divergence, prior_scales
+from ppl_vae.evidence import active_units, marginal_divergence, marginal_divergence_error, prior_scales
 from ppl_vae.parallel import ALL, RowSpan, seed_at
 from ppl_vae.program import (
     Batch,
@@ -23,6 +23,7 @@ from ppl_vae.program import (
     ElboTerms,
     classes_of,
     elbo_terms,
+    gaussian_priors,
     indicators,
     names_of,
     posterior_moments,
@@ -124,11 +125,38 @@ def summarise_latents(program: BoundProgram, parts: Sequence[LatentUse], seed: i
         *mean_and_error(used.divergence),
         dimensions=tuple(names),
         divergence_by_dimension=used.by_dimension.mean(0),
+        divergence_by_dimension_se=_errors(used.by_dimension),
         active=active_units(used.means / prior_scales(used.prior_draws, UNIT_SCALE)) if num_data > 1 else None,
         aggregated_divergence=marginal_divergence(used.draws, used.prior_draws),
+        aggregated_divergence_se=marginal_divergence_error(used.draws, used.prior_draws),
         draws=used.draws,
         prior_draws=used.prior_draws,
+        gaussian_prior=_gaussian_prior(program, sizes, seed),
     )
+
+
+def _errors(values: Tensor) -> Tensor:
+    """Return the standard errors of means over data ``(N, D)``, ``(D,)``; NaN if there is one datum."""
+    if len(values) == 1:
+        return torch.full_like(values[0], math.nan)
+    return values.std(0) / math.sqrt(len(values))
+
+
+def _gaussian_prior(program: BoundProgram, sizes: Mapping[str, torch.Size], seed: int) -> Tensor:
+    """Return the moments of the prior of each dimension if it is the same Gaussian for all data, ``(2, D)``."""
+    columns = []
+    with seeded(seed), torch.no_grad():
+        for parts in gaussian_priors(program, program.template):
+            alike = {name: part[0] for name, part in parts.items() if bool((part == part[:1]).all())}
+            columns.append([_in_shape(alike.get(name), size) for name, size in sizes.items()])
+    return torch.stack([torch.cat(parts).double().cpu() for parts in columns])
+
+
+def _in_shape(moment: Tensor | None, size: torch.Size) -> Tensor:
+    """Return a moment of a latent as ``(D,)``; NaN if it is not known in this shape."""
+    if moment is None or moment.shape != size:
+        return torch.full((size.numel(),), math.nan)
+    return moment.reshape(-1)
 
 
 def _sizes(program: BoundProgram, seed: int) -> dict[str, torch.Size]:

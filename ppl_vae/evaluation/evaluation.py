@@ -34,21 +34,29 @@ class Diagnostics(NamedTuple):
     """The names of the latent dimensions, such as ``z[3]``."""
     divergence_by_dimension: Tensor
     """The mean KL of each dimension over data, ``(D,)``; NaN if the dimensions of a latent depend on each other."""
+    divergence_by_dimension_se: Tensor
+    """Its error over data, ``(D,)``."""
     active: Tensor | None
     """True for a dimension whose posterior mean varies over the data, ``(D,)``; None for a single datum."""
     aggregated_divergence: Tensor
-    """The estimated KL(aggregated posterior || prior) of each dimension, ``(D,)``."""
+    """The estimated KL(aggregated posterior || prior) of each dimension, ``(D,)``; an estimate can be below zero."""
+    aggregated_divergence_se: Tensor
+    """Its error over draws, ``(D,)``."""
     draws: Tensor
     """A draw from each datum's posterior, ``(N, D)``."""
     prior_draws: Tensor
     """Draws from the prior, ``(M, D)``."""
+    gaussian_prior: Tensor
+    """Mean and standard deviation of the prior of each dimension, ``(2, D)``; NaN if it is no Gaussian."""
 
     def numbers(self) -> dict[str, Any]:
         """Return the numbers that ``evidence.json`` holds of the latents."""
         columns = {
             "divergence": self.divergence_by_dimension.tolist(),
+            "divergence_se": self.divergence_by_dimension_se.tolist(),
             "active": [None] * len(self.dimensions) if self.active is None else self.active.tolist(),
             "aggregated_divergence": self.aggregated_divergence.tolist(),
+            "aggregated_divergence_se": self.aggregated_divergence_se.tolist(),
         }
         return {
             "reconstruction": self.reconstruction,

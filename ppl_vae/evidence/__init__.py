@@ -16,7 +16,13 @@
 from ppl_vae.evidence.ais import Annealing, Chains, TemperatureSchedule, ais, num_steps
 from ppl_vae.evidence.bdmc import bdmc
 from ppl_vae.evidence.cubo import cubo
-from ppl_vae.evidence.diagnostics import active_units, gaussian_divergence, marginal_divergence, prior_scales
+from ppl_vae.evidence.diagnostics import (
+    active_units,
+    gaussian_divergence,
+    marginal_divergence,
+    marginal_divergence_error,
+    prior_scales,
+)
 from ppl_vae.evidence.estimate import Evidence, Progress
 from ppl_vae.evidence.exact import exact
 from ppl_vae.evidence.iwae import iwae
@@ -40,6 +46,7 @@ __all__ = [
     "gaussian_divergence",
     "iwae",
     "marginal_divergence",
+    "marginal_divergence_error",
     "num_steps",
     "prior",
     "prior_scales",

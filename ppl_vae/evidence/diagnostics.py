@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -82,15 +84,40 @@ def marginal_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
         >>> marginal_divergence(draws, prior_draws).round(decimals=1).abs()
         tensor([0.0000, 0.5000], dtype=torch.float64)
     """
-    z, prior = _draws(draws, "draws"), _draws(prior_draws, "prior_draws")
-    if z.shape[1:] != prior.shape[1:]:
-        raise InputError(
-            f"prior_draws: expected (M, ...) of the latent shape {tuple(z.shape[1:])} that draws have, "
-            f"got {tuple(prior.shape)}"
-        )
-    columns = zip(z.flatten(1).T, prior.flatten(1).T, strict=True) if z.dim() > 1 else [(z, prior)]
-    estimates = [_divergence(one.contiguous(), other.contiguous()) for one, other in columns]
-    return torch.stack(estimates).reshape(z.shape[1:]) if estimates else z.new_zeros(z.shape[1:])
+    return _of_each_dimension(_divergence, draws, prior_draws)
+
+
+def marginal_divergence_error(draws: Tensor, prior_draws: Tensor) -> Tensor:
+    r"""Estimate the standard error of ``marginal_divergence`` over other draws, in nats.
+
+    With the shares :math:`p_b = n_b / N` and :math:`\pi_b = m_b / M` of the bins, and
+    :math:`v = (B^+ - 1) (1 / N + 1 / M)^2`, the squared error is
+
+    .. math::
+        \max\Bigl\{0,\ \frac1N \operatorname{Var}_{b \sim p} \log\frac{p_b}{\pi_b}
+            + \frac1M \Bigl(\sum_b \frac{p_b^2}{\pi_b} - 1\Bigr) - v\Bigr\} + \frac v2
+
+    The first two terms are those of the first order. If the aggregated posterior is the prior, they are nothing but the
+    noise of the shares, ``v`` on average, and the estimate is a :math:`\chi^2` statistic, whose variance is the last
+    term.
+
+    Args:
+        draws: as in ``marginal_divergence``.
+        prior_draws: as in ``marginal_divergence``.
+
+    Returns:
+        ``(...)``, nats, in double precision.
+
+    Raises:
+        InputError: if the shapes do not agree, or a draw is not finite.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> draws, prior_draws = torch.randn(2, 4000, generator=generator)
+        >>> marginal_divergence_error(draws, prior_draws).round(decimals=3)
+        tensor(0.0020, dtype=torch.float64)
+    """
+    return _of_each_dimension(_divergence_error, draws, prior_draws)
 
 
 def prior_scales(prior_draws: Tensor, within: float) -> Tensor:
@@ -142,16 +169,45 @@ def gaussian_divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
     return (base.log() - scale.log() + squares / (2 * base.square()) - 0.5).mean(0)
 
 
+def _of_each_dimension(estimate: Callable[[Tensor, Tensor], Tensor], draws: Tensor, prior_draws: Tensor) -> Tensor:
+    """Return what a function estimates from the draws ``(N,)`` and ``(M,)`` of each dimension, ``(...)``."""
+    z, prior = _draws(draws, "draws"), _draws(prior_draws, "prior_draws")
+    if z.shape[1:] != prior.shape[1:]:
+        raise InputError(
+            f"prior_draws: expected (M, ...) of the latent shape {tuple(z.shape[1:])} that draws have, "
+            f"got {tuple(prior.shape)}"
+        )
+    columns = zip(z.flatten(1).T, prior.flatten(1).T, strict=True) if z.dim() > 1 else [(z, prior)]
+    estimates = [estimate(one.contiguous(), other.contiguous()) for one, other in columns]
+    return torch.stack(estimates).reshape(z.shape[1:]) if estimates else z.new_zeros(z.shape[1:])
+
+
 def _divergence(draws: Tensor, prior_draws: Tensor) -> Tensor:
     """Return the estimate for one dimension, from draws ``(N,)`` and ``(M,)``."""
+    share, prior_share = _shares(draws, prior_draws)
+    occupied = (share > 0).sum()
+    return torch.xlogy(share, share).sum() - (share * prior_share.log()).sum() - (occupied - 1) / (2 * len(draws))
+
+
+def _divergence_error(draws: Tensor, prior_draws: Tensor) -> Tensor:
+    """Return the error of ``_divergence``."""
+    share, prior_share = _shares(draws, prior_draws)
+    size, prior_size = len(draws), len(prior_draws)
+    log_ratio = torch.where(share > 0, share / prior_share, 1).log()
+    of_draws = (share * log_ratio.square()).sum() - (share * log_ratio).sum().square()
+    of_prior = (share.square() / prior_share).sum() - 1
+    occupied = (share > 0).sum()
+    noise = (occupied - 1) * (1 / size + 1 / prior_size) ** 2
+    return ((of_draws / size + of_prior / prior_size - noise).clamp(min=0) + noise / 2).sqrt()
+
+
+def _shares(draws: Tensor, prior_draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the shares of the draws and of the prior's draws in each bin, ``(B,)``; the latter are never zero."""
     size, prior_size = len(draws), len(prior_draws)
     edges = _upper_ends(draws, prior_draws, min(MOST_BINS, max(2, round(2 * size ** (1 / 3)))))
     count = torch.bincount(torch.searchsorted(edges, draws), minlength=len(edges) + 1)
     prior_count = torch.bincount(torch.searchsorted(edges, prior_draws), minlength=len(edges) + 1)
-    share = count.double() / size
-    prior_log_share = ((prior_count.double() + 0.5) / (prior_size + 0.5)).log()
-    occupied = (count > 0).sum()
-    return torch.xlogy(share, share).sum() - (share * prior_log_share).sum() - (occupied - 1) / (2 * size)
+    return count.double() / size, (prior_count.double() + 0.5) / (prior_size + 0.5)
 
 
 def _upper_ends(draws: Tensor, prior_draws: Tensor, bins: int) -> Tensor:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots.style import BLUE, HALO, INK, ORANGE, count_of_data, note, number, single
+from ppl_vae.plots.style import BLUE, HALO, INK, NOTE, ORANGE, count_of_data, legend, note, number, single, text_width
 from ppl_vae.plots.style import rows as as_rows
 
 STYLES: tuple[dict[str, Any], ...] = (
@@ -22,6 +22,8 @@ STYLES: tuple[dict[str, Any], ...] = (
     {"color": "0.45", "linestyle": "-.", "marker": "s"},
     {"color": INK, "linestyle": "-", "marker": "v"},
 )
+WIDTH = 3.2
+"""The width of the axes beside the longest names of lines, inches."""
 
 
 def bound_over_samples(
@@ -57,7 +59,7 @@ def bound_over_samples(
     """
     means, count, left_out = _mean_curves(curves)
     levels = dict(references or {}) | ({} if exact is None else {"exact": exact})
-    fig, ax = single(f"Bound of K draws on the log evidence, mean of {count_of_data(count - left_out)}", 7.2, 4.2)
+    fig, ax = single(f"Bound of K draws on the log evidence, mean of {count_of_data(count - left_out)}", 6.4, 3.8)
     notes = [f"{left_out} of {count} data left out: their bound is not finite"] if left_out else []
     finite = {name: points[np.isfinite(points[:, 1])] for name, points in means.items()}
     _draw(ax, finite)
@@ -74,10 +76,10 @@ def bound_over_samples(
     first = next(iter(means.values()))[0]
     if first[0] == 1 and np.isfinite(first[1]):
         elbo = f"{first_point} {number(first[1], '.2f')}"
-        look: dict[str, Any] = {"fontsize": "small", "color": INK, "path_effects": HALO}
+        look: dict[str, Any] = {"fontsize": NOTE, "color": INK, "path_effects": HALO}
         ax.annotate(elbo, first, (8, -5), textcoords="offset points", va="top", **look)
     _name_lines(fig, ax, ".2f")
-    ax.set(xlabel="number of draws K", ylabel="log evidence (nats per datum)")
+    ax.set(xlabel="number of draws K", ylabel="bound on the log evidence\n(nats per datum)")
     note(fig, notes)
     return fig
 
@@ -114,10 +116,10 @@ def variance_over_particles(curves: Mapping[str, Mapping[int, float]]) -> Figure
             drawn[name] = points[positive]
     if not drawn:
         raise InputError(f"curves: expected one or more with a positive variance, got {list(curves)}")
-    fig, ax = single("Variance of the estimators of the ELBO's gradient", 7.2, 4.4)
+    fig, ax = single("Variance of the estimators of the ELBO's gradient", 6.8, 4.0)
     _draw(ax, drawn)
     ax.set_yscale("log")
-    ax.set(xlabel="number of particles K", ylabel="variance, sum over \N{GREEK SMALL LETTER LAMDA} (nats squared)")
+    ax.set(xlabel="number of particles K", ylabel="variance, sum over \N{GREEK SMALL LETTER LAMDA} (nats²)")
     _name_lines(fig, ax)
     note(fig, notes)
     return fig
@@ -175,9 +177,11 @@ def _draw(ax: Axes, curves: Mapping[str, np.ndarray]) -> None:
     for (name, points), style in zip(curves.items(), cycle(STYLES)):
         ax.plot(*points.T, linewidth=1.6, markersize=4.5, label=name, **style)
     ks = np.unique(np.concatenate([points[:, 0] for points in curves.values()]))
+    inches = WIDTH / max(np.log(ks[-1] / ks[0]), 1e-9)
     ticks = [float(ks[0])]
     for k in ks:
-        if np.log(k / ticks[-1]) > 0.06 * np.log(ks[-1] / ks[0]):
+        room = 0.1 + (text_width(f"{k:.0f}") + text_width(f"{ticks[-1]:.0f}")) / 2
+        if inches * np.log(k / ticks[-1]) > room:
             ticks.append(float(k))
     ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{k:.0f}" for k in ticks])
@@ -189,4 +193,4 @@ def _name_lines(fig: Figure, ax: Axes, spec: str = "") -> None:
     ends = {line: float(np.asarray(line.get_ydata())[-1]) for line in ax.get_lines()}
     lines = sorted(ends, key=ends.__getitem__, reverse=True)
     names = [f"{line.get_label()} {number(ends[line], spec) if spec else ''}".strip() for line in lines]
-    fig.legend(lines, names, frameon=False, fontsize="small", handlelength=3, loc="outside right center")
+    legend(fig, lines, names, handlelength=3, loc="outside right center")

@@ -11,7 +11,22 @@ from numpy.typing import ArrayLike
 from scipy.stats import binom
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots.style import BLUE, CLASS_COLOURS, INK, ORANGE, PALE, blank, note, number, panels, single
+from ppl_vae.plots.style import (
+    BLUE,
+    CLASS_COLOURS,
+    INK,
+    NOTE,
+    ORANGE,
+    PALE,
+    blank,
+    head,
+    legend,
+    note,
+    number,
+    panels,
+    single,
+    ticks,
+)
 
 MOST_LINES, MOST_NAMED, MOST_BINS = 100, 3, 20
 LEVEL = 0.05
@@ -56,9 +71,9 @@ def ecdf_differences(
     """
     if not ranks:
         raise InputError("ranks: expected one method or more, got none")
-    fig = blank(title, max(5.0, 3.2 * len(ranks) + 0.6), 3.9)
+    fig = blank(title, max(5.0, 2.2 * len(ranks) + 0.8), 3.8)
     axes = panels(fig, len(ranks), len(ranks), share=True)
-    left_out = 0
+    left_out, coloured = 0, False
     for ax, (method, values) in zip(axes, ranks.items(), strict=True):
         u, chances = np.asarray(values, float), np.asarray(p_values[method], float)
         points, lower, upper = (np.r_[0.0, np.asarray(part, float)] for part in bands[method])
@@ -72,18 +87,20 @@ def ecdf_differences(
                 continue
             line = np.searchsorted(column, points, side="right") / len(column) - points
             bad = chances[q] <= LEVEL
+            coloured |= bool(bad)
             label = names[method][q] if bad and place < MOST_NAMED else None
             colour = CLASS_COLOURS[(5, 1, 3)[place]] if label else ORANGE if bad else BLUE
             ax.plot(points, line, color=colour, linewidth=1.6 if label else 0.9, alpha=1.0 if bad else 0.6, label=label)
-        ax.set_title(f"{method}: {len(u)} data", fontsize="medium", color="0.25")
+        head(ax, f"{method}: {len(u)} data", NOTE)
         ax.set_xlabel("rank u")
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, -0.02))
+            legend(ax, loc="lower left", bbox_to_anchor=(0, -0.02))
     axes[0].set_ylabel("distribution function \N{MINUS SIGN} u")
     low, high = axes[0].get_ylim()
     if any(ax.get_legend() for ax in axes):
         axes[0].set_ylim(low - 0.25 * (high - low), high)
-    notes = ["grey: uniform ranks stay inside, everywhere, with probability 95 %"]
+    notes = ["grey: where the line of right draws stays, all along, with probability 95 %"]
+    notes += ["colours other than blue: p value at or below 0.05"] if coloured else []
     note(fig, notes + ([f"{left_out} quantities with larger p values left out"] if left_out else []))
     return fig
 
@@ -109,7 +126,7 @@ def rank_histograms(ranks: Mapping[str, ArrayLike], name: str, *, title: str | N
     """
     if not ranks:
         raise InputError("ranks: expected one method or more, got none")
-    fig = blank(title or f"Ranks of {name} of simulated data", max(5.0, 3.0 * len(ranks) + 0.6), 3.4)
+    fig = blank(title or f"Ranks of {name} of simulated data", max(5.0, 2.2 * len(ranks) + 0.8), 3.4)
     for ax, (method, values) in zip(panels(fig, len(ranks), len(ranks)), ranks.items(), strict=True):
         u = np.asarray(values, float)
         u = u[np.isfinite(u)]
@@ -123,7 +140,8 @@ def rank_histograms(ranks: Mapping[str, ArrayLike], name: str, *, title: str | N
         for end in (low, high):
             ax.axhline(end, color=INK, linewidth=0.9, linestyle="--")
         ax.grid(axis="x", visible=False)
-        ax.set_title(f"{method}: {len(u)} data", fontsize="medium", color="0.25")
+        head(ax, f"{method}: {len(u)} data", NOTE)
+        ax.yaxis.set_major_locator(ticks(whole=True))
         ax.set(xlabel="rank u", xlim=(0, 1))
     fig.axes[0].set_ylabel("number of data")
     note(fig, ["between the dashed lines end 95 % of the bars of uniform ranks; a U means too narrow, a hill too wide"])
@@ -146,7 +164,7 @@ def coverage(levels: ArrayLike, shares: Mapping[str, ArrayLike], num_data: Mappi
         >>> coverage(levels, {"guide": levels**2}, {"guide": 300}).get_suptitle()
         'Expected coverage of central intervals'
     """
-    fig, ax = single("Expected coverage of central intervals", 5.4, 4.8)
+    fig, ax = single("Expected coverage of central intervals", 5.0, 4.6)
     grid = np.asarray(levels, float)
     fewest = min(num_data.values())
     low, high = (binom.ppf(end, fewest, grid) / fewest for end in (0.025, 0.975))
@@ -159,7 +177,7 @@ def coverage(levels: ArrayLike, shares: Mapping[str, ArrayLike], num_data: Mappi
         label = f"{method}: {number(100 * share[at], '.0f')} % at {number(100 * grid[at], '.0f')} %"
         colour = (BLUE, ORANGE, INK)[i % 3]
         ax.plot(grid, share, color=colour, linestyle=styles[i % 3], linewidth=1.6, label=label)
-    ax.legend(frameon=False, fontsize="small", loc="upper left")
+    legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     ax.set(xlabel="level of the interval", ylabel="share of latents inside", xlim=(0, 1), ylim=(0, 1))
     ax.set_aspect("equal")
     note(fig, [f"grey: where 95 % of the shares of {fewest} data lie, at each level"])

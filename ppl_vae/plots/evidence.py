@@ -7,28 +7,29 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
 from ppl_vae.plots.images import checked_shape
 from ppl_vae.plots.samples import image_pairs, vectors
-from ppl_vae.plots.style import BLUE, INK, ORANGE, PALE, count_of_data, note, number, remarked, single
+from ppl_vae.plots.style import BLUE, INK, NOTE, ORANGE, PALE, count_of_data, note, number, remarked, single
 from ppl_vae.plots.style import rows as as_rows
+from ppl_vae.plots.style import ticks as locate_ticks
 
 WORST_IMAGES, WORST_VECTORS = 20, 12  # more are not drawn, and the title says so
 LOWEST_K, HIGHEST_K = -1.0, 2.0  # Pareto shapes beyond these are in one bar
 
 
 def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
-    """Draw the Pareto shapes of the importance weights of the data, and the share above a threshold.
+    """Draw the Pareto k of the importance weights of the data, and the share above a threshold.
 
     Above it, the weights' tail is so heavy that neither the estimate of the log evidence nor its error should be
     believed (Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling, 2024).
 
     Args:
-        k: the Pareto shape of every datum, ``(N,)``. Shapes of -1 or less (minus infinity: all weights are equal), of
-            2 or more, and NaN (unknown: too few draws, or all weights are zero) have bars of their own beside the axis.
+        k: the Pareto k of every datum, the shape of the tail of its weights, ``(N,)``. Values of -1 or less (minus
+            infinity: all weights are equal), of 2 or more, and NaN (not known: too few draws, or all weights are zero)
+            have bars of their own beside the axis.
         threshold: the threshold, such as 0.7; fewer draws have a lower one. Below -1, it is in the title only.
 
     Returns:
@@ -39,14 +40,14 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
 
     Example:
         >>> pareto_k_histogram(np.array([0.1, 0.3, 0.9, np.nan]), 0.7).get_suptitle()
-        'Pareto shape of the weights: 1 of 4 data (25 %) above 0.7'
+        'Pareto k of the weights: 1 of 4 data (25 %) above 0.7'
     """
     shapes = as_rows(k, "k").ravel()
     known = shapes[~np.isnan(shapes)]
     bad, unknown = int((known > threshold).sum()), len(shapes) - len(known)
     share = f" ({100 * bad / len(shapes):.0f} %)" if bad else ""
     above = f"{bad or 'none'} of {count_of_data(len(shapes))}{share} above {number(threshold)}"
-    fig, ax = single(f"Pareto shape of the weights: {above}", height=3.8)
+    fig, ax = single(f"Pareto k of the weights: {above}", height=3.6)
     ax.grid(axis="x", visible=False)
 
     # Bins (a, b] with an edge at the threshold: what is coloured as above it is above it.
@@ -64,11 +65,13 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
     if drawn:
         ax.axvline(threshold, color=INK, linestyle="--", linewidth=1.4)
         above_axes = ax.get_xaxis_transform()
-        ax.text(threshold, 1.02, f"threshold {number(threshold)}", transform=above_axes, ha="center", fontsize="small")
+        ax.text(threshold, 1.02, f"threshold {number(threshold)}", transform=above_axes, ha="center", fontsize=NOTE)
 
     start, end = float(left[0]), float(left[-1]) + width
     ticks = {
-        float(t): number(round(t, 9)) for t in MaxNLocator(6).tick_values(start, end) if start - 1e-9 <= t <= end + 1e-9
+        float(t): number(round(t, 9))
+        for t in locate_ticks(6).tick_values(start, end)
+        if start - 1e-9 <= t <= end + 1e-9
     }
     apart = 0.09 * (end - start)  # room for the names of the bars beside the axis
     lowest = known[known <= LOWEST_K]
@@ -89,10 +92,10 @@ def pareto_k_histogram(k: ArrayLike, threshold: float) -> Figure:
             ticks[middle] = name
     ax.set_xticks(list(ticks), list(ticks.values()))
     ax.margins(x=0.03)
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.yaxis.set_major_locator(locate_ticks(whole=True))
     doubt = ["above the threshold, an estimate is doubtful"] if bad else []
-    note(fig, doubt + ([f"the shape of {unknown} is unknown"] if unknown else []))
-    ax.set(xlabel="Pareto shape k (lower is better)", ylabel="number of data")
+    note(fig, doubt + ([f"k of {unknown} is not known"] if unknown else []))
+    ax.set(xlabel="Pareto k (lower is better)", ylabel="number of data")
     return fig
 
 
@@ -196,7 +199,7 @@ def sandwich(lower: ArrayLike, upper: ArrayLike) -> Figure:
     if len(width) == 1:
         ax.set_xlim(middle[0] - 1, middle[0] + 1)
     beside = ax.get_yaxis_transform()
-    ax.text(1.01, width.mean(), f"mean\n{mean}", transform=beside, va="center", fontsize="small", color=INK)
+    ax.text(1.01, width.mean(), f"mean\n{mean}", transform=beside, va="center", fontsize=NOTE, color=INK)
     notes = []
     if count > 2:
         notes.append(f"median {number(float(np.median(width)), '.2g')}, largest {number(float(width.max()), '.2g')}")

@@ -10,12 +10,26 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import NullLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots.style import BLUE, HALO, INK, ORANGE, blank, count_of_data, note, number, panels
+from ppl_vae.plots.style import (
+    BLUE,
+    HALO,
+    INK,
+    NOTE,
+    ORANGE,
+    blank,
+    count_of_data,
+    head,
+    legend,
+    note,
+    number,
+    panels,
+)
 from ppl_vae.plots.style import rows as as_rows
+from ppl_vae.plots.style import ticks as locate_ticks
 
 AMORTIZED: dict[str, Any] = {"color": ORANGE, "linestyle": "-", "marker": "o"}
 FAMILIES: tuple[dict[str, Any], ...] = (  # from light to dark, the larger the family
@@ -84,14 +98,13 @@ def gaps(
         curves = {"amortized": elbos[first] - elbos["amortized"]} | curves
 
     whose = f"per datum, mean of {count_of_data(count)}" if count > 1 else "at the one datum"
-    fig = blank(f"{what}: {_with_error(total)} nats {whose}", 10.4, 4.7)
+    fig = blank(f"{what}: {_with_error(total)} nats {whose}", 9.0, 4.4)
     body: Any = fig.subfigures()  # the legend below both axes lies in it, and the notes below the legend
     left, right = panels(body, 2, 2)
     _ladder(left, elbos, evidence, styles, by)
     notes += _shares(right, {named[key]: (values, styles[key]) for key, values in curves.items()})
     meaning = "Gap: mean (marked) ± its error over data" if count > 1 else None
-    look: dict[str, Any] = {"frameon": False, "fontsize": "small", "title_fontsize": "small", "columnspacing": 3}
-    body.legend(title=meaning, loc="outside lower center", ncols=2, **look)
+    legend(body, title=meaning, loc="outside lower center", ncols=2, columnspacing=3)
     note(fig, notes)
     return fig
 
@@ -119,7 +132,7 @@ def _kept(
     if not kept.any():
         raise InputError("log_evidence, families: no datum has finite numbers only (did the fit diverge?)")
     lost = {name: int((~ok).sum()) for name, ok in finite.items() if not ok.all()}
-    names = {"amortized": "amortized ELBO", "log_evidence": "log evidence"}
+    names = {"amortized": "ELBO of the encoder", "log_evidence": "evidence"}
     places = ", ".join(f"{names.get(name, f'ELBO of {name}')} at {times}" for name, times in lost.items())
     notes = [f"{(~kept).sum()} of {n} data left out, not finite: {places}"] if lost else []
     return {name: values[kept] for name, values in flat.items()}, int(kept.sum()), notes
@@ -136,7 +149,7 @@ def _ladder(
     bottom = min(low - 0.1 * span, min(means[1:]) - 0.24 * span)
     above = top + 0.1 * span
     ax.set_ylim(bottom, above)
-    ticks = MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, above)
+    ticks = locate_ticks(7).tick_values(bottom, above)
     # Fixed now: the layout needs the width of their labels, and smaller axes would choose other ticks.
     ax.set_yticks([tick for tick in ticks if bottom <= tick <= above])
     ax.set_xlim(-0.6, len(means) - 0.4)
@@ -144,21 +157,21 @@ def _ladder(
     for i, (one, other) in enumerate(pairwise(steps)):
         ax.plot([i + 0.5, i + 0.5], means[i : i + 2], color="0.6", linewidth=1.2, zorder=1.8)
         step = _with_error(other - one, "\n", sign="+")
-        look: dict[str, Any] = {"fontsize": "small", "color": INK, "linespacing": 1.15, "path_effects": HALO}
+        look: dict[str, Any] = {"fontsize": NOTE, "color": INK, "linespacing": 1.15, "path_effects": HALO}
         ax.annotate(step, (i + 1, means[i + 1]), (0, -7), textcoords="offset points", ha="center", va="top", **look)
     for i, (style, mean) in enumerate(zip([*styles.values(), {"color": INK}], means, strict=True)):
         ax.plot([i - 0.5, i + 0.5], [mean, mean], color=style["color"], linewidth=2.4, solid_capstyle="butt")
         ax.plot([i], [mean], color=style["color"], marker=style.get("marker", ""), markersize=6.5, linestyle="none")
-    decimals = int(np.clip(2 - np.floor(np.log10(span)), 2, 5))
-    names = [*elbos, "log p(x)"]
+    decimals = int(np.clip(2 - np.floor(np.log10(span)), 2, 5)) if span < 1000 else 0
+    names = [*("encoder" if name == "amortized" else name for name in elbos), "evidence"]
     labels = [f"{fill(name, 12)}\n{number(mean, f'.{decimals}f')}" for name, mean in zip(names, means, strict=True)]
-    labels[-1] += f"\n({fill(by, 13)})" if by else ""
-    ax.set_xticks(range(len(means)), labels, fontsize="small", linespacing=1.25)
+    labels[-1] += f"\n({fill(by, 11)})" if by else ""
+    ax.set_xticks(range(len(means)), labels, linespacing=1.25)
     ax.tick_params(axis="x", length=0)
     ax.grid(axis="x", visible=False)
     ax.ticklabel_format(axis="y", useOffset=False)
     ax.set_ylabel("mean (nats per datum)" if len(evidence) > 1 else "nats")
-    ax.set_title("ELBO with each posterior, log evidence, and the steps", fontsize="medium", pad=8)
+    head(ax, "ELBO with each posterior, evidence, and the steps", pad=8)
 
 
 def _shares(ax: Axes, curves: Mapping[str, tuple[np.ndarray, dict[str, Any]]]) -> list[str]:
@@ -191,7 +204,7 @@ def _shares(ax: Axes, curves: Mapping[str, tuple[np.ndarray, dict[str, Any]]]) -
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.set(xlabel="gap (nats)", ylabel="share of the data with a larger gap")
-    ax.set_title("Gap of each datum", fontsize="medium", pad=8)
+    head(ax, "Gap of each datum", pad=8)
     notes = []
     if beyond:
         notes.append(f"beyond the axis, but in the means: {'; '.join(beyond)} (of {data})")

@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots.style import INK, PALE, TINY, blank, limits, note, number, tallest, widest, wrap
+from ppl_vae.plots.style import INK, NOTE, PALE, blank, limits, note, number, tallest, tidy, widest, wrap
 
 MISSING = (0.96, 0.80, 0.62)  # a light orange: not a grey, so that a missing pixel is not taken for a value
 HATCH = (0.72, 0.45, 0.20)  # a stroke through what is missing, which a print in grey shows too
 INKED, LIT = (colormaps[name].with_extremes(bad=MISSING) for name in ("gray_r", "gray"))
 OWN = colormaps["BuPu"].with_extremes(bad="white")  # for a column on its own scale; dark is large, as in grey
 MISSING_NOTE = "orange and struck through: missing or not finite"
-GAP, BAND_GAP, LEAST_WIDTH = 0.06, 0.18, 5.2  # inches
+CELL, GAP, BAND_GAP, LEAST_WIDTH = 0.64, 0.06, 0.18, 5.2  # inches
 FINEST = 75  # pixels in an inch from which they are blended
 
 Key = int | None
@@ -59,7 +59,7 @@ def checked_shape(image_shape: Sequence[int], size: int, name: str) -> tuple[int
 def cell_size(shape: Sequence[int]) -> tuple[float, float]:
     """Return the width and the height of one image in inches: square pixels, up to 8 times as long as wide."""
     ratio = np.sqrt(np.clip(shape[0] / shape[1], 1 / 8, 8))
-    return 0.8 / ratio, 0.8 * ratio
+    return CELL / ratio, CELL * ratio
 
 
 def bands(
@@ -85,9 +85,9 @@ def bands(
         light: see ``picture``.
     """
     width, height = cell_size(shape)
-    step = max(width + GAP, widest(below, TINY) + 0.08)
+    step = max(width + GAP, widest(below) + 0.08)
     count, per_band = len(next(iter(stacks.values()))), len(stacks)
-    band = per_band * (height + GAP) + (BAND_GAP if per_band > 1 else 0) + tallest(below, TINY)
+    band = per_band * (height + GAP) + (BAND_GAP if per_band > 1 else 0) + tallest(below)
     starts = band * np.arange(-(-count // columns))
     tops = (starts[:, None] + (height + GAP) * np.arange(per_band)).ravel()
     lefts = step * np.arange(columns) + (step - width - GAP) / 2
@@ -105,7 +105,7 @@ def bands(
     label_ticks(ax.yaxis, tops + height / 2, list(stacks) * len(starts), 0.0)
     for tile, label in zip(tiles[-count:], below, strict=False):
         place = (tile.left + width / 2, tile.top + height + 0.03)
-        ax.text(*place, label, fontsize="x-small", ha="center", va="top", color=INK)
+        ax.text(*place, label, fontsize=NOTE, ha="center", va="top", color=INK)
     fit(fig, ax)
     return fig
 
@@ -178,7 +178,7 @@ def picture(
         if key in pixels:
             extend = {0: "neither", 1: next(iter(beyond[key]), ""), 2: "both"}[len(beyond[key])]
             colour_bar(ax, pixels[key], wrap(name, max(extent[1], 0.8)), extend)
-    note(fig, [*notes, *([MISSING_NOTE] if crossed.size else [])], "; ", x=0.5, ha="center", fontsize="small")
+    note(fig, [*notes, *([MISSING_NOTE] if crossed.size else [])], "; ", x=0.5, ha="center")
     return fig, ax
 
 
@@ -197,18 +197,18 @@ def colour_bar(ax: Axes, image: AxesImage, label: str, extend: str = "neither") 
     pad = 0.12 / float(ax.get_xlim()[1])
     shape: dict[str, Any] = {"shrink": length / height, "aspect": length / 0.13, "pad": pad, "fraction": 0.9}
     bar = ax.figure.colorbar(image, ax=ax, ticks=ticks, extend=extend, **shape)
-    bar.ax.set_yticklabels([number(tick) for tick in ticks], fontsize="small")
-    bar.set_label(label, fontsize="small")
+    bar.ax.set_yticklabels([number(tick) for tick in ticks], fontsize=NOTE)
+    bar.set_label(label, fontsize=NOTE)
 
 
 def page(title: str, width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure with blank axes whose coordinates are inches from its top left corner once ``fit`` is called."""
     fig = blank(title, width + 3, height + 3)
-    ax = fig.add_subplot()
+    ax = tidy(fig.add_subplot(), grid=False)
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     ax.set_autoscale_on(False)
     ax.spines[:].set_visible(False)
-    ax.tick_params(length=0, labelsize="small", top=False, labeltop=True, bottom=False, labelbottom=False)
+    ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     ax.xaxis.set_label_position("top")
     return fig, ax
 

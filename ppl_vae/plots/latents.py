@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots.style import BLUE, CLASS_COLOURS, HALO, bins, dot_style, remarked, rows, single
+from ppl_vae.plots.clouds import class_cloud, cloud, scaled_cloud
+from ppl_vae.plots.style import BLUE, CLASS_COLOURS, HALO, LABEL, bins, legend, note, remarked, rows, single, ticks
 
 
 def latent_space(
@@ -35,7 +37,8 @@ def latent_space(
         title: the title of the figure; a remark about data that are left out is added to it.
 
     Returns:
-        A figure with one axes, and a second for the colour bar of a continuous scale.
+        A figure with one axes, and a second for the colour bar of a continuous scale. Dots of many data would hide each
+        other: from 3000 data, cells of a grid show the number of data, the mean label or the most frequent class.
 
     Example:
         >>> z = np.array([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
@@ -62,7 +65,7 @@ def latent_space(
     count, size = points.shape
     dims = f"{size} dimension{'s' * (size > 1)}"
     title = title or f"Latent space: posterior means of {count} data, {dims}"
-    fig, ax = single(remarked(title, [left_out], "\n"), 6.0, 4.8)
+    fig, ax = single(remarked(title, [left_out], "\n"), 5.4, 4.5)
     if size == 1:
         _one_dimension(ax, points[:, 0], tags, names)
         return fig
@@ -106,27 +109,22 @@ def _checked(labels: ArrayLike, count: int) -> np.ndarray:
 def _plane(fig: Figure, ax: Axes, points: np.ndarray, tags: np.ndarray | None, names: np.ndarray | None) -> None:
     """Draw points ``(N, 2)`` in one colour, on a scale of their labels, or by class."""
     ax.set_aspect("equal", adjustable="datalim")
-    # In random order: class by class, the last class would hide the others.
     order = np.random.default_rng(0).permutation(len(points))
-    style = dot_style(len(points))
+    x, y = points[order].T
     if tags is None:
-        ax.scatter(*points.T, color=BLUE, **style)
+        cloud(ax, *points.T)
     elif names is None:
-        dots = ax.scatter(points[order, 0], points[order, 1], c=tags[order], cmap="viridis", **style)
-        fig.colorbar(dots, ax=ax, label="label", shrink=0.8).set_alpha(1)
+        scaled_cloud(ax, x, y, tags[order])
     else:
-        known = np.isin(tags, names)
-        if not known.all():
-            ax.scatter(*points[~known].T, color="0.7", **style)
-        order = order[known[order]]
-        colours = np.array(CLASS_COLOURS)[np.searchsorted(names, tags[order])]
-        ax.scatter(points[order, 0], points[order, 1], c=colours, **style)
+        codes = np.where(np.isin(tags, names), np.searchsorted(names, tags), len(names))
+        colours = to_rgba_array([*CLASS_COLOURS[: len(names)], "0.7"])  # grey without a label
+        note(fig, filter(None, [class_cloud(ax, x, y, codes[order], colours)]))
         centres = np.array([np.median(points[tags == name], 0) for name in names])
         for name, (x, y) in zip(names, apart(centres, 0.05 * float(np.ptp(points, 0).max())), strict=True):
-            ax.text(x, y, str(name), ha="center", va="center", weight="bold", path_effects=HALO)
+            ax.text(x, y, str(name), ha="center", va="center", weight="bold", fontsize=LABEL, path_effects=HALO)
         dot: dict[str, Any] = {"marker": "o", "linestyle": "none"}
         handles = [Line2D([], [], color=c, label=str(n), **dot) for c, n in zip(CLASS_COLOURS, names, strict=False)]
-        fig.legend(handles=handles, title="label", frameon=False, loc="outside right center")
+        legend(fig, handles=handles, title="label", loc="outside right center")
 
 
 def apart(places: np.ndarray, distance: float) -> np.ndarray:
@@ -156,9 +154,10 @@ def _one_dimension(ax: Axes, z: np.ndarray, tags: np.ndarray | None, names: np.n
     ax.set_xlabel("z")
     if tags is None:
         ax.hist(z, bins=edges, color=BLUE, edgecolor="white", linewidth=0.5)
+        ax.yaxis.set_major_locator(ticks(whole=True))
         ax.set_ylabel("number of data")
     elif names is None:
-        ax.scatter(z, tags, color=BLUE, **dot_style(len(z)))
+        cloud(ax, z, tags)
         ax.set_ylabel("label")
     else:
         counts = [np.histogram(z[tags == name], edges)[0] for name in names]

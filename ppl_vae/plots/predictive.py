@@ -9,7 +9,21 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots.style import BLUE, INK, ORANGE, PALE, SMALL, bins, bulk, note, number, remarked, single, widest
+from ppl_vae.plots.style import (
+    BLUE,
+    INK,
+    NOTE,
+    ORANGE,
+    PALE,
+    bins,
+    bulk,
+    legend,
+    note,
+    number,
+    remarked,
+    single,
+    widest,
+)
 from ppl_vae.plots.style import first as first_of
 
 MOST_ROWS, REACH, LEVEL = 24, 8.0, 0.05
@@ -56,7 +70,7 @@ def statistics_among_draws(
     labels = [names[i] for i in chosen]
     ends = np.nanquantile(drawn, [0.025, 0.975], axis=0)
     texts = [f"{number(values[i])}; draws {number(ends[0, i])} to {number(ends[1, i])}" for i in chosen]
-    width = 4.2 + widest(labels) + widest(texts)
+    width = 3.4 + widest(labels) + widest(texts)
     fig, ax = single(remarked(head, [first_of(MOST_ROWS, len(names))]), width, 1.7 + 0.26 * len(chosen))
     centre, sd = np.nanmean(drawn, 0), np.nanstd(drawn, 0)
     sd = np.where(sd > 1e-12 * (1 + np.abs(centre)), sd, 1.0)
@@ -68,8 +82,8 @@ def statistics_among_draws(
         z = float(scale(values[i]))
         marker = "<" if z <= -REACH else ">" if z >= REACH else "o"
         ax.plot(z, y, marker, color=ORANGE if chances[i] <= LEVEL else BLUE, markersize=6)
-        ax.text(1.02, y, texts[place], transform=ax.get_yaxis_transform(), va="center", fontsize=SMALL, color="0.25")
-    ax.set_yticks(range(len(chosen)), labels[::-1], fontsize=SMALL)
+        ax.text(1.02, y, texts[place], transform=ax.get_yaxis_transform(), va="center", fontsize=NOTE, color="0.25")
+    ax.set_yticks(range(len(chosen)), labels[::-1], fontsize=NOTE)
     ax.set(ylim=(-0.7, len(chosen) - 0.3), xlim=(-REACH - 0.6, REACH + 0.6))
     ax.set_xlabel("distance from the mean of the draws, in their standard deviations")
     ax.grid(axis="y", visible=False)
@@ -109,7 +123,7 @@ def evidence_of_two(test: ArrayLike, simulated: ArrayLike) -> Figure:
         label = f"{name}: mean {number(float(values.mean()), '.1f')}"
         fill = colour == BLUE
         ax.stairs(heights / len(values), edges, color=colour, label=label, fill=fill, alpha=0.55 if fill else 1, lw=1.4)
-    ax.legend(frameon=False, fontsize="small", loc="upper left")
+    legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     ax.set(xlabel="log evidence (nats)", ylabel="share of the data")
     note(fig, [f"{lost} outside of the axis or not finite"] if lost else [])
     return fig

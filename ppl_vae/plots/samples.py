@@ -15,20 +15,25 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
+from ppl_vae.plots.clouds import cloud, dot_style
 from ppl_vae.plots.images import bands, cell_size, checked_shape
 from ppl_vae.plots.style import (
     BLUE,
     INK,
+    LABEL,
+    NOTE,
     ORANGE,
     blank,
-    dot_style,
     first,
     fullest,
+    head,
+    legend,
     limits,
     panels,
     remarked,
     rows,
     single,
+    ticks,
 )
 
 PAIRS, PAIRS_OF_VECTORS, IMAGES, VECTORS = 40, 12, 100, 16  # more are not drawn, and the title says so
@@ -109,12 +114,14 @@ def prior_samples(
         fig, ax = single(title, 5.2, 3.6)
         values = mean[np.isfinite(mean)]
         ax.hist(values, bins="sqrt", color=BLUE, edgecolor="white", linewidth=0.5)
+        ax.yaxis.set_major_locator(ticks(whole=True))
         ax.set(xlabel="value", ylabel=f"number of draws (of {count})")
         return fig
     fig, ax = single(title, 5.2, 4.6)
-    ax.scatter(*mean.T, color=BLUE, **dot_style(count))
-    ax.set(xlabel="value 0", ylabel="value 1")
     ax.set_aspect("equal", adjustable="datalim")
+    x, y = mean[np.isfinite(mean).all(1)].T
+    cloud(ax, x, y, what="draws")
+    ax.set(xlabel="value 0", ylabel="value 1")
     return fig
 
 
@@ -127,7 +134,7 @@ def image_pairs(
     light: bool = False,
 ) -> Figure:
     """Draw two stacks of images ``(N, D)``, one above the other, with a label below each pair if there are labels."""
-    columns = fullest(len(stacks["original"]), int(np.clip(8 / cell_size(shape)[0], 1, 10)))
+    columns = fullest(len(stacks["original"]), int(np.clip(5.2 / cell_size(shape)[0], 1, 10)))
     return bands(stacks, shape, columns, title, below, light=light)
 
 
@@ -140,8 +147,8 @@ def vectors(stacks: Mapping[str, np.ndarray], title: str, labels: Sequence[str])
         labels: the title of each axes.
     """
     count, size = next(iter(stacks.values())).shape
-    columns = fullest(count, min(4, max(1, round(np.sqrt(count * 1.3)))))
-    fig = blank(title, max(5.2, 2.1 * columns + 0.6), max(3.0, 1.5 * -(-count // columns) + 1.0))
+    columns = fullest(count, min(3, max(1, round(np.sqrt(count * 1.3)))))
+    fig = blank(title, max(5.2, 2.1 * columns + 0.6), max(3.0, 1.4 * -(-count // columns) + 1.1))
     thin = 1.4 if size <= 200 else 0.8
     styles: list[dict[str, Any]] = [{"color": BLUE, "linewidth": thin}]
     if len(stacks) > 1:
@@ -153,16 +160,15 @@ def vectors(stacks: Mapping[str, np.ndarray], title: str, labels: Sequence[str])
     for i, ax in enumerate(axes):
         for (name, stack), style in zip(stacks.items(), styles, strict=False):
             ax.plot(np.arange(size), stack[i], markersize=3 if size > 4 else 6, label=name, **style)
-        ax.set_title(labels[i], fontsize="small", color="0.35", pad=2)
-        ax.tick_params(labelsize="small")
+        head(ax, labels[i], NOTE, pad=2)
     if size <= 4:
         axes[0].set(xticks=range(size), xlim=(-0.5, size - 0.5))
     for ax in axes[-columns:]:
-        ax.set_xlabel("index of the value", fontsize="small")
-    fig.supylabel("value", fontsize="medium")
+        ax.set_xlabel("index of the value", fontsize=NOTE)
+    fig.supylabel("value", fontsize=LABEL)
     if len(stacks) > 1:
         handles, names = axes[0].get_legend_handles_labels()
-        fig.legend(handles, names, frameon=False, fontsize="small", loc="outside lower center", ncols=2)
+        legend(fig, handles, names, loc="outside lower center", ncols=2)
     return fig
 
 
@@ -170,11 +176,12 @@ def _scalar_pairs(x: np.ndarray, mean: np.ndarray, title: str) -> Figure:
     """Draw reconstructions ``(N,)`` against the data."""
     fig, ax = single(title, 5.0, 4.6)
     low, _ = limits(x, mean)
-    ax.axline((low, low), slope=1, color=INK, linewidth=1, linestyle="--", label="reconstruction = original")
-    ax.scatter(x, mean, color=ORANGE, **dot_style(len(x)))
-    ax.set(xlabel="original", ylabel="reconstruction")
     ax.set_aspect("equal", adjustable="datalim")
-    ax.legend(frameon=False, fontsize="small", loc="upper left")
+    ax.axline((low, low), slope=1, color=INK, linewidth=1, linestyle="--", label="reconstruction = original")
+    finite = np.isfinite(x) & np.isfinite(mean)
+    cloud(ax, x[finite], mean[finite], colour=ORANGE)
+    ax.set(xlabel="original", ylabel="reconstruction")
+    legend(ax, loc="upper left")
     return fig
 
 
@@ -192,8 +199,8 @@ def _point_pairs(x: np.ndarray, mean: np.ndarray, title: str) -> Figure:
     ax.scatter(*mean.T, color=ORANGE, marker="^", label="reconstruction", **dot_style(len(x)))
     ax.set(xlabel="value 0", ylabel="value 1")
     ax.set_aspect("equal", adjustable="datalim")
-    legend = fig.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
-    for handle in legend.legend_handles:
+    key = legend(fig, loc="outside lower center", ncols=2)
+    for handle in key.legend_handles:
         if handle is not None:
             handle.set(alpha=1, sizes=[30])
     return fig

@@ -8,19 +8,18 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
 from ppl_vae.plots.cells import Cells, shown_cells
 from ppl_vae.plots.images import GAP, Tile, cell_size, checked_shape, colour_notes, fit, label_ticks, picture
-from ppl_vae.plots.style import number, remarked, tallest, widest, wrap
+from ppl_vae.plots.style import NOTE, number, remarked, tallest, ticks, widest, wrap
 from ppl_vae.plots.table import table_of
 
 NUMBERS = 40  # a datum of more values is drawn as a strip
 DENSE = 12  # more rows and columns have no gaps; a table of one value a datum with more is drawn as colours
-ACROSS, DOWN = 7.0, 7.6  # inches for the images of a sheet
-STRIP_WIDTH, STRIP = 5.6, 0.19  # inches
+ACROSS, DOWN = 6.0, 7.6  # inches for the images of a sheet
+STRIP_WIDTH, STRIP = 5.0, 0.19  # inches
 SILENT = 0.05  # of the scale: features that never exceed it, at either end of a roll, are left out
 
 
@@ -106,8 +105,14 @@ def sheet(
 
 
 def _texts(labels: Sequence[object]) -> tuple[str, ...]:
-    """Return labels as texts."""
-    return tuple(number(float(label)) if isinstance(label, float | np.floating) else str(label) for label in labels)
+    """Return labels as texts; numbers have a minus sign as on the axes."""
+    texts = []
+    for label in labels:
+        if isinstance(label, float | np.floating):
+            texts.append(number(float(label)))
+        else:
+            texts.append(number(label, "d") if type(label) is int else str(label))
+    return tuple(texts)
 
 
 def _images(
@@ -186,10 +191,10 @@ def _strips(sheet: Cells) -> Figure:
         labels.append("   ".join(part for part in label if part))
     title = ", ".join(part for part in (sheet.row_title, sheet.column_title) if part)
     label_ticks(ax.yaxis, tops + STRIP / 2, labels, tallest(labels), title)
-    indices = [int(i) for i in MaxNLocator(8, integer=True).tick_values(0, size - 1) if 0 <= i < size]
+    indices = [int(i) for i in ticks(8, whole=True).tick_values(0, size - 1) if 0 <= i < size]
     ax.set_xticks([(i + 0.5) * STRIP_WIDTH / size for i in indices], [str(i) for i in indices])
     ax.tick_params(axis="x", bottom=True, length=3, labelbottom=True, labeltop=False)
     ax.xaxis.set_label_position("bottom")
-    ax.set_xlabel("index of the value", fontsize="small")
+    ax.set_xlabel("index of the value", fontsize=NOTE)
     fit(fig, ax)
     return fig

@@ -1,4 +1,4 @@
-"""The colours that the figures share, and small helpers for their axes, arrays, numbers and texts."""
+"""The type scale and the colours that the figures share, and helpers for their axes, arrays, numbers and texts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
 from matplotlib.patheffects import withStroke
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
@@ -29,18 +31,26 @@ CLASS_COLOURS = (
     "#d55e00", "#222222", "#999933", "#882255", "#a0a0a0",
 )  # fmt: skip
 
-SMALL, TINY = 8.33, 6.94  # points: matplotlib's "small" and "x-small"
+TITLE, LABEL, NOTE = 12.0, 10.0, 8.5
+"""The type scale, in points: titles of figures; labels of axes and titles of panels; ticks, legends and notes."""
 LINE = 1.25 / 72  # inches from line to line for each point of the font size
+ROUND = (1, 2, 5, 10)
+"""Steps between ticks, times a power of ten."""
 
 
-def blank(title: str, width: float = 6.4, height: float = 4.0) -> Figure:
+def blank(title: str, width: float = 5.2, height: float = 3.8) -> Figure:
     """Return an empty figure of ``width`` by ``height`` inches; a long title is broken into lines."""
     fig = Figure(figsize=(width, height), layout="constrained")
-    fig.suptitle(title, wrap=True)
+    entitle(fig, title)
     return fig
 
 
-def single(title: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+def entitle(fig: Figure, title: str) -> None:
+    """Write the title of a figure, which is broken into lines if it is long."""
+    fig.suptitle(title, wrap=True, fontsize=TITLE)
+
+
+def single(title: str, width: float = 5.2, height: float = 3.8) -> tuple[Figure, Axes]:
     """Return a figure and its one axes."""
     fig = blank(title, width, height)
     return fig, tidy(fig.add_subplot())
@@ -59,18 +69,44 @@ def panels(fig: FigureBase, count: int, columns: int, *, grid: bool = True, shar
 
 
 def tidy(ax: Axes, *, grid: bool = True) -> Axes:
-    """Leave two spines and, behind the data, a faint grid."""
+    """Leave two spines, ticks at round numbers, text on the type scale and, behind the data, a faint grid."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_axisbelow(True)
+    ax.tick_params(labelsize=NOTE)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set_fontsize(LABEL)
+        axis.offsetText.set_fontsize(NOTE)
+        axis.set_major_locator(ticks())
     if grid:
         ax.grid(color="0.92", linewidth=0.8)
     return ax
 
 
+def ticks(most: int | None = None, *, whole: bool = False) -> MaxNLocator:
+    """Return a locator of ticks at round numbers.
+
+    Args:
+        most: the largest number of intervals; by default as many as have room.
+        whole: if True, the ticks are whole numbers.
+    """
+    return MaxNLocator("auto" if most is None else most, integer=whole, steps=ROUND, min_n_ticks=1 if whole else 2)
+
+
+def head(ax: Axes, title: str, size: float = LABEL, **style: Any) -> None:
+    """Write the title of one panel of a figure."""
+    ax.set_title(title, fontsize=size, **{"color": "0.25"} | style)
+
+
+def legend(owner: Axes | FigureBase, *args: Any, **style: Any) -> Legend:
+    """Add a legend without a frame."""
+    look: dict[str, Any] = {"frameon": False, "fontsize": NOTE, "title_fontsize": NOTE}
+    return owner.legend(*args, **look | style)
+
+
 def note(fig: Figure, notes: Iterable[str], between: str = "\n", **style: Any) -> None:
     """Write notes below the axes, if there are any; long ones are broken into lines."""
     if text := between.join(notes):
-        look: dict[str, Any] = {"x": 0.99, "ha": "right", "fontsize": "x-small", "color": "0.4"}
+        look: dict[str, Any] = {"x": 0.99, "ha": "right", "fontsize": NOTE, "color": "0.35"}
         fig.supxlabel(text, wrap=True, **look | style)
 
 
@@ -114,15 +150,14 @@ def bulk(values: np.ndarray, outside: float, reach: float) -> tuple[float, float
     return max(low, median - most), min(high, median + most)
 
 
+def normal_density(at: np.ndarray, mean: float, sd: float) -> np.ndarray:
+    """Return the density of a Gaussian at points ``(P,)``."""
+    return np.exp(-0.5 * ((at - mean) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
+
+
 def bins(values: np.ndarray) -> list[float]:
     """Return the edges of 10 to 50 equal bins of finite ``values``, about the square root of their number."""
     return np.histogram_bin_edges(values, bins=int(np.clip(np.sqrt(values.size), 10, 50))).tolist()
-
-
-def dot_style(n: int) -> dict[str, Any]:
-    """Return the size and the opacity at which 10 of ``n`` dots are visible and 10000 do not become one blot."""
-    size, alpha = float(np.clip(350 / np.sqrt(max(n, 1)), 4, 30)), float(np.clip(1000 / max(n, 1), 0.5, 0.85))
-    return {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": True}
 
 
 def fullest(count: int, most: int) -> int:
@@ -167,7 +202,7 @@ def remarked(title: str, remarks: Iterable[str], between: str = " ") -> str:
 
 
 @lru_cache(maxsize=4096)
-def text_width(text: str, size: float = SMALL) -> float:
+def text_width(text: str, size: float = NOTE) -> float:
     """Return the width of a text in inches, which is the width of its longest line.
 
     Example:
@@ -179,12 +214,12 @@ def text_width(text: str, size: float = SMALL) -> float:
     return float(max(width for width, _, _ in sizes)) / 72
 
 
-def widest(texts: Sequence[str], size: float = SMALL) -> float:
+def widest(texts: Sequence[str], size: float = NOTE) -> float:
     """Return the width of the widest text in inches, 0 if there is none."""
     return max((text_width(text, size) for text in texts), default=0.0)
 
 
-def tallest(texts: Sequence[str], size: float = SMALL) -> float:
+def tallest(texts: Sequence[str], size: float = NOTE) -> float:
     """Return the height of the tallest text in inches; an empty text has none."""
     return max((text.count("\n") + 1 for text in texts if text), default=0) * size * LINE
 

@@ -8,11 +8,25 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import ArrayLike
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots.style import BLUE, INK, ORANGE, PALE, blank, first, number, panels, remarked
+from ppl_vae.plots.style import (
+    BLUE,
+    INK,
+    LABEL,
+    ORANGE,
+    PALE,
+    blank,
+    entitle,
+    first,
+    legend,
+    number,
+    panels,
+    remarked,
+    ticks,
+)
 
 TITLE = "Validation bound of the trials"
 MOST_PARAMETERS = 8
@@ -52,7 +66,7 @@ def bound_over_trials(
     shown = dict(list(parameters.items())[:MOST_PARAMETERS])
     columns = min(3, 1 + len(shown))
     rows = -(-(1 + len(shown)) // columns)
-    fig = blank(TITLE, 3.2 * columns + 0.6, 2.9 * rows + 0.9)
+    fig = blank(TITLE, max(5.0, 2.3 * columns + 0.5), 2.4 * rows + 1.0)
     axes = panels(fig, 1 + len(shown), columns)
     may_win = is_drawn & ~is_pruned if (is_drawn & ~is_pruned).any() else is_drawn
     best = int(np.nanargmax(np.where(may_win, y, np.nan)))
@@ -61,7 +75,7 @@ def bound_over_trials(
     axes[0].step(x[np.isfinite(running)], running[np.isfinite(running)], where="post", color=PALE, zorder=1)
     _points(axes[0], x, y, is_pruned, best)
     axes[0].set_xlabel("trial")
-    axes[0].xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+    axes[0].xaxis.set_major_locator(ticks(5, whole=True))
     for ax, (name, values) in zip(axes[1:], shown.items(), strict=True):
         _slice(ax, name, values, y, is_pruned, best, is_log=name in log)
     low, top = np.quantile(y[is_drawn], 0.25), y[is_drawn].max()
@@ -71,14 +85,14 @@ def bound_over_trials(
     margin = 0.08 * (top - bottom) or 0.5
     for ax in axes:
         ax.set_ylim(bottom - margin, top + margin)
-        ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    fig.supylabel("ELBO of the validation data (nats)", fontsize="medium")
+        ax.yaxis.set_major_locator(ticks(5))
+    fig.supylabel("validation bound (nats per datum)", fontsize=LABEL)
     handles, names = axes[0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    legend(fig, handles, names, loc="outside lower center", ncols=3)
     notes = [first(MOST_PARAMETERS, len(parameters), "parameters")]
     notes += [f"{is_low.sum()} below the axes, lowest {number(y[is_drawn].min(), '.1f')}"] if is_low.any() else []
     notes += [f"{(~is_drawn).sum()} without a bound"] if not is_drawn.all() else []
-    fig.suptitle(remarked(TITLE, [text for text in notes if text], "\n"), wrap=True)
+    entitle(fig, remarked(TITLE, [text for text in notes if text], "\n"))
     return fig
 
 
@@ -99,12 +113,12 @@ def _slice(
         x = np.asarray(values, dtype=float)
         if is_log and x.max() > 4 * x.min():  # a shorter axis may have no round number of a logarithmic scale
             ax.set_xscale("log")
-            subs = (1, 2, 5) if x.max() < 20 * x.min() else (1, 3) if x.max() < 100 * x.min() else (1,)
+            subs = (1, 2, 5) if x.max() < 8 * x.min() else (1, 3) if x.max() < 30 * x.min() else (1,)
             ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, "g")))
         else:
             whole = all(isinstance(value, int) for value in values)
-            ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=whole, min_n_ticks=1))
+            ax.xaxis.set_major_locator(ticks(4, whole=whole))
         ax.minorticks_off()
     else:
         texts = [str(value) for value in values]

@@ -11,9 +11,9 @@ from matplotlib.transforms import Bbox
 
 from ppl_vae.plots.cells import Cells
 from ppl_vae.plots.images import MISSING, fit, page
-from ppl_vae.plots.style import INK, LINE, PALE, SMALL, first, note, number, remarked, tallest, widest, wrap
+from ppl_vae.plots.style import INK, LINE, NOTE, PALE, first, note, number, remarked, tallest, widest, wrap
 
-BOLD = 1.12 * SMALL  # a size at which normal letters are as wide as small bold ones
+BOLD = 1.12 * NOTE  # a size at which normal letters are as wide as small bold ones
 VALUES = 12  # more columns are not drawn, and the title says so
 HEIGHT, PAD = 0.23, 0.1  # of a line and beside a number, inches
 SHADE, OWN_SHADE = (0.78, 0.86, 0.95), (0.88, 0.84, 0.95)  # light enough for text on it, in grey too
@@ -51,7 +51,7 @@ def table_of(sheet: Cells) -> Figure:
         before.append([sheet.column_title, *(sheet.columns[column] for _, column in lines)])
     columns = [*before, *([name, *column] for name, column in zip(header, texts.T, strict=True))]
     widths = [max(widest(column), widest(column[:1], BOLD)) + 2 * PAD for column in columns]
-    top = max(tallest(header), SMALL * LINE) + 0.06
+    top = max(tallest(header), NOTE * LINE) + 0.06
 
     notes = list(sheet.notes)
     if values.size > 1:
@@ -76,13 +76,13 @@ def table_of(sheet: Cells) -> Figure:
     for (line, column), cell in table.get_celld().items():
         cell.set(height=HEIGHT if line else top, linewidth=0)
         cell.PAD = PAD / widths[column]  # a share of its width
-        cell.set_text_props(size=SMALL, color=INK, ha="left" if column < len(before) else "right")
+        cell.set_text_props(size=NOTE, color=INK, ha="left" if column < len(before) else "right")
         cell.get_text().set_fontweight("normal" if line else "bold")
     ax.hlines(top, 0, sum(widths), color=INK, linewidth=0.9)
     if n_columns > 1 and not one_value:
         new = np.flatnonzero(begins)[1:]
         ax.hlines(top + HEIGHT * new, 0, sum(widths), color=PALE, linewidth=0.6)
-    note(fig, notes, "; ", x=0.5, ha="center", fontsize="small")
+    note(fig, notes, "; ", x=0.5, ha="center")
     fit(fig, ax)
     return fig
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots.style import BLUE, INK, ORANGE, note, number, single
+from ppl_vae.plots.style import BLUE, INK, ORANGE, legend, note, number, single, ticks
 
 
 def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
@@ -40,7 +39,7 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
         keys = sorted({key for row in metrics for key in row})
         raise InputError(f"metrics: expected rows with 'elbo_train' or 'elbo_valid', got keys {keys}")
 
-    fig, ax = single("ELBO over the fit")
+    fig, ax = single("Training and validation bound")
     marker = "o" if len(metrics) <= 15 else ""
     if len(train):
         ax.plot(*train.T, color=BLUE, linewidth=1.2, linestyle="--", marker=marker, markersize=4, label="training")
@@ -59,12 +58,12 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
         notes.append(f"not finite at {lost.size} {unit}{'s' * (lost.size > 1)}, first at {lost[0]:.0f}")
     note(fig, notes)
     ax.set(xlabel="epoch" if unit == "epoch" else "gradient step", ylabel="ELBO (nats per datum, higher is better)")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    ax.xaxis.set_major_locator(ticks(whole=True))
     if len(metrics) == 1:
         ax.set_xlim(both[0, 0] - 0.5, both[0, 0] + 0.5)
         ax.margins(y=0.3)
     # Above the axes: inside, a curve that falls (overfitting, a collapse) would run through it.
-    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return fig
 
 

@@ -18,6 +18,7 @@ from ppl_vae.program.divergence import (
 from ppl_vae.program.draws import averages, with_modes
 from ppl_vae.program.encoders import encoder_parameters, with_encoder_noise
 from ppl_vae.program.factor_term import FactorTerm
+from ppl_vae.program.gaussians import gaussian_posteriors, gaussian_priors
 from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
 from ppl_vae.program.missing import with_missing, without_missing
@@ -85,6 +86,8 @@ __all__ = [
     "encoder_parameters",
     "fixed_supports",
     "fp32_products",
+    "gaussian_posteriors",
+    "gaussian_priors",
     "generates",
     "has_exact_moments",
     "has_totals",

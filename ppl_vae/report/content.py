@@ -20,11 +20,16 @@ from ppl_vae.evaluation.estimators import OF_DRAWS, Settings, bounds_first
 from ppl_vae.evaluation.evaluation import evidence_notes, evidence_table
 from ppl_vae.evaluation.gap import gap_table
 from ppl_vae.evaluation.measure_gap import GapSettings
-from ppl_vae.report.figures import belongs_to, collect_figures, data_uri
-from ppl_vae.report.tables import MISSING, at_the_end_of_fit, dimensions, modules, shown, sites, training
+from ppl_vae.plots import number
+from ppl_vae.report.figures import belongs_to, collect_figures, inline_graph
+from ppl_vae.report.tables import BY_FIT, MISSING, at_the_end_of_fit, dimensions, modules, shown, sites, training
+from ppl_vae.report.verdict import judge_run
 from ppl_vae.runs import Run
 from ppl_vae.runs.folder import TABLE_OPTIONS
 from ppl_vae.uses.description import USES, Need, Use
+
+BY_EVALUATE = "By evaluate: "
+MINUS = "\N{MINUS SIGN}"
 
 
 def gather(run: Run, *, trust: bool = False) -> dict[str, Any]:
@@ -56,7 +61,7 @@ def gather(run: Run, *, trust: bool = False) -> dict[str, Any]:
         "class_path": class_path,
         "program": program,
         "no_program": no_program,
-        "graph": None if program is None or program.graph is None else data_uri(program.graph.encode(), "svg+xml"),
+        "graph": None if program is None or program.graph is None else inline_graph(program.graph),
         "summary": summary,
         "versions": (summary or {}).get("versions", {}),
         "data_gone": _data_gone(config),
@@ -73,7 +78,8 @@ def gather(run: Run, *, trust: bool = False) -> dict[str, Any]:
         "checked": tabulate("check.json", checks, _checked),
         "dash": MISSING,
     }
-    return content | {"headline": _headline(content)}
+    verdict = judge_run(folder, ended=summary is not None, **{part: content[part] for part in ("evaluated", "checked")})
+    return content | {"verdict": verdict, "headline": _headline(content)}
 
 
 def fit_command(config: Mapping[str, Any]) -> str:
@@ -147,11 +153,10 @@ def _evaluated(numbers: Mapping[str, Any], program: Description | None) -> dict[
     table, used = evidence_table(numbers, numbers["part"]), numbers.get("diagnostics")
     notes = evidence_notes(numbers, generates=program is None or program.generates)
     return {
-        "table": table._replace(caption=f"By evaluate: {table.caption}"),
+        "table": table._replace(caption=f"{BY_EVALUATE}{table.caption}"),
         "sentences": [line.replace(" nan", f" {MISSING}") for line in notes],
         "warnings": numbers["warnings"],
         "dimensions": None if used is None else dimensions(used),
-        "part": numbers["part"],
     }
 
 
@@ -161,7 +166,10 @@ def _checked(numbers: Mapping[str, Any]) -> dict[str, Any]:
     page = page_of(numbers)
     failures = [f"{name}, {verdict.subject}: {verdict.meaning} {verdict.remedy}" for name, verdict in page.failures]
     unknown = [f"{name}, {verdict.subject}: {verdict.meaning}" for name, verdict in page.unknown]
-    return {"table": page.table(), "failures": failures, "unknown": unknown}
+    every = [verdict for verdicts in page.verdicts.values() for verdict in verdicts]
+    counts = {status: sum(verdict.status == status for verdict in every) for status in ("holds", "fails", "not judged")}
+    names = [f"{name} ({verdict.subject})" for name, verdict in page.failures]
+    return {"table": page.table(), "failures": failures, "unknown": unknown, "counts": counts, "names": names}
 
 
 def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -176,15 +184,17 @@ def _headline(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         if finite:
             best = "exact" if "exact" in finite else max(finite, key=lambda name: finite[name]["log_evidence"])
             row, label = finite[best], table.texts[best]["label"]
-            value = f"{shown(row['log_evidence'], '.2f')} ± {shown(row['se'], '.2f')}"
-            lines.append((f"{what}, nats per datum ({label}; {evaluated['part']})", value))
+            value = f"{number(row['log_evidence'], '.2f')} ± {shown(row['se'], '.2f')}"
+            lines.append((f"{what}, nats per datum ({label}; {table.caption.removeprefix(BY_EVALUATE)})", value))
             if "bits_per_dimension" in row:
-                lines.append(("bits per dimension", shown(row["bits_per_dimension"], ".4f")))
+                bits = shown(row["bits_per_dimension"], ".4f").replace("-", MINUS)
+                lines.append(("bits per dimension of the same data", bits))
     elif content["fitted"] is not None:
         label, mean, _, se = content["fitted"].cells(MISSING)[-1]
-        lines.append((f"{what}, nats per datum ({label}; test)", f"{mean} ± {se}"))
+        value = f"{mean.replace('-', MINUS)} ± {se}"
+        lines.append((f"{what}, nats per datum ({label}; {content['fitted'].caption.removeprefix(BY_FIT)})", value))
     if summary is not None:
-        lines.append(("epochs", shown(summary.get("epochs"))))
+        lines.append(("epochs of training", shown(summary.get("epochs"))))
         lines.append(("seconds of training", shown(summary.get("train_seconds"), ".1f")))
     if program is not None:
         lines.append(("parameters", f"{sum(row.num_parameters for row in program.modules):,}"))

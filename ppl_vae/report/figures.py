@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,15 +12,20 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ppl_vae import plots
+from ppl_vae.plots.style import NOTE
 from ppl_vae.uses.description import USES
 
 DPI = 150
 """Dots per inch of the figures in a run folder."""
+LEGIBLE = 8
+"""The least size of text in a figure on a narrow page, CSS pixels."""
+HALF = 544
+"""The largest width of figures that stand side by side, CSS pixels."""
 SUPERSEDED = {"latents": "latent_space", "aggregated": "latent_aggregated"}
 """Figures of ``fit`` and ``evaluate``, and those of the verb ``latents`` that show the same and more."""
 
 CAPTIONS: dict[str, tuple[str, str, str]] = {
-    "elbo": ("training", "The ELBO over the fit", "Training and validation bound of each epoch; higher is better."),
+    "elbo": ("training", "The bound over the fit", "Training and validation bound of each epoch; higher is better."),
     "bound": (
         "quality",
         "The bound over the number of draws",
@@ -42,8 +48,8 @@ CAPTIONS: dict[str, tuple[str, str, str]] = {
     "latents": ("latents", "The latent space", "Posterior means, coloured by label if there are labels."),
     "divergence": (
         "latents",
-        "Divergence of each latent dimension",
-        "The KL divergence of the posterior from the prior; a dimension near zero is not used.",
+        "KL of each latent dimension from the prior",
+        "The KL divergence of the posterior from the prior, in the mean over data; a dimension near zero is not used.",
     ),
     "aggregated": (
         "latents",
@@ -68,7 +74,17 @@ class InlineFigure(NamedTuple):
     src: str
     """A data URI."""
     width: int | None
-    """Width of the figure in CSS pixels; None for an SVG, which has its own."""
+    """Width of the figure in CSS pixels; None if an SVG does not state it."""
+
+    @property
+    def min_width(self) -> int | None:
+        """The width below which the smallest text is no longer legible; a narrower page scrolls the figure."""
+        return None if self.width is None else round(self.width * LEGIBLE / (NOTE * 96 / 72))
+
+    @property
+    def is_half(self) -> bool:
+        """True if two figures of this width stand side by side on a wide page."""
+        return self.width is not None and self.width <= HALF
 
 
 def collect_figures(
@@ -112,6 +128,13 @@ def belongs_to(stem: str, name: str) -> bool:
         (True, False)
     """
     return stem == name or stem.startswith((f"{name}_", f"{name}-", f"{name}."))
+
+
+def inline_graph(svg: str) -> InlineFigure:
+    """Return the graphical model, an SVG that graphviz has drawn, in whose text a point is a point."""
+    size = re.search(r'<svg width="(\d+)pt"', svg)
+    width = None if size is None else round(int(size.group(1)) * 96 / 72)
+    return InlineFigure("program", "The graphical model", "", "", data_uri(svg.encode(), "svg+xml"), width)
 
 
 def data_uri(content: bytes, kind: str) -> str:

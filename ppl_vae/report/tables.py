@@ -19,10 +19,11 @@ MOST_DIMENSIONS = 50
 """The number of rows of the table of latent dimensions."""
 DIMENSIONS = (
     Column("name", "dimension"),
-    Column("divergence", "KL from the prior", ".3f"),
+    Column("divergence", "KL from the prior", ".3f", error="divergence_se"),
     Column("active", "active"),
-    Column("aggregated_divergence", "KL of the aggregated posterior", ".3f"),
+    Column("aggregated_divergence", "KL of the aggregated posterior", ".3f", error="aggregated_divergence_se"),
 )
+BY_FIT = "By fit: "
 
 shown = partial(table.shown, missing=MISSING)
 
@@ -38,7 +39,7 @@ def at_the_end_of_fit(summary: Mapping[str, Any]) -> ResultTable:
         for label, key in rows.items()
     }
     texts = {label: {"mcse": "none"} for label in rows} if name == "exact" else {}
-    return ResultTable(f"By fit: test, {test['num_data']} data", COLUMNS[:4], numbers, texts)
+    return ResultTable(f"{BY_FIT}test, {test['num_data']} data", COLUMNS[:4], numbers, texts)
 
 
 def dimensions(numbers: Mapping[str, Any]) -> ResultTable:
@@ -49,7 +50,9 @@ def dimensions(numbers: Mapping[str, Any]) -> ResultTable:
     first = dict(list(rows.items())[:MOST_DIMENSIONS])
     texts = {name: {"active": words[row["active"]]} for name, row in first.items()}
     which = f", {MOST_DIMENSIONS} of {len(rows)}" if len(rows) > MOST_DIMENSIONS else ""
-    return ResultTable(f"Latent dimensions{which}, nats per datum", DIMENSIONS, first, texts)
+    known = {key for row in first.values() for key in row}  # runs of earlier versions have no errors
+    columns = tuple(column if column.error in known else column._replace(error="") for column in DIMENSIONS)
+    return ResultTable(f"Latent dimensions{which}, nats per datum", columns, first, texts)
 
 
 def sites(program: Description) -> ResultTable:

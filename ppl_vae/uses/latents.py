@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,9 +13,16 @@ from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.results import join
-from ppl_vae.evidence import gaussian_divergence, marginal_divergence, prior_scales
+from ppl_vae.evidence import gaussian_divergence, marginal_divergence, marginal_divergence_error, prior_scales
 from ppl_vae.inference.options import check_value
-from ppl_vae.program import Batch, BoundProgram, names_of
+from ppl_vae.program import (
+    Batch,
+    BoundProgram,
+    LatentMoments,
+    gaussian_posteriors,
+    gaussian_priors,
+    names_of,
+)
 from ppl_vae.uses.description import Caption, describe_use
 from ppl_vae.uses.embed import embed
 from ppl_vae.uses.points import divergence_of_choices
@@ -48,6 +55,12 @@ class Latents(NamedTuple):
     shares of the values of a latent whose values are classes."""
     aggregated_divergence: np.ndarray
     """KL of the aggregated posterior from the prior in each dimension, ``(D,)``, nats."""
+    aggregated_divergence_se: np.ndarray
+    """Its error over draws, ``(D,)``."""
+    gaussian: np.ndarray
+    """Mean and standard deviation of the posteriors that are Gaussians, ``(2, n, D)``; NaN for the others."""
+    gaussian_prior: np.ndarray
+    """Mean and standard deviation of the prior where it is one Gaussian for all data, ``(2, D)``; else NaN."""
 
 
 @describe_use(
@@ -98,16 +111,22 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     if not vi.program_.structure.latents:  # a code
         plane, axes = project(embedding.mean, embedding.names, by, vi.seed)
         none = np.zeros((0, len(embedding.names)))
-        return Latents(plane, axes, embedding.names, none[:, None], embedding.mean, none, none[:, 0], none[:, 0])
+        empty, moments = none[:, 0], np.full((2, len(embedding.names)), np.nan)
+        draws = none[:, None]
+        return Latents(
+            plane, axes, embedding.names, draws, embedding.mean, none, empty, empty, empty, moments[:, None], moments
+        )
     named = vi.fitted.checked(arrays)
     first = {name: array[:num_data] for name, array in named.items()}
     drawn = vi.posterior(first, num_samples=DRAWS).latents
 
-    def draw(program: BoundProgram, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return program.posterior(batch).latents, program.prior(batch).latents
+    def draw(program: BoundProgram, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], LatentMoments]:
+        return program.posterior(batch).latents, program.prior(batch).latents, gaussian_priors(program, batch)
 
-    sides = zip(*vi.fitted.each_batch((named,), draw), strict=True)
+    *sides, priors = zip(*vi.fitted.each_batch((named,), draw), strict=True)
     aggregated, prior = (_join_sites(join(list(parts), 1), drawn)[0] for parts in sides)
+    gaussian_prior = _join_moments(priors, drawn)
+    gaussian = _join_moments(vi.fitted.each_batch((first,), gaussian_posteriors), drawn)
     names = tuple(name for site, draws in drawn.items() for name in names_of(site, draws.shape[2:]))
     units = dict(zip(names, prior_scales(torch.from_numpy(prior), UNIT).tolist(), strict=True))
     scaled = embedding.mean / np.array([units.get(name, 1.0) for name in embedding.names])
@@ -120,8 +139,12 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
         if number := vi.fitted.classes.get(site):
             chosen, at_prior = (torch.from_numpy(side[..., column]).long() for side in (draws, prior))
             few_data[column] = divergence_of_choices(chosen, at_prior, number)
-    all_data = marginal_divergence(torch.from_numpy(aggregated), torch.from_numpy(prior)).numpy()
-    return Latents(plane, axes, names, draws, aggregated, prior, few_data, all_data)
+    both = torch.from_numpy(aggregated), torch.from_numpy(prior)
+    all_data, error = (estimate(*both).numpy() for estimate in (marginal_divergence, marginal_divergence_error))
+    return Latents(
+        plane, axes, names, draws, aggregated, prior, few_data, all_data, error, gaussian,
+        np.where((gaussian_prior == gaussian_prior[:, :1]).all(1), gaussian_prior[:, 0], np.nan),
+    )  # fmt: skip
 
 
 def project(z: np.ndarray, names: tuple[str, ...], by: Plane, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -150,3 +173,13 @@ def _join_sites(sites: dict[str, np.ndarray], names: Iterable[str]) -> np.ndarra
     """Return latents ``(K, N, ...)`` of some sites as one array ``(K, N, D)``."""
     chosen = (sites[name] for name in names)
     return np.concatenate([draws.reshape(*draws.shape[:2], -1).astype(float) for draws in chosen], -1)
+
+
+def _join_moments(parts: Sequence[LatentMoments], sites: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return mean and standard deviation of all sites as one array ``(2, N, D)``; NaN for those that have none."""
+    columns = []
+    for field in LatentMoments._fields:
+        known = join([getattr(part, field) for part in parts])
+        some = (known.get(name, np.full(draws.shape[1:], np.nan)) for name, draws in sites.items())
+        columns.append(np.concatenate([values.reshape(len(values), -1).astype(float) for values in some], 1))
+    return np.stack(columns)

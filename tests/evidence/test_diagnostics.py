@@ -9,7 +9,12 @@ import torch
 from torch.distributions import Normal
 
 from ppl_vae.errors import InputError
-from ppl_vae.evidence.diagnostics import ACTIVE_VARIANCE, active_units, marginal_divergence
+from ppl_vae.evidence.diagnostics import (
+    ACTIVE_VARIANCE,
+    active_units,
+    marginal_divergence,
+    marginal_divergence_error,
+)
 
 DIMS = 400
 
@@ -59,6 +64,9 @@ class TestDivergence:
         error = math.sqrt((bins - 1) / 2) * (1 / rows + 1 / prior_rows)
         assert estimate.mean().abs() < 4 * error / math.sqrt(DIMS)
         assert estimate.std() == pytest.approx(error, rel=4 / math.sqrt(2 * DIMS) + 0.05)
+        estimated = marginal_divergence_error(normal(rows, 1), normal(prior_rows, 2))
+        assert estimated.mean() == pytest.approx(error, rel=0.2)
+        assert estimated.min() > 0.9 * error
         assert estimate.min() < 0  # not clipped
         uncorrected = (bins - 1) / 2 * (1 / rows + 1 / prior_rows)
         assert uncorrected > 20 * error / math.sqrt(DIMS)  # the test would see a bias left in
@@ -74,6 +82,8 @@ class TestDivergence:
         # Each estimate is of its own bins, whose ends are draws: hence the second-order term.
         assert estimate.mean().item() == pytest.approx(binned.item(), abs=4 * error / math.sqrt(DIMS) + 1 / rows)
         assert ((estimate - binned).abs() < 5 * error).all()
+        estimated = marginal_divergence_error(normal(rows, 3, mean, scale), normal(prior_rows, 4))
+        assert estimate.std().item() == pytest.approx(estimated.mean().item(), rel=4 / math.sqrt(2 * DIMS) + 0.1)
         exact = (mean**2 + scale**2 - 1) / 2 - math.log(scale)
         assert 0 < exact - binned < 0.02  # what bins cannot see
 
@@ -105,6 +115,7 @@ class TestDivergence:
     @pytest.mark.parametrize("rows", [1, 2, 3])
     def test_few_draws(self, rows):
         assert marginal_divergence(normal(rows, 9), normal(1, 10)).isfinite().all()
+        assert marginal_divergence_error(normal(rows, 9), normal(1, 10)).isfinite().all()
 
     @pytest.mark.parametrize(
         ("draws", "prior_draws", "message"),

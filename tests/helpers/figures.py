@@ -42,6 +42,7 @@ GRID = RNG.uniform(size=(14, 14, 16))
 ROLLS = (RNG.uniform(size=(3, 4, 30, 40)) < 0.1).astype(float)
 NUMBERS = RNG.normal(size=(4, 3, 6)) * [1, 1e-5, 1900, 1, 1, 1]
 Z = RNG.normal(size=(200, 20))
+CROWD = np.random.default_rng(6).normal(size=(4000, 2))
 PRIOR = RNG.normal(size=(500, 14))
 DRAWS = np.array([-1.0, 0.5, 2.0])[:, None] + 0.4 * RNG.normal(size=(300, 3, 14))
 CLASSES = RNG.integers(0, 4, size=(500, 3, 1))
@@ -190,12 +191,17 @@ FIGURES = {
     "drawn images, long numbers": lambda: prior_samples(WIDE * -1.234e-4, image_shape=(2, 2)),
     "drawn vectors": lambda: prior_samples(UNIT),
     "drawn points": lambda: prior_samples(WIDE[:, :2], title=TITLE),
+    "drawn points, many": lambda: prior_samples(CROWD),
     "drawn scalars": lambda: prior_samples(WIDE[:, :1]),
     "latent, classes": lambda: latent_space(WIDE * 9, np.arange(300) % 3, title=TITLE),
     "latent, floats": lambda: latent_space(WIDE[:, :2], WIDE[:, 3]),
     "latent, one dimension": lambda: latent_space(WIDE[:, 0]),
     "latent, one dimension, classes": lambda: latent_space(WIDE[:, 0], np.arange(300) % 3),
     "latent, one dimension, floats": lambda: latent_space(WIDE[:, 0], WIDE[:, 1]),
+    "latent, many": lambda: latent_space(CROWD, title=TITLE),
+    "latent, many classes": lambda: latent_space(CROWD, np.arange(4000) % 3),
+    "latent, many floats": lambda: latent_space(CROWD, CROWD[:, 0]),
+    "latent, one dimension, many floats": lambda: latent_space(CROWD[:, 0], CROWD[:, 1]),
     "latent, one datum": lambda: latent_space(WIDE[:1]),
     "latent, not finite": lambda: latent_space(np.where(WIDE > 1, NAN, WIDE)),
     "latent, collapsed": lambda: latent_space(np.zeros((20, 4)), np.zeros(20, int)),
@@ -247,10 +253,17 @@ FIGURES = {
     "divergence": lambda: divergence_per_dimension(
         np.arange(20) / 9, np.arange(20) > 9, names=[f"theta[{i}]" for i in range(20)]
     ),
+    "divergence, errors": lambda: divergence_per_dimension(
+        np.arange(12) / 9 - 0.02, np.arange(12) > 2, errors=np.full(12, 0.03)
+    ),
     "divergence, one": lambda: divergence_per_dimension([2.0], [False]),
     "divergence, none": lambda: divergence_per_dimension(np.zeros(5), np.zeros(5, bool)),
     "divergence, 200": lambda: divergence_per_dimension(np.r_[NAN, np.arange(199)], np.arange(200) > 190),
     "aggregate": lambda: aggregated_posterior(Z * 0.4, Z[::-1], np.arange(20)),
+    "aggregate, errors": lambda: aggregated_posterior(
+        Z[:, :9] * 0.4, Z[:, :9], np.arange(9) - 0.02, errors=np.full(9, 0.03),
+        names=[f"theta[{i}, 0]" for i in range(9)], gaussian_prior=np.stack([np.zeros(9), np.ones(9)]),
+    ),
     "aggregate, one": lambda: aggregated_posterior(Z[:1, 0], Z[:, 1], [NAN]),
     "aggregate, constant": lambda: aggregated_posterior(np.zeros((50, 2)), np.zeros((60, 2)), [0, 0]),
     "aggregate, discrete": lambda: aggregated_posterior(Z[:, :5] > 0, np.round(Z[:, :5]), np.arange(5)),
@@ -261,6 +274,9 @@ FIGURES = {
     "posteriors, many": lambda: posteriors_beside_prior(np.tile(DRAWS, (1, 3, 1)), PRIOR, title="mine"),
     "posteriors, classes": lambda: posteriors_beside_prior(
         CLASSES, CLASSES[:, 0], names=["class"], data=["row 17 (label 3)"] * 3
+    ),
+    "posteriors, Gaussian": lambda: posteriors_beside_prior(
+        DRAWS[..., :5], PRIOR[:, :5], gaussian=np.full((2, 3, 5), 0.7), gaussian_prior=np.eye(2, 5)[::-1] + 1
     ),
     "posteriors, constant": lambda: posteriors_beside_prior(np.full((9, 2, 2), 0.25), PRIOR[:, :2]),
     "posteriors, narrow": lambda: posteriors_beside_prior(

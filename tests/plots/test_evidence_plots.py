@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
+from scipy.stats import norm
 
 from ppl_vae.errors import InputError
 from ppl_vae.plots import (
@@ -107,7 +108,7 @@ class TestPareto:
         bad = (k > 0.7).sum()
         assert counts == {to_rgba(BLUE): len(k) - bad - 1, to_rgba(ORANGE): bad, to_rgba(PALE): 1}
         assert f"{bad} of 308 data" in figure.get_suptitle()
-        assert "the shape of 1 is unknown" in note(figure)
+        assert "k of 1 is not known" in note(figure)
 
     def test_a_threshold_beyond_the_axis_is_in_the_title(self):
         figure = pareto_k_histogram([0.1, 0.2, NAN], -2.3)
@@ -220,6 +221,13 @@ class TestDivergence:
         assert figure.get_suptitle() == "3 of 5 latent dimensions active: KL of 5.5 nats per datum in all"
         assert note(figure) == "not finite at 1 of 5 dimensions"
 
+    def test_errors_are_intervals_and_an_estimate_below_zero_is_explained(self):
+        figure = divergence_per_dimension([0.5, -0.02], [True, False], errors=[0.1, 0.03])
+        (bars,) = figure.axes[0].collections
+        ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+        np.testing.assert_allclose(ends, [[0.4, 0.6], [-0.05, 0.01]])
+        assert note(figure) == "intervals: ± the error over data\n1 below zero, where no KL is: estimated from draws"
+
     def test_an_inactive_tail_is_left_out_and_summed(self):
         kl = np.r_[np.full(3, 2.0), np.full(197, 0.01)]
         figure = divergence_per_dimension(kl, kl > 1)
@@ -238,13 +246,25 @@ class TestAggregate:
     def test_the_most_different_dimension_is_first_and_both_have_the_same_bins(self):
         draws, prior = Z[:150, :2] * 0.5, Z[:, 2:4]
         figure = aggregated_posterior(draws, prior, [0.1, 0.7])
-        assert [ax.get_title() for ax in figure.axes] == ["z[1]: KL 0.70 nats", "z[0]: KL 0.10 nats"]
+        assert [ax.get_title() for ax in figure.axes] == ["z[1]: KL 0.70", "z[0]: KL 0.10"]
         posterior_bars, prior_bars = (patch.get_data() for patch in figure.axes[0].patches)
         np.testing.assert_array_equal(posterior_bars.edges, prior_bars.edges)
         np.testing.assert_allclose(posterior_bars.values, np.histogram(draws[:, 1], posterior_bars.edges)[0] / 150)
         np.testing.assert_allclose(prior_bars.values, np.histogram(prior[:, 1], posterior_bars.edges)[0] / 200)
         assert posterior_bars.values.sum() > 0.97
         assert [text.get_text() for text in figure.legends[0].get_texts()] == ["aggregated posterior", "prior"]
+
+    def test_an_estimate_below_zero_has_its_error_and_a_gaussian_prior_is_its_curve(self):
+        figure = aggregated_posterior(
+            Z[:, :2], Z[:, 2:4], [-0.02, 0.1], errors=[0.03, 0.001], gaussian_prior=[[0.5, NAN], [2.0, NAN]]
+        )
+        titles = [plain(ax.get_title()) for ax in figure.axes]
+        assert titles == ["z[1]: KL 0.100 ± 0.001", "z[0]: KL -0.02 ± 0.03"]
+        assert [len(ax.patches) for ax in figure.axes] == [2, 1]
+        assert figure.axes[0].get_lines() == []
+        x, y = figure.axes[1].get_lines()[0].get_data()
+        (bars,) = (patch.get_data() for patch in figure.axes[1].patches)
+        np.testing.assert_allclose(y, norm.pdf(x, 0.5, 2.0) * np.diff(bars.edges)[0])
 
     def test_at_most_sixteen_dimensions_are_drawn(self):
         figure = aggregated_posterior(Z, Z, np.r_[NAN, np.arange(19)])
@@ -270,7 +290,7 @@ class TestAggregate:
         draws[:, 1] = NAN
         draws[0, 0] = INF
         figure = aggregated_posterior(draws, Z[:, :3], [1.0, 9.0, NAN])
-        assert [ax.get_title() for ax in figure.axes] == ["z[0]: KL 1.00 nats", "z[2]: KL unknown"]
+        assert [ax.get_title() for ax in figure.axes] == ["z[0]: KL 1.00", "z[2]: KL not known"]
         assert "201 draws not finite" in figure.get_suptitle()
         with pytest.raises(InputError, match="finite draws of both"):
             aggregated_posterior(draws[:, 1], Z[:, 1], [0.0])

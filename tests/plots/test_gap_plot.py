@@ -44,7 +44,7 @@ class TestLadder:
         evidence, elbos, amortized = gap_case(50)
         figure = gaps(evidence, elbos, amortized=amortized, by="ais")
         ladder = [amortized, *elbos.values(), evidence]
-        names = ["amortized", "diagonal", "full", "flow", "log p(x)"]
+        names = ["encoder", "diagonal", "full", "flow", "evidence"]
         expected = [f"{name} {values.mean():.2f}" for name, values in zip(names, ladder, strict=True)]
         assert rungs(figure) == [*expected[:-1], f"{expected[-1]} (ais)"]
         drawn = [line.get_ydata() for line in figure.axes[0].get_lines() if line.get_solid_capstyle() == "butt"]
@@ -70,7 +70,7 @@ class TestLadder:
 
     def test_without_an_encoder(self):
         figure = gaps([-9.0, -8.0], {"diagonal": [-10.0, -10.0], "full": [-9.5, -8.25]})
-        assert rungs(figure) == ["diagonal -10.00", "full -8.88", "log p(x) -8.50"]
+        assert rungs(figure) == ["diagonal -10.00", "full -8.88", "evidence -8.50"]
         assert figure.get_suptitle() == "Approximation gap (diagonal): 1.50 ± 0.50 nats per datum, mean of 2 data"
         assert entries(figure) == ["approximation (diagonal): 1.50 ± 0.50", "approximation (full): 0.38 ± 0.12"]
 
@@ -150,7 +150,7 @@ class TestLeftOut:
         clean = gaps(evidence[kept], {k: v[kept] for k, v in elbos.items()}, amortized=amortized[kept])
         evidence[:2], amortized[1], elbos["flow"][[2, 3]] = -INF, NAN, [INF, -INF]
         figure = gaps(evidence, elbos, amortized=amortized)
-        text = "4 of 40 data left out, not finite: amortized ELBO at 1, ELBO of flow at 2, log evidence at 2"
+        text = "4 of 40 data left out, not finite: ELBO of the encoder at 1, ELBO of flow at 2, evidence at 2"
         assert note(figure).split("\n")[0] == text
         assert figure.get_suptitle() == clean.get_suptitle()
         assert "mean of 36 data" in figure.get_suptitle()

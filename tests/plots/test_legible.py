@@ -6,12 +6,13 @@ import pytest
 from matplotlib import pyplot, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ppl_vae import plots
+from ppl_vae.plots.style import LABEL, NOTE, TITLE
 from tests.helpers.figures import FIGURES
 from tests.helpers.legible import misplaced, text_boxes
 
-SMALLEST = 6.9  # points
 LARGEST = 11.5  # inches
 
 
@@ -33,8 +34,9 @@ def test_a_figure_is_legible_and_leaves_nothing_behind(draw):
         assert min(box.x0, box.y0) >= -1
         assert box.x1 <= figure.bbox.x1 + 1
         assert box.y1 <= title.y0 + 1
-        cells = [cell.get_text() for table in ax.tables for cell in table.get_celld().values()]
-        assert all(text.get_fontsize() >= SMALLEST for text in (*ax.texts, *cells))
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert {text.get_fontsize() for text in texts} <= {TITLE, LABEL, NOTE}
+    assert [text.get_text() for text in texts if text.get_fontsize() == TITLE] == [figure.get_suptitle()]
     assert max(figure.get_size_inches()) <= LARGEST
     assert pyplot.get_fignums() == []
     assert {key: rcParams[key] for key in rcParams if key != "backend"} == before

@@ -61,6 +61,23 @@ def test_each_axes_has_the_prior_and_the_posterior_of_each_datum():
     assert [handle.get_color() for handle in legend.get_lines()] == drawn
 
 
+def test_a_gaussian_is_drawn_as_the_curve_that_it_is():
+    moments = np.stack([np.stack([LOC, LOC], -1), np.full((3, 2), SCALE)])
+    moments[:, 1, 0] = np.nan  # of this posterior, only the draws are known
+    prior = np.array([[0.0, 0.2], [1.0, 0.5]])
+    figure = posteriors_beside_prior(DRAWS[:20, :, :2], PRIOR[:20, :2], gaussian=moments, gaussian_prior=prior)
+    for d, ax in enumerate(figure.axes):
+        x, y = curves(ax)[0].T
+        np.testing.assert_allclose(y, stats.norm.pdf(x, *prior[:, d]))
+        for i in (0, 1, 2) if d else (0, 2):
+            x, y = curves(ax)[i + 1].T
+            np.testing.assert_allclose(y, stats.norm.pdf(x, LOC[i], SCALE))
+    x, y = curves(figure.axes[0])[2].T
+    assert abs(y - stats.norm.pdf(x, LOC[1], SCALE)).max() > 0.02
+    with pytest.raises(InputError, match=r"gaussian: expected .* of shape \(2, 3, 2\), got \(2, 2\)"):
+        posteriors_beside_prior(DRAWS[..., :2], PRIOR[:, :2], gaussian=np.zeros((2, 2)))
+
+
 def test_whole_numbers_are_bars_of_their_shares():
     draws = np.stack([np.repeat([0, 1, 2], [50, 30, 20]), np.repeat([0, 1, 2], [0, 10, 90])], 1)[..., None]
     figure = posteriors_beside_prior(draws, np.repeat([0, 1, 2], [10, 20, 70])[:, None])
