@@ -24,10 +24,8 @@ from ppl_vae.estimator.options import check_each_option
 from ppl_vae.inference.options import Count, check_value
 from ppl_vae.recipes import find_configuration
 from ppl_vae.runs import Run, check_trust, file_and_class, program_class, read_config
+from ppl_vae.runs.folder import NUM_DATA
 from ppl_vae.runs.loggers import logger_names
-
-NUM_DATA = 20_000
-"""The number of test data that a fit evaluates if there are more."""
 
 
 @dataclass(frozen=True)

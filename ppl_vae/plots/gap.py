@@ -203,7 +203,7 @@ def _shares(ax: Axes, curves: Mapping[str, tuple[np.ndarray, dict[str, Any]]]) -
     ax.set_xticks(ticks, [number(tick, "g") for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="gap (nats)", ylabel="share of the data with a larger gap")
+    ax.set(xlabel="gap (nats)", ylabel="share of data with a larger gap")
     head(ax, "Gap of each datum", pad=8)
     notes = []
     if beyond:

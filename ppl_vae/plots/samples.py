@@ -36,7 +36,7 @@ from ppl_vae.plots.style import (
     ticks,
 )
 
-PAIRS, PAIRS_OF_VECTORS, IMAGES, VECTORS = 40, 12, 100, 16  # more are not drawn, and the title says so
+PAIRS, PAIRS_OF_VECTORS, IMAGES, VECTORS = 40, 12, 100, 15  # more are not drawn, and the title says so
 
 
 def reconstructions(

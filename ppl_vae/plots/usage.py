@@ -59,7 +59,7 @@ def divergence_per_dimension(
 
     Example:
         >>> divergence_per_dimension(np.array([0.0, 3.0, 1.5]), np.array([False, True, True])).get_suptitle()
-        '2 of 3 latent dimensions active: KL of 4.5 nats per datum in all'
+        '2 of 3 latent dimensions active, KL 4.5 nats per datum'
     """
     values, used = rows(kl, "kl").ravel(), np.asarray(active).astype(bool).ravel()
     if values.shape != used.shape:
@@ -77,7 +77,7 @@ def divergence_per_dimension(
     rest = values[order[len(shown) :]]
 
     dims = "dimensions" if count > 1 else "dimension"
-    title = f"{used.sum()} of {count} latent {dims} active: KL of {number(total)} nats per datum in all"
+    title = f"{used.sum()} of {count} latent {dims} active, KL {number(total)} nats per datum"
     fig, ax = single(title, 5.2 if len(shown) <= 12 else 6.4)
     ax.grid(axis="x", visible=False)
     few = len(shown) <= NAMED_BARS

@@ -21,8 +21,8 @@ LEGIBLE = 8
 """The least size of text in a figure on a narrow page, CSS pixels."""
 HALF = 544
 """The largest width of figures that stand side by side, CSS pixels."""
-SUPERSEDED = {"latents": "latent_space", "aggregated": "latent_aggregated"}
-"""Figures of ``fit`` and ``evaluate``, and those of the verb ``latents`` that show the same and more."""
+SUPERSEDED = {"latents": "latent_space", "aggregated": "latent_aggregated", "check_training": "elbo"}
+"""Figures that are left out beside others that show the same: ``latents`` shows more than ``fit`` and ``evaluate``."""
 
 CAPTIONS: dict[str, tuple[str, str, str]] = {
     "elbo": ("training", "The bound over the fit", "Training and validation bound of each epoch; higher is better."),

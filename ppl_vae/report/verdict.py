@@ -39,7 +39,7 @@ def judge_run(
         'Nothing speaks against this fit so far, but it has not been checked.'
         >>> counts = {"fails": 1, "holds": 9, "not judged": 0}
         >>> judge_run("run", ended=True, checked={"counts": counts, "names": ["weights (Pareto k)"]}).sentence
-        'Do not rely on this fit yet: 1 of 10 checks fails, weights (Pareto k).'
+        'Do not rely on this fit yet, as 1 of 10 checks fails: weights (Pareto k).'
     """
     if not ended:
         return RunVerdict("open", "This run was stopped before its end, so that nothing has judged it yet.")
@@ -62,14 +62,14 @@ def _of_checks(counts: Mapping[str, int], failing: Sequence[str], warnings: Sequ
         more = f" and {len(failing) - NAMED} more" if len(failing) > NAMED else ""
         verb = "fails" if len(failing) == 1 else "fail"
         named = ", ".join(failing[:NAMED])
-        return RunVerdict(
-            "bad", f"Do not rely on this fit yet: {len(failing)} of {judged} checks {verb}, {named}{more}{others}."
-        )
+        of = "check" if judged == 1 else "checks"
+        sentence = f"Do not rely on this fit yet, as {len(failing)} of {judged} {of} {verb}: {named}{more}{others}."
+        return RunVerdict("bad", sentence)
     if not judged:
         return RunVerdict("open", f"The checks could judge nothing of this fit: {unknown} of {unknown} had no answer.")
     if warnings:
         return RunVerdict("doubtful", f"All {judged} checks hold, but the evidence is in doubt: {_first_of(warnings)}")
-    return RunVerdict("good", f"You can rely on this fit as far as {judged} checks can tell: all of them hold{others}.")
+    return RunVerdict("good", f"You can rely on this fit as far as {judged} checks can tell: they all hold{others}.")
 
 
 def _first_of(warnings: Sequence[str]) -> str:

@@ -44,6 +44,8 @@ DATA_OPTIONS: Mapping[str, tuple[type, ...]] = {
     "seed": (int,),
 }
 """The types of the options of a run that decide its data."""
+NUM_DATA = 20_000
+"""The number of test data that a fit evaluates if there are more."""
 TABLE_OPTIONS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("columns", "drop", "index", "kinds", "arguments", "delimiter", "decimal", "encoding", "layer", "obs"),

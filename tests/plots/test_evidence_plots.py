@@ -218,7 +218,7 @@ class TestDivergence:
         assert [bar.get_height() for bar in bars] == [3.0, 2.0, 0.5, 0.001]
         assert [bar.get_facecolor() for bar in bars] == [to_rgba(BLUE)] * 3 + [to_rgba(PALE)]
         assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "4", "0", "3"]
-        assert figure.get_suptitle() == "3 of 5 latent dimensions active: KL of 5.5 nats per datum in all"
+        assert figure.get_suptitle() == "3 of 5 latent dimensions active, KL 5.5 nats per datum"
         assert note(figure) == "not finite at 1 of 5 dimensions"
 
     def test_errors_are_intervals_and_an_estimate_below_zero_is_explained(self):
