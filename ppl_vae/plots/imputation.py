@@ -9,13 +9,27 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from ppl_vae.errors import InputError
-from ppl_vae.plots.style import BLUE, INK, PALE, bins, blank, first, fullest, panels, remarked
+from ppl_vae.plots.style import (
+    BLUE,
+    INK,
+    NOTE,
+    PALE,
+    bins,
+    blank,
+    entitle,
+    first,
+    fullest,
+    head,
+    legend,
+    panels,
+    remarked,
+    ticks,
+)
 
 PANELS, CATEGORIES, LINES = 12, 8, 200  # that are drawn: columns, categories of one, and intervals of one
-LETTERS = 16  # of the name of a category
+NAME, LETTERS = 30, 14  # letters of the name of a column, and of a category
 SEEN = (-0.75, 0.6)  # where the histogram of what was seen begins, and its width; intervals lie between 0 and 1
 
 
@@ -57,21 +71,18 @@ def filled_columns(columns: Sequence[FilledColumn], *, title: str = "Missing val
     if not holes:
         raise InputError("columns: nothing is missing, so that there is nothing to draw")
     shown = holes[:PANELS]
-    across = fullest(len(shown), 4)
+    across = fullest(len(shown), 3)
     down = -(-len(shown) // across)
     fig = blank(title, max(4.6, 2.3 * across + 0.4), max(3.2, 1.9 * down + 1.0))
     for column, ax in zip(shown, panels(fig, len(shown), across, grid=False), strict=True):
         draw = _shares if column.mean.ndim == 2 else _intervals
         remark = draw(ax, column)
-        ax.set_title(remarked(_short(column.name, 30), [remark], "\n"), fontsize="small")
-        ax.tick_params(labelsize="x-small")
-    fig.suptitle(remarked(title, [first(PANELS, len(holes), "columns with holes")], "\n"), wrap=True)
+        head(ax, remarked(_short(column.name, NAME), [remark], "\n"), NOTE)
+    entitle(fig, remarked(title, [first(PANELS, len(holes), "columns with holes")], "\n"))
     numbers, shares = (any((column.mean.ndim == 2) == is_share for column in shown) for is_share in (False, True))
     what = ["the mean and the 90 % interval"] * numbers + ["probabilities"] * shares
     handles = [Patch(facecolor=PALE, label="seen"), Patch(facecolor=BLUE, label=f"missing: {', '.join(what)}")]
-    fig.legend(
-        handles=handles, loc="outside lower center", ncols=1 if across < 2 else 2, frameon=False, fontsize="small"
-    )
+    legend(fig, handles=handles, loc="outside lower center", ncols=1 if across < 2 else 2)
     return fig
 
 
@@ -91,7 +102,7 @@ def _intervals(ax: Axes, column: FilledColumn) -> str:
     ax.set(xlim=(begin - 0.05, 1.05), xticks=[begin + width / 2, 0.5])
     ax.set_xticklabels([f"{len(seen)} seen", f"{len(order)} missing"])
     ax.tick_params(axis="x", length=0)
-    ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_locator(ticks(5))
     return f"{len(chosen)} of {len(order)} intervals" if len(chosen) < len(order) else ""
 
 
@@ -106,8 +117,8 @@ def _shares(ax: Axes, column: FilledColumn) -> str:
     ax.barh(at + 0.19, column.mean.mean(0)[at], color=BLUE, **look)
     ax.set(ylim=(len(at) - 0.4, -0.6), yticks=at)
     ax.set_yticklabels(names[: len(at)])
-    ax.set_xlabel("share", fontsize="x-small")
-    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    ax.set_xlabel("share", fontsize=NOTE)
+    ax.xaxis.set_major_locator(ticks(4))
     return first(CATEGORIES, count, "categories")
 
 
