@@ -74,7 +74,7 @@ def _write(run: OpenRun, rows: ChosenRows, selection: Selection, outliers: uses.
         {name: np.stack([data, means[name]], 1) for name, data in reconstruction.data.items()},
         f"The {len(worst)} least likely of {len(outliers.order)} data, and their log evidence",
         least,
-        rows=[f"{name_row(least, i)}\n{nats} nats" for i, nats in enumerate(evidence)],
+        rows=[f"{name_row(least, i)}\n{nats}\N{NO-BREAK SPACE}nats" for i, nats in enumerate(evidence)],
         columns=["datum", run.vi.fitted.name_of_means],
     )
     lines = [f"{selection.part}, {len(outliers.order)} data by {outliers.estimator}, the least likely first"]

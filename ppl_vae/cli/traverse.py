@@ -7,6 +7,7 @@ import numpy as np
 from ppl_vae import uses
 from ppl_vae.cli.opened import OpenRun, Outcome, Selection, name_row
 from ppl_vae.data import Part
+from ppl_vae.plots import number
 
 DATA = 500
 """Number of data over which a dimension's KL from the prior is averaged."""
@@ -44,7 +45,7 @@ def traverse(
         {name: mean[:, :, 0] for name, mean in run.vi.fitted.most_probable(traversal.means).items()},
         f"One latent dimension at a time, around {name_row(datum, 0)}: {run.vi.fitted.name_of_means} of x given z",
         datum,
-        rows=[name if np.isnan(kl) else f"{name}: {kl:.2g} nats" for name, kl in divergences],
+        rows=[name if np.isnan(kl) else f"{name}: {number(kl, '.2f')} nats" for name, kl in divergences],
         columns=columns,
         row_title="dimension" if is_code else "dimension, KL",
         column_title="value no." if numbered else f"sd of the {'codes' if is_code else 'prior'}",

@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 
-from ppl_vae.plots.style import BLUE, NOTE
+from ppl_vae.plots.style import BLUE, INK, NOTE
 
 MANY = 3000
 """The number of points from which their density is drawn."""
+FEW = 12
+"""The largest number of places of many points that have the number of their points beside them."""
 CELLS = 45
 """The number of cells of a density from left to right."""
 PALEST = 0.25
@@ -28,6 +30,8 @@ def dot_style(n: int) -> dict[str, Any]:
 def cloud(ax: Axes, x: np.ndarray, y: np.ndarray, what: str = "data", colour: str = BLUE, **style: Any) -> None:
     """Draw points as dots, or the number of points in each cell of a grid of hexagons if there are many.
 
+    If many points lie at a few places, each place has a dot and the number of its points.
+
     Args:
         ax: the axes.
         x: first coordinates, ``(N,)``.
@@ -36,6 +40,13 @@ def cloud(ax: Axes, x: np.ndarray, y: np.ndarray, what: str = "data", colour: st
         colour: the colour of the dots, and of the fullest cell.
         style: further arguments of ``scatter``, for the dots.
     """
+    places, counts = np.unique(np.stack([x, y], 1), axis=0, return_counts=True)
+    if len(places) <= min(FEW, len(x) / 2):
+        size = 30 + 270 * counts / counts.max()
+        ax.scatter(*places.T, color=colour, **dot_style(1) | style | {"s": size})
+        for place, count in zip(places, counts, strict=True):
+            ax.annotate(str(count), place, (11, 8), textcoords="offset points", fontsize=NOTE, color=INK)
+        return
     if len(x) < MANY:
         ax.scatter(x, y, color=colour, **dot_style(len(x)) | style)
         return

@@ -80,7 +80,7 @@ def posteriors_beside_prior(
         >>> [ax.get_xlabel() for ax in figure.axes], [t.get_text() for t in figure.legends[0].get_texts()]
         (['value of z[0]', 'value of z[1]'], ['prior', 'a', 'b'])
         >>> exact = posteriors_beside_prior(z[:, :2], z[:, 2], gaussian=np.stack([np.zeros((2, 2)), np.ones((2, 2))]))
-        >>> round(max(exact.axes[0].lines[1].get_ydata()), 4)
+        >>> round(float(max(exact.axes[0].lines[1].get_ydata())), 4)
         0.3989
     """
     z, reference = np.asarray(draws, dtype=float), rows(prior, "prior")
@@ -97,9 +97,9 @@ def posteriors_beside_prior(
     data_names = [str(name) for name in data or [f"datum {i}" for i in range(count)]]
 
     shown = z.shape[2]
-    columns = fullest(shown, 3)
+    columns = fullest(shown, 4 if shown > 9 else 3)
     n_rows = -(-shown // columns)
-    fig = blank(title, max(5.2, 2.2 * columns + 0.4), max(3.4, 1.7 * n_rows + 1.2))
+    fig = blank(title, max(5.2, 1.9 * columns + 0.6), max(3.4, 1.7 * n_rows + 1.2))
     cut = discrete = 0
     for d, ax in enumerate(panels(fig, shown, columns, grid=False)):
         posteriors = [_finite(z[:, i, d], data_names[i], dimensions[d]) for i in range(z.shape[1])]

@@ -192,6 +192,7 @@ FIGURES = {
     "drawn vectors": lambda: prior_samples(UNIT),
     "drawn points": lambda: prior_samples(WIDE[:, :2], title=TITLE),
     "drawn points, many": lambda: prior_samples(CROWD),
+    "drawn points, few places": lambda: prior_samples(np.repeat(WIDE[:3, :2], (30, 2, 9), axis=0)),
     "drawn scalars": lambda: prior_samples(WIDE[:, :1]),
     "latent, classes": lambda: latent_space(WIDE * 9, np.arange(300) % 3, title=TITLE),
     "latent, floats": lambda: latent_space(WIDE[:, :2], WIDE[:, 3]),

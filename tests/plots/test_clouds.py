@@ -60,3 +60,12 @@ def test_a_cell_has_the_mean_of_its_labels():
     drawn, places = cells(figure)
     np.testing.assert_allclose(drawn.get_array(), 1.5 * places[:, 0], atol=0.4)
     assert figure.axes[1].get_ylabel() == "label, mean of a cell"
+
+
+def test_points_at_a_few_places_have_their_numbers():
+    places = np.array([[0.0, 1.0], [2.0, -1.0], [3.0, 3.0]])
+    figure = prior_samples(places[[0, 1, 0, 0, 2, 0, 1]])
+    assert sorted(text.get_text() for text in figure.axes[0].texts) == ["1", "2", "4"]
+    dots = figure.axes[0].collections[0]
+    np.testing.assert_array_equal(np.asarray(dots.get_offsets()), places)
+    assert dots.get_sizes()[0] > dots.get_sizes()[1] > dots.get_sizes()[2]
