@@ -59,8 +59,9 @@ def posteriors_beside_prior(
         prior: draws from the prior, ``(M, D)``.
         names: the names of the dimensions; ``z[0]``, ``z[1]`` and so on by default.
         data: the names of the data; ``datum 0`` and so on by default.
-        gaussian: mean and standard deviation of the posteriors that are Gaussians, ``(2, n, D)``; NaN for others.
-        gaussian_prior: mean and standard deviation of the prior, ``(2, D)``; NaN where it is no Gaussian.
+        gaussian: mean and standard deviation of the posteriors that are Gaussians, ``(2, n, D)``; a deviation of NaN or
+            zero for others.
+        gaussian_prior: mean and standard deviation of the prior, ``(2, D)``, likewise.
         title: the title of the figure.
 
     Returns:

@@ -132,8 +132,8 @@ def aggregated_posterior(
         divergence: an estimate of KL(aggregated posterior || prior) for each dimension, ``(D,)``, nats; see
             ``ppl_vae.evidence.marginal_divergence``. One that is not finite counts as the smallest.
         errors: the errors of ``divergence``, ``(D,)``. Of a KL near zero, half of the estimates are below zero.
-        gaussian_prior: mean and standard deviation of the prior, ``(2, D)``, which is drawn as a curve; NaN where it is
-            no Gaussian, and its draws have a histogram.
+        gaussian_prior: mean and standard deviation of the prior, ``(2, D)``, which is drawn as a curve; a deviation
+            of NaN or zero where it is no Gaussian, and its draws have a histogram.
         names: the names of the dimensions; ``z[0]``, ``z[1]`` and so on by default.
 
     Returns:

@@ -58,9 +58,9 @@ class Latents(NamedTuple):
     aggregated_divergence_se: np.ndarray
     """Its error over draws, ``(D,)``."""
     gaussian: np.ndarray
-    """Mean and standard deviation of the posteriors that are Gaussians, ``(2, n, D)``; NaN for the others."""
+    """Mean and standard deviation of the posteriors that are Gaussians, ``(2, n, D)``; zeros for the others."""
     gaussian_prior: np.ndarray
-    """Mean and standard deviation of the prior where it is one Gaussian for all data, ``(2, D)``; else NaN."""
+    """Mean and standard deviation of the prior where it is one Gaussian for all data, ``(2, D)``; else zeros."""
 
 
 @describe_use(
@@ -111,7 +111,7 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     if not vi.program_.structure.latents:  # a code
         plane, axes = project(embedding.mean, embedding.names, by, vi.seed)
         none = np.zeros((0, len(embedding.names)))
-        empty, moments = none[:, 0], np.full((2, len(embedding.names)), np.nan)
+        empty, moments = none[:, 0], np.zeros((2, len(embedding.names)))
         draws = none[:, None]
         return Latents(
             plane, axes, embedding.names, draws, embedding.mean, none, empty, empty, empty, moments[:, None], moments
@@ -143,7 +143,7 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
     all_data, error = (estimate(*both).numpy() for estimate in (marginal_divergence, marginal_divergence_error))
     return Latents(
         plane, axes, names, draws, aggregated, prior, few_data, all_data, error, gaussian,
-        np.where((gaussian_prior == gaussian_prior[:, :1]).all(1), gaussian_prior[:, 0], np.nan),
+        np.where((gaussian_prior == gaussian_prior[:, :1]).all(1), gaussian_prior[:, 0], 0.0),
     )  # fmt: skip
 
 
@@ -176,10 +176,10 @@ def _join_sites(sites: dict[str, np.ndarray], names: Iterable[str]) -> np.ndarra
 
 
 def _join_moments(parts: Sequence[LatentMoments], sites: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return mean and standard deviation of all sites as one array ``(2, N, D)``; NaN for those that have none."""
+    """Return mean and standard deviation of all sites as one array ``(2, N, D)``; zeros for those that have none."""
     columns = []
     for field in LatentMoments._fields:
         known = join([getattr(part, field) for part in parts])
-        some = (known.get(name, np.full(draws.shape[1:], np.nan)) for name, draws in sites.items())
+        some = (known.get(name, np.zeros(draws.shape[1:])) for name, draws in sites.items())
         columns.append(np.concatenate([values.reshape(len(values), -1).astype(float) for values in some], 1))
     return np.stack(columns)
