@@ -65,8 +65,8 @@ def lambdas(fit: CheckedFit) -> Findings:
         f"than {GAIN} nats, on average by {steps.gain.mean():.2f}. The lambda of {moving:.0%} of the data still moved "
         f"(split R-hat above {SETTLED}; the median effective size of the iterates is {steps.ess.median():.0f}). Bounds "
         "and posteriors of these data are worse than their family allows.",
-        remedy="Take more steps: --inference-steps 2000 (--local-steps for semi-amortized inference), or another "
-        "--local-learning-rate.",
+        remedy="Let each datum take steps until it has settled, --inference-steps auto, in check and in evaluate (for "
+        "semi-amortized inference, fit with more --local-steps), or fit with another --local-learning-rate.",
         rows=tuple(fit.test.rows[: len(improved)][improved].tolist()),
     )
     return Findings([verdict])

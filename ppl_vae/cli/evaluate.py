@@ -86,7 +86,8 @@ def prepare(
         return measure(vi.fitted, vi.fitted.checked((arrays,)), chosen, settings, diagnostics=True).content()
 
     def finish(portions: Iterator[Content]) -> Outcome:
-        evaluation = conclude(run.vi.fitted, [EvaluatedRows.of(content) for content in portions], settings)
+        measured = [EvaluatedRows.of(content) for content in portions]
+        evaluation = conclude(run.vi.fitted, measured, settings, rows.all_numbers)
         return _write(run, rows, selection, evaluation, refit_encoder)
 
     options = {"estimators": estimators, **asdict(selection), **asdict(settings)}

@@ -22,6 +22,7 @@ from ppl_vae.evidence import (
 )
 from ppl_vae.inference import FamilyName
 from ppl_vae.inference.options import Count, check_values, from_names
+from ppl_vae.inference.per_datum import InferenceSteps
 from ppl_vae.program import BoundProgram, Start
 
 EstimatorNeed = Literal["prior", "guide", "chains", "simulated data", "closed form"]
@@ -105,6 +106,8 @@ class Settings:
         proposal: the distribution from which iwae and cubo draw. "guide" is that of the program; "per-sample" is a
             posterior that is optimised for every datum.
         proposal_family: family of the proposal per-sample.
+        inference_steps: largest number of steps in the lambda of a datum, if each has its own; "auto" takes steps until
+            it has settled. The default null takes the number of the fit.
         proposal_scale: factor of the scales of the guide's Gaussians for iwae and cubo. A proposal that is too wide is
             safer than one that is too narrow.
         proposal_df: degrees of freedom of a Student-t that replaces each Gaussian of the guide. The default null keeps
@@ -120,6 +123,7 @@ class Settings:
     num_samples: Count = 5000
     proposal: Proposal = "guide"
     proposal_family: FamilyName = "full"
+    inference_steps: InferenceSteps | None = None
     proposal_scale: float = 1.0
     proposal_df: float | None = None
     start: Start = "prior"

@@ -13,6 +13,7 @@ from ppl_vae.display.readable import readable
 from ppl_vae.errors import InputError
 from ppl_vae.evaluation.estimators import WITH_ELBO, Settings, bounds_first, doubts, label
 from ppl_vae.evaluation.rows import Row
+from ppl_vae.evaluation.settled import SettledLambda, describe_steps, warn_of_steps
 from ppl_vae.evaluation.table import Column, ResultTable
 from ppl_vae.evidence import Evidence, threshold
 
@@ -84,6 +85,8 @@ class Evaluation(NamedTuple):
     diagnostics: Diagnostics | None = None
     inference_seconds: float | None = None
     """The time to find the lambda of all data, if each has its own; it is part of no estimator's seconds."""
+    settled: SettledLambda | None = None
+    """How the lambda of all data has settled, if it takes steps until it does."""
     generates: bool = True
     """True if the model draws data without looking at the data that it observes."""
     discrete: bool = False
@@ -153,6 +156,7 @@ class Evaluation(NamedTuple):
                 sentences.append(f"{name}: log evidence -inf of {data}: no draw of the latents explains them")
             sentences += doubts(name, evidence.doubtful.double().mean().item(), self.settings)
             sentences += _impossible(name, evidence) if self.discrete else []
+        sentences += [] if self.settled is None else warn_of_steps(self.settled.numbers())
         lower = [(name, self.rows[name]) for name in bounds_first(self.rows)]
         lower = [(name, row) for name, row in lower if math.isfinite(row.log_evidence + row.mcse)]
         for name, row in lower:
@@ -198,6 +202,8 @@ class Evaluation(NamedTuple):
             numbers["diagnostics"] = self.diagnostics.numbers()
         if self.inference_seconds is not None:
             numbers["inference_seconds"] = self.inference_seconds
+        if self.settled is not None:
+            numbers["lambda"] = self.settled.numbers()
         return numbers | {"settings": asdict(self.settings)}
 
 
@@ -257,6 +263,8 @@ def evidence_notes(numbers: Mapping[str, Any], *, generates: bool = True) -> lis
         notes.append(
             f"before that, the posterior of each datum was found in {per_datum:.1f} ms, {seconds:.1f} s in all"
         )
+    if (settled := numbers.get("lambda")) is not None:
+        notes.append(f"its lambda was found {describe_steps(settled)}")
     if (used := numbers.get("diagnostics")) is not None:
         terms = [math.nan if used[key] is None else used[key] for key in ("reconstruction", "divergence")]
         count, active = len(used["dimensions"]), used["active_units"]

@@ -12,17 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data import Batches, as_condition, is_padded, shortened, sizes, trim, with_arrays
+from ppl_vae.data import Batches, as_condition, is_padded, shortened, sizes, trim
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.evaluation.arguments import Arrays, make_batches
 from ppl_vae.evaluation.estimators import check_estimators, make_settings
 from ppl_vae.evaluation.evaluation import Evaluation
+from ppl_vae.evaluation.located import Located, locate
 from ppl_vae.evaluation.naming import Naming
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, Room, apply_to_each, room_for
 from ppl_vae.evaluation.portions import choose_estimators, conclude, measure
 from ppl_vae.evaluation.results import PosteriorDraws, PriorDraws, join, single
-from ppl_vae.inference import LAMBDA, Compile, Compiler, LocalOptions, Method, random_latents
+from ppl_vae.inference import Compile, Compiler, LocalOptions, Method, random_latents
 from ppl_vae.inference.amortized import Amortized
+from ppl_vae.inference.per_datum import InferenceSteps, LambdaMethod
 from ppl_vae.parallel import ALL, RowSpan
 from ppl_vae.program import (
     Batch,
@@ -192,15 +194,15 @@ class Fitted:
         """Return data as the model takes them, on the device; behind the model's arguments lambda, if it is given."""
         return make_batches(arrays, self.arguments, batch_size, self.device, self.dtype, memory=self.memory)
 
-    def located(self, arrays: Arrays, method: Method | None = None) -> tuple[BoundProgram, Arrays]:
+    def located(self, arrays: Arrays, method: Method | None = None, steps: InferenceSteps | None = None) -> Located:
         """Return the program that is applied to data, and the data, to which lambda is added if it is data."""
         method = method or self.inference
-        if not method.lambda_is_data:
-            return method.posterior, arrays
+        if not isinstance(method, LambdaMethod):
+            return Located(method.posterior, arrays)
+        method.options = replace(method.options, inference_steps=steps or self.options.inference_steps)
         batches, rows = self.batches(arrays), self.rows_to_infer
         method.compiler.plan(sizes(self.place.num_data or batches.num_data, rows))
-        lam = apply_to_each(lambda batch: method.infer(batch)[-1].cpu(), batches, rows, self.seed, self.place)
-        return method.posterior, with_arrays(arrays, {LAMBDA: torch.cat(lam).numpy()})
+        return locate(method, arrays, batches, rows, self.seed, self.place)
 
     def each_batch(
         self, arrays: tuple[Any, ...], function: Callable[[BoundProgram, Batch], T], num_draws: int = 1
@@ -219,7 +221,7 @@ class Fitted:
         Returns:
             The function's values, one for every batch.
         """
-        program, data = self.located(self.checked(arrays))
+        program, data, _ = self.located(self.checked(arrays))
         with torch.no_grad(), program.running(seed=self.seed, training=False):
             rows = self.room.rows(num_draws)
             return apply_to_each(partial(function, program), self.batches(data), rows, self.seed, self.place)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +16,10 @@ from ppl_vae.evaluation.estimate import Estimate, Work, estimate, join_evidence,
 from ppl_vae.evaluation.estimators import WITH_ELBO, Settings, estimators_for
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.rows import summarise
+from ppl_vae.evaluation.settled import summarise_settling
 from ppl_vae.evidence import Evidence
 from ppl_vae.inference import Compiler, Method, proposal
+from ppl_vae.inference.settling import Settling
 from ppl_vae.program import generates, observed_numbers, observes_discrete, seeded
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ class EvaluatedRows(NamedTuple):
     """The time to find the lambda of these data, if each has its own."""
     lengths: Tensor | None = None
     """The lengths of these data, ``(N,)``, if they are sequences."""
+    settling: Settling | None = None
+    """How their lambda has settled, if it takes steps until it does."""
 
     def content(self) -> dict[str, Any]:
         """Return all numbers as mappings of tensors and plain values, see ``of``."""
@@ -44,7 +49,8 @@ class EvaluatedRows(NamedTuple):
             name: {**estimate.evidence.content(), "seconds": estimate.seconds}
             for name, estimate in self.estimates.items()
         }
-        return {**self._asdict(), "estimates": estimates, "used": self.used and self.used._asdict()}
+        used, settling = (part and part._asdict() for part in (self.used, self.settling))
+        return {**self._asdict(), "estimates": estimates, "used": used, "settling": settling}
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> EvaluatedRows:
@@ -54,7 +60,8 @@ class EvaluatedRows(NamedTuple):
             evidence = {field: value for field, value in fields.items() if field != "seconds"}
             estimates[name] = Estimate(Evidence(**evidence), fields["seconds"])
         used = content["used"] and LatentUse(**content["used"])
-        return cls(**{**content, "estimates": estimates, "used": used})
+        settling = Settling(**content["settling"]) if content.get("settling") else None
+        return cls(**{**content, "estimates": estimates, "used": used, "settling": settling})
 
 
 def choose_estimators(fitted: Fitted, names: Collection[str] | None) -> tuple[str, ...]:
@@ -68,7 +75,7 @@ def measure(
     """Estimate the evidence of data, which may be a range of all: ``fitted.place`` is their place."""
     method = _method(fitted, settings)
     started = time.perf_counter()
-    program, data = fitted.located(arrays, method)
+    program, data, settling = fitted.located(arrays, method, settings.inference_steps)
     seconds = time.perf_counter() - started if method.lambda_is_data else None
     batches = fitted.batches(data)
     compiler = fitted._compilers.setdefault((fitted.compile, settings), Compiler(fitted.compile))
@@ -79,7 +86,7 @@ def measure(
         used = look_at_latents(program, batches, fitted.seed, fitted.place) if diagnostics else None
         numbers = sum(observed_numbers(program, batch).sum().item() for batch in batches.in_order())
         lengths = lengths_of(batches)
-    return EvaluatedRows(batches.num_data, numbers, estimates, used, seconds, lengths)
+    return EvaluatedRows(batches.num_data, numbers, estimates, used, seconds, lengths, settling)
 
 
 def rows_of_block(fitted: Fitted, names: Collection[str], settings: Settings, *, diagnostics: bool = False) -> int:
@@ -91,8 +98,17 @@ def rows_of_block(fitted: Fitted, names: Collection[str], settings: Settings, *,
     return max(rows + ([fitted.rows_to_infer] if method.lambda_is_data else []))
 
 
-def conclude(fitted: Fitted, portions: Sequence[EvaluatedRows], settings: Settings) -> Evaluation:
-    """Return the evaluation of all data, given what was measured of their parts, in the order of the rows."""
+def conclude(
+    fitted: Fitted, portions: Sequence[EvaluatedRows], settings: Settings, rows: np.ndarray | None = None
+) -> Evaluation:
+    """Return the evaluation of all data, given what was measured of their parts, in the order of the rows.
+
+    Args:
+        fitted: the fitted object.
+        portions: what ``measure`` returns of ranges of the data.
+        settings: the settings of the estimators.
+        rows: the numbers of the data by which they are named; by default from 0.
+    """
     program, names = _method(fitted, settings).posterior, list(portions[0].estimates)
     num_data = sum(portion.num_data for portion in portions)
     estimates = {}
@@ -102,6 +118,7 @@ def conclude(fitted: Fitted, portions: Sequence[EvaluatedRows], settings: Settin
         estimates[name] = Estimate(evidence, seconds)
     looks = [portion.used for portion in portions if portion.used is not None]
     lengths = [portion.lengths for portion in portions if portion.lengths is not None]
+    settlings = [portion.settling for portion in portions if portion.settling is not None]
     waits = [portion.inference_seconds for portion in portions if portion.inference_seconds is not None]
     with torch.no_grad(), program.running(seed=fitted.seed, training=False):
         shared, ratios = program.global_posterior, None
@@ -116,6 +133,7 @@ def conclude(fitted: Fitted, portions: Sequence[EvaluatedRows], settings: Settin
             settings=settings,
             diagnostics=summarise_latents(program, looks, fitted.seed) if looks else None,
             inference_seconds=sum(waits) if waits else None,
+            settled=summarise_settling(Settling.joined(settlings), rows) if settlings else None,
             generates=generates(program),
             discrete=observes_discrete(program),
             shared=shared.names if shared is not None else (),

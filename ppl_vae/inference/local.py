@@ -102,8 +102,8 @@ def refine(
         u_{ik} = T(\epsilon_k; \lambda_i)
 
     Adam is row-wise: each datum has its own moments and its own number of steps, and the learning rate falls with a
-    cosine over the number of steps. For numbers that are neither locations nor scales it is limited; see ``_rates``. A
-    datum has converged, and does not move any more, if in two windows of 25 steps
+    cosine over the number of steps. For numbers that are neither locations nor scales it is limited, see
+    ``learning_rates``. A datum has converged, and does not move any more, if in two windows of 25 steps
     :math:`|\sum_t g_t \cdot (\lambda_t - \lambda_{t-1})|` is below the tolerance. To first order, this is the gain of
     the steps. If the gradient is noisy, convergence needs a small learning rate as well. The noise is the same for all
     data, so that the result for a datum does not depend on the other data of the batch.
@@ -140,36 +140,15 @@ def refine(
         (3.0, 0.5)
     """
 
-    def step_of_all(rate: Tensor, noise: Tensor, last: Tensor, gain: Tensor, calm: Tensor, *rest: Tensor) -> Outputs:
-        size = len(Rows._fields)
-        before = _Moving(Rows(*rest[:size]), rest[size:], None, last, gain, calm, gain)
-        after = before.stepped(_gradient(log_joint, family, before, noise), rate)
-        return after.last, after.gain, *after.rows
-
-    num_steps, rate, num_particles, gradient, baseline, tolerance = steps
-    check_gradient(gradient, baseline, num_particles)
-    name = f"a step in lambda ({type(family).__name__.lower()})"
-    shape, seed = (num_particles, 1, family.size), int(torch.randint(2**31, ()))
-    generator = torch.Generator(rows.lam.device).manual_seed(seed)  # the caller's generator always moves on by one draw
-    moving, answer = _Moving.of(rows, data), Rows(*(tensor.clone() for tensor in rows))
-    if gradient == "score-function" and baseline == "decaying-average":
-        noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
-        first = _scored(log_joint, family, moving, rows.lam, noise).log_weight.mean(0)
-        moving = moving._replace(average=DecayingAverage(first[:, None]).value)
-    rates = _rates(family, num_steps, rate, num_particles).to(rows.lam)
+    num_steps = steps.num_steps
+    climb = Climb(log_joint, family, steps, rows.lam, compiler, module)
+    moving, answer = climb.begin(rows, data), Rows(*(tensor.clone() for tensor in rows))
+    schedule = torch.tensor([cosine(step, num_steps) for step in range(num_steps)], dtype=torch.double)
+    rates = learning_rates(family, steps.learning_rate * schedule[:, None], steps.num_particles).to(rows.lam)
     for step in range(num_steps):
-        noise = torch.randn(shape, generator=generator, dtype=rows.lam.dtype, device=rows.lam.device)
-        if gradient == "score-function":
-            ascent, moving = _score_function(log_joint, family, moving, noise, baseline)
-            moving = moving.stepped(ascent, rates[step])
-        elif compiler is None or moving.which is not None:
-            moving = moving.stepped(_gradient(log_joint, family, moving, noise), rates[step])
-        else:
-            inputs = (rates[step], noise, moving.last, moving.gain, moving.calm, *moving.rows, *moving.data)
-            last, gain, *parts = compiler(name, step_of_all, inputs, module=module, times=num_steps)
-            moving = moving._replace(rows=Rows(*parts), last=last, gain=gain)
+        moving = climb.step(moving, rates[step])
         if (step + 1) % WINDOW == 0 and step + 1 < num_steps:
-            moving = moving.judged(tolerance)
+            moving = moving.judged(steps.tolerance)
             going = moving.calm[:, 0] < CALM
             if 2 * int(going.sum()) < len(going):  # until then, computing all is as fast as copying some
                 moving.write(answer)
@@ -190,8 +169,72 @@ def cosine(step: int, num_steps: int) -> float:
     return max(LAST, (1 + math.cos(math.pi * step / num_steps)) / 2)
 
 
-def _rates(family: Family, num_steps: int, learning_rate: float, num_particles: int) -> Tensor:
-    r"""Return the learning rate of each step and each number of lambda, ``(num_steps, P)``.
+class Climb:
+    """Steps up the ELBO in the lambda of data that move; the noise of a step is the same for all data.
+
+    Args:
+        log_joint: see ``refine``.
+        family: the variational family.
+        steps: the settings of the steps; the number of steps is the number that is planned.
+        like: a tensor of the type and the device of lambda.
+        compiler: see ``refine``.
+        module: see ``refine``.
+
+    Raises:
+        InputError: see ``refine``.
+    """
+
+    def __init__(
+        self,
+        log_joint: LogJoint,
+        family: Family,
+        steps: LocalSteps,
+        like: Tensor,
+        compiler: Compiler | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
+        check_gradient(steps.gradient, steps.baseline, steps.num_particles)
+        self.log_joint, self.family, self.steps, self.compiler, self.module = log_joint, family, steps, compiler, module
+        self.name = f"a step in lambda ({type(family).__name__.lower()})"
+        self.like, seed = like, int(torch.randint(2**31, ()))
+        self.generator = torch.Generator(like.device).manual_seed(seed)  # the caller's always moves on by one draw
+
+    def begin(self, rows: Rows, data: Batch) -> Moving:
+        """Return all data, which have not moved yet."""
+        moving = Moving.of(rows, data)
+        if self.steps.gradient == "score-function" and self.steps.baseline == "decaying-average":
+            first = _scored(self.log_joint, self.family, moving, rows.lam, self._noise()).log_weight.mean(0)
+            moving = moving._replace(average=DecayingAverage(first[:, None]).value)
+        return moving
+
+    def step(self, moving: Moving, rate: Tensor) -> Moving:
+        """Take a step in every row, at learning rates ``(P,)`` or ``(B', P)``."""
+        noise = self._noise()
+        if self.steps.gradient == "score-function":
+            ascent, moving = _score_function(self.log_joint, self.family, moving, noise, self.steps.baseline)
+            return moving.stepped(ascent, rate)
+        if self.compiler is None or moving.which is not None:
+            return moving.stepped(_gradient(self.log_joint, self.family, moving, noise), rate)
+        inputs = (rate, noise, moving.last, moving.gain, moving.calm, *moving.rows, *moving.data)
+        times = self.steps.num_steps
+        last, gain, *parts = self.compiler(self.name, self._step_of_all, inputs, module=self.module, times=times)
+        return moving._replace(rows=Rows(*parts), last=last, gain=gain)
+
+    def _step_of_all(
+        self, rate: Tensor, noise: Tensor, last: Tensor, gain: Tensor, calm: Tensor, *rest: Tensor
+    ) -> Outputs:
+        size = len(Rows._fields)
+        before = Moving(Rows(*rest[:size]), rest[size:], None, last, gain, calm, gain)
+        after = before.stepped(_gradient(self.log_joint, self.family, before, noise), rate)
+        return after.last, after.gain, *after.rows
+
+    def _noise(self) -> Tensor:
+        shape = (self.steps.num_particles, 1, self.family.size)
+        return torch.randn(shape, generator=self.generator, dtype=self.like.dtype, device=self.like.device)
+
+
+def learning_rates(family: Family, learning_rate: float | Tensor, num_particles: int) -> Tensor:
+    r"""Return learning rates of the numbers of lambda, ``(..., P)``, given the common one, a number or ``(..., 1)``.
 
     The rates of numbers that are neither locations nor scales are limited. With K draws, the gradient in the
     covariance's factor L is a matrix of rank K: in a row of D numbers, the signal is :math:`\sqrt{K / D}` of the noise,
@@ -200,14 +243,13 @@ def _rates(family: Family, num_steps: int, learning_rate: float, num_particles: 
     diagonal, the inverse of L grows exponentially in D, and with it the score and its noise: the datum diverges. On
     binary images, some data diverge if :math:`\rho D / \sqrt K` is about one, and all if it is two.
     """
-    schedule = torch.tensor([cosine(step, num_steps) for step in range(num_steps)], dtype=torch.double)
-    rates = learning_rate * schedule[:, None] * family.pace
-    rates[:, 2 * family.size :].clamp_(max=STEADY * math.sqrt(num_particles) / family.size)
+    rates = learning_rate * family.pace
+    rates[..., 2 * family.size :].clamp_(max=STEADY * math.sqrt(num_particles) / family.size)
     return rates
 
 
 @torch.enable_grad()
-def _gradient(log_joint: LogJoint, family: Family, moving: _Moving, noise: Tensor) -> Tensor:
+def _gradient(log_joint: LogJoint, family: Family, moving: Moving, noise: Tensor) -> Tensor:
     lam = moving.rows.lam.detach().requires_grad_()
     u, log_q = family.draw(lam, noise)
     elbo = (log_joint(u, moving.data) - log_q).mean(0)
@@ -217,8 +259,8 @@ def _gradient(log_joint: LogJoint, family: Family, moving: _Moving, noise: Tenso
 
 @torch.enable_grad()
 def _score_function(
-    log_joint: LogJoint, family: Family, moving: _Moving, noise: Tensor, baseline: Baseline
-) -> tuple[Tensor, _Moving]:
+    log_joint: LogJoint, family: Family, moving: Moving, noise: Tensor, baseline: Baseline
+) -> tuple[Tensor, Moving]:
     lam = moving.rows.lam.detach().requires_grad_()
     draws, subtracted = _scored(log_joint, family, moving, lam, noise), None
     if baseline == "leave-one-out":
@@ -231,7 +273,7 @@ def _score_function(
     return gradient, moving
 
 
-def _scored(log_joint: LogJoint, family: Family, moving: _Moving, lam: Tensor, noise: Tensor) -> WeightedDraws:
+def _scored(log_joint: LogJoint, family: Family, moving: Moving, lam: Tensor, noise: Tensor) -> WeightedDraws:
     """Return draws as constants, with their score."""
     with torch.no_grad():
         u, _ = family.draw(lam, noise)
@@ -240,7 +282,7 @@ def _scored(log_joint: LogJoint, family: Family, moving: _Moving, lam: Tensor, n
     return WeightedDraws(log_p - score.detach(), score)
 
 
-class _Moving(NamedTuple):
+class Moving(NamedTuple):
     """The data that still move."""
 
     rows: Rows
@@ -257,11 +299,11 @@ class _Moving(NamedTuple):
     """The decaying average of their log weights, ``(B', 1)``."""
 
     @classmethod
-    def of(cls, rows: Rows, data: Batch) -> _Moving:
+    def of(cls, rows: Rows, data: Batch) -> Moving:
         """Return all data, which have not moved yet."""
         return cls(rows, data, None, torch.zeros_like(rows.lam), *(torch.zeros_like(rows.taken) for _ in range(3)))
 
-    def stepped(self, gradient: Tensor, rate: Tensor) -> _Moving:
+    def stepped(self, gradient: Tensor, rate: Tensor) -> Moving:
         """Take one step of Adam in every row, at learning rates ``(P,)``."""
         lam, mean, square, taken = self.rows
         moves = torch.isfinite(gradient).all(-1, keepdim=True).logical_and_(self.calm < CALM)
@@ -275,15 +317,15 @@ class _Moving(NamedTuple):
         moments, step = adam(AdamState(mean, square), gradient, rates)
         return self._replace(rows=Rows(lam + step, *moments, taken), last=step, gain=gain)
 
-    def judged(self, tolerance: float) -> _Moving:
+    def judged(self, tolerance: float) -> Moving:
         """Return the data after the end of a window, with a count of windows in which the ELBO has not changed."""
         calm = torch.where(self.gain.abs() < tolerance, self.calm + 1, 0.0)
         return self._replace(gain=torch.zeros_like(self.gain), calm=torch.where(self.calm < CALM, calm, self.calm))
 
-    def only(self, going: Tensor) -> _Moving:
+    def only(self, going: Tensor) -> Moving:
         """Return the data that have not converged."""
         index = going.nonzero()[:, 0]
-        return _Moving(
+        return Moving(
             Rows(*(tensor[index] for tensor in self.rows)),
             tuple(tensor[index] for tensor in self.data),
             index if self.which is None else self.which[index],

@@ -8,7 +8,7 @@ from typing import Any
 from ppl_vae.inference.amortized import Amortized
 from ppl_vae.inference.families import FamilyName
 from ppl_vae.inference.method import Method
-from ppl_vae.inference.per_datum import FROM_AFAR, FROM_PRIOR, LocalOptions
+from ppl_vae.inference.per_datum import FROM_AFAR, FROM_PRIOR, FoundLambda, LocalOptions
 from ppl_vae.inference.per_sample import PerSample, PerSampleOptions
 from ppl_vae.inference.semi_amortized import SemiAmortized, SemiAmortizedOptions
 from ppl_vae.program import Batch, BoundProgram
@@ -20,9 +20,9 @@ METHODS: dict[str, type[Method]] = {"amortized": Amortized, "per-sample": PerSam
 class FromEncoder(SemiAmortized):
     """Gradient steps from f(x; phi) until they converge; a datum whose ELBO does not rise stays at f(x; phi)."""
 
-    def infer(self, batch: Batch) -> Batch:
-        """See ``Method``."""
-        return (*batch, self.local.unless_worse(batch, *self.refined(batch)).lam)
+    def find(self, batch: Batch) -> FoundLambda:
+        """See ``LambdaMethod``."""
+        return self.optimise(batch, self.encoded(batch), FROM_AFAR)
 
 
 def proposal(program: BoundProgram, template: Batch, options: LocalOptions, family: FamilyName) -> Method:
@@ -40,5 +40,5 @@ def proposal(program: BoundProgram, template: Batch, options: LocalOptions, fami
     shared |= {"family": family, "gradient": "reparam"}
     if program.guide is None:
         return PerSample(program, template, PerSampleOptions(**shared | {"local_learning_rate": FROM_PRIOR}))
-    shared |= {"local_steps": options.inference_steps, "local_learning_rate": FROM_AFAR}
+    shared |= {"local_learning_rate": FROM_AFAR}
     return FromEncoder(program, template, SemiAmortizedOptions(**shared))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial, reduce
 from numbers import Integral, Real
+from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -92,6 +93,9 @@ def check_value(name: str, value: Any, kind: Any) -> None:
         >>> check_value("batch_size", 0, Count)
         Traceback (most recent call last):
         ppl_vae.errors.InputError: batch_size is 0: expected a whole number, 1 or more
+        >>> check_value("steps", 0, Count | Literal["auto"])
+        Traceback (most recent call last):
+        ppl_vae.errors.InputError: steps is 0: expected a whole number, 1 or more, or auto
         >>> check_value("num_samples", 10**12, Count)
         Traceback (most recent call last):
         ppl_vae.errors.InputError: num_samples is 1000000000000: expected 1000000000 or less
@@ -105,9 +109,21 @@ def check_value(name: str, value: Any, kind: Any) -> None:
             raise InputError(f"{name} is {value!r}: expected {constraint.expected}")
         if constraint.most is not None and value > constraint.most:
             raise InputError(f"{name} is {value}: expected {constraint.most} or less")
-    elif choices is None and type(None) in get_args(kind) and value is not None:
-        for part in get_args(kind):
-            check_value(name, value, part)
+    elif choices is None and get_origin(kind) in (Union, UnionType) and value is not None:
+        _check_any(name, value, [part for part in get_args(kind) if part is not type(None)])
+
+
+def _check_any(name: str, value: Any, kinds: list[Any]) -> None:
+    """Check an option against several types, of which words such as ``"auto"`` may be one."""
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    if value in words:
+        return
+    try:
+        for kind in kinds:
+            if get_origin(kind) is not Literal:
+                check_value(name, value, kind)
+    except InputError as error:
+        raise InputError(", or ".join([str(error), *words])) from error
 
 
 def check_values(options: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.errors import InputError
 from ppl_vae.inference.families import Family, make_family
-from ppl_vae.inference.local import LocalSteps, Rows, refine
+from ppl_vae.inference.local import LocalSteps, LogJoint, Rows, refine
 from ppl_vae.inference.method import Method, random_latents
 from ppl_vae.inference.options import Count, MethodOptions, Positive
+from ppl_vae.inference.settling import MOST_STEPS, Settling, settle
 from ppl_vae.program import (
     Batch,
     BoundProgram,
@@ -30,6 +31,8 @@ from ppl_vae.program import (
 FROM_PRIOR, FROM_AFAR, FROM_TABLE, FROM_ENCODER = 0.3, 0.1, 0.05, 0.02
 """Learning rates of the steps in lambda; they are smaller if lambda starts nearer to its optimum. If an encoder has
 overfitted, a datum may start far from it."""
+InferenceSteps = Count | Literal["auto"]
+"""The number of steps in the lambda of a datum in evaluation, or "auto" for steps until it has settled."""
 CHECK_DRAWS, CHECK_AT_ONCE, CHECK_LOWER = 16, 8, 14
 """The number of draws that show if the steps have made a datum worse, the number of draws at once, and the number of
 draws that have to be lower: by chance, 14 are lower in one case of 500."""
@@ -46,13 +49,14 @@ class LocalOptions(MethodOptions):
             starts at the prior, 0.05 if it starts where the last visit left it, and 0.02 if it starts at an encoder's
             output.
         inference_steps: largest number of steps in evaluation. Per-sample inference takes them in the lambda of a datum
-            that is evaluated; a datum that has converged stops earlier. The default is 500.
+            that is evaluated; a datum that has converged stops earlier. The default is 500. With "auto", a datum takes
+            steps until the average of its lambda has settled, at most 5000, and evaluation reports those that have not.
     """
 
     group: ClassVar[str] = "local inference"
     local_steps: Count = 20
     local_learning_rate: Positive | None = None
-    inference_steps: Count = 500
+    inference_steps: InferenceSteps = 500
 
     def check(self) -> None:
         """Check that the values agree with each other; see ``MethodOptions.check``."""
@@ -133,12 +137,21 @@ class LocalElbo:
             steps: the settings of the steps.
         """
 
+        program, log_joint = self.space.program, self._density_for(steps)
+        with program.running(training=False):
+            return refine(log_joint, self.family, rows, batch, steps, compiler=self.compiler, module=program.module)
+
+    def settle(self, batch: Batch, rows: Rows, steps: LocalSteps) -> tuple[Rows, Settling]:
+        """Optimise as ``ascend`` does until the lambda of every datum has settled, and report how; see ``settle``."""
+        program, log_joint = self.space.program, self._density_for(steps)
+        with program.running(training=False):
+            return settle(log_joint, self.family, rows, batch, steps, compiler=self.compiler, module=program.module)
+
+    def _density_for(self, steps: LocalSteps) -> LogJoint:
         def log_joint(u: Tensor, data: Batch) -> Tensor:
             return self.log_joint(data, u, slope=steps.gradient == "reparam")
 
-        program = self.space.program
-        with program.running(training=False):
-            return refine(log_joint, self.family, rows, batch, steps, compiler=self.compiler, module=program.module)
+        return log_joint
 
     @torch.no_grad()
     def unless_worse(self, batch: Batch, start: Rows, end: Rows) -> Rows:
@@ -203,6 +216,15 @@ class LocalElbo:
         return reported + of_all, ascended + of_all
 
 
+class FoundLambda(NamedTuple):
+    """The lambda of every datum of a batch, and how it has settled."""
+
+    lam: Tensor
+    """``(B, P)``."""
+    settling: Settling | None = None
+    """None if the number of steps is fixed."""
+
+
 class LambdaMethod(Method):
     """A method whose posterior takes the lambda of every datum as data.
 
@@ -234,6 +256,26 @@ class LambdaMethod(Method):
     def begin(self, batch: Batch) -> Batch:
         """See ``Method``."""
         return (*batch, self.local.at_prior(batch).lam)
+
+    def find(self, batch: Batch) -> FoundLambda:
+        """Find the lambda of every datum of a batch."""
+        raise NotImplementedError
+
+    def infer(self, batch: Batch) -> Batch:
+        """See ``Method``."""
+        return (*batch, self.find(batch).lam)
+
+    def optimise(self, batch: Batch, start: Rows, learning_rate: float) -> FoundLambda:
+        """Take the steps of evaluation from a start, where a datum stays if they make it worse."""
+        options, settling = self.options, None
+        if options.inference_steps == "auto":
+            end, settling = self.local.settle(batch, start, options.steps(MOST_STEPS, learning_rate))
+        else:
+            end = self.local.ascend(batch, start, options.steps(options.inference_steps, learning_rate))
+        lam = self.local.unless_worse(batch, start, end).lam
+        if settling is not None:
+            settling = settling._replace(settled=settling.settled & (lam == end.lam).all(-1))
+        return FoundLambda(lam, settling)
 
     def describe_compilation(self, rows: int) -> str:
         """See ``Method``."""

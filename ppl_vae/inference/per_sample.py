@@ -11,7 +11,8 @@ from torch import Tensor
 from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.local import LocalSteps
 from ppl_vae.inference.method import Step
-from ppl_vae.inference.per_datum import FROM_PRIOR, FROM_TABLE, LambdaMethod, LocalElbo, LocalOptions
+from ppl_vae.inference.per_datum import FROM_PRIOR, FROM_TABLE, FoundLambda, LambdaMethod, LocalElbo, LocalOptions
+from ppl_vae.inference.settling import MOST_STEPS
 from ppl_vae.inference.table import Table, TableView
 from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram
@@ -42,11 +43,9 @@ class PerSample(LambdaMethod):
         dtype = next((p.dtype for p in self.program.module.parameters()), torch.get_default_dtype())
         self.tables = {part: Table(size, self.family.width, dtype) for part, size in sizes.items() if size}
 
-    def infer(self, batch: Batch) -> Batch:
-        """See ``Method``."""
-        start = self.local.at_prior(batch)
-        end = self.local.ascend(batch, start, self.options.steps(self.options.inference_steps, FROM_PRIOR))
-        return (*batch, self.local.unless_worse(batch, start, end).lam)
+    def find(self, batch: Batch) -> FoundLambda:
+        """See ``LambdaMethod``."""
+        return self.optimise(batch, self.local.at_prior(batch), FROM_PRIOR)
 
     def validate(self, batch: Batch, epoch: int) -> Batch:
         """See ``Method``."""
@@ -59,9 +58,13 @@ class PerSample(LambdaMethod):
 
     def describe_posterior(self) -> str:
         """See ``Method``."""
-        limit = self.options.inference_steps
-        kind = self._family_in_words
-        return f"The posterior of every datum, {kind}, is found by at most {limit} gradient steps of its own."
+        steps = self.options.inference_steps
+        limit = (
+            f"at most {MOST_STEPS} gradient steps, until it settles"
+            if steps == "auto"
+            else f"at most {steps} gradient steps of its own"
+        )
+        return f"The posterior of every datum, {self._family_in_words}, is found by {limit}."
 
     def steps(self, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
         """See ``Method``."""

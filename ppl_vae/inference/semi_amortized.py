@@ -16,7 +16,7 @@ from ppl_vae.inference.ascent import Ascent
 from ppl_vae.inference.families import Family
 from ppl_vae.inference.local import BETAS, LocalSteps, Rows, cosine
 from ppl_vae.inference.method import Step
-from ppl_vae.inference.per_datum import FROM_ENCODER, LambdaMethod, LocalElbo, LocalOptions
+from ppl_vae.inference.per_datum import FROM_ENCODER, FoundLambda, LambdaMethod, LocalElbo, LocalOptions
 from ppl_vae.parallel import ALONE, Ranks
 from ppl_vae.program import Batch, BoundProgram
 
@@ -48,15 +48,15 @@ class SemiAmortized(LambdaMethod):
     Options = SemiAmortizedOptions
     options: SemiAmortizedOptions
 
-    def infer(self, batch: Batch) -> Batch:
-        """See ``Method``."""
-        return (*batch, self.refined(batch)[1].lam)
+    def find(self, batch: Batch) -> FoundLambda:
+        """See ``LambdaMethod``."""
+        steps = self.options.steps(self.options.local_steps, FROM_ENCODER)
+        return FoundLambda(self.local.ascend(batch, self.encoded(batch), steps).lam)
 
-    def refined(self, batch: Batch) -> tuple[Rows, Rows]:
-        """Return the rows of lambda at the start of its steps, and at their end."""
+    def encoded(self, batch: Batch) -> Rows:
+        """Return the rows of lambda at the encoder's output."""
         with torch.no_grad(), self.program.running(training=False):
-            start = Rows.at(self.local.at_guide(self.program, batch))
-        return start, self.local.ascend(batch, start, self.options.steps(self.options.local_steps, FROM_ENCODER))
+            return Rows.at(self.local.at_guide(self.program, batch))
 
     def describe_posterior(self) -> str:
         """See ``Method``."""

@@ -247,7 +247,7 @@ def test_the_number_of_steps_is_what_was_taken_and_no_more() -> None:
 @pytest.mark.parametrize("tolerance", [1e-3, 0.05])
 def test_leaving_out_what_has_converged_changes_nothing(monkeypatch: pytest.MonkeyPatch, tolerance: float) -> None:
     expected = refined(near(), tolerance=tolerance)
-    monkeypatch.setattr("ppl_vae.inference.local._Moving.only", lambda self, going: self)
+    monkeypatch.setattr("ppl_vae.inference.local.Moving.only", lambda self, going: self)
     for part, whole in zip(refined(near(), tolerance=tolerance), expected, strict=True):
         torch.testing.assert_close(part, whole, rtol=1e-12, atol=1e-12)
 
