@@ -3,54 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.check.ranks import expected_coverage, normalised, randomised_ranks, tarp_ranks
+from ppl_vae.check.latent_ranks import (
+    JOINT,
+    LIKELIHOOD,
+    MOST_NUMBERS,
+    TOGETHER,
+    RanksOfLatents,
+    judge,
+    rank_figures,
+)
+from ppl_vae.check.ranks import normalised, randomised_ranks, tarp_ranks
+from ppl_vae.check.shared_calibration import shared_calibration
 from ppl_vae.check.subject import CheckedData, CheckedFit
-from ppl_vae.check.uniformity import uniformity_bands, uniformity_p_value
-from ppl_vae.check.verdict import FigureData, Findings, Verdict, holm
-from ppl_vae.check.width import width_and_shift
+from ppl_vae.check.verdict import Findings, Verdict
 from ppl_vae.data import NamedArrays
 from ppl_vae.errors import Diverged, InputError
 from ppl_vae.evidence import Annealing, Chains
-from ppl_vae.plots import coverage, ecdf_differences, rank_histograms
 from ppl_vae.program import Batch, annealing_path, latent_quantities, names_of
 
 ANNEALED, ANNEALING = 100, Annealing(num_temperatures=100, num_chains=16)
 """The number of data whose posterior is sampled by annealing, and how: it costs hundreds of times what a guide does."""
-MOST_NUMBERS = 500
-"""The largest number of latent numbers that are ranked one by one; of more, some are drawn."""
-LEVELS = np.linspace(0.02, 0.98, 49)
-LIKELIHOOD, JOINT, TOGETHER = "log p(x | z)", "log p(x, z)", "all latents (TARP)"
-SOURCE = (
-    "Talts et al., Simulation-Based Calibration (2018), Modrak et al. (2023) for quantities of the data, and "
-    "Sailynoja et al. (2022) for the bands"
-)
-
-
-class RanksOfLatents(NamedTuple):
-    """Ranks of the latents of simulated data, and of quantities of them, among the draws of one method."""
-
-    method: str
-    """The guide, the guide with weights, or annealing."""
-    names: tuple[str, ...]
-    """Names of the ``Q`` quantities: numbers of latents, and quantities that depend on the data."""
-    ranks: np.ndarray
-    """Numbers in (0, 1), ``(N, Q)``, which are uniform if the method is right; NaN where a mask hides a latent."""
-    num_draws: float
-    """The number of draws, or the median effective number of weighted ones."""
-
-    def p_values(self) -> np.ndarray:
-        """Return the p value of each quantity's uniformity, adjusted for the number of quantities, ``(Q,)``."""
-        return np.array(holm([uniformity_p_value(self.ranks[:, q]) for q in range(len(self.names))]))
-
-    def of_latents(self) -> np.ndarray:
-        """Return the ranks of the numbers of latents alone, ``(N, D)``."""
-        return self.ranks[:, [name not in (LIKELIHOOD, JOINT, TOGETHER) for name in self.names]]
 
 
 def calibration(fit: CheckedFit) -> Findings:
@@ -62,8 +39,10 @@ def calibration(fit: CheckedFit) -> Findings:
 
     if q is the posterior, for every quantity f: each number of each latent, log p(x | z), log p(x, z), and the
     distance from a random point. The guide, the guide reweighted by importance, and annealed importance sampling are
-    judged apart, so that one sees which of them can be believed.
+    judged apart, so that one sees which of them can be believed. If all data share latents, see ``shared_calibration``.
     """
+    if fit.fitted.program.global_posterior is not None:
+        return shared_calibration(fit)
     simulated = fit.simulated
     if not simulated.latents:
         return Findings([Verdict.not_judged("the guide", "the program has no latents")])
@@ -76,10 +55,7 @@ def calibration(fit: CheckedFit) -> Findings:
     p_values = [method.p_values() for method in methods]
     guide_fails = bool(np.nanmin(p_values[0]) <= level)
     verdicts = [judge(m, p, level, guide_fails) for m, p in zip(methods, p_values, strict=True)]
-    return Findings(verdicts + missing, _figures(methods, p_values))
-
-
-# ------------------------------------------------------------------------------------------------------ ranks
+    return Findings(verdicts + missing, rank_figures(methods, p_values))
 
 
 def rank_by_guide(simulated: CheckedData, *, weighted: bool = False) -> RanksOfLatents:
@@ -103,7 +79,8 @@ def rank_by_guide(simulated: CheckedData, *, weighted: bool = False) -> RanksOfL
     if weights is not None:
         effective = float(np.median(1 / np.square(normalised(weights)).sum(0)))
     method = "guide, reweighted" if weighted else "guide"
-    return RanksOfLatents(method, (*names, LIKELIHOOD, JOINT), np.concatenate(ranks, 1), effective)
+    doubtful = simulated.evidence.doubtful.numpy() if weighted else np.zeros(0, dtype=bool)
+    return RanksOfLatents(method, (*names, LIKELIHOOD, JOINT), np.concatenate(ranks, 1), effective, doubtful)
 
 
 def _columns_of(simulated: CheckedData, hidden: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -173,67 +150,3 @@ def rank_by_annealing(
 
 def _combined(densities: tuple[Tensor, Tensor], factors: tuple[int, int]) -> Tensor:
     return densities[0] * factors[0] + densities[1] * factors[1]
-
-
-# ---------------------------------------------------------------------------------------------------- verdicts
-
-
-def judge(method: RanksOfLatents, p_values: np.ndarray, level: float, guide_fails: bool) -> Verdict:
-    """Return the verdict about one method: the smallest adjusted p value of its quantities, and what is wrong."""
-    worst = float(np.nanmin(p_values))
-    number = len(method.ranks)
-    if worst > level:
-        meaning = f"The latents of {number} simulated data lie among the draws as those of the posterior would."
-        if guide_fails and method.method != "guide":
-            mended = "Reweighting by importance mends" if "reweighted" in method.method else "Annealing mends"
-            meaning += f" {mended} what is wrong with the guide."
-    else:
-        meaning = _describe(method, p_values, level)
-    return Verdict.judged(
-        subject=method.method, value=worst, threshold=level, least=True, spec=".2g", unit="p value", p_value=worst,
-        meaning=meaning, remedy=REMEDIES[method.method], source=SOURCE,
-    )  # fmt: skip
-
-
-REMEDIES = {
-    "guide": "Take the numbers that are reweighted (iwae, and draws with their weights) if these hold. Else take "
-    "another family, --family full or flow, more steps, --guide semi-amortized, or a larger encoder.",
-    "guide, reweighted": "The weights do not mend the guide: take more --num-samples or --proposal-scale 1.2, or "
-    "estimate the evidence by ais.",
-    "annealing (AIS)": "The chains do not reach the posterior: evaluate with more --num-temperatures.",
-}
-
-
-def _describe(method: RanksOfLatents, p_values: np.ndarray, level: float) -> str:
-    failing = np.flatnonzero(p_values <= level)
-    latents = [q for q in failing if method.names[q] not in (LIKELIHOOD, JOINT, TOGETHER)]
-    fits = {q: width_and_shift(method.ranks[:, q], method.num_draws) for q in latents[:MOST_NUMBERS]}
-    order = sorted(fits, key=lambda q: -max(abs(np.log(fits[q].width)), abs(fits[q].shift)))
-    parts = [f"{method.names[q]} is {fits[q].in_words()}" for q in order[:3]]
-    if len(order) > 3:
-        parts.append(f"and {len(order) - 3} more")
-    others = [method.names[q] for q in failing if q not in latents]
-    if others and not parts:
-        parts.append(f"{' and '.join(others)} differ, though each latent by itself does not")
-    covered = 100 * expected_coverage(method.of_latents(), [0.9])[0]
-    return f"Of the draws, {'; '.join(parts)}. Intervals of 90 % hold {covered:.0f} % of the latents."
-
-
-def _figures(methods: list[RanksOfLatents], p_values: list[np.ndarray]) -> dict[str, FigureData]:
-    bands = {}
-    for method in methods:
-        band = uniformity_bands(len(method.ranks))
-        bands[method.method] = (band.points, band.lower, band.upper)
-    ranks = {method.method: method.ranks for method in methods}
-    names = {method.method: method.names for method in methods}
-    chances = {method.method: p for method, p in zip(methods, p_values, strict=True)}
-    numbers = [q for q, name in enumerate(methods[0].names) if name not in (LIKELIHOOD, JOINT, TOGETHER)]
-    worst = min(numbers, key=lambda q: np.nan_to_num(p_values[0][q], nan=2.0))
-    chosen = {m.method: m.ranks[:, m.names.index(n)] for m in methods if (n := methods[0].names[worst]) in m.names}
-    covered = {method.method: expected_coverage(method.of_latents(), LEVELS) for method in methods}
-    sizes = {method.method: len(method.ranks) for method in methods}
-    return {
-        "ecdf": FigureData(ecdf_differences, {"ranks": ranks, "names": names, "bands": bands, "p_values": chances}),
-        "ranks": FigureData(rank_histograms, {"ranks": chosen, "name": methods[0].names[worst]}),
-        "coverage": FigureData(coverage, {"levels": LEVELS, "shares": covered, "num_data": sizes}),
-    }

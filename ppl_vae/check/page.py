@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from ppl_vae.check.checks import CHECKS
-from ppl_vae.check.subject import TRAINED, CheckedFit, CheckSettings, choose_data
+from ppl_vae.check.subject import TRAINED, CheckedFit, CheckSettings, Refit, choose_data
 from ppl_vae.check.verdict import FigureData, Findings, Verdict
 from ppl_vae.display.bars import progress_bar
 from ppl_vae.errors import Diverged, InputError, nearest
@@ -125,6 +125,7 @@ def check_fit(
     settings: CheckSettings = CheckSettings(),
     only: Collection[str] = (),
     skip: Collection[str] = (),
+    refit: Refit | None = None,
 ) -> CheckPage:
     """Check if a fit can be believed, and return the page of verdicts.
 
@@ -136,6 +137,7 @@ def check_fit(
         settings: the settings of the checks.
         only: the checks that are made; by default all.
         skip: checks that are left out.
+        refit: function that fits the guide anew to other data, from arrays and a seed to the new fit.
 
     Raises:
         InputError: bad data, an unknown check, or a setting that cannot be.
@@ -150,6 +152,7 @@ def check_fit(
         choose_data(fitted, train, settings, TRAINED),
         history,
         settings.level / max(1, tests),
+        refit,
     )
     verdicts: dict[str, Sequence[Verdict]] = {}
     figures: dict[str, FigureData] = {}

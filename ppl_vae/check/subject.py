@@ -17,13 +17,16 @@ from ppl_vae.evaluation.arguments import Arrays
 from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.passes import apply_to_each, passes
 from ppl_vae.evidence import Evidence, iwae, weigh
-from ppl_vae.inference.options import Count, Seed, Share, from_names
-from ppl_vae.program import Batch, BoundProgram, latent_quantities, simulate
+from ppl_vae.inference.options import Count, CountOrZero, Seed, Share, from_names
+from ppl_vae.inference.per_datum import InferenceSteps
+from ppl_vae.program import Batch, BoundProgram, SharedDraws, latent_quantities, simulate
 
 T = TypeVar("T")
 CheckNeed = Literal["latents", "simulation", "training data", "test data", "history"]
 DRAWN, TRAINED, SIMULATED = 0, 101, 202
 """What is added to the seed for draws of test data, of training data, and for simulated data."""
+Refit = Callable[[Arrays, int], Fitted]
+"""A function that fits the guide anew to other data, with theta as it is, from arrays and a seed."""
 ROW = "_row"
 """The name of the array of the numbers of the rows."""
 NUM_ELBO_DRAWS = 64
@@ -38,6 +41,10 @@ class CheckSettings:
         num_data: number of test data, and of training data, that are looked at. More of them show smaller faults.
         num_simulations: number of data that are simulated from the model to see if inference finds their latents.
         num_samples: number of draws per datum from the guide.
+        calibration_fits: number of simulated data sets for the calibration of latents that all data share. Each takes a
+            fit of its own, so that 40 fits take forty times as long as the fit. The default 0 leaves it out.
+        inference_steps: largest number of steps in the lambda of a datum, if each has its own; "auto" takes steps until
+            it has settled. The default null takes the number of the fit.
         statistic: your own statistic of data for the predictive checks, path/to/file.py:function. It takes an array of
             what a site observes, and returns a number, or several by name.
         level: chance that the page shows a failure if all is well. The tests of the page share it equally.
@@ -47,6 +54,8 @@ class CheckSettings:
     num_data: Count = 500
     num_simulations: Count = 300
     num_samples: Count = 1000
+    calibration_fits: CountOrZero = 0
+    inference_steps: InferenceSteps | None = None
     statistic: str | None = None
     level: Share = 0.05
     seed: Seed | None = None
@@ -103,7 +112,8 @@ class CheckedData:
     @cached_property
     def located(self) -> tuple[BoundProgram, Arrays]:
         """The program that has the posteriors of the data, and the data, with their lambda if it is data."""
-        return self.fitted.located(self.arrays)
+        program, data, _ = self.fitted.located(self.arrays, None, self.settings.inference_steps)
+        return program, data
 
     def each_batch(self, function: Callable[[BoundProgram, Batch], T], num_draws: int = 1) -> list[T]:
         """Apply a function to one batch after the other, see ``Fitted.each_batch``."""
@@ -187,6 +197,7 @@ class CheckedFit:
         train: data that the fit has seen; empty if none are given.
         history: the rows of the validations of training, in their order, such as those of ``metrics.jsonl``.
         level: the level of the tests of one check, which corrects for the number of its own.
+        refit: function that fits the guide anew to other data; None if it cannot be done.
     """
 
     fitted: Fitted
@@ -195,6 +206,7 @@ class CheckedFit:
     train: CheckedData
     history: Sequence[Mapping[str, Any]] = ()
     level: float = 0.05
+    refit: Refit | None = None
 
     @property
     def seed(self) -> int:
@@ -225,22 +237,43 @@ class CheckedFit:
         fitted, count = self.fitted, self.settings.num_simulations
         if (shared := fitted.program.global_posterior) is not None:
             raise InputError(
-                f"the latent {shared.names[0]!r} is shared by all data, so that each set of simulated data would need "
-                "a fit of its own"
+                f"the latent {shared.names[0]!r} is shared by all data, so that data from which its value is known "
+                "would need a fit of their own"
             )
-        conditions = self.test if len(self.test) else self.train
-        at = np.arange(count) % len(conditions)
-        chosen = NamedArrays({name: np.asarray(array)[at] for name, array in conditions.arrays.items()})
         seed = self.seed + SIMULATED
-        with torch.no_grad(), fitted.program.running(seed=seed, training=False):
-            rows = fitted.room.rows()
-            parts = apply_to_each(partial(simulate, fitted.program), fitted.batches(chosen), rows, seed)
-        batches = zip(*(part.batch for part in parts), strict=True)
-        arrays = {
-            name: torch.cat(tensors).cpu().numpy() for name, tensors in zip(fitted.arguments, batches, strict=True)
-        }
-        latents = {name: torch.cat([part.latents[name][0] for part in parts]).cpu() for name in parts[0].latents}
-        return CheckedData(fitted, arrays, np.arange(count), self.settings, seed, latents)
+        simulated = simulate_like(fitted, self.test if len(self.test) else self.train, count, seed)
+        return CheckedData(fitted, simulated.arrays, np.arange(count), self.settings, seed, simulated.latents)
+
+
+class SimulatedData(NamedTuple):
+    """Data that are simulated from a model."""
+
+    arrays: Arrays
+    """The data by the names of the model's arguments."""
+    latents: dict[str, Tensor]
+    """The latents of each datum, ``(N, ...)`` by site."""
+    shared: dict[str, Tensor]
+    """The latents that all data share, by site; empty if there are none."""
+
+
+def simulate_like(fitted: Fitted, conditions: CheckedData, count: int, seed: int) -> SimulatedData:
+    """Simulate a number of data from the model, under the conditions of some data, which are repeated.
+
+    Latents that all data share are drawn once, from their prior.
+
+    Raises:
+        InputError: data cannot be simulated from the program.
+    """
+    at, program = np.arange(count) % len(conditions), fitted.program
+    chosen = NamedArrays({name: np.asarray(array)[at] for name, array in conditions.arrays.items()})
+    draw, rows = partial(simulate, program, shared=program.global_posterior is not None), fitted.room.rows()
+    shared = SharedDraws(program.global_posterior, from_prior=True)
+    with torch.no_grad(), program.running(seed=seed, training=False), shared:
+        parts = apply_to_each(draw, fitted.batches(chosen), rows, seed)
+    batches = zip(*(part.batch for part in parts), strict=True)
+    arrays = {name: torch.cat(tensors).cpu().numpy() for name, tensors in zip(fitted.arguments, batches, strict=True)}
+    latents = {name: torch.cat([part.latents[name][0] for part in parts]).cpu() for name in parts[0].latents}
+    return SimulatedData(arrays, latents, {name: value.cpu() for name, value in shared.values.items()})
 
 
 def seed_of(fitted: Fitted, settings: CheckSettings) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppl_vae.check.latent_ranks import DOUBTFUL
 from ppl_vae.check.subject import CheckedFit
 from ppl_vae.check.verdict import FigureData, Findings, Verdict
 from ppl_vae.evidence import threshold
 from ppl_vae.plots import pareto_k_histogram
 
-DOUBTFUL = 0.05
-"""The share of data with a Pareto k above the threshold that is accepted."""
 SOURCE = "Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling (2024)"
 
 

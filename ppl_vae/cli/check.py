@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 
 from ppl_vae.check import check_fit, choose_checks
 from ppl_vae.check.subject import CheckSettings
 from ppl_vae.cli.opened import OpenRun, Outcome
 from ppl_vae.display.lists import split_list
+from ppl_vae.estimator.refit import refit
 
 
 def check(
@@ -34,6 +36,7 @@ def check(
         history=run.run.metrics(),
         settings=settings,
         only=names,
+        refit=partial(refit, run.vi),
     )
     run.run.write_json("check.json", page.numbers())
     earlier = {path.stem for path in (run.run.path / "figures").glob("check_*")}

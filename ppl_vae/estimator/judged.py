@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ppl_vae.data.written import as_frame
@@ -185,6 +186,7 @@ class Judged(Habits):
             ['share with k > 0.50']
         """
         from ppl_vae.check import check_fit, make_check_settings  # with scipy.stats, which takes a second to import
+        from ppl_vae.estimator.refit import refit
 
         given = () if train is None else train if isinstance(train, tuple) else (train,)
         with bars.verbose(verbose):
@@ -196,6 +198,7 @@ class Judged(Habits):
                 settings=make_check_settings(settings),
                 only=only,
                 skip=skip,
+                refit=partial(refit, self),
             )
 
     def check_data(self, *arrays: Any) -> None:

@@ -202,9 +202,8 @@ class Preparation:
         self.num_valid = _num_rows(valid) if valid else 0
         validated = part_of(self.num_valid, ranks.rank, ranks.size)
         self.rows = {"train": portion.rows, "valid": validated}
-        train, own_valid = _of_rows(train, portion.rows), None
-        if valid and validated.start < validated.stop:
-            own_valid = _of_rows(valid, validated)
+        train = _of_rows(train, portion.rows)
+        own_valid = _of_rows(valid, validated) if valid and validated.start < validated.stop else None
         order = {"num_batches": portion.num_batches, "group_by_length": options.group_by_length}
         self.train_batches = self._batches(self._numbered(train), portion.batch_size, dynamic, **order)
         self.valid_batches = self._batches(self._numbered(own_valid), ROWS_PER_PASS) if own_valid else None
@@ -212,8 +211,7 @@ class Preparation:
         if own_valid:
             check_densities(fitted, self._batches(own_valid, ROWS_PER_PASS), validated.start)
         for size in self.train_batches.sizes():
-            batch = next(self._batches(_of_rows(train, slice(0, size)), size, dynamic).in_order())
-            self.method.check_batch(batch)
+            self.method.check_batch(next(self._batches(_of_rows(train, slice(0, size)), size, dynamic).in_order()))
         self.extra_holes = ExtraHoles.of(fitted, options_of(estimator, FitOptions).extra_missing)
         self.method.remember(self.train_batches.num_data, validated.stop - validated.start)
         parts = (self.train_batches, self.valid_batches)
@@ -228,6 +226,7 @@ class Preparation:
             warmup=method_options(estimator).kl_warmup_epochs,
             ranks=ranks,
             num_batches=len(self.train_batches),
+            held=self.method.held,
         )
 
     def epochs(self) -> Iterator[Epoch]:

@@ -97,7 +97,7 @@ class ExploredSpace:
         self.size = len(coordinates.names)
         most = max(1, MOST_NUMBERS // (POSTERIOR_DRAWS * self.size))
         self.arrays = {name: array[:most] for name, array in arrays.items()}
-        self.program, located = vi.fitted.located(vi.fitted.checked((self.arrays,)))
+        self.program, located, _ = vi.fitted.located(vi.fitted.checked((self.arrays,)))
         batches = vi.fitted.batches(located)
         self.batch = next(batches.in_order(batch_size=batches.num_data))
         self.data = self.batch[: len(vi.arguments_)]  # without lambda

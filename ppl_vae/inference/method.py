@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -66,6 +66,8 @@ class Method:
     """The lambda of every datum after its last visit, by part of the data: ``train`` and ``valid``."""
     compiler: Compiler
     """The compiler of the steps. The caller, who knows how many steps are planned, sets it."""
+    held: Collection[str] = ()
+    """The names of parameters of the program that are not trained."""
     ranks: Ranks
     """The processes that train together, each with its own data. The caller, who reads the data, sets them."""
 

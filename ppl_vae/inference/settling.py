@@ -217,8 +217,8 @@ class _Course(NamedTuple):
 
     def only(self, going: Tensor) -> _Course:
         """Return the course of some of the data."""
-        lists = (tuple(block[going] for block in part) for part in self[:3])
-        return _Course(*lists, *(tensor[going] for tensor in self[3:]))
+        means, squares, whole = (tuple(block[going] for block in part) for part in self[:3])
+        return _Course(means, squares, whole, self.rate[going], self.age[going], self.before[going])
 
 
 def _run_block(climb: Climb, moving: Moving, course: _Course, rates: Tensor) -> tuple[Moving, _Course]:
@@ -231,8 +231,9 @@ def _run_block(climb: Climb, moving: Moving, course: _Course, rates: Tensor) -> 
         total, squares = total + off, torch.addcmul(squares, off, off)
     mean = total / BLOCK
     blocks = (start + mean, squares / BLOCK - mean.square(), (moving.rows.taken - taken)[:, 0] == BLOCK)
-    parts = ((*part[1 - WINDOWS[-1] :], block) for part, block in zip(course[:3], blocks, strict=True))
-    return moving, _Course(*parts, course.rate, course.age + 1, course.before)
+    kept = ((*part[1 - WINDOWS[-1] :], block) for part, block in zip(course[:3], blocks, strict=True))
+    means, deviations, whole = kept
+    return moving, _Course(means, deviations, whole, course.rate, course.age + 1, course.before)
 
 
 def _stalls(log_joint: LogJoint, family: Family, data: Batch, course: _Course) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from itertools import chain
 from typing import Any
@@ -54,6 +54,7 @@ class Training:
         warmup: number of epochs at the beginning that patience does not count.
         ranks: the processes that train together; the caller gives each its own batches.
         num_batches: number of batches of an epoch, for learning rates that change within one.
+        held: names of parameters that are not trained.
     """
 
     def __init__(
@@ -66,12 +67,13 @@ class Training:
         warmup: int = 0,
         ranks: Ranks = ALONE,
         num_batches: int | None = None,
+        held: Collection[str] = (),
     ) -> None:
         self.program, self.batch, self.steps = program, batch, steps
         self.options, self.warmup, self.ranks, self.num_batches = options, warmup, ranks, num_batches
         self.rounds = parse_interval("validate_every", options.validate_every)
         self.pauses = parse_interval("checkpoint_every", options.checkpoint_every) or PAUSE
-        self.parameters = program.parameters()
+        self.parameters = {name: tensor for name, tensor in program.parameters().items() if name not in held}
         self.average = None if options.ema_decay is None else Average(self.parameters, options.ema_decay)
         self.optimizer = make_optimizer(
             self.parameters, options.learning_rate, options.optimizer, options.weight_decay, options.optimizer_args

@@ -41,7 +41,7 @@ from ppl_vae.program.predictions import (
 from ppl_vae.program.process import MatmulPrecision, Precision, fp32_products, seeded
 from ppl_vae.program.program import Program
 from ppl_vae.program.proposal import widened
-from ppl_vae.program.quantities import LatentQuantities, latent_quantities, observed_values
+from ppl_vae.program.quantities import LatentQuantities, latent_quantities, log_likelihoods, observed_values
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.simulation import Simulation, generates, has_totals, observed_arguments, placed, simulate
 
@@ -93,6 +93,7 @@ __all__ = [
     "has_totals",
     "indicators",
     "latent_quantities",
+    "log_likelihoods",
     "marginals",
     "names_of",
     "objective_terms",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.bound import BoundProgram
-from ppl_vae.program.traces import site_values
+from ppl_vae.program.model_parameters import model_parameters
 
 
 def with_encoder_noise(program: BoundProgram, x: Tensor, share: float) -> BoundProgram:
@@ -69,14 +69,8 @@ def encoder_parameters(program: BoundProgram) -> dict[str, Tensor]:
         ['encoder.net.0.weight', 'encoder.net.0.bias']
     """
     program.refuse_globals("there is no encoder of their posterior")
-    parameters = program.parameters()
-    with torch.enable_grad(), program.running(seed=0, training=False):
-        guide = program.guide_trace(program.template)
-        values = {name: value.detach() for name, value in site_values(guide).items()}
-        model = program.run(program.model, program.template, 1, values, summed=program.structure.summed)
-        log_p = program.structure.log_density(model, 1).sum()
-        slopes = torch.autograd.grad(log_p, list(parameters.values()), allow_unused=True)
-    own = {name: tensor for (name, tensor), slope in zip(parameters.items(), slopes, strict=True) if slope is None}
+    of_model = model_parameters(program)
+    own = {name: tensor for name, tensor in program.parameters().items() if name not in of_model}
     if not own:
         raise InputError(f"the guide of {program.name} has no parameter that its model does not use")
     return own

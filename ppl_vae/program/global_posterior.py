@@ -97,7 +97,7 @@ class GuidedLatents(SharedLatents):
         @wraps(model)
         def conditioned(*rows: Tensor) -> Any:
             with sharing(self) as shared:
-                if not shared.values.keys() >= set(self.names):
+                if not shared.from_prior and not shared.values.keys() >= set(self.names):
                     with hidden_run():
                         self.guide(*rows)
                 with _ModelGlobals(self, shared):
@@ -185,15 +185,22 @@ class SharedDraws(Messenger):
     Args:
         posterior: the posterior of the global latents, if there are any.
         given: draws ``(K, ...)`` by the name of the site, which the runs take; by default they draw.
+        from_prior: if True, runs of the model draw from the prior, and nothing is drawn from the posterior.
 
     Attributes:
         values: the draws by the name of the latent, as Pyro lays them out.
         log_ratio: log p(w) - log q(w) of the draws, ``(K,)`` or a scalar.
     """
 
-    def __init__(self, posterior: SharedLatents | None, given: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        posterior: SharedLatents | None,
+        given: Mapping[str, Tensor] | None = None,
+        *,
+        from_prior: bool = False,
+    ) -> None:
         super().__init__()
-        self.posterior, self.given = posterior, given or {}
+        self.posterior, self.given, self.from_prior = posterior, given or {}, from_prior
         self.values: dict[str, Tensor] = {}
         self.log_ratio: Tensor = torch.zeros(())
         self._counted: set[tuple[str, str]] = set()
@@ -242,6 +249,8 @@ class _Globals(Messenger):
         elif shared is not None and name in shared.given:
             given = shared.given[name]
             value = given.reshape((*shape, *given.shape[1:]))  # of several draws, or of one
+        elif shared is not None and shared.from_prior:
+            value = shared.values[name] = fn.sample(shape)
         else:
             value, log_ratio = _draw(self.posterior, name, fn, shape)
             if shared is not None:
@@ -282,6 +291,8 @@ class _ModelGlobals(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.posterior.names:
+            if self.shared.from_prior and msg["name"] not in self.shared.values:
+                self.shared.values[msg["name"]] = msg["fn"].sample()
             value = self.shared.values[msg["name"]]
             self.shared.count("model", msg["name"], _log_prob(msg, value))
             msg["value"], msg["done"], msg["stop"] = value, True, True

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import hidden_part
 from ppl_vae.program.predictions import laid_out
 from ppl_vae.program.runner import Batch
@@ -85,6 +86,27 @@ def observed_values(program: BoundProgram, batch: Batch) -> dict[str, Tensor]:
                 value = torch.where(hidden, torch.nan, value)
             values[name] = value
         return values
+
+
+@torch.no_grad()
+def log_likelihoods(program: BoundProgram, batch: Batch, shared: Mapping[str, Tensor]) -> Tensor:
+    """Return log p(x | w) at ``K`` values of the latents that all data share, ``(K, B)``, nats.
+
+    Args:
+        program: a program without other latents.
+        batch: the arguments of ``model``.
+        shared: the values by name, ``(K, ...)`` as ``draw_shared`` returns them.
+    """
+    structure, posterior = program.structure, program.global_posterior
+    number = len(next(iter(shared.values())))
+    runs = [{name: w[k : k + 1] for name, w in shared.items()} for k in range(number)]
+    parts = []
+    with program.running():
+        for given in [shared] if not program.draws_take_runs else runs:
+            count = number if given is shared else 1
+            with SharedDraws(posterior, given):
+                parts.append(structure.log_density(program.run(program.model, batch, count), count))
+    return torch.cat(parts)
 
 
 def _hidden(structure: Structure, site: Site, num_samples: int) -> Tensor | None:

@@ -14,7 +14,16 @@ from ppl_vae.check.predictions import predictions
 from ppl_vae.check.surprise import surprise
 from ppl_vae.check.two_samples import two_samples
 from ppl_vae.errors import InputError
-from tests.helpers.calibrated import THREE_ERRORS, GammaPoisson, GaussianCounts, checked, counts_of, known_mixture
+from tests.helpers.calibrated import (
+    KNOWN,
+    THREE_ERRORS,
+    GammaPoisson,
+    GaussianCounts,
+    checked,
+    counts_of,
+    drawn_from,
+    known_mixture,
+)
 
 PAGE = 0.05 / 6
 """The level of one check on a page of six tests."""
@@ -75,9 +84,10 @@ def repeat(program: Callable[[], Any], make: Callable[[int], np.ndarray], count:
 
 
 @pytest.mark.slow
-def test_right_models_are_rejected_at_the_level() -> None:
-    """The two verdicts of predictions share the level."""
-    fails = repeat(GammaPoisson, lambda seed: counts_of(rates(seed, 40), seed=seed), 200, 0.05)
+@pytest.mark.parametrize("name", KNOWN)
+def test_right_models_are_rejected_at_the_level(name: str) -> None:
+    """The two verdicts of predictions share the level. The data are drawn without the program."""
+    fails = repeat(KNOWN[name][0], lambda seed: drawn_from(name, 40, seed), 200, 0.05)
     shares = {"predictions": fails[:, :2].any(1), "surprise": fails[:, 2], "two samples": fails[:, 3]}
     for name, share in shares.items():
         assert share.mean() < 0.05 + THREE_ERRORS, name
@@ -91,7 +101,7 @@ def test_wrong_models_are_found(name: str) -> None:
         "zeros that are ignored": (GammaPoisson, lambda seed: counts_of(rates(seed), zeros=0.1, seed=seed)),
         "a missing mode": (lambda: known_mixture(2), points),
     }
-    fails = repeat(*cases[name], 12, PAGE)
+    fails = repeat(*cases[name], 40, PAGE)
     assert fails[:, 0].mean() > 0.9  # statistics
     if name == "a missing mode":
         assert fails[:, 2].mean() > 0.9  # data that are surprising

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,36 @@ def known_hmm() -> HMM:
         return HMM(features=1, num_states=3, likelihood="gaussian")
 
 
+KNOWN: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+    "factor analysis": (GaussianFactors, (4,)),
+    "gamma-Poisson": (GammaPoisson, (3,)),
+    "eight schools": (EightSchools, (8,)),
+    "mixture": (known_mixture, (2,)),
+    "hidden Markov model": (known_hmm, (5,)),
+}
+"""Programs whose posterior is known, and the shape of a datum."""
+
+
+def drawn_from(name: str, count: int, seed: int) -> np.ndarray:
+    """Return data of one of these programs, drawn without it."""
+    random = np.random.default_rng([seed, 7])
+    if name == "factor analysis":
+        return random.normal(size=(count, 2)) @ GaussianFactors().loadings.numpy().T + random.normal(0, 0.5, (count, 4))
+    if name == "gamma-Poisson":
+        return counts_of(random.gamma(3.0, 1.0, count), seed=seed)
+    if name == "eight schools":
+        tau = EightSchools.scales.numpy()[random.integers(3, size=count), None]
+        theta = random.normal(0, 5, (count, 1)) + tau * random.normal(size=(count, 8))
+        return theta + EightSchools.errors.numpy() * random.normal(size=(count, 8))
+    if name == "mixture":
+        centres = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])[random.integers(3, size=count)]
+        return centres + (np.log(2) + 0.01) * random.normal(size=(count, 2))
+    emitted = known_hmm().likelihood(known_hmm().emission.detach())  # all transitions are equally probable
+    states = random.integers(3, size=(count, 5))
+    mean, scale = (np.broadcast_to(part.numpy().reshape(-1), 3)[states] for part in (emitted.mean, emitted.stddev))
+    return mean + scale * random.normal(size=(count, 5))
+
+
 def checked(program: Any, *arrays: np.ndarray, level: float = 0.05, **settings: Any) -> CheckedFit:
     """Return a fit of a program that is as it is, with test data."""
     vi = VariationalInference(program, precision="64-true", compile="off")
@@ -134,4 +165,9 @@ def counts_of(rate: np.ndarray, zeros: float = 0.0, seed: int = 0) -> np.ndarray
     return np.where(random.uniform(size=x.shape) < zeros, 0.0, x)
 
 
-THREE_ERRORS = 3 * math.sqrt(0.05 * 0.95 / 200)
+def three_errors(count: int, level: float = 0.05) -> float:
+    """Return three standard errors of the share of repetitions that a test at this level rejects."""
+    return 3 * math.sqrt(level * (1 - level) / count)
+
+
+THREE_ERRORS = three_errors(200)
