@@ -55,18 +55,18 @@ class Explorer:
         """Return what the page has to know before it asks for anything."""
         space, vi = self.space, self.space.vi
         first = space.neighbourhood(0)
-        spans = [self._span(column, draws) for column, draws in zip(space.places.T, first.prior.T, strict=True)]
+        known = zip(space.places.T, first.prior.T, space.spread.T, strict=True)
+        spans = [self._span(np.concatenate(parts)) for parts in known]
         return {
             "title": self.title,
             "part": self.part,
             "size": space.size,
             "what": f"{vi.fitted.name_of_means} of x given z",
-            "unconstrained": space.map.coordinates.moved,
             "hasPrior": space.has_prior,
             "generates": vi.generates or not space.has_prior,
             "coordinates": [
                 {"name": name, "divergence": None if np.isnan(kl) else round(float(kl), 3), "span": span}
-                | {"values": self.values[name]}
+                | {"values": self.values[name], "moved": space.is_moved(name)}
                 for name, kl, span in zip(space.names, space.divergence, spans, strict=True)
             ],
             "places": plain(space.places.T),
@@ -161,10 +161,9 @@ class Explorer:
         return [name for name in self.space.names if self.values[name] is None][:2]
 
     @staticmethod
-    def _span(places: np.ndarray, prior: np.ndarray) -> list[float]:
-        """Return the range of a coordinate: that of the data and of draws from the prior, and a little more."""
-        both = np.concatenate([places, prior])
-        low, high = float(both.min()), float(both.max())
+    def _span(values: np.ndarray) -> list[float]:
+        """Return the range of a coordinate, and a little more."""
+        low, high = float(values.min()), float(values.max())
         more = 0.05 * (high - low) or 0.5
         return plain([low - more, high + more])
 

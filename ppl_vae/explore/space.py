@@ -66,6 +66,7 @@ class ExploredSpace:
         divergence: the KL of each from the prior, averaged over the data, ``(M,)``, nats; NaN for a code.
         size: the number of all coordinates.
         places: posterior means of the data in these coordinates, ``(N, M)``.
+        spread: the range of most draws from the posteriors of all data, ``(2, M)``.
         has_prior: False for the code of an autoencoder.
         condition_names: the arguments of the model that no site observes and that are no latents.
         has_one_prior: True if the prior is the same for all data.
@@ -110,6 +111,7 @@ class ExploredSpace:
         self.divergence = divergence[self.order].cpu().numpy()
         self.centres = self._centres(draws)
         self.places = self._offered(self.centres)[0]
+        self.spread = np.quantile(self._offered(draws), [0.005, 0.995], axis=(0, 1))
         self.condition_names = self._conditions()
         self.has_one_prior = not self.condition_names and vi.generates
         self._priors: dict[int, np.ndarray] = {}
@@ -211,6 +213,11 @@ class ExploredSpace:
         _, loc, _ = self._under(row, {})
         point = LatentPoint(loc[None], torch.zeros_like(self.centres.choices[:, :1]))
         return dict(zip(self.names, self._offered(point)[0, 0].tolist(), strict=True))
+
+    def is_moved(self, name: str) -> bool:
+        """Return True if a coordinate is another number in unconstrained space than its latent."""
+        index = self.map.coordinates.names.index(name)
+        return index < self.map.coordinates.continuous and self.map.coordinates.is_moved[index]
 
     def values_of(self, name: str) -> list[Any] | None:
         """Return the values of a discrete latent, or None for a continuous one."""

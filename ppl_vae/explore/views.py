@@ -186,12 +186,12 @@ def chosen_conditions(controls: Sequence[Mapping[str, Any]], given: Mapping[str,
 
 
 def describe_colours(space: ExploredSpace) -> list[dict[str, Any]]:
-    """Return the numbers by which data can be coloured: labels y, and the columns of tables."""
+    """Return the numbers by which data can be coloured: arrays of single numbers, and the columns of tables."""
     colours = []
-    y = space.arrays.get("y")
     named = space.vi.fitted.naming.columns
-    if y is not None and np.asarray(y).ndim == 1:
-        colours.append(_colour("y", np.asarray(y), next(iter(named.get("y", ())), None)))
+    for name, array in space.arrays.items():
+        if name != "_row" and np.ndim(array) == 1:
+            colours.append(_colour(name, np.asarray(array), next(iter(named.get(name, ())), None)))
     for name, columns in named.items():
         rows = np.asarray(space.arrays.get(name, np.zeros(0)))
         if rows.ndim == 2 and rows.shape[1] == len(columns) <= MOST_IN_TABLE:

@@ -38,7 +38,8 @@ class Coordinates:
         names: the names of the ``D + C`` coordinates, the continuous ones first.
         continuous: the number ``D`` of continuous coordinates.
         values: the values ``(V, ...)`` that the latent of each choice can have.
-        moved: True if any latent is another number in unconstrained space.
+        is_moved: for each continuous coordinate, True if it is another number in unconstrained space.
+        moved: True if any is.
 
     Raises:
         InputError: there is no latent, or one that can be neither moved nor listed.
@@ -73,10 +74,14 @@ class Coordinates:
             values = values.reshape(len(values), *values.shape[values.dim() - event_dim :])
             shape = structure.value(sites[name], 1).shape[2:]
             self.listed[name] = values, shape[: len(shape) - event_dim]
-        supports = [] if self.space is None else [place.site["fn"].support for place in self.space.layout]
-        self.moved = not all(is_identity(bijection(support)) for support in supports)
-        layout = [] if self.space is None else [(place.name, place.per_datum) for place in self.space.layout]
-        self.continuous = sum(prod(shape) for _, shape in layout)
+        places = [] if self.space is None else self.space.layout
+        layout = [(place.name, place.per_datum) for place in places]
+        self.is_moved = tuple(
+            not is_identity(bijection(place.site["fn"].support))
+            for place in places
+            for _ in range(prod(place.per_datum))
+        )
+        self.moved, self.continuous = any(self.is_moved), len(self.is_moved)
         layout += [(name, shape) for name, (_, shape) in self.listed.items()]
         self.names = tuple(name for site, shape in layout for name in names_of(site, shape))
         self.values = tuple(values for values, shape in self.listed.values() for _ in range(prod(shape)))

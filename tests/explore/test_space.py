@@ -60,6 +60,7 @@ def test_a_point_is_decoded_as_plain_pyro_decodes_it(name: str, tmp_path: Path) 
         actual = decoded.means[site][0].ravel()
         np.testing.assert_allclose(actual, mean.ravel(), rtol=1e-7, atol=1e-12)  # a parameter in single precision
         assert np.abs(decoded.means[site][1] - decoded.means[site][0]).max() > 1e-6, "every point is decoded alike"
+    assert {axis for axis in space.names if space.is_moved(axis)} == ({"s/ö[0]", "s/ö[1]", "s/ö[2]"} & set(space.names))
     if name == "cvae":
         label = (int(space.arrays["y"][3]) + 1) % 4
         other = space.decode([point], 3, {"y": label})
