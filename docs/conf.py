@@ -53,7 +53,7 @@ myst_links_external_new_tab = False
 # A notebook is executed in a folder of its own, with the package of this checkout and as many threads as cores.
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
-nb_execution_timeout = 600
+nb_execution_timeout = 3600  # seconds of a cell; it ends what hangs, also on a machine that does other work
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_merge_streams = True
