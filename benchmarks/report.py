@@ -44,7 +44,7 @@ def page(
             "# Results",
             "",
             "`make bench` writes this page, and `make bench ISA=avx2` adds what the same machine does without newer",
-            "instructions. [README.md](README.md) explains how the contestants are made comparable.",
+            "instructions. `benchmarks/README.md` explains how the contestants are made comparable.",
             "",
             "![The ratios and their ranges](results.png)",
         ],

@@ -7,6 +7,9 @@ from typing import Any
 
 REFERENCE = re.compile(r":(?:func|class|meth|mod|data|attr):`~?([\w.]+)`")
 
+STAR = re.compile(r"(``.*?``)|(?<=[\w-])\*(?=\.\w)")
+"""Code in a line, or the star of a pattern of files outside it, such as that of part-*.npy."""
+
 
 def cells_of(line: str) -> list[str]:
     """Return the cells of a line of a Markdown table.
@@ -42,12 +45,29 @@ def with_tables(lines: list[str]) -> list[str]:
     return result
 
 
+def with_stars(line: str) -> str:
+    r"""Return a line in which the stars of patterns of files are no marks of emphasis.
+
+    Example:
+        >>> with_stars("part-*.npy, and ``part-*.npy``")
+        'part-\\*.npy, and ``part-*.npy``'
+    """
+    return STAR.sub(lambda match: match[1] or r"\*", line)
+
+
 def adapt(app: Any, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Change the lines of a docstring in place, as autodoc asks for it."""
-    lines[:] = with_tables([REFERENCE.sub(r"``\1``", line) for line in lines])
+    lines[:] = with_tables([with_stars(REFERENCE.sub(r"``\1``", line)) for line in lines])
+
+
+def keep_whole(app: Any, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Put an empty comment before an attribute: napoleon takes words before a colon in its first line for a type."""
+    if what in ("attribute", "data", "property") and lines:
+        lines[:0] = ["..", ""]
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Connect the change to autodoc."""
+    """Connect the changes to autodoc."""
+    app.connect("autodoc-process-docstring", keep_whole, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", adapt)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
