@@ -75,7 +75,8 @@ def _distance(used: Diagnostics) -> Verdict:
         source="Hoffman and Johnson, ELBO surgery (2016); 0.3 nats is a shift of 0.8 standard deviations",
         meaning=f"The posteriors of all data together differ from the prior in {_listed(far)}. Draws from the prior "
         "come where the decoder has seen few data, and look worse than reconstructions.",
-        remedy="Take a prior that can follow: vamp_vae, mixture_prior_vae or flow_vae in the gallery; or train longer.",
+        remedy="Take a prior that can follow: vamp_vae, mixture_prior_vae or flow_prior_vae in the gallery; or train "
+        "longer.",
     )
 
 

@@ -18,7 +18,7 @@ OVERFITTED = (
 )
 BROAD = (
     "The model differs from the data: see predictions and two_samples. If latents shows a prior that is wider than the "
-    "aggregated posterior, take one that can follow: vamp_vae, mixture_prior_vae or flow_vae."
+    "aggregated posterior, take one that can follow: vamp_vae, mixture_prior_vae or flow_prior_vae."
 )
 
 
