@@ -290,7 +290,6 @@ METHODS: dict[str, tuple[Callable[..., Iterator[Step]], dict[str, Any], str]] = 
         {"options": AmortizedOptions(gradient="score-function", baseline="decaying-average")},
         "its baseline goes from one step to the next",
     ),
-    "another optimiser": (amortized_steps, {"optimizer": torch.optim.Adagrad}, "Adagrad is not the Adam"),
     "refined": (refined_steps, {}, "the refined objective is too large"),
 }
 
@@ -307,6 +306,13 @@ def test_a_method_that_is_no_graph_has_the_numbers_of_python(name: str, quick: N
     assert said[0].startswith("the step of Noisy is not compiled: ")
     assert why in said[0]
     assert "the step of Noisy" not in compiler.graphs
+
+
+def test_the_gradient_of_another_optimiser_is_a_graph(quick: None) -> None:
+    compiler = Compiler("on", say=pytest.fail)
+    runs = [stepped(make_noisy(), chosen, optimizer=torch.optim.Adagrad) for chosen in (compiler, None)]
+    assert_close(*runs)
+    assert compiler.graphs == {"the gradient of the step of Noisy"}
 
 
 # -------------------------------------------------------------------------------------------------- other gradients
