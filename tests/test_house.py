@@ -12,12 +12,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, TESTS = ROOT / "ppl_vae", ROOT / "tests"
-SOURCES = sorted(PACKAGE.rglob("*.py"))
-TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
-TESTS_TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in sorted(TESTS.rglob("*.py"))}
 
 PRIVATE = "ppl_vae/compile/private.py"
 MOST_LINES, MOST_MODULES = 350, 8
+
+
+def parsed(folder: Path) -> dict[str, ast.Module]:
+    """Return the trees of the files of a folder by their names."""
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in sorted(folder.rglob("*.py"))}
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """Return the trees of the package, which are not parsed by processes that run other tests."""
+    return parsed(PACKAGE)
 
 
 def docstrings(tree: ast.Module) -> Iterator[str]:
@@ -50,33 +58,39 @@ def test_few_modules_lie_at_the_top_of_the_package() -> None:
 
 
 def test_no_file_is_long() -> None:
-    long = {name for name in TREES if len((ROOT / name).read_text().splitlines()) > MOST_LINES}
+    long = [path for path in PACKAGE.rglob("*.py") if len(path.read_text().splitlines()) > MOST_LINES]
     assert not long
 
 
-def test_no_class_or_alias_has_a_name_that_another_has() -> None:
-    counts = Counter(name for tree in TREES.values() for name in defined(tree))
+def test_no_class_or_alias_has_a_name_that_another_has(trees: dict[str, ast.Module]) -> None:
+    counts = Counter(name for tree in trees.values() for name in defined(tree))
     assert {name for name, count in counts.items() if count > 1} == set()
 
 
-def test_nothing_shadows_path() -> None:
-    assert not [name for name, tree in TREES.items() if "Path" in defined(tree)]
+def test_nothing_shadows_path(trees: dict[str, ast.Module]) -> None:
+    assert not [name for name, tree in trees.items() if "Path" in defined(tree)]
 
 
-@pytest.mark.parametrize("name", TESTS_TREES)
-def test_a_test_imports_no_other_and_leaves_the_path_alone(name: str) -> None:
-    tree = TESTS_TREES[name]
-    of_the_drill = r"|drill\b" if name.startswith("tests/drill/") else ""  # one program in several files
-    assert not [module for module in imported(tree) if re.match(rf"tests\.(?!helpers\b{of_the_drill})", module)]
-    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path"]
+def is_path_of_python(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "path" and ast.unparse(node) == "sys.path"
+
+
+def test_a_test_imports_no_other_and_leaves_the_path_alone() -> None:
+    faults = []
+    for name, tree in parsed(TESTS).items():
+        of_the_drill = r"|drill\b" if name.startswith("tests/drill/") else ""  # one program in several files
+        others = rf"tests\.(?!helpers\b{of_the_drill})"
+        faults += [(name, module) for module in imported(tree) if re.match(others, module)]
+        faults += [(name, "sys.path") for node in ast.walk(tree) if is_path_of_python(node)]
+    assert not faults
 
 
 UNREADABLE = ("Of ", "So many ", "So often ", "Whether ", "How ", "What ")
 
 
-@pytest.mark.parametrize("name", TREES)
-def test_docstrings_begin_with_a_word_that_says_what_follows(name: str) -> None:
-    assert not [text.partition("\n")[0] for text in docstrings(TREES[name]) if text.startswith(UNREADABLE)]
+def test_docstrings_begin_with_a_word_that_says_what_follows(trees: dict[str, ast.Module]) -> None:
+    lines = [(name, text.partition("\n")[0]) for name, tree in trees.items() for text in docstrings(tree)]
+    assert not [(name, line) for name, line in lines if line.startswith(UNREADABLE)]
 
 
 def private_names(tree: ast.Module) -> set[str]:
@@ -84,6 +98,6 @@ def private_names(tree: ast.Module) -> set[str]:
     return {name for name in names if re.match(r"torch(\.\w+)*\._(?!_)|torch\.fx\.experimental", name)}
 
 
-def test_private_interfaces_of_pytorch_are_used_in_one_file() -> None:
-    users = {name for name, tree in TREES.items() if private_names(tree)}
+def test_private_interfaces_of_pytorch_are_used_in_one_file(trees: dict[str, ast.Module]) -> None:
+    users = {name for name, tree in trees.items() if private_names(tree)}
     assert users == {PRIVATE}
