@@ -12,6 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from ppl_vae.cli.command import run_verb
+from tests.helpers.chains import shorten_pilot
 from tests.helpers.laws import traced
 from tests.helpers.runs import run_without_figures
 
@@ -22,11 +23,16 @@ FAST = ["--num-samples", "100", "--num-temperatures", "5", "--num-chains", "4", 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    assert run_verb("fit", [*QUICK, "--output", str(folder)]) == 0
+    assert run_without_figures("fit", [*QUICK, "--output", str(folder)]) == 0
+    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "figures" / "elbo.png").write_bytes(b"a figure of the fit")
     return folder
 
 
-def test_the_verb_writes_everything(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_writes_everything(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_pilot(monkeypatch)
     assert run_verb("evaluate", [str(run), "--estimators", "iwae, prior,cubo,ais,bdmc", "--num-data", "40", *FAST]) == 0
     out = capsys.readouterr().out
     found = json.loads((run / "evidence.json").read_text())
@@ -66,7 +72,7 @@ def test_the_verb_writes_everything(run: Path, capsys: pytest.CaptureFixture[str
 
     assert run_verb("evaluate", [str(run), "--estimators", "ais", "--num-data", "9", *FAST]) == 0
     assert not (run / "figures" / "sandwich.png").exists()  # it would be another evaluation's
-    assert (run / "figures" / "elbo.png").exists()
+    assert (run / "figures" / "elbo.png").read_bytes() == b"a figure of the fit"
 
 
 def test_a_resumed_run_has_no_evidence_of_its_earlier_parameters(run: Path) -> None:

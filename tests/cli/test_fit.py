@@ -31,7 +31,7 @@ from ppl_vae.program.products import ProductTimes
 from ppl_vae.runs import known_models
 from tests.helpers.laws import traced
 from tests.helpers.own_programs import OWN_PROGRAM, PLAIN, QUICK
-from tests.helpers.runs import read_numbers, run_without_figures
+from tests.helpers.runs import read_numbers, run_without_figures, unwritten_figures
 
 
 @pytest.fixture
@@ -75,12 +75,13 @@ def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys:
     table = out.split("\n\n")[1]
     assert f"{test['elbo']:.2f}" in table
     assert f"{test['log_evidence']:.2f}" in table
-    assert run_verb("evaluate", [str(run), "--num-samples", "10"]) == 0
+    assert run_without_figures("evaluate", [str(run), "--num-samples", "10"]) == 0
     assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
     first = "model  vae, amortized guide, on cpu, steps not compiled: 38 are too few to repay it"  # 19 a whole epoch
     assert torch.cuda.is_available() or out.splitlines()[1] == first
 
-    assert run_verb("evaluate", [str(run), "--part", "train", "--num-samples", "3", "--num-data", "50"]) == 0
+    part = ["--part", "train", "--num-samples", "3", "--num-data", "50"]
+    assert run_without_figures("evaluate", [str(run), *part]) == 0
     evidence = json.loads((run / "evidence.json").read_text())
     assert (evidence["part"], evidence["num_data"], evidence["settings"]["num_samples"]) == ("train", 50, 3)
 
@@ -105,9 +106,10 @@ def test_load_gives_the_fitted_object(here: Path) -> None:
 
 def test_a_program_in_a_file_is_fitted_evaluated_and_drawn(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "mine.py:Mine", "--data", "my data.npz", "--max-epochs", "3", "--num-samples", "20"]
-    assert run_verb("fit", [*options, "--model.width", "2"]) == 0
+    with unwritten_figures() as figures:
+        assert run_verb("fit", [*options, "--model.width", "2"]) == 0
+    assert figures == {"elbo", "latents", "prior", "reconstructions"}
     run = here / "runs" / "my data-Mine-amortized"
-    assert len(list((run / "figures").iterdir())) == 4
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["model"] == {
         "class_path": f"{here}/mine.py:Mine",
@@ -117,9 +119,9 @@ def test_a_program_in_a_file_is_fitted_evaluated_and_drawn(here: Path, capsys: p
     table = capsys.readouterr().out.split("\n\n")[1]
     (here / "elsewhere").mkdir()
     os.chdir(here / "elsewhere")
-    assert run_verb("evaluate", [str(run), "--num-samples", "20"]) == 2
+    assert run_without_figures("evaluate", [str(run), "--num-samples", "20"]) == 2
     assert "lies outside the working tree" in capsys.readouterr().err
-    assert run_verb("evaluate", [str(run), "--num-samples", "20", "--trust"]) == 0
+    assert run_without_figures("evaluate", [str(run), "--num-samples", "20", "--trust"]) == 0
     assert without_seconds(capsys.readouterr().out)[:4] == without_seconds(table)[:4]
 
 
@@ -229,10 +231,10 @@ def test_conditions_may_be_vectors_and_models_may_have_no_latents(here: Path) ->
     np.savez("pairs.npz", x=rng.normal(size=(60, 5)), y=rng.normal(size=(60, 3)))
     (here / "plain.py").write_text(PLAIN)
     options = ["--data", "pairs.npz", "--max-epochs", "2", "--num-samples", "5"]
-    assert run_verb("fit", [*options, "--model", "mine.py", "--output", "labelled"]) == 0
-    assert (here / "labelled" / "figures" / "latents.png").exists()
-    assert run_verb("fit", [*options, "--model", "plain.py", "--output", "plain"]) == 0
-    assert not (here / "plain" / "figures" / "latents.png").exists()
+    for name, has_latents in (("mine", True), ("plain", False)):
+        with unwritten_figures() as figures:
+            assert run_verb("fit", [*options, "--model", f"{name}.py", "--output", name]) == 0
+        assert ("latents" in figures) == has_latents
     test = json.loads(Path("plain/summary.json").read_text())["test"]
     assert test["elbo"] == pytest.approx(test["log_evidence"])  # there is nothing to integrate out
 
@@ -287,6 +289,10 @@ import ppl_vae.estimator
 
 assert torch.get_float32_matmul_precision() == before
 assert "GOMP_SPINCOUNT" not in os.environ
+import ppl_vae.cli.fit, ppl_vae.models.vae
+late = {"pandas", "sklearn", "scipy.stats", "matplotlib", "h5py", "narwhals", "pyarrow", "torchvision", "arviz"}
+print(f"imported early: {sorted(late & set(sys.modules))}")
+ppl_vae.cli.fit._write_figures = lambda fitted: None  # figures would take most of the time
 for entry, arguments in (("ppl_vae", ["fit"]), ("ppl_vae.fit", ["--data", "nothing.npz"])):
     sys.argv = [entry, *arguments, *sys.argv[1:]]
     try:
@@ -298,10 +304,14 @@ for entry, arguments in (("ppl_vae", ["fit"]), ("ppl_vae.fit", ["--data", "nothi
 
 
 def test_a_process_of_its_own_whose_settings_the_library_leaves_alone(here: Path) -> None:
-    """Importing the library changes no setting of the process; the commands do. Bad input has an exit status."""
+    """Importing the library changes no setting of the process; the commands do. Bad input has an exit status.
+
+    Libraries that most commands need late, or never, are not imported before.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
     process = [sys.executable, "-c", IMPORT_AND_FIT, *QUICK]
     done = subprocess.run(process, capture_output=True, text=True, env=environment, cwd=here, check=True)
+    assert done.stdout.startswith("imported early: []\n")
     assert "iwae, 10 draws" in done.stdout
     assert "ppl_vae has the exit status 0\n" in done.stdout
     assert done.stdout.endswith("ppl_vae.fit has the exit status 2\n")
@@ -344,8 +354,9 @@ def test_a_model_that_does_not_generate_has_no_draws_and_explains_its_number(
 ) -> None:
     output = tmp_path / "run"
     options = ["--model", "autoencoder", "--max-epochs", "2", "--num-samples", "10", "--output", str(output)]
-    assert run_verb("fit", options) == 0
+    with unwritten_figures() as figures:
+        assert run_verb("fit", options) == 0
     assert "this is a reconstruction term, as an autoencoder's, and no log evidence" in capsys.readouterr().out
-    assert {path.stem for path in (output / "figures").iterdir()} == {"elbo", "reconstructions"}
+    assert figures == {"elbo", "reconstructions"}
     with pytest.raises(InputError, match="Autoencoder does not generate: its model computes with the data"):
         load(output).sample(3)

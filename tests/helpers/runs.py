@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ def run_without_figures(verb: str, args: Sequence[str]) -> int:
         patch.setattr("ppl_vae.plots.sheet", lambda cells, **options: None)
         patch.setattr("ppl_vae.cli.opened.OpenRun.write_figures", lambda run, figures, among=(): [])
         return run_verb(verb, args)
+
+
+@contextmanager
+def unwritten_figures() -> Iterator[set[str]]:
+    """Collect the names of the figures that verbs draw, and write none: files take most of the time of a figure."""
+    names: set[str] = set()
+
+    def collect(run: Any, figures: Mapping[str, Any], among: Sequence[str] = ()) -> list[Path]:
+        names.update(figures)
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ppl_vae.cli.opened.OpenRun.write_figures", collect)
+        yield names
 
 
 def read_numbers(folder: Path) -> dict[str, Any]:
