@@ -18,6 +18,7 @@ from ppl_vae.cli.merge import merge
 from ppl_vae.cli.opened import open_run
 from ppl_vae.evaluation.estimators import Settings
 from ppl_vae.evaluation.measure_gap import GapSettings
+from tests.helpers.chains import shorten_pilot
 from tests.helpers.ranks import Launcher
 from tests.helpers.runs import run_without_figures
 
@@ -50,6 +51,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a block have at most four rows, and a portion two blocks; draw nothing."""
+    shorten_pilot(monkeypatch)
     monkeypatch.setattr("ppl_vae.evaluation.passes.ROWS_PER_PASS", 4)
     monkeypatch.setattr("ppl_vae.evaluation.passes.LEAST_ROWS", 2)
     monkeypatch.setattr("ppl_vae.evaluation.passes.NUMBERS_PER_PASS", 400)

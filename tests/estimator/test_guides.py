@@ -18,6 +18,7 @@ from ppl_vae.cli.command import run_verb
 from ppl_vae.inference import FamilyName
 from ppl_vae.program import seeded
 from tests.helpers import scenarios
+from tests.helpers.chains import shorten_pilot
 from tests.helpers.known import Narrow, exact_posterior, small_factor_analysis
 from tests.helpers.laws import traced
 from tests.helpers.own_programs import MODEL_ONLY, PER_SAMPLE, QUICK_MODEL_ONLY
@@ -252,8 +253,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_verb_takes_runs_of_a_program_without_a_guide(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_takes_runs_of_a_program_without_a_guide(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The model alone is fitted; the runs are evaluated, compared and loaded."""
+    shorten_pilot(monkeypatch)
     for guide, options in {"amortized": QUICK_MODEL_ONLY, "per-sample": PER_SAMPLE}.items():
         options = [*options, "--guide", guide, "--max-epochs", "2", "--output", guide]
         assert run_without_figures("fit", options) == 0

@@ -25,6 +25,7 @@ from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, seeded
 from tests.helpers.batches import as_batches
+from tests.helpers.chains import shorten_pilot
 from tests.helpers.laws import traced
 from tests.helpers.scenarios import Mixture, Sequences, bits, normal
 
@@ -39,7 +40,10 @@ def small() -> VariationalInference:
     return fitted(VAE(data_dim=8, latent_dim=2, hidden=(16,)), bits(30, 8).float().numpy())
 
 
-def test_numbers_do_not_depend_on_what_else_is_asked_for(small: VariationalInference) -> None:
+def test_numbers_do_not_depend_on_what_else_is_asked_for(
+    small: VariationalInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_pilot(monkeypatch)
     vi = small
     x = bits(20, 8, seed=1).numpy().astype("float32")
     settings = {"num_samples": 50, "num_temperatures": 4, "num_chains": 3, "num_simulated": 5}
@@ -88,8 +92,9 @@ def test_bits_per_dimension_count_what_is_observed() -> None:
 @pytest.mark.parametrize("num_samples", [1, 2, 30])
 @pytest.mark.parametrize("num_data", [1, 3])
 def test_few_draws_and_one_datum_give_a_clear_answer(
-    num_samples: int, num_data: int, small: VariationalInference
+    num_samples: int, num_data: int, small: VariationalInference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_pilot(monkeypatch)
     x, vi = bits(30, 8).float().numpy(), small
     names = ("prior", "iwae", "cubo", "ais", "bdmc")
     few = {"num_samples": num_samples, "num_temperatures": 2, "num_chains": num_samples, "num_simulated": 1}
@@ -310,6 +315,7 @@ def test_compiled_estimators_do_not_disturb_each_other(
 ) -> None:
     """An evaluation of other parameters has the graphs of an earlier one, and its own numbers."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
+    shorten_pilot(monkeypatch)
     (vi, x), names = in_passes, ["iwae", "cubo", "prior", "bdmc"]
     x = x[:6]  # one batch; the test above has a smaller one too
     assert_compiled_agrees(vi, x, names, caplog)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +25,7 @@ from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Precision, Program, fp32_products, seeded, with_lambda, without_guide
 from ppl_vae.program.process import BFloat16Products, at_precision
 from ppl_vae.program.products import ProductTimes, measure_products, product_times
+from tests.helpers.chains import shorten_pilot
 from tests.helpers.laws import traced
 from tests.helpers.scenarios import Images, bits, normal
 
@@ -114,8 +114,7 @@ FEW: dict[str, Any] = {"max_epochs": 2, "batch_size": 8, "local_steps": 3, "infe
 def test_every_number_of_a_double_fit_is_double(way: str, compile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every number that a step computes is double, except the count of steps."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
-    for moves in ("WARM_UP_MOVES", "MIN_PILOT_MOVES"):  # the precision does not depend on their number
-        monkeypatch.setattr(importlib.import_module("ppl_vae.evidence.ais"), moves, 3)
+    shorten_pilot(monkeypatch)  # the precision does not depend on it
     own_guide, options = WAYS[way]
     vi = VariationalInference(Literal(own_guide), precision="64-true", compile=compile, **(FEW | options))
     vi.prepare({"x": X[:24]}, {"x": X[22:]})  # batches of one size have one graph
