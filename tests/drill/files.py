@@ -46,7 +46,7 @@ def drill(bench: Bench, quick: bool) -> Iterator[Check]:
         }
         for name, (read, count) in readers.items():
             path, expected = Path(name), read()
-            content, number = path.read_bytes(), count // 25 + 1 if quick else count
+            content, number = path.read_bytes(), count // 50 + 1 if quick else count
 
             def same(value: Any, name: str = name, expected: Any = expected) -> bool:
                 if name.endswith("safetensors"):

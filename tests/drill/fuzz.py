@@ -52,7 +52,7 @@ def drill(bench: Bench, quick: bool) -> Iterator[Check]:
     folder = bench.copy()
     with inside(folder):
         chance = random.Random(0)
-        for number in range(60 if quick else 1000):
+        for number in range(40 if quick else 1000):
             yield _read_broken(chance, number)
         for number in range(10 if quick else 300):
             yield _run_random(chance, number)
