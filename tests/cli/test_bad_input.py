@@ -349,8 +349,8 @@ class TestARunThatExists:
         assert "config.yaml lacks 'model'" in self.fails("evaluate", ["run"], capsys)
 
     def test_compare(self, run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        shutil.copytree(run, here / "other")
         for name, options in {
-            "other": [],
             "seed": ["--seed", "1"],
             "grey": ["--binarize", "none", "--model", "factor_analysis"],
             "density": ["--model", "factor_analysis"],

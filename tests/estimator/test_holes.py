@@ -108,8 +108,8 @@ def test_a_fit_to_rows_on_disk_is_that_to_rows_in_memory(guide: str) -> None:
 METHODS = {
     "amortized": {"guide": "amortized"},
     "derived": {"guide": "amortized", "family": "full"},
-    "per-sample": {"guide": "per-sample", "family": "full"},
-    "semi-amortized": {"guide": "semi-amortized", "family": "full", "local_steps": 5},
+    "per-sample": {"guide": "per-sample", "family": "full", "local_steps": 5, "inference_steps": 150},
+    "semi-amortized": {"guide": "semi-amortized", "family": "full", "local_steps": 5, "inference_steps": 150},
 }
 
 
@@ -118,7 +118,7 @@ def made(name: str, **options: Any) -> VariationalInference:
     if name == "derived":
         program = without_guide(program)
     options = (
-        METHODS[name] | {"max_epochs": 30, "precision": "64-true", "compile": "off", "num_samples": 2000} | options
+        METHODS[name] | {"max_epochs": 12, "precision": "64-true", "compile": "off", "num_samples": 2000} | options
     )
     return VariationalInference(program, **options)
 

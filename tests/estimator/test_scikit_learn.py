@@ -297,11 +297,11 @@ def test_the_position_of_an_argument_with_another_name_decides(
     program_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", "data.npz", "--model", "mine.py:Mine", "--max-epochs", "1", "--num-samples", "5"]
-    assert run_without_figures("fit", [*options, "--output", "run"]) == 0
+    assert run_without_figures("fit", [*options, "--inference-steps", "5", "--output", "run"]) == 0
     sentence = "model(images) of Mine takes the array 'x' as 'images': its position decides"
     assert capsys.readouterr().out.count(sentence) == 1
     by_x = load("run")
-    by_name = small(by_x.program).fit(X)
+    by_name = small(by_x.program, inference_steps=5).fit(X)
     with pytest.warns(InputWarning, match="takes the array 'x' as 'images'"):
         assert small(by_x.program).fit({"x": X}).arguments_ == ("x",)
     assert (by_x.arguments_, by_name.arguments_) == (("x",), ("images",))

@@ -114,7 +114,10 @@ def assert_right(estimated: Evidence, exact: Tensor) -> None:
     assert abs(error.mean()) < 0.01
 
 
-IN_SECONDS = {("proportions", "ais"), ("proportions", "prior"), *((name, "ais") for name in ("ppca", "counts_1"))}
+IN_SECONDS = {
+    ("proportions", "prior"),
+    *((name, "ais") for name in ("factor_analysis", "ppca", "counts_1", "proportions")),
+}
 """Pairs that take seconds; ``test_intervals_cover`` and programs that are alike test the same with fewer draws."""
 PAIRS = [(program, estimator) for program in CONTINUOUS for estimator in SETTINGS]
 
