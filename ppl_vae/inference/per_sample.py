@@ -129,7 +129,7 @@ def per_sample_steps(
         >>> program = Program(VAE(data_dim=6, latent_dim=2)).bind((x,))
         >>> local, batch = LocalElbo(LatentSpace(program), Diagonal(2)), (x, torch.arange(8))
         >>> adam = torch.optim.Adam(program.parameters().values(), lr=1e-2)
-        >>> steps = list(per_sample_steps(program, [batch] * 30, adam, local))
+        >>> steps = list(per_sample_steps(program, [batch] * 30, adam, local, LocalSteps(num_steps=5)))
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
     """

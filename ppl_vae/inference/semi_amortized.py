@@ -127,7 +127,7 @@ def semi_amortized_steps(
         >>> program = Program(VAE(data_dim=6, latent_dim=2)).bind((x,))
         >>> local = LocalElbo(LatentSpace(program), Diagonal(2))
         >>> adam = torch.optim.Adam(program.parameters().values(), lr=1e-2)
-        >>> steps = list(semi_amortized_steps(program, [(x,)] * 30, adam, local))
+        >>> steps = list(semi_amortized_steps(program, [(x,)] * 30, adam, local, LocalSteps(num_steps=5)))
         >>> bool(steps[-1].elbo > steps[0].elbo)
         True
     """

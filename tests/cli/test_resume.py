@@ -213,7 +213,6 @@ def test_a_long_epoch_by_the_command_line(
 ) -> None:
     """A run that ends in the middle of an epoch, and is resumed there, ends as one that was not."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ppl_vae.cli.fit._write_posterior_draws", lambda fitted: None)
     np.savez("my.npz", x=normal(200, 4).abs().numpy())
     options = ["--data", "my.npz", "--model", "factor_analysis", "--model.latent-dim", "1", "--max-epochs", "2"]
     options += ["--validate-every", "4", "--checkpoint-every", "3", "--num-valid", "15", "--num-data", "7"]

@@ -40,7 +40,7 @@ def run(verb: str, *args: str) -> int:
     """Run a verb without figures, and save a checkpoint after every epoch."""
     fit_module.CHECKPOINT_SECONDS = 0.0
     torch.set_num_threads(1)
-    return run_without_figures(verb, list(args))
+    return run_without_figures(verb, list(args), with_posterior=True)
 
 
 def prepare(verb: str, output: str) -> None:

@@ -34,7 +34,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-DRAWN = {"autoencoder", "conv_vae", "deep_markov_model", "semi_supervised_vae", "survey", "unusual"}
+LAID_OUT = {"autoencoder", "deep_markov_model", "semi_supervised_vae", "unusual"}
+"""Programs whose figures are laid out, in which nothing may fail or warn."""
+DRAWN = {"conv_vae", "survey"}
 """Programs whose figures are drawn: those of every other program are of the same kinds, and are only made."""
 
 
@@ -48,13 +50,21 @@ def draw_dots(figure: Figure, path: Path, *, format: str, **options: Any) -> Non
     imsave(path, np.eye(4), format=format)
 
 
+def lay_out(figure: Figure, path: Path, *, format: str, **options: Any) -> None:
+    """Lay a figure out, and write an image that is not blank instead of it."""
+    figure.draw_without_rendering()
+    draw_dots(figure, path, format=format)
+
+
 def test_there_are_options_for_every_use() -> None:
     assert set(OPTIONS) == set(USES)
 
 
 @pytest.mark.parametrize("verb", OPTIONS)
 def test_every_verb_on_every_program(verb: str, case: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    if case.data.name not in DRAWN:
+    if case.data.name in LAID_OUT:
+        monkeypatch.setattr(Figure, "savefig", lay_out)
+    elif case.data.name not in DRAWN:
         monkeypatch.setattr(Figure, "savefig", draw_dots)
         monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
     check_use(verb, case, OPTIONS[verb])
