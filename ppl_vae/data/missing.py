@@ -263,7 +263,7 @@ def fill_missing(
     columns: FitColumns = MappingProxyType({}),
     usual: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Replace the missing numbers of a column by its mean, or by what is known to stand in their place.
+    """Replace the missing numbers of a column by its mean, or by the replacement that is known for it.
 
     Args:
         owner: name of the object that is called, for messages.

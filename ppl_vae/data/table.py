@@ -145,7 +145,7 @@ def describe_columns(columns: Mapping[str, Sequence[Variable]]) -> list[str]:
 
 
 def _summarised(columns: Sequence[Variable]) -> Sequence[Variable]:
-    """Return one column that stands for many of one kind of numbers, such as genes; others as they are."""
+    """Summarise more columns than are shown as one if all are numbers of one kind, such as genes."""
     first, last = columns[0], columns[-1]
     if len(columns) <= MOST_ROWS or any(column.kind != first.kind or column.categories for column in columns):
         return columns

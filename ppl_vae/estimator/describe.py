@@ -38,7 +38,7 @@ class Description(NamedTuple):
 
 
 def describe(vi: VariationalInference) -> Description:
-    """Describe the sites, parameters, posterior and graph of a fitted program, without a change of global state.
+    """Describe the sites, parameters, posterior and graph of a fitted program, without changing global state.
 
     Args:
         vi: the estimator, fitted or loaded.

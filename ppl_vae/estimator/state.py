@@ -130,7 +130,7 @@ def check_attached(vi: VariationalInference, parts: Mapping[str, Arrays]) -> Non
 
 
 def make_by(vi: VariationalInference, recipe: Any) -> VariationalInference:
-    """Give an estimator the program that a recipe builds under its seed, and let it know the recipe."""
+    """Set the program of an estimator to the one that a recipe builds under its seed, and store the recipe."""
     vi.program = build(recipe, vi.seed)
     vi.origin.recipe = recipe
     return vi

@@ -228,7 +228,7 @@ class Training:
         return self.ranks.decide(is_time) if self.ranks.size > 1 else is_time
 
     def _ends_round(self, place: Place) -> bool:
-        """Return True if a place is the end of a round: of an interval, or of an epoch without one; or of all."""
+        """Return True if a round ends at a place: an interval, an epoch if there is no interval, or the training."""
         if self.rounds is None or self._is_end(place):
             return place.steps == 0 or self._is_end(place)
         seconds = time.perf_counter() - self._began

@@ -27,7 +27,7 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
 
 
 def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what a user wrote inside handlers of Pyro's, such as ``@config_enumerate``, which hide its signature.
+    """Return the function inside handlers of Pyro, such as ``@config_enumerate``, which hide its signature.
 
     Example:
         >>> from pyro.infer import config_enumerate

@@ -302,7 +302,7 @@ class BoundProgram(Runner):
     def weighted_posterior(
         self, batch: Batch, num_samples: int = 1, *, weighted: bool = True, completed: bool = False
     ) -> tuple[Tensor, Draws]:
-        """Return log weights ``(K, B)``, nats, and draws as ``posterior`` does; the weights are zero if not asked for.
+        """Return log weights ``(K, B)``, nats, and draws as ``posterior`` does; weights are zero unless ``weighted``.
 
         Discrete latents that the guide leaves out are summed out of the weights, and drawn given the others. If
         ``completed`` is true, numbers of the data that were seen stay, and the missing ones are drawn given them.

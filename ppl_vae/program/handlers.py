@@ -87,7 +87,7 @@ def is_point_mass(fn: Any) -> bool:
 
 
 def bijection(support: Any) -> Transform:
-    """Return the map from unconstrained space to a support: ``biject_to``, and the support of a mixture besides.
+    """Return the map from unconstrained space to a support, as ``biject_to`` does; it knows supports of mixtures too.
 
     Raises:
         NotImplementedError: there is no such map.
