@@ -39,8 +39,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "my data.npz", x=rng.normal(size=(80, 2)) @ rng.normal(size=(2, 5)))
+    parts = {"x_train": 128, "x_valid": 32, "x_test": 32}  # batches of 32 have one graph
+    np.savez(tmp_path / "small.npz", **{name: rng.integers(0, 2, size=(size, 64)) for name, size in parts.items()})
     (tmp_path / "mine.py").write_text(OWN_PROGRAM)
     return tmp_path
+
+
+SMALL = [*QUICK, "--data", "small.npz", "--batch-size", "32"]
 
 
 def test_a_run_folder_has_everything_and_evaluate_repeats_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +131,7 @@ def test_a_program_in_a_file_is_fitted_evaluated_and_drawn(here: Path, capsys: p
 
 
 def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
-    quick = [option.replace("-epochs", "_epochs") for option in QUICK]  # either spelling will do
+    quick = [option.replace("-epochs", "_epochs") for option in SMALL]  # either spelling will do
     assert run_without_figures("fit", [*quick, "--seed", "3", "--output", "first"]) == 0
     assert run_without_figures("fit", ["--config", "first/config.yaml", "--output", "second"]) == 0
     assert read_numbers(here / "first") == read_numbers(here / "second")
@@ -148,7 +153,7 @@ def test_a_stopped_run_that_is_resumed_gets_the_numbers_of_one_that_was_not_stop
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The process gets a signal, as from a cluster's scheduler, within its fourth epoch; it is started twice alike."""
-    options = [*QUICK, "--max-epochs", "6", "--batch-size", "32"]
+    options = [*SMALL, "--max-epochs", "6", "--batch-size", "16"]
     assert run_without_figures("fit", [*options, "--output", "whole"]) == 0
     options += ["--output", "stopped", "--resume", "auto"]
     capsys.readouterr()
@@ -191,7 +196,7 @@ def test_a_compiled_run_has_the_numbers_of_python_and_can_be_resumed(
     """The graphs run with PyTorch's own kernels; gradients are clipped, and products are in bfloat16."""
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
     monkeypatch.setattr("ppl_vae.estimator.precision.product_times", lambda: ProductTimes(fp32=2e-3, bf16=1e-3))
-    options = [*QUICK, "--clip-norm", "30", "--precision", "bf16-mixed", "--schedule", "constant", "--seed", "1"]
+    options = [*SMALL, "--clip-norm", "30", "--precision", "bf16-mixed", "--schedule", "constant", "--seed", "1"]
     assert run_without_figures("fit", [*options, "--output", "python", "--compile", "off"]) == 0
     assert ", steps not compiled\n" in capsys.readouterr().out
     assert run_without_figures("fit", [*options, "--output", "whole", "--compile", "on"]) == 0

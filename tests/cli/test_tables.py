@@ -33,7 +33,7 @@ class Shifted(nn.Module):
 
     def guide(self, x, batch): ...
 """
-QUICK = ["--max-epochs", "1", "--num-samples", "5"]
+QUICK = ["--max-epochs", "1", "--num-samples", "5", "--inference-steps", "20"]
 
 
 @pytest.fixture

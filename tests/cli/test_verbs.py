@@ -26,6 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "data.npz", x=x, y=y)
     options = ["--model", "cvae", "--model.num_classes", "3", "--model.hidden", "[8]", "--model.latent_dim", "2"]
     options += ["--data", str(folder / "data.npz"), "--image_shape", "[3,3]", "--max_epochs", "2"]
+    options += ["--inference-steps", "20"]
     assert run_without_figures("fit", [*options, "--output", str(folder / "run")]) == 0
     return folder
 

@@ -413,7 +413,7 @@ def test_a_frame_of_any_library_comes_out_as_it_came_in() -> None:
     random = np.random.default_rng(0)
     frame = pl.DataFrame({"city": random.choice(["Oslo", "Rome", "Ulm"], 40), "height": random.normal(size=40)})
     program = TableVAE(table_columns(frame), latent_dim=2, hidden=(4,))
-    vi = VariationalInference(program, max_epochs=1, num_samples=5).fit(frame)
+    vi = VariationalInference(program, max_epochs=1, num_samples=5, inference_steps=5).fit(frame)
     assert vi.feature_names_in_.tolist() == ["city", "height"]
     latents = vi.set_output(transform="polars").transform(frame)
     assert (type(latents), latents.columns) == (pl.DataFrame, ["z[0]", "z[1]"])
