@@ -140,7 +140,7 @@ def test_config_repeats_a_run_and_options_override_it(here: Path) -> None:
     config = yaml.safe_load(Path("third/config.yaml").read_text())
     assert (config["seed"], config["max_epochs"]) == (4, 2)
     expected = {"data_dim": 64, "latent_dim": 3, "hidden": [8], "activation": "relu", "likelihood": "bernoulli"}
-    assert config["model"]["init_args"] == expected
+    assert config["model"]["init_args"] == expected | {"encoder_dropout": 0.0}
 
 
 def test_data_dim_is_the_size_of_a_datum(here: Path) -> None:
