@@ -45,6 +45,36 @@ CAPTIONS: dict[str, tuple[str, str, str]] = {
     ),
     "worst": ("quality", "The data that are explained worst", "Those with the lowest log evidence, and their means."),
     "gap": ("gap", "The gaps of inference", "What amortization and the posterior's family cost, datum by datum."),
+    "check_ecdf": (
+        "checks",
+        "Ranks of latents of simulated data",
+        "A line that leaves the grey band shows draws that are too narrow, too wide or shifted.",
+    ),
+    "check_ranks": (
+        "checks",
+        "Ranks of one latent",
+        "Bars outside of the dashed lines form a U if the draws are too narrow, and a hill if they are too wide.",
+    ),
+    "check_coverage": (
+        "checks",
+        "Expected coverage",
+        "The share of latents in the central intervals of their draws; below the diagonal, the draws are too narrow.",
+    ),
+    "check_statistics": (
+        "checks",
+        "Statistics of the data",
+        "Beside those of data sets that are drawn from the model; orange ones lie outside.",
+    ),
+    "check_intervals": (
+        "checks",
+        "Ranks of the data among their predictions",
+        "A line that leaves the grey band shows predictions that are too narrow, too wide or shifted.",
+    ),
+    "check_surprise": (
+        "checks",
+        "Log evidence of test data and of data from the model",
+        "If they differ, the model is not that of the data.",
+    ),
     "latents": ("latents", "The latent space", "Posterior means, coloured by label if there are labels."),
     "divergence": (
         "latents",
@@ -98,7 +128,7 @@ def collect_figures(
         metrics: the rows of a run's metrics, from which the ELBO is drawn if the run was stopped before it drew it.
     """
     of_uses = {name: caption for use in USES.values() for name, caption in use.figures.items()}
-    of_checks = {f"check_{name}": ("checks", title, caption) for name, (title, caption) in checks.items()}
+    of_checks = {f"check_{name}": ("checks", title, caption) for name, (title, caption) in checks.items() if title}
     captions: dict[str, tuple[str, str, str]] = {**of_uses, **CAPTIONS, **of_checks}
     kinds = ("svg", "png")  # a PNG takes the place of an SVG
     files = {path.stem: path for kind in kinds for path in folder.glob(f"[!.]*.{kind}")}
