@@ -110,7 +110,7 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
     if not options.peers.exists():
         parser.error(f"{options.peers} does not exist: run make bench, which makes the environment of the peers")
     if options.isa:
-        os.environ.update(ISAS[options.isa])
+        limit_instructions(options.isa)
     machine = describe(options.peers)
     os.environ["MATMUL_PRECISION"] = machine["matmul_precision"]
     machine["isa"] = options.isa or isa()
@@ -137,6 +137,15 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
             results.note(output / "measurements.json", machine["isa"], part, conditions | measured, PARTS)
             for row in rows:
                 print(f"          {row['ratio']:.2f}  {row['work']}: {row['peer']}", flush=True)
+
+
+def limit_instructions(isa: str) -> None:
+    """Forbid newer instructions to all processes that are started, and give them a cache of compiled code of its own.
+
+    ``torch.compile`` would take code from its cache whatever its instructions are.
+    """
+    os.environ.update(ISAS[isa])
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{isa}")
 
 
 def images(data_root: str | None) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -40,7 +39,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.isa:
-        os.environ.update(bench.ISAS[options.isa])
+        bench.limit_instructions(options.isa)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/none.npy", np.zeros((1, 1), dtype="float32"))

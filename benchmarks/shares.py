@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE"] = "1"
     if options.isa:
-        os.environ.update(bench.ISAS[options.isa])
+        bench.limit_instructions(options.isa)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure_shares(Path(folder))
     measured = {"machine": bench.machine_now(), "date": f"{datetime.date.today()}", "rows": rows}

@@ -17,9 +17,14 @@ compilations):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -28,6 +33,8 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 __all__ = ["TorchDispatchMode", "tree_leaves", "tree_map", "tree_map_only"]
 
+KERNELS_OF_A_UNIT = 4
+"""The least number of kernels that are compiled together: the headers take as long as several of them."""
 LAST_TESTED = (2, 13)
 """The newest version of PyTorch with which the tests of this room have passed; ``pyproject.toml`` has the same."""
 
@@ -80,19 +87,159 @@ def value_errors() -> tuple[type[Exception], ...]:
 # ---------------------------------------------------------------------------------------------------------- compiling
 
 
-def settings() -> AbstractContextManager[None]:
-    """Return a context with the settings of Inductor for our graphs."""
-    from torch._inductor import config
+@contextmanager
+def settings() -> Iterator[None]:
+    """Run a block with the settings of Inductor for our graphs."""
+    from torch._inductor import config, cpu_vec_isa
+    from torch.compiler import config as of_caches
 
-    return config.patch(
-        {
-            "fallback_random": True,  # the generator's numbers, not those of Inductor's own
-            "size_asserts": False,  # the caller compares the shapes, once for each call
-            "alignment_asserts": False,
-            "cpp.max_horizontal_fusion_size": 1,  # vectorised, fused loops of sums over states gave wrong gradients
-            "cpp.vec_isa_ok": True,  # the processor's own report; asking the compiler too takes a second
-        }
-    )
+    chosen = {
+        "fallback_random": True,  # the generator's numbers, not those of Inductor's own
+        "size_asserts": False,  # the caller compares the shapes, once for each call
+        "alignment_asserts": False,
+        "cpp.max_horizontal_fusion_size": 1,  # vectorised, fused loops of sums over states gave wrong gradients
+        "cpp.vec_isa_ok": True,  # the processor's own report; asking the compiler too takes a second
+    }
+    with config.patch(chosen), _as_reported(), kernels_together():
+        vectors = cpu_vec_isa.pick_vec_isa()  # Inductor's cache would take a graph for others, ATEN_CPU_CAPABILITY=avx2
+        tag = f"{of_caches.cache_key_tag} {vectors}"
+        with of_caches.patch(cache_key_tag=tag):  # type: ignore[attr-defined]
+            yield
+
+
+@contextmanager
+def _as_reported() -> Iterator[None]:
+    """Let Inductor believe the processor about its vectors of 512 bits, without bfloat16, integers and AMX.
+
+    It compiles and loads a test for each of these six, which no kernel of ours uses.
+    """
+    from torch._inductor import cpu_vec_isa
+
+    class Reported(cpu_vec_isa.VecAVX512):  # a class of its own, because tests are remembered by class
+        def __bool__(self) -> bool:  # type: ignore[override]
+            return True
+
+    def vectors() -> list[Any]:
+        if platform.machine() not in ("x86_64", "AMD64"):
+            return known()
+        flags = cpu_vec_isa.x86_isa_checker()
+        both = [Reported(), cpu_vec_isa.VecAVX2()]
+        return [isa for isa in both if all(flag in flags for flag in str(isa).split())]
+
+    known = cpu_vec_isa.valid_vec_isa_list
+    with _replaced(cpu_vec_isa, valid_vec_isa_list=vectors):
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, **attributes: Any) -> Iterator[None]:
+    """Give a module or a class other attributes inside the block."""
+    before = {name: vars(owner)[name] for name in attributes}
+    for name, value in attributes.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
+
+
+@contextmanager
+def kernels_together() -> Iterator[None]:
+    """Compile the kernels of a graph in a few units, of which each reads the headers once.
+
+    Inductor gives each kernel to a compiler of its own. For the ten kernels of a step of a VAE this takes 11.6 s of a
+    core, and two units take 3.8 s. The headers are compiled before, once on a machine.
+    """
+    from torch._inductor.async_compile import AsyncCompile
+
+    wait = AsyncCompile.wait
+
+    def note(self: Any, argument_types: Sequence[str], source: str) -> _Kernel:
+        kernel = _Kernel(tuple(argument_types), source)
+        vars(self).setdefault("noted", []).append(kernel)
+        return kernel
+
+    def compile_noted(self: Any, scope: dict[str, Any]) -> None:
+        if kernels := vars(self).pop("noted", ()):
+            made = dict(zip(kernels, _compiled(kernels), strict=True))
+            scope.update({name: made[kernel] for name, kernel in scope.items() if isinstance(kernel, _Kernel)})
+        wait(self, scope)
+
+    with _replaced(AsyncCompile, cpp_pybinding=note, wait=compile_noted):
+        yield
+
+
+class _Kernel(NamedTuple):
+    """A kernel in C++, a function called ``kernel``."""
+
+    argument_types: tuple[str, ...]
+    source: str
+
+
+def _compiled(kernels: Sequence[_Kernel]) -> list[Callable[..., None]]:
+    """Return kernels as functions of Python, from about as many units as the processor has cores."""
+    from torch._inductor import codecache
+    from torch._inductor.async_compile import AsyncCompile, get_compile_threads
+
+    class Units(codecache.CppPythonBindingsCodeCache):
+        """A cache whose entries are libraries with many kernels; each of these is a module of its own."""
+
+        cache: dict[str, Any] = {}  # noqa: RUF012
+
+        @classmethod
+        def _load_library_inner(cls, path: str, key: str) -> Any:
+            return SimpleNamespace(path=path)
+
+    def begin(source: str) -> Callable[[], Any]:
+        missing: list[Any] = []
+        with _replaced(codecache, _precompile_header=lambda *_, **__: None):  # which looks for them for 0.3 s
+            load = Units.load_async(source, "cpu", submit_fn=missing.append)
+        if not missing:
+            return load
+        Units.cache.clear()
+        return Units.load_async(source, "cpu", submit_fn=AsyncCompile.submit if threads > 1 else None)
+
+    threads = get_compile_threads()
+    num_units = max(1, min(threads, len(kernels) // KERNELS_OF_A_UNIT))
+    units = [kernels[first::num_units] for first in range(num_units)]
+    loads = [begin(_source(unit, codecache.CppPythonBindingsCodeCache)) for unit in units]
+    functions: list[Any] = [None] * len(kernels)
+    for first, (unit, load) in enumerate(zip(units, loads, strict=True)):
+        library = load()
+        functions[first::num_units] = [_load(library, number) for number in range(len(unit))]
+    return functions
+
+
+def _source(unit: Sequence[_Kernel], bindings: Any) -> str:
+    """Return the source of a unit: every kernel in a namespace of its own, with its binding, as Inductor writes it."""
+    parts = []
+    for number, (types, source) in enumerate(unit):
+        parsed = (f"parse_arg<{kind.replace('const ', '')}>(args, {i})" for i, kind in enumerate(types))
+        binding = bindings.suffix_template.format(
+            arg_len=len(types),
+            call_entry_func=f"kernel{number}({', '.join(parsed)}); Py_RETURN_NONE;",
+            entry_func=f"kernel{number}",
+            extra_parse_arg="",
+        )
+        parts.append(re.sub(r"\bkernel\(", f"kernel{number}(", source) + binding)
+    includes = dict.fromkeys(line for part in parts for line in part.splitlines() if line.startswith("#include"))
+    bodies = (re.sub(r"^#include.*$", "", part, flags=re.MULTILINE) for part in parts)
+    spaces = (f"namespace of_kernel{number} {{\n{body}\n}}" for number, body in enumerate(bodies))
+    return "\n".join(["#define PY_SSIZE_T_CLEAN", *includes, *spaces])
+
+
+def _load(library: Any, number: int) -> Callable[..., None]:
+    """Return a kernel of a library."""
+    address = vars(torch._C._dynamo.guards)["_torchinductor_pyobject_tensor_data_ptr"]
+    os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(address)
+    name = f"{library.key}.kernel{number}"
+    spec = spec_from_file_location(name, library.path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, f"kernel{number}")
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
