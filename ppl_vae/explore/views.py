@@ -38,7 +38,7 @@ class Views:
     def __init__(self, space: ExploredSpace, data: Dataset) -> None:
         self.space, self.data, self.fitted = space, data, space.vi.fitted
         self.observed = self.fitted.observed(space.arrays)
-        self.coded = coded_columns(space.vi.program_)
+        self.classes, self.coded = self.fitted.classes, coded_columns(space.vi.program_)  # each runs the model
         named = self.fitted.naming.columns.values()
         self.columns: dict[str, Variable] = {column.name: column for columns in named for column in columns}
         lengths = self._lengths(np.arange(len(space.places)))
@@ -55,7 +55,7 @@ class Views:
             conditions: other conditions in their place, of which only lengths matter here.
         """
         shares = {site: self._shares(site, mean, decoded.shares) for site, mean in decoded.means.items()}
-        means = self.fitted.most_probable(decoded.means)
+        means = {site: mean.argmax(-1) if site in self.classes else mean for site, mean in decoded.means.items()}
         lengths = self._lengths(np.repeat(row, len(decoded.nearest)), conditions)
         return self._views(means, shares, lengths)
 
@@ -112,7 +112,7 @@ class Views:
 
     def _shares(self, site: str, mean: np.ndarray, coded: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the probability of the most probable value of each number, NaN if it is no class."""
-        if site in self.fitted.classes:
+        if site in self.classes:
             return mean.max(-1)
         shares = np.full(mean.shape, np.nan)
         if site in coded and site in self.coded:
