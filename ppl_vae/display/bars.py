@@ -60,11 +60,11 @@ def make_bar(name: str, total: int, unit: str, *, delay: float = 0.0, **options:
     """
     from tqdm.auto import tqdm  # by need: it takes a notebook's widgets if it is in one
 
-    disable = not (is_verbose() and is_watched())
+    if not (is_verbose() and is_watched()):
+        options["disable"] = True  # else it is left to tqdm, whose variable TQDM_DISABLE hides all bars
     return tqdm(
         desc=name or None,
         total=total,
-        disable=disable,
         delay=delay,
         leave=in_notebook(),
         unit_scale=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -75,8 +76,10 @@ class FitProgress:
             self.bar.set_postfix_str(self._bounds())
 
     def _bounds(self) -> str:
-        row = self.row
-        return "" if row is None else f"ELBO train {row.elbo_train:.2f}, valid {row.elbo_valid:.2f} nats per datum"
+        if (row := self.row) is None:
+            return ""
+        valid = "" if math.isnan(row.elbo_valid) else f", valid {row.elbo_valid:.2f}"  # without validation data
+        return f"ELBO train {row.elbo_train:.2f}{valid} nats per datum"
 
     def line(self) -> str:
         """Return the state in a line: epoch, data, bounds, rate, time left, and what is done if it is no step."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
 import sys
 import time
 
@@ -90,6 +92,13 @@ def test_in_a_notebook_a_plain_line_remains_of_a_bar_unless_it_is_hidden(
     assert re.search(rf"^{name}: \d+ (draws|data|check) in \d+\.\d s", capsys.readouterr().err, re.MULTILINE)
     WORK[name](vi, verbose=False)
     assert capsys.readouterr().err == ""
+
+
+def test_the_variable_of_tqdm_hides_bars() -> None:
+    code = "from ppl_vae.display import bars; bars.in_notebook = bool; bars.is_watched = lambda: True\n"
+    code += "print(bars.make_bar('a', 1, 'draw').disable)"
+    printed = subprocess.run([sys.executable, "-c", code], env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True)
+    assert printed.stdout == b"True\n"
 
 
 def test_what_is_returned_has_short_forms(vi: VariationalInference) -> None:
