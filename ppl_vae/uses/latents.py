@@ -125,8 +125,9 @@ def latents(vi: VariationalInference, *arrays: Any, by: Plane = "pca", num_data:
 
     *sides, priors = zip(*vi.fitted.each_batch((named,), draw), strict=True)
     aggregated, prior = (_join_sites(join(list(parts), 1), drawn)[0] for parts in sides)
-    gaussian_prior = _join_moments(priors, drawn)
-    gaussian = _join_moments(vi.fitted.each_batch((first,), gaussian_posteriors), drawn)
+    gaussian_prior = _join_moments(priors, drawn, len(embedding.mean))
+    num_first = len(next(iter(drawn.values()))[0])
+    gaussian = _join_moments(vi.fitted.each_batch((first,), gaussian_posteriors), drawn, num_first)
     names = tuple(name for site, draws in drawn.items() for name in names_of(site, draws.shape[2:]))
     units = dict(zip(names, prior_scales(torch.from_numpy(prior), UNIT).tolist(), strict=True))
     scaled = embedding.mean / np.array([units.get(name, 1.0) for name in embedding.names])
@@ -175,11 +176,11 @@ def _join_sites(sites: dict[str, np.ndarray], names: Iterable[str]) -> np.ndarra
     return np.concatenate([draws.reshape(*draws.shape[:2], -1).astype(float) for draws in chosen], -1)
 
 
-def _join_moments(parts: Sequence[LatentMoments], sites: Mapping[str, np.ndarray]) -> np.ndarray:
+def _join_moments(parts: Sequence[LatentMoments], sites: Mapping[str, np.ndarray], num_data: int) -> np.ndarray:
     """Return mean and standard deviation of all sites as one array ``(2, N, D)``; zeros for those that have none."""
     columns = []
     for field in LatentMoments._fields:
         known = join([getattr(part, field) for part in parts])
-        some = (known.get(name, np.zeros(draws.shape[1:])) for name, draws in sites.items())
+        some = (known.get(name, np.zeros((num_data, *draws.shape[2:]))) for name, draws in sites.items())
         columns.append(np.concatenate([values.reshape(len(values), -1).astype(float) for values in some], 1))
     return np.stack(columns)
