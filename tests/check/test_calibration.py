@@ -93,11 +93,11 @@ REPETITIONS = 60
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_guides_are_found_with_their_width_and_mended_by_weights_or_by_annealing(name: str) -> None:
+def test_wrong_guides_are_found_with_their_width_and_mended_by_weights_unless_the_verdict_warns(name: str) -> None:
     """At the default number of data, and at the level of a page of six tests, of which this one has three methods.
 
     If the variance of the guide is less than half of that of the posterior, the variance of its weights is infinite.
-    Where reweighting then fails, the verdict says that it cannot be trusted, and annealing holds.
+    Where reweighting then fails, the verdict says that it cannot be trusted.
     """
     width, shift = WRONG[name]
     fit = checked(GaussianFactors(width, shift), np.zeros((8, 4)), num_simulations=REPETITIONS * 300)
@@ -112,10 +112,6 @@ def test_wrong_guides_are_found_with_their_width_and_mended_by_weights_or_by_ann
     if width**2 > 0.5:
         assert len(failing) / REPETITIONS < level + three_errors(REPETITIONS, level)
     assert all("Reweighting cannot be trusted" in verdict.meaning for verdict in failing)
-    if failing:
-        chains = in_blocks(rank_by_annealing(fit.simulated, REPETITIONS * 100), REPETITIONS)
-        holds = np.mean([judge(b, b.p_values(), level, True).status == "holds" for b in chains])
-        assert holds > 1 - level - three_errors(REPETITIONS, level)
 
 
 @pytest.mark.slow
