@@ -166,7 +166,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run_without_figures("fit", ["--max-epochs", "1", "--num-samples", "2"]) == 0
+        assert run_without_figures("fit", ["--max-epochs", "1", "--num-samples", "2"], with_posterior=True) == 0
         np.save("rows.npy", np.random.default_rng(0).integers(0, 2, (40, 64)).astype("float32"))
     return folder
 

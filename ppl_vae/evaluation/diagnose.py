@@ -136,9 +136,9 @@ def summarise_latents(program: BoundProgram, parts: Sequence[LatentUse], seed: i
 
 
 def _errors(values: Tensor) -> Tensor:
-    """Return the standard errors of means over data ``(N, D)``, ``(D,)``; NaN if there is one datum."""
+    """Return the standard errors of means over data ``(N, D)``, ``(D,)``; infinite if there is one datum."""
     if len(values) == 1:
-        return torch.full_like(values[0], math.nan)
+        return torch.full_like(values[0], math.inf)
     return values.std(0) / math.sqrt(len(values))
 
 

@@ -26,7 +26,7 @@ def model_parameters(program: BoundProgram) -> tuple[str, ...]:
     batch, structure, posterior = program.template, program.structure, program.global_posterior
     with program.running(seed=0, training=False):
         with torch.no_grad(), SharedDraws(posterior) as shared:
-            values = site_values(program.traces(batch, 1).guide)
+            values = {} if program.guide is None else site_values(program.traces(batch, 1).guide)
             sites = site_values(program.run(program.model, batch, 1, values))
             latents = {name: sites[name] for name in structure.latents if name not in structure.summed}
         with torch.enable_grad(), SharedDraws(posterior) as again:

@@ -155,6 +155,7 @@ def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> 
         near = (best.log_evidence - exact).abs() < 5 * best.mcse + 1e-3
         assert near[~best.doubtful].all()
         assert near.sum() >= 4
+        vi.set_params(inference_steps=options["inference_steps"])
     assert results.rows["elbo"].log_evidence < exact.mean() + 4 * results.rows["elbo"].mcse
 
     means, score = vi.transform(few), vi.evidence(few, num_samples=5).log_evidence
