@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -242,8 +243,9 @@ def _entry(option: StatedOption, *, is_full: bool) -> Iterator[str]:
     if option.choices and not all(choice in text for choice in option.choices):
         text += f": {', '.join(option.choices[:-1])} or {option.choices[-1]}" if not is_full else ""
         text += f" ({', '.join(option.choices)})" if is_full else ""
-    if option.default not in (REQUIRED, None, False) and "default" not in text:
-        text += f" ({write_value(option.default)})"
+    if option.default not in (REQUIRED, None, False):
+        text = re.sub(r" \(default: \w+\)", "", text)  # that of most verbs, which is not that of this one
+        text += "" if "default" in text else f" ({write_value(option.default)})"
     name = f"  {written(option)} {'' if option.is_positional else option.metavar}".rstrip()
     lines = textwrap.wrap(text, WIDTH - LEFT, break_on_hyphens=False, break_long_words=False) or [""]
     if len(name) > LEFT - 2:

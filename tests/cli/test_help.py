@@ -86,6 +86,12 @@ def test_help_fits_a_terminal(verb: str, capsys: pytest.CaptureFixture[str]) -> 
         assert not re.search(r"\w- \w", sentences), sentences  # a word that a line break has cut at its hyphen
 
 
+@pytest.mark.parametrize(("verb", "stated_default"), [("gap", "(1000)"), ("evaluate", "(default: all)")])
+def test_a_default_is_that_of_the_verb(verb: str, stated_default: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    assert f"sampled at random {stated_default}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_options_of_fit_are_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--help"]) == 0
     titles = ["Run", "Data", "Model", "Objective", "Local inference", "Optimiser", "Hardware"]
