@@ -82,14 +82,14 @@ class FitProgress:
         return f"ELBO train {row.elbo_train:.2f}{valid} nats per datum"
 
     def line(self) -> str:
-        """Return the state in a line: epoch, data, bounds, rate, time left, and what is done if it is no step."""
-        seconds = time.perf_counter() - self._started
-        rate = (self.count - self.first) / seconds if seconds > 0 else 0.0
+        """Return the state in a line: epoch, data, bounds, rate and time left, or what is done if it is no step."""
+        seconds, work = time.perf_counter() - self._started, current_work()
+        rate = (self.count - self.first) / seconds if seconds > 0 and not work else 0.0
         left = f"{describe_seconds((self.total - self.count) / rate)} left" if rate > 0 else ""
         epoch = min(self.max_epochs, self.count // self.num_train + 1)
         done = f"epoch {epoch} of at most {self.max_epochs}"
         speed = f"{rate:,.0f} data/s" if rate > 0 else ""
-        return "; ".join(part for part in (done, self._bounds(), speed, left, current_work()) if part)
+        return "; ".join(part for part in (done, self._bounds(), speed, left, work) if part)
 
     def _write_lines(self) -> None:
         while not self._ended.wait(LINE_SECONDS):
