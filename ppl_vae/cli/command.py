@@ -63,9 +63,9 @@ def _run(module: ModuleType, function: Callable[..., Outcome], args: Sequence[st
     Of several processes, the first one that raises an error reports it. After a restart, an error that would come again
     ends them at once.
     """
-    if ranks.recall(REFUSED):
-        return 2
     try:
+        if ranks.recall(REFUSED):
+            return 2
         with warnings_in_one_line(), fast_products():
             outcome = call(function, read_options(module, function, args))
             print("\n".join([*outcome.lines, *(f"written to {path}" for path in outcome.files)]), flush=True)
@@ -73,7 +73,8 @@ def _run(module: ModuleType, function: Callable[..., Outcome], args: Sequence[st
         if not ranks.may_report():
             return 1
         if isinstance(error, InputError | Diverged):
-            ranks.remember(REFUSED, str(error))
+            with suppress(LostProcess):  # what is reported is the first error
+                ranks.remember(REFUSED, str(error))
         status = report(error)
         if status is None:
             raise

@@ -161,7 +161,10 @@ class _Group(Ranks):
             raise self._gone() from error
 
     def recall(self, name: str) -> str | None:
-        return self._store.get(name).decode() if self._store.check([name]) else None
+        try:
+            return self._store.get(name).decode() if self._store.check([name]) else None
+        except Exception as error:
+            raise self._gone() from error
 
     def _gone(self) -> LostProcess:
         return LostProcess(
