@@ -68,7 +68,7 @@ def log_bernoulli(x: Tensor, logits: Tensor) -> np.ndarray:
     return stats.bernoulli.logpmf(x.numpy(), torch.sigmoid(logits).detach().numpy()).sum(-1)
 
 
-def same_weights(program: nn.Module, vae: VAE, batch: tuple[Tensor, ...] = (bits(21, 6),)) -> None:
+def assert_same_weights(program: nn.Module, vae: VAE, batch: tuple[Tensor, ...] = (bits(21, 6),)) -> None:
     """Assert that a program has the same log weights as the VAE on the same draws."""
     (ours, theirs) = (drawn(Program(each).bind(batch), batch, 5) for each in (program, vae))
     np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-10)
@@ -144,7 +144,7 @@ class TestMixturePriorVAE:
         with torch.no_grad():
             module.prior["loc"].zero_()
             module.prior["raw_tril"][:, :2] = math.log(math.expm1(1 - 1e-4))
-        same_weights(module, vae)
+        assert_same_weights(module, vae)
 
     def test_the_initial_prior_is_near_a_standard_normal(self) -> None:
         module = in_double(MixturePriorVAE, **SIZES, num_components=1000)
@@ -272,7 +272,7 @@ class TestFullCovarianceVAE:
                 parameter[4:] = 0
         last = {f"encoder.net.4.{name}" for name in ("weight", "bias")}
         vae.load_state_dict({k: v[:4] if k in last else v for k, v in module.state_dict().items()})
-        same_weights(module, vae)
+        assert_same_weights(module, vae)
 
     def test_the_guide_can_equal_the_posterior_of_a_linear_model(self) -> None:
         """Then every log weight is the evidence; a diagonal posterior loses a known divergence."""
@@ -378,7 +378,7 @@ class TestFlowVAE:
             for each in module.flow.maps:
                 each.nn.layers[-1].weight.zero_()
                 each.nn.layers[-1].bias.zero_()
-        same_weights(module, vae)
+        assert_same_weights(module, vae)
 
     def test_weights_at_given_points_can_be_traced(self) -> None:
         """Annealing from the guide needs this: the inverse computes number by number, but reads no value."""
