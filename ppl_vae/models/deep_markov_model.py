@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ppl_vae.networks import (
     BackwardRNN,
     Combiner,
-    ForwardRNN,
     GatedTransition,
     GaussianChain,
     Likelihood,
+    RecurrentCell,
     make_likelihood,
     mlp,
 )
@@ -73,7 +73,7 @@ class DeepMarkovModel(nn.Module):
         self.transition = GatedTransition(latent_dim, transition)
         self.start, self.guide_start = (nn.Parameter(torch.zeros(latent_dim)) for _ in range(2))
         self.rnn, self.combiner = BackwardRNN(features, rnn, cell), Combiner(latent_dim, rnn)
-        self.past = ForwardRNN(features, rnn, cell) if reads == "all" else None
+        self.past = RecurrentCell(features, rnn, cell) if reads == "all" else None
 
     def model(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
@@ -88,7 +88,7 @@ class DeepMarkovModel(nn.Module):
     def guide(self, x: Tensor, lengths: Tensor | None = None) -> None:
         pyro.module("dmm", self)
         x, lengths, _ = _sequences(x, lengths)
-        states = [self.rnn(x, lengths), *([] if self.past is None else [self.past(x)])]
+        states = [self.rnn(x, lengths), *([] if self.past is None else [self.past.read(x)])]
         with pyro.plate("data", len(x), dim=-2):
             context = (h[:, None] for h in states)
             pyro.sample("z", GaussianChain(self.combiner, self.guide_start, *context, lengths=lengths[:, None]))

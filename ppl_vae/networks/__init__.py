@@ -14,7 +14,6 @@ from ppl_vae.networks.residual import ResidualBlock
 from ppl_vae.networks.sequences import (
     BackwardRNN,
     Combiner,
-    ForwardRNN,
     GatedTransition,
     RecurrentCell,
     reversed_within,
@@ -30,7 +29,6 @@ __all__ = [
     "DataEncoder",
     "FlowKind",
     "FlowPrior",
-    "ForwardRNN",
     "FullGaussianEncoder",
     "GatedTransition",
     "GaussianChain",

@@ -175,27 +175,3 @@ class BackwardRNN(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the state at every step, ``(B, T, hidden)``, of sequences ``(B, T, features)``."""
         return reversed_within(self.rnn.read(reversed_within(x, lengths)), lengths)
-
-
-class ForwardRNN(nn.Module):
-    r"""An RNN that reads each sequence from its beginning: its state at a step depends on that step and earlier ones.
-
-    .. math:: h_t = f(h_{t-1}, x_t), \qquad h_0 = 0
-
-    Args:
-        features: number of numbers of one step.
-        hidden: width of the state.
-        cell: kind of RNN: ``gru``, or ``rnn`` (tanh).
-
-    Example:
-        >>> ForwardRNN(4, 8)(torch.zeros(2, 5, 4)).shape
-        torch.Size([2, 5, 8])
-    """
-
-    def __init__(self, features: int, hidden: int, cell: Literal["gru", "rnn"] = "gru") -> None:
-        super().__init__()
-        self.rnn = RecurrentCell(features, hidden, cell)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the state at every step, ``(B, T, hidden)``, of sequences ``(B, T, features)``."""
-        return self.rnn.read(x)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ppl_vae.cli.command import run_verb
 from ppl_vae.evidence import iwae, weigh
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
-from ppl_vae.networks import BackwardRNN, Combiner, ForwardRNN, GatedTransition, reversed_within
+from ppl_vae.networks import BackwardRNN, Combiner, GatedTransition, RecurrentCell, reversed_within
 from ppl_vae.program import Program, check, elbo_terms, observed_numbers, seeded, simulate
 from tests.helpers.scenarios import bits
 
@@ -177,8 +177,8 @@ class TestNetworks:
 
     def test_a_state_of_the_other_rnn_depends_on_its_step_and_on_earlier_ones(self) -> None:
         with seeded(0):
-            rnn, x = ForwardRNN(2, 3).double(), torch.randn(5, 3, 2, dtype=torch.double)
-        jacobian = torch.autograd.functional.jacobian(lambda x: rnn(x).sum(-1).sum(0), x)
+            rnn, x = RecurrentCell(2, 3, "gru").double(), torch.randn(5, 3, 2, dtype=torch.double)
+        jacobian = torch.autograd.functional.jacobian(lambda x: rnn.read(x).sum(-1).sum(0), x)
         assert torch.equal((jacobian != 0).any(-1).any(1), torch.ones(3, 3).tril().bool())
 
     def test_states_equal_a_recursion_from_the_end(self) -> None:
