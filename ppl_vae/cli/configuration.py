@@ -39,6 +39,8 @@ class RunOptions:
         overwrite: replace the run in the folder.
         resume: continue the run in the folder. With the value "auto", a run that does not exist yet is started.
         accept_changes: continue although the program has changed. Changed data are always refused.
+        find_learning_rate: search for a learning rate before training. It takes 200 gradient steps at rising rates
+            with a copy of the program; the rate that is found is written into the run's config.yaml.
         trust: execute a program file from elsewhere. These are files that a configuration names inside its run folder,
             or outside the working tree.
         num_data: largest number of test data to evaluate. This is the evaluation at the end of a fit. If there are more
@@ -55,6 +57,7 @@ class RunOptions:
     overwrite: bool = False
     resume: bool = False
     accept_changes: bool = False
+    find_learning_rate: bool = False
     trust: bool = False
     num_data: int | None = NUM_DATA
     logger: str | None = None
@@ -81,6 +84,7 @@ class Options(NamedTuple):
     overwrite: bool
     resume: bool
     accept_changes: bool
+    find_learning_rate: bool
 
 
 def parse_options(args: Sequence[str]) -> Options:
@@ -89,7 +93,7 @@ def parse_options(args: Sequence[str]) -> Options:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in ("--config", "--model", "--output"):
         first.add_argument(option)
-    for flag in ("--overwrite", "--accept_changes", "--trust"):
+    for flag in ("--overwrite", "--accept_changes", "--find_learning_rate", "--trust"):
         first.add_argument(flag, action="store_true")
     first.add_argument("--resume", nargs="?", const="always", default="never")
     try:
@@ -101,6 +105,8 @@ def parse_options(args: Sequence[str]) -> Options:
     is_auto, run_options.resume = run_options.resume == "auto", run_options.resume == "always"
     if ((run_options.resume or is_auto) and run_options.overwrite) or (run_options.resume and run_options.config):
         raise InputError("--resume goes on with a run and its options: leave out --overwrite and --config")
+    if run_options.resume and run_options.find_learning_rate:
+        raise InputError("--resume goes on with the learning rate of the run: leave out --find-learning-rate")
     source = find_configuration(run_options.config) if run_options.config else Path()
     config = read_config(source) if run_options.config else {}
     options = _parse(run_options, rest, config, source)
@@ -116,7 +122,7 @@ def parse_options(args: Sequence[str]) -> Options:
 
 def options_of_config(config: Mapping[str, Any], source: Path, output: Path, *, trust: bool = False) -> Options:
     """Return the options of a fit into the folder ``output`` with a configuration, which was read from ``source``."""
-    flags = dict.fromkeys(("overwrite", "resume", "accept_changes"), False)
+    flags = dict.fromkeys(("overwrite", "resume", "accept_changes", "find_learning_rate"), False)
     return _parse(argparse.Namespace(model=None, output=output, trust=trust, **flags), [], config, source)
 
 
@@ -159,6 +165,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         overwrite=run_options.overwrite,
         resume=run_options.resume,
         accept_changes=run_options.accept_changes,
+        find_learning_rate=run_options.find_learning_rate,
     )
 
 
@@ -222,7 +229,7 @@ def make_parser(make: Callable[..., Any], spec: str) -> Parser:
     parser = Parser("fit")
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_argument("--output", default=argparse.SUPPRESS)
-    for flag in ("overwrite", "resume", "accept_changes", "trust"):
+    for flag in ("overwrite", "resume", "accept_changes", "find_learning_rate", "trust"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_function_arguments(load_dataset, skip={"seed"}, as_group=False)
     parser.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)

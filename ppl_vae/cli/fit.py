@@ -149,6 +149,12 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
     vi.set_params(program=NamedProgram(options.model, init_args))
     program = vi.origin.program
     check_layout(program, data)
+    dynamic = ("x",) if data.binarize == "dynamic" else ()
+    if options.find_learning_rate and not options.resume:
+        search = vi.find_learning_rate(data.train, dynamic=dynamic)
+        print(search)
+        vi.set_params(learning_rate=search.suggestion)
+        options.settings["learning_rate"] = search.suggestion
     config = make_config(options, init_args)
     before = None
     if options.resume:
@@ -160,7 +166,7 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
         data.train,
         data.valid,
         others=(data.test,),
-        dynamic=("x",) if data.binarize == "dynamic" else (),
+        dynamic=dynamic,
         resume=run.checkpoint if options.resume else None,
     )
     vi.check_data(data.test)

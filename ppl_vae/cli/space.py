@@ -16,7 +16,7 @@ from ppl_vae.runs import program_class, read_config
 
 RANGE, CHOICES = ("low", "high", "log", "step"), ("choices",)
 """The keys of the two kinds of dimension."""
-DECIDED = ("config", "output", "overwrite", "resume", "accept_changes", "trust")
+DECIDED = ("config", "output", "overwrite", "resume", "accept_changes", "find_learning_rate", "trust")
 """The options of ``fit`` that a sweep decides."""
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ppl_vae.data.written import as_frame
 from ppl_vae.display import bars
 from ppl_vae.errors import InputWarning
-from ppl_vae.estimator.preparation import check_densities
 from ppl_vae.estimator.scikit_learn import Habits, check_fitted
+from ppl_vae.evaluation.densities import check_densities
 from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evidence import Evidence

@@ -41,7 +41,7 @@ class FitOptions:
             data. The default is 0.1.
         num_valid: largest number of validation data. If there are more, they are drawn by the seed. The default is
             20000; null (None in Python) takes all.
-        num_samples: number of draws per datum in evidence estimates. The default is 1000.
+        num_samples: number of draws per datum in evaluation. The default is 1000.
         extra_missing: share of the numbers of x to hide in training. In every batch other numbers are hidden,
             besides those that are missing, so that an encoder learns to do without them. The default 0 hides none.
         data_plate: name of the program's data plate. It is needed only if the trace does not show which plate it is.

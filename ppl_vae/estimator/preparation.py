@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ppl_vae.data import (
-    LENGTHS,
     Batches,
     Holes,
     NamedArrays,
@@ -38,6 +38,7 @@ from ppl_vae.estimator.precision import usable_precision
 from ppl_vae.estimator.standards import find_standards
 from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.arguments import Arrays, make_batches
+from ppl_vae.evaluation.densities import check_densities
 from ppl_vae.evaluation.fitted import Fitted
 from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
 from ppl_vae.evaluation.validation import validation_bound
@@ -54,16 +55,14 @@ from ppl_vae.inference import (
 )
 from ppl_vae.inference.options import options_of
 from ppl_vae.inference.place import epoch_seed
+from ppl_vae.inference.rate_search import RateSearch, search_rate
 from ppl_vae.inference.table import tables_at
 from ppl_vae.parallel import part_of, portion_of, present
 from ppl_vae.program import (
     Batch,
     BoundProgram,
-    are_within,
     check_model,
-    check_observations,
     check_parts,
-    fixed_supports,
     fp32_products,
 )
 from ppl_vae.program.sites import hint_at_chains
@@ -229,10 +228,6 @@ class Preparation:
             held=self.method.held,
         )
 
-    def epochs(self) -> Iterator[Epoch]:
-        """Train, and yield after every validation."""
-        return (row for row in self.stretches() if row is not None)
-
     def stretches(self, watch: Watch | None = None) -> Iterator[Epoch | None]:
         """Train, and yield after every stretch, see ``Training.stretches``.
 
@@ -241,13 +236,18 @@ class Preparation:
         """
 
         def batches(seed: int, skip: int = 0) -> Iterable[Batch]:
-            common = epoch_seed(self.fitted.seed, self.training.epoch + 1)
-            shuffled = self.train_batches.shuffled(seed, skip, common_seed=common)
-            if self.extra_holes is not None:
-                shuffled = self.extra_holes.drawn(shuffled, self.ranks.seed(seed), skip)
+            shuffled = self._shuffled(seed, skip, self.training.epoch + 1)
             return shuffled if watch is None else watch(shuffled)
 
         return self.training.stretches(batches, self.validate if self.num_valid else None)
+
+    def search_rate(self, num_steps: int) -> RateSearch:
+        """Take steps at rising learning rates, see ``search_rate``; parameters and optimiser change, the epoch not."""
+        seeds = ((epoch, self.ranks.seed(epoch_seed(self.fitted.seed, epoch))) for epoch in count(1))
+        batches = chain.from_iterable(self._shuffled(seed, 0, epoch) for epoch, seed in seeds)
+        program, optimizer = self.fitted.program, self.training.optimizer
+        with program.running(seed=self.ranks.seed(epoch_seed(self.fitted.seed, 1)), training=True):
+            return search_rate(lambda rising: self._steps(program, rising, optimizer), optimizer, batches, num_steps)
 
     def resume(self, path: Path, fingerprints: Fingerprints | None = None) -> float:
         """Continue the training of a checkpoint, and return the seconds that it has taken.
@@ -299,6 +299,13 @@ class Preparation:
             return arrays
         return with_numbers(arrays, NUMBER)
 
+    def _shuffled(self, seed: int, skip: int, epoch: int) -> Iterator[Batch]:
+        """Return the batches of an epoch in a random order, without the first ones, and with extra holes."""
+        shuffled = self.train_batches.shuffled(seed, skip, common_seed=epoch_seed(self.fitted.seed, epoch))
+        if self.extra_holes is None:
+            return shuffled
+        return self.extra_holes.drawn(shuffled, self.ranks.seed(seed), skip)
+
     def _steps(self, _: BoundProgram, batches: Iterable[Batch], optimizer: torch.optim.Optimizer) -> Iterator[Step]:
         with fp32_products(self.matmul_precision, self.fitted.device):
             yield from self.method.steps(batches, optimizer, self.training.epoch + 1)
@@ -317,29 +324,6 @@ class Preparation:
                 room=self.fitted.room,
                 ranks=self.ranks,
             )
-
-
-def check_densities(fitted: Fitted, batches: Batches, row: int = 0) -> None:
-    """Check that every datum has a density under the program.
-
-    If all arguments are observed, and the support of each is the same for all data, only data outside of it need a run.
-
-    Args:
-        fitted: the program.
-        batches: the data.
-        row: the number of the first datum in the data set.
-
-    Raises:
-        InputError: a datum has none, such as a grey value under a Bernoulli; the message names the row.
-    """
-    posterior, begin = fitted.inference.posterior, fitted.inference.begin
-    supports = fixed_supports(posterior, fitted.begun) or ()
-    observed = {fitted.arguments[number] for number, _ in supports if number < len(fitted.arguments)}
-    by_support = observed >= set(fitted.arguments) - {LENGTHS}  # lengths have a check of their own
-    for batch in batches.in_order(batch_size=ROWS_PER_PASS):
-        if not (by_support and are_within(supports, batch)):
-            check_observations(posterior, begin(batch), row)
-        row += len(batch[0])
 
 
 def _num_rows(arrays: Arrays) -> int:

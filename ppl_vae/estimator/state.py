@@ -136,6 +136,18 @@ def make_by(vi: VariationalInference, recipe: Any) -> VariationalInference:
     return vi
 
 
+def fresh(vi: VariationalInference) -> VariationalInference:
+    """Return an object with the same options that is not fitted, and whose program is as it was at first."""
+    from sklearn.base import clone
+
+    options = {k: clone(v, safe=False) for k, v in vi.get_params(deep=False).items() if k != "program"}
+    if is_recipe(vi.program):
+        return type(vi)(vi.program, **options)
+    if (recipe := vi.origin.recipe) is not None:
+        return make_by(type(vi)(None, **options), recipe)
+    return type(vi)(vi.origin.copy(), **options)
+
+
 def shared(vi: VariationalInference) -> VariationalInference:
     """Return a shallow copy of an estimator, which shares the program and the fit."""
     other = object.__new__(type(vi))

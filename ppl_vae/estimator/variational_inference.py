@@ -21,13 +21,8 @@ from ppl_vae.estimator.application import Application
 from ppl_vae.estimator.holes import look_for_holes
 from ppl_vae.estimator.judged import with_target
 from ppl_vae.estimator.options import FitOptions, check_options, method_options, with_options
-from ppl_vae.estimator.origin import Origin, is_recipe
-from ppl_vae.estimator.preparation import (
-    Preparation,
-    Watch,
-    describe_arguments,
-    make_fitted,
-)
+from ppl_vae.estimator.origin import Origin
+from ppl_vae.estimator.preparation import Preparation, Watch, describe_arguments, make_fitted
 from ppl_vae.estimator.progress import FitProgress
 from ppl_vae.estimator.shared_folder import write_shared
 from ppl_vae.estimator.single_file import write_fit
@@ -36,6 +31,7 @@ from ppl_vae.evaluation.evaluation import Evaluation
 from ppl_vae.evaluation.fitted import Arrays
 from ppl_vae.inference import Epoch, Training
 from ppl_vae.inference.options import options_of
+from ppl_vae.inference.rate_search import RateSearch
 from ppl_vae.program import seeded
 from ppl_vae.program.sites import describe_structure
 from ppl_vae.runs import Fingerprints
@@ -135,6 +131,27 @@ class VariationalInference(Application):
         self.prepare(train, valid)
         for remark in self.remarks_:
             warnings.warn(remark, InputWarning, stacklevel=3)
+
+    def find_learning_rate(self, *arrays: Any, num_steps: int = 200, dynamic: Collection[str] = ()) -> RateSearch:
+        """Search for a learning rate with steps of a copy at rising rates; this object does not change.
+
+        Args:
+            arrays: the training data, as ``fit`` takes them.
+            num_steps: number of gradient steps, which are not compiled.
+            dynamic: names of arrays of probabilities, from which bits are drawn.
+
+        Raises:
+            InputError: as in ``fit``; or the objective falls from the first steps on.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(500, 2)).astype("float32")
+            >>> vi = VariationalInference("normal", max_epochs=3)
+            >>> vi = vi.set_params(learning_rate=vi.find_learning_rate(x).suggestion).fit(x)
+        """
+        train = name_arrays(type(self).__name__, "fit", arrays, self.argument_names, mixed=self.origin.takes_columns)
+        other = state.fresh(self).set_params(compile="off")
+        other.prepare(train, dynamic=dynamic)
+        return other._prepared.search_rate(num_steps)
 
     @classmethod
     def from_fitted(cls, program: Any, *arrays: Any, guide: str = "amortized", **options: Any) -> VariationalInference:
@@ -324,20 +341,9 @@ class VariationalInference(Application):
             self._origin = made = Origin(self.program, self.seed, options_of(self, FitOptions).data_plate)
         return made
 
-    # ---------------------------------------------------------------------------------------------- scikit-learn
-
     def fit_transform(self, *arrays: Any, y: Any = None) -> np.ndarray:
         """Fit to data, and return their posterior means, see ``fit`` and ``transform``."""
         arrays = with_target(arrays, y, self.argument_names)
         return self.fit(*arrays).transform(*arrays)
 
-    def __sklearn_clone__(self) -> VariationalInference:
-        """Return an object with the same options that is not fitted, and whose program is as it was at first."""
-        from sklearn.base import clone
-
-        options = {k: clone(v, safe=False) for k, v in self.get_params(deep=False).items() if k != "program"}
-        if is_recipe(self.program):
-            return type(self)(self.program, **options)
-        if (recipe := self.origin.recipe) is not None:
-            return state.make_by(type(self)(None, **options), recipe)
-        return type(self)(self.origin.copy(), **options)
+    __sklearn_clone__ = state.fresh

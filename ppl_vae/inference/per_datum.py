@@ -48,9 +48,10 @@ class LocalOptions(MethodOptions):
         local_learning_rate: learning rate of these steps. It is the rate at their start. The default is 0.3 if lambda
             starts at the prior, 0.05 if it starts where the last visit left it, and 0.02 if it starts at an encoder's
             output.
-        inference_steps: largest number of steps in evaluation. Per-sample inference takes them in the lambda of a datum
-            that is evaluated; a datum that has converged stops earlier. The default is 500. With "auto", a datum takes
-            steps until the average of its lambda has settled, at most 5000, and evaluation reports those that have not.
+        inference_steps: number of steps in evaluation, or auto. Per-sample inference takes them in the lambda of a
+            datum that is evaluated; a datum that has converged stops earlier. The default is 500. With "auto", a datum
+            takes steps until the average of its lambda has settled, at most 5000, and evaluation reports those that
+            have not.
     """
 
     group: ClassVar[str] = "local inference"

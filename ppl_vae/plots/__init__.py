@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ppl_vae.plots.sheets import sheet
     from ppl_vae.plots.style import number
     from ppl_vae.plots.sweep import bound_over_trials
-    from ppl_vae.plots.training import elbo_over_epochs
+    from ppl_vae.plots.training import elbo_over_epochs, elbo_over_rates
     from ppl_vae.plots.usage import aggregated_posterior, divergence_per_dimension
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "divergence_per_dimension",
     "ecdf_differences",
     "elbo_over_epochs",
+    "elbo_over_rates",
     "evidence_of_two",
     "filled_columns",
     "gaps",
@@ -61,6 +62,7 @@ _HOME = {
     "divergence_per_dimension": "ppl_vae.plots.usage",
     "ecdf_differences": "ppl_vae.plots.calibration",
     "elbo_over_epochs": "ppl_vae.plots.training",
+    "elbo_over_rates": "ppl_vae.plots.training",
     "evidence_of_two": "ppl_vae.plots.predictive",
     "filled_columns": "ppl_vae.plots.imputation",
     "gaps": "ppl_vae.plots.gap",

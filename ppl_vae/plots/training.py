@@ -67,6 +67,30 @@ def elbo_over_epochs(metrics: Sequence[Mapping[str, float]]) -> Figure:
     return fig
 
 
+def elbo_over_rates(rates: np.ndarray, elbos: np.ndarray, suggestion: float) -> Figure:
+    """Draw the objective in a search for a learning rate against the rate of each step.
+
+    Args:
+        rates: the rates, rising, ``(n,)``.
+        elbos: what training ascends before each step, nats per datum, ``(n,)``.
+        suggestion: the rate that was chosen, which is marked.
+
+    Returns:
+        A figure with one axes.
+
+    Example:
+        >>> figure = elbo_over_rates(np.array([1e-3, 1e-2, 1e-1]), np.array([-9.0, -5.0, -7.0]), 1e-3)
+        >>> figure.axes[0].get_xscale()
+        'log'
+    """
+    fig, ax = single("Search for a learning rate")
+    ax.plot(rates, elbos, color=BLUE, linewidth=1.8)
+    ax.axvline(suggestion, color=ORANGE, linewidth=1.2, linestyle="--", label=f"suggested: {suggestion:g}")
+    ax.set(xscale="log", xlabel="learning rate of the step", ylabel="ELBO (nats per datum, higher is better)")
+    legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return fig
+
+
 def _curve(metrics: Sequence[Mapping[str, float]], unit: str, key: str) -> np.ndarray:
     """Return ``(epoch, value)`` or ``(step, value)`` of the rows that have ``key``, shape ``(E, 2)``."""
     pairs = [(row[unit], row[key]) for row in metrics if row.get(key) is not None]
