@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,7 +205,9 @@ class Run:
         Raises:
             InputError: if the configuration lacks one of them.
         """
-        config = self.config()
+        return self._select(self.config(), names)
+
+    def _select(self, config: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
         for name in names:
             if name not in config:
                 raise InputError(f"{self.path / 'config.yaml'} lacks {name!r}: restore it or fit the run anew")
@@ -218,7 +220,7 @@ class Run:
             InputError: if the configuration lacks them, or they are of another type.
         """
         where = f"'model' of {self.path / 'config.yaml'}"
-        model = self._checked({"model": (dict,)})["model"]
+        model = self._checked(self.config(), {"model": (dict,)})["model"]
         check_kinds(model, {"class_path": (str,), "init_args": (dict,)}, where, _REMEDY)
         return model["class_path"], model["init_args"]
 
@@ -228,16 +230,17 @@ class Run:
         Raises:
             InputError: if the configuration lacks one of them, or it is of another type.
         """
-        options = self._checked(DATA_OPTIONS)
-        tables = {name: self.config().get(name) for name in TABLE_OPTIONS}
+        config = self.config()
+        options = self._checked(config, DATA_OPTIONS)
+        tables = {name: config.get(name) for name in TABLE_OPTIONS}
         check_kinds(tables, TABLE_OPTIONS, str(self.path / "config.yaml"), _REMEDY)
         options |= tables
         for size in options["image_shape"] or []:
             check_kinds({"image_shape": size}, {"image_shape": (int,)}, str(self.path / "config.yaml"), _REMEDY)
         return options
 
-    def _checked(self, kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
-        options = self.options(*kinds)
+    def _checked(self, config: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+        options = self._select(config, kinds)
         check_kinds(options, kinds, str(self.path / "config.yaml"), _REMEDY)
         return options
 
