@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from ppl_vae.compile.compiler import CHECKED, RARE, REPAID_BY, SAVED
 from ppl_vae.compile.graph import Outputs, TensorFunction
-from ppl_vae.compile.kernels import Graph
+from ppl_vae.compile.kernels import Graph, compiled
 from ppl_vae.compile.private import LAST_TESTED
 from ppl_vae.compile.work import CountedWork, WorkCount
 from ppl_vae.data import load_dataset
@@ -357,8 +358,11 @@ def test_lines_go_to_the_log_by_default(caplog: pytest.LogCaptureFixture) -> Non
     assert lines == [f"step ({mode}) is not compiled: the reason" for mode in ("on", "auto")]
 
 
-def test_inputs_with_other_strides_have_their_own_graph() -> None:
+@pytest.mark.parametrize("kernels", [traced, pytest.param(compiled, marks=pytest.mark.slow)])
+def test_inputs_with_other_strides_have_their_own_graph(kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph of a column-major array would read past the end of a row-major one."""
+    graphs = Mock(side_effect=kernels)
+    monkeypatch.setattr("ppl_vae.compile.compiler.compiled", graphs)
     compiler, x = Compiler("on"), torch.arange(600.0).reshape(200, 3)
     column_major = x.T.contiguous().T
     for rows in (column_major[:50], x[:50], column_major[50:100], x[50:100]):
@@ -366,3 +370,4 @@ def test_inputs_with_other_strides_have_their_own_graph() -> None:
             (result,) = compiler("rows", lambda rows: (rows.sum(-1) * 2,), (rows,))
         torch.testing.assert_close(result, 2 * rows.sum(-1))
     assert compiler.graphs == {"rows"}
+    assert [call.args[1][0].stride() for call in graphs.call_args_list] == [(1, 200), (3, 1)]

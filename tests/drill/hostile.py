@@ -63,7 +63,7 @@ def drill(bench: Bench, quick: bool) -> Iterator[Check]:
                     yield judge_command("hostile YAML", f"{name}: fit", ended, not Path("pwned").exists())
                     shutil.rmtree("runs", ignore_errors=True)
         options = yaml.safe_load(text)
-        for name in list(options)[:: 12 if quick else 1]:
+        for name in list(options)[:: 24 if quick else 1]:
             for value in VALUES[::6] if quick else VALUES:
                 config.write_text(yaml.safe_dump({**options, name: value}))
                 yield judge_read(
@@ -121,7 +121,7 @@ def _results(quick: bool) -> Iterator[Check]:
         text = path.read_text()
         written = json.loads(text)
         written.pop("digest")
-        for key in list(written)[:: 3 if quick else 1]:
+        for key in list(written)[:: 9 if quick else 1]:
             for value in VALUES[:12:6] if quick else VALUES[:12]:
                 path.write_text(json.dumps({**written, key: value}))
                 what = f"{key} of {name}: {str(value)[:20]}"
@@ -132,7 +132,7 @@ def _results(quick: bool) -> Iterator[Check]:
 
 def _nan(quick: bool) -> Iterator[Check]:
     """A loss, a gradient or a parameter that is not finite at a step."""
-    for value in ("nan", "-inf") if quick else ("nan", "inf", "-inf"):
+    for value in ("nan",) if quick else ("nan", "inf", "-inf"):
         for step in (9,) if quick else (1, 2, 5, 9, 13, 17):
             for where in ("loc", "self.decoder(z)")[: 1 if quick else 2]:
                 program = PROGRAM.replace(

@@ -6,7 +6,7 @@ import gc
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,25 +27,21 @@ def drill(bench: Bench, quick: bool) -> Iterator[Check]:
     with inside(folder):
         for method in bench.methods[: 1 if quick else 3]:
             for seed in (0,) if quick else (0, 1, 2):
-                yield from _repeated(method, seed)
+                yield from _repeated(method, seed, (2,) if quick else (1, 2))
         yield from _threads(4 if quick else 40)
         for number in (2,) if quick else (2, 4) * 5:
             yield from _fits_in_threads(number)
-        yield from _forks(bench, 2 if quick else 20)
-        yield from _forks_beside_a_fit(2 if quick else 20)
+        yield from _forks(bench, 1 if quick else 20)
+        yield from _forks_beside_a_fit(1 if quick else 20)
         yield from _uses(bench, quick)
-        ended = run_forked(lambda: _live_long(20 if quick else 300), limit=600)
-        for line in ended.out.splitlines():
-            name, is_flat, detail = line.split("|")
-            yield Check("long life", name, NOTHING_LOST if is_flat == "True" else SILENT, detail)
-        if ended.status or not ended.out:
-            yield Check("long life", "300 fits", TRACEBACK, ended.err[-400:])
+        if not quick:  # memory that grows shows in many fits alone
+            yield from _long_life(300)
     shutil.rmtree(folder)
 
 
-def _repeated(method: str, seed: int) -> Iterator[Check]:
-    """Fit on one thread and on two, twice each: the numbers of a number of threads are the same."""
-    for threads in (1, 2):
+def _repeated(method: str, seed: int, counts: Sequence[int]) -> Iterator[Check]:
+    """Fit on these numbers of threads, twice each: the numbers of a number of threads are the same."""
+    for threads in counts:
         found = []
         for number in range(2):
             output = f"same-{threads}-{number}"
@@ -130,7 +126,7 @@ def _uses(bench: Bench, quick: bool) -> Iterator[Check]:
     """Run each verb on each run twice: what it writes is the same, but for times."""
     verbs = ("generate", "reconstruct", "impute", "embed", "latents", "outliers", "interpolate", "traverse", "augment")
     for method in bench.methods[: 1 if quick else 3]:
-        for verb in verbs[:: 6 if quick else 1]:
+        for verb in verbs[:: 9 if quick else 1]:
             written = []
             for _ in range(2):
                 ended = run_forked(lambda verb=verb, method=method: run(verb, method))
@@ -143,6 +139,16 @@ def _uses(bench: Bench, quick: bool) -> Iterator[Check]:
 def _is_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     """Return True if two files of arrays have the same numbers."""
     return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+def _long_life(fits: int) -> Iterator[Check]:
+    """Fit again and again in one process, and read what it printed."""
+    ended = run_forked(lambda: _live_long(fits), limit=600)
+    for line in ended.out.splitlines():
+        name, is_flat, detail = line.split("|")
+        yield Check("long life", name, NOTHING_LOST if is_flat == "True" else SILENT, detail)
+    if ended.status or not ended.out:
+        yield Check("long life", f"{fits} fits", TRACEBACK, ended.err[-400:])
 
 
 def _live_long(fits: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -60,6 +61,7 @@ def import_all() -> None:
     for name in ("h5netcdf", "torch._dynamo", "safetensors.torch", *(f"ppl_vae.cli.{verb}" for verb in list_verbs())):
         import_module(name)
     import_arviz()
+    gc.freeze()  # otherwise every fork looks for garbage in all of it, and so copies it
 
 
 class Bench:

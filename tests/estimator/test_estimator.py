@@ -14,11 +14,12 @@ from sklearn.base import clone
 from torch import Tensor
 
 from ppl_vae import InputError, Program, VariationalInference, load
-from ppl_vae.cli.command import run_verb
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import seeded
 from tests.helpers import scenarios
+from tests.helpers.own_programs import QUICK
+from tests.helpers.runs import run_without_figures
 from tests.helpers.scenarios import bits, normal
 
 OPTIONS = {"max_epochs": 3, "batch_size": 16, "num_samples": 20}
@@ -41,7 +42,9 @@ class Conditional(VAE):
 def test_recovers_the_posterior_and_the_evidence_of_a_conjugate_program() -> None:
     x = normal(300).numpy() * 1.5**0.5
     module = scenarios.Conjugate().double()
-    vi = VariationalInference(module, max_epochs=200, learning_rate=0.03, num_samples=2000, patience=None).fit(x)
+    vi = VariationalInference(
+        module, max_epochs=200, batch_size=300, learning_rate=0.03, num_samples=1000, patience=None
+    ).fit(x)
     np.testing.assert_allclose(vi.transform(x)[:, 0], 2 * x / 3, atol=0.05)
     exact = module.log_evidence(torch.from_numpy(x)).numpy()
     evidence = vi.evidence(x)
@@ -198,7 +201,7 @@ def test_bad_use_of_a_fitted_object(call: Callable[[VariationalInference], objec
 
 def test_load_leaves_the_random_state_alone(tmp_path: Path) -> None:
     with seeded(0):
-        assert run_verb("fit", ["--max-epochs", "1", "--num-samples", "2", "--output", str(tmp_path / "run")]) == 0
+        assert run_without_figures("fit", [*QUICK, "--output", str(tmp_path / "run")]) == 0
     state = torch.get_rng_state()
     load(tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), state)

@@ -128,9 +128,18 @@ CASES = [(name, guide, False) for name in PROGRAMS for guide in ("amortized", "p
 CASES += [(name, guide, True) for name in OWN_GUIDE for guide in ("initial", "refined")]
 CASES += [("dirichlet", "initial", False), ("mask", "initial", False), ("global latent", "initial", False)]
 CASES += [("mask", "refined", False), ("images", "refined", False), ("global latent", "refined", False)]
+QUICK_CASES = {  # every program once, and every method with programs of several shapes
+    *(("log-normal", "per-sample", False), ("dirichlet", "amortized", False), ("two latents", "refined", True)),
+    *(("mask", "initial", False), ("inner plate", "per-sample", False), ("discrete beside", "amortized", False)),
+    *(("images", "refined", False), ("global latent", "per-sample", False), ("global latent", "amortized", False)),
+    ("discrete beside", "initial", True),
+}
 
 
-@pytest.mark.parametrize(("name", "guide", "own_guide"), CASES)
+@pytest.mark.parametrize(
+    ("name", "guide", "own_guide"),
+    [pytest.param(*case, marks=() if case in QUICK_CASES else pytest.mark.slow) for case in CASES],
+)
 def test_any_program(name: str, guide: str, own_guide: bool, tmp_path: Path) -> None:
     """The ELBO rises, the evidence agrees with the closed form, and every other method of the fit works."""
     module, (_, arrays, closed_form, size) = make_module(name, own_guide), PROGRAMS[name]

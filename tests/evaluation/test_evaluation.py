@@ -250,11 +250,11 @@ def test_bdmc_simulates_the_same_data_whatever_its_settings(monkeypatch: pytest.
     """The number that is annealed at once makes no difference: the bounds of two settings are of the same data."""
     x = normal(40, 3).float().numpy()
     vi = VariationalInference(FactorAnalysis(data_dim=3, latent_dim=1), max_epochs=1, validation_fraction=0).fit(x)
-    together = vi.evidence(x, estimator="bdmc", num_temperatures=8)
+    together = vi.evidence(x, estimator="bdmc", num_temperatures=8, num_simulated=30)
     monkeypatch.setattr("ppl_vae.evaluation.passes.NUMBERS_PER_PASS", 2**10)
     count = Mock(wraps=ESTIMATORS["bdmc"].function)
     monkeypatch.setitem(ESTIMATORS, "bdmc", ESTIMATORS["bdmc"]._replace(function=count))
-    apart = vi.evidence(x, estimator="bdmc", num_temperatures=8, num_chains=32)
+    apart = vi.evidence(x, estimator="bdmc", num_temperatures=8, num_chains=32, num_simulated=30)
     assert count.call_count > 1
     difference = (apart.log_evidence - together.log_evidence).abs()
     assert (difference < 6 * torch.hypot(apart.mcse, together.mcse) + 0.01).all()
@@ -279,7 +279,7 @@ def assert_compiled_agrees(
     vi: VariationalInference, x: np.ndarray, names: Sequence[str], caplog: pytest.LogCaptureFixture, chains: int = 8
 ) -> None:
     """Compare every estimate, compiled and run in Python, datum by datum."""
-    settings = {"num_samples": 90, "num_temperatures": 4, "num_chains": chains, "num_simulated": 8}
+    settings = {"num_samples": 90, "num_temperatures": 4, "num_chains": chains, "num_simulated": len(x)}
     expected, found = (
         vi.set_params(compile=mode).evaluate(x, estimators=names, diagnostics=False, **settings).evidence
         for mode in ("off", "on")
@@ -299,8 +299,8 @@ def assert_compiled_agrees(
 
 
 def test_draws_of_the_guide_compiled_by_inductor(in_passes: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A batch and a smaller one have graphs."""
-    assert_compiled_agrees(*in_passes, ["iwae"], caplog)
+    vi, x = in_passes
+    assert_compiled_agrees(vi, x[:6], ["iwae"], caplog)
 
 
 @pytest.mark.slow
@@ -317,13 +317,13 @@ def test_compiled_estimators_do_not_disturb_each_other(
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", traced)
     shorten_pilot(monkeypatch)
     (vi, x), names = in_passes, ["iwae", "cubo", "prior", "bdmc"]
-    x = x[:6]  # one batch; the test above has a smaller one too
-    assert_compiled_agrees(vi, x, names, caplog)
+    x = x[:6]  # one batch, which has one graph
+    assert_compiled_agrees(vi, x, names, caplog, chains=2)
     with torch.no_grad():
         for parameter in vi.program.parameters():
             parameter.mul_(1.3)
     monkeypatch.setattr("ppl_vae.compile.compiler.compiled", lambda *_: pytest.fail("the graphs are there"))
-    assert_compiled_agrees(vi, x, names, caplog)
+    assert_compiled_agrees(vi, x, names, caplog, chains=2)
 
 
 @pytest.mark.parametrize(("program", "discrete"), [(VAE(data_dim=6, hidden=(5,)), True), (FactorAnalysis(6, 2), False)])

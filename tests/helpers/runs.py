@@ -16,11 +16,13 @@ from ppl_vae.cli.command import run_verb
 def run_without_figures(verb: str, args: Sequence[str], *, with_posterior: bool = False) -> int:
     """Run a verb as ``run_verb`` does, but draw nothing: figures take three quarters of the time of a short fit.
 
-    Draws from the posterior take a third of what is left; ``posterior.nc`` is written only ``with_posterior``.
+    Draws from the posterior, and netCDF files, take a third of what is left; ``posterior.nc`` and ``evidence.nc`` are
+    written only ``with_posterior``.
     """
     with pytest.MonkeyPatch.context() as patch:
         if not with_posterior:
             patch.setattr("ppl_vae.cli.fit._write_posterior_draws", lambda fitted: None)
+            patch.setattr("ppl_vae.cli.evaluate.write_evidence", lambda *columns, **options: None)
         patch.setattr("ppl_vae.cli.fit._write_figures", lambda fitted: None)
         patch.setattr("ppl_vae.cli.evaluate._draw", lambda run, rows, evaluation: {})
         patch.setattr("ppl_vae.plots.sheet", lambda cells, **options: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -285,18 +286,21 @@ class TestDivergence:
         assert (divergence.values.shape, divergence.size) == ((4, 3), 2)
 
 
+QUICK: dict[str, list[dict[str, Any]]] = {
+    "another order": [{"bound": "iwae", "num_particles": 4}],
+    "masks": [{"kl_weight": 0.5}, {"free_bits": 0.2, "kl_weight": 2.0}],
+    "summed out": [{"analytic_kl": True}],
+}
+CASES_OF_STEPS = [
+    pytest.param(name, options, marks=() if options in quick else pytest.mark.slow, id=f"{name}-{options}")
+    for name, quick in QUICK.items()
+    for options in itertools.chain(*QUICK.values())
+]
+"""Every program with every objective; by default, each objective has one program, and every program has one."""
+
+
 class TestSteps:
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {"bound": "iwae", "num_particles": 4},
-            {"kl_weight": 0.5},
-            {"analytic_kl": True},
-            {"free_bits": 0.2, "kl_weight": 2.0},
-        ],
-        ids=str,
-    )
-    @pytest.mark.parametrize("name", ["another order", "masks", "summed out"])
+    @pytest.mark.parametrize(("name", "options"), CASES_OF_STEPS)
     def test_reports_the_bound_and_learns(self, name: str, options: dict[str, Any]) -> None:
         """With another objective the ELBO itself is reported, of the same draws."""
         program, batch, parameters = make(name)

@@ -318,10 +318,10 @@ def test_the_gradient_of_another_optimiser_is_a_graph(quick: None) -> None:
 # -------------------------------------------------------------------------------------------------- other gradients
 
 
-@pytest.mark.parametrize(("gradient", "baseline"), [("score-function", "leave-one-out"), ("score-function", "none")])
-def test_the_score_function_is_a_graph(gradient: Any, baseline: Any, quick: None) -> None:
+@pytest.mark.parametrize("baseline", ["leave-one-out", pytest.param("none", marks=pytest.mark.slow)])
+def test_the_score_function_is_a_graph(baseline: Any, quick: None) -> None:
     compiler = Compiler("on", say=pytest.fail)
-    how = {"options": AmortizedOptions(gradient=gradient, baseline=baseline, num_particles=3)}
+    how = {"options": AmortizedOptions(gradient="score-function", baseline=baseline, num_particles=3)}
     program = make_noisy()
     program.module.encoder[1] = nn.Identity()  # which has no draws in front
     assert_close(stepped(program, compiler, **how), stepped_without_norm(how))
@@ -338,7 +338,7 @@ def stepped_without_norm(how: dict[str, Any]) -> list[Tensor]:
 
 
 def local_run(steps: Any, compiler: Compiler | None, kind: FamilyName) -> list[Tensor]:
-    """Return the ELBOs of four epochs with batches of two sizes, and the final table and state."""
+    """Return the ELBOs of four epochs of two batches, which have one graph, and the final table and state."""
     program = make_noisy()
     local, how = local_elbo(program, compiler, kind), {"clip_norm": 5.0}
     table = Table(40, local.family.width, torch.float64)
@@ -346,7 +346,7 @@ def local_run(steps: Any, compiler: Compiler | None, kind: FamilyName) -> list[T
     values = []
     with program.running(seed=7, training=True):
         for epoch in range(1, 5):
-            batches: list[Batch] = [(X[some], some) for some in torch.randperm(40).split(16)]
+            batches: list[Batch] = [(X[some], some) for some in torch.randperm(40).split(20)]
             if steps is semi_amortized_steps:
                 yielded = steps(program, [batch[:1] for batch in batches], adam, local, LocalSteps(2, 0.1), **how)
             else:

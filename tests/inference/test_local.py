@@ -57,7 +57,7 @@ def factors() -> tuple[LatentSpace, Tensor, MultivariateNormal]:
     )
 
 
-@pytest.mark.parametrize("num_particles", [1, 4])
+@pytest.mark.parametrize("num_particles", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_full_covariance_reaches_the_exact_posterior(factors: Any, num_particles: int) -> None:
     """Its ELBO is the evidence: log p(x) - KL(q || p). From the prior, in 1000 steps; to 1 percent with four draws."""
     space, x, posterior = factors
@@ -121,7 +121,7 @@ GRIDS: dict[str, tuple[Callable[[], Any], Tensor, Callable[..., Tensor]]] = {
 }
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name", ["counts", pytest.param("pixels", marks=pytest.mark.slow)])
 def test_one_latent_reaches_the_optimum_of_a_grid(name: str) -> None:
     """L(q*), by quadrature at lambda, against the best of 121 means by 81 scales."""
     make, x, log_p = GRIDS[name]
@@ -392,7 +392,7 @@ class MaskedRates(nn.Module):
                     pyro.sample(f"x_{t}", dist.Poisson(rate), obs=x[:, t])
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", ["diagonal", "full", pytest.param("flow", marks=pytest.mark.slow)])
 def test_constrained_latents_and_masks(kind: FamilyName) -> None:
     """The conjugate posterior of a Gamma rate, in unconstrained space; what is masked is a Gaussian about zero."""
     x, lengths = torch.tensor([[9.0, 4.0, 1.0], [2.0, 30.0, 0.0]]).double(), torch.tensor([3, 1])

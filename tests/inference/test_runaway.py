@@ -57,9 +57,9 @@ def reached(kind: FamilyName, dtype: torch.dtype, num_particles: int = 1, **how:
     ("kind", "dtype", "num_particles", "slack"),
     [
         ("full", torch.float, 1, 0.0),
-        ("full", torch.double, 1, 0.0),
+        pytest.param("full", torch.double, 1, 0.0, marks=pytest.mark.slow),
         ("full", torch.double, 4, 0.0),
-        ("flow", torch.float, 1, 5.0),
+        pytest.param("flow", torch.float, 1, 5.0, marks=pytest.mark.slow),
     ],
 )
 def test_a_larger_family_ends_no_lower(kind: FamilyName, dtype: torch.dtype, num_particles: int, slack: float) -> None:

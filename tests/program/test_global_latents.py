@@ -117,7 +117,7 @@ class Encoded(SharedMean):
             pyro.sample("z", dist.Normal(loc, log_scale.exp()))
 
 
-@pytest.mark.parametrize("guide", ["amortized", "per-sample", "semi-amortized"])
+@pytest.mark.parametrize("guide", ["amortized", "per-sample", pytest.param("semi-amortized", marks=pytest.mark.slow)])
 def test_the_fit_beside_local_latents_reaches_the_best_independent_posterior(guide: str) -> None:
     """The exact mean; with z and w independent, the variance is that of w given all z, 1 / v = 1 / 9 + N."""
     with seeded(0):

@@ -109,7 +109,12 @@ FEW: dict[str, Any] = {"max_epochs": 2, "batch_size": 8, "local_steps": 3, "infe
 
 
 @pytest.mark.parametrize(
-    ("way", "compile"), [*((way, "off") for way in WAYS), ("own guide", "on"), ("semi-amortized", "on")]
+    ("way", "compile"),
+    [
+        *((way, "off") for way in WAYS),
+        ("own guide", "on"),
+        pytest.param("semi-amortized", "on", marks=pytest.mark.slow),
+    ],
 )
 def test_every_number_of_a_double_fit_is_double(way: str, compile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every number that a step computes is double, except the count of steps."""

@@ -27,7 +27,8 @@ MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 def named(key: str) -> Any:
-    return pytest.param(key, marks=pytest.mark.slow) if key == "mlflow" else key  # its import takes seconds
+    slow = key in ("mlflow", "wandb")  # each takes seconds, for its import or a process of its own
+    return pytest.param(key, marks=pytest.mark.slow) if slow else key
 
 
 @pytest.mark.filterwarnings("default")  # those of other libraries
