@@ -1,4 +1,4 @@
-"""The check of the evidence by chains: of the chains on simulated data, and of importance sampling by the chains."""
+"""The check of the evidence by annealed chains, which are themselves checked on simulated data."""
 
 from __future__ import annotations
 

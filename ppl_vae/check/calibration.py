@@ -70,8 +70,8 @@ def rank_by_guide(simulated: CheckedData, *, weighted: bool = False) -> RanksOfL
     ranks = [randomised_ranks(values, draws, random, weights)]
     if len(columns) > 1:
         references = np.roll(np.nan_to_num(values), 1, 0)  # latents of another datum, which are draws of the prior
-        seen = np.where(np.isnan(values), 0, draws)  # what is hidden is at no distance
-        together = tarp_ranks(np.nan_to_num(values), seen, references, random, weights)
+        known = np.where(np.isnan(values), 0, draws)  # what is hidden is at no distance
+        together = tarp_ranks(np.nan_to_num(values), known, references, random, weights)
         ranks, names = [*ranks, together[:, None]], [*names, TOGETHER]
     for value, drawn in (quantities.log_likelihood, quantities.log_joint):
         ranks.append(randomised_ranks(value, drawn, random, weights)[:, None])

@@ -55,12 +55,12 @@ def randomised_ranks(
 def ranks_of_counts(
     below: np.ndarray, equal: np.ndarray, total: float | np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    """Return randomised ranks, given how many of the ``total`` draws of each value are below it and equal to it."""
+    """Return randomised ranks from the numbers of draws, of ``total``, that are below each value and equal to it."""
     return (below + random.uniform(size=below.shape) * (equal + 1)) / (total + 1)
 
 
 def normalised(log_weights: ArrayLike) -> np.ndarray:
-    """Return weights whose sum over the draws is one, ``(K, N)``; equal ones if all weights of a datum are zero.
+    """Return weights that sum to one over the draws, ``(K, N)``; they are equal if all weights of a datum are zero.
 
     Example:
         >>> normalised([[0.0], [np.log(3.0)]]).ravel().tolist()

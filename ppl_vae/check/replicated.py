@@ -28,7 +28,7 @@ def observed_data(data: CheckedData) -> SiteArrays:
 
 
 def prior_replicates(data: CheckedData, num_replicates: int) -> Iterator[SiteArrays]:
-    """Draw data sets from the model under the conditions of the data, ``(r, N, ...)`` by site, some at once.
+    """Draw data sets from the model under the conditions of the data, ``(r, N, ...)`` by site, in groups.
 
     Each is what other data would be if the model were right. Latents that all data share are drawn from their
     posterior, once for each data set.

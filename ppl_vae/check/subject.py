@@ -38,7 +38,7 @@ class CheckSettings:
     """The settings of the checks.
 
     Args:
-        num_data: number of test data, and of training data, that are looked at. More of them show smaller faults.
+        num_data: number of test data, and of training data, that are looked at. More data show smaller faults.
         num_simulations: number of data that are simulated from the model to see if inference finds their latents.
         num_samples: number of draws per datum from the guide.
         calibration_fits: number of simulated data sets for the calibration of latents that all data share. Each takes a
@@ -214,7 +214,7 @@ class CheckedFit:
         return seed_of(self.fitted, self.settings)
 
     def lacks(self, need: CheckNeed) -> str | None:
-        """Return the reason why something is not there, as the end of a sentence; None if it is."""
+        """Return the reason why something is missing, as the end of a sentence, or None if it is there."""
         if need == "latents" and not self.fitted.has_latents:
             return "the program has no latents that a guide samples"
         if need == "simulation" and not self.fitted.generates:

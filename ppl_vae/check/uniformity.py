@@ -129,7 +129,7 @@ def poisson_chances(mean: float, most: int) -> np.ndarray:
 
 
 def uniformity_p_value(sample: ArrayLike) -> float:
-    r"""Return the probability that the distribution function of a uniform sample lies as far outside of somewhere.
+    r"""Return the probability that a uniform sample has a distribution function which is as far off at some point.
 
     .. math:: p = P\bigl(\min_i \gamma_i \le \gamma_{\text{observed}}\bigr), \qquad
         \gamma_i = 2 \min\bigl(P(X_i \le x_i), P(X_i \ge x_i)\bigr), \quad X_i \sim \mathrm{Binomial}(N, z_i)
@@ -162,7 +162,7 @@ def uniformity_p_value(sample: ArrayLike) -> float:
 
 
 def outside_of_tails(size: int, points: np.ndarray, tail: float) -> float:
-    """Return the probability that somewhere a tail is as small as this one or smaller."""
+    """Return the probability that a tail at some point is as small as this one or smaller."""
     limit = tail * (1 + 1e-9)
     lower, upper = binom.ppf(limit, size, points), binom.isf(limit, size, points)
     lower = lower + (binom.cdf(lower, size, points) <= limit)

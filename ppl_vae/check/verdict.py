@@ -95,7 +95,7 @@ class Findings(NamedTuple):
 
 
 def holm(p_values: list[float]) -> list[float]:
-    r"""Adjust the p values of several tests, so that the smallest is below a level by chance with at most that level.
+    r"""Adjust the p values of several tests, so that the smallest is below a level with at most that chance.
 
     .. math:: \tilde p_{(i)} = \max_{j \le i} \min\bigl(1, (m - j + 1)\, p_{(j)}\bigr)
 

@@ -22,7 +22,7 @@ class WidthAndShift(NamedTuple):
     shift_error: float
 
     def in_words(self, digits: int = 0) -> str:
-        """Describe what differs from one and zero by more than two errors.
+        """Describe a width that differs from one, and a shift that differs from zero, by more than two errors.
 
         Example:
             >>> WidthAndShift(0.7, 0.02, 0.01, 0.05).in_words(), WidthAndShift(1.5, 0.1, -0.5, 0.05).in_words()

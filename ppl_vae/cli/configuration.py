@@ -33,8 +33,8 @@ class RunOptions:
     """The options of a fit that concern its folder. Their values are read first, because they decide about the others.
 
     Args:
-        config: YAML file of options, or the name of a recipe. Options of the command line override it. Such a file is a
-            run's config.yaml; a recipe, such as static-mnist-vae, repeats a published result.
+        config: YAML file of options, or the name of a recipe. Options of the command line override it. The config.yaml
+            of a run is such a file; a recipe, such as static-mnist-vae, repeats a published result.
         output: run folder to write. By default it is runs/DATA-MODEL-GUIDE.
         overwrite: replace the run in the folder.
         resume: continue the run in the folder. With the value "auto", a run that does not exist yet is started.
@@ -188,8 +188,8 @@ def _parse_over(
         required = parser.parse_all([])[1]  # arguments of the program, which are not missing but elsewhere
         wrong = []
         for name, value in config.items():
-            _, found = parser.parse_all(["--config", yaml.safe_dump({name: value})])
-            own = [message for message in found if message not in required]
+            _, reported = parser.parse_all(["--config", yaml.safe_dump({name: value})])
+            own = [message for message in reported if message not in required]
             faults += own
             wrong += [name] if own else []
         args = _after_config({k: v for k, v in config.items() if k not in wrong}, init_args, given)
@@ -264,7 +264,7 @@ def has_bare_tuple(make: Callable[..., Any], name: str) -> bool:
 
 
 def fill_in(options: Options, data: Dataset) -> dict[str, Any]:
-    """Return the constructor's arguments; those that the data decide are theirs unless they were given.
+    """Return the constructor's arguments; the data decide some of them, unless they were given.
 
     These are ``data_dim``, ``columns``, and the number of categories of an array, such as ``num_batches`` of ``batch``.
 
@@ -303,7 +303,7 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
 
 
 def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
-    """Check that a resumed run is the same experiment: its length and speed may change, what is fitted may not."""
+    """Check that a resumed run is the same experiment: only its length and speed may change."""
     fitted = run.options("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start")
     earlier = {"standardize": False, "extra_missing": 0.0, "optimizer": "adam"}  # earlier versions had no such options
     fitted |= {name: run.config().get(name, value) for name, value in earlier.items()}

@@ -46,7 +46,7 @@ def evaluate(
 
     Args:
         run: the run.
-        estimators: names out of prior, iwae, cubo, ais, bdmc and exact, such as iwae,ais. By default it is iwae, and
+        estimators: names from prior, iwae, cubo, ais, bdmc and exact, such as iwae,ais. By default these are iwae, and
             exact if the evidence is known.
         selection: the data.
         settings: settings of the estimators.

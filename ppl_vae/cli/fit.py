@@ -111,7 +111,7 @@ def trained(
 
 
 def after_restart(options: Options, run: Run, ranks: Ranks) -> Options:
-    """Return the options of a fit; one that the launcher starts again goes on with what it had written before."""
+    """Return the options of a fit; a fit that the launcher starts again continues its run."""
     state = ranks.recall(FOLDER)
     if state is None:
         return options
@@ -190,7 +190,7 @@ def check_layout(program: object, data: Dataset) -> None:
 def finish(
     vi: VariationalInference, run: Run, data: Dataset, started: float, num_data: int | None, log: Loggers
 ) -> Outcome:
-    """Estimate how good a fit is on some test data, or on all, and write the results into its folder and the logs."""
+    """Estimate the evidence of some test data, or of all, and write the results into the run folder and the logs."""
     fitted, given = OpenRun(run, vi, data, ("png",)), len(next(iter(data.test.values())))
     is_part = num_data is not None and num_data < given
     evaluation = vi.evaluate(fitted.select(Selection(num_data=num_data)) if is_part else data.test)
@@ -240,7 +240,7 @@ def _course(vi: VariationalInference) -> str:
 
 
 def train(vi: VariationalInference, run: Run, log: Loggers, note: Callable[[Epoch], object] | None = None) -> None:
-    """Train, and show the progress; log a line of metrics a validation, and save checkpoints and the end.
+    """Train, and show the progress; log the metrics of every validation, and save checkpoints and the final state.
 
     The loggers get the same numbers, and the number of steps per second. The first of several processes logs and saves.
     If they own lambda, they send it for a checkpoint, which therefore is not written when one of them stops.

@@ -74,7 +74,7 @@ def write_help(verb: str, args: Sequence[str]) -> str:
 
 
 def describe(verb: str) -> str:
-    """Return the sentence about a verb, and that of its function if it has another."""
+    """Return the sentence about a verb, and that of its function if it differs."""
     sentences = describe_verb(verb), first_line(_function(verb).node)
     return " ".join(dict.fromkeys(sentences)).replace("``", "")
 

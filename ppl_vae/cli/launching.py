@@ -25,7 +25,8 @@ class Processes(NamedTuple):
 
     Args:
         processes: number of processes that share the work. They run on this machine; torchrun starts them on several.
-        max_restarts: number of restarts after a process was killed. All processes then go on from the last checkpoint.
+        max_restarts: largest number of restarts if a process is killed. All processes then go on from the last
+            checkpoint.
     """
 
     processes: int = 1

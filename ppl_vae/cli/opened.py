@@ -38,8 +38,8 @@ class Selection:
 
     Args:
         part: part of the run's data.
-        num_data: number of examples, sampled at random (default: all). They are drawn from the part with the run's
-            seed; null takes all.
+        num_data: number of data, sampled at random (default: all). They are drawn from the part with the seed of the
+            run; null takes all.
     """
 
     group: ClassVar[str] = "data"
@@ -159,7 +159,7 @@ class OpenRun(NamedTuple):
         return Outcome(result, lines, [*files, *self.write_figures(figures), self.run.write_arrays(name, arrays)])
 
     def write_figures(self, figures: Mapping[str, Figure], among: Collection[str] = ()) -> list[Path]:
-        """Write ``figures/FIGURE.FORMAT``, and return the files; the others among those that belong together go."""
+        """Write ``figures/FIGURE.FORMAT``, and return the files; others of the same group are removed."""
         return self.run.write_figures(figures, among, self.formats)
 
 
@@ -182,8 +182,8 @@ def open_run(
         grey: way to draw grey images. With ink high values are dark, and with light they are light. By default it is
             that of the fit.
         accelerator: device that computes. With auto it is a GPU if there is one. The default is the device of the fit.
-        compile: functions that run as compiled graphs. With auto they are those that are called often, with on all,
-            and with off none. By default it is as in the fit.
+        compile: use of compiled graphs. With auto, functions that are called often are compiled; with on, all are; with
+            off, none. By default it is as in the fit.
         trust: execute a program file from elsewhere. It may lie inside the run folder, or outside the working tree.
 
     Raises:

@@ -136,7 +136,7 @@ def opened(folder: Path, url: str | None, space: Space, *, prune: bool) -> Itera
 
 
 def conclude(study: optuna.Study, space: Space, folder: Path, *, trust: bool) -> Outcome:
-    """Return the table of the trials, write their figure, and evaluate the best one, unless others are at work."""
+    """Return the table of the trials, write their figure, and evaluate the best one, unless other workers still run."""
     rows = [read_trial(trial, space) for trial in study.get_trials(False) if "ending" in trial.user_attrs]
     known = sorted((row for row in rows if row["elbo_valid"] is not None), key=lambda row: -row["elbo_valid"])
     best = next((row for row in known if row["ending"] == TRAINED), None)

@@ -93,8 +93,8 @@ def export_module(
         else:
             content = _to_onnx(program, what, inputs, list(outputs))
             run = _read_onnx(content, list(inputs))
-        found = [list(run(*some)) for some in (example, _first(example))]
-        difference = max(_compare(f"{what} as {name}", rights, found[0]), _compare(what, _first(rights), found[1]))
+        results = [list(run(*some)) for some in (example, _first(example))]
+        difference = max(_compare(f"{what} as {name}", rights, results[0]), _compare(what, _first(rights), results[1]))
         files[name] = (content, difference)
     written = []
     for name, (content, difference) in files.items():

@@ -162,8 +162,8 @@ def kernels_together() -> Iterator[None]:
 
     def compile_noted(self: Any, scope: dict[str, Any]) -> None:
         if kernels := vars(self).pop("noted", ()):
-            made = dict(zip(kernels, _compiled(kernels), strict=True))
-            scope.update({name: made[kernel] for name, kernel in scope.items() if isinstance(kernel, _Kernel)})
+            functions = dict(zip(kernels, _compiled(kernels), strict=True))
+            scope.update({name: functions[kernel] for name, kernel in scope.items() if isinstance(kernel, _Kernel)})
         wait(self, scope)
 
     with _replaced(AsyncCompile, cpp_pybinding=note, wait=compile_noted):

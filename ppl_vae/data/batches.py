@@ -88,7 +88,7 @@ class Batches:
         num_batches: int | None,
         group_by_length: int | None,
     ) -> None:
-        """Check what is asked for, and keep it."""
+        """Check the arguments, and keep them."""
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
         if not names:

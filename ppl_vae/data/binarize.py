@@ -60,8 +60,8 @@ def binarize_parts(name: str, parts: Mapping[str, Any], how: str, seed: int) -> 
     for part in PARTS:
         where, rows = f"{name}: x of {part}", parts[part]
         if isinstance(rows, StoredRows):
-            seen = survey(f"{name}, {part}", rows)["x"]
-            check_unit_range(where, seen.low, seen.high)
+            values = survey(f"{name}, {part}", rows)["x"]
+            check_unit_range(where, values.low, values.high)
         else:
             check_unit_interval(where, rows["x"])
     bits: dict[str, Any] = {}

@@ -102,7 +102,7 @@ def cells_in_memory(adata: Any, where: str = "the AnnData", layer: str | None = 
 
 
 def cells_in_file(path: Path, layer: str | None = None) -> CellMatrix:
-    """Read one matrix of an ``.h5ad`` file; what else the file has stays unread, and so does a large matrix.
+    """Read one matrix of an ``.h5ad`` file; the rest of the file stays unread, and so does a large matrix.
 
     Raises:
         InputError: if anndata is not installed, or there is no layer of that name.

@@ -155,8 +155,8 @@ def _label_range(name: str, part: str, arrays: Mapping[str, Any]) -> LabelRange 
     if not is_labels(labels):
         return None
     if isinstance(arrays, StoredRows):
-        seen = survey(f"{name}, {part}", arrays)[LABELS]
-        return LabelRange(int(seen.low), seen.low_row, int(seen.high), seen.high_row)
+        stored = survey(f"{name}, {part}", arrays)[LABELS]
+        return LabelRange(int(stored.low), stored.low_row, int(stored.high), stored.high_row)
     low, high = int(labels.argmin()), int(labels.argmax())
     return LabelRange(int(labels[low]), low, int(labels[high]), high)
 
@@ -181,7 +181,7 @@ def _check_stored(name: str, part: str, rows: StoredRows) -> None:
 
 
 def check_kinds(name: str, part: str, arrays: Source) -> None:
-    """Check that the numbers of the columns of a table are of their kinds, which were inferred from less than all.
+    """Check that the numbers of the columns of a table are of their kinds, which were inferred from some of the rows.
 
     Raises:
         InputError: a column has a number that is not of its kind.

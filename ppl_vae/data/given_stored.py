@@ -20,7 +20,7 @@ from ppl_vae.errors import InputError
 
 
 def store_rows(where: str, given: Any, arguments: Sequence[str], to_array: Callable[[str, Any], np.ndarray]) -> Any:
-    """Return what holds all arrays of a call as rows on disk if it is large, and in a form for ``as_named`` if not.
+    """Return all arrays of a call, as rows on disk if they are large, and otherwise in a form for ``as_named``.
 
     Args:
         where: name of the call, for messages.

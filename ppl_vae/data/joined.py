@@ -56,7 +56,7 @@ class Joined:
 
     @property
     def identity(self) -> str | None:
-        """A text that is another one if a source is; None if one has none."""
+        """A text that changes if a source changes; None if a source has none."""
         parts = [getattr(source, "identity", None) for source in self.sources]
         return None if None in parts else "\n".join(map(str, parts))
 
@@ -143,7 +143,7 @@ def choose_arrays(arrays: Mapping[str, Any], names: Iterable[str]) -> NamedArray
 
 
 def with_arrays(arrays: Mapping[str, Any], more: Mapping[str, np.ndarray]) -> NamedArrays | StoredRows:
-    """Return data with further arrays in memory beside them, which have a row for each of the data's.
+    """Return data with further arrays in memory beside them, with one row for each datum.
 
     Example:
         >>> list(with_arrays({"x": np.eye(2)}, {"row": np.arange(2)}))

@@ -98,7 +98,7 @@ def load_dataset(
             counts the rows and has no name, or one such as id.
         kinds: kinds of columns, such as age=count. A YAML file may hold them too. The kinds are real, positive, count,
             binary, categorical and ordinal; by default they are inferred from the values.
-        arguments: arguments of the model that take columns. An argument takes the column of its name. By default they
+        arguments: arguments of the model that take columns. An argument takes the column of its name. By default these
             are those of the model in a fit, and x otherwise.
         delimiter: delimiter of a text file. A space stands for any white space. By default it is inferred.
         decimal: decimal sign of a text file, a point or a comma. By default it is inferred.

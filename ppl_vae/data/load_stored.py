@@ -81,7 +81,7 @@ def load_sources(
 
 
 def _is_read_whole(path: Path, files: Files) -> bool:
-    """Return True for a small file of NumPy or a small table, or no file: they are read as they always were."""
+    """Return True for a small file of NumPy, a small table, or no file: these are read whole."""
     if not files.is_single or files.suffix in (".h5", ".hdf5", ".zarr"):
         return False
     if not is_there(path) or path.is_dir():

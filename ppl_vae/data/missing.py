@@ -100,7 +100,7 @@ class Holes:
         return NamedArrays({**arrays, **holey}, NamedArrays(arrays).columns)
 
     def check(self, where: str, arrays: Mapping[str, np.ndarray], names: Collection[str]) -> None:
-        """Check that nothing is missing in data, after ``fill``, that a fitted program cannot do without.
+        """Check that data have, after ``fill``, every number that a fitted program needs.
 
         Args:
             where: name of the data, for messages.
@@ -174,7 +174,7 @@ def holes_of(values: np.ndarray) -> np.ndarray:
 
 
 def first_hole(arrays: Mapping[str, Any], name: str) -> int | None:
-    """Return the first row in which a number of an array is missing; None if there is none, or zeros are not kept.
+    """Return the first row in which a number of an array is missing; None if there is none.
 
     Example:
         >>> first_hole({"x": np.array([[0.0, 1.0], [np.nan, 2.0]])}, "x"), first_hole({"x": np.eye(2)}, "x")
@@ -214,7 +214,7 @@ def _is_known_whole(rows: StoredRows, name: str) -> bool:
 
 
 def describe_empty_rows(part: str, arrays: Mapping[str, np.ndarray], names: Collection[str]) -> list[str]:
-    """Return a sentence about the rows without any number of these arrays; nothing if there is no such row.
+    """Return a sentence about the rows without any number of these arrays; an empty text if there is no such row.
 
     Example:
         >>> mask = np.array([[True], [False], [False]])

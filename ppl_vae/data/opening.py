@@ -52,7 +52,7 @@ class Files(NamedTuple):
 
 
 def is_there(path: Path, *, folder: bool = False) -> bool:
-    """Return True if there is a file or a folder, or a folder; a name that no file can have is not there."""
+    """Return True if a path exists, as a folder if that is asked for; a name that no file can have does not exist."""
     try:
         return path.is_dir() if folder else path.exists()
     except OSError:
@@ -93,7 +93,7 @@ def find_files(path: Path) -> Files:
 
 
 def open_files(files: Files, options: TableOptions, arguments: Sequence[str]) -> dict[str, Source] | None:
-    """Return a source for each part, unread; only train if no parts are told apart.
+    """Return a source for each part, unread; only train if the files have no parts.
 
     Args:
         files: the files.

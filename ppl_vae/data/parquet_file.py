@@ -51,7 +51,7 @@ class ParquetRows:
 
     @property
     def identity(self) -> str:
-        """A text that is another one if the file is written anew."""
+        """A text that changes if the file is written anew."""
         return stamp([self.path])
 
     def choose(self, names: Iterable[str]) -> ParquetRows:

@@ -75,7 +75,7 @@ class Shards:
 
     @property
     def identity(self) -> str:
-        """A text that is another one if a shard is written anew."""
+        """A text that changes if a shard is written anew."""
         return stamp(self.paths)
 
     def choose(self, names: Iterable[str]) -> Shards:

@@ -85,7 +85,7 @@ class SlicedArrays:
 
     @property
     def identity(self) -> str | None:
-        """A text that is another one if a file is written anew; None if the arrays are in no known file."""
+        """A text that changes if a file is written anew; None if the arrays are in no known file."""
         return f"{sorted(self.arrays)} {stamp(self.paths)}" if self.paths else None
 
     def choose(self, names: Iterable[str]) -> SlicedArrays:

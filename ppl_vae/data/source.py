@@ -115,7 +115,7 @@ class NamedArrays(dict[str, np.ndarray]):
 
 
 def as_source(arrays: Mapping[str, Any] | Source) -> Source:
-    """Return named arrays as a source; what is one already stays as it is."""
+    """Return named arrays as a source; a source stays as it is."""
     return arrays if isinstance(arrays, Source) else NamedArrays(arrays)
 
 
@@ -159,7 +159,7 @@ def pieces_of(ends: np.ndarray, rows: slice) -> Iterator[tuple[int, slice]]:
 
 
 def stamp(paths: Sequence[Path]) -> str:
-    """Return the paths, sizes and times of files as a text, which is another one if a file is written anew.
+    """Return the paths, sizes and times of files as a text, which changes if a file is written anew.
 
     A folder, such as a zarr store, is all its files.
     """

@@ -39,7 +39,7 @@ class ColumnStatistics(NamedTuple):
 def column_statistics(
     blocks: Iterable[Mapping[str, np.ndarray]], coded: Mapping[str, Collection[int]] | None = None
 ) -> dict[str, ColumnStatistics]:
-    r"""Return the statistics of each array, of which one block of rows is read after the other.
+    r"""Return the statistics of each array, which are read one block of rows after the other.
 
     Means and sums of squares of two groups of data are merged by
 

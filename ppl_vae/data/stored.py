@@ -88,7 +88,7 @@ class StoredRows(Mapping[str, Any]):
 
     @property
     def identity(self) -> str | None:
-        """A text that is another one if a file is written anew or the rows are others; None if that is not known."""
+        """A text that changes if a file is written anew or the rows are others; None if that is not known."""
         before = getattr(self.source, "identity", None)
         return before and f"{hashlib.sha256(self.ranges.tobytes()).hexdigest()}\n{before}"
 

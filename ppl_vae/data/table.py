@@ -160,8 +160,10 @@ def _read(
     suffix = path.suffix.lower()
     if suffix in TEXT_SUFFIXES:
         text = read_text(path, layout, coded)
-        found = text.layout
-        form = TableForm(suffix, found.delimiter or ",", found.decimal or ".", has_names=found.header_lines != 0)
+        inferred = text.layout
+        form = TableForm(
+            suffix, inferred.delimiter or ",", inferred.decimal or ".", has_names=inferred.header_lines != 0
+        )
         return text.frame, text.notes, text.place, form
     return _read_arrow(path), [], lambda row: f"{path} row {row}", TableForm(suffix)
 

@@ -34,7 +34,7 @@ LIKE_ASCII = ("utf-8", "utf-8-sig", "cp1252", "ascii", "latin-1", "iso-8859-1")
 
 
 class Layout(NamedTuple):
-    """The layout of a text file, as it was found or given; None stands for what is to be found."""
+    """The layout of a text file, as it was given; None stands for a part that is inferred."""
 
     delimiter: str | None = None
     """The delimiter; a space stands for any white space."""
@@ -242,7 +242,7 @@ def _is_units(second: list[str], rest: list[list[str]]) -> bool:
 
 
 def _read(path: Path, layout: Layout, skipped: int, width: int) -> pd.DataFrame:
-    """Read the columns, whose types are found in blocks of lines; if the blocks differ, in all lines at once."""
+    """Read the columns, whose types are inferred in blocks of lines; if the blocks differ, in all lines at once."""
     try:
         frame = _parsed(path, layout, skipped, width, low_memory=True)
         differing = [name for name in frame if frame[name].dtype == object]

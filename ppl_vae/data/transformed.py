@@ -49,7 +49,7 @@ class Transformed:
 
     @property
     def identity(self) -> str | None:
-        """A text that is another one if the source or the function is; None if the source has none."""
+        """A text that changes if the source or the function changes; None if the source has none."""
         before = getattr(self.source, "identity", None)
         return before and f"{self.name}\n{before}"
 

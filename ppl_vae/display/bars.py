@@ -107,7 +107,7 @@ def last_line(name: str, count: int, unit: str, seconds: float) -> str:
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """State what is done inside the block, such as that a graph compiles, for whoever reports the progress."""
+    """State the work inside the block, such as the compilation of a graph, for the report of progress."""
     _DOING.append(what)
     try:
         yield
@@ -116,7 +116,7 @@ def doing(what: str) -> Iterator[None]:
 
 
 def current_work() -> str:
-    """Return what is done at the moment, as ``doing`` states it; empty if nothing is stated.
+    """Return the work that ``doing`` states at the moment, or an empty text.
 
     Example:
         >>> with doing("compiling the step"):

@@ -8,7 +8,7 @@ from ppl_vae.display.bars import in_notebook
 
 
 def show_figures_in_notebook() -> None:
-    """Let a notebook show figures that do not come from pyplot, as ``%matplotlib inline`` does, unless it knows how."""
+    """Let a notebook show figures that do not come from pyplot, as ``%matplotlib inline`` does."""
     if not in_notebook():
         return
     from IPython.core.pylabtools import select_figure_formats

@@ -66,7 +66,7 @@ class HardwareOptions:
     Args:
         accelerator: device that computes. "auto" (the default) uses a GPU of CUDA if there is one; "cpu", "cuda",
             "cuda:1" and "mps" (Apple) ask for a device.
-        compile: functions that run as compiled graphs. Graphs give the same numbers up to rounding. "auto" (the
+        compile: use of compiled graphs. Graphs give the same numbers up to rounding. "auto" (the
             default) compiles the functions that are called often, "on" every function that can be compiled, and "off"
             none.
         precision: floating-point precision. "32-true" (the default) leaves the program's own precision. "bf16-mixed"
@@ -75,8 +75,9 @@ class HardwareOptions:
         matmul_precision: precision of fp32 matrix products. It applies in training, as in
             torch.set_float32_matmul_precision. "auto" (the default) is "high" (TF32) on a GPU, and leaves the setting
             unchanged on a CPU. Evaluation on a GPU always uses full fp32.
-        memory: memory for data in each process, such as 2GiB. Data that fit are kept on the device. Others are read in
-            blocks during training, and shuffled in a buffer. The default null takes half of what is free.
+        memory: largest memory for data in each process, such as 2GiB. Data that fit in it are kept on the device.
+            Others are read in blocks during training, and shuffled in a buffer. The default null takes half of what is
+            free.
     """
 
     group: ClassVar[str] = "hardware"

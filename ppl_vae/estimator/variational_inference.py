@@ -336,10 +336,10 @@ class VariationalInference(Application):
     @property
     def origin(self) -> Origin:
         """The program as it was given or built; it is made once, so that a second fit goes on from the first."""
-        made: Origin | None = getattr(self, "_origin", None)
-        if made is None or not made.is_of(self.program):
-            self._origin = made = Origin(self.program, self.seed, options_of(self, FitOptions).data_plate)
-        return made
+        origin: Origin | None = getattr(self, "_origin", None)
+        if origin is None or not origin.is_of(self.program):
+            self._origin = origin = Origin(self.program, self.seed, options_of(self, FitOptions).data_plate)
+        return origin
 
     def fit_transform(self, *arrays: Any, y: Any = None) -> np.ndarray:
         """Fit to data, and return their posterior means, see ``fit`` and ``transform``."""

@@ -113,7 +113,7 @@ class Settings:
         proposal_df: degrees of freedom of a Student-t that replaces each Gaussian of the guide. The default null keeps
             the Gaussians.
         start: distribution from which the chains of ais and bdmc start.
-        num_temperatures: number of steps of ais and bdmc from there to the posterior.
+        num_temperatures: number of steps of ais and bdmc from the start to the posterior.
         num_chains: number of chains per datum for ais and bdmc.
         schedule: spacing of the temperatures. "sigmoidal" has more of them at both ends; "linear" spaces them evenly.
         num_leapfrog: number of leapfrog steps in a transition of Hamiltonian Monte Carlo.

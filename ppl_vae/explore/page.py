@@ -150,7 +150,7 @@ class Explorer:
         return answers
 
     def _small_datum(self, row: int) -> dict[str, Any]:
-        """Return the answer about a datum with fewer draws, and what its posterior mean is decoded to."""
+        """Return the answer about a datum with fewer draws, and the decoded posterior mean."""
         decoded: Decoded = self.space.decode([{}], row)
         answer = self.datum(row)
         few = {name: [draws[:100] for draws in answer[name][:MOST_DRAWN]] for name in ("posterior", "prior")}
@@ -169,7 +169,7 @@ class Explorer:
 
 
 def render(content: Mapping[str, Any], answers: Mapping[str, Any] | None = None) -> str:
-    """Return the page with its content, and with its answers if it is to need no server.
+    """Return the page with its content, and with its answers if it must work without a server.
 
     Nothing in the page is loaded from elsewhere, and its script is the only one that its policy allows.
     """

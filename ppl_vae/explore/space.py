@@ -1,4 +1,4 @@
-"""A latent space with data in it, of which every point can be decoded under the conditions of a datum or others."""
+"""A latent space with data in it; every point can be decoded under the conditions of a datum, or under others."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class ExploredSpace:
         )
 
     def _under(self, row: int, conditions: Mapping[str, Any]) -> tuple[Batch, Tensor, Tensor]:
-        """Return what ``conditioned`` does, with the prior's mean and standard deviation; the last ones are kept."""
+        """Return the arguments of ``conditioned``, and the prior's mean and standard deviation; the last are kept."""
         key = row, {name: np.asarray(value).tolist() for name, value in conditions.items()}
         if self._last is None or self._last[0] != key:
             batch = self.conditioned(row, conditions)
@@ -215,7 +215,7 @@ class ExploredSpace:
         return dict(zip(self.names, self._offered(point)[0, 0].tolist(), strict=True))
 
     def is_moved(self, name: str) -> bool:
-        """Return True if a coordinate is another number in unconstrained space than its latent."""
+        """Return True if a coordinate is unconstrained, so that it is another number than its latent."""
         index = self.map.coordinates.names.index(name)
         return index < self.map.coordinates.continuous and self.map.coordinates.is_moved[index]
 

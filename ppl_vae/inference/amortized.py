@@ -37,10 +37,11 @@ class AmortizedOptions(MethodOptions):
             stays the same. The default 0 penalises all of it.
         analytic_kl: compute the KL term in closed form if possible. Otherwise training estimates it from the draws. The
             default is false.
-        accumulate: number of parts of a batch, computed in turn. The gradients of the parts are added, for batches that
-            do not fit in memory. The default 1 computes the gradient at once.
-        encoder_noise: share of x that the encoder sees replaced. In training, these numbers are those of another datum
-            of the batch, against overfitting; the model is given the data themselves. The default 0 replaces none.
+        accumulate: number of parts of a batch. Their gradients are computed one after the other and added, for batches
+            that do not fit in memory. The default 1 computes the gradient at once.
+        encoder_noise: share of x to replace for the encoder. In training, the encoder reads these numbers from another
+            datum of the batch, so that it overfits less; the model reads the data themselves. The default 0 replaces
+            none.
     """
 
     bound: Bound = field(default="elbo", metadata=OWN)
@@ -155,7 +156,7 @@ def amortized_steps(
     average: DecayingAverage | None = None
 
     def draw(program: BoundProgram, batch: Batch) -> tuple[WeightedDraws, Tensor | None]:
-        """Return draws whose ELBO is ascended, and the ELBO that is reported if it is another."""
+        """Return draws whose ELBO is ascended, and the ELBO to report if it differs."""
         if plain:
             return program.weighted_draws(batch, num_particles, tempered=True, reparameterised=by_path), None
         closed = options.analytic_kl or options.free_bits > 0

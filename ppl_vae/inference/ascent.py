@@ -76,7 +76,7 @@ class Adam(NamedTuple):
 
 
 def begin(optimizer: torch.optim.Optimizer) -> None:
-    """Give an Adam the state of zero steps, which its first step would make otherwise."""
+    """Give an Adam the state of zero steps, which otherwise its first step would make."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if not optimizer.state[parameter]:
@@ -285,7 +285,7 @@ def flat_gradient(objective: Objective, inputs: tuple[Tensor, ...], parameters: 
 
 
 def unflatten(flat: Tensor, parameters: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Return the value and the gradients of a sum of ``flat_gradient`` over the parts of a batch."""
+    """Return the value and the gradients from a sum of ``flat_gradient`` over the parts of a batch."""
     *parts, value, number = flat.split([*(parameter.numel() for parameter in parameters), 1, 1])
     gradients = [
         (part / number).view_as(parameter).to(parameter.dtype)

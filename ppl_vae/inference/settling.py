@@ -237,7 +237,7 @@ def _run_block(climb: Climb, moving: Moving, course: _Course, rates: Tensor) -> 
 
 
 def _stalls(log_joint: LogJoint, family: Family, data: Batch, course: _Course) -> Tensor:
-    """Return True for data whose ELBO no longer rises at their learning rate, from one 200 steps to the next."""
+    """Return True for data whose ELBO no longer rises at their learning rate, from 200 steps to the next 200."""
     stalls = (course.age >= 2 * FEWEST) & (course.age % FEWEST == 0)
     index = stalls.nonzero()[:, 0]
     if len(index):

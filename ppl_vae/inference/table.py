@@ -73,7 +73,7 @@ class Table:
 
 
 def tables_at(method: Method, place: Place) -> dict[str, tuple[Table, int]]:
-    """Return what a method remembers at a place of a training: tables, and the epoch after which their copy is meant.
+    """Return the tables of a method at a place of a training, and the epoch after which they are copied.
 
     In the middle of an epoch there are two copies of the training data's table: the one that this epoch reads, and the
     one to which it writes, ``train-next``. The validation data's table counts validations.

@@ -157,7 +157,7 @@ class Training:
     def _run_stretch(
         self, batches: Iterator[Batch], seed: int, validate: Callable[[], float] | None
     ) -> tuple[Reached, Iterator[Batch]]:
-        """Take steps up to the next pause, and return what is reached then, and the batches that are left."""
+        """Take steps up to the next pause, and return the place that is reached, and the batches that are left."""
         before, taken, started = self.place, 0, time.perf_counter()
         epoch = before.epochs + 1
         history = self._reached.history

@@ -74,9 +74,9 @@ class TrainingOptions:
         max_steps: largest number of gradient steps. Training then stops in the middle of an epoch. The default null
             sets no such limit.
         batch_size: number of data in a gradient step. The default is 64.
-        group_by_length: number of batches whose sequences are sorted by length. These are successive batches, such as
-            50; their sequences are sorted before they are cut into batches, so that a batch has little padding. The
-            default null shuffles all data.
+        group_by_length: number of batches whose sequences are sorted by length. The sequences of successive batches,
+            such as 50, are sorted before they are cut into batches, so that a batch has little padding. The default
+            null shuffles all data.
         optimizer: optimiser, such as adam, adamw or sgd. It is adam, adamw, adamax, radam, sgd, or the path of a class,
             such as torch.optim.RMSprop. Steps of adam and adamw are parts of compiled graphs; those of others run
             after the graph of the gradient. The default is adam.
@@ -89,15 +89,15 @@ class TrainingOptions:
             is 0.002.
         schedule: course of the learning rate. "cosine" (the default) lowers the learning rate to zero over max_epochs,
             or over max_steps if that is shorter; "constant" keeps it; "one-cycle" raises it over 30 % of that length
-            and then lowers it; "milestones" lowers it seven times by 28 %, after stages of which each is three times as
+            and then lowers it; "milestones" lowers it seven times by 28 %, after stages that are each three times as
             long as the one before; "plateau" halves it after five validations without improvement. The rate changes at
             the start of an epoch, and after every validation if validate_every is a number of steps.
         warmup_steps: number of steps over which the rate rises. It begins near zero, and rises in at most 32 equal
             steps to the value of the schedule. The default 0 has no warm-up.
-        valid_bound: bound of the validation data: elbo or iwae. It decides which parameters are kept and when training
-            stops. The default null takes the bound that training ascends.
-        valid_particles: number of draws in a valid_bound of iwae. The default is 50.
-        stop: what ends training before max_epochs. "patience" (the default) waits for a better validation bound;
+        valid_bound: bound that validation computes: elbo or iwae. It decides which parameters are kept and when
+            training stops. The default null takes the bound that training ascends.
+        valid_particles: number of draws if valid_bound is iwae. The default is 50.
+        stop: reason to end training before max_epochs. "patience" (the default) waits for a better validation bound;
             "plateau" ends when the bound no longer rises by more than its noise or 1 % of the gain so far; "never"
             trains to the end.
         patience: number of validations without improvement before stopping. The default is 50; null (None in Python)

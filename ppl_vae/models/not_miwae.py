@@ -36,8 +36,8 @@ class NotMIWAE(nn.Module):
     Example:
         >>> from ppl_vae.program import Program
         >>> x, mask = torch.zeros(5, 4), torch.tensor([True, True, True, False]).expand(5, 4)
-        >>> made = Program(NotMIWAE(data_dim=4, latent_dim=1))
-        >>> program = made.bind((x, mask), arguments=["x", "x_mask"], masked=["x"])
+        >>> definition = Program(NotMIWAE(data_dim=4, latent_dim=1))
+        >>> program = definition.bind((x, mask), arguments=["x", "x_mask"], masked=["x"])
         >>> program.log_weights((x, mask), num_samples=3).shape
         torch.Size([3, 5])
     """

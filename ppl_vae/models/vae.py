@@ -29,8 +29,8 @@ class VAE(nn.Module):
         likelihood: likelihood, such as bernoulli or gaussian. It is that of a number of a datum: bernoulli, gaussian
             (gaussian:0.5, gaussian:decoded), categorical:10, poisson, negative-binomial, rounded-log-normal,
             zero-inflated-poisson and others; see ``ppl_vae.networks.make_likelihood``.
-        encoder_dropout: share of the encoder's units to drop. These hidden units are zero in training, other ones in
-            every step, against overfitting.
+        encoder_dropout: share of the encoder's hidden units to drop. Every step of training sets other units to zero,
+            so that the encoder overfits less.
 
     Example:
         >>> import torch

@@ -122,14 +122,14 @@ class _Trials:
 
     def changed(self, sets: Tensor) -> dict[str, Tensor]:
         """Return True for the numbers of each site that change with the numbers of each of the sets, ``(R, ...)``."""
-        unchanged, found = torch.zeros_like(sets[:1]), dict[str, Tensor]()
+        unchanged, changed = torch.zeros_like(sets[:1]), dict[str, Tensor]()
         for change in CHANGES:
             for name, site in self.sites(torch.cat([unchanged, sets]), change, hidden=False).items():
                 if name in self.program.structure.observed and site["value"].numel():
                     value = observed_value(self.program.structure, site)
                     other = (value[1:] != value[:1]) | torch.isnan(value[1:])
-                    found[name] = found[name] | other if name in found else other
-        return found
+                    changed[name] = changed[name] | other if name in changed else other
+        return changed
 
     def failing(self, sets: Tensor) -> Tensor:
         """Return True for the sets without whose numbers a distribution of the model is not known, ``(R,)``."""

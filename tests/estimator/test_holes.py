@@ -95,7 +95,7 @@ def test_a_fit_to_rows_on_disk_is_that_to_rows_in_memory(guide: str) -> None:
     fits = []
     for data in (X, rows):
         with seeded(0):
-            vi = made(guide, max_epochs=2, num_samples=5, validation_fraction=0.0)
+            vi = make_fit(guide, max_epochs=2, num_samples=5, validation_fraction=0.0)
         fits.append(vi.fit(data))
     held, stored = fits
     np.testing.assert_allclose(stored.score_samples(rows), held.score_samples(X), rtol=1e-12, atol=1e-12)
@@ -113,7 +113,7 @@ METHODS = {
 }
 
 
-def made(name: str, **options: Any) -> VariationalInference:
+def make_fit(name: str, **options: Any) -> VariationalInference:
     program: Any = FactorAnalysis(4, 1).double()
     if name == "derived":
         program = without_guide(program)
@@ -139,7 +139,7 @@ def without_guide(program: nn.Module) -> nn.Module:
     "name", ["amortized", pytest.param("derived", marks=pytest.mark.slow), "per-sample", "semi-amortized"]
 )
 def test_every_method_has_the_evidence_of_what_was_seen(name: str) -> None:
-    vi = made(name).fit(X[:40], validation=X[40:60])
+    vi = make_fit(name).fit(X[:40], validation=X[40:60])
     rows, truth = X[60:80], exact(vi, X[60:80])
     evaluation = vi.evaluate(rows, estimators=("prior", "iwae", "ais"), num_temperatures=30, num_chains=32)
     for estimate in evaluation.evidence.values():

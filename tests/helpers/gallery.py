@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import pytest
@@ -146,11 +146,12 @@ ALIKE = {
 """Models whose sites are of the same kinds as those of another one."""
 
 
-def with_slow(cases: Iterable[str | tuple[Any, ...]]) -> list[Any]:
+def with_slow(cases: Iterable[str | tuple[Any, ...]], more: Collection[str] = ()) -> list[Any]:
     """Return the cases of a law that takes seconds for each model: models that are alike have theirs in ``make slow``.
 
     Args:
         cases: names of models, or tuples that begin with one.
+        more: further models that are alike for this law.
     """
     values = [case if isinstance(case, tuple) else (case,) for case in cases]
-    return [pytest.param(*case, marks=pytest.mark.slow if case[0] in ALIKE else ()) for case in values]
+    return [pytest.param(*case, marks=pytest.mark.slow if case[0] in {*ALIKE, *more} else ()) for case in values]

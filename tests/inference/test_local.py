@@ -29,7 +29,7 @@ def cold(space: LatentSpace, family: Family, batch: Batch) -> Rows:
         return Rows.at(family.start(*space.start(batch)))
 
 
-def found(space: LatentSpace, family: Family, batch: Batch, start: Rows | None = None, **how: Any) -> Rows:
+def refined_rows(space: LatentSpace, family: Family, batch: Batch, start: Rows | None = None, **how: Any) -> Rows:
     with seeded(1):
         start = start or cold(space, family, batch)
         return refine(lambda u, data: space.log_joint(data, u), family, start, batch, LocalSteps(**how))
@@ -62,7 +62,7 @@ def test_a_full_covariance_reaches_the_exact_posterior(factors: Any, num_particl
     """Its ELBO is the evidence: log p(x) - KL(q || p). From the prior, in 1000 steps; to 1 percent with four draws."""
     space, x, posterior = factors
     family = make_family("full", 5)
-    rows = found(space, family, (x,), num_steps=1000, learning_rate=0.2, num_particles=num_particles)
+    rows = refined_rows(space, family, (x,), num_steps=1000, learning_rate=0.2, num_particles=num_particles)
     q = family.distribution(rows.lam)
     assert (kl_divergence(q, posterior) < 0.005).all()
     if num_particles == 4:
@@ -76,7 +76,7 @@ def test_a_diagonal_covariance_reaches_the_best_of_its_kind(factors: Any) -> Non
     """Its mean is the posterior's, its precisions are the diagonal of the posterior's (Bishop, section 10.1.2)."""
     space, x, posterior = factors
     family = make_family("diagonal", 5)
-    rows = found(space, family, (x,), num_steps=400, learning_rate=0.2, num_particles=4)
+    rows = refined_rows(space, family, (x,), num_steps=400, learning_rate=0.2, num_particles=4)
     q, precision = family.distribution(rows.lam), posterior.precision_matrix
     best = 0.5 * (precision.diagonal(dim1=-2, dim2=-1).log().sum(-1) - torch.logdet(precision))
     gap = kl_divergence(MultivariateNormal(q.mean, torch.diag_embed(q.variance)), posterior) - best
@@ -137,7 +137,7 @@ def test_one_latent_reaches_the_optimum_of_a_grid(name: str) -> None:
         return expected + log_scale + 0.5 * math.log(2 * math.pi * math.e)
 
     space = LatentSpace(Program(module).bind((x,), guided=False))
-    rows = found(space, Diagonal(1), (x,), num_steps=400, learning_rate=0.2, num_particles=8)
+    rows = refined_rows(space, Diagonal(1), (x,), num_steps=400, learning_rate=0.2, num_particles=8)
     grid = torch.cartesian_prod(torch.linspace(-3, 3, 121), torch.linspace(-3, 1, 81)).double()
     for row, lam in zip(x, rows.lam, strict=True):
         with torch.no_grad():
@@ -187,10 +187,10 @@ def test_nor_does_it_where_a_program_is_asked(factors: Any) -> None:
     family = make_family("full", 5)
     start = mostly_warm(family, posterior)
     how: dict[str, Any] = {"num_steps": 80, "learning_rate": 0.2, "tolerance": 5.0}
-    together = found(space, family, (x,), Rows.at(start), **how)
+    together = refined_rows(space, family, (x,), Rows.at(start), **how)
     assert together.taken.unique().numel() > 1
     for row in (0, 7):
-        alone = found(space, family, (x[row : row + 1],), Rows.at(start[row : row + 1]), **how)
+        alone = refined_rows(space, family, (x[row : row + 1],), Rows.at(start[row : row + 1]), **how)
         torch.testing.assert_close(alone.joined()[0], together.joined()[row], rtol=1e-8, atol=1e-8)
 
 
@@ -377,7 +377,7 @@ def test_the_schedule_falls_with_a_cosine() -> None:
 
 def test_nobody_elses_parameters_get_a_gradient(factors: Any) -> None:
     space, x, _ = factors
-    found(space, make_family("full", 5), (x,), num_steps=3)
+    refined_rows(space, make_family("full", 5), (x,), num_steps=3)
     assert all(parameter.grad is None for parameter in space.program.module.parameters())
 
 
@@ -398,7 +398,7 @@ def test_constrained_latents_and_masks(kind: FamilyName) -> None:
     x, lengths = torch.tensor([[9.0, 4.0, 1.0], [2.0, 30.0, 0.0]]).double(), torch.tensor([3, 1])
     space = LatentSpace(Program(MaskedRates()).bind((x, lengths)))
     family = make_family(kind, 3)
-    rows = found(space, family, (x, lengths), num_steps=200, learning_rate=0.2, num_particles=4)
+    rows = refined_rows(space, family, (x, lengths), num_steps=200, learning_rate=0.2, num_particles=4)
     with seeded(8), torch.no_grad():
         u = family.distribution(rows.lam).sample((20000,))
     shape = 2.0 + x  # of a Gamma with rate 1.5; the mean of its log is digamma(shape) - log(1.5)
