@@ -68,19 +68,24 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def run_parts(bench: Bench, parts: Sequence[str], quick: bool) -> list[Check]:
-    """Run parts in processes of their own, as many at a time as there are cores."""
+    """Run parts in processes of their own, as many at a time as there are cores; a line reports each that has ended."""
     waiting, running, checks = list(parts), {}, {}
     while waiting or running:
         if waiting and len(running) < (os.cpu_count() or 1):
             part = waiting.pop(0)
             running[part] = Forked(lambda part=part: _run_part(bench, part, quick))
             continue
-        part = next(iter(running))
-        ended = running.pop(part).end(limit=3600)
+        part = next((part for part, process in running.items() if process.has_ended()), "")
+        if not part:
+            time.sleep(0.05)
+            continue
+        ended = running.pop(part).end()
         path = Path(os.environ["DRILL"], f"{part}.jsonl")
         checks[part] = [Check(*json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
         if ended.status:
             checks[part].append(Check(PARTS[part], "the part itself", TRACEBACK, ended.err[-2000:]))
+        faults = sum(check.outcome not in OUTCOMES[:2] for check in checks[part])
+        print(f"{part}: {len(checks[part])} checks, {faults} faults", file=sys.stderr, flush=True)
     return [check for part in parts for check in checks[part]]
 
 

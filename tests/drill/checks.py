@@ -153,6 +153,10 @@ class Forked:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
+    def has_ended(self) -> bool:
+        """Return True if the process has ended; ``end`` then returns at once."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def end(self, limit: float = LIMIT) -> Ended:
         """Wait for the end of the process, and return it."""
         until = time.monotonic() + limit
