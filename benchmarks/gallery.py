@@ -101,6 +101,7 @@ FITS = {
     "table_vae": Fit(
         "wine.csv", "--max-epochs 200 --model.latent-dim 4", "Scikit-learn's wines, a table with a fifth of it hidden."
     ),
+    "top_down_vae": Fit("digits", "--max-epochs 60", DIGITS),
     "vae": Fit("digits", "--max-epochs 100", DIGITS),
     "vamp_vae": Fit("digits", "--max-epochs 60 --model.num-pseudo 50", DIGITS),
 }

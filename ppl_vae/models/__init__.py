@@ -19,6 +19,7 @@
 | ``resnet_vae`` | VAE of images with residual convolutions; the prior is normal or a flow |
 | ``flow_prior_vae`` | VAE whose prior is a normalizing flow, of coupling or autoregressive maps |
 | ``hierarchical_vae`` | VAE with two or more layers of latents; the guide goes bottom-up, or is a ladder |
+| ``top_down_vae`` | VAE with two or more layers of latents, on a path of features that model and guide go down |
 | ``full_covariance_vae`` | VAE whose posterior has a full covariance |
 | ``flow_vae`` | VAE whose posterior is a Gaussian carried through an inverse autoregressive flow |
 | ``deep_markov_model`` | sequences: a nonlinear state space of Gaussian latents; the guide reads them from the end |

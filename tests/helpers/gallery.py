@@ -30,6 +30,7 @@ from ppl_vae.models.ppca import PPCA
 from ppl_vae.models.resnet_vae import ResNetVAE
 from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
 from ppl_vae.models.table_vae import TableVAE
+from ppl_vae.models.top_down_vae import TopDownVAE
 from ppl_vae.models.vae import VAE
 from ppl_vae.models.vamp_vae import VampVAE
 from ppl_vae.program import Batch
@@ -128,6 +129,7 @@ GALLERY: dict[str, Case] = {
         lambda: TableVAE(COLUMNS, latent_dim=1, hidden=(7,), num_components=3, positive="gamma"),
         (mixed_rows(21, seed=1),),
     ),
+    "top_down_vae": Case(lambda: TopDownVAE(data_dim=6, latent_dims=(2, 2), width=5), (bits(21, 6),)),
     "vae": Case(lambda: VAE(data_dim=6, latent_dim=2, hidden=(7,)), (bits(21, 6),)),
     "vamp_vae": Case(lambda: VampVAE(data_dim=6, latent_dim=2, hidden=(7,), num_pseudo=4), (bits(21, 6),)),
 }
@@ -141,6 +143,7 @@ ALIKE = {
     "normal",
     "resnet_vae",
     "table_vae, mixture",
+    "top_down_vae",
     "vamp_vae",
 }
 """Models whose sites are of the same kinds as those of another one."""

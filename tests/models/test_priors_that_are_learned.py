@@ -1,4 +1,4 @@
-"""VAEs with flows as priors and with two layers of convolutions, against densities that are computed otherwise."""
+"""VAEs with flows as priors and with several layers of latents, against densities that are computed otherwise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ppl_vae import InputError
 from ppl_vae.models.conv_hierarchical_vae import ConvHierarchicalVAE
 from ppl_vae.models.flow_prior_vae import FlowPriorVAE
 from ppl_vae.models.resnet_vae import ResNetVAE
+from ppl_vae.models.top_down_vae import TopDownVAE
 from ppl_vae.models.vae import VAE
 from ppl_vae.networks import FlowPrior, ResidualBlock, convolutions
 from ppl_vae.program import Program, seeded
@@ -84,6 +85,29 @@ def test_the_weights_of_two_layers_by_hand() -> None:
     lower = module.encoder_1.gaussian(torch.cat([features.expand(3, 5, -1), z_2], -1))
     log_q = normal_log_prob(z_2, *module.encoder_2(x)) + normal_log_prob(z_1, *lower)
     torch.testing.assert_close(found, log_p - log_q)
+
+
+@torch.no_grad()
+def test_the_weights_of_a_path_downwards_by_hand() -> None:
+    module, x = in_double(TopDownVAE, data_dim=6, latent_dims=(4, 3, 2), width=5), bits(5, 6)
+    program = Program(module).bind((x,))
+    with program.running(), seeded(1):
+        guide = program.traces((x,), 3).guide
+    with seeded(1):
+        found = program.log_weights((x,), 3)
+    up_1 = module.upward[0](x)
+    up_2 = module.upward[1](up_1)
+    ups = [up_1, up_2, module.upward[2](up_2)]
+    h, weights = module.top.weight.expand(3, 5, 5), torch.zeros(3, 5).double()
+    for number in (2, 1, 0):
+        z = guide.nodes[f"z{number + 1}"]["value"]
+        prior = dist.Normal(*module.priors[number](h))
+        posterior = dist.Normal(*module.encoders[number](torch.cat([h, ups[number].expand(3, 5, 5)], -1)))
+        weights += (prior.log_prob(z) - posterior.log_prob(z)).sum(-1)
+        h = h + module.path[number](torch.cat([h, z], -1))
+    logits = module.decoder(h)
+    weights -= functional.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
+    torch.testing.assert_close(found, weights)
 
 
 def test_residual_blocks_are_near_the_identity_at_first_and_have_normalised_weights() -> None:
