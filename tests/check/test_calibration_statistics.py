@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from arviz.stats.ecdf_utils import ecdf_confidence_band
 from scipy.stats import kstest, norm, poisson
 
 from ppl_vae.check.ranks import expected_coverage, randomised_ranks, tarp_ranks
@@ -14,8 +13,9 @@ from ppl_vae.check.width import width_and_shift
 
 @pytest.mark.parametrize("size", [20, 100, 300, 1000])
 def test_the_bands_are_those_of_arviz(size: int) -> None:
+    utils = pytest.importorskip("arviz.stats.ecdf_utils", reason="ArviZ 1 simulates the bands")
     points = points_for(size)
-    lower, upper = ecdf_confidence_band(size, points, points, prob=0.95, method="optimized")
+    lower, upper = utils.ecdf_confidence_band(size, points, points, prob=0.95, method="optimized")
     bands = uniformity_bands(size)
     assert np.abs(bands.lower - lower).max() * size < 1.5  # the probability is a staircase: one count at most
     assert np.abs(bands.upper - upper).max() * size < 1.5

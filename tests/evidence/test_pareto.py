@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 
 from ppl_vae.evidence.pareto import believable, pareto_k, tail_length, threshold
-from ppl_vae.runs.posterior import import_arviz
+from tests.helpers.arviz_versions import VERSION, pareto_shapes
 from tests.helpers.scenarios import normal
+
+with_arviz_0 = pytest.mark.skipif(
+    VERSION > 0, reason="ArviZ 1 rounds the length of a tail down and refuses tied tails and weights of zero"
+)
 
 
 def tail_of(log_weights: Tensor) -> Tensor:
@@ -27,9 +31,16 @@ def exponential(*shape: int) -> Tensor:
 def arviz_k(log_weights: Tensor) -> Tensor:
     """Return the Pareto k that ArviZ finds from all weights ``(K, B)``."""
     with np.errstate(all="ignore"):
-        return torch.from_numpy(import_arviz().psislw(log_weights.T.numpy().copy())[1])
+        return torch.from_numpy(pareto_shapes(log_weights.T.numpy()))
 
 
+@pytest.mark.parametrize("draws", [100, 225, 400, 2500, 10_000])  # the lengths of their tails are whole
+def test_the_shape_is_that_of_every_arviz(draws: int) -> None:
+    log_weights = normal(draws, 4) * torch.tensor([1.0, 5.0, 300.0, 1e-3])
+    torch.testing.assert_close(pareto_k(tail_of(log_weights), draws), arviz_k(log_weights), rtol=0, atol=1e-10)
+
+
+@with_arviz_0
 @pytest.mark.parametrize("draws", [21, 22, 25, 99, 100, 224, 225, 226, 1000, 5000, 12345])
 def test_the_shape_is_that_of_arviz(draws: int) -> None:
     """Weights that are light, heavy, far from one, zero, tied, or dominated by a single one; the tail alone counts."""
@@ -54,6 +65,7 @@ def test_the_shape_is_that_of_arviz(draws: int) -> None:
     assert k[15] == -math.inf
 
 
+@with_arviz_0
 @pytest.mark.parametrize("seed", range(4))
 def test_the_shape_is_that_of_arviz_for_random_weights(seed: int) -> None:
     """Student-t, Pareto and Gaussian log weights of any scale, rounded or not, some of them zero."""
