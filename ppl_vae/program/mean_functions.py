@@ -7,7 +7,6 @@ free in this way alone.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -16,11 +15,10 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from ppl_vae.errors import InputError
 from ppl_vae.program.bound import BoundProgram
+from ppl_vae.program.free_number import FreeNumberOfData
 from ppl_vae.program.handlers import Generate, is_point_mass
 from ppl_vae.program.known_moments import class_probabilities, known_mean
 from ppl_vae.program.moments import unwrapped
@@ -57,48 +55,13 @@ class MeanFunction(nn.Module):
 
     def forward(self, *batch: Tensor) -> tuple[Tensor, ...]:
         """Return the values for ``B`` data, each ``(B, ...)``."""
-        with _FreeIndices():
+        with FreeNumberOfData():
             return torch.vmap(lambda *row: tuple(self.of_one(*(tensor[None] for tensor in row))))(*batch)
 
     def one_by_one(self, *batch: Tensor) -> tuple[Tensor, ...]:
         """Return what ``forward`` does, by the program itself on a datum after the other."""
         rows = [self.of_one(*(tensor[i : i + 1] for tensor in batch)) for i in range(len(batch[0]))]
         return tuple(torch.stack(list(values)) for values in zip(*rows, strict=True))
-
-
-class _FreeIndices(TorchFunctionMode):
-    """A mode in which three operations that fix the number of data in a graph under ``vmap`` are written by others.
-
-    Tensors are joined by padding with zeros and a sum, and rows of a table are read by ``embedding``.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is functional.one_hot:
-            classes, size = tuple(args) + tuple((kwargs or {}).values())
-            return (classes[..., None] == torch.arange(size, device=classes.device)).long()
-        if func is Tensor.__getitem__ and isinstance(args[1], Tensor) and args[1].dtype == torch.int64:
-            table, index = args
-            rows = functional.embedding(torch.where(index < 0, index + table.shape[0], index), table.flatten(1))
-            return rows.reshape(*index.shape, *table.shape[1:])
-        if func in (torch.cat, torch.stack):
-            return _joined(*args, **kwargs or {}, stack=func is torch.stack)
-        return func(*args, **kwargs or {})
-
-
-def _joined(tensors: Sequence[Tensor], dim: int = 0, *, stack: bool = False) -> Tensor:
-    """Return what ``torch.cat`` or ``torch.stack`` does, as a sum of tensors that are padded with zeros."""
-    if stack:
-        dim = dim if dim >= 0 else dim + tensors[0].dim() + 1
-        tensors = [tensor.unsqueeze(dim) for tensor in tensors]
-    parts = [tensor for tensor in tensors if tensor.dim() > 1 or tensor.shape[0]]
-    dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))
-    place = dim % parts[0].dim()
-    sizes, behind = [part.shape[place] for part in parts], 2 * (parts[0].dim() - 1 - place)
-    padded = [
-        functional.pad(part.to(dtype), (0,) * behind + (sum(sizes[:i]), sum(sizes[i + 1 :])))
-        for i, part in enumerate(parts)
-    ]
-    return functools.reduce(torch.logical_or if dtype == torch.bool else torch.add, padded)
 
 
 class _Fixed(Messenger):

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 
 from ppl_vae import InputError, VariationalInference
 from ppl_vae.compile import export
+from ppl_vae.models.conv_vae import ConvVAE
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import seeded
 
@@ -52,6 +54,42 @@ def test_onnxruntime_gives_the_numbers_of_the_program(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx")
     mean, _ = session.run(["z", "z_scale"], {"x": X[:13]})
     np.testing.assert_allclose(mean, vi.transform(X[:13]), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def fits() -> dict[str, VariationalInference]:
+    """A fit of images by convolutions, and one of a table of classes, counts and numbers with holes."""
+    random = np.random.default_rng(0)
+    images = (random.random((40, 1, 8, 8)) < 0.3).astype("float32")
+    table = pd.DataFrame({"kind": random.choice(["a", "b", "c"], 40), "n": random.poisson(3, 40), "size": X[:, 0]})
+    table.loc[::7, "size"] = np.nan
+    with seeded(0):
+        program = ConvVAE(image_shape=(1, 8, 8), latent_dim=2, channels=3, hidden=(5,))
+    return {
+        "images": VariationalInference(program, compile="off", **OPTIONS).fit(images, verbose=False),
+        "table": VariationalInference("table_vae", compile="off", **OPTIONS).fit(table, verbose=False),
+    }
+
+
+@pytest.mark.parametrize("name", ["images", "table"])
+def test_images_and_tables_are_exported(name: str, fits: dict[str, VariationalInference], tmp_path: Path) -> None:
+    """The decoder takes another number of data than that of the example."""
+    vi = fits[name]
+    files = vi.export(tmp_path, formats=["pt2"])
+    assert all(file.difference < 1e-4 for file in files.values())
+    z = np.random.default_rng(1).normal(size=(5, *files["decoder.pt2"].inputs["z"])).astype("float32")
+    mask = [torch.ones(5, 3, dtype=torch.bool)] if name == "table" else []
+    (decoded,) = torch.export.load(files["decoder.pt2"].path).module()(torch.from_numpy(z), *mask)
+    expected = vi.prior(5, z=z).means["x"]
+    np.testing.assert_allclose(decoded.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["images", "table"])
+def test_onnxruntime_runs_images_and_tables(name: str, fits: dict[str, VariationalInference], tmp_path: Path) -> None:
+    files = fits[name].export(tmp_path, formats=["onnx"])
+    assert sorted(files) == ["decoder.onnx", "encoder.onnx"]
+    assert all(file.difference < 1e-4 for file in files.values())
 
 
 def test_labels_are_inputs(tmp_path: Path) -> None:
