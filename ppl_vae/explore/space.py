@@ -12,13 +12,24 @@ from torch import Tensor
 from ppl_vae.data import as_condition
 from ppl_vae.errors import InputError, nearest
 from ppl_vae.estimator import VariationalInference
-from ppl_vae.program import Batch, Coordinates, LatentPoint, draw_latents, has_exact_moments, posterior_moments
+from ppl_vae.program import (
+    Batch,
+    Coordinates,
+    LatentPoint,
+    draw_latents,
+    draw_prior,
+    has_exact_moments,
+    posterior_moments,
+)
 from ppl_vae.uses.points import POSTERIOR_DRAWS, LatentMap, average, with_latents
 
 MOST_OFFERED = 32
 """The most coordinates that are offered, those with the largest KL from the prior."""
-MOST_NUMBERS = 2**26
-"""The most numbers in the draws from the posteriors of all data; fewer data are taken if there are more."""
+MOST_NUMBERS = 2**24
+"""The most numbers in the draws from the posteriors of all data: of many coordinates, each datum has fewer draws, and
+then fewer data are taken."""
+FEWEST_DRAWS = 16
+"""The least number of draws of each datum for its posterior mean."""
 DRAWS = 256
 """Number of draws from the posterior of one datum, and from its prior."""
 
@@ -96,7 +107,7 @@ class ExploredSpace:
                 f"discrete one, such as --{coordinates.names[0].partition('[')[0]} all"
             )
         self.size = len(coordinates.names)
-        most = max(1, MOST_NUMBERS // (POSTERIOR_DRAWS * self.size))
+        most = max(1, MOST_NUMBERS // (FEWEST_DRAWS * self.size))
         self.arrays = {name: array[:most] for name, array in arrays.items()}
         self.program, located, _ = vi.fitted.located(vi.fitted.checked((self.arrays,)))
         batches = vi.fitted.batches(located)
@@ -204,7 +215,7 @@ class ExploredSpace:
         if row not in self._priors:
             program, batch = self.vi.program_, self.conditioned(row, {})
             with self.map.running(program):
-                point = self.map.coordinates.locate(batch, program.prior(batch, DRAWS).latents)
+                point = self.map.coordinates.locate(batch, draw_prior(program, batch, DRAWS))
             self._priors[row] = self._offered(point)[:, 0]
         return self._priors[row]
 
@@ -231,8 +242,10 @@ class ExploredSpace:
             return self.posterior_coordinates.locate(batch, draw_latents(self.program, batch, num_draws))
 
     def _draw_all(self) -> LatentPoint:
-        at_once, count = self.vi.fitted.room.rows(POSTERIOR_DRAWS), len(self.batch[0])
-        parts = [self._posterior(slice(row, row + at_once), POSTERIOR_DRAWS) for row in range(0, count, at_once)]
+        count = len(self.batch[0])
+        num_draws = min(POSTERIOR_DRAWS, max(FEWEST_DRAWS, MOST_NUMBERS // (count * self.size)))
+        at_once = self.vi.fitted.room.rows(num_draws)
+        parts = [self._posterior(slice(row, row + at_once), num_draws) for row in range(0, count, at_once)]
         return LatentPoint(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
 
     def _centres(self, draws: LatentPoint) -> LatentPoint:

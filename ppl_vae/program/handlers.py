@@ -176,6 +176,36 @@ class Unconstrain(Messenger):
             self.points[msg["name"]] = bijection(msg["fn"].support).inv(msg["value"])
 
 
+class AllSampled(Exception):
+    """The end of the run of a program whose sites of interest have all been sampled."""
+
+
+class Until(Messenger):
+    """A handler around a model that ends its run after some of its sites: what only later sites need is not computed.
+
+    Args:
+        names: the names of the sites. A run in which one of them is not sampled goes to its end.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self.names = frozenset(names)
+        self.left: set[str] = set()
+
+    def __enter__(self) -> Any:
+        self.left = set(self.names)
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> Any:
+        super().__exit__(*raised)
+        return raised[0] is AllSampled
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        self.left.discard(msg["name"])
+        if not self.left:  # every handler outside has recorded the site
+            raise AllSampled
+
+
 def enumerated(fn: Callable[..., Any], names: Collection[str], first_available_dim: int) -> Callable[..., Any]:
     """Enumerate these discrete sites of ``fn`` in parallel, in dimensions to the left of the plates."""
     if not names:

@@ -18,7 +18,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.networks.chains import GaussianChain
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.densities import slope_only
-from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, bijection
+from ppl_vae.program.handlers import Given, Unconstrain, Unconstrained, Until, bijection
 from ppl_vae.program.moments import moments
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.supports import is_discrete
@@ -146,7 +146,8 @@ class LatentSpace:
         Masked numbers, whose values have no meaning, are drawn from the standard Gaussian.
         """
         with self.program.running(), Unconstrain(self.names) as recorded:
-            sites: dict[str, Any] = dict(self.program.run(self.program.model, batch, num_samples, values).nodes)
+            latents_alone = Until(self.names)(self.program.model)
+            sites: dict[str, Any] = dict(self.program.run(latents_alone, batch, num_samples, values).nodes)
             for place in self.layout:
                 point = recorded.points[place.name]
                 if (hidden := hidden_part(sites[place.name], point, place.event_dim)) is not None:

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from ppl_vae.program.bound import BoundProgram
 from ppl_vae.program.draws import Draws, joined_draws
 from ppl_vae.program.global_posterior import GuidedLatents, SharedDraws
-from ppl_vae.program.handlers import Generate, is_point_mass
+from ppl_vae.program.handlers import Generate, Until, is_point_mass
 from ppl_vae.program.known_moments import class_probabilities, known_mean, known_variance, mixed_columns
 from ppl_vae.program.runner import Batch
 from ppl_vae.program.traces import (
@@ -157,6 +157,31 @@ def draw_latents(program: BoundProgram, batch: Batch, num_samples: int = 1) -> d
         return program.posterior(batch, num_samples).latents
     with program.running():
         sites = sample_sites(program.guide_trace(batch, num_samples))
+        return {name: structure.value(sites[name], num_samples) for name in structure.latents}
+
+
+@torch.no_grad()
+def draw_prior(program: BoundProgram, batch: Batch, num_samples: int = 1) -> dict[str, Tensor]:
+    """Draw the latents from the prior, ``(K, B, ...)``, as ``BoundProgram.prior`` does, but draw no data with them.
+
+    Args:
+        program: the program.
+        batch: the arguments of ``model``, which give the number of data and conditions such as labels.
+        num_samples: the number of draws per datum.
+
+    Example:
+        >>> from ppl_vae.models.vae import VAE
+        >>> from ppl_vae.program import Program
+        >>> x = torch.zeros(3, 6)
+        >>> draw_prior(Program(VAE(data_dim=6, latent_dim=2)).bind((x,)), (x,), 5)["z"].shape
+        torch.Size([5, 3, 2])
+    """
+    structure = program.structure
+    if program.global_posterior is not None:
+        return program.prior(batch, num_samples).latents
+    with program.running():
+        model = Until(structure.latents)(Generate()(program.model))
+        sites = sample_sites(program.run(model, batch, num_samples))
         return {name: structure.value(sites[name], num_samples) for name in structure.latents}
 
 

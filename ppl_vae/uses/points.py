@@ -15,7 +15,7 @@ from torch import Tensor
 from ppl_vae.estimator import VariationalInference
 from ppl_vae.evaluation.results import join
 from ppl_vae.evidence import gaussian_divergence
-from ppl_vae.program import Batch, BoundProgram, Coordinates, Draws, LatentPoint, draw_latents, with_code
+from ppl_vae.program import Batch, BoundProgram, Coordinates, Draws, LatentPoint, draw_latents, draw_prior, with_code
 
 POSTERIOR_DRAWS, PRIOR_DRAWS = 64, 2048
 """Number of draws of each datum for a posterior mean, and number of draws of the prior for its moments."""
@@ -122,7 +122,7 @@ class LatentMap:
         program = self.vi.program_
         with self.running(program):
             few = tuple(tensor[:PRIOR_DRAWS] for tensor in batch)
-            prior = self.coordinates.locate(few, program.prior(few, -(-PRIOR_DRAWS // len(few[0]))).latents)
+            prior = self.coordinates.locate(few, draw_prior(program, few, -(-PRIOR_DRAWS // len(few[0]))))
         parts = [gaussian_divergence(draws.u, prior.u.flatten(0, 1))]
         for choice, values in enumerate(self.coordinates.values):
             chosen, at_prior = draws.choices[..., choice], prior.choices[..., choice].flatten(0, 1)

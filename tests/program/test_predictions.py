@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.program import LatentSpace, Program, posterior_moments, predict, seeded, with_lambda
+from ppl_vae.program import LatentSpace, Program, draw_prior, posterior_moments, predict, seeded, with_lambda
 from tests.helpers import scenarios
 from tests.helpers.gallery import GALLERY
 from tests.helpers.scenarios import make_double, normal
@@ -236,3 +236,17 @@ def test_a_discrete_latent_can_be_given() -> None:
     actual = predict(Program(module).bind((x,)), (x,), {"c": c})
     assert torch.equal(actual.latents["c"], c)
     torch.testing.assert_close(actual.means["x"], module.means[c].detach())
+
+
+def test_latents_alone_are_drawn_and_located_without_a_run_of_the_decoder() -> None:
+    x = (normal(5, 6) > 0).float()
+    with seeded(0):
+        module = GALLERY["vae"].make()
+    program, calls = Program(module).bind((x,)), []
+    space = LatentSpace(program)
+    module.decoder.register_forward_hook(lambda *_: calls.append(1))
+    z = draw_prior(program, (x,), 3)
+    assert (space.flat((x,), z) == z["z"]).all()
+    assert not calls
+    program.prior((x,), 3)
+    assert calls

@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from ppl_vae import InputError
 from ppl_vae.cli.opened import OpenRun
 from ppl_vae.explore import ExploredSpace, Explorer, Views
-from ppl_vae.program import draw_latents
+from ppl_vae.program import draw_latents, draw_prior
 from ppl_vae.uses.description import USES
 from tests.helpers.gallery import with_slow
 from tests.helpers.uses import CASES, check_use, open_case
@@ -87,5 +87,11 @@ def test_every_program_with_a_continuous_latent_is_explored(case: OpenRun) -> No
     with space.program.running(seed=3, training=False):
         with_data = space.program.posterior(space.batch, 2).latents
     assert all((alone[name] == with_data[name]).all() for name in space.program.structure.latents)
+    program = space.vi.program_
+    with program.running(seed=3, training=False):
+        alone = draw_prior(program, space.data, 2)
+    with program.running(seed=3, training=False):
+        with_data = program.prior(space.data, 2).latents
+    assert all((alone[name] == with_data[name]).all() for name in program.structure.latents)
     json.dumps([explorer.content, explorer.datum(20), answers], allow_nan=False)
     assert len({len(views) for views in (explorer.datum(3)["views"], *(answer["views"] for answer in answers))}) == 1
