@@ -198,6 +198,15 @@ def table_of(text: str) -> str:
     return re.search(r"^test, \d.*?(?=\n\n|\Z)", text, re.DOTALL | re.MULTILINE)[0]  # type: ignore[index]
 
 
+def end_of_table(rows: list[str]) -> int:
+    """Return the number of lines until an empty one, or until the names of the columns that a table leaves out."""
+    end = next((i for i, row in enumerate(rows) if not row), len(rows))
+    left_out = next((i for i, row in enumerate(rows[:end]) if row.startswith("left out in")), None)
+    if left_out is None:
+        return end
+    return next((i + 1 for i in range(left_out, end) if not rows[i].endswith(",")), end)
+
+
 def fit_model(name: str, fit: Fit) -> dict[str, str]:
     """Fit a model, keep its picture, and return what its page says."""
     output = f"runs/{name}"
@@ -228,8 +237,8 @@ def refresh(page: Path) -> None:
         head = re.match(r"\w+,? ?\d*", shown[0])[0]  # type: ignore[index]  # the output begins with this line
         text = f"\n{text}"
         rows = text[text.index(f"\n{head}") :].strip("\n").splitlines()
-        until = next((i for i, row in enumerate(rows) if not row), len(rows))
-        return "```console\n" + "\n".join([*(line for line in lines if line.startswith("$ ")), *rows[:until]]) + "\n```"
+        shown = rows[: end_of_table(rows)]
+        return "```console\n" + "\n".join([*(line for line in lines if line.startswith("$ ")), *shown]) + "\n```"
 
     text = re.sub(r"```console\n(.*?)\n```", rerun, page.read_text(), flags=re.DOTALL)
     page.write_text(text)
