@@ -19,6 +19,8 @@ from ppl_vae.errors import ChangedSinceFit, Diverged, InputError
 
 NOTHING_LOST, CLEAR_ERROR, TRACEBACK, SILENT = "nothing lost", "clear error", "traceback", "silent error"
 OUTCOMES = (NOTHING_LOST, CLEAR_ERROR, TRACEBACK, SILENT)
+REPORTS = ("warning: ", "epoch ")
+"""Beginnings of lines on standard error that report no end: warnings, and the progress of work that takes long."""
 LIMIT = 120.0
 """Seconds after which a process is taken to hang, which counts as a traceback."""
 
@@ -87,7 +89,7 @@ def judge_command(kind: str, name: str, ended: Ended, same: bool, *, stopped: bo
     detail = f"status {ended.status}: {ended.err.strip()[-500:]}"
     if "Traceback" in ended.err or "Traceback" in ended.out:
         return Check(kind, name, TRACEBACK, detail)
-    lines = [line for line in ended.err.splitlines() if line.strip() and not line.startswith("warning: ")]
+    lines = [line for line in ended.err.splitlines() if line.strip() and not line.startswith(REPORTS)]
     if ended.status == 2 and lines and all(line.startswith("error: ") for line in lines):
         return Check(kind, name, CLEAR_ERROR if same else SILENT, detail)
     if ended.status == 0 and not lines:
