@@ -72,23 +72,7 @@ class Batches:
         num_batches: int | None = None,
         group_by_length: int | None = None,
     ) -> None:
-        self._check(as_source(arrays), names, batch_size, device, dtype, real, dynamic, num_batches, group_by_length)
-        self._tensors = tuple(_load(self._source, self._types, dynamic, device).values())
-        del self._source  # it may be larger than the arrays that are used
-
-    def _check(
-        self,
-        source: Source,
-        names: Sequence[str],
-        batch_size: int,
-        device: str | torch.device,
-        dtype: torch.dtype,
-        real: Collection[str],
-        dynamic: Collection[str],
-        num_batches: int | None,
-        group_by_length: int | None,
-    ) -> None:
-        """Check the arguments, and keep them."""
+        source = as_source(arrays)
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
         if not names:
@@ -117,8 +101,12 @@ class Batches:
             )
         self._together = group_by_length
         self._is_dynamic = tuple(name in dynamic for name in names)
-        self._source = source
         self._types = {name: dtype if name in real or source.dtypes[name].kind == "f" else None for name in names}
+        self._take(source, dynamic)
+
+    def _take(self, source: Source, dynamic: Collection[str]) -> None:
+        """Load the arrays that are used; the source may be larger."""
+        self._tensors = tuple(_load(source, self._types, dynamic, self.device).values())
 
     trims = False
     """True if the padding of sequences is cut off, see ``trim``."""

@@ -60,15 +60,12 @@ class StreamedBatches(Batches):
 
     Args:
         arrays: arrays of shape ``(N, ...)`` by name, or another source of them.
-        names: see ``Batches``.
-        batch_size: see ``Batches``.
-        device: see ``Batches``. On a GPU, the buffers are there, and are copied to it from pinned memory.
-        dtype: see ``Batches``.
-        real: see ``Batches``.
-        dynamic: see ``Batches``. The draws of a batch depend on the seed and on its number.
-        num_batches: see ``Batches``.
-        group_by_length: see ``Batches``; a pool of batches does not go beyond a buffer.
+        names: names of the arrays in a batch, in this order.
+        batch_size: number of data in a batch, ``B``.
         buffer_bytes: the size of a buffer, of which there are two; it holds a block and a batch at least.
+        options: further arguments of ``Batches``. On a GPU, the buffers are there, and are copied to it from pinned
+            memory. The dynamic draws of a batch depend on the seed and on the number of the batch. Batches whose
+            sequences are sorted together lie in one buffer.
 
     Attributes:
         num_data: the number of data, ``N``.
@@ -94,20 +91,20 @@ class StreamedBatches(Batches):
         names: Sequence[str],
         batch_size: int,
         *,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        real: Collection[str] = ("x",),
-        dynamic: Collection[str] = (),
-        num_batches: int | None = None,
-        group_by_length: int | None = None,
         buffer_bytes: int = MOST_BUFFER,
+        **options: Any,
     ) -> None:
-        self._check(as_source(arrays), names, batch_size, device, dtype, real, dynamic, num_batches, group_by_length)
-        self._ends = cut_blocks(self._source, self.row_bytes, batch_size, buffer_bytes)
+        self._buffer_bytes = buffer_bytes
+        super().__init__(arrays, names, batch_size, **options)
+
+    def _take(self, source: Source, dynamic: Collection[str]) -> None:
+        """Cut the rows into blocks, which are read while the batches are used."""
+        self._source = source
+        self._ends = cut_blocks(source, self.row_bytes, self.batch_size, self._buffer_bytes)
         self._sizes_of_blocks = np.diff(self._ends, prepend=0)
         self.num_blocks, self.block_rows = len(self._ends), int(self._sizes_of_blocks.max())
-        least = -(-batch_size // self.block_rows)
-        most = max(least, int(buffer_bytes / (self.block_rows * self.row_bytes)))
+        least = -(-self.batch_size // self.block_rows)
+        most = max(least, int(self._buffer_bytes / (self.block_rows * self.row_bytes)))
         self.blocks_at_once = min(self.num_blocks, most)
 
     @property

@@ -40,7 +40,11 @@ DRAWN = {"conv_vae", "survey"}
 """Programs whose figures are drawn: those of every other program are of the same kinds, and are only made."""
 
 
-@pytest.fixture(scope="module", params=with_slow(CASES))
+LIKE_OTHERS = ("count_vae, inflated", "flow_vae", "hierarchical_vae, ladder")
+"""Further programs whose uses are like those of others."""
+
+
+@pytest.fixture(scope="module", params=with_slow(CASES, LIKE_OTHERS))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
     return open_case(request.param, tmp_path_factory.mktemp("run"))
 
