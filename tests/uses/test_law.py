@@ -40,7 +40,7 @@ DRAWN = {"conv_vae", "survey"}
 """Programs whose figures are drawn: those of every other program are of the same kinds, and are only made."""
 
 
-LIKE_OTHERS = ("count_vae, inflated", "flow_vae", "hierarchical_vae, ladder")
+LIKE_OTHERS = ("count_vae, inflated", "flow_vae", "gmvae, semi-amortized", "hierarchical_vae, ladder")
 """Further programs whose uses are like those of others."""
 
 
