@@ -68,9 +68,9 @@ def _width(lower: np.ndarray, upper: np.ndarray) -> Verdict:
         threshold=WIDEST_SANDWICH,
         unit="nats per datum",
         source=GROSSE,
-        meaning=f"The bounds of the log evidence of data that were simulated from the model do not meet; they are more "
-        f"than {WIDEST_SANDWICH:g} nat apart for {wide} of {len(width)} data. The chains are too short, so that "
-        "annealing cannot judge importance sampling.",
+        meaning=f"The bounds of the log evidence of data that were simulated from the model are more than "
+        f"{WIDEST_SANDWICH:g} nat apart for {wide} of {len(width)} data.",
+        consequence="The chains are too short, so that annealing cannot judge importance sampling.",
         remedy="Anneal more slowly: evaluate --estimators ais,bdmc --num-temperatures 3000, or --start guide.",
     )
 
@@ -85,9 +85,9 @@ def _shortfall(fit: CheckedFit, chains: Evidence) -> Verdict:
         threshold=max(SHORTFALL, 2 * error),
         unit="nats per datum",
         source=f"{SHORTFALL} nats, or two standard errors",
-        meaning=f"Annealed importance sampling finds {mean:.2f} ± {error:.2f} nats per datum more evidence than "
-        f"importance sampling with {fit.settings.num_samples} draws from the guide. Both are lower bounds, so that "
-        "the evidence from the guide is too low by at least that.",
+        meaning=f"The evidence by annealed importance sampling minus that by importance sampling with "
+        f"{fit.settings.num_samples} draws from the guide is {mean:.2f} ± {error:.2f} nats per datum.",
+        consequence="Both are lower bounds, so that the evidence from the guide is too low by at least that.",
         remedy="Report the evidence of evaluate --estimators iwae,ais. The guide misses a part of the posterior: take "
         "--bound iwae, --guide semi-amortized, or a richer family.",
     )

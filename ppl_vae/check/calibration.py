@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_vae.check.latent_ranks import (
+    DOUBTFUL,
     JOINT,
     LIKELIHOOD,
     MOST_NUMBERS,
@@ -16,6 +18,7 @@ from ppl_vae.check.latent_ranks import (
     RanksOfLatents,
     judge,
     rank_figures,
+    remedy_of_guide,
 )
 from ppl_vae.check.ranks import normalised, randomised_ranks, tarp_ranks
 from ppl_vae.check.shared_calibration import shared_calibration
@@ -26,7 +29,7 @@ from ppl_vae.errors import Diverged, InputError
 from ppl_vae.evidence import Annealing, Chains
 from ppl_vae.program import Batch, annealing_path, latent_quantities, names_of
 
-ANNEALED, ANNEALING = 100, Annealing(num_temperatures=100, num_chains=16)
+ANNEALED, ANNEALING = 100, Annealing(num_temperatures=100, num_chains=32)
 """The number of data whose posterior is sampled by annealing, and how: it costs hundreds of times what a guide does."""
 
 
@@ -55,6 +58,10 @@ def calibration(fit: CheckedFit) -> Findings:
     p_values = [method.p_values() for method in methods]
     guide_fails = bool(np.nanmin(p_values[0]) <= level)
     verdicts = [judge(m, p, level, guide_fails) for m, p in zip(methods, p_values, strict=True)]
+    if guide_fails:
+        is_trusted = bool(methods[1].doubtful.mean() <= DOUBTFUL)
+        remedy = remedy_of_guide(verdicts[1], verdicts[2] if not missing else None, is_trusted)
+        verdicts[0] = replace(verdicts[0], remedy=remedy)
     return Findings(verdicts + missing, rank_figures(methods, p_values))
 
 

@@ -63,8 +63,8 @@ def lambdas(fit: CheckedFit) -> Findings:
         source=SOURCE,
         meaning=f"{NUM_STEPS} further steps raise the ELBO of {int(improved.sum())} of {len(improved)} data by more "
         f"than {GAIN} nats, on average by {steps.gain.mean():.2f}. The lambda of {moving:.0%} of the data still moved "
-        f"(split R-hat above {SETTLED}; the median effective size of the iterates is {steps.ess.median():.0f}). Bounds "
-        "and posteriors of these data are worse than their family allows.",
+        f"(split R-hat above {SETTLED}; the median effective size of the iterates is {steps.ess.median():.0f}).",
+        consequence="Bounds and posteriors of these data are worse than their family allows.",
         remedy="Let each datum take steps until it has settled, --inference-steps auto, in check and in evaluate (for "
         "semi-amortized inference, fit with more --local-steps), or fit with another --local-learning-rate.",
         rows=tuple(fit.test.rows[: len(improved)][improved].tolist()),
@@ -72,11 +72,11 @@ def lambdas(fit: CheckedFit) -> Findings:
     return Findings([verdict])
 
 
-def take_further_steps(data: CheckedData, local: LocalElbo) -> FurtherSteps:
+def take_further_steps(data: CheckedData, local: LocalElbo, num_data: int = NUM_DATA) -> FurtherSteps:
     """Take steps with a constant learning rate in the lambda of the first data, and average the last half of them."""
     fitted, local = data.fitted, replace(local, compiler=None)
     posterior, arrays = data.located
-    few = {name: array[:NUM_DATA] for name, array in arrays.items()}
+    few = {name: array[:num_data] for name, array in arrays.items()}
     parts, row = [], 0
     for *given, lam in fitted.batches(few).in_order(batch_size=fitted.rows_to_infer):
         batch, rows, iterates = tuple(given), Rows.at(lam), []

@@ -67,13 +67,34 @@ def judge(method: RanksOfLatents, p_values: np.ndarray, level: float, guide_fail
     )  # fmt: skip
 
 
+BETTER_GUIDE = "--family full or flow, more steps, --guide semi-amortized, or a larger encoder"
 REMEDIES = {
-    "guide": "Take the numbers that are reweighted (iwae, and draws with their weights) if these hold. Else take "
-    "another family, --family full or flow, more steps, --guide semi-amortized, or a larger encoder.",
+    "guide": f"Take a better guide: {BETTER_GUIDE}.",
     "guide, reweighted": "The weights do not mend the guide. If annealing holds, believe that: estimate the evidence "
     "by ais. Else take more --num-samples, or a wider proposal, --proposal-scale 1.2.",
     "annealing (AIS)": "The chains do not reach the posterior: evaluate with more --num-temperatures.",
 }
+
+
+def remedy_of_guide(weights: Verdict, annealing: Verdict | None, is_trusted: bool) -> str:
+    """Return what to do about a guide that fails, given what mends it.
+
+    Args:
+        weights: the verdict about the guide reweighted by importance.
+        annealing: the verdict about annealing, if there is one.
+        is_trusted: True if few of the weights have too high a Pareto k.
+    """
+    anneals = annealing is not None and annealing.status == "holds"
+    if weights.status == "holds" and is_trusted:
+        mended = "Reweighting by importance mends it: believe iwae, and draws with their weights."
+    elif weights.status == "holds":
+        mended = "Reweighting by importance mends the ranks, but Pareto's k is too high for many of these data."
+        mended += " Annealing holds: compare iwae with ais." if anneals else ""
+    elif anneals:
+        mended = "Reweighting does not mend it, and annealing does: believe ais, not iwae."
+    else:
+        mended = "Neither reweighting nor annealing mends it."
+    return f"{mended} A better guide: {BETTER_GUIDE}."
 
 
 def describe(method: RanksOfLatents, p_values: np.ndarray, level: float) -> str:

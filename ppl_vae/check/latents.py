@@ -55,8 +55,9 @@ def _activity(used: Diagnostics) -> Verdict:
         least=True,
         source="Burda, Grosse and Salakhutdinov (2016): the variance of the posterior mean is above "
         f"{ACTIVE_VARIANCE} of that of the prior",
-        meaning=f"{len(idle)} of {len(used.dimensions)} latent dimensions carry nothing about the data: "
-        f"{_listed(idle)}. Their posterior is the prior.",
+        meaning=f"The mean of the posterior hardly depends on the datum in {len(idle)} of {len(used.dimensions)} "
+        f"latent dimensions{': ' if idle else ''}{_listed(idle)}.",
+        consequence="They carry little about the data, or the guide does not show it.",
         remedy="Take fewer dimensions, or let them be used: --kl-warmup-epochs 50, --free-bits 0.1, or a decoder that "
         "can do less without them.",
     )
@@ -66,6 +67,7 @@ def _distance(used: Diagnostics) -> Verdict:
     kl = used.aggregated_divergence.double()
     worst = int(kl.argmax())
     far = [name for name, value in zip(used.dimensions, kl.tolist(), strict=True) if value > APART]
+    differ = f"differ from the prior in {_listed(far)}" if far else "are near the prior"
     return Verdict.judged(
         subject=f"aggregated KL of {used.dimensions[worst]}",
         value=float(kl[worst]),
@@ -73,10 +75,11 @@ def _distance(used: Diagnostics) -> Verdict:
         threshold=APART,
         unit="nats",
         source="Hoffman and Johnson, ELBO surgery (2016); 0.3 nats is a shift of 0.8 standard deviations",
-        meaning=f"The posteriors of all data together differ from the prior in {_listed(far)}. Draws from the prior "
-        "come where the decoder has seen few data, and look worse than reconstructions.",
-        remedy="Take a prior that can follow: vamp_vae, mixture_prior_vae or flow_prior_vae in the gallery; or train "
-        "longer.",
+        meaning=f"The posteriors of all data together {differ}.",
+        consequence="Draws from the prior come where the decoder has seen few data, and look worse than "
+        "reconstructions.",
+        remedy="If the guide fails in calibration, mend that first. Train longer, or take a prior that can follow, as "
+        "in vamp_vae, mixture_prior_vae or flow_prior_vae of the gallery.",
     )
 
 

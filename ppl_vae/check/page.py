@@ -74,7 +74,7 @@ class CheckPage(NamedTuple):
                 f"{name}, {verdict.subject}: {verdict.meaning}",
                 *([f"Rows: {rows}."] if rows else []),
                 *([f"What to do: {verdict.remedy}"] if verdict.remedy else []),
-                *([f"The limit: {verdict.source}."] if verdict.source else []),
+                *([f"The limit: {_reason_of_limit(verdict)}."] if verdict.source else []),
             ]
             wrapped = [textwrap.fill(text, WIDTH - 2, subsequent_indent="  ") for text in paragraphs]
             lines += ["", wrapped[0], *(textwrap.indent(text, "  ") for text in wrapped[1:])]
@@ -203,6 +203,12 @@ def choose_checks(only: Collection[str] = (), skip: Collection[str] = ()) -> lis
 
 def _full_name(check: str, verdict: Verdict) -> str:
     return check if verdict.subject == WHOLE else f"{check} ({verdict.subject})"
+
+
+def _reason_of_limit(verdict: Verdict) -> str:
+    if verdict.p_value is None:
+        return verdict.source
+    return f"this test's share of --level, the chance that the page fails if all is well. Source: {verdict.source}"
 
 
 def _value(verdict: Verdict) -> str:

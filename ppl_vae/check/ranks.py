@@ -15,12 +15,20 @@ def randomised_ranks(
         u = \frac{\#\{z_k < z\} + U\,(\#\{z_k = z\} + 1)}{K + 1}, \qquad U \sim \mathrm{Uniform}(0, 1)
 
     If value and draws are exchangeable, as a latent from which a datum was simulated and draws of the datum's
-    posterior are, u is uniform on (0, 1) exactly, for any ``K``, and for discrete values too. With weights the counts
-    are weighted, and K is their effective number :math:`(\sum w)^2 / \sum w^2`. Then u is uniform approximately.
+    posterior are, u is uniform on (0, 1) exactly, for any ``K``, and for discrete values too. With weights,
+
+    .. math::
+        u = \frac{\sum_k w_k 1[z_k < z] + U\,(\sum_k w_k 1[z_k = z] + w)}{\sum_k w_k + w}, \qquad
+        P(w = w_k) = \frac{w_k}{\sum_j w_j}
+
+    where w stands for the weight that a draw of the posterior would have: the value is then one of ``K + 1``
+    particles, drawn by their weights. u is uniform approximately. If the weights do not depend on the places of the
+    draws, as those of annealed chains hardly do, a dozen effective draws are enough.
 
     Source: Talts, Betancourt, Simpson, Vehtari and Gelman, Validating Bayesian Inference Algorithms with
     Simulation-Based Calibration (2018), theorem 1; Modrak et al., Simulation-Based Calibration Checking for Bayesian
-    Computation: The Choice of Test Quantities Shapes Sensitivity (2023), for ties.
+    Computation: The Choice of Test Quantities Shapes Sensitivity (2023), for ties; Andrieu, Doucet and Holenstein,
+    Particle Markov Chain Monte Carlo Methods (2010), section 4, for a draw of the posterior among weighted particles.
 
     Args:
         values: the values, ``(N, ...)``.
@@ -42,19 +50,23 @@ def randomised_ranks(
     value, drawn = np.asarray(values), np.asarray(draws)
     if log_weights is None:
         below, equal = (drawn < value).sum(0, dtype=float), (drawn == value).sum(0, dtype=float)
-        total: float | np.ndarray = float(len(drawn))
+        ranks = ranks_of_counts(below, equal, float(len(drawn)), random)
     else:
         weights = normalised(log_weights)
-        size = 1 / np.square(weights).sum(0)
-        weights, total = weights * size, size.reshape(size.shape + (1,) * (value.ndim - 1))
         below, equal = (np.einsum("kn,kn...->n...", weights, part) for part in (drawn < value, drawn == value))
-    ranks = ranks_of_counts(below, equal, total, random)
+        own = drawn_weights(weights, random)
+        own = own.reshape(own.shape + (1,) * (value.ndim - 1))
+        ranks = (below + random.uniform(size=below.shape) * (equal + own)) / (1 + own)
     return np.where(np.isnan(drawn).any(0) | np.isnan(value), np.nan, ranks)
 
 
-def ranks_of_counts(
-    below: np.ndarray, equal: np.ndarray, total: float | np.ndarray, random: np.random.Generator
-) -> np.ndarray:
+def drawn_weights(weights: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return one of the weights ``(K, N)`` of each datum, which sum to one, drawn by these weights, ``(N,)``."""
+    index = (weights.cumsum(0) < random.uniform(size=weights.shape[1])).sum(0)
+    return np.take_along_axis(weights, np.minimum(index, len(weights) - 1)[None], 0)[0]
+
+
+def ranks_of_counts(below: np.ndarray, equal: np.ndarray, total: float, random: np.random.Generator) -> np.ndarray:
     """Return randomised ranks from the numbers of draws, of ``total``, that are below each value and equal to it."""
     return (below + random.uniform(size=below.shape) * (equal + 1)) / (total + 1)
 

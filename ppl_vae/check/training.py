@@ -28,8 +28,8 @@ def training(fit: CheckedFit) -> Findings:
                 spec=".3f",
                 source=SOURCE,
                 meaning=f"The validation bound has risen by {rise.rise:.2g} ± {rise.error:.2g} nats per datum from the "
-                f"validations before to the last {rise.validations}, about {_per_100(rise):.2g} nats per 100 epochs. "
-                "Training was stopped too early; every number below is of a fit that is not finished.",
+                f"validations before to the last {rise.validations}, about {_per_100(rise):.2g} nats per 100 epochs.",
+                consequence="Training was stopped too early; every number below is of a fit that is not finished.",
                 remedy=f"Go on with --resume --stop plateau --max-epochs {more}, which trains until the bound no "
                 "longer rises. If the learning rate was already near zero, fit anew with a larger --max-epochs.",
             )

@@ -56,11 +56,21 @@ class Verdict:
     rows: tuple[int, ...] = ()
 
     @classmethod
-    def judged(cls, *, subject: str, value: float, threshold: float, least: bool = False, **fields: Any) -> Verdict:
-        """Return a verdict that holds if the value is on the right side of the threshold; NaN fails."""
+    def judged(
+        cls, *, subject: str, value: float, threshold: float, meaning: str, least: bool = False, consequence: str = "",
+        **fields: Any,
+    ) -> Verdict:  # fmt: skip
+        """Return a verdict that holds if the value is on the right side of the threshold; NaN fails.
+
+        If it fails, ``meaning`` goes on with the ``consequence``.
+        """
         holds = value >= threshold if least else value <= threshold
         status: Status = "holds" if holds else "fails"
-        return cls(subject=subject, status=status, value=value, threshold=threshold, least=least, **fields)
+        if not holds and consequence:
+            meaning = f"{meaning} {consequence}"
+        return cls(
+            subject=subject, status=status, value=value, threshold=threshold, least=least, meaning=meaning, **fields
+        )
 
     @classmethod
     def not_judged(cls, subject: str, reason: str) -> Verdict:

@@ -24,7 +24,8 @@ def weights(fit: CheckedFit) -> Findings:
         threshold=DOUBTFUL,
         source=SOURCE,
         meaning=f"The weights of {int(doubtful.sum())} of {len(k)} data have so heavy a tail that their evidence is "
-        "too low by an unknown amount: the guide misses a part of their posterior.",
+        "too low by an unknown amount.",
+        consequence="The guide misses a part of their posterior.",
         remedy="Evaluate with --estimators iwae,ais, or widen the proposal, --proposal-scale 1.2 or --proposal-df 5. A "
         "better guide mends it: --guide semi-amortized, --family full, or a larger encoder.",
         rows=tuple(fit.test.rows[doubtful][np.argsort(-k[doubtful])].tolist()),

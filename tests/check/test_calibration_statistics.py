@@ -71,6 +71,16 @@ def test_weights_give_the_ranks_of_the_density_that_they_make() -> None:
     assert kstest(randomised_ranks(truth, draws, random), "uniform").pvalue < 1e-6
 
 
+def test_few_draws_with_weights_have_the_right_share_of_extreme_ranks() -> None:
+    """Weights that do not depend on the draws, with the spread of those of annealed chains."""
+    random = np.random.default_rng(9)
+    numbers, log_weights = random.normal(size=(17, 100_000)), 0.8 * random.normal(size=(16, 100_000))
+    ranks = randomised_ranks(numbers[0], numbers[1:], random, log_weights)
+    for share in ((ranks < 0.05).mean(), (ranks > 0.95).mean()):
+        assert share == pytest.approx(0.05, rel=0.06)  # weights as fractions of a draw would give 0.042
+    assert 12 * ranks.var() == pytest.approx(1, abs=0.02)
+
+
 def test_ranks_among_many_draws_are_the_distribution_function() -> None:
     random = np.random.default_rng(5)
     values = np.array([0.0, 1.0, 4.0])

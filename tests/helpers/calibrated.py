@@ -143,9 +143,11 @@ def drawn_from(name: str, count: int, seed: int) -> np.ndarray:
     if name == "mixture":
         centres = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])[random.integers(3, size=count)]
         return centres + (np.log(2) + 0.01) * random.normal(size=(count, 2))
-    emitted = known_hmm().likelihood(known_hmm().emission.detach())  # all transitions are equally probable
-    states = random.integers(3, size=(count, 5))
-    mean, scale = (np.broadcast_to(part.numpy().reshape(-1), 3)[states] for part in (emitted.mean, emitted.stddev))
+    hmm, states = known_hmm(), random.integers(3, size=(count, 5))  # all transitions are equally probable
+    emitted = hmm.likelihood(hmm.emission)
+    mean, scale = (
+        np.broadcast_to(part.detach().numpy().reshape(-1), 3)[states] for part in (emitted.mean, emitted.stddev)
+    )
     return mean + scale * random.normal(size=(count, 5))
 
 
