@@ -31,6 +31,7 @@ class ConvVAE(nn.Module):
             and half the size, until a side is shorter than eight.
         hidden: widths of the hidden layers between convolutions and latent; the decoder has them in reverse.
         likelihood: likelihood of a pixel, see ``ppl_vae.networks.make_likelihood``.
+        encoder_dropout: share of the encoder's hidden units behind its convolutions to drop, see ``VAE``.
 
     Example:
         >>> import torch
@@ -47,10 +48,11 @@ class ConvVAE(nn.Module):
         channels: int = 32,
         hidden: Sequence[int] = (256,),
         likelihood: str | Likelihood = "bernoulli",
+        encoder_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.latent_dim, self.image_shape = latent_dim, image_shape
-        self.encoder = ImageEncoder(image_shape, latent_dim, channels, hidden)
+        self.encoder = ImageEncoder(image_shape, latent_dim, channels, hidden, dropout=encoder_dropout)
         self.likelihood = make_likelihood(likelihood)
         reverse = tuple(reversed(hidden))
         self.decoder = ImageDecoder(latent_dim, image_shape, self.likelihood.outputs, channels, reverse)

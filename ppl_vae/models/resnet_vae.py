@@ -29,7 +29,7 @@ class ResNetVAE(nn.Module):
     networks; Chen et al., Variational Lossy Autoencoder (2017), section 3.2, for a flow as the prior.
 
     Args:
-        image_shape, latent_dim, hidden, likelihood: see ``ConvVAE``.
+        image_shape, latent_dim, hidden, likelihood, encoder_dropout: see ``ConvVAE``.
         channels: number of channels next to the image; twice as many at half the size, until a side is shorter than
             eight.
         num_blocks: number of residual blocks at each size.
@@ -56,11 +56,12 @@ class ResNetVAE(nn.Module):
         prior: Literal["normal", "coupling", "autoregressive"] = "normal",
         num_flows: int = 4,
         flow_hidden: Sequence[int] = (128,),
+        encoder_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.latent_dim, self.image_shape = latent_dim, image_shape
         self.prior = None if prior == "normal" else FlowPrior(latent_dim, prior, num_flows, flow_hidden)
-        self.encoder = ImageEncoder(image_shape, latent_dim, channels, hidden, num_blocks)
+        self.encoder = ImageEncoder(image_shape, latent_dim, channels, hidden, num_blocks, dropout=encoder_dropout)
         self.likelihood = make_likelihood(likelihood)
         reverse = tuple(reversed(hidden))
         self.decoder = ImageDecoder(latent_dim, image_shape, self.likelihood.outputs, channels, reverse, num_blocks)

@@ -31,7 +31,7 @@ class TopDownVAE(nn.Module):
 
     Source: Maaløe et al., BIVA: A Very Deep Hierarchy of Latent Variables for Generative Modeling (2019), whose ladder
     has such a path, here with perceptrons and without their stochastic path upwards; the residual path is that of
-    Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow (2016), section 4.
+    Kingma et al., Improved Variational Inference with Inverse Autoregressive Flow (2016), section 4.
 
     Args:
         data_dim, activation, likelihood: see ``VAE``.

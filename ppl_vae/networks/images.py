@@ -121,6 +121,7 @@ class ImageEncoder(nn.Module):
         hidden: widths of the hidden layers after the convolutions.
         num_blocks: number of residual blocks after each convolution.
         context_dim: size of the vectors that the hidden layers are given beside the image.
+        dropout: share of the units of these layers that are zero in training, see ``mlp``.
 
     Example:
         >>> import torch
@@ -137,11 +138,12 @@ class ImageEncoder(nn.Module):
         hidden: Sequence[int] = (256,),
         num_blocks: int = 0,
         context_dim: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.shape = _channels_first(image_shape)
         self.convolutions, features = convolutions(self.shape, channels, num_blocks)
-        self.gaussian = GaussianEncoder(features + context_dim, latent_dim, hidden)
+        self.gaussian = GaussianEncoder(features + context_dim, latent_dim, hidden, dropout=dropout)
 
     def forward(self, x: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation, ``(..., latent_dim)`` each, of flat images ``(..., pixels)``.

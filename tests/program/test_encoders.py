@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -11,6 +14,9 @@ from torch import Tensor
 from ppl_vae import VariationalInference
 from ppl_vae.errors import InputError
 from ppl_vae.inference import AmortizedOptions, amortized_steps
+from ppl_vae.models.conv_vae import ConvVAE
+from ppl_vae.models.flow_prior_vae import FlowPriorVAE
+from ppl_vae.models.resnet_vae import ResNetVAE
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, seeded, with_encoder_noise
 from tests.helpers.scenarios import bits, normal
@@ -64,6 +70,23 @@ def test_both_runs_of_the_importance_weighted_bound_have_the_same_noise() -> Non
     assert len(seen) == 2
     assert torch.equal(*seen)
     assert not torch.equal(seen[0], X)
+
+
+@pytest.mark.parametrize("make", [VAE, FlowPriorVAE, ConvVAE, ResNetVAE])
+def test_dropout_is_in_the_encoder_and_in_training_alone(make: Callable[..., Any]) -> None:
+    x = bits(9, 64)
+    with seeded(0):
+        module = make(encoder_dropout=0.5).double()
+    program = Program(module).bind((x,))
+    means: dict[bool, list[Tensor]] = {True: [], False: []}
+    for training, seed in ((True, 0), (True, 1), (False, 0), (False, 1)):
+        with program.running(seed=seed, training=training), torch.no_grad():
+            traces = program.traces((x,), 1)
+            means[training].append(traces.guide.nodes["z"]["fn"].base_dist.loc)
+            z = traces.guide.nodes["z"]["value"]
+            assert torch.equal(*(module.decoder(z) for _ in range(2)))
+    assert not torch.equal(*means[True])
+    assert torch.equal(*means[False])
 
 
 def test_a_guide_with_dropout_is_refused_by_the_importance_weighted_bound() -> None:
