@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.compile.graph import Outputs
-from ppl_vae.inference.adam import AdamState, Rates, adam
+from ppl_vae.inference.adam import AdamState, Rates, adam, without_tiny
 from ppl_vae.inference.optimizers import in_graphs
 from ppl_vae.parallel import ALONE, Ranks
 
@@ -68,8 +68,8 @@ class Adam(NamedTuple):
             elif decay:
                 gradient = gradient + decay * parameter
             moments, step = adam(AdamState(mean, square), gradient, of_step, self.epsilon)
-            mean.copy_(moments.mean)
-            square.copy_(moments.square)
+            mean.copy_(without_tiny(moments.mean, 1 / torch.finfo(mean.dtype).eps))
+            square.copy_(without_tiny(moments.square, 2))
             parameter.sub_(step)
         for count in self.counts:
             count.add_(1)

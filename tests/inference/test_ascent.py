@@ -87,6 +87,26 @@ def test_the_table_of_rates_goes_on_where_it_ends(monkeypatch: pytest.MonkeyPatc
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+def test_the_state_of_what_has_no_gradient_becomes_zero_instead_of_no_normal_number() -> None:
+    """PyTorch keeps the numbers below the least normal one, which are slow; the parameters are the same."""
+    ours, theirs = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    one, other = torch.optim.Adam([ours], lr=0.05), torch.optim.Adam([theirs], lr=0.05)
+    ascend = Ascent("it", one, Compiler("on", say=pytest.fail))
+    share, active = torch.tensor([1.0, 1e-18, 1.0]), torch.tensor([1.0, 1.0, 0.0])
+    for step in range(1000):
+        x = share if step == 0 else share * active
+        ascend(lambda x: (ours * x).sum(), x)
+        other.zero_grad()
+        (-(theirs * x).sum()).backward()
+        other.step()
+    assert 0 < abs(float(other.state[theirs]["exp_avg"][2])) < torch.finfo(torch.float32).tiny, "or this says nothing"
+    for state in (one.state[ours][key] for key in ("exp_avg", "exp_avg_sq")):
+        assert state[0] != 0
+        assert ((state == 0) | (state.abs() >= torch.finfo(torch.float32).tiny)).all()
+    assert one.state[ours]["exp_avg"][2] == 0 != one.state[ours]["exp_avg"][1]
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+
+
 def test_rates_are_exact_after_many_steps() -> None:
     """1 - beta^t, where beta^t is near one and where it is nothing."""
     adam = Adam.of(torch.optim.Adam(parameters(torch.float32), lr=0.1))
