@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure_shares(Path(folder))
     measured = {"machine": bench.machine_now(), "date": f"{datetime.date.today()}", "rows": rows}
-    results.note(FOLDER / "shares.json", options.isa or bench.isa(), "shares", measured, ())
+    results.note(FOLDER / "shares.json", options.isa or bench.best_isa(), "shares", measured, ())
     report.publish(FOLDER)
 
 
