@@ -74,8 +74,9 @@ def without_tiny(values: Tensor, multiple: float) -> Tensor:
     """Return values with zero in place of those below a multiple of the least normal number.
 
     The gradient of a unit that is never active is zero, and its running mean falls by a tenth in each step. After some
-    hundred steps it is no normal number any more. Processors take a hundred times longer for such numbers: the update
-    of a VAE with dead units took six times as long. The step that such a mean takes is below the rounding of a parameter.
+    hundred steps it is below the least normal number. Processors take a hundred times longer for such numbers: the
+    update of a VAE with dead units took six times as long. The step that such a mean takes is less than the rounding of
+    a parameter.
 
     Example:
         >>> without_tiny(torch.tensor([1e-38, -1e-30, 0.5]), 10.0)
