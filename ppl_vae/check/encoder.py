@@ -45,7 +45,7 @@ def judge_gains(test_gains: Tensor, train_gains: Tensor) -> Verdict:
         source=SOURCE,
         meaning="If the posterior of each datum is refined by gradient steps of its own, the ELBO of test data rises "
         f"by {test:.2f} ± {test_error:.2f} nats and that of training data by {train:.2f} ± {train_error:.2f}.",
-        consequence="The encoder has learned the training data by heart, and its posteriors of new data are worse.",
+        consequence="The encoder has memorised the training data, and its posteriors of new data are worse.",
         remedy="Stop earlier (--patience), use a smaller encoder, more data, or --guide semi-amortized; for the "
         "evidence of new data, evaluate --proposal per-sample.",
     )

@@ -21,6 +21,7 @@ from ppl_vae.inference import METHODS, Method, MethodOptions, Step
 from ppl_vae.inference.options import OWN, Positive, argument_help
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.program import Batch, seeded
+from tests.helpers.runs import run_without_figures
 from tests.helpers.scenarios import normal
 
 # ------------------------------------------------------------------------- the first edit: one file with the method
@@ -131,7 +132,7 @@ def test_an_added_method_is_on_the_command_line(
     np.savez("my.npz", x=X)
     options = ["--data", "my.npz", "--model", "factor_analysis", "--model.latent-dim", "2", "--guide", "plain"]
     options += ["--max-epochs", "2", "--num-samples", "5"]
-    assert main(["fit", *options, "--factor", "2.0"]) == 0
+    assert run_without_figures("fit", [*options, "--factor", "2.0"]) == 0
     vi = load("runs/my-factor_analysis-plain")
     assert isinstance(vi.inference_, Plain)
     assert (vi.guide, vi.inference_.options.factor) == ("plain", 2.0)
