@@ -57,7 +57,7 @@ def test_a_full_posterior_reaches_the_highest_likelihood(
     assert best - 0.003 < exact < best
 
 
-@pytest.mark.parametrize("family", ["diagonal", "full"])
+@pytest.mark.parametrize("family", [pytest.param("diagonal", marks=pytest.mark.slow), "full"])
 def test_what_is_found_for_new_data_is_the_posterior(
     family: str, per_sample: dict[str, VariationalInference], drawn: np.ndarray
 ) -> None:

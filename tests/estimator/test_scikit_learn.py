@@ -86,8 +86,8 @@ class Line:
     "make",
     [
         lambda: built(SMALL),
-        lambda: Program(built(SMALL)),
-        lambda: (lambda module: (module.model, module.guide))(built(SMALL)),
+        pytest.param(lambda: Program(built(SMALL)), marks=pytest.mark.slow),
+        pytest.param(lambda: (lambda module: (module.model, module.guide))(built(SMALL)), marks=pytest.mark.slow),
         lambda: built(Hidden),
         lambda: SMALL,
     ],

@@ -298,6 +298,7 @@ def assert_compiled_agrees(
     assert compiler.graphs == graphs | ({"a transition"} if {"ais", "bdmc"} & {*names} else set())
 
 
+@pytest.mark.slow
 def test_draws_of_the_guide_compiled_by_inductor(in_passes: Any, caplog: pytest.LogCaptureFixture) -> None:
     vi, x = in_passes
     assert_compiled_agrees(vi, x[:6], ["iwae"], caplog)

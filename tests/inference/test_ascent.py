@@ -39,8 +39,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("clip_norm", [None, 0.5, 1e9])
-@pytest.mark.parametrize("name", OPTIONS)
+QUICK = (("default", None), ("default", 0.5), ("default", 1e9), ("betas", 0.5), ("epsilon", None), ("fused", 0.5))
+CASES = [
+    pytest.param(name, clip_norm, marks=() if (name, clip_norm) in QUICK else pytest.mark.slow)
+    for name in OPTIONS
+    for clip_norm in (None, 0.5, 1e9)
+]
+
+
+@pytest.mark.parametrize(("name", "clip_norm"), CASES)
 def test_it_is_torchs_adam(name: str, clip_norm: float | None) -> None:
     """Value, parameters and the optimiser's own state, step by step, with a rate that changes between epochs."""
     ours, theirs = parameters(), parameters()

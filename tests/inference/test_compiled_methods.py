@@ -228,14 +228,18 @@ DRAWS = "it draws from Python's or NumPy's random numbers, which a graph would f
 LEFT: list[Any] = [
     (Branches, "`if z.mean() > 0:`: Python looks at the value of a tensor"),
     (TakesAnItem, "`return 1 + 0.1 * z.mean().item()`: Python looks at the value of a tensor"),
-    (LeavesPytorch, "`return 1 + 0.1 * float(np.tanh(z.detach().numpy()).mean())`: Python looks at the value of a"),
+    pytest.param(
+        LeavesPytorch,
+        "`return 1 + 0.1 * float(np.tanh(z.detach().numpy()).mean())`: Python looks at the value of a",
+        marks=pytest.mark.slow,
+    ),
     (DrawsByPython, DRAWS),
-    (DrawsByNumpy, DRAWS),
+    pytest.param(DrawsByNumpy, DRAWS, marks=pytest.mark.slow),
     (Scheduled, "in call 2 its graph was off by"),
     (Counts, "it changes Counts.steps, which a graph would leave as it is"),
     (Keeps, "it changes Keeps.level, which a graph would leave as it is"),
     (ReadsABuffer, "`return self.weight.item()`: Python looks at the value of a tensor"),
-    (Remembers, "it changes Remembers.seen, which a graph would leave as it is"),
+    pytest.param(Remembers, "it changes Remembers.seen, which a graph would leave as it is", marks=pytest.mark.slow),
 ]
 
 
