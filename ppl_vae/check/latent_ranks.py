@@ -114,7 +114,10 @@ def describe(method: RanksOfLatents, p_values: np.ndarray, level: float) -> str:
 
 
 def rank_figures(methods: list[RanksOfLatents], p_values: list[np.ndarray]) -> dict[str, FigureData]:
-    """Return the figures of distribution functions, of the ranks of the worst latent, and of coverage."""
+    """Return the figures of distribution functions, of the ranks of one latent, and of coverage.
+
+    The one latent is the worst of those that all methods rank.
+    """
     bands = {}
     for method in methods:
         band = uniformity_bands(len(method.ranks))
@@ -123,7 +126,8 @@ def rank_figures(methods: list[RanksOfLatents], p_values: list[np.ndarray]) -> d
     names = {method.method: method.names for method in methods}
     chances = {method.method: p for method, p in zip(methods, p_values, strict=True)}
     numbers = [q for q, name in enumerate(methods[0].names) if name not in (LIKELIHOOD, JOINT, TOGETHER)]
-    worst = min(numbers, key=lambda q: np.nan_to_num(p_values[0][q], nan=2.0))
+    of_all = [q for q in numbers if all(methods[0].names[q] in method.names for method in methods)]
+    worst = min(of_all or numbers, key=lambda q: np.nan_to_num(p_values[0][q], nan=2.0))
     chosen = {m.method: m.ranks[:, m.names.index(n)] for m in methods if (n := methods[0].names[worst]) in m.names}
     covered = {method.method: expected_coverage(method.of_latents(), LEVELS) for method in methods}
     sizes = {method.method: len(method.ranks) for method in methods}

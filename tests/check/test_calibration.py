@@ -9,7 +9,7 @@ import pytest
 
 from ppl_vae import VariationalInference
 from ppl_vae.check.calibration import calibration, rank_by_annealing, rank_by_guide
-from ppl_vae.check.latent_ranks import RanksOfLatents, judge, remedy_of_guide
+from ppl_vae.check.latent_ranks import RanksOfLatents, judge, rank_figures, remedy_of_guide
 from ppl_vae.check.verdict import Verdict
 from ppl_vae.check.width import width_and_shift
 from ppl_vae.evidence import Annealing
@@ -64,6 +64,16 @@ def test_the_remedy_of_a_guide_says_what_can_be_believed() -> None:
     }
     for words, (weights, annealing, is_trusted) in cases.items():
         assert words in remedy_of_guide(weights, annealing, is_trusted)
+
+
+def test_the_figure_of_ranks_shows_the_worst_latent_that_all_methods_rank() -> None:
+    """Annealing does not rank a state that is summed out."""
+    random = np.random.default_rng(0)
+    guide = RanksOfLatents("guide", ("state", "z", "w"), random.uniform(size=(20, 3)), 99.0)
+    annealing = RanksOfLatents("annealing (AIS)", ("z", "w"), random.uniform(size=(20, 2)), 9.0)
+    figure = rank_figures([guide, annealing], [np.array([1e-9, 0.5, 0.1]), np.array([0.4, 0.5])])["ranks"]
+    assert figure.arguments["name"] == "w"
+    np.testing.assert_array_equal(figure.arguments["ranks"]["annealing (AIS)"], annealing.ranks[:, 1])
 
 
 def test_latents_that_a_mask_hides_do_not_count() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import kstest, norm, poisson
+from matplotlib.figure import Figure
+from scipy.special import logsumexp
+from scipy.stats import kstest, norm, poisson, uniform
 
 from ppl_vae.check.ranks import expected_coverage, randomised_ranks, tarp_ranks
 from ppl_vae.check.uniformity import points_for, probability_inside, uniformity_bands, uniformity_p_value
 from ppl_vae.check.width import width_and_shift
+from ppl_vae.plots import ecdf_differences
+from tests.helpers.arviz_versions import VERSION, arviz
 
 
 @pytest.mark.parametrize("size", [20, 100, 300, 1000])
@@ -21,6 +25,35 @@ def test_the_bands_are_those_of_arviz(size: int) -> None:
     assert np.abs(bands.upper - upper).max() * size < 1.5
     inside = probability_inside(size, points, size * bands.lower, size * bands.upper)
     assert 0.94 < inside < 0.97
+
+
+def test_weighted_ranks_are_the_probability_integral_transforms_of_arviz() -> None:
+    """Up to the weight of the value itself, which the rank splits at random."""
+    if VERSION:
+        pytest.skip("ArviZ 1 takes no arrays for loo_pit")
+    random = np.random.default_rng(10)
+    values, draws, log_weights = random.normal(size=60), random.normal(size=(50, 60)), random.normal(size=(50, 60))
+    log_weights -= logsumexp(log_weights, 0)
+    for logs in (log_weights, np.full((50, 60), -np.log(50))):
+        expected = arviz.loo_pit(y=values, y_hat=draws.T, log_weights=logs.T)
+        ranks = randomised_ranks(values, draws, random, logs)
+        assert (np.abs(ranks - expected) <= np.exp(logs).max(0)).all()
+        assert np.abs(ranks - expected).mean() < 0.02
+    equal = randomised_ranks(values, draws, random)
+    assert (np.abs(equal - expected) <= 1 / 51 + 1e-9).all()
+
+
+def test_the_line_of_a_distribution_function_is_that_of_arviz() -> None:
+    if VERSION:
+        pytest.skip("ArviZ 1 draws by plot_ecdf_pit, whose bands are simulated")
+    ranks = np.random.default_rng(11).beta(1.3, 1.0, 80)
+    bands = uniformity_bands(80)
+    band = {"x": (bands.points, bands.lower, bands.upper)}
+    figure = ecdf_differences({"x": ranks[:, None]}, {"x": ("x",)}, band, {"x": np.ones(1)})
+    settings = {"eval_points": bands.points, "difference": True, "confidence_bands": "optimized", "ci_prob": 0.95}
+    theirs = arviz.plot_ecdf(ranks, cdf=uniform.cdf, ax=Figure().subplots(), **settings)
+    ours, expected = figure.axes[0].lines[1].get_xydata(), theirs.lines[0].get_xydata()
+    np.testing.assert_allclose(ours[1:], expected[-len(bands.points) :], atol=1e-9)
 
 
 def test_the_probability_of_staying_inside_is_that_of_simulated_samples() -> None:
