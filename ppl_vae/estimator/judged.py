@@ -183,7 +183,7 @@ class Judged(Habits):
             >>> vi = VariationalInference(FactorAnalysis(data_dim=5, latent_dim=2), max_epochs=2).fit(x[:150])
             >>> page = vi.check(x[150:], train=x[:150], only=["weights"], num_samples=100)
             >>> [verdict.subject for verdict in page.verdicts["weights"]]
-            ['share with k > 0.50']
+            ['share with k > 0.50', 'median effective draws']
         """
         from ppl_vae.check import check_fit, make_check_settings  # with scipy.stats, which takes a second to import
         from ppl_vae.estimator.refit import refit
