@@ -14,10 +14,27 @@ from tests.helpers.figures import FIGURES
 from tests.helpers.legible import misplaced, text_boxes
 
 LARGEST = 11.5  # inches
+ALIKE = {
+    *("filled, one number", "filled, both", "images, light", "images, one", "drawn points", "drawn scalars"),
+    *("drawn images, long numbers", "latent, floats", "latent, one dimension, classes"),
+    *("latent, one dimension, floats", "latent, many classes", "latent, many floats"),
+    *("latent, one dimension, many floats", "ranks, narrow", "trials, one parameter", "trials, two"),
+    *("rank histograms, few", "statistics, far", "statistics, one", "bound, flat", "pareto, equal weights"),
+    *("pareto, one", "worst, one image", "worst, scalars", "sandwich, one", "sandwich, exact"),
+    *("divergence, errors", "divergence, one", "aggregate, one", "aggregate, errors", "posteriors, Gaussian"),
+    *("posteriors, narrow", "posteriors, one draw", "gap, few", "gap, two families", "gap, large"),
+    *("gap, small", "gap, no encoder, one", "gap, exact", "gap, rounding", "gap, constant", "variance, zero"),
+    *("variance, the same", "sheet, one", "sheet, light", "sheet, large", "sheet, many rolls"),
+    *("sheet, tiny rolls", "sheet, colour", "table, one value", "colours of one value", "one strip"),
+}
+"""Figures that are laid out as others are, with fewer or smaller parts; their law is slow."""
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+@pytest.mark.parametrize(
+    "draw",
+    [pytest.param(draw, id=name, marks=pytest.mark.slow if name in ALIKE else ()) for name, draw in FIGURES.items()],
+)
 def test_a_figure_is_legible_and_leaves_nothing_behind(draw):
     before = {key: rcParams[key] for key in rcParams if key != "backend"}  # the backend is found on first use
     figure = draw()
@@ -45,6 +62,7 @@ def test_a_figure_is_legible_and_leaves_nothing_behind(draw):
 def test_every_function_that_draws_is_among_the_figures():
     sources = {name for draw in FIGURES.values() for name in draw.__code__.co_names}
     assert set(plots.__all__) - {"number"} <= sources
+    assert set(FIGURES) > ALIKE
 
 
 def test_text_that_overlaps_or_is_cut_off_is_found():
