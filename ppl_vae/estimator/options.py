@@ -110,12 +110,12 @@ def with_options(cls: Estimator) -> Estimator:
     named = parameters(option_kinds()).values()
     cls.__init__.__signature__ = inspect.Signature([*kept, guide, *named], return_annotation=None)  # type: ignore[misc]
     cls.__init__.__annotations__["guide"] = guide.annotation  # type: ignore[misc]
-    cls._docstring = vars(cls).get("_docstring", cls.__doc__)  # type: ignore[attr-defined]
+    cls._docstring = vars(cls).get("_docstring") or inspect.cleandoc(cls.__doc__ or "")  # type: ignore[attr-defined]
     lines = [
-        textwrap.fill(f"        {name}: {text}", 120, subsequent_indent=" " * 12, break_on_hyphens=False)
+        textwrap.fill(f"    {name}: {text}", 120, subsequent_indent=" " * 8, break_on_hyphens=False)
         for name, text in argument_help(option_kinds()).items()
     ]
-    before, marker, after = (cls._docstring or "").partition("        **options:")  # type: ignore[attr-defined]
+    before, marker, after = cls._docstring.partition("    **options:")  # type: ignore[attr-defined]
     cls.__doc__ = before + "\n".join(lines) + after[after.index("\n") :] if marker else before
     return cls
 

@@ -19,6 +19,8 @@ from ppl_vae.program import Batch, BoundProgram, Coordinates, Draws, LatentPoint
 
 POSTERIOR_DRAWS, PRIOR_DRAWS = 64, 2048
 """Number of draws of each datum for a posterior mean, and number of draws of the prior for its moments."""
+FEWEST_PRIOR_DRAWS, MOST_PRIOR_NUMBERS = 256, 2**22
+"""The least number of draws of the prior if there are many coordinates, and the most numbers in them otherwise."""
 
 
 def with_latents(vi: VariationalInference, arrays: tuple[Any, ...]) -> VariationalInference:
@@ -121,8 +123,10 @@ class LatentMap:
         """Return the KL from the prior of each coordinate, averaged over data: ``(D + C,)``, nats."""
         program = self.vi.program_
         with self.running(program):
-            few = tuple(tensor[:PRIOR_DRAWS] for tensor in batch)
-            prior = self.coordinates.locate(few, draw_prior(program, few, -(-PRIOR_DRAWS // len(few[0]))))
+            most = max(FEWEST_PRIOR_DRAWS, MOST_PRIOR_NUMBERS // len(self.coordinates.names))
+            few = tuple(tensor[: min(PRIOR_DRAWS, most)] for tensor in batch)
+            num_draws = -(-min(PRIOR_DRAWS, most) // len(few[0]))
+            prior = self.coordinates.locate(few, draw_prior(program, few, num_draws))
         parts = [gaussian_divergence(draws.u, prior.u.flatten(0, 1))]
         for choice, values in enumerate(self.coordinates.values):
             chosen, at_prior = draws.choices[..., choice], prior.choices[..., choice].flatten(0, 1)

@@ -154,5 +154,5 @@ def test_every_option_has_a_help_and_one_meaning() -> None:
     assert {name for name, *_ in fields} == set(texts)
     for name, text in texts.items():
         assert text.endswith("."), name
-        assert f"        {name}: " in (VariationalInference.__doc__ or "")
+        assert f"\n    {name}: " in (VariationalInference.__doc__ or "")
     assert set(texts) | {"program", "guide"} == set(VariationalInference.option_names())
