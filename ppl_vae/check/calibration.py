@@ -87,7 +87,8 @@ def rank_by_guide(simulated: CheckedData, *, weighted: bool = False) -> RanksOfL
         effective = float(np.median(1 / np.square(normalised(weights)).sum(0)))
     method = "guide, reweighted" if weighted else "guide"
     doubtful = simulated.evidence.doubtful.numpy() if weighted else np.zeros(0, dtype=bool)
-    return RanksOfLatents(method, (*names, LIKELIHOOD, JOINT), np.concatenate(ranks, 1), effective, doubtful)
+    whole = frozenset(name for name, _, draw in columns if (draw == np.rint(draw)).all())
+    return RanksOfLatents(method, (*names, LIKELIHOOD, JOINT), np.concatenate(ranks, 1), effective, doubtful, whole)
 
 
 def _columns_of(simulated: CheckedData, hidden: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, np.ndarray]]:

@@ -38,6 +38,8 @@ class RanksOfLatents(NamedTuple):
     doubtful: np.ndarray = np.zeros(0, dtype=bool)
     """True for a datum whose weights have so heavy a tail, by Pareto's k, that they mend nothing for certain, ``(N,)``;
     empty without such weights."""
+    discrete: frozenset[str] = frozenset()
+    """The names of numbers that are whole, which have no width and no place."""
 
     def p_values(self) -> np.ndarray:
         """Return the p value of each quantity's uniformity, adjusted for the number of quantities, ``(Q,)``."""
@@ -98,14 +100,21 @@ def remedy_of_guide(weights: Verdict, annealing: Verdict | None, is_trusted: boo
 
 
 def describe(method: RanksOfLatents, p_values: np.ndarray, level: float) -> str:
-    """Return what is wrong with the posteriors, in words: the width and the shift of those that differ most."""
+    """Return what is wrong with the posteriors, in words: the width and the shift of those that differ most.
+
+    Whole numbers, such as classes, have neither.
+    """
     failing = np.flatnonzero(p_values <= level)
     latents = [q for q in failing if method.names[q] not in (LIKELIHOOD, JOINT, TOGETHER)]
-    fits = {q: width_and_shift(method.ranks[:, q], method.num_draws) for q in latents[:MOST_NUMBERS]}
+    whole = [q for q in latents if method.names[q] in method.discrete]
+    fits = {q: width_and_shift(method.ranks[:, q], method.num_draws) for q in latents[:MOST_NUMBERS] if q not in whole}
     order = sorted(fits, key=lambda q: -max(abs(np.log(fits[q].width)), abs(fits[q].shift)))
     parts = [f"{method.names[q]} is {fits[q].in_words()}" for q in order[:3]]
     if len(order) > 3:
         parts.append(f"and {len(order) - 3} more")
+    if whole:
+        more = f" and {len(whole) - 3} more" if len(whole) > 3 else ""
+        parts.append(f"the probabilities of {', '.join(method.names[q] for q in whole[:3])}{more} are wrong")
     others = [method.names[q] for q in failing if q not in latents]
     if others and not parts:
         parts.append(f"{' and '.join(others)} differ, though each latent by itself does not")

@@ -6,15 +6,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from ppl_vae import VariationalInference
 from ppl_vae.check.calibration import calibration, rank_by_annealing, rank_by_guide
-from ppl_vae.check.latent_ranks import RanksOfLatents, judge, rank_figures, remedy_of_guide
+from ppl_vae.check.latent_ranks import RanksOfLatents, describe, judge, rank_figures, remedy_of_guide
 from ppl_vae.check.verdict import Verdict
 from ppl_vae.check.width import width_and_shift
 from ppl_vae.evidence import Annealing
 from tests.helpers import scenarios
-from tests.helpers.calibrated import KNOWN, THREE_ERRORS, GaussianFactors, checked, known_hmm, three_errors
+from tests.helpers.calibrated import (
+    KNOWN,
+    THREE_ERRORS,
+    EightSchools,
+    GaussianFactors,
+    checked,
+    known_hmm,
+    three_errors,
+)
 from tests.helpers.scenarios import SharedMean
 
 PAGE = 0.05 / 6 / 3
@@ -74,6 +83,19 @@ def test_the_figure_of_ranks_shows_the_worst_latent_that_all_methods_rank() -> N
     figure = rank_figures([guide, annealing], [np.array([1e-9, 0.5, 0.1]), np.array([0.4, 0.5])])["ranks"]
     assert figure.arguments["name"] == "w"
     np.testing.assert_array_equal(figure.arguments["ranks"]["annealing (AIS)"], annealing.ranks[:, 1])
+
+
+def test_a_class_has_no_width_in_words() -> None:
+    """A third of the classes are ranked below all draws, and a number lies among draws that are too narrow."""
+    random = np.random.default_rng(0)
+    scores = norm.cdf(2 * random.normal(size=300))
+    classes = np.where(random.uniform(size=300) < 0.3, 1e-3, random.uniform(size=300))
+    ranks = RanksOfLatents("guide", ("side", "z"), np.stack([classes, scores], 1), 99.0, discrete=frozenset(["side"]))
+    words = describe(ranks, ranks.p_values(), 0.05)
+    assert "z is too narrow by 5" in words
+    assert "the probabilities of side are wrong" in words
+    fit = checked(EightSchools(), np.zeros((8, 8)), num_simulations=10, num_samples=20)
+    assert rank_by_guide(fit.simulated).discrete == {"level"}
 
 
 def test_latents_that_a_mask_hides_do_not_count() -> None:
