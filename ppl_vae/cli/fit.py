@@ -78,7 +78,7 @@ def trained(
         if ranks.is_first:
             if not options.resume:
                 run.free(overwrite=options.overwrite)
-            if run.path.is_dir():
+            if is_locked := run.path.is_dir():
                 held.enter_context(run.locked())
         vi, data, config, fingerprints = prepare(options, run)
         check_same_start(vi, config, fingerprints, ranks)
@@ -92,7 +92,7 @@ def trained(
             run.write_config(config)
             fingerprints.write(run.path)
         else:
-            if not run.path.is_dir():
+            if not is_locked:  # even if the folder is there by now: another fit may have made it in the meantime
                 held.enter_context(run.locked())
             ranks.remember(FOLDER, "begun")
             run.create(config, fingerprints, overwrite=options.overwrite)

@@ -9,14 +9,15 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ppl_vae import load
-from ppl_vae.cli import main
+from ppl_vae.cli import fit, main
 from ppl_vae.cli.command import signals_stop
 from ppl_vae.errors import ChangedSinceFit, InputError
 from ppl_vae.estimator import load_data
@@ -243,6 +244,23 @@ def test_a_folder_has_one_fit_at_a_time(alone: bool, here: Path, capsys: pytest.
         assert read_checkpoint(here / "run" / "checkpoint.safetensors")[1] == before
     # The lock of a process that is killed is free.
     assert run_without_figures("fit", ["--resume", "--output", "run", "--max-epochs", "3"]) == 0
+
+
+def test_a_folder_that_another_fit_makes_in_the_meantime_is_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both find no folder at first; the other one has made it and has not written into it yet."""
+    prepare = fit.prepare
+    with ExitStack() as other:
+
+        def prepare_beside_another(options: fit.Options, run: Run) -> Any:
+            other.enter_context(Run("new").locked())
+            return prepare(options, run)
+
+        monkeypatch.setattr(fit, "prepare", prepare_beside_another)
+        assert run_without_figures("fit", [*QUICK, "--output", "new"]) == 2
+        assert capsys.readouterr().err.startswith("error: another process works on the run new: wait until it ends")
+        assert not list(Path("new").iterdir())
 
 
 def test_a_signal_that_python_drops_stops_a_command_all_the_same() -> None:
