@@ -30,8 +30,10 @@ MOST_NUMBERS = 2**24
 then fewer data are taken."""
 FEWEST_DRAWS = 16
 """The least number of draws of each datum for its posterior mean."""
-DRAWS = 256
-"""Number of draws from the posterior of one datum, and from its prior."""
+DRAWS, FEWER_DRAWS = 256, 64
+"""Number of draws from the posterior of one datum, and from its prior: at most, and the least of many coordinates."""
+MOST_NUMBERS_OF_ONE = 2**19
+"""The most numbers in these draws."""
 
 
 class Decoded(NamedTuple):
@@ -107,6 +109,7 @@ class ExploredSpace:
                 f"discrete one, such as --{coordinates.names[0].partition('[')[0]} all"
             )
         self.size = len(coordinates.names)
+        self.num_draws = min(DRAWS, max(FEWER_DRAWS, MOST_NUMBERS_OF_ONE // self.size))
         most = max(1, MOST_NUMBERS // (FEWEST_DRAWS * self.size))
         self.arrays = {name: array[:most] for name, array in arrays.items()}
         self.program, located, _ = vi.fitted.located(vi.fitted.checked((self.arrays,)))
@@ -206,7 +209,7 @@ class ExploredSpace:
     def neighbourhood(self, row: int) -> Neighbourhood:
         """Return a datum's posterior mean, and draws from its posterior and its prior."""
         self.conditioned(row, {})
-        posterior = self._offered(self._posterior(slice(row, row + 1), DRAWS))[:, 0]
+        posterior = self._offered(self._posterior(slice(row, row + 1), self.num_draws))[:, 0]
         prior = self._prior(0 if self.has_one_prior else row) if self.has_prior else np.zeros((0, len(self.names)))
         return Neighbourhood(dict(zip(self.names, self.places[row].tolist(), strict=True)), posterior, prior)
 
@@ -215,7 +218,7 @@ class ExploredSpace:
         if row not in self._priors:
             program, batch = self.vi.program_, self.conditioned(row, {})
             with self.map.running(program):
-                point = self.map.coordinates.locate(batch, draw_prior(program, batch, DRAWS))
+                point = self.map.coordinates.locate(batch, draw_prior(program, batch, self.num_draws))
             self._priors[row] = self._offered(point)[:, 0]
         return self._priors[row]
 
