@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from imputers import CODED, IMPUTERS, Filled, Table
+from imputers import CODED, IMPUTERS, NUM_SAMPLES, OPTIONS, Filled, Table
 
 import ppl_vae.cli.process  # noqa: F401  (first: it sets up OpenMP)
 
@@ -28,6 +28,7 @@ BENCHMARKS = Path(__file__).parent
 NUMBERS, PAGE = BENCHMARKS / "tables.json", BENCHMARKS.parent / "docs" / "tables.md"
 TABLES, SHARES = ("wine", "adult", "credit"), (10, 20, 30, 40, 50)
 KINDS_IN_ORDER = ("real", "positive", "count", "binary", "categorical", "ordinal")
+LOSSES, TRAINING = ("log loss", "of frequencies", "better by"), ("epochs", "hidden in addition", "draws")
 KINDS = {"real": "real", "pos": "positive", "count": "count", "cat": "categorical", "ordinal": "ordinal"}
 FORMS = ("IterativeImputer", "IterativeImputer, codes")
 PEERS = {name: (name,) for name in IMPUTERS if "table_vae" not in name and name not in FORMS} | {FORMS[0]: FORMS}
@@ -43,13 +44,14 @@ INTRODUCTION = """\
 `benchmarks/tables.py` hides 10 to 50 % of the numbers of three tables, fills them in, and writes this page. The tables,
 the kinds of their columns and the places to hide are those of Nazabal et al. (2020), `missing10_1` and so on; amounts
 that can be zero are counts here. All imputers see the same rows, the first {rows} of a table at most, with the holes,
-and are scored at the holes. `table_vae` is fitted by the importance-weighted bound, with the same options for all
-tables. Then `impute` takes draws from the encoder (amortized), or from a posterior that is optimised for what was seen
-of each row (per-sample). The peers are those of scikit-learn with their defaults, and are given standardised numbers.
-A categorical column has an indicator for each of its values. A linear regression predicts these from each other,
-although all are missing at once, and stays near the mode. So `IterativeImputer` is run with codes too, which are
-rounded and cut to the range of the categories; in the summary it has the better of both, kind by kind. The trees, 20
-`ExtraTreesRegressor` in four rounds, take codes. What is empty or not listed was not run.
+and are scored at the holes. `table_vae` is fitted by the importance-weighted bound; the numbers of epochs and of draws
+stand beside the intervals below, and so does the share of the numbers that is hidden in each batch, in addition to
+those that are missing. Then `impute` takes draws from the encoder (amortized), or from a posterior that is optimised
+for what was seen of each row (per-sample). The peers are those of scikit-learn with their defaults, and are given
+standardised numbers. A categorical column has an indicator for each of its values. A linear regression predicts these
+from each other, although all are missing at once, and stays near the mode. So `IterativeImputer` is run with codes too,
+which are rounded and cut to the range of the categories; in the summary it has the better of both, kind by kind. The
+trees, 20 `ExtraTreesRegressor` in four rounds, take codes. What is empty or not listed was not run.
 
 No published number stands beside ours. The repository of HI-VAE (Nazabal et al. 2020, arXiv:1807.03653) has the tables
 and ten masks for each share, but no results for them; no table of results of that article, or of MIWAE (Mattei and
@@ -149,11 +151,13 @@ def held_by_sets(shares: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def measure(table: Table, hide: np.ndarray, imputer: str) -> dict[str, Any]:
-    """Return the scores of an imputer at the hidden places, and the seconds that it took."""
+    """Return the scores of an imputer at the hidden places, the seconds that it took, and how long ours was trained."""
     started = time.perf_counter()
     filled = IMPUTERS[imputer](table)
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "rows": len(table.x), "columns": score(filled, table.truth, hide, table.columns)}
+    result: dict[str, Any] = {"seconds": time.perf_counter() - started, "rows": len(table.x)}
+    if "table_vae" in imputer:
+        result |= {"epochs": OPTIONS["max_epochs"], "extra": OPTIONS["extra_missing"], "draws": NUM_SAMPLES}
+    return result | {"columns": score(filled, table.truth, hide, table.columns)}
 
 
 def by_kind(result: Mapping[str, Any], *names: str) -> dict[str, float]:
@@ -191,8 +195,8 @@ def page(numbers: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         lines.append("")
     lines += [
         DOUBT,
-        f"| table | hidden | imputer | {' | '.join(KINDS_IN_ORDER)} | log loss | of frequencies | better by |",
-        "|---|--:|---|" + "--:|" * (len(KINDS_IN_ORDER) + 3),
+        f"| table | hidden | imputer | {' | '.join((*KINDS_IN_ORDER, *LOSSES, *TRAINING))} |",
+        "|---|--:|---|" + "--:|" * len((*KINDS_IN_ORDER, *LOSSES, *TRAINING)),
     ]
     for name, table in numbers.items():
         for share in sorted(table, key=int):
@@ -201,6 +205,8 @@ def page(numbers: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
                 shown = [f"{held[kind]:.1%}" if kind in held else "" for kind in KINDS_IN_ORDER]
                 ours, peer = (log_loss(table[share][of]) for of in (imputer, "mean, mode"))
                 shown += [f"{ours:.3f}", f"{peer:.3f}", f"{1 - ours / peer:.0%}"]
+                result = table[share][imputer]
+                shown += [f"{result['epochs']}", f"{result['extra']:.0%}", f"{result['draws']}"]
                 lines.append(f"| {name} | {share} % | {imputer.partition(', ')[2]} | {' | '.join(shown)} |")
     return "\n".join([*lines, "", *verdict(numbers), ""])
 
@@ -249,10 +255,12 @@ def main(args: list[str]) -> int:
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="the shares to hide, in per cent")
     parser.add_argument("--imputers", default=";".join(IMPUTERS), help="the imputers to run, separated by semicolons")
     parser.add_argument("--rows", type=int, default=6000, help="the rows of each table that all take (default: 6000)")
+    parser.add_argument("--epochs", type=int, default=OPTIONS["max_epochs"], help="the epochs of ours (default: 100)")
     parser.add_argument("--numbers", type=Path, default=NUMBERS, help="the file of numbers (default: tables.json)")
     parser.add_argument("--again", action="store_true", help="run cells that the file of numbers has, too")
     parser.add_argument("--report", action="store_true", help="only write docs/tables.md")
     options = parser.parse_args(args)
+    OPTIONS["max_epochs"] = options.epochs
     for name in () if options.report else options.tables.split(","):
         x, columns = read(options.data_root, name)
         for share in options.shares.split(","):
