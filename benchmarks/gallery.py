@@ -97,7 +97,9 @@ FITS = {
     ),
     "ppca": Fit("cancer.npy", "--max-epochs 100 --model.latent-dim 5 --learning-rate 0.01", CANCER),
     "resnet_vae": Fit("digits", "--max-epochs 60 --model.num-blocks 1", DIGITS),
-    "semi_supervised_vae": Fit("few_labels.npz", "--max-epochs 60", DIGITS + " One in ten has its label."),
+    "semi_supervised_vae": Fit(
+        "few_labels.npz", "--max-epochs 60 --image-shape [8,8]", DIGITS + " One in ten has its label."
+    ),
     "table_vae": Fit(
         "wine.csv", "--max-epochs 200 --model.latent-dim 4", "Scikit-learn's wines, a table with a fifth of it hidden."
     ),
