@@ -136,8 +136,8 @@ def test_right_posteriors_are_rejected_at_the_level(name: str, weighted: bool) -
 def test_annealing_is_rejected_at_the_level(name: str) -> None:
     """At the default number of chains and temperatures."""
     program, shape = KNOWN[name]
-    fit = checked(program(), np.zeros((8, *shape)), num_simulations=200 * 50, num_samples=2)
-    p_values = [np.nanmin(b.p_values()) for b in in_blocks(rank_by_annealing(fit.simulated, 200 * 50), 200)]
+    fit = checked(program(), np.zeros((8, *shape)), num_simulations=200 * 30, num_samples=2)
+    p_values = [np.nanmin(b.p_values()) for b in in_blocks(rank_by_annealing(fit.simulated, 200 * 30), 200)]
     for level in (0.05, PAGE):
         rejected = int((np.array(p_values) <= level).sum())
         print(f"{rejected} of 200 repetitions are rejected at the level {level:.2g}")
