@@ -74,12 +74,7 @@ def rank_by_guide(simulated: CheckedData, *, weighted: bool = False) -> RanksOfL
     names = [name for name, _, _ in columns]
     values = np.stack([value for _, value, _ in columns], 1)
     draws = np.stack([draw for _, _, draw in columns], 2)
-    ranks = [randomised_ranks(values, draws, random, weights)]
-    if len(columns) > 1:
-        references = np.roll(np.nan_to_num(values), 1, 0)  # latents of another datum, which are draws of the prior
-        known = np.where(np.isnan(values), 0, draws)  # what is hidden is at no distance
-        together = tarp_ranks(np.nan_to_num(values), known, references, random, weights)
-        ranks, names = [*ranks, together[:, None]], [*names, TOGETHER]
+    names, ranks = _rank_latents(names, values, draws, random, weights)
     for value, drawn in (quantities.log_likelihood, quantities.log_joint):
         ranks.append(randomised_ranks(value, drawn, random, weights)[:, None])
     effective = float(simulated.settings.num_samples)
@@ -89,6 +84,27 @@ def rank_by_guide(simulated: CheckedData, *, weighted: bool = False) -> RanksOfL
     doubtful = simulated.evidence.doubtful.numpy() if weighted else np.zeros(0, dtype=bool)
     whole = frozenset(name for name, _, draw in columns if (draw == np.rint(draw)).all())
     return RanksOfLatents(method, (*names, LIKELIHOOD, JOINT), np.concatenate(ranks, 1), effective, doubtful, whole)
+
+
+def _rank_latents(
+    names: list[str], values: np.ndarray, draws: np.ndarray, random: np.random.Generator, log_weights: np.ndarray | None
+) -> tuple[list[str], list[np.ndarray]]:
+    """Return the ranks of each latent number, and of all together if there are several, with their names.
+
+    Args:
+        names: the names of the ``D`` numbers.
+        values: the latents of simulated data, ``(N, D)``; NaN where a mask hides a number.
+        draws: draws of their posteriors, ``(K, N, D)``.
+        random: see ``randomised_ranks``.
+        log_weights: see ``randomised_ranks``.
+    """
+    ranks = [randomised_ranks(values, draws, random, log_weights)]
+    if len(names) == 1:
+        return names, ranks
+    references = np.roll(np.nan_to_num(values), 1, 0)  # latents of another datum, which are draws of the prior
+    seen = np.where(np.isnan(values), 0, draws)  # what is hidden is at no distance
+    together = tarp_ranks(np.nan_to_num(values), seen, references, random, log_weights)
+    return [*names, TOGETHER], [*ranks, together[:, None]]
 
 
 def _columns_of(simulated: CheckedData, hidden: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -120,9 +136,8 @@ def rank_by_annealing(
     program, arrays = simulated.located
     first = NamedArrays({name: np.asarray(array)[:num_data] for name, array in arrays.items()})
     random, row = np.random.default_rng([simulated.seed, 2]), 0
-    ranks: list[np.ndarray] = []
-    sizes: list[np.ndarray] = []
-    names: tuple[str, ...] = ()
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # values, draws and log weights of a batch
+    names: list[str] = []
 
     def anneal(batch: Batch) -> None:
         nonlocal row, names
@@ -132,28 +147,31 @@ def rank_by_annealing(
         path = annealing_path(program, batch, "prior")
         chains = Chains(path.draw, path.log_densities, settings, rows.start)
         ends = chains.forward(chains.adapt())
-        log_weight = ends.log_weight.cpu().numpy()
         exact, hidden = path.flat(latents), latent_quantities(program, batch, latents).hidden
-        columns, names = [], ()
+        columns, names = [], []
         for site, drawn in path.values(ends.u).items():
             value, size = latents[site][0], torch.Size(drawn.shape[2:])
             if site in hidden:
                 value = torch.where(hidden[site], torch.nan, value)
             columns.append((value.reshape(len(value), -1), drawn.reshape(*drawn.shape[:2], -1)))
-            names += tuple(names_of(site, size))
-        for name, of_both in ((LIKELIHOOD, (-1, 1)), (JOINT, (0, 1))):
+            names += names_of(site, size)
+        for of_both in ((-1, 1), (0, 1)):
             value, drawn = (_combined(path.log_densities(u), of_both) for u in (exact, ends.u))
             columns.append((value[0][:, None], drawn[..., None]))
-            names += (name,)
         values, draws = (torch.cat([column[i] for column in columns], -1).double().cpu().numpy() for i in (0, 1))
-        ranks.append(randomised_ranks(values, draws, random, log_weight))
-        sizes.append(1 / np.square(normalised(log_weight)).sum(0))
+        parts.append((values, draws, ends.log_weight.cpu().numpy()))
 
     fitted = simulated.fitted
     with torch.no_grad(), program.running(seed=simulated.seed, training=False):
         for batch in fitted.batches(first).in_order(batch_size=fitted.room.rows(settings.num_chains)):
             anneal(batch)
-    return RanksOfLatents("annealing (AIS)", names, np.concatenate(ranks), float(np.median(np.concatenate(sizes))))
+    values = np.concatenate([values for values, _, _ in parts])
+    draws, log_weights = (np.concatenate([part[i] for part in parts], 1) for i in (1, 2))
+    count = len(names)
+    names, ranks = _rank_latents(names, values[:, :count], draws[..., :count], random, log_weights)
+    ranks.append(randomised_ranks(values[:, count:], draws[..., count:], random, log_weights))
+    size = float(np.median(1 / np.square(normalised(log_weights)).sum(0)))
+    return RanksOfLatents("annealing (AIS)", (*names, LIKELIHOOD, JOINT), np.concatenate(ranks, 1), size)
 
 
 def _combined(densities: tuple[Tensor, Tensor], factors: tuple[int, int]) -> Tensor:

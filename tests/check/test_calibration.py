@@ -10,7 +10,16 @@ from scipy.stats import norm
 
 from ppl_vae import VariationalInference
 from ppl_vae.check.calibration import calibration, rank_by_annealing, rank_by_guide
-from ppl_vae.check.latent_ranks import RanksOfLatents, describe, judge, rank_figures, remedy_of_guide
+from ppl_vae.check.latent_ranks import (
+    JOINT,
+    LIKELIHOOD,
+    TOGETHER,
+    RanksOfLatents,
+    describe,
+    judge,
+    rank_figures,
+    remedy_of_guide,
+)
 from ppl_vae.check.verdict import Verdict
 from ppl_vae.check.width import width_and_shift
 from ppl_vae.evidence import Annealing
@@ -114,6 +123,7 @@ def test_states_and_latents_that_a_mask_hides_do_not_make_a_posterior_wrong() ->
     assert np.nanmin(ranks.p_values()) > 1e-3
     walks = checked(scenarios.Sequences(), np.zeros((8, 5)), lengths, num_simulations=100, num_samples=2).simulated
     ranks = rank_by_annealing(walks, 100, Annealing(num_temperatures=60, num_chains=8))
+    assert ranks.names[-3:] == (TOGETHER, LIKELIHOOD, JOINT)
     assert np.isnan(ranks.ranks[:, ranks.names.index("z_4")]).mean() == pytest.approx(0.5)
     assert np.nanmin(ranks.p_values()) > 1e-3
 
