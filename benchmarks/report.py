@@ -278,6 +278,7 @@ def shares(profile: Mapping[str, Any]) -> list[str]:
             duration(row["seconds"]),
             *(f"{row['shares'].get(kind, 0.0):.0%}" for kind in kinds),
             *("" if row[name] is None else f"{row[name]:.0%}" for name in ("products alone", "Adam alone")),
+            f"{row['rate'] / 1e9:.0f} of {row['largest_rate'] / 1e9:.0f}" if "rate" in row else "",
         ]
         for row in rows
     ]
@@ -286,11 +287,11 @@ def shares(profile: Mapping[str, Any]) -> list[str]:
         "",
         f"Shares of a step by PyTorch's profiler, `shares.py`, on {entry['date']}: {machine['processor']}, "
         f"{machine['cores']} cores, load {machine['load']:.1f}.",
-        "Kernels are the elementwise work, the sums and Adam; dispatch is Python and the calls of operations. The last",
-        "two columns are the same products and a fused Adam of the same parameters, run alone, as shares of the step.",
-        "On a machine with a load the seconds are not those of the processor, and the shares are approximate.",
+        "Kernels are the elementwise work, the sums and Adam; dispatch is Python and the calls of operations. Alone",
+        "are the same products and a fused Adam of the same parameters, as shares of the step. The last column is the",
+        "rate of the products in the step, and that of a large one, in GFLOP/s. All is approximate under a load.",
         "",
-        *table(["task", "a step", *kinds, "products alone", "Adam alone"], cells),
+        *table(["task", "a step", *kinds, "products alone", "Adam alone", "rate of products"], cells),
     ]
 
 

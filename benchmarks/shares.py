@@ -42,6 +42,8 @@ TASKS: dict[str, tuple[dict[str, Any], int]] = {
 }
 """The fields of ``protocol.Work`` and the number of steps of a turn, by title."""
 TURNS = 5
+LARGE = 1500
+"""Number of rows of a product that runs at the rate of the machine."""
 
 
 def main() -> None:
@@ -92,8 +94,9 @@ def profiled(
         kind = kind_of(event.key)
         if kind:
             times[kind] = times.get(kind, 0.0) + event.self_cpu_time_total / 1e6
-        if event.key == "aten::mm":
-            factors = [tuple(shape) for shape in event.input_shapes[:2]]
+        if event.key in ("aten::mm", "aten::addmm"):
+            first = int(event.key == "aten::addmm")
+            factors = [tuple(shape) for shape in event.input_shapes[first : first + 2]]
             shapes[tuple(factors)] = shapes.get(tuple(factors), 0) + event.count
     shares = {kind: seconds / whole for kind, seconds in times.items()}
     shares["dispatch"] = max(0.0, 1 - sum(shares.values()))
@@ -110,12 +113,16 @@ def profiled(
         return time.perf_counter() - start
 
     update()
+    flops = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] * count for a, b, count in pairs)
+    large = (torch.randn(LARGE, LARGE), torch.randn(LARGE, LARGE), 1)
     turns = [(turn(2 + i, steps)[0], multiplied(pairs), update()) for i in range(TURNS)]
     return {
         "seconds": statistics.median(whole for whole, _, _ in turns) / steps,
         "shares": shares,
         "products alone": statistics.median(products / whole for whole, products, _ in turns),
         "Adam alone": statistics.median(own / whole for whole, _, own in turns) if adam else None,
+        "rate": flops / times["matrix products"],
+        "largest_rate": 2 * LARGE**3 / min(multiplied([large]) for _ in range(TURNS)),
     }
 
 
