@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,28 +54,28 @@ def main() -> None:
     if options.isa:
         bench.limit_instructions(options.isa)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure_shares(Path(folder))
-    measured = {"machine": bench.machine_now(), "date": f"{datetime.date.today()}", "rows": rows}
-    results.note(FOLDER / "shares.json", options.isa or bench.best_isa(), "shares", measured, ())
+        rows: list[dict[str, Any]] = []
+        for row in measure_shares(Path(folder)):
+            rows.append(row)
+            print(row, flush=True)
+            measured = {"machine": bench.machine_now(), "date": f"{datetime.date.today()}", "rows": rows}
+            results.note(FOLDER / "shares.json", options.isa or bench.best_isa(), "shares", measured, ())
     report.publish(FOLDER)
 
 
-def measure_shares(folder: Path) -> list[dict[str, Any]]:
-    """Return a row for each task."""
+def measure_shares(folder: Path) -> Iterator[dict[str, Any]]:
+    """Measure one task after the other, and yield a row for each."""
     import numpy as np
     import ours
     from protocol import Work
 
     data = folder / "data.npy"
     np.save(data, (np.random.default_rng(0).random((4096, 784)) < 0.3).astype("float32"))
-    rows: list[dict[str, Any]] = []
     for title, (fields, steps) in TASKS.items():
         work = Work(data=str(data), options={"compile": "on"}, **fields)
         turn = ours.make(work, work.load())
         parameters = [array.shape for part in work.layers() for layer in part for array in layer]
-        rows.append({"task": title, **profiled(turn, steps, parameters if work.kind == "step" else ())})
-        print(rows[-1], flush=True)
-    return rows
+        yield {"task": title, **profiled(turn, steps, parameters if work.kind == "step" else ())}
 
 
 def profiled(
