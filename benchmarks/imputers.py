@@ -35,7 +35,7 @@ OPTIONS: dict[str, Any] = {
     "extra_missing": 0.1,
     "compile": "on",
 }
-"""The options of all fits; they were chosen on cells of wine, adult and credit that the masks do not hide."""
+"""The options of all fits; they were chosen on cells of wine that the masks do not hide."""
 
 
 class Filled(NamedTuple):
