@@ -14,7 +14,7 @@ from ppl_vae.data import Holes, NamedArrays
 from ppl_vae.data.labels import read_columns
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.holes import look_for_holes
-from ppl_vae.estimator.options import check_options
+from ppl_vae.estimator.options import check_options, device
 from ppl_vae.estimator.origin import build, is_recipe, tensors_of
 from ppl_vae.estimator.warrant import check_program, name_program
 from ppl_vae.evaluation.arguments import Arrays
@@ -160,6 +160,38 @@ def copied(vi: VariationalInference, memo: dict[int, Any]) -> VariationalInferen
     other = object.__new__(type(vi))
     restore(other, copy.deepcopy(contents(vi), memo))
     return other
+
+
+def moved(vi: VariationalInference, accelerator: str) -> VariationalInference:
+    """Bring a program and its fit to a device, in place, and return the object.
+
+    All that is computed later is computed there. Another ``fit`` goes on from the parameters, but the state of the
+    optimiser is not kept.
+
+    Args:
+        vi: the estimator.
+        accelerator: the device: "cpu", "cuda", one of several GPUs such as "cuda:1", "mps" or "auto".
+
+    Raises:
+        InputError: the device is unknown, or this machine does not have it.
+
+    Example:
+        >>> from ppl_vae import VariationalInference
+        >>> from ppl_vae.models.normal import Normal
+        >>> vi = VariationalInference(Normal(data_dim=2), max_epochs=1).fit(torch.zeros(9, 2), verbose=False)
+        >>> vi.to("cpu").accelerator
+        'cpu'
+    """
+    device(accelerator)
+    before, kept = dict(vars(vi)), contents(vi)
+    vars(vi).clear()
+    try:
+        restore(vi, kept | {"options": kept["options"] | {"accelerator": accelerator}})
+    except BaseException:  # such as a device without enough memory: the fit stays where it was
+        vars(vi).clear()
+        vars(vi).update(before)
+        raise
+    return vi
 
 
 def reduced(vi: VariationalInference, protocol: Any) -> Any:

@@ -311,7 +311,7 @@ class VariationalInference(Application):
         return self
 
     __getstate__, __setstate__ = state.contents, state.restore
-    __reduce_ex__, __copy__, __deepcopy__ = state.reduced, state.shared, state.copied
+    __reduce_ex__, __copy__, __deepcopy__, to = state.reduced, state.shared, state.copied, state.moved
 
     def attach(
         self,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
-from ppl_vae import InputError
+from ppl_vae import InputError, VariationalInference, load
+from ppl_vae.estimator import state
 from ppl_vae.estimator.options import device, make_current
+from ppl_vae.models.factor_analysis import FactorAnalysis
 
 
 @pytest.mark.parametrize(
@@ -44,3 +50,37 @@ def test_a_name_is_a_device_or_one_line(
     else:
         with pytest.raises(InputError, match=expected):
             device(name)
+
+
+@pytest.mark.parametrize(("guide", "recipe"), [("amortized", None), ("per-sample", "factor_analysis")])
+def test_a_fit_that_is_moved_gives_the_same_numbers(
+    guide: str, recipe: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
+    vi = VariationalInference(recipe or FactorAnalysis(3, 2), guide=guide, max_steps=3, num_samples=5)
+    before, program = vi.fit(x, verbose=False).score_samples(x), vi.program
+    with pytest.raises(InputError, match="unknown"):
+        vi.to("tpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "build", _fails)
+        patch.setattr(VariationalInference, "attach", _fails)
+        with pytest.raises(MemoryError):
+            vi.to("cpu")
+    np.testing.assert_array_equal(vi.score_samples(x), before)
+    assert vi.to("cpu") is vi
+    assert (vi.accelerator, vi.program is program) == ("cpu", True)
+    np.testing.assert_array_equal(vi.score_samples(x), before)
+    vi.save(tmp_path / "fit.safetensors")
+    other = load(tmp_path / "fit.safetensors", None if recipe else FactorAnalysis(3, 2))
+    np.testing.assert_array_equal(other.score_samples(x), before)
+    vi.fit(x, verbose=False)
+    assert (vi.score_samples(x) != before).any()
+    assert not hasattr(clone(vi), "fitted_")
+
+
+def _fails(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+def test_what_is_not_fitted_is_fitted_where_it_was_moved() -> None:
+    assert VariationalInference("normal").to("cpu").accelerator == "cpu"
