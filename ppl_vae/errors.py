@@ -6,6 +6,9 @@ import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+MOST_NAMES = 22
+"""The largest number of known names that a message lists behind the nearest one."""
+
 
 class InputError(ValueError):
     """The error for bad input; its message is one line with the fault, its place, the value and the remedy.
@@ -77,7 +80,7 @@ def reason(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known name, then all of them.
+    """Return the end of a message about an unknown name: the nearest known name, and all of them if that is short.
 
     Example:
         >>> nearest("mnits", ["digits", "mnist"])
@@ -86,4 +89,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}(known: {', '.join(names)})" if hint else f"known: {', '.join(names)}"
+    if hint:
+        return f"{hint}(known: {', '.join(names)})" if len(names) <= MOST_NAMES else hint.strip()
+    return f"known: {', '.join(names)}"

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ppl_vae.errors import InputError, reason
 
-PATIENCE = timedelta(minutes=30)
-"""The longest time that a process waits for another one."""
+PATIENCE, CONNECTING = timedelta(minutes=30), timedelta(minutes=2)
+"""The longest time that a process waits for another one, and for the others' word that they are connected as well."""
 
 
 class LostProcess(RuntimeError):
@@ -237,6 +237,9 @@ def _connect() -> Ranks:
         torch.distributed.init_process_group(
             backend, store=PrefixStore(f"attempt {attempt}", store), rank=rank, world_size=size, timeout=PATIENCE
         )
+        connected = PrefixStore(f"connected in attempt {attempt}", store)
+        connected.set(str(rank), "")
+        connected.wait([str(other) for other in range(size)], CONNECTING)  # the end of one would stop others' start
     except (RuntimeError, ValueError) as error:
         raise InputError(f"the processes that torchrun has started cannot reach each other: {reason(error)}") from error
     return _Group(PrefixStore("ppl_vae", store), rank, size, attempt)
