@@ -15,6 +15,8 @@ from ppl_vae.compile import private
 from ppl_vae.compile.explain import Untraceable
 from ppl_vae.compile.graph import Outputs, TensorFunction, Traced, trace
 from ppl_vae.errors import reason
+from ppl_vae.networks.loops import Function
+from ppl_vae.networks.recurrence import with_steps
 
 CUT_SHORT = re.compile(r"(/\S+\.so): (?:file too short|invalid ELF header)")
 """What an error says about a library that is not whole."""
@@ -69,7 +71,42 @@ def _compiled(traced: Traced, inputs: Sequence[Tensor]) -> Graph:
     captured = example[len(inputs) :]
     if example and example[0].is_cuda:
         return Graph(_cuda_graph(traced.module, example, len(inputs)), captured)
+    _compile_loops(traced.module.graph)
     return Graph(_inductor(traced.module, example), captured)
+
+
+def _compile_loops(graph: fx.Graph) -> None:
+    """Let the recurrences of a graph run compiled steps; each of them is one operation, in which Inductor sees none."""
+    for node in graph.nodes:
+        if node.target in (torch.ops.ppl_vae.recur.default, torch.ops.ppl_vae.recur_backward.default):
+            node.args = (with_steps(node.args[0], _CompiledStep), *node.args[1:])
+
+
+class _CompiledStep:
+    """A step of a recurrence, compiled when it first runs with a number of rows."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.graphs: dict[int, Graph | None] = {}
+
+    def __call__(self, *inputs: Any) -> Sequence[Any]:
+        """Return what the function returns, given tensors and the number of rows."""
+        *tensors, num_rows = inputs
+        if private.is_fake(tensors[0]):
+            return self.function(*inputs)
+        if num_rows not in self.graphs:
+            self.graphs[num_rows] = self._compiled(tensors, num_rows)
+        graph = self.graphs[num_rows]
+        return self.function(*inputs) if graph is None else graph.run([*tensors, *graph.captured])
+
+    def _compiled(self, tensors: Sequence[Tensor], num_rows: int) -> Graph | None:
+        def step(*tensors: Tensor) -> Outputs:
+            return tuple(self.function(*tensors, num_rows))
+
+        try:
+            return compiled(step, tensors)
+        except Untraceable:  # then PyTorch runs its operations one by one
+            return None
 
 
 def _inductor(module: fx.GraphModule, example: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, finalize
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.networks.loops import Loops, TensorKind, trace_loops
+from ppl_vae.networks.loops import Function, Loops, TensorKind, trace_loops
 
 SHORT = 24
 """The number of steps from which a cell is traced, which takes half a second; fewer run in a plain loop."""
@@ -21,6 +21,8 @@ _OF_CELL: WeakKeyDictionary[nn.Module, dict[Hashable, int | None]] = WeakKeyDict
 _LOOPS: dict[int, Loops] = {}
 _KEYS = count()
 """The loops of every cell that is alive, traced once for each kind of tensors; operations know them by their keys."""
+_CHANGED: dict[int, int] = {}
+"""The key of the same loops with other functions for their steps, by the key of the first."""
 
 
 def recur(cell: Callable[..., Any], state: Tensor, *inputs: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -131,8 +133,28 @@ class _Cell(NamedTuple):
             return None
         key = next(_KEYS)
         _LOOPS[key] = loops
-        finalize(self.module, _LOOPS.pop, key, None)
+        finalize(self.module, _forget, key)
         return key
+
+
+def _forget(key: int) -> None:
+    for known in (key, _CHANGED.pop(key, key)):
+        _LOOPS.pop(known, None)
+
+
+def with_steps(key: int, changed: Callable[[Function], Function]) -> int:
+    """Return the key of the same loops, in which other functions compute the steps.
+
+    Args:
+        key: the key of the loops, an argument of the operations ``ppl_vae::recur`` and ``ppl_vae::recur_backward``.
+        changed: a function that returns the other function of each, see ``Loops``. It is called once for each key.
+    """
+    if key not in _CHANGED:
+        loops = _LOOPS[key]
+        forward, saving, backward = map(changed, (loops.forward, loops.saving, loops.backward))
+        _CHANGED[key] = next(_KEYS)
+        _LOOPS[_CHANGED[key]] = loops._replace(forward=forward, saving=saving, backward=backward)
+    return _CHANGED[key]
 
 
 class _Recurrence(torch.autograd.Function):
@@ -166,11 +188,12 @@ def _recur(key: int, saves: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _run(loops: Loops, saves: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
-    state, num_inputs = tensors[0], loops.num_inputs
+    """Return the states and what is saved; every step gets rows of the same strides, which compiled steps rely on."""
+    state, num_inputs = tensors[0].contiguous(), loops.num_inputs
     behind = [*loops.fixed(*tensors[1 + num_inputs :]), len(state)]
     function = loops.saving if saves else loops.forward
     states, saved = [], []
-    for given in zip(*(tensor.unbind() for tensor in tensors[1 : 1 + num_inputs]), strict=True):
+    for given in zip(*(tensor.contiguous().unbind() for tensor in tensors[1 : 1 + num_inputs]), strict=True):
         state, *kept = function(state, *given, *behind)
         states.append(state)
         saved.append(kept)
@@ -194,10 +217,10 @@ def _recur_backward(key: int, above: Tensor, tensors: Sequence[Tensor], stored: 
 def _run_back(loops: Loops, above: Tensor, tensors: Sequence[Tensor], stored: Sequence[Tensor]) -> list[Tensor]:
     inputs, fixed = tensors[1 : 1 + loops.num_inputs], loops.fixed(*tensors[1 + loops.num_inputs :])
     num_steps, num_rows = above.shape[:2]
-    rows = [torch.cat([tensors[0][None], stored[0][:-1]]), *inputs, *stored]
+    rows = [torch.cat([tensors[0][None], stored[0][:-1]]), *(tensor.contiguous() for tensor in (*inputs, *stored))]
     adjoint: Tensor | None = None
     adjoints, kept = [], []
-    every_step = list(zip(above.unbind(), *(row.unbind() for row in rows), strict=True))
+    every_step = list(zip(above.contiguous().unbind(), *(row.unbind() for row in rows), strict=True))
     for own, *given in reversed(every_step):
         adjoint = own if adjoint is None else adjoint + own
         adjoints.append(adjoint)

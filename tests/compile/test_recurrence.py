@@ -1,0 +1,50 @@
+"""Recurrences in graphs: a graph sees one operation, whose steps are graphs of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.compile import private
+from ppl_vae.compile.kernels import compiled
+from ppl_vae.networks import recur, recurrence, unrolled
+from ppl_vae.program import seeded
+
+
+class Elman(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+
+    def forward(self, h: Tensor, x: Tensor) -> Tensor:
+        return (self.inner(h) + x).tanh()
+
+
+def test_the_steps_of_graphs_of_all_lengths_are_compiled_once_and_equal_a_plain_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Context is given with the sequence first, so that the distance between its rows depends on the length."""
+    counted = Mock(side_effect=private.inductor)
+    monkeypatch.setattr(private, "inductor", counted)
+    with seeded(0):
+        cell = Elman().double()
+
+    def gradients(run: Any, context: Tensor) -> tuple[Tensor, ...]:
+        leaves = [context.detach().requires_grad_(), *cell.parameters()]
+        state = torch.zeros(1, 3, dtype=torch.double).expand(5, 3)
+        states = run(cell, state, leaves[0].movedim(1, 0))
+        above = torch.linspace(-1, 2, states.numel(), dtype=torch.double).reshape_as(states.mT).mT
+        return (states, *torch.autograd.grad([states], leaves, [above]))
+
+    for steps in (recurrence.SHORT + 1, recurrence.SHORT + 4):
+        with seeded(steps):
+            context = torch.randn(5, steps, 3, dtype=torch.double)
+        graph = compiled(lambda context: gradients(recur, context), [context], cell)
+        expected = gradients(unrolled, context)
+        for _ in range(2):
+            torch.testing.assert_close(graph(context), expected, rtol=1e-10, atol=1e-10)
+    assert counted.call_count == 2 + 2  # a graph of each length, and a step forwards and a step backwards of all
