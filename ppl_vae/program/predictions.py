@@ -157,7 +157,7 @@ def draw_latents(program: BoundProgram, batch: Batch, num_samples: int = 1) -> d
         return program.posterior(batch, num_samples).latents
     with program.running():
         sites = sample_sites(program.guide_trace(batch, num_samples))
-        return {name: structure.value(sites[name], num_samples) for name in structure.latents}
+        return structure.drawn(sites, num_samples)
 
 
 @torch.no_grad()
@@ -182,7 +182,7 @@ def draw_prior(program: BoundProgram, batch: Batch, num_samples: int = 1) -> dic
     with program.running():
         model = Until(structure.latents)(Generate()(program.model))
         sites = sample_sites(program.run(model, batch, num_samples))
-        return {name: structure.value(sites[name], num_samples) for name in structure.latents}
+        return structure.drawn(sites, num_samples)
 
 
 @torch.no_grad()

@@ -91,7 +91,7 @@ def simulate(program: BoundProgram, batch: Batch, *, shared: bool = False) -> Si
                 f"data cannot be simulated from {program.name}: its model computes with the data that it observes; let "
                 f"it go on with what pyro.sample(..., obs=x) returns, or leave out bdmc"
             )
-        return Simulation(simulated, {name: structure.value(sites[name], 1) for name in structure.latents})
+        return Simulation(simulated, structure.drawn(sites, 1))
 
 
 def generates(program: BoundProgram) -> bool:

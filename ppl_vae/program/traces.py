@@ -148,6 +148,10 @@ class Structure(NamedTuple):
         """Return the draws of a site, ``(K, B, ...)``."""
         return self.to_front(site, site["value"], num_samples, event_dim=site["fn"].event_dim)
 
+    def drawn(self, sites: Mapping[str, Site], num_samples: int) -> dict[str, Tensor]:
+        """Return the draws of the latents by name, ``(K, B, ...)``, given the sites of a trace."""
+        return {name: self.value(sites[name], num_samples) for name in self.latents}
+
     def mean(self, site: Site, num_samples: int) -> Tensor:
         """Return the mean of a site's distribution, ``(K, B, ...)``, or its draw if the mean is not known.
 
