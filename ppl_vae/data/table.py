@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ppl_vae.data.frames import DataTable, read_frame
+from ppl_vae.data.frames import LABEL_COLUMNS, DataTable, read_frame
 from ppl_vae.data.kinds import CODED, Variable, parse_kinds
 from ppl_vae.data.source import NamedArrays
 from ppl_vae.data.text_file import FIND_ALL, Layout, read_text
@@ -191,6 +191,8 @@ def _choose(path: Path, frame: pd.DataFrame, options: TableOptions, notes: list[
             notes.append(
                 f"column {name!r} is a part of x; --drop {name} leaves it out, and rename it y if it has labels"
             )
+        if name.lower() in LABEL_COLUMNS and _skips_numbers(values):
+            notes.append(f"column {name!r} was read as labels; under another name it is a part of x")
         if not name and values.isna().all():
             kept.remove(name)
             notes.append(f"column {position + 1} has no name and no values, and was left out")
@@ -218,6 +220,14 @@ def names_of(option: str, text: str | None, names: Sequence[str], path: Path) ->
         if name not in names:
             raise InputError(f"--{option}: {path} has no column {name!r}; {nearest(name, names)}")
     return given
+
+
+def _skips_numbers(values: Any) -> bool:
+    """Return True if a column has whole numbers that are not those of classes, 0 or 1 and all that follow."""
+    if not pd.api.types.is_integer_dtype(values.dtype) or values.isna().any():
+        return False
+    found = np.unique(values.to_numpy(dtype=np.int64))
+    return len(found) > 0 and (found[0] not in (0, 1) or bool((np.diff(found) > 1).any()))
 
 
 def _counts_rows(values: Any) -> bool:
