@@ -7,7 +7,7 @@ from ppl_vae.networks.flow_prior import FlowKind, FlowPrior
 from ppl_vae.networks.images import ImageDecoder, ImageEncoder, convolutions, flat_images, transposed_convolutions
 from ppl_vae.networks.labels import ClassGaussian, join, one_hot
 from ppl_vae.networks.likelihoods import Likelihood, make_likelihood
-from ppl_vae.networks.perceptrons import Activation, GaussianEncoder, LinearGaussian, mlp
+from ppl_vae.networks.perceptrons import Activation, GaussianEncoder, LinearGaussian, SkipMLP, mlp
 from ppl_vae.networks.posteriors import FullGaussianEncoder, cholesky_factor, product_of_gaussians, seen_log_prob
 from ppl_vae.networks.recurrence import recur, unrolled
 from ppl_vae.networks.residual import ResidualBlock
@@ -43,6 +43,7 @@ __all__ = [
     "MixedLikelihood",
     "RecurrentCell",
     "ResidualBlock",
+    "SkipMLP",
     "TableFeatures",
     "cholesky_factor",
     "convolutions",

@@ -54,6 +54,36 @@ def mlp(sizes: Sequence[int], activation: Activation = "relu", dropout: float = 
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
+class SkipMLP(nn.Module):
+    r"""A linear map and a multilayer perceptron beside each other.
+
+    .. math:: h = A x + a + \mathrm{MLP}(x)
+
+    The last layer of the perceptron starts at zero, so that the whole starts as a linear map. A decoder alone can learn
+    to ignore a latent, in the first steps and for good, before the encoder says anything by it: the latents of a linear
+    model do not collapse like that (Lucas et al., Don't Blame the ELBO!, 2019).
+
+    Args:
+        sizes: widths of the input, the hidden layers and the output.
+        activation, dropout: see ``mlp``.
+
+    Example:
+        >>> net, x = SkipMLP([4, 16, 2]), torch.randn(5, 4)
+        >>> bool((net(x) == net.linear(x)).all())
+        True
+    """
+
+    def __init__(self, sizes: Sequence[int], activation: Activation = "relu", dropout: float = 0.0) -> None:
+        super().__init__()
+        self.linear, self.mlp = nn.Linear(sizes[0], sizes[-1]), mlp(sizes, activation, dropout)
+        for parameter in self.mlp[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(..., sizes[-1])`` numbers of inputs ``(..., sizes[0])``."""
+        return self.linear(x) + self.mlp(x)
+
+
 class GaussianEncoder(nn.Module):
     r"""An MLP from a datum to the parameters of a Gaussian with diagonal covariance.
 
@@ -65,6 +95,7 @@ class GaussianEncoder(nn.Module):
         hidden: widths of the hidden layers.
         activation: the nonlinearity after each hidden layer.
         dropout: share of hidden units that are zero in training, see ``mlp``.
+        skip: add a linear map of the data, see ``SkipMLP``.
 
     Example:
         >>> loc, scale = GaussianEncoder(64, 10)(torch.zeros(3, 64))
@@ -80,13 +111,18 @@ class GaussianEncoder(nn.Module):
         *,
         activation: Activation = "relu",
         dropout: float = 0.0,
+        skip: bool = False,
     ) -> None:
         super().__init__()
-        self.net = mlp([data_dim, *hidden, 2 * latent_dim], activation, dropout)
+        sizes = [data_dim, *hidden, 2 * latent_dim]
+        beside = SkipMLP(sizes, activation, dropout) if skip else None
+        self.net = mlp(sizes, activation, dropout) if beside is None else beside.mlp
+        self.linear = None if beside is None else beside.linear
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation, ``(..., latent_dim)`` each, of data ``(..., data_dim)``."""
-        return self.head(self.features(x))
+        out = self.net(x)
+        return self._mean_and_deviation(out if self.linear is None else self.linear(x) + out)
 
     def features(self, x: Tensor) -> Tensor:
         """Return the last hidden layer, or the data if there is no hidden layer."""
@@ -94,7 +130,10 @@ class GaussianEncoder(nn.Module):
 
     def head(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation, given the last hidden layer."""
-        loc, raw = self.net[-1](features).chunk(2, dim=-1)
+        return self._mean_and_deviation(self.net[-1](features))
+
+    def _mean_and_deviation(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        loc, raw = out.chunk(2, dim=-1)
         return loc, functional.softplus(raw) + 1e-4  # a scale of zero has no density
 
 

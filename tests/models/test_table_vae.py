@@ -127,6 +127,8 @@ def test_a_value_outside_its_column_has_no_support() -> None:
 def test_the_evidence_of_mixed_kinds_equals_quadrature(families: dict[str, str], num_components: int) -> None:
     """The joint density of the program is summed over a grid, and so is that of SciPy with the decoder by NumPy."""
     module = in_double(TableVAE, columns=COLUMNS, latent_dim=1, hidden=(5,), num_components=num_components, **families)
+    for seed, parameter in enumerate(module.decoder.parameters()):
+        parameter.data = 0.3 * normal(*parameter.shape, seed=seed)
     rows = mixed_rows(4)
     program, grid = Program(module).bind((rows,)), torch.linspace(-9, 9, 4001).double()
     with torch.no_grad():
@@ -134,9 +136,9 @@ def test_the_evidence_of_mixed_kinds_equals_quadrature(families: dict[str, str],
     step = np.log((grid[1] - grid[0]).item())
     found = special.logsumexp(joint + step, axis=0)
     z = grid.numpy()
-    layers = [(p.weight.detach().numpy(), p.bias.detach().numpy()) for p in module.decoder if hasattr(p, "weight")]
-    (w1, b1), (w2, b2) = layers
-    out = np.maximum(z[:, None] @ w1.T + b1, 0) @ w2.T + b2
+    layers = [layer for layer in (module.decoder.linear, *module.decoder.mlp) if hasattr(layer, "weight")]
+    (a, a0), (w1, b1), (w2, b2) = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers]
+    out = z[:, None] @ a.T + a0 + np.maximum(z[:, None] @ w1.T + b1, 0) @ w2.T + b2
     prior = stats.norm.logpdf(z)
     if num_components > 1:
         loc, raw = (module.prior[name].detach().numpy()[:, 0] for name in ("loc", "raw_scale"))
@@ -169,6 +171,20 @@ def test_what_is_filled_in_is_the_conditional_distribution_by_quadrature() -> No
             np.testing.assert_allclose(found[np.arange(3), place, rows[:, column].long()], 1)
     np.testing.assert_allclose(imputation.mean["x"][:, VISITS], mean[:, VISITS], rtol=0.03)
     assert (imputation.completed["x"][:, [HEIGHT, INCOME, MEMBER]] == rows[:, [HEIGHT, INCOME, MEMBER]].numpy()).all()
+
+
+def test_a_weak_relation_is_learned_beside_a_strong_one() -> None:
+    """Two columns have a correlation of 0.72, and a residual of 0.69; a plain MLP leaves 1.01 after these steps."""
+    with seeded(0):
+        strong = torch.randn(1000, 1) + 0.15 * torch.randn(1000, 8)
+        x = torch.cat([strong, 0.85 * torch.randn(1000, 1) + 0.53 * torch.randn(1000, 2)], 1)
+        table = TableVAE(data_dim=10, latent_dim=4, hidden=(64, 64))
+    settings: dict[str, Any] = {"max_epochs": 30, "batch_size": 100, "learning_rate": 5e-3, "patience": None}
+    vi = VariationalInference(table, compile="off", **settings).fit(x[:800].numpy())
+    truth = x[800:, 9].numpy()
+    holes = torch.where(torch.arange(10) == 9, torch.nan, x[800:]).numpy()
+    filled = impute(vi, holes, num_samples=100).mean["x"][:, 9]
+    assert np.sqrt(np.square(filled - truth).mean()) / truth.std() < 0.8  # the error of 200 numbers is 0.035
 
 
 def test_inputs_are_typical_numbers_and_zeros_for_what_is_missing() -> None:
