@@ -20,6 +20,8 @@ from anndata import AnnData
 from torch import nn
 
 PER_PASS = 50
+GIVEN = 20
+"""The number of draws at which both compute the log weight."""
 
 
 def folded(block: nn.Module) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +50,20 @@ def parameters(module: nn.Module, inflated: bool) -> dict[str, np.ndarray]:
     weights = {f"{name}.weight": weight for name, (weight, _) in layers.items()}
     biases = {f"{name}.bias": bias for name, (_, bias) in layers.items()}
     return {**weights, **biases, "log_shape": module.px_r.detach().numpy()}
+
+
+@torch.no_grad()
+def at_latents(model: scvi.model.SCVI, cells: AnnData) -> dict[str, np.ndarray]:
+    """Return draws of the encoder, ``(K, N, L)``, and scVI's own log weight of each, ``(K, N)``."""
+    module, z, log_weight = model.module, [], []
+    tensors = next(iter(model._make_data_loader(adata=cells, batch_size=cells.n_obs, shuffle=False)))
+    for _ in range(GIVEN):
+        drawn = module.inference(**module._get_inference_input(tensors))
+        decoded = module.generative(**module._get_generative_input(tensors, drawn))
+        joint = decoded["px"].log_prob(tensors["X"]).sum(-1) + decoded["pz"].log_prob(drawn["z"]).sum(-1)
+        z.append(drawn["z"].numpy())
+        log_weight.append((joint - drawn["qz"].log_prob(drawn["z"]).sum(-1)).numpy())
+    return {"z": np.stack(z), "log_weight": np.stack(log_weight)}
 
 
 def main() -> None:
@@ -85,6 +101,7 @@ def main() -> None:
     np.savez(
         result,
         **parameters(model.module, inflated),
+        **at_latents(model, cells["test"]),
         log_evidence=np.stack([np.asarray(estimate, np.float64).ravel() for estimate in estimates]),
         elbo=float(model.get_elbo(cells["test"])),
         seconds=seconds,
