@@ -46,14 +46,15 @@ the kinds of their columns and the places to hide are those of Nazabal et al. (2
 that can be zero are counts here. All imputers see the same rows, the first {rows} of a table at most, with the holes,
 and are scored at the holes. `table_vae` is fitted by the ELBO; the numbers of epochs and of draws stand beside the
 intervals below, and so does the share of the numbers that is hidden in each batch, in addition to those that are
-missing. Its learning rate, bound and number of epochs were chosen by the errors in three cells, {chosen}: there it is
-flattered, and the other cells took no part. Then `impute` takes draws from the encoder (amortized), or from a posterior
-that is optimised for what was seen of each row (per-sample). The peers are those of scikit-learn with their defaults,
-and are given standardised numbers. A categorical column has an indicator for each of its values. A linear regression
-predicts these from each other, although all are missing at once, and stays near the mode. So `IterativeImputer` is run
-with codes too, which are rounded and cut to the range of the categories; in the summary it has the better of both, kind
-by kind. The trees, 20 `ExtraTreesRegressor` in four rounds, take codes. What is empty or not listed was not run. The
-peers are run once, and ours again when it changes; all have the same rows and holes.
+missing. Its learning rate, bound and number of epochs were chosen by the errors in three cells, which
+flatter it ({chosen}); the other cells took no part.
+Then `impute` takes draws from the encoder (amortized), or from a posterior that is optimised for what was seen of each
+row (per-sample). The peers are those of scikit-learn with their defaults, and are given standardised numbers. A
+categorical column has an indicator for each of its values. A linear regression predicts these from each other, although
+all are missing at once, and stays near the mode. So `IterativeImputer` is run with codes too, which are rounded and cut
+to the range of the categories; in the summary it has the better of both, kind by kind. The trees, 20
+`ExtraTreesRegressor` in four rounds, take codes. What is empty or not listed was not run. The peers are run once, and
+ours again when it changes; all have the same rows and holes.
 
 No published number stands beside ours. The repository of HI-VAE (Nazabal et al. 2020, arXiv:1807.03653) has the tables
 and ten masks for each share, but no results for them; no table of results of that article, or of MIWAE (Mattei and
@@ -176,7 +177,7 @@ def by_kind(result: Mapping[str, Any], *names: str) -> dict[str, float]:
 def page(numbers: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Return the page in Markdown; it depends only on ``tables.json``."""
     rows = max(result["rows"] for table in numbers.values() for cell in table.values() for result in cell.values())
-    chosen = ", ".join(f"{table} with {share} % hidden" for table, share in CHOSEN_ON)
+    chosen = ", ".join(f"{table} {share} %" for table, share in CHOSEN_ON)
     lines = [INTRODUCTION.format(rows=rows, chosen=chosen)]
     for name, table in numbers.items():
         shares = sorted(table, key=int)
