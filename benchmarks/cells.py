@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import tempfile
+import textwrap
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -187,7 +188,7 @@ def page(numbers: dict[str, Any]) -> str:
         cells = " | ".join(f"{value:.2f}" for value in values)
         trained.append(f"| {name} | {cells} | {gain:+.2f} % | {row['their_seconds']:.0f} | {row['our_seconds']:.0f} |")
     heads = "ELBO, scVI | ELBO, count_vae | IWAE, scVI | IWAE, count_vae | higher by | seconds, scVI | count_vae"
-    return f"""# Counts of genes in cells: count_vae and scVI
+    text = f"""# Counts of genes in cells: count_vae and scVI
 
 `make cells` writes this page. The data are {numbers["data"]}. scVI is that of scvi-tools {rows[0]["version"]} with its
 defaults: 128 hidden units, 10 latents, batch normalisation, dropout 0.1; `count_vae` has the same sizes and neither of
@@ -215,6 +216,8 @@ means. The last column is the share of cells whose two estimates differ by less 
 
 The times are those of a machine that did other work at the same time. PyTorch {numbers["torch"]}.
 """
+    parts = text.strip().split("\n\n")
+    return "\n\n".join(part if part[0] in "#|" else textwrap.fill(part, 120) for part in parts) + "\n"
 
 
 def main() -> None:
