@@ -22,7 +22,7 @@ from ppl_vae.uses import impute
 from ppl_vae.uses.impute import ImputeBy
 
 SEED, ROWS = 0, 2000
-NUM_SAMPLES, NUM_DRAWS = 300, 100
+NUM_SAMPLES, NUM_DRAWS, NUM_CHAINS = 300, 100, 5
 OPTIONS: dict[str, Any] = {
     "batch_size": 256,
     "learning_rate": 5e-3,
@@ -114,6 +114,22 @@ def by_scikit_learn(imputer: Any, *, as_codes: bool = False) -> Imputer:
     return fill_in
 
 
+def mice(table: Table) -> Filled:
+    """Fill in the mean of draws of chained equations, and the code that most of them have."""
+    draws = np.stack(
+        [
+            by_scikit_learn(IterativeImputer(sample_posterior=True, random_state=seed), as_codes=True)(table).value
+            for seed in range(NUM_CHAINS)
+        ]
+    )
+    value = draws.mean(0)
+    for at, column in enumerate(table.columns):
+        if column["kind"] in CODED:
+            shares = [(draws[..., at] == code).mean(0) for code in range(len(column["categories"]))]
+            value[:, at] = np.argmax(shares, 0)
+    return Filled(value, {})
+
+
 def trees() -> ExtraTreesRegressor:
     """Return the trees of ``IterativeImputer``, as missForest has them."""
     return ExtraTreesRegressor(n_estimators=20, min_samples_leaf=3, max_features=0.5, random_state=SEED)
@@ -153,6 +169,7 @@ IMPUTERS: dict[str, Imputer] = {
     "IterativeImputer": by_scikit_learn(IterativeImputer(random_state=SEED)),
     "IterativeImputer, codes": by_scikit_learn(IterativeImputer(random_state=SEED), as_codes=True),
     "IterativeImputer, trees": by_scikit_learn(IterativeImputer(trees(), max_iter=4, random_state=SEED), as_codes=True),
+    "MICE": mice,
     "table_vae, amortized": by_table_vae("importance"),
     "table_vae, per-sample": by_table_vae("per-sample"),
 }
