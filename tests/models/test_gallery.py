@@ -117,7 +117,7 @@ def test_trains_under_plain_pyro_and_its_evidence_is_estimated(case: tuple[nn.Mo
         path = annealing_path(program, few)
         with seeded(2):
             annealed = ais(
-                Chains(path.draw, path.log_densities, Annealing(num_chains=32, num_temperatures=120, num_leapfrog=1))
+                Chains(path.draw, path.log_densities, Annealing(num_chains=32, num_temperatures=160, num_leapfrog=1))
             )
         expected, error = annealed.log_evidence, (found.mcse.square() + annealed.mcse.square()).sqrt()
     believed = ~found.doubtful
