@@ -92,8 +92,6 @@ class _CompiledStep:
     def __call__(self, *inputs: Any) -> Sequence[Any]:
         """Return what the function returns, given tensors and the number of rows."""
         *tensors, num_rows = inputs
-        if private.is_fake(tensors[0]):
-            return self.function(*inputs)
         if num_rows not in self.graphs:
             self.graphs[num_rows] = self._compiled(tensors, num_rows)
         graph = self.graphs[num_rows]

@@ -21,8 +21,6 @@ _OF_CELL: WeakKeyDictionary[nn.Module, dict[Hashable, int | None]] = WeakKeyDict
 _LOOPS: dict[int, Loops] = {}
 _KEYS = count()
 """The loops of every cell that is alive, traced once for each kind of tensors; operations know them by their keys."""
-_CHANGED: dict[int, int] = {}
-"""The key of the same loops with other functions for their steps, by the key of the first."""
 
 
 def recur(cell: Callable[..., Any], state: Tensor, *inputs: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -138,23 +136,22 @@ class _Cell(NamedTuple):
 
 
 def _forget(key: int) -> None:
-    for known in (key, _CHANGED.pop(key, key)):
+    for known in (key, ~key):
         _LOOPS.pop(known, None)
 
 
 def with_steps(key: int, changed: Callable[[Function], Function]) -> int:
-    """Return the key of the same loops, in which other functions compute the steps.
+    """Return ``~key``, the key of the same loops in which other functions compute the steps.
 
     Args:
         key: the key of the loops, an argument of the operations ``ppl_vae::recur`` and ``ppl_vae::recur_backward``.
         changed: a function that returns the other function of each, see ``Loops``. It is called once for each key.
     """
-    if key not in _CHANGED:
+    if ~key not in _LOOPS:
         loops = _LOOPS[key]
         forward, saving, backward = map(changed, (loops.forward, loops.saving, loops.backward))
-        _CHANGED[key] = next(_KEYS)
-        _LOOPS[_CHANGED[key]] = loops._replace(forward=forward, saving=saving, backward=backward)
-    return _CHANGED[key]
+        _LOOPS[~key] = loops._replace(forward=forward, saving=saving, backward=backward)
+    return ~key
 
 
 class _Recurrence(torch.autograd.Function):
@@ -202,8 +199,9 @@ def _run(loops: Loops, saves: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 @_recur.register_fake
 def _(key: int, saves: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
-    num_steps, first = len(tensors[1]), [tensor[:1] for tensor in tensors[1 : 1 + _LOOPS[key].num_inputs]]
-    of_one_step = _run(_LOOPS[key], saves, [tensors[0], *first, *tensors[1 + len(first) :]])
+    loops = _LOOPS[max(key, ~key)]  # as they were traced: changed ones need numbers
+    num_steps, first = len(tensors[1]), [tensor[:1] for tensor in tensors[1 : 1 + loops.num_inputs]]
+    of_one_step = _run(loops, saves, [tensors[0], *first, *tensors[1 + len(first) :]])
     return [tensor.new_empty(num_steps, *tensor.shape[1:]) for tensor in of_one_step]
 
 
