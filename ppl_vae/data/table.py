@@ -224,15 +224,18 @@ def names_of(option: str, text: str | None, names: Sequence[str], path: Path) ->
 
 def _skips_numbers(values: Any) -> bool:
     """Return True if a column has whole numbers that are not those of classes, 0 or 1 and all that follow."""
-    if not pd.api.types.is_integer_dtype(values.dtype) or values.isna().any():
-        return False
-    found = np.unique(values.to_numpy(dtype=np.int64))
+    found = np.unique(_whole_numbers(values))
     return len(found) > 0 and (found[0] not in (0, 1) or bool((np.diff(found) > 1).any()))
 
 
 def _counts_rows(values: Any) -> bool:
     """Return True if a column has the whole numbers from 0 or 1 in the order of the rows."""
-    if not pd.api.types.is_integer_dtype(values.dtype) or len(values) < 2 or values.isna().any():
-        return False
-    numbers = values.to_numpy(dtype=np.int64)
-    return numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all())
+    numbers = _whole_numbers(values)
+    return len(numbers) > 1 and numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all())
+
+
+def _whole_numbers(values: Any) -> np.ndarray:
+    """Return the numbers of a column of whole numbers without holes; none of another column."""
+    if not pd.api.types.is_integer_dtype(values.dtype) or values.isna().any():
+        return np.zeros(0, np.int64)
+    return values.to_numpy(dtype=np.int64)

@@ -95,7 +95,7 @@ class GaussianEncoder(nn.Module):
         hidden: widths of the hidden layers.
         activation: the nonlinearity after each hidden layer.
         dropout: share of hidden units that are zero in training, see ``mlp``.
-        skip: add a linear map of the data, see ``SkipMLP``.
+        skip: add a linear map of the data, see ``SkipMLP``. It is no part of ``features`` and ``head``.
 
     Example:
         >>> loc, scale = GaussianEncoder(64, 10)(torch.zeros(3, 64))
