@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer
@@ -116,18 +117,10 @@ def by_scikit_learn(imputer: Any, *, as_codes: bool = False) -> Imputer:
 
 def mice(table: Table) -> Filled:
     """Fill in the mean of draws of chained equations, and the code that most of them have."""
-    draws = np.stack(
-        [
-            by_scikit_learn(IterativeImputer(sample_posterior=True, random_state=seed), as_codes=True)(table).value
-            for seed in range(NUM_CHAINS)
-        ]
-    )
-    value = draws.mean(0)
-    for at, column in enumerate(table.columns):
-        if column["kind"] in CODED:
-            shares = [(draws[..., at] == code).mean(0) for code in range(len(column["categories"]))]
-            value[:, at] = np.argmax(shares, 0)
-    return Filled(value, {})
+    chains = [IterativeImputer(sample_posterior=True, random_state=seed) for seed in range(NUM_CHAINS)]
+    draws = np.stack([by_scikit_learn(chain, as_codes=True)(table).value for chain in chains])
+    coded = [column["kind"] in CODED for column in table.columns]
+    return Filled(np.where(coded, stats.mode(draws).mode, draws.mean(0)), {})
 
 
 def trees() -> ExtraTreesRegressor:

@@ -20,8 +20,6 @@ from anndata import AnnData
 from torch import nn
 
 PER_PASS = 50
-GIVEN = 20
-"""The number of draws at which both compute the log weight."""
 
 
 def folded(block: nn.Module) -> tuple[np.ndarray, np.ndarray]:
@@ -53,11 +51,11 @@ def parameters(module: nn.Module, inflated: bool) -> dict[str, np.ndarray]:
 
 
 @torch.no_grad()
-def at_latents(model: scvi.model.SCVI, cells: AnnData) -> dict[str, np.ndarray]:
+def at_latents(model: scvi.model.SCVI, cells: AnnData, num_draws: int) -> dict[str, np.ndarray]:
     """Return draws of the encoder, ``(K, N, L)``, and scVI's own log weight of each, ``(K, N)``."""
     module, z, log_weight = model.module, [], []
     tensors = next(iter(model._make_data_loader(adata=cells, batch_size=cells.n_obs, shuffle=False)))
-    for _ in range(GIVEN):
+    for _ in range(num_draws):
         drawn = module.inference(**module._get_inference_input(tensors))
         decoded = module.generative(**module._get_generative_input(tensors, drawn))
         joint = decoded["px"].log_prob(tensors["X"]).sum(-1) + decoded["pz"].log_prob(drawn["z"]).sum(-1)
@@ -101,7 +99,7 @@ def main() -> None:
     np.savez(
         result,
         **parameters(model.module, inflated),
-        **at_latents(model, cells["test"]),
+        **at_latents(model, cells["test"], options["given_draws"]),
         log_evidence=np.stack([np.asarray(estimate, np.float64).ravel() for estimate in estimates]),
         elbo=float(model.get_elbo(cells["test"])),
         seconds=seconds,
