@@ -71,15 +71,16 @@ def _compiled(traced: Traced, inputs: Sequence[Tensor]) -> Graph:
     captured = example[len(inputs) :]
     if example and example[0].is_cuda:
         return Graph(_cuda_graph(traced.module, example, len(inputs)), captured)
-    _compile_loops(traced.module.graph)
+    _compile_loops(traced.module)
     return Graph(_inductor(traced.module, example), captured)
 
 
-def _compile_loops(graph: fx.Graph) -> None:
+def _compile_loops(module: fx.GraphModule) -> None:
     """Let the recurrences of a graph run compiled steps; each of them is one operation, in which Inductor sees none."""
-    for node in graph.nodes:
+    for node in module.graph.nodes:
         if node.target in (torch.ops.ppl_vae.recur.default, torch.ops.ppl_vae.recur_backward.default):
             node.args = (with_steps(node.args[0], _CompiledStep), *node.args[1:])
+    module.recompile()  # Inductor's cache knows a graph by its code
 
 
 class _CompiledStep:

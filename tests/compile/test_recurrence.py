@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.compile import private
+from ppl_vae.compile import kernels, private
 from ppl_vae.compile.kernels import compiled
 from ppl_vae.networks import recur, recurrence, unrolled
 from ppl_vae.program import seeded
@@ -48,3 +48,21 @@ def test_the_steps_of_graphs_of_all_lengths_are_compiled_once_and_equal_a_plain_
         for _ in range(2):
             torch.testing.assert_close(graph(context), expected, rtol=1e-10, atol=1e-10)
     assert counted.call_count == 2 + 2  # a graph of each length, and a step forwards and a step backwards of all
+
+
+def test_the_cache_tells_compiled_steps_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with seeded(0):
+        cell = Elman().double()
+        state, inputs = torch.randn(2, 3, dtype=torch.double), torch.randn(recurrence.SHORT, 2, 3, dtype=torch.double)
+    steps = Mock(side_effect=kernels._CompiledStep.__call__, autospec=True)
+    monkeypatch.setattr(kernels._CompiledStep, "__call__", lambda *args: steps(*args))
+
+    def run(state: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
+        return (recur(cell, state, inputs),)
+
+    with monkeypatch.context() as without:
+        without.setattr(kernels, "_compile_loops", lambda module: None)
+        compiled(run, [state, inputs], cell)(state, inputs)
+    assert steps.call_count == 0
+    compiled(run, [state, inputs], cell)(state, inputs)
+    assert steps.call_count == len(inputs)
