@@ -305,7 +305,7 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
 def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
     """Check that a resumed run is the same experiment: only its length and speed may change."""
     fitted = run.options("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start")
-    earlier = {"standardize": False, "extra_missing": 0.0, "optimizer": "adam"}  # earlier versions had no such options
+    earlier = {"standardize": False, "extra_missing": 0.0, "optimizer": "adam", "cut_sequences": None}  # added later
     fitted |= {name: run.config().get(name, value) for name, value in earlier.items()}
     fitted["model"] = _with_defaults(fitted["model"], config["model"]["init_args"])
     for name, was in fitted.items():

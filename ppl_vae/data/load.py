@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ppl_vae.data import sequences
 from ppl_vae.data.binarize import Binarize, binarize_parts, check_binarize
 from ppl_vae.data.cells import CELL_SUFFIXES, CellOptions, arrays_of_cells, cells_in_file
 from ppl_vae.data.dataset import Dataset
@@ -53,6 +54,7 @@ def load_dataset(
     encoding: str | None = None,
     layer: str | None = None,
     obs: str | None = None,
+    cut_sequences: int | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Load a named image set or a file as named arrays that have been checked.
@@ -108,6 +110,8 @@ def load_dataset(
         layer: layer of an .h5ad file to use, such as counts. By default it is X.
         obs: columns of obs in .h5ad, such as batch=donor. They are taken by arguments that have other names, as
             in batch=donor,y=cell_type. By default an argument takes the column of its name.
+        cut_sequences: largest number of steps of a training sequence. Longer ones are cut into pieces, each of which is
+            a datum that begins as a sequence does. Those of valid and test stay whole.
         seed: seed of the split and of the draws.
 
     Returns:
@@ -158,10 +162,21 @@ def load_dataset(
         shape = check_image_shape(read.name, image_shape, read.train["x"].shape[1:])
         read = replace(read, image_shape=shape)
     read = replace(read, grey=grey or ("ink" if str(data) in INK else "light"))
+    if cut_sequences is not None:
+        read = _with_pieces(read, cut_sequences)
     if how == "none":
         return read
     bits = binarize_parts(read.name, {part: read.part(part) for part in PARTS}, how, seed)
     return replace(read, train=bits["train"], valid=bits["valid"], test=bits["test"], binarize=how)
+
+
+def _with_pieces(read: Dataset, longest: int) -> Dataset:
+    """Return data whose training sequences are cut into pieces."""
+    if isinstance(read.train, StoredRows):
+        raise InputError(f"{read.name} is on disk, where sequences cannot be cut: leave out cut_sequences")
+    pieces = sequences.cut_sequences(read.name, read.train, longest)
+    note = f"train: {len(read.train['x'])} sequences cut into {len(pieces['x'])} pieces of at most {longest} steps"
+    return replace(read, train=pieces, notes=(*read.notes, note))
 
 
 def _load_named(name: str, data_root: str | Path | None, seed: int) -> Dataset:

@@ -75,6 +75,42 @@ def clear_padding(name: str, part: str, arrays: Mapping[str, np.ndarray], first:
     return {**arrays, "x": np.where(past.reshape(past.shape + (1,) * (x.ndim - 2)), x.dtype.type(0), x)}
 
 
+def cut_sequences(name: str, arrays: Mapping[str, np.ndarray], longest: int) -> dict[str, np.ndarray]:
+    """Cut each sequence of more steps than given into the fewest pieces, whose lengths differ by one step at most.
+
+    A piece is a row of its own, padded as before. The other arrays of a row, such as a label, are repeated.
+
+    Args:
+        name: name of the data set, for messages.
+        arrays: arrays by name; x, ``(N, T, ...)``, holds sequences of the lengths ``lengths``, ``(N,)``.
+        longest: the largest number of steps of a piece.
+
+    Raises:
+        InputError: if the number of steps is below 1, or there are no sequences.
+
+    Example:
+        >>> x, lengths = np.array([[1, 2, 3, 4, 5], [6, 7, 0, 0, 0]]), np.array([5, 2])
+        >>> pieces = cut_sequences("toy", {"x": x, "lengths": lengths}, longest=2)
+        >>> pieces["x"][:, :2].tolist(), pieces["lengths"].tolist()
+        ([[1, 2], [3, 4], [5, 0], [6, 7]], [2, 2, 1, 2])
+    """
+    if longest < 1:
+        raise InputError(f"cut_sequences is {longest}: expected a number of steps, 1 or more")
+    if not is_padded(arrays):
+        raise InputError(f"{name} has no sequences, which are x with an array {LENGTHS!r}: leave out cut_sequences")
+    x, lengths = arrays["x"], arrays[LENGTHS]
+    counts = -(-lengths // longest)
+    rows = np.repeat(np.arange(len(x)), counts)
+    piece = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    short, longer = lengths[rows] // counts[rows], lengths[rows] % counts[rows]  # the first pieces are a step longer
+    starts = piece * short + np.minimum(piece, longer)
+    cut = np.zeros((len(rows), *x.shape[1:]), x.dtype)
+    ends = starts + short + (piece < longer)
+    for to, row, start, end in zip(cut, rows, starts, ends, strict=True):
+        to[: end - start] = x[row, start:end]
+    return {**{key: array[rows] for key, array in arrays.items()}, "x": cut, LENGTHS: ends - starts}
+
+
 def pad_parts(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Pad the sequences of every part of a file with zeros to one number of steps, and clear them past their ends.
 

@@ -25,7 +25,7 @@ from ppl_vae.report.figures import belongs_to, collect_figures, inline_graph
 from ppl_vae.report.tables import BY_FIT, MISSING, at_the_end_of_fit, dimensions, modules, shown, sites, training
 from ppl_vae.report.verdict import judge_run
 from ppl_vae.runs import Run
-from ppl_vae.runs.folder import NUM_DATA, TABLE_OPTIONS
+from ppl_vae.runs.folder import FILE_OPTIONS, NUM_DATA
 from ppl_vae.uses.description import USES, Need, Use
 
 BY_EVALUATE = "By evaluate: "
@@ -125,7 +125,7 @@ def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run that are not the defaults, but for its data and its model."""
     usual = {name: p.default for name, p in inspect.signature(VariationalInference.__init__).parameters.items()}
     usual |= {"num_data": NUM_DATA} | dict.fromkeys(
-        ("logger", "data_root", "binarize", "image_shape", "grey", *TABLE_OPTIONS)
+        ("logger", "data_root", "binarize", "image_shape", "grey", *FILE_OPTIONS)
     )
     return {
         name: value

@@ -46,14 +46,15 @@ DATA_OPTIONS: Mapping[str, tuple[type, ...]] = {
 """The types of the options of a run that decide its data."""
 NUM_DATA = 20_000
 """The number of test data that a fit evaluates if there are more."""
-TABLE_OPTIONS: Mapping[str, tuple[type, ...]] = {
+FILE_OPTIONS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("columns", "drop", "index", "kinds", "arguments", "delimiter", "decimal", "encoding", "layer", "obs"),
         (str, type(None)),
     ),
     "header_lines": (int, type(None)),
+    "cut_sequences": (int, type(None)),
 }
-"""The types of the options of a table; runs of earlier versions have none."""
+"""The types of further options of a file; runs of earlier versions lack some of them."""
 _REMEDY = "restore it or fit the run anew"
 WRITTEN_BY = {"evidence.json": "evaluate", "gap.json": "gap", "check.json": "check"}
 """The verbs that write results; the others are those of ``fit``."""
@@ -232,9 +233,9 @@ class Run:
         """
         config = self.config()
         options = self._checked(config, DATA_OPTIONS)
-        tables = {name: config.get(name) for name in TABLE_OPTIONS}
-        check_kinds(tables, TABLE_OPTIONS, str(self.path / "config.yaml"), _REMEDY)
-        options |= tables
+        of_file = {name: config.get(name) for name in FILE_OPTIONS}
+        check_kinds(of_file, FILE_OPTIONS, str(self.path / "config.yaml"), _REMEDY)
+        options |= of_file
         for size in options["image_shape"] or []:
             check_kinds({"image_shape": size}, {"image_shape": (int,)}, str(self.path / "config.yaml"), _REMEDY)
         return options

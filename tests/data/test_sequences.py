@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from ppl_vae.data import Dataset, load_dataset, name_arrays
+from ppl_vae.data.sequences import cut_sequences
 from ppl_vae.data.split import PARTS
 from ppl_vae.errors import InputError
 
@@ -132,3 +134,38 @@ def test_chorales() -> None:
     notes = [int(torch.from_numpy(data.part(part)["x"]).sum()) for part in PARTS]
     assert notes == [53824, 17811, 18367]  # as in the file, whose padding is zeros
     assert data.image_shape is None
+
+
+@pytest.mark.parametrize("longest", [1, 4, 7, 50])
+def test_pieces_of_sequences_are_the_sequences(longest: int) -> None:
+    """One behind the other; the lengths of the pieces of a sequence differ by one step at most."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 30, size=20)
+    within = np.arange(30) < lengths[:, None]
+    x, y = np.where(within[..., None], rng.normal(size=(20, 30, 2)), 0.0), np.arange(20)
+    pieces = cut_sequences("toy", {"x": x, "lengths": lengths, "y": y}, longest)
+    assert pieces["x"].shape[1:] == x.shape[1:]
+    for row in y:
+        own = pieces["y"] == row
+        steps = pieces["lengths"][own]
+        assert len(steps) == math.ceil(lengths[row] / longest)
+        assert steps.max() <= min(longest, steps.min() + 1)
+        whole = np.concatenate([piece[:end] for piece, end in zip(pieces["x"][own], steps, strict=True)])
+        np.testing.assert_array_equal(whole, x[row, : lengths[row]])
+        assert not any(piece[end:].any() for piece, end in zip(pieces["x"][own], steps, strict=True))
+
+
+def test_only_training_sequences_are_cut(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 6), ("valid", 3), ("test", 2)):
+        arrays |= {f"x_{part}": rng.integers(0, 2, size=(n, 9, 2)), f"lengths_{part}": np.full(n, 9)}
+    np.savez(tmp_path / "tunes.npz", **arrays)
+    data = load_dataset(tmp_path / "tunes.npz", cut_sequences=4)
+    assert data.train["lengths"].tolist() == 18 * [3]
+    assert data.test["lengths"].tolist() == [9, 9]
+    assert data.notes == ("train: 6 sequences cut into 18 pieces of at most 4 steps",)
+    with pytest.raises(InputError, match="cut_sequences is 0: expected a number of steps"):
+        load_dataset(tmp_path / "tunes.npz", cut_sequences=0)
+    with pytest.raises(InputError, match="digits has no sequences"):
+        load_dataset("digits", cut_sequences=4)
