@@ -125,7 +125,7 @@ def check_attached(vi: VariationalInference, parts: Mapping[str, Arrays]) -> Non
     """
     for part, arrays in parts.items():
         vi.fitted_.naming.holes.check(part, arrays, vi.arguments_)
-    check(vi.inference_.posterior, vi.fitted.begun)
+    check(vi.inference_.posterior, vi.fitted.trimmed)
     vi.fitted_.naming.columns = NamedArrays(next(iter(parts.values()))).columns
 
 
