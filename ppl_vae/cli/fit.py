@@ -152,7 +152,8 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
     dynamic = ("x",) if data.binarize == "dynamic" else ()
     if options.find_learning_rate and not options.resume:
         search = vi.find_learning_rate(data.train, dynamic=dynamic)
-        print(search)
+        if present().is_first:
+            print(search)
         vi.set_params(learning_rate=search.suggestion)
         options.settings["learning_rate"] = search.suggestion
     config = make_config(options, init_args)
