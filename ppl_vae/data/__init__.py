@@ -24,7 +24,7 @@ from ppl_vae.data.load import DATASETS, is_table, load_arrays, load_dataset
 from ppl_vae.data.memory import describe_size, memory_for_data, parse_size
 from ppl_vae.data.missing import Holes, describe_empty_rows, fill_missing, find_holes, mask_of
 from ppl_vae.data.precision import check_precision
-from ppl_vae.data.sequences import LENGTHS, is_padded
+from ppl_vae.data.sequences import LENGTHS, cut_sequences, is_padded
 from ppl_vae.data.source import NamedArrays, Source, as_source, block_slices
 from ppl_vae.data.split import PARTS, Part, hold_out
 from ppl_vae.data.stored import StoredRows
@@ -58,6 +58,7 @@ __all__ = [
     "check_precision",
     "choose_arrays",
     "choose_batches",
+    "cut_sequences",
     "describe_columns",
     "describe_empty_rows",
     "describe_size",
