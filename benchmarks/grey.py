@@ -59,9 +59,10 @@ def main() -> None:
     grey, bits = images[found], static["x_train"] > 0
     path = root / "grey_mnist.npz"
     np.savez_compressed(path, **static | {"x_train": grey})
+    contrary = int((bits & (grey == 0)).sum() + (~bits & (grey == 1)).sum())
     print(f"{len(np.unique(found)):,} different images for {len(bits):,} rows of bits, written to {path}")
-    print(f"{int((bits & (grey == 0)).sum() + (~bits & (grey == 1)).sum())} of {bits.size:,} bits contradict their image")
-    print(f"share of bits that differ from another draw: {np.mean(2 * grey * (1 - grey)):.4f}")
+    new = np.mean(2 * grey * (1 - grey))
+    print(f"{contrary} of {bits.size:,} bits contradict their image; another draw changes {new:.1%} of them")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,15 @@ def test_a_name_that_is_no_recipe_is_refused() -> None:
         parse_options(["--config", "static-mnist-vea"])
 
 
+def test_bits_find_the_image_from_which_they_were_drawn() -> None:
+    (grey,) = import_scripts(ROOT / "benchmarks" / "grey.py")
+    rng = np.random.default_rng(0)
+    images = rng.random((50, 200)).round(1)
+    order = rng.permutation(50)
+    bits = rng.random(images.shape) < images[order]
+    np.testing.assert_array_equal(grey.most_likely(bits.astype("uint8"), images), order)
+
+
 @pytest.mark.slow
 def test_a_recipe_is_trained_and_measured(quality: ModuleType, tmp_path: Path) -> None:
     """On thirty data of a few bits, by a recipe of images."""

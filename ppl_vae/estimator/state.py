@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ppl_vae.data import Holes, NamedArrays
+from ppl_vae.data import Holes, NamedArrays, trim
 from ppl_vae.data.labels import read_columns
 from ppl_vae.errors import InputError
 from ppl_vae.estimator.holes import look_for_holes
@@ -125,7 +125,8 @@ def check_attached(vi: VariationalInference, parts: Mapping[str, Arrays]) -> Non
     """
     for part, arrays in parts.items():
         vi.fitted_.naming.holes.check(part, arrays, vi.arguments_)
-    check(vi.inference_.posterior, vi.fitted.trimmed)
+    few = vi.fitted.begun
+    check(vi.inference_.posterior, trim(vi.arguments_, few) if vi.fitted.trims else few)
     vi.fitted_.naming.columns = NamedArrays(next(iter(parts.values()))).columns
 
 

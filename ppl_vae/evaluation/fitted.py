@@ -160,11 +160,6 @@ class Fitted:
         return self._trims
 
     @property
-    def trimmed(self) -> Batch:
-        """``begun``, without the padding of sequences if it can be cut off."""
-        return trim(self.arguments, self.begun) if self.trims else self.begun
-
-    @property
     def rows_to_infer(self) -> int:
         """The number of data whose lambda is optimised at once: no more than keep a processor busy."""
         return self.room.rows(INFERRED_TOGETHER)
