@@ -39,15 +39,18 @@ class RunOptions:
         overwrite: replace the run in the folder.
         resume: continue the run in the folder. With the value "auto", a run that does not exist yet is started.
         accept_changes: continue although the program has changed. Changed data are always refused.
+        start_from: run folder whose parameters are the first ones. The two runs have the same model and guide, and may
+            differ in everything else, such as the bound, the data, the learning rate and the seed. The optimiser starts
+            anew.
         find_learning_rate: search for a learning rate before training. It takes 200 gradient steps at rising rates
             with a copy of the program; the rate that is found is written into the run's config.yaml.
         trust: execute a program file from elsewhere. These are files that a configuration names inside its run folder,
             or outside the working tree.
         num_data: largest number of test data to evaluate. This is the evaluation at the end of a fit. If there are more
             data, they are drawn by the seed; null takes all.
-        logger: further logs: csv, tensorboard, mlflow, wandb, or several. Names are separated by commas.
-            The logs get the settings, the bounds of each validation, the figures and the evidence. Their files are in
-            logs/ of the run folder; MLflow and W&B write where their own environment variables say.
+        logger: further logs, such as csv or csv,wandb. The names are csv, tensorboard, mlflow and wandb. The logs get
+            the settings, the bounds of each validation, the figures and the evidence. Their files are in logs/ of the
+            run folder; MLflow and W&B write where their own environment variables say.
     """
 
     group: ClassVar[str] = "run"
@@ -57,6 +60,7 @@ class RunOptions:
     overwrite: bool = False
     resume: bool = False
     accept_changes: bool = False
+    start_from: str | None = None
     find_learning_rate: bool = False
     trust: bool = False
     num_data: int | None = NUM_DATA
@@ -80,6 +84,8 @@ class Options(NamedTuple):
     """The largest number of test data in the evaluation at the end."""
     logger: str | None
     """The names of the loggers, separated by commas."""
+    start_from: str | None
+    """The run folder whose parameters are the first ones."""
     output: Path
     overwrite: bool
     resume: bool
@@ -110,6 +116,8 @@ def parse_options(args: Sequence[str]) -> Options:
     source = find_configuration(run_options.config) if run_options.config else Path()
     config = read_config(source) if run_options.config else {}
     options = _parse(run_options, rest, config, source)
+    if options.start_from and options.find_learning_rate:
+        raise InputError("--find-learning-rate searches from new parameters: leave out --start-from, or give the rate")
     if is_auto:
         run = Run(options.output)
         run_options.resume = run.checkpoint.is_file()  # it may have been stopped before it had one
@@ -146,7 +154,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
     parser = make_parser(make, spec)
     values, given = _parse_over(parser, rest, {k: v for k, v in config.items() if k != "model"}, init_args)
     data = {name: values.pop(name) for name in inspect.signature(load_dataset).parameters if name != "seed"}
-    num_data, logger = values.pop("num_data"), values.pop("logger")
+    num_data, logger, start_from = (values.pop(name) for name in ("num_data", "logger", "start_from"))
     settings = {name: value for name, value in values.items() if name in VariationalInference.option_names()}
     name = "-".join((Path(data["data"]).stem, _short_name(spec), settings["guide"]))
     return Options(
@@ -161,6 +169,7 @@ def _parse(run_options: argparse.Namespace, rest: Sequence[str], config: Mapping
         given=frozenset(given),
         num_data=num_data,
         logger=logger,
+        start_from=start_from,
         output=Path(run_options.output or Path("runs") / name),
         overwrite=run_options.overwrite,
         resume=run_options.resume,
@@ -235,6 +244,7 @@ def make_parser(make: Callable[..., Any], spec: str) -> Parser:
     parser.add_class_arguments(VariationalInference, skip={"program", "validation_fraction"}, as_group=False)
     parser.add_argument("--num_data", type=int | None, default=NUM_DATA)
     parser.add_argument("--logger", type=str | None, default=None)
+    parser.add_argument("--start_from", type=str | None, default=None)
     try:
         if inspect.isclass(make):
             parser.add_class_arguments(make, "model")
@@ -290,6 +300,7 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
         named = name == "data" and str(data[name]) in DATASETS  # even if the folder has a file of that name
         if data[name] is not None and not named and Path(data[name]).expanduser().exists():
             data[name] = str(Path(data[name]).expanduser().resolve())
+    start = None if options.start_from is None else str(Path(options.start_from).expanduser().resolve())
     path, name = file_and_class(options.model)
     spec = options.model if path is None else f"{path}:{name}".rstrip(":")
     model = {"class_path": spec, "init_args": {k: _to_plain(v) for k, v in init_args.items()}}
@@ -298,6 +309,7 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
         "model": model,
         "num_data": options.num_data,
         "logger": options.logger,
+        "start_from": start,
         **options.settings,
     }
 
@@ -305,7 +317,8 @@ def make_config(options: Options, init_args: Mapping[str, Any]) -> dict[str, Any
 def refuse_changes(run: Run, config: Mapping[str, Any]) -> None:
     """Check that a resumed run is the same experiment: only its length and speed may change."""
     fitted = run.options("data", "binarize", "image_shape", "seed", "model", "guide", "family", "warm_start")
-    earlier = {"standardize": False, "extra_missing": 0.0, "optimizer": "adam", "cut_sequences": None}  # added later
+    earlier = {"standardize": False, "extra_missing": 0.0, "optimizer": "adam"}  # the values before there were options
+    earlier |= {"cut_sequences": None, "start_from": None}
     fitted |= {name: run.config().get(name, value) for name, value in earlier.items()}
     fitted["model"] = _with_defaults(fitted["model"], config["model"]["init_args"])
     for name, was in fitted.items():

@@ -23,7 +23,7 @@ from ppl_vae.errors import Diverged, InputError
 from ppl_vae.estimator import VariationalInference, check_options
 from ppl_vae.estimator.preparation import Watch
 from ppl_vae.estimator.progress import FitProgress
-from ppl_vae.estimator.warrant import check_resumed, fingerprint, resumed, take_fingerprints
+from ppl_vae.estimator.warrant import check_resumed, fingerprint, resumed, take_fingerprints, warn_of_seen_data
 from ppl_vae.evaluation.conditional import conditional_log_likelihood
 from ppl_vae.inference import Epoch
 from ppl_vae.inference.plateau import more_epochs
@@ -150,6 +150,8 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
     program = vi.origin.program
     check_layout(program, data)
     dynamic = ("x",) if data.binarize == "dynamic" else ()
+    first = None if options.start_from is None or options.resume else Run.open(options.start_from)
+    start = None if first is None else first.checkpoint
     if options.find_learning_rate and not options.resume:
         search = vi.find_learning_rate(data.train, dynamic=dynamic)
         if present().is_first:
@@ -168,10 +170,13 @@ def prepare(options: Options, run: Run) -> tuple[VariationalInference, Dataset, 
         data.valid,
         others=(data.test,),
         dynamic=dynamic,
+        start=start,
         resume=run.checkpoint if options.resume else None,
     )
     vi.check_data(data.test)
     of_data = fingerprint(data) if before is None else before.data  # a resumed fit has the same, as was checked
+    if first is not None:
+        warn_of_seen_data(first, of_data)
     fingerprints = take_fingerprints(program, vi.program_, config, of_data)
     vi.fingerprints_ = resumed(before, fingerprints, accept_changes=options.accept_changes)
     return vi, data, config, vi.fingerprints_

@@ -83,6 +83,13 @@ def take_parameters(
     check_options(vi)
     with seeded(None):  # no other thread draws in between; what a derived encoder draws is replaced
         vi.attach(template, train=False, holes=Holes({n: v.numpy() for n, v in group(tensors, "usual").items()}))
+    _load_best(vi, path, tensors, numbers)
+    check_program(path, numbers, vi.program_, vi.fingerprints_)
+    vi.fitted_.naming.columns = read_columns(path, numbers.get("columns", {}))
+    vi.train_seconds_, vi.history_ = numbers["train_seconds"], history_of(tensors)
+
+
+def _load_best(vi: VariationalInference, path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
     best = group(tensors, "best")
     if not best:
         raise InputError(f"{path} has no finished epoch: go on with it, --resume, or fit anew, --overwrite")
@@ -90,9 +97,6 @@ def take_parameters(
         vi.program_.load_state(best)
     except InputError as error:
         raise InputError(f"{path} (a {numbers['program']}): {error}") from None
-    check_program(path, numbers, vi.program_, vi.fingerprints_)
-    vi.fitted_.naming.columns = read_columns(path, numbers.get("columns", {}))
-    vi.train_seconds_, vi.history_ = numbers["train_seconds"], history_of(tensors)
 
 
 def adopt(vi: VariationalInference, arrays: Arrays) -> None:
@@ -116,13 +120,18 @@ def adopt(vi: VariationalInference, arrays: Arrays) -> None:
         check_attached(vi, {"the data": arrays})
 
 
-def check_attached(vi: VariationalInference, parts: Mapping[str, Arrays]) -> None:
+def check_attached(vi: VariationalInference, parts: Mapping[str, Arrays], start: Path | None = None) -> None:
     """Check the holes of data and the program that was attached to them, and keep the columns of the first part.
 
     Args:
         vi: the estimator.
         parts: the arrays, with holes filled in, by their name in messages.
+        start: a checkpoint whose best parameters the program takes first; it may be one of other data.
     """
+    if start is not None:
+        tensors, numbers = read_checkpoint(start)
+        check_numbers(start, numbers)
+        _load_best(vi, start, tensors, numbers)
     for part, arrays in parts.items():
         vi.fitted_.naming.holes.check(part, arrays, vi.arguments_)
     few = vi.fitted.begun

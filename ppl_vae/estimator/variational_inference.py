@@ -199,6 +199,7 @@ class VariationalInference(Application):
         *,
         others: Collection[Arrays] = (),
         dynamic: Collection[str] = (),
+        start: Path | None = None,
         resume: Path | None = None,
     ) -> None:
         """Do all that can fail before training: check options, data and program, and put the data on the device.
@@ -208,6 +209,7 @@ class VariationalInference(Application):
             valid: named arrays that decide when to stop; None trains to ``max_epochs``.
             others: further data to which the fit will be applied and which may have holes, such as the test part.
             dynamic: names of arrays of probabilities, from which bits are drawn anew in every epoch.
+            start: a checkpoint whose parameters are the first ones.
             resume: a checkpoint from which training continues.
         """
         check_options(self)
@@ -218,7 +220,7 @@ class VariationalInference(Application):
         train, valid = holes.fill(train), valid and holes.fill(valid)
         with seeded(self.seed):  # initial values of pyro.param and of a derived encoder
             self.attach(train, dynamic, train=True, holes=holes)
-            state.check_attached(self, {"the training data": train, "the validation data": valid or {}})
+            state.check_attached(self, {"the training data": train, "the validation data": valid or {}}, start)
         self.sites_ = describe_structure(self.program_)  # once, so that saving does not run the program
         self.remarks_ = describe_arguments(self.fitted, train)
         if not self.program_.parameters():
@@ -269,8 +271,6 @@ class VariationalInference(Application):
                 yield row
         finally:
             self.history_ = [validation._asdict() for validation in self.training_.history]
-
-    # ------------------------------------------------------------------------------------------- saving, loading
 
     def save(self, path: str | Path) -> None:
         """Write the fit as one file, which ``ppl_vae.load`` reads: options, parameters, and the name of the program.

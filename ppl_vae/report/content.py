@@ -125,7 +125,7 @@ def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run that are not the defaults, but for its data and its model."""
     usual = {name: p.default for name, p in inspect.signature(VariationalInference.__init__).parameters.items()}
     usual |= {"num_data": NUM_DATA} | dict.fromkeys(
-        ("logger", "data_root", "binarize", "image_shape", "grey", *FILE_OPTIONS)
+        ("logger", "start_from", "data_root", "binarize", "image_shape", "grey", *FILE_OPTIONS)
     )
     return {
         name: value
