@@ -151,7 +151,8 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
     from ppl_vae.runs import Run
 
     work, vi = WORKS[name], load(run)
-    rows = Run.open(run).metrics()
+    rows, begun_by = Run.open(run).metrics(), Run.open(run).config().get("start_from")
+    before = Run.open(begun_by).metrics()[-1] if begun_by else {"epoch": 0, "train_seconds": 0.0}
     test = load_dataset(data_file(name, data_root)).test
     num_data = len(test["x"])
     unit = num_data / test["lengths"].sum() if work.per_step else 1.0
@@ -174,9 +175,9 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
         "se": unit * whole["iwae"].se,
         "doubtful": whole["iwae"].doubtful,
         "draws": num_samples,
-        "epochs": rows[-1]["epoch"],
+        "epochs": before["epoch"] + rows[-1]["epoch"],
         "best_epoch": rows[-1]["best_epoch"],
-        "train_minutes": rows[-1]["train_seconds"] / 60,
+        "train_minutes": (before["train_seconds"] + rows[-1]["train_seconds"]) / 60,
         "evaluate_minutes": whole["iwae"].seconds / 60,
         "device": describe_device(str(vi.fitted.device), torch.get_num_threads()),
     }
@@ -201,7 +202,8 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
         "",
         "This page compares fits with published results on the same data. Each row is a recipe, a file of",
         "`ppl_vae/recipes`; `fit --config NAME` repeats it. `benchmarks/quality.py` trains and measures the recipes,",
-        "and writes this page. Minutes are the wall-clock time of training; other work shared the processor.",
+        "and writes this page. Minutes are the wall-clock time of training; other work shared the processor. Epochs and",
+        "minutes include those of the run with which a training began (`--start-from`).",
         "",
     ]
     for section, (title, text) in SECTIONS.items():
