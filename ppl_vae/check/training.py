@@ -17,7 +17,8 @@ def training(fit: CheckedFit) -> Findings:
         return Findings([Verdict.not_judged("validation bound", str(state))])
     verdicts, more = [], more_epochs(fit.history)
     for horizon, rise in zip(HORIZONS, state.rises, strict=True):
-        limit = max(ERRORS * rise.error, SMALL * abs(state.gain))
+        limit = max(ERRORS * (rise.error or 0.0), SMALL * abs(state.gain))
+        doubt = "" if rise.error is None else f" ± {rise.error:.2g}"
         verdicts.append(
             Verdict.judged(
                 subject=f"rise in the last {horizon:.0%}",
@@ -27,7 +28,7 @@ def training(fit: CheckedFit) -> Findings:
                 unit="nats per datum",
                 spec=".3f",
                 source=SOURCE,
-                meaning=f"The validation bound has risen by {rise.rise:.2g} ± {rise.error:.2g} nats per datum from the "
+                meaning=f"The validation bound has risen by {rise.rise:.2g}{doubt} nats per datum from the "
                 f"validations before to the last {rise.validations}, about {_per_100(rise):.2g} nats per 100 epochs.",
                 consequence="Training was stopped too early; every number below is of a fit that is not finished.",
                 remedy=f"Go on with --resume --stop plateau --max-epochs {more}, which trains until the bound no "

@@ -26,8 +26,9 @@ class Rise(NamedTuple):
     """The number of validations in each block."""
     rise: float
     """The difference of the means of both blocks, nats per datum."""
-    error: float
-    """Its standard error, for noise that is correlated from one validation to the next."""
+    error: float | None
+    """Its standard error, for noise that is correlated from one validation to the next; None if both blocks together
+    have fewer than four validations."""
     epochs: float
     """The distance of the middles of both blocks."""
     is_noise: bool
@@ -59,20 +60,23 @@ class Convergence(NamedTuple):
         return self.is_known and all(rise.has_ended for rise in self.rises)
 
     @property
-    def rate(self) -> tuple[float, float]:
-        """The rise per 100 epochs and its error, nats per datum; NaN if they are not known.
+    def rate(self) -> tuple[float, float | None]:
+        """The rise per 100 epochs and its error, nats per datum; NaN and None if they are not known.
 
         They are those of the first horizon at which the bound still rises, or else of the last one.
         """
         if not self.rises:
-            return math.nan, math.nan
+            return math.nan, None
         rise = next((rise for rise in self.rises if not rise.has_ended), self.rises[-1])
-        return 100 * rise.rise / rise.epochs, 100 * rise.error / rise.epochs
+        error = None if rise.error is None else 100 * rise.error / rise.epochs
+        return 100 * rise.rise / rise.epochs, error
 
     def __str__(self) -> str:
-        if not self.is_known:
-            return "too few validations to tell if training has converged"
         rate, error = self.rate
+        if not self.is_known or (self.has_converged and error is None):
+            return "too few validations to tell if training has converged"
+        if error is None:
+            return f"training is still improving by {rate:.2g} nats per 100 epochs, from too few validations for an error"
         if self.has_converged:
             most = max(rate + ERRORS * error, 0.0)
             return f"training has converged: it improves by at most {most:.2g} nats per 100 epochs"
@@ -115,7 +119,10 @@ def convergence(bounds: ArrayLike, epochs: ArrayLike | None = None, small: float
     rises = [_rise(b, at, horizon) for horizon in HORIZONS]
     gain = float(b[-rises[-1].validations :].mean() - b[0])
     return Convergence(
-        tuple(r._replace(is_small=r.rise < small * abs(gain), is_noise=r.rise < ERRORS * r.error) for r in rises), gain
+        tuple(
+            r._replace(is_small=r.rise < small * abs(gain), is_noise=r.rise < ERRORS * (r.error or 0.0)) for r in rises
+        ),
+        gain,
     )
 
 
@@ -151,11 +158,11 @@ def _rise(b: np.ndarray, at: np.ndarray, horizon: float) -> Rise:
     return Rise(len(after), rise, error, float(at[middle:].mean() - at[first:middle].mean()), False, False)
 
 
-def _error(values: np.ndarray, at: np.ndarray, num_before: int, num_after: int) -> float:
+def _error(values: np.ndarray, at: np.ndarray, num_before: int, num_after: int) -> float | None:
     """Return the standard error of the difference of the means of two blocks of a series that follows a parabola."""
     degree = min(2, len(values) - 3)
     if degree < 1:
-        return 0.0
+        return None
     residuals = values - np.polynomial.Polynomial.fit(at, values, degree)(at)
     squares = float((residuals**2).sum())
     if squares <= 1e-20 * float((values**2).sum()):

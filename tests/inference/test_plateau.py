@@ -57,6 +57,8 @@ def test_a_bound_that_falls_has_converged_and_few_validations_are_judged_by_thei
     assert not convergence([-30.0, -25.0, -22.0]).has_converged
     assert not convergence([-30.0]).is_known
     assert not convergence([-30.0, -29.0], [99.0, 100.0]).has_converged
+    assert str(convergence([-30.0, -25.0, -22.0])).endswith("from too few validations for an error")
+    assert str(convergence([-22.0, -25.0, -30.0])) == "too few validations to tell if training has converged"
     assert convergence([-30.0, -20.0, -19.999, -19.998, -19.998, -19.998]).has_converged
 
 
