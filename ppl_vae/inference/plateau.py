@@ -76,7 +76,9 @@ class Convergence(NamedTuple):
         if not self.is_known or (self.has_converged and error is None):
             return "too few validations to tell if training has converged"
         if error is None:
-            return f"training is still improving by {rate:.2g} nats per 100 epochs, from too few validations for an error"
+            return (
+                f"training is still improving by {rate:.2g} nats per 100 epochs, from too few validations for an error"
+            )
         if self.has_converged:
             most = max(rate + ERRORS * error, 0.0)
             return f"training has converged: it improves by at most {most:.2g} nats per 100 epochs"
