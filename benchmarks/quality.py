@@ -163,8 +163,8 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
     from ppl_vae.data import load_dataset, subset
     from ppl_vae.runs import Run
 
-    work, vi = WORKS[name], load(run)
-    rows, begun_by = Run.open(run).metrics(), Run.open(run).config().get("start_from")
+    work, vi, opened = WORKS[name], load(run), Run.open(run)
+    rows, begun_by = opened.metrics(), opened.config().get("start_from")
     before = Run.open(begun_by).metrics()[-1] if begun_by else {"epoch": 0, "train_seconds": 0.0}
     test = load_dataset(data_file(name, data_root)).test
     num_data = len(test["x"])

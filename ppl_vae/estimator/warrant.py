@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ppl_vae.data import Dataset, StoredRows, survey
 from ppl_vae.data.split import PARTS
-from ppl_vae.errors import InputError, InputWarning
+from ppl_vae.errors import InputError, warn
 from ppl_vae.program import BoundProgram, Program
 from ppl_vae.program.sites import describe_structure
 from ppl_vae.runs import Fingerprints, Run, changed_data, changed_options, changed_sources, fingerprint_data, sources_of
@@ -54,11 +53,9 @@ def warn_of_seen_data(start: Run, data: Mapping[str, Any]) -> None:
     """
     before = start.fingerprints()
     if before is not None and before.data.get("test") != data["test"]:
-        warnings.warn(
+        warn(
             f"{start.path}, whose parameters are the first ones, has other test data, and may have been trained on "
-            f"some of those here: give both runs the same --data and --seed, unless their data have nothing in common",
-            InputWarning,
-            stacklevel=2,
+            f"some of those here: give both runs the same --data and --seed, unless their data have nothing in common"
         )
 
 
