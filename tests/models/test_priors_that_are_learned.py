@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -87,23 +89,33 @@ def test_the_weights_of_two_layers_by_hand() -> None:
     torch.testing.assert_close(found, log_p - log_q)
 
 
+@pytest.mark.parametrize("num_pseudo", [0, 4])
 @torch.no_grad()
-def test_the_weights_of_a_path_downwards_by_hand() -> None:
-    module, x = in_double(TopDownVAE, data_dim=6, latent_dims=(4, 3, 2), width=5), bits(5, 6)
+def test_the_weights_of_a_path_downwards_by_hand(num_pseudo: int) -> None:
+    module = in_double(TopDownVAE, data_dim=6, latent_dims=(4, 3, 2), width=5, num_pseudo=num_pseudo)
+    x = bits(5, 6)
     program = Program(module).bind((x,))
     with program.running(), seeded(1):
         guide = program.traces((x,), 3).guide
     with seeded(1):
         found = program.log_weights((x,), 3)
-    up_1 = module.upward[0](x)
-    up_2 = module.upward[1](up_1)
-    ups = [up_1, up_2, module.upward[2](up_2)]
-    h, weights = module.top.weight.expand(3, 5, 5), torch.zeros(3, 5).double()
+
+    def upwards(x: Tensor) -> list[Tensor]:
+        up_1 = module.upward[0](x)
+        up_2 = module.upward[1](up_1)
+        return [up_1, up_2, module.upward[2](up_2)]
+
+    ups, h, weights = upwards(x), module.top.weight.expand(3, 5, 5), torch.zeros(3, 5).double()
     for number in (2, 1, 0):
         z = guide.nodes[f"z{number + 1}"]["value"]
-        prior = dist.Normal(*module.priors[number](h))
+        if num_pseudo and number == 2:
+            pseudo = upwards(torch.sigmoid(module.raw_pseudo_inputs.weight))[2]
+            components = dist.Normal(*module.encoders[2](torch.cat([h[0, :1].expand(4, 5), pseudo], -1)))
+            log_prior = components.log_prob(z[..., None, :]).sum(-1).logsumexp(-1) - math.log(4)
+        else:
+            log_prior = dist.Normal(*module.priors[number](h)).log_prob(z).sum(-1)
         posterior = dist.Normal(*module.encoders[number](torch.cat([h, ups[number].expand(3, 5, 5)], -1)))
-        weights += (prior.log_prob(z) - posterior.log_prob(z)).sum(-1)
+        weights += log_prior - posterior.log_prob(z).sum(-1)
         h = h + module.path[number](torch.cat([h, z], -1))
     logits = module.decoder(h)
     weights -= functional.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
