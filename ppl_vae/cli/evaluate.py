@@ -46,8 +46,8 @@ def evaluate(
 
     Args:
         run: the run.
-        estimators: names from prior, iwae, cubo, ais, bdmc and exact, such as iwae,ais. By default these are iwae, and
-            exact if the evidence is known.
+        estimators: names from prior, iwae, cubo, ais, smc, bdmc and exact, such as iwae,ais. By default these are iwae,
+            and exact if the evidence is known.
         selection: the data.
         settings: settings of the estimators.
         refit_encoder: number of epochs for which the encoder alone is first trained on these data. The model stays as

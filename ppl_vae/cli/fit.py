@@ -25,6 +25,7 @@ from ppl_vae.estimator.preparation import Watch
 from ppl_vae.estimator.progress import FitProgress
 from ppl_vae.estimator.warrant import check_resumed, fingerprint, resumed, take_fingerprints, warn_of_seen_data
 from ppl_vae.evaluation.conditional import conditional_log_likelihood
+from ppl_vae.evaluation.estimators import estimators_to_check
 from ppl_vae.inference import Epoch
 from ppl_vae.inference.plateau import more_epochs
 from ppl_vae.inference.training_options import parse_interval
@@ -230,8 +231,8 @@ def finish(
         f"written to {run.path}"
     ]
     if "iwae" in evaluation.rows:
-        command = f"python -m ppl_vae evaluate {shlex.quote(str(run.path))} --estimators iwae,ais,bdmc"
-        lines += [f"Check this estimate: {command}"]
+        options = f"{shlex.quote(str(run.path))} --estimators {','.join(estimators_to_check(vi.inference_.posterior))}"
+        lines += [f"Check this estimate: python -m ppl_vae evaluate {options}"]
     return Outcome(evaluation, lines)
 
 

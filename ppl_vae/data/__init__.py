@@ -31,7 +31,7 @@ from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.stream import StreamedBatches, choose_batches
 from ppl_vae.data.survey import survey
 from ppl_vae.data.table import describe_columns
-from ppl_vae.data.trimming import lengths_of, shortened, trim
+from ppl_vae.data.trimming import lengths_of, one_step, shortened, trim
 from ppl_vae.imports import import_torchvision
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "mask_of",
     "memory_for_data",
     "name_arrays",
+    "one_step",
     "parse_size",
     "read_file",
     "shortened",

@@ -1,4 +1,4 @@
-"""Padding that is cut off: a batch of sequences has about as many steps as its longest one."""
+"""Steps of a batch of sequences: padding that is cut off, halves, and single steps."""
 
 from __future__ import annotations
 
@@ -61,6 +61,25 @@ def shortened(names: Sequence[str], batch: Tensors) -> Tensors | None:
     within = torch.arange(x.shape[1], device=x.device) < lengths.clamp(max=half)[:, None]
     within = within.reshape(within.shape + (1,) * (x.dim() - 2))
     changed = {"x": torch.where(within, x, torch.zeros_like(x)), LENGTHS: lengths.clamp(max=half)}
+    return tuple(changed.get(name, tensor) for name, tensor in zip(names, batch, strict=False))
+
+
+def one_step(names: Sequence[str], batch: Tensors, step: int) -> Tensors:
+    """Return a single step of sequences x, ``(B, T, ...)``, and of their mask: sequences of length one.
+
+    Args:
+        names: the names of the tensors.
+        batch: the tensors.
+        step: the number of the step.
+
+    Example:
+        >>> x, lengths = one_step(("x", "lengths"), (torch.zeros(2, 100, 3), torch.tensor([20, 6])), 7)
+        >>> x.shape, lengths
+        (torch.Size([2, 1, 3]), tensor([1, 1]))
+    """
+    changed = {name: batch[names.index(name)][:, step : step + 1] for name in ("x", mask_of("x")) if name in names}
+    if LENGTHS in names:
+        changed[LENGTHS] = torch.ones_like(batch[names.index(LENGTHS)])
     return tuple(changed.get(name, tensor) for name, tensor in zip(names, batch, strict=False))
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.compile.private import tree_map
-from ppl_vae.data import Batches, sizes, trim
+from ppl_vae.data import Batches, one_step, sizes, trim
 from ppl_vae.display.bars import progress_bar
 from ppl_vae.evaluation.estimators import ESTIMATORS, EstimatorNeed, Settings
 from ppl_vae.evaluation.passes import Room, room_for
-from ppl_vae.evidence import Chains, Evidence, Progress, num_steps, weigh
+from ppl_vae.evidence import Chains, Evidence, Filters, Progress, num_steps, weigh
 from ppl_vae.evidence.hmc import Beta, ChainState, LogDensities, Propose, trajectory
 from ppl_vae.inference import Compiler
 from ppl_vae.parallel import ALL, RowSpan, seed_at
@@ -25,6 +25,9 @@ from ppl_vae.program import (
     Batch,
     BoundProgram,
     annealing_path,
+    chain_length,
+    chain_steps,
+    check_chain_steps,
     check_observations,
     seeded,
     simulate,
@@ -162,6 +165,26 @@ def _weighed(work: Work, from_prior: bool) -> Parts:
     return _each_batch(work, rows, settings.num_samples, weighed, trims=work.trims)
 
 
+def _rows_to_filter(program: BoundProgram, settings: Settings) -> int:
+    _, room = _log_weights(program, settings, from_prior=False)
+    return Room(max(1.0, room.numbers / chain_length(program))).rows(settings.num_samples)
+
+
+def _filtered(work: Work) -> Parts:
+    program, settings = work.program, work.settings
+    step_of, longest = partial(one_step, work.batches.names), chain_length(program)
+    check_chain_steps(program, step_of)
+
+    def filtered(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
+        steps = chain_steps(program, batch, step_of, settings.num_filters * settings.num_particles)
+        filters = Filters(steps.extend, steps.num_steps, settings.num_filters, row, progress)
+        estimates = {name: ESTIMATORS[name].function(filters) for name in work.names}
+        progress(longest - steps.num_steps)
+        return estimates
+
+    return _each_batch(work, _rows_to_filter(program, settings), longest, filtered, trims=work.trims)
+
+
 def _annealed(work: Work) -> Parts:
     return _each_batch(
         work, _rows_to_anneal(work.program, work.settings), num_steps(work.settings.annealing), partial(_anneal, work)
@@ -280,6 +303,7 @@ def _rows_of_any(*_: object) -> int:
 _COMPUTE: dict[EstimatorNeed, Callable[[Work], Parts]] = {
     "prior": partial(_weighed, from_prior=True),
     "guide": partial(_weighed, from_prior=False),
+    "steps": _filtered,
     "chains": _annealed,
     "simulated data": _simulated,
     "closed form": _closed_form,
@@ -287,6 +311,7 @@ _COMPUTE: dict[EstimatorNeed, Callable[[Work], Parts]] = {
 _ROWS: dict[EstimatorNeed, Callable[[BoundProgram, Settings], int]] = {
     "prior": partial(_rows_to_weigh, from_prior=True),
     "guide": partial(_rows_to_weigh, from_prior=False),
+    "steps": _rows_to_filter,
     "chains": _rows_to_anneal,
     "simulated data": _rows_of_any,
     "closed form": _rows_of_any,

@@ -18,14 +18,15 @@ from ppl_vae.evidence import (
     exact,
     iwae,
     prior,
+    smc,
     threshold,
 )
 from ppl_vae.inference import FamilyName
 from ppl_vae.inference.options import Count, check_values, from_names
 from ppl_vae.inference.per_datum import InferenceSteps
-from ppl_vae.program import BoundProgram, Start
+from ppl_vae.program import BoundProgram, Start, chain_length
 
-EstimatorNeed = Literal["prior", "guide", "chains", "simulated data", "closed form"]
+EstimatorNeed = Literal["prior", "guide", "steps", "chains", "simulated data", "closed form"]
 
 
 class Estimator(NamedTuple):
@@ -34,9 +35,9 @@ class Estimator(NamedTuple):
     function: Callable[..., Evidence]
     """The function in ``ppl_vae.evidence``."""
     needs: EstimatorNeed
-    """The source of its numbers. Of draws of the prior or of the guide, the function takes the weights; of chains, the
-    ``Chains``, and with simulated data the latents that they came from; of a closed form, the log evidence of every
-    datum."""
+    """The source of its numbers. Of draws of the prior or of the guide, the function takes the weights; of steps of a
+    sequence, the ``Filters``; of chains, the ``Chains``, and with simulated data the latents that they came from; of a
+    closed form, the log evidence of every datum."""
     is_bound: bool = False
     """True if, on average, it is not above the evidence: estimates of the same data can be compared."""
     is_default: bool = False
@@ -59,7 +60,7 @@ ESTIMATORS: dict[str, Estimator] = {
         is_bound=True,
         is_default=True,
         doubt=_TAIL + "the proposal misses a part of their posterior, and the estimate {verdict}; try --proposal-scale "
-        "1.2 or --proposal-df 5, or check it by ais",
+        "1.2 or --proposal-df 5, or check it by ais, and that of a sequence by smc",
     ),
     "cubo": Estimator(
         cubo,
@@ -73,6 +74,12 @@ ESTIMATORS: dict[str, Estimator] = {
         is_bound=True,
         doubt="Monte Carlo error above 0.5 nats for {share}: the chains disagree; take more --num-temperatures or "
         "--num-chains",
+    ),
+    "smc": Estimator(
+        smc,
+        "steps",
+        is_bound=True,
+        doubt="Monte Carlo error above 0.5 nats for {share}: the particle filters disagree; take more --num-samples",
     ),
     "bdmc": Estimator(
         bdmc,
@@ -102,7 +109,7 @@ class Settings:
     """The settings of the estimators of the evidence.
 
     Args:
-        num_samples: number of draws per datum for prior, iwae and cubo.
+        num_samples: number of draws per datum for prior, iwae, cubo and smc.
         proposal: the distribution from which iwae and cubo draw. "guide" is that of the program; "per-sample" is a
             posterior that is optimised for every datum.
         proposal_family: family of the proposal per-sample.
@@ -112,6 +119,7 @@ class Settings:
             safer than one that is too narrow.
         proposal_df: degrees of freedom of a Student-t that replaces each Gaussian of the guide. The default null keeps
             the Gaussians.
+        num_filters: number of particle filters of smc, which share the draws; their spread is its error.
         start: distribution from which the chains of ais and bdmc start.
         num_temperatures: number of steps of ais and bdmc from the start to the posterior.
         num_chains: number of chains per datum for ais and bdmc.
@@ -126,12 +134,18 @@ class Settings:
     inference_steps: InferenceSteps | None = None
     proposal_scale: float = 1.0
     proposal_df: float | None = None
+    num_filters: Count = 10
     start: Start = "prior"
     num_temperatures: Count = Annealing().num_temperatures
     num_chains: Count = Annealing().num_chains
     schedule: TemperatureSchedule = Annealing().schedule
     num_leapfrog: Count = Annealing().num_leapfrog
     num_simulated: Count = 100
+
+    @property
+    def num_particles(self) -> int:
+        """The number of particles of each filter of smc."""
+        return self.num_samples // self.num_filters
 
     @property
     def annealing(self) -> Annealing:
@@ -161,6 +175,15 @@ def estimators_for(program: BoundProgram) -> tuple[str, ...]:
     )
 
 
+def estimators_to_check(program: BoundProgram) -> tuple[str, ...]:
+    """Return the estimators by which ``iwae`` is best checked: particle filters if the latents are a chain."""
+    try:
+        chain_length(program)
+    except InputError:
+        return ("iwae", "ais", "bdmc")
+    return ("iwae", "smc")
+
+
 def make_settings(given: Mapping[str, Any]) -> Settings:
     """Make settings from values by name; raises ``InputError`` for an unknown name."""
     return from_names(Settings, given, "an evaluation")
@@ -174,6 +197,11 @@ def check_estimators(names: Collection[str], settings: Settings) -> None:
     if not names:
         raise InputError(f"--estimators is empty: name one or more of {', '.join(ESTIMATORS)}")
     check_values(settings)
+    if "smc" in names and settings.num_particles < 2:
+        raise InputError(
+            f"--num-samples {settings.num_samples} are too few for {settings.num_filters} filters of smc, which "
+            f"need 2 particles each: take more of them, or fewer --num-filters"
+        )
 
 
 def label(name: str, settings: Settings, num_data: int, of: str | None = None) -> str:
@@ -189,6 +217,8 @@ def label(name: str, settings: Settings, num_data: int, of: str | None = None) -
         parts.append(counted(settings.num_samples, "draw"))
     if needs == "guide" and settings.proposal == "per-sample":
         parts.append(f"{settings.proposal_family} per-sample")
+    if needs == "steps":
+        parts.append(f"{counted(settings.num_filters, 'filter')} of {counted(settings.num_particles, 'particle')}")
     if needs in ("chains", "simulated data"):
         parts.append(f"{counted(settings.num_chains, 'chain')} of {settings.num_temperatures}")
     if needs == "simulated data":
@@ -206,6 +236,8 @@ def doubts(name: str, share: float, settings: Settings) -> list[str]:
         return [f"{name}: {draws} are too few for an error of the estimates; take more --num-samples"]
     if needs in ("chains", "simulated data") and settings.num_chains == 1:
         return [f"{name}: one chain has no error estimate; take more --num-chains"]
+    if needs == "steps" and settings.num_filters == 1:
+        return [f"{name}: one filter has no error estimate; take more --num-filters"]
     if not sentence:
         return []
     verdict = "should not be trusted" if share > 0.5 else "is unreliable there"

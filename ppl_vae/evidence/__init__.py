@@ -6,6 +6,7 @@
 | ``iwae`` | importance sampling with the guide |
 | ``cubo`` | the chi-squared upper bound, from the same weights |
 | ``ais`` | annealed importance sampling |
+| ``smc`` | sequential Monte Carlo, for sequences whose latents are a chain |
 | ``bdmc`` | bidirectional Monte Carlo: both sides, on simulated data |
 | ``exact`` | the exact number, if it is known |
 
@@ -28,12 +29,14 @@ from ppl_vae.evidence.exact import exact
 from ppl_vae.evidence.iwae import iwae
 from ppl_vae.evidence.pareto import can_tell, threshold
 from ppl_vae.evidence.prior import prior
+from ppl_vae.evidence.smc import Filters, smc
 from ppl_vae.evidence.weights import Weights, weigh
 
 __all__ = [
     "Annealing",
     "Chains",
     "Evidence",
+    "Filters",
     "Progress",
     "TemperatureSchedule",
     "Weights",
@@ -50,6 +53,7 @@ __all__ = [
     "num_steps",
     "prior",
     "prior_scales",
+    "smc",
     "threshold",
     "weigh",
 ]

@@ -18,6 +18,7 @@ from ppl_vae.program.divergence import (
 from ppl_vae.program.draws import averages, with_modes
 from ppl_vae.program.encoders import encoder_parameters, with_encoder_noise
 from ppl_vae.program.factor_term import FactorTerm
+from ppl_vae.program.filtering import ChainSteps, chain_length, chain_steps, check_chain_steps
 from ppl_vae.program.gaussians import gaussian_posteriors, gaussian_priors
 from ppl_vae.program.global_posterior import SharedDraws
 from ppl_vae.program.latent_space import LatentSpace, Start
@@ -50,6 +51,7 @@ __all__ = [
     "AnnealingPath",
     "Batch",
     "BoundProgram",
+    "ChainSteps",
     "Coordinates",
     "DerivedGuide",
     "Divergence",
@@ -73,8 +75,11 @@ __all__ = [
     "annealing_path",
     "are_within",
     "averages",
+    "chain_length",
+    "chain_steps",
     "check",
     "check_batch",
+    "check_chain_steps",
     "check_density_repeats",
     "check_model",
     "check_observations",

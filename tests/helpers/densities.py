@@ -95,3 +95,40 @@ class Counts:
 
 def standard_error(draws: Tensor) -> float:
     return draws.std().item() / len(draws) ** 0.5
+
+
+class LinearChain:
+    """z_t ~ N(0.9 z_(t-1), 0.5^2), x_t ~ N(z_t, 0.6^2), z_0 = 0, one number a step; its evidence by the Kalman filter.
+
+    ``repeat`` makes every datum the first one.
+    """
+
+    decay, noise, error = 0.9, 0.5, 0.6
+
+    def __init__(self, num_data: int, num_steps: int, repeat: int = 1) -> None:
+        z, steps = torch.zeros(num_data, dtype=torch.double), []
+        with seeded(num_steps):
+            for _ in range(num_steps):
+                z = self.decay * z + self.noise * torch.randn_like(z)
+                steps.append(z + self.error * torch.randn_like(z))
+        self.x = torch.stack(steps, 1).repeat(repeat, 1)
+        self.lengths = torch.full((num_data * repeat,), num_steps)
+
+    @property
+    def log_evidence(self) -> Tensor:
+        """The log density of x, one step after the other."""
+        mean, variance = torch.zeros_like(self.x[:, 0]), 0.0
+        total = torch.zeros_like(mean)
+        for x in self.x.unbind(1):
+            mean, variance = self.decay * mean, self.decay**2 * variance + self.noise**2
+            spread = variance + self.error**2
+            total = total + log_normal((x - mean)[:, None], 0.0, spread**0.5)
+            gain = variance / spread
+            mean, variance = mean + gain * (x - mean), (1 - gain) * variance
+        return total
+
+    def proposal(self, before: Tensor, step: int) -> tuple[Tensor, float]:
+        """Return mean and deviation of z_t given z_(t-1) and x_t, with a deviation that is wider by a half."""
+        precision = self.noise**-2 + self.error**-2
+        loc = (self.decay * before / self.noise**2 + self.x[:, step, None] / self.error**2) / precision
+        return loc, 1.5 * precision**-0.5
