@@ -15,7 +15,7 @@ SCRIPTS = sorted(FOLDER.rglob("*.py"))
 @pytest.fixture(scope="module")
 def benchmarks():
     """Return the scripts of the benchmarks as modules, by name."""
-    names = ("contestants/started", "contestants/protocol", "results", "turns", "works", "report", "bench")
+    names = ("contestants/started", "contestants/protocol", "results", "turns", "works", "chart", "report", "bench")
     modules = import_scripts(*(FOLDER / f"{name}.py" for name in names))
     return SimpleNamespace(**{module.__name__: module for module in modules})
 
@@ -112,3 +112,14 @@ def test_what_a_script_imports_from_the_package_exists(path):
 
 def test_what_the_probe_of_the_machine_imports_exists(benchmarks):
     assert unknown_imports(benchmarks.bench.PROBE) == []
+
+
+def test_a_goal_that_is_not_reached_leaves_its_time_less_that_of_the_products(benchmarks):
+    shares = {"shares": {"rows": [{"task": "training step, batch 32", "products alone": 0.5}]}}
+    row = {"work": "training step, vae 784-400-20, batch 32", "peer": "b", "ours_seconds": 4e-3, "peer_seconds": 3e-3}
+    missed, reached = {**row, "at_most": 0.9, "ratio": 4 / 3}, {**row, "at_most": 1.4, "ratio": 4 / 3}
+    *_, line = benchmarks.report.rest([missed, reached, {**row, "ratio": 4 / 3}], shares)
+    assert line == f"| {row['work']} | b | 2.7 ms | 2 ms | 0.7 ms | 2 ms |"
+    assert benchmarks.report.rest([reached], shares) == []
+    tight = benchmarks.report.rest([{**missed, "peer_seconds": 2e-3}], shares)
+    assert tight[-1].endswith("| 1.8 ms | 2 ms | nothing | 2 ms |")
