@@ -159,6 +159,7 @@ class _Chains:
         """Return the log weights ``(K, B)`` of latents of a step."""
         program, structure = self.program, self.program.structure
         value = structure.from_front(self.site, z[:, :, None], len(z))
+        value = value[0] if structure.draws_by == "repeat" else value
         trace = program.run(program.model, self.one_step(self.batch, step), len(z), {self.name: value})
         log_weight = structure.log_density(trace, len(z), leave_out=[self.name])
         laid_out = z.reshape(len(z), *self.model.batch_shape, -1)

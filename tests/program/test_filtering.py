@@ -54,6 +54,13 @@ class Smooth(Linear):
         super().observe((z + z.roll(1, -1)) / 2, x)
 
 
+class Reshaping(Linear):
+    """A network of fixed dimensions, so that draws repeat the data instead of adding a dimension in front."""
+
+    def observe(self, z: Tensor, x: Tensor) -> None:
+        super().observe(z.reshape(x.shape), x)
+
+
 class OfNineSteps(Linear):
     """The model knows the number of steps."""
 
@@ -100,12 +107,16 @@ def test_the_evidence_of_a_program_is_that_of_the_kalman_filter() -> None:
     assert ((estimate.log_evidence - short.log_evidence).abs() < 5 * estimate.mcse).all()
 
 
-@pytest.mark.parametrize("reads", ["future", "all"])
-def test_the_weights_of_steps_add_up_to_those_of_a_sequence(reads: Any) -> None:
-    batch = bits(5, 9, 3), LENGTHS
+@pytest.mark.parametrize("name", ["future", "all", "reshaping"])
+def test_the_weights_of_steps_add_up_to_those_of_a_sequence(name: str) -> None:
+    sizes: dict[str, Any] = {"features": 3, "latent_dim": 2, "emission": 4, "transition": 5, "rnn": 6}
     with seeded(0):
-        module = DeepMarkovModel(features=3, latent_dim=2, emission=4, transition=5, rnn=6, reads=reads).double()
+        module, x = Reshaping(), LinearChain(num_data=5, num_steps=9).x
+        if name != "reshaping":
+            module, x = DeepMarkovModel(**sizes, reads=name).double(), bits(5, 9, 3)
+    batch = x, LENGTHS
     program, step_of = Program(module).bind(batch), partial(one_step, ("x", "lengths"))
+    assert program.structure.draws_by == ("repeat" if name == "reshaping" else "plate")
     check_chain_steps(program, step_of)
     steps = chain_steps(program, batch, step_of, num_particles=4)
     with seeded(1):
@@ -115,11 +126,12 @@ def test_the_weights_of_steps_add_up_to_those_of_a_sequence(reads: Any) -> None:
             assert (log_weight[:, step >= LENGTHS] == 0).all()
             path.append(z)
             total = total + log_weight
-    with program.running(), torch.no_grad():
-        values = {"z": torch.stack(path, 2)[:, :, None]}  # (4, B, 1, T, L), as Pyro lays it out
-        traces = [program.run(fn, batch, 4, values) for fn in (program.model, program.guide)]
-        log_p, log_q = (program.structure.log_density(trace, 4) for trace in traces)
-    torch.testing.assert_close(total, log_p - log_q)
+    with program.running(), torch.no_grad():  # each draw by itself, as Pyro lays it out: (B, 1, T, L)
+        paths = torch.stack(path, 2)[:, :, None]
+        for values, expected in zip(paths, total, strict=True):
+            traces = (program.run(fn, batch, 1, {"z": values}) for fn in (module.model, module.guide))
+            log_p, log_q = (program.structure.log_density(trace, 1)[0] for trace in traces)
+            torch.testing.assert_close(expected, log_p - log_q)
 
 
 @pytest.mark.parametrize(
