@@ -91,7 +91,7 @@ class Judged(Habits):
 
         Args:
             arrays: the data.
-            estimator: "prior", "iwae", "cubo", "ais", "bdmc" (of simulated data) or "exact".
+            estimator: "prior", "iwae", "cubo", "ais", "smc" (of sequences), "bdmc" (of simulated data) or "exact".
             settings: fields of ``Settings``: num_samples, proposal_scale, num_temperatures and so on.
 
         Returns:

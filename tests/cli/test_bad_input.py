@@ -368,7 +368,7 @@ class TestARunThatExists:
             "run grey": "grey and run are on different data, for their 'x' of test differs (--binarize none and thresh",
             "run other narrow": "narrow and run are on different data",
             "run density": "density has a density of 64 real numbers for each datum, run has a probability of 64 whole",
-            "run other --estimator bdmc": "--estimator: expected one of prior, iwae, cubo, ais, exact, got bdmc",
+            "run other --estimator bdmc": "--estimator: expected one of prior, iwae, cubo, ais, smc, exact, got bdmc",
             "run other --estimator exact": "run: the exact evidence of VAE is not known",
             "run other --part tset": "one of train, valid, test",
             "run other --num-data 0": "num_data is 0",
