@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress, log_mean, refuse_nan
+from ppl_vae.evidence.ais import mean_of_chains
+from ppl_vae.evidence.estimate import MOST_BELIEVABLE_ERROR, Evidence, Progress, refuse_nan
 
 Extend = Callable[[Tensor | None, int], tuple[Tensor, Tensor]]
 """A function from particles ``(R K, B, ...)`` after a step, None before the first, and the number of the next step. It
@@ -75,7 +76,7 @@ def smc(filters: Filters) -> Evidence:
         particles, increment = filters.extend(particles, step)
         refuse_nan(increment, filters.first_datum)
         log_weight = log_weight + increment.double().unflatten(0, (filters.num_filters, -1))  # (R, K, B)
-        log_mean_weight, effective = _mean_weight(log_weight)
+        log_mean_weight, _, effective = mean_of_chains(log_weight.movedim(1, 0))
         shares.append(effective / log_weight.shape[1])
         poor = shares[-1] < RESAMPLING_SHARE
         if step < filters.num_steps - 1 and poor.any():
@@ -84,18 +85,10 @@ def smc(filters: Filters) -> Evidence:
             log_weight = log_weight.masked_fill(poor[:, None], 0.0)
         if filters.progress is not None:
             filters.progress(1)
-    log_evidence = log_evidence + _mean_weight(log_weight)[0]  # (R, B)
-    mean, mcse, ess = log_mean(log_evidence.logsumexp(0), (2 * log_evidence).logsumexp(0), filters.num_filters)
+    log_evidence = log_evidence + mean_of_chains(log_weight.movedim(1, 0))[0]  # (R, B)
+    mean, mcse, ess = mean_of_chains(log_evidence)
     lowest = torch.stack(shares).amin(0).mean(0)
     return Evidence(mean, mcse, ess, ~(mcse <= MOST_BELIEVABLE_ERROR), "lower", columns={"lowest_share": lowest})
-
-
-def _mean_weight(log_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log of the mean weight of the particles of a filter, and their effective number, ``(R, B)`` each."""
-    log_mean_weight, _, effective = log_mean(
-        log_weight.logsumexp(1), (2 * log_weight).logsumexp(1), log_weight.shape[1]
-    )
-    return log_mean_weight, effective
 
 
 def _resample(log_weight: Tensor, poor: Tensor) -> Tensor:
