@@ -112,7 +112,7 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
     if options.isa:
         limit_instructions(options.isa)
     machine = describe(options.peers)
-    os.environ["MATMUL_PRECISION"] = machine["matmul_precision"]
+    choose_precision(machine["matmul_precision"])
     machine["isa"] = options.isa or best_isa()
     machine["data"] = "MNIST's training images" if options.data_root else "bits of MNIST's size"
     able = [part for part in PARTS if machine["gpu"] or part not in WORKS or not WORKS[part].needs_gpu]
@@ -181,10 +181,6 @@ def images(data_root: str | None) -> np.ndarray:
 
 def describe(peers: Path) -> dict[str, Any]:
     """Return a description of the machine and the installed packages."""
-
-    def ask(python: str, *arguments: str) -> dict[str, Any]:
-        return json.loads(subprocess.run([python, "-c", *arguments], check=True, capture_output=True, text=True).stdout)
-
     return {
         "processor": processor(),
         "cores": cores(),
@@ -196,9 +192,20 @@ def describe(peers: Path) -> dict[str, Any]:
     }
 
 
+def ask(python: str, *arguments: str) -> dict[str, Any]:
+    """Return what a short program prints, which is JSON."""
+    return json.loads(subprocess.run([python, "-c", *arguments], check=True, capture_output=True, text=True).stdout)
+
+
+def choose_precision(precision: str | None = None) -> None:
+    """Give all contestants with PyTorch a precision of fp32 products, by default that of the commands of ppl_vae."""
+    os.environ["MATMUL_PRECISION"] = precision or ask(sys.executable, PROBE)["matmul_precision"]
+
+
 def machine_now() -> dict[str, Any]:
-    """Return the processor, the number of cores that this process may use, and the load of the machine."""
-    return {"processor": processor(), "cores": cores(), "load": os.getloadavg()[0]}
+    """Return the processor, the cores that this process may use, the load, and the precision of fp32 products."""
+    precision = os.environ["MATMUL_PRECISION"]
+    return {"processor": processor(), "cores": cores(), "load": os.getloadavg()[0], "matmul_precision": precision}
 
 
 def cores() -> int | None:

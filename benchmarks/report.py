@@ -60,7 +60,7 @@ def page(
             ratios([row for row in rows if row["isa"] == isa]),
             *(section(entries) for section in (contestants, throughput, cold, growth)),
             *(section(profiles.get(isa, {})) for section in (lengths, shares)),
-            rest([row for row in rows if row["isa"] == isa], profiles.get(isa, {})),
+            rest([row for row in rows if row["isa"] == isa], entries, profiles.get(isa, {})),
         ]
         sections.append([f"## Instruction set: {isa}"])
         sections += [[f"#{line}" if line.startswith("#") else line for line in lines] for lines in of_isa if lines]
@@ -263,7 +263,8 @@ def lengths(profile: Mapping[str, Any]) -> list[str]:
         "## Length of sequences",
         "",
         f"Training step of the deep Markov model on 20 sequences, `sequences.py`, on {entry['date']}: "
-        f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}.",
+        f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}, "
+        f"fp32 products at {machine['matmul_precision']!r}.",
         "The ratio is the median over pairs of neighbouring turns.",
         "",
         *table(["steps", *names, "ratio", *(f"peak, MiB: {name}" for name in names)], cells),
@@ -291,7 +292,7 @@ def shares(profile: Mapping[str, Any]) -> list[str]:
         "## Where the time goes",
         "",
         f"Shares of a step by PyTorch's profiler, `shares.py`, on {entry['date']}: {machine['processor']}, "
-        f"{machine['cores']} cores, load {machine['load']:.1f}.",
+        f"{machine['cores']} cores, load {machine['load']:.1f}, fp32 products at {machine['matmul_precision']!r}.",
         "Kernels are the elementwise work, the sums and Adam; dispatch is Python and the calls of operations. Alone",
         "are the same products and a fused Adam of the same parameters, as shares of the step. The last column is the",
         "rate of the products in the step, and that of a large one, in GFLOP/s. All is approximate under a load.",
@@ -300,13 +301,23 @@ def shares(profile: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def rest(rows: Sequence[results.Row], profile: Mapping[str, Any]) -> list[str]:
-    """Return the table of what a goal leaves for everything but the matrix products, for goals that are not reached."""
-    products = {PROFILED.get(row["task"]): row["products alone"] for row in profile.get("shares", {}).get("rows", [])}
+def rest(rows: Sequence[results.Row], measured: Mapping[str, Any], profile: Mapping[str, Any]) -> list[str]:
+    """Return the table of what a goal leaves for everything but the matrix products, for goals that are not reached.
+
+    A profile says nothing about tasks whose products ran at another precision.
+    """
+    entry = profile.get("shares", {"rows": []})
+    products = {PROFILED.get(row["task"]): row["products alone"] for row in entry["rows"]}
+    precisions = {
+        works.WORKS[part].title: of["machine"]["matmul_precision"]
+        for part, of in measured.items()
+        if part in works.WORKS
+    }
     cells = []
     for row in rows:
         share, bound = products.get(row["work"]), row.get("at_most")
-        if share is not None and bound is not None and row["ratio"] > bound:
+        same = precisions.get(row["work"]) == entry.get("machine", {}).get("matmul_precision")
+        if same and share is not None and bound is not None and row["ratio"] > bound:
             goal, alone = bound * row["peer_seconds"], share * row["ours_seconds"]
             beside = [duration(t - alone) if t > alone else "nothing" for t in (goal, row["ours_seconds"])]
             cells.append([row["work"], row["peer"], duration(goal), duration(alone), *beside])

@@ -40,6 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.isa:
         bench.limit_instructions(options.isa)
+    bench.choose_precision()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/none.npy", np.zeros((1, 1), dtype="float32"))

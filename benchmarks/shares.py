@@ -53,6 +53,7 @@ def main() -> None:
     os.environ["TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE"] = "1"
     if options.isa:
         bench.limit_instructions(options.isa)
+    bench.choose_precision()
     with tempfile.TemporaryDirectory() as folder:
         rows: list[dict[str, Any]] = []
         for row in measure_shares(Path(folder)):

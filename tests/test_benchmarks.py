@@ -115,11 +115,15 @@ def test_what_the_probe_of_the_machine_imports_exists(benchmarks):
 
 
 def test_a_goal_that_is_not_reached_leaves_its_time_less_that_of_the_products(benchmarks):
-    shares = {"shares": {"rows": [{"task": "training step, batch 32", "products alone": 0.5}]}}
+    precision = {"matmul_precision": "medium"}
+    entry = {"machine": precision, "rows": [{"task": "training step, batch 32", "products alone": 0.5}]}
+    shares, measured = {"shares": entry}, {"batch32": {"machine": precision}}
     row = {"work": "training step, vae 784-400-20, batch 32", "peer": "b", "ours_seconds": 4e-3, "peer_seconds": 3e-3}
     missed, reached = {**row, "at_most": 0.9, "ratio": 4 / 3}, {**row, "at_most": 1.4, "ratio": 4 / 3}
-    *_, line = benchmarks.report.rest([missed, reached, {**row, "ratio": 4 / 3}], shares)
+    *_, line = benchmarks.report.rest([missed, reached, {**row, "ratio": 4 / 3}], measured, shares)
     assert line == f"| {row['work']} | b | 2.7 ms | 2 ms | 0.7 ms | 2 ms |"
-    assert benchmarks.report.rest([reached], shares) == []
-    tight = benchmarks.report.rest([{**missed, "peer_seconds": 2e-3}], shares)
+    assert benchmarks.report.rest([reached], measured, shares) == []
+    tight = benchmarks.report.rest([{**missed, "peer_seconds": 2e-3}], measured, shares)
     assert tight[-1].endswith("| 1.8 ms | 2 ms | nothing | 2 ms |")
+    others = {"shares": {**entry, "machine": {"matmul_precision": "highest"}}}
+    assert benchmarks.report.rest([missed], measured, others) == []

@@ -13,7 +13,7 @@ import torch
 from protocol import Layer, Turn, Work, order
 from torch import Tensor, nn
 
-torch.set_float32_matmul_precision(os.environ.get("MATMUL_PRECISION", "highest"))  # that of the commands of ppl_vae
+torch.set_float32_matmul_precision(os.environ["MATMUL_PRECISION"])  # see bench.choose_precision
 
 
 def clock(device: str) -> float:
