@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.compile.compiler import REPAID_BY
 from ppl_vae.compile.private import tree_map
 from ppl_vae.data import Batches, one_step, sizes, trim
 from ppl_vae.display.bars import progress_bar
@@ -142,11 +143,14 @@ def _weighed(work: Work, from_prior: bool) -> Parts:
     source, room = _log_weights(program, settings, from_prior)
 
     def weighed(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
-        at_once = min(room.draws(len(batch[0])), settings.num_samples)
+        share = batch[0][0].numel() / program.template[0][0].numel()  # of a sequence without its padding
+        at_once = min(room.draws(len(batch[0]), share), settings.num_samples)
         at_once = 1 if program.draws_take_runs else at_once
+        num_passes = settings.num_samples // at_once
+        once = work.trims and num_passes * SAVED_A_PASS < REPAID_BY  # few batches have the same number of steps
 
         def log_weights(num_draws: int) -> tuple[Tensor, ...]:
-            if num_draws < at_once:  # the last pass
+            if once or num_draws < at_once:  # the last pass
                 return source(batch, num_draws)
             return work.compiler(
                 f"the log weights of {program.name}",
@@ -154,7 +158,7 @@ def _weighed(work: Work, from_prior: bool) -> Parts:
                 batch,
                 module=program.module,
                 static=(from_prior, num_draws),
-                times=settings.num_samples // at_once,
+                times=num_passes,
                 saves=SAVED_A_PASS,
             )
 

@@ -9,6 +9,7 @@ import torch
 
 from ppl_vae.compile.private import TorchDispatchMode, tree_leaves
 from ppl_vae.data import Batches
+from ppl_vae.networks.recurrence import steps_of
 from ppl_vae.parallel import ALL, RowSpan, seed_at
 from ppl_vae.program import Batch, seeded
 
@@ -21,6 +22,9 @@ LEAST_ROWS = 64
 serves all draws of a pass."""
 NUMBERS_PER_PASS = 2**21
 """Size of the largest tensor of a pass: what a processor's cache holds, or nearly."""
+MOST_STEPS = 8
+"""Largest multiple of that size, if the tensor has the steps of a recurrence. Its loop reads one step at a time, and
+takes about as long for a hundred rows as for one; the rest is bounded by memory."""
 
 
 class Room(NamedTuple):
@@ -31,33 +35,50 @@ class Room(NamedTuple):
         (5, 128)
         >>> Room(numbers=784).rows_to_weigh(5000), Room(numbers=10).rows_to_weigh(1000)
         (64, 128)
+        >>> Room(numbers=160 * 200, steps=160).rows_to_weigh(1000), Room(numbers=160 * 200, steps=160).draws(1)
+        (1, 524)
     """
 
     numbers: float
     """Numbers of the largest tensor, per draw and datum."""
+    steps: int = 1
+    """Steps of the longest recurrence; 1 if there is none."""
 
-    def draws(self, num_data: int) -> int:
-        """Return the number of draws at once, for each of a number of data."""
-        return max(1, int(NUMBERS_PER_PASS / (self.numbers * num_data)))
+    def draws(self, num_data: int, share: float = 1.0) -> int:
+        """Return the number of draws at once, for each of a number of data.
+
+        Args:
+            num_data: the number of data.
+            share: the size of a datum, as a share of the size of those that were measured.
+        """
+        return max(1, int(self._most / (self.numbers * share * num_data)))
 
     def rows(self, num_draws: int = 1) -> int:
         """Return the number of data at once, with a number of draws each: a power of two.
 
         Batches of two sizes end at the same rows then, so that one range of rows can have whole batches of both.
         """
-        most = max(1, min(ROWS_PER_PASS, int(NUMBERS_PER_PASS / (self.numbers * max(1, num_draws)))))
+        most = max(1, min(ROWS_PER_PASS, int(self._most / (self.numbers * max(1, num_draws)))))
         return 1 << (most.bit_length() - 1)
 
     def rows_to_weigh(self, num_draws: int) -> int:
-        """Return the number of data whose draws are computed pass by pass: the fewest that fill a pass."""
-        return min(self.rows(), max(LEAST_ROWS, self.rows(num_draws)))
+        """Return the number of data whose draws are computed pass by pass: the fewest that fill a pass.
+
+        Sequences are padded to the longest of them, so that fewer at once have less padding.
+        """
+        least = LEAST_ROWS if self.steps == 1 else 1
+        return min(self.rows(), max(least, self.rows(num_draws)))
+
+    @property
+    def _most(self) -> int:
+        return NUMBERS_PER_PASS * min(self.steps, MOST_STEPS)
 
 
 @torch.no_grad()
 def room_for(function: Callable[[int], Any], num_data: int) -> Room:
     """Measure the room that a function of a number of draws takes; random generators stay as they are."""
-    with seeded(None):
-        return Room(numbers_per_draw(function) / num_data)
+    with seeded(None), _Sizes() as mode:
+        return Room(numbers_per_draw(function) / num_data, mode.steps)
 
 
 def numbers_per_draw(function: Callable[[int], Any]) -> float:
@@ -134,13 +155,14 @@ def _sizes(function: Callable[[int], Any], num_draws: int) -> list[int]:
 
 
 class _Sizes(TorchDispatchMode):
-    """A record of the size of every tensor that is computed."""
+    """A record of the size of every tensor that is computed, and of the steps of the longest recurrence."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sizes = [1]
+        self.sizes, self.steps = [1], 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.steps = max(self.steps, steps_of(func, args))
         result = func(*args, **(kwargs or {}))
         self.sizes += [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         return result

@@ -154,6 +154,11 @@ def with_steps(key: int, changed: Callable[[Function], Function]) -> int:
     return ~key
 
 
+def steps_of(operation: Any, args: Sequence[Any]) -> int:
+    """Return the number of steps of a call of an operation of PyTorch; 1 if it is no recurrence."""
+    return len(args[2][1]) if operation is torch.ops.ppl_vae.recur.default else 1
+
+
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cell: _Cell, key: int, *tensors: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ppl_vae import VariationalInference
 from ppl_vae.data import Batches
 from ppl_vae.data.trimming import enough_steps
+from ppl_vae.evaluation.passes import LEAST_ROWS, MOST_STEPS
+from ppl_vae.inference import Compiler
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
 from ppl_vae.models.hmm import HMM
 from ppl_vae.program import seeded
@@ -85,6 +87,24 @@ def test_evidence_is_that_of_whole_batches(make: type, trims: bool) -> None:
     assert row.per_step == pytest.approx(values.sum() / lengths.sum(), rel=1e-9)
     assert row.per_step_se == pytest.approx(ratios.std(), rel=0.25)
     assert "nats per step" in evaluations[0].table("test")
+
+
+def test_passes_of_a_recurrence_are_larger_and_have_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop takes as long for many rows as for one, and a graph would serve one number of steps."""
+    rooms = {}
+    for steps in (20, 30):  # in 20 steps there is no loop
+        arrays = sequences(rows=4, steps=steps)
+        with seeded(0):
+            program = DeepMarkovModel(features=2, latent_dim=2, emission=4, transition=3, rnn=5)
+        vi = VariationalInference(program, validation_fraction=0, max_epochs=1, num_samples=10).fit(arrays)
+        rooms[steps] = vi.fitted.room
+    assert {steps: room.steps for steps, room in rooms.items()} == {20: 1, 30: 30}
+    short, long = rooms.values()
+    assert long.draws(1) == pytest.approx(short.draws(1) * MOST_STEPS * 20 / 30, rel=0.01)
+    assert long.draws(1, share=0.5) == pytest.approx(2 * long.draws(1), rel=0.01)
+    assert (short.rows_to_weigh(10**6), long.rows_to_weigh(10**6)) == (LEAST_ROWS, 1)
+    monkeypatch.setattr(Compiler, "__call__", None)
+    assert vi.set_params(compile="on").evaluate(arrays).rows["iwae"].log_evidence < 0
 
 
 def test_data_without_lengths_have_no_steps(tmp_path: Path) -> None:
