@@ -319,6 +319,8 @@ def table(numbers: dict[str, dict[str, Any]]) -> list[str]:
 
 def main(args: list[str]) -> int:
     """Train a recipe, measure it or write the page; return the exit status."""
+    from ppl_vae.cli.command import fast_products
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=Path(), help="folder of the data files (default: .)")
     parser.add_argument("--fit", choices=WORKS, help="the recipe to train; further options are those of fit")
@@ -335,7 +337,8 @@ def main(args: list[str]) -> int:
     numbers = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
     if name := options.measure:
         run = options.run or Path("runs/quality") / name
-        numbers[name] = measure(name, options.data_root, run, options.num_samples, options.annealed)
+        with fast_products():
+            numbers[name] = measure(name, options.data_root, run, options.num_samples, options.annealed)
         numbers = {work: numbers[work] for work in WORKS if work in numbers}
         NUMBERS.write_text(json.dumps(numbers, indent=2) + "\n")
     PAGE.write_text(page(numbers))

@@ -86,6 +86,12 @@ class GaussianChain(dist.TorchDistribution):
         start = self.start[..., None, :].expand(*value.shape[:-2], 1, value.shape[-1])
         return dist.Normal(*self.step(torch.cat([start, value[..., :-1, :]], -2), *self.context))
 
+    def conditional(self, before: Tensor | None, step: int) -> dist.Normal:
+        """Return the Gaussians of one step given the vector before it, ``(..., L)``; None before the first step."""
+        if before is None:
+            before = self.start.expand(*self.batch_shape, self.start.shape[-1])
+        return dist.Normal(*self.step(before, *(context[..., step, :] for context in self.context)))
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density of sequences, of batch shape."""
         value = value.expand(torch.broadcast_shapes(value.shape, self._extended_shape()))

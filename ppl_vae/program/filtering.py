@@ -147,9 +147,7 @@ class _Chains:
 
     def conditional(self, chain: GaussianChain, z: Tensor | None, step: int) -> dist.Normal:
         """Return the Gaussians of a step given the latents of the step before it; None before the first step."""
-        shape = (*chain.batch_shape, chain.start.shape[-1])
-        before = chain.start.expand(shape) if z is None else z.reshape(len(z), *shape)
-        return dist.Normal(*chain.step(before, *(context[..., step, :] for context in chain.context)))
+        return chain.conditional(None if z is None else z.reshape(len(z), *chain.batch_shape, -1), step)
 
     def particles(self, value: Tensor) -> Tensor:
         """Return latents of a step that have the batch shape of a chain as ``(K, B, L)``."""
