@@ -23,6 +23,9 @@ from works import NUMPYRO_CHAIN, OURS_CHAIN
 
 FOLDER = Path(__file__).parent
 NUM_DATA = 20
+WARM_UP = 16
+"""Number of training steps before those that count: the 1st, 2nd, 3rd, 4th, 8th and 16th step of ours run a second
+time in Python, which compares a graph with its function."""
 STEPS = 640
 """Number of time steps of a turn: a turn of sequences of 160 steps has four training steps."""
 
@@ -60,7 +63,8 @@ def compare(length: int, repetitions: int, peers: Path, data: str) -> dict[str, 
     taken: dict[str, list[Answer]] = {name: [] for name in pair}
     with running([OURS_CHAIN, NUMPYRO_CHAIN], settings, peers) as workers:
         for worker in workers.values():
-            worker.turn(0, steps)
+            for seed in range(-(-WARM_UP // steps)):
+                worker.turn(seed, steps)
 
         def take(name: str, repetition: int) -> float:
             taken[name].append(workers[name].turn(repetition, steps))
