@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.evidence.estimate import Progress, refuse_nan
 from ppl_vae.evidence.pareto import tail_length
+
+DRAWS_TOGETHER = 512
+"""Number of draws of a datum whose log weights are added up at once, because that takes fifty small operations."""
 
 
 class Weights(NamedTuple):
@@ -56,8 +59,8 @@ def weigh(
         \hat{\mathcal L}_{K'} = \frac1J \sum_{j=1}^J \log \frac1{K'} \sum_{k \in \text{block } j} w_k,
         \qquad J = \lfloor K / K' \rfloor
 
-    Ten blocks of one length make one block of the next length. The memory is that of a pass and of the tail,
-    :math:`O(\sqrt K)`, for every datum.
+    Ten blocks of one length make one block of the next length. The memory is that of a pass, of ``DRAWS_TOGETHER`` log
+    weights, and of the tail, :math:`O(\sqrt K)`, for every datum.
 
     Args:
         log_weights: function from ``k`` to ``(k, B)`` log weights of ``k`` new draws: log p(x, z) - log q(z | x) of
@@ -89,11 +92,7 @@ def weigh(
     spread, terms_spread = _Spread(), _Spread()
     blocks, terms_sum = _Blocks(num_samples), torch.zeros((), dtype=torch.double)
     collapsed = False
-    done = 0
-    while done < num_samples:
-        draws = min(draws_per_pass, num_samples - done)
-        drawn = log_weights(draws)
-        log_weight, *terms = (tensor.double() for tensor in (drawn if isinstance(drawn, tuple) else (drawn,)))
+    for log_weight, *terms in _passes_together(log_weights, num_samples, draws_per_pass, progress):
         refuse_nan(log_weight, first_datum)
         for term in terms:
             refuse_nan(term, first_datum)
@@ -104,9 +103,6 @@ def weigh(
         blocks.add(log_weight)
         spread.add(log_weight)
         tail.add(log_weight)
-        done += draws
-        if progress is not None:
-            progress(draws)
     log_sum, log_sum_squares, log_sum_fourths = sums
     curve = {**blocks.bounds(), num_samples: log_sum - math.log(num_samples)}
     return Weights(
@@ -121,6 +117,27 @@ def weigh(
         elbo_spread=(terms_spread if collapsed else spread).deviation(),
         collapsed=collapsed,
     )
+
+
+def _passes_together(
+    log_weights: Callable[[int], Tensor | tuple[Tensor, ...]],
+    num_samples: int,
+    draws_per_pass: int,
+    progress: Progress | None,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield what ``log_weights`` returns, in double precision, for the draws of some passes at once."""
+    waiting: list[tuple[Tensor, ...]] = []
+    left = num_samples
+    while left:
+        draws = min(draws_per_pass, left)
+        drawn = log_weights(draws)
+        waiting.append(tuple(tensor.double() for tensor in (drawn if isinstance(drawn, tuple) else (drawn,))))
+        left -= draws
+        if progress is not None:
+            progress(draws)
+        if not left or sum(len(weights) for weights, *_ in waiting) >= DRAWS_TOGETHER:
+            yield tuple(map(torch.cat, zip(*waiting, strict=True)))
+            waiting = []
 
 
 class _Spread:
