@@ -2,6 +2,7 @@
 
     python benchmarks/quality.py --data-root FOLDER --fit static-mnist-vae        # trains, or goes on with a training
     python benchmarks/quality.py --data-root FOLDER --measure static-mnist-vae    # the evidence, into quality.json
+    python benchmarks/quality.py --data-root FOLDER --anneal static-mnist-vae     # the same of some data by annealing
     python benchmarks/quality.py --report                                         # docs/quality.md from quality.json
 
 FOLDER must contain ``static_binarized_mnist.npz`` (x_train, x_valid, x_test), and ``jsb_chorales.npz`` and the files of
@@ -153,7 +154,7 @@ def data_file(name: str, data_root: Path) -> Path:
     return data_root / read_config(find_configuration(name))["data"]
 
 
-def measure(name: str, data_root: Path, run: Path, num_samples: int | None = None, annealed: int = 0) -> dict[str, Any]:
+def measure(name: str, data_root: Path, run: Path, num_samples: int | None = None) -> dict[str, Any]:
     """Return the evidence of the test data and the cost of the run, which may still be trained.
 
     Args:
@@ -161,13 +162,11 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
         data_root: folder of the data.
         run: the run folder.
         num_samples: number of draws per datum; by default that of the papers.
-        annealed: number of test data whose evidence is also estimated by annealing from the prior, which does not
-            depend on the encoder.
     """
     import torch
 
     from ppl_vae import load
-    from ppl_vae.data import load_dataset, subset
+    from ppl_vae.data import load_dataset
     from ppl_vae.runs import Run
 
     work, vi, opened = WORKS[name], load(run), Run.open(run)
@@ -186,14 +185,6 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
             "smc_mcse": unit * filtered.mcse,
             "smc_doubtful": filtered.doubtful,
         }
-    if annealed:
-        some = vi.evaluate(subset(test, annealed, vi.seed), estimators=("iwae", "ais"), num_samples=num_samples)
-        difference = some.evidence["ais"].log_evidence - some.evidence["iwae"].log_evidence
-        beside |= {
-            "annealed": len(difference),
-            "ais_above_iwae": unit * difference.mean().item(),
-            "ais_mcse": unit * some.rows["ais"].mcse,
-        }
     return beside | {
         "num_data": num_data,
         "elbo": unit * whole["elbo"].log_evidence,
@@ -208,6 +199,35 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
         "train_minutes": (before["train_seconds"] + rows[-1]["train_seconds"]) / 60,
         "evaluate_minutes": whole["iwae"].seconds / 60,
         "device": describe_device(str(vi.fitted.device), torch.get_num_threads()),
+    }
+
+
+def anneal(
+    name: str, data_root: Path, run: Path, num_data: int, start: str, num_samples: int | None = None
+) -> dict[str, Any]:
+    """Return how far annealing is above importance sampling on some test data.
+
+    Args:
+        name: the recipe, whose results are nats per datum.
+        data_root: folder of the data.
+        run: the run folder.
+        num_data: number of test data.
+        start: the distribution from which the chains start, ``"prior"`` or ``"guide"``. With the prior, the encoder has
+            no part in the estimate.
+        num_samples: number of draws per datum of importance sampling; by default that of the papers.
+    """
+    from ppl_vae import load
+    from ppl_vae.data import load_dataset, subset
+
+    vi = load(run)
+    some = subset(load_dataset(data_file(name, data_root)).test, num_data, vi.seed)
+    found = vi.evaluate(some, estimators=("iwae", "ais"), num_samples=num_samples or NUM_SAMPLES, start=start)
+    difference = found.evidence["ais"].log_evidence - found.evidence["iwae"].log_evidence
+    return {
+        "annealed": len(difference),
+        "annealed_from": start,
+        "ais_above_iwae": difference.mean().item(),
+        "ais_mcse": found.rows["ais"].mcse,
     }
 
 
@@ -285,14 +305,14 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
 
 
 def annealing(numbers: dict[str, dict[str, Any]]) -> list[str]:
-    """Return sentences on how far annealing from the prior is above importance sampling, if that was measured."""
+    """Return sentences on how far annealing is above importance sampling, if that was measured."""
     lines = [
         f"- `{name}`: {row['ais_above_iwae']:+.2f}, with a Monte Carlo error of {error_of_difference(row):.2f}, on "
-        f"{row['annealed']} data"
+        f"{row['annealed']} data, annealed from the {row['annealed_from']}"
         for name, row in numbers.items()
         if "annealed" in row
     ]
-    text = "Annealed importance sampling from the prior minus importance sampling, on the same data:"
+    text = "Annealed importance sampling minus importance sampling, both lower bounds on average, on the same data:"
     return [text, "", *lines, ""] if lines else []
 
 
@@ -342,7 +362,7 @@ def table(numbers: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def main(args: list[str]) -> int:
-    """Train a recipe, measure it or write the page; return the exit status."""
+    """Train a recipe, measure it, anneal to some data or write the page; return the exit status."""
     from ppl_vae.cli.command import fast_products
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -351,7 +371,11 @@ def main(args: list[str]) -> int:
     parser.add_argument("--measure", choices=WORKS, help="the recipe to measure")
     parser.add_argument("--run", type=Path, help="run folder to measure (default: the one that --fit writes)")
     parser.add_argument("--num-samples", type=int, help="number of draws per datum (default: that of the papers)")
-    parser.add_argument("--annealed", type=int, default=0, help="number of test data to anneal from the prior too")
+    parser.add_argument("--anneal", choices=WORKS, help="the measured recipe to compare with annealing")
+    parser.add_argument("--num-data", type=int, default=500, help="number of test data to anneal to (default: 500)")
+    parser.add_argument(
+        "--start", choices=("prior", "guide"), default="prior", help="start of annealing (default: prior)"
+    )
     parser.add_argument("--report", action="store_true", help="only write docs/quality.md")
     options, rest = parser.parse_known_args(args)
     if options.fit:
@@ -359,11 +383,16 @@ def main(args: list[str]) -> int:
     if rest:
         parser.error(f"unknown options: {' '.join(rest)}")
     numbers = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
-    if name := options.measure:
-        run = options.run or Path("runs/quality") / name
+    if name := options.measure or options.anneal:
+        where = name, options.data_root, options.run or Path("runs/quality") / name
+        if options.measure is None and name not in numbers:
+            parser.error(f"--anneal {name}: first measure it")
         with fast_products():
-            numbers[name] = measure(name, options.data_root, run, options.num_samples, options.annealed)
-        numbers = {work: numbers[work] for work in WORKS if work in numbers}
+            if options.measure:
+                row = measure(*where, options.num_samples)
+            else:
+                row = numbers[name] | anneal(*where, options.num_data, options.start, options.num_samples)
+        numbers = {work: (numbers | {name: row})[work] for work in WORKS if work in numbers or work == name}
         NUMBERS.write_text(json.dumps(numbers, indent=2) + "\n")
     PAGE.write_text(page(numbers))
     print(page(numbers))
