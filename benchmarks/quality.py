@@ -296,7 +296,7 @@ def page(numbers: dict[str, dict[str, Any]]) -> str:
         "",
     ]
     if waiting := [name for name in WORKS if name not in numbers]:
-        lines += ["Recipes without a result yet, for want of a GPU (convolutions) or of time (music):", ""]
+        lines += ["Recipes without a result yet, for want of a GPU:", ""]
         lines += [f"- `{name}`: {published(name)}." for name in waiting]
         lines.append("")
     lines += ["## Sources", ""]
