@@ -236,7 +236,8 @@ def late_gain(rows: Sequence[Mapping[str, float]], unit: float) -> float:
 
     Args:
         rows: the rows of ``metrics.jsonl``.
-        unit: the bound's unit in nats per datum.
+        unit: the unit of the result, per nat of the bound: 1 for nats per datum, and for nats per time step the
+            reciprocal of the mean length.
 
     Example:
         >>> late_gain([{"epoch": epoch, "elbo_valid": -10.0 / epoch} for epoch in range(1, 11)], unit=1.0)
@@ -371,7 +372,8 @@ def main(args: list[str]) -> int:
     parser.add_argument("--measure", choices=WORKS, help="the recipe to measure")
     parser.add_argument("--run", type=Path, help="run folder to measure (default: the one that --fit writes)")
     parser.add_argument("--num-samples", type=int, help="number of draws per datum (default: that of the papers)")
-    parser.add_argument("--anneal", choices=WORKS, help="the measured recipe to compare with annealing")
+    per_datum = [name for name, work in WORKS.items() if not work.per_step]
+    parser.add_argument("--anneal", choices=per_datum, help="the measured recipe to compare with annealing")
     parser.add_argument("--num-data", type=int, default=500, help="number of test data to anneal to (default: 500)")
     parser.add_argument(
         "--start", choices=("prior", "guide"), default="prior", help="start of annealing (default: prior)"
@@ -392,7 +394,8 @@ def main(args: list[str]) -> int:
                 row = measure(*where, options.num_samples)
             else:
                 row = numbers[name] | anneal(*where, options.num_data, options.start, options.num_samples)
-        numbers = {work: (numbers | {name: row})[work] for work in WORKS if work in numbers or work == name}
+        numbers[name] = row
+        numbers = {work: numbers[work] for work in WORKS if work in numbers}
         NUMBERS.write_text(json.dumps(numbers, indent=2) + "\n")
     PAGE.write_text(page(numbers))
     print(page(numbers))
