@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 EPSILON = 1e-8
+CLEARED_EVERY = 64
+"""Number of steps after which tiny numbers are cleared where that is no part of a step. None of them falls from the
+smallest that is kept to the least normal number meanwhile."""
 
 Number = float | Tensor
 """A number for all elements, or a tensor that broadcasts to them, such as one number a row."""
@@ -70,16 +74,37 @@ def adam(moments: AdamState, gradient: Tensor, rates: Rates, epsilon: float = EP
     return AdamState(mean, square), mean * rates.step / (square.sqrt() * rates.root + epsilon)
 
 
-def without_tiny(values: Tensor, multiple: float) -> Tensor:
+def without_tiny(values: Tensor, multiple: float | None = None) -> Tensor:
     """Return values with zero in place of those below a multiple of the least normal number.
 
-    The gradient of a unit that is never active is zero, and its running mean falls by a tenth in each step. After some
-    hundred steps it is below the least normal number. Processors take a hundred times longer for such numbers: the
-    update of a VAE with dead units took six times as long. The step that such a mean takes is less than the rounding of
-    a parameter.
+    Processors take a hundred times longer for numbers below the least normal one. A matrix of weights that has some of
+    them is multiplied twelve times more slowly, and an update with means of them took six times as long. The gradient
+    of a unit that is never active is zero, and its running mean falls by a tenth in each step. If weights decay, those
+    of the unit itself become as small after some thousand steps.
+
+    Args:
+        values: means of gradients, means of their squares, or weights.
+        multiple: the multiple; by default the reciprocal of the precision. In products and steps, what is smaller is
+            lost by rounding.
 
     Example:
-        >>> without_tiny(torch.tensor([1e-38, -1e-30, 0.5]), 10.0)
+        >>> without_tiny(torch.tensor([1e-38, -1e-30, 0.5]))
         tensor([ 0.0000e+00, -1.0000e-30,  5.0000e-01])
     """
-    return torch.where(values.abs() < multiple * torch.finfo(values.dtype).tiny, 0.0, values)
+    limits = torch.finfo(values.dtype)
+    return torch.where(values.abs() < (multiple or 1 / limits.eps) * limits.tiny, 0.0, values)
+
+
+@torch.no_grad()
+def clear_tiny(tensors: Iterable[Tensor]) -> None:
+    """Write zeros in place of tiny numbers, see ``without_tiny``; tensors of whole numbers stay as they are.
+
+    Example:
+        >>> values = torch.tensor([1e-38, 0.5])
+        >>> clear_tiny([values])
+        >>> values
+        tensor([0.0000, 0.5000])
+    """
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            tensor.copy_(without_tiny(tensor))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ppl_vae.compile.compiler import Compiler
 from ppl_vae.compile.graph import Outputs
-from ppl_vae.inference.adam import AdamState, Rates, adam, without_tiny
+from ppl_vae.inference.adam import CLEARED_EVERY, AdamState, Rates, adam, clear_tiny, without_tiny
 from ppl_vae.inference.optimizers import in_graphs
 from ppl_vae.parallel import ALONE, Ranks
 
@@ -68,9 +68,9 @@ class Adam(NamedTuple):
             elif decay:
                 gradient = gradient + decay * parameter
             moments, step = adam(AdamState(mean, square), gradient, of_step, self.epsilon)
-            mean.copy_(without_tiny(moments.mean, 1 / torch.finfo(mean.dtype).eps))
+            mean.copy_(without_tiny(moments.mean))
             square.copy_(without_tiny(moments.square, 2))
-            parameter.sub_(step)
+            parameter.copy_(without_tiny(parameter - step) if decay else parameter - step)
         for count in self.counts:
             count.add_(1)
 
@@ -130,6 +130,7 @@ class Ascent:
         self.compiler = compiler or Compiler("off")
         is_compiled = self.compiler.mode != "off"
         self.adam = Adam.of(optimizer) if is_compiled else None
+        self._steps_in_python = 0
         self.in_two = ranks.size > 1 or num_parts > 1 or (is_compiled and self.adam is None)
         if self.adam is not None:
             self._taken = int(self.adam.counts[0])
@@ -195,6 +196,10 @@ class Ascent:
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         self.optimizer.step()
+        if self._steps_in_python % CLEARED_EVERY == 0:
+            states = [state for parameter in parameters for state in self.optimizer.state[parameter].values()]
+            clear_tiny([*parameters, *(state for state in states if isinstance(state, Tensor))])
+        self._steps_in_python += 1
 
     def _in_two(self, objective: Objective, inputs: tuple[Tensor, ...]) -> Tensor:
         """Take a step of which the gradient and the update are two functions."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.inference.adam import CLEARED_EVERY, clear_tiny
 from ppl_vae.parallel import Ranks
 from ppl_vae.program import BoundProgram
 
@@ -53,6 +54,8 @@ class Average:
         self.steps += 1
         for name, average in self.averages.items():
             average.lerp_(self.parameters[name], 1 - decay)
+        if self.steps % CLEARED_EVERY == 0:
+            clear_tiny(self.averages.values())
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -43,7 +43,7 @@ class DeepMarkovModel(nn.Module):
         emission: width of the two hidden layers from a latent to a step.
         transition: width of the hidden layers of the gated transition.
         rnn: width of the RNN.
-        cell: kind of RNN: gru, or rnn (tanh) as in the source, which learns more slowly.
+        cell: kind of RNN: gru, or rnn (tanh), which learns more slowly.
         likelihood: likelihood of a number of a step: bernoulli, gaussian (gaussian:0.5, gaussian:decoded),
             categorical:10, poisson, ...; see ``ppl_vae.networks.make_likelihood``.
         reads: steps of a sequence that the guide reads for a latent. "future" reads its step and those after it, as DKS

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.compile.compiler import Compile
 from ppl_vae.inference import Compiler
 from ppl_vae.inference.ascent import Adam, Ascent, begin, value_and_gradient
+from ppl_vae.inference.average import Average
 from tests.helpers.laws import traced
 from tests.helpers.scenarios import normal
 
@@ -112,6 +114,28 @@ def test_the_state_of_what_has_no_gradient_becomes_zero_instead_of_no_normal_num
         assert ((state == 0) | (state.abs() >= torch.finfo(torch.float32).tiny)).all()
     assert one.state[ours]["exp_avg"][2] == 0 != one.state[ours]["exp_avg"][1]
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["off", "on"])
+def test_a_weight_that_decays_without_a_gradient_becomes_zero_instead_of_no_normal_number(mode: Compile) -> None:
+    """And so do the mean of its gradient and its average; with PyTorch alone they stay slow numbers."""
+    ours, theirs = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    one, other = (torch.optim.AdamW([w], lr=0.1, weight_decay=1.0) for w in (ours, theirs))
+    average, both, active = Average({"w": ours}, decay=0.8), torch.ones(2), torch.tensor([1.0, 0.0])
+    for stretch in range(10):
+        ascend = Ascent("it", one, Compiler(mode, say=pytest.fail))
+        for step in range(100):
+            x = both if stretch == step == 0 else active
+            ascend(lambda x: -(ours * x - 3).square().sum(), x)
+            average.update()
+            other.zero_grad()
+            (theirs * x - 3).square().sum().backward()
+            other.step()
+    for tensor in (theirs.detach(), other.state[theirs]["exp_avg"]):
+        assert 0 < abs(float(tensor[1])) < torch.finfo(torch.float32).tiny, "or this says nothing"
+    for tensor in (ours, average.averages["w"], one.state[ours]["exp_avg"]):
+        assert tensor[1] == 0
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=0)
 
 
 def test_rates_are_exact_after_many_steps() -> None:
