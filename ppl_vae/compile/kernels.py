@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from ppl_vae.networks.recurrence import with_steps
 
 CUT_SHORT = re.compile(r"(/\S+\.so): (?:file too short|invalid ELF header)")
 """What an error says about a library that is not whole."""
+_LOG = logging.getLogger("ppl_vae")
 WARM_UP = 3
 """Number of runs before a CUDA graph is captured, in which libraries choose their algorithms."""
 
@@ -104,7 +106,9 @@ class _CompiledStep:
 
         try:
             return compiled(step, tensors)
-        except Untraceable:  # then PyTorch runs its operations one by one
+        except Untraceable as error:  # then PyTorch runs its operations one by one
+            if None not in self.graphs.values():
+                _LOG.warning("a step of a recurrence is not compiled, and takes longer: %s", error)
             return None
 
 

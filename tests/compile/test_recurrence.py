@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from unittest.mock import Mock
 
@@ -66,3 +67,17 @@ def test_the_cache_tells_compiled_steps_from_others(monkeypatch: pytest.MonkeyPa
     assert steps.call_count == 0
     compiled(run, [state, inputs], cell)(state, inputs)
     assert steps.call_count == len(inputs)
+
+
+def test_a_step_that_is_not_compiled_runs_in_python_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many numbers of rows it has."""
+    monkeypatch.setattr(private, "inductor", Mock(side_effect=RuntimeError("no compiler")))
+    step = kernels._CompiledStep(lambda x, num_rows: (x.sum(0) / num_rows,))
+    with caplog.at_level(logging.WARNING, logger="ppl_vae"):
+        for num_rows in (2, 4, 2):
+            torch.testing.assert_close(step(torch.full((num_rows, 3), 5.0), num_rows)[0], torch.full((3,), 5.0))
+    (line,) = (record.getMessage() for record in caplog.records if record.name == "ppl_vae")
+    assert line.startswith("a step of a recurrence is not compiled, and takes longer: Inductor cannot compile it")
+    assert line.endswith("(RuntimeError: no compiler)")
