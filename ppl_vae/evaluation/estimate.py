@@ -180,8 +180,18 @@ def _filtered(work: Work) -> Parts:
     check_chain_steps(program, step_of)
 
     def filtered(batch: Batch, row: int, progress: Progress) -> dict[str, Evidence]:
-        steps = chain_steps(program, batch, step_of, settings.num_filters * settings.num_particles)
-        filters = Filters(steps.extend, steps.num_steps, settings.num_filters, row, progress)
+        num_particles = settings.num_filters * settings.num_particles
+        steps = chain_steps(program, batch, step_of, num_particles)
+
+        def extend(z: Tensor | None, step: int) -> tuple[Tensor, Tensor]:
+            if z is None or not steps.is_shared:
+                return steps.extend(z, step)
+            name, inputs = f"the steps of particles of {program.name}", (z, *steps.inputs(step))
+            planned: dict[str, Any] = {"static": num_particles, "times": steps.num_steps, "saves": SAVED_A_PASS}
+            drawn, log_weight = work.compiler(name, steps.move, inputs, module=program.module, **planned)
+            return drawn, log_weight
+
+        filters = Filters(extend, steps.num_steps, settings.num_filters, row, progress)
         estimates = {name: ESTIMATORS[name].function(filters) for name in work.names}
         progress(longest - steps.num_steps)
         return estimates

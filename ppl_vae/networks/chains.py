@@ -86,11 +86,18 @@ class GaussianChain(dist.TorchDistribution):
         start = self.start[..., None, :].expand(*value.shape[:-2], 1, value.shape[-1])
         return dist.Normal(*self.step(torch.cat([start, value[..., :-1, :]], -2), *self.context))
 
-    def conditional(self, before: Tensor | None, step: int) -> dist.Normal:
-        """Return the Gaussians of one step given the vector before it, ``(..., L)``; None before the first step."""
+    def conditional(self, before: Tensor | None, *context: Tensor) -> dist.Normal:
+        """Return the Gaussians of a step ``(..., L)`` given the vector before it, None before the first, and context.
+
+        Its context is that of the step, ``(..., H)`` each, see ``context_of``.
+        """
         if before is None:
             before = self.start.expand(*self.batch_shape, self.start.shape[-1])
-        return dist.Normal(*self.step(before, *(context[..., step, :] for context in self.context)))
+        return dist.Normal(*self.step(before, *context))
+
+    def context_of(self, step: int) -> tuple[Tensor, ...]:
+        """Return the context of one step, ``(..., H)`` each."""
+        return tuple(context[..., step, :] for context in self.context)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density of sequences, of batch shape."""

@@ -28,10 +28,19 @@ class ChainSteps(NamedTuple):
 
     num_steps: int
     """``T``, the number of steps of the longest sequence."""
-    extend: Callable[[Tensor | None, int], tuple[Tensor, Tensor]]
-    """A function from latents ``(K, B, L)`` of a step, None before the first, and the number of the next step. It
+    inputs: Callable[[int], Batch]
+    """A function from the number of a step to the tensors that ``move`` needs beside the latents. Their shapes and
+    strides are those of every step, in batches of any number of steps."""
+    move: Callable[..., tuple[Tensor, Tensor]]
+    """A function from latents ``(K, B, L)`` of a step, None before the first, and the inputs of the next step. It
     returns draws of the guide for that step, and their log weights, ``(K, B)``, which are zero past the length of a
     sequence."""
+    is_shared: bool
+    """True if ``move`` depends on its inputs and on the program's modules alone, so that it is that of any batch."""
+
+    def extend(self, z: Tensor | None, step: int) -> tuple[Tensor, Tensor]:
+        """Return what ``move`` does, given latents and the number of the next step."""
+        return self.move(z, *self.inputs(step))
 
 
 def chain_steps(program: BoundProgram, batch: Batch, one_step: OneStep, num_particles: int) -> ChainSteps:
@@ -66,13 +75,13 @@ def chain_steps(program: BoundProgram, batch: Batch, one_step: OneStep, num_part
     chains = _Chains(program, batch, one_step)
 
     @torch.no_grad()
-    def extend(z: Tensor | None, step: int) -> tuple[Tensor, Tensor]:
+    def move(z: Tensor | None, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         with program.running():
-            posterior = chains.conditional(chains.guide, z, step)
-            drawn = chains.particles(posterior.sample((num_particles,)) if z is None else posterior.sample())
-            return drawn, chains.log_weight(z, drawn, step)
+            posterior = chains.conditional(chains.guide, z, inputs)
+            drawn = chains.particles(posterior.rsample((num_particles,)) if z is None else posterior.rsample())
+            return drawn, chains.log_weight(z, drawn, inputs, posterior)
 
-    return ChainSteps(chains.num_steps, extend)
+    return ChainSteps(chains.num_steps, chains.inputs, move, chains.is_shared)
 
 
 def chain_length(program: BoundProgram) -> int:
@@ -104,7 +113,7 @@ def check_chain_steps(program: BoundProgram, one_step: OneStep) -> None:
         whole = program.structure.log_density(model, 2) - program.structure.log_density(guide, 2)
         try:
             before = [None, *states]
-            steps = [chains.log_weight(before[t], states[t], t) for t in range(chains.num_steps)]
+            steps = [chains.log_weight(before[t], states[t], chains.inputs(t)) for t in range(chains.num_steps)]
         except Exception as error:  # any error that a network raises on a sequence of one step
             raise InputError(
                 f"{program.name} cannot be run on a single step of its sequences ({reason(error)}): {OTHERWISE}"
@@ -145,25 +154,42 @@ class _Chains:
             )
         return fn
 
-    def conditional(self, chain: GaussianChain, z: Tensor | None, step: int) -> dist.Normal:
+    @property
+    def is_shared(self) -> bool:
+        """True if the steps of both chains are modules of the program, which no batch changes."""
+        known = set(self.program.module.modules())
+        return all(chain.step in known for chain in (self.model, self.guide))
+
+    def inputs(self, step: int) -> Batch:
+        """Return the context of a step in the model and in the guide, where it is within a sequence, and its data."""
+        within = self.model.within
+        if within is None:
+            within = torch.ones(len(self.batch[0]), self.num_steps, dtype=torch.bool, device=self.batch[0].device)
+        tensors = (*self.model.context_of(step), *self.guide.context_of(step), within[..., step].reshape(-1))
+        return tuple(tensor.contiguous() for tensor in (*tensors, *self.one_step(self.batch, step)))
+
+    def conditional(self, chain: GaussianChain, z: Tensor | None, inputs: Batch) -> dist.Normal:
         """Return the Gaussians of a step given the latents of the step before it; None before the first step."""
-        return chain.conditional(None if z is None else z.reshape(len(z), *chain.batch_shape, -1), step)
+        first = 0 if chain is self.model else len(self.model.context)
+        context = inputs[first : first + len(chain.context)]
+        return chain.conditional(None if z is None else z.reshape(len(z), *chain.batch_shape, -1), *context)
 
     def particles(self, value: Tensor) -> Tensor:
         """Return latents of a step that have the batch shape of a chain as ``(K, B, L)``."""
         return value.reshape(len(value), len(self.batch[0]), -1)
 
-    def log_weight(self, before: Tensor | None, z: Tensor, step: int) -> Tensor:
-        """Return the log weights ``(K, B)`` of latents of a step."""
+    def log_weight(
+        self, before: Tensor | None, z: Tensor, inputs: Batch, posterior: dist.Normal | None = None
+    ) -> Tensor:
+        """Return the log weights ``(K, B)`` of latents of a step, whose Gaussians in the guide may be given."""
         program, structure = self.program, self.program.structure
+        within, *data = inputs[len(self.model.context) + len(self.guide.context) :]
         value = structure.from_front(self.site, z[:, :, None], len(z))
         value = value[0] if structure.draws_by == "repeat" else value
-        trace = program.run(program.model, self.one_step(self.batch, step), len(z), {self.name: value})
+        trace = program.run(program.model, tuple(data), len(z), {self.name: value})
         log_weight = structure.log_density(trace, len(z), leave_out=[self.name])
-        laid_out = z.reshape(len(z), *self.model.batch_shape, -1)
-        for chain, sign in ((self.model, 1), (self.guide, -1)):
-            log_prob = self.conditional(chain, before, step).log_prob(laid_out).sum(-1)
+        prior = self.conditional(self.model, before, inputs)
+        for gaussians, sign in ((prior, 1), (posterior or self.conditional(self.guide, before, inputs), -1)):
+            log_prob = gaussians.log_prob(z.reshape(len(z), *self.model.batch_shape, -1)).sum(-1)
             log_weight = log_weight + sign * log_prob.reshape(log_weight.shape)
-        if self.model.within is None:
-            return log_weight
-        return torch.where(self.model.within[..., step].reshape(-1), log_weight, 0.0)
+        return torch.where(within, log_weight, 0.0)

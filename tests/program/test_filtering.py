@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ppl_vae import InputError, VariationalInference
 from ppl_vae.data import one_step
+from ppl_vae.inference import Compiler
 from ppl_vae.models.deep_markov_model import DeepMarkovModel
 from ppl_vae.models.vae import VAE
 from ppl_vae.networks import GaussianChain
@@ -132,6 +133,29 @@ def test_the_weights_of_steps_add_up_to_those_of_a_sequence(name: str) -> None:
             traces = (program.run(fn, batch, 1, {"z": values}) for fn in (module.model, module.guide))
             log_p, log_q = (program.structure.log_density(trace, 1)[0] for trace in traces)
             torch.testing.assert_close(expected, log_p - log_q)
+
+
+def test_one_graph_moves_the_particles_of_batches_of_all_lengths() -> None:
+    """Steps that are functions, which may know a batch, have none."""
+    with seeded(0):
+        module = DeepMarkovModel(features=3, latent_dim=2, emission=4, transition=5, rnn=6).double()
+    x, step_of, compiler = bits(5, 9, 3), partial(one_step, ("x", "lengths")), Compiler("on", say=pytest.fail)
+    program = Program(module).bind((x, LENGTHS))
+    for batch in ((x, LENGTHS), (1 - x[:, :6], LENGTHS.clamp(max=6))):
+        steps = chain_steps(program, batch, step_of, num_particles=4)
+        assert steps.is_shared
+        z, _ = steps.extend(None, 0)
+        for step in range(1, steps.num_steps):
+            inputs = (z, *steps.inputs(step))
+            with seeded(step):
+                expected = steps.move(*inputs)
+            with seeded(step), program.running(seed="current", training=False), torch.no_grad():
+                found = compiler("it", steps.move, inputs, module=program.module)
+            torch.testing.assert_close(found, expected)
+            z = expected[0]
+    assert len(compiler._known) == 1
+    by_functions = chain_steps(Program(Linear()).bind((x[..., 0], LENGTHS)), (x[..., 0], LENGTHS), step_of, 4)
+    assert not by_functions.is_shared
 
 
 @pytest.mark.parametrize(
