@@ -304,19 +304,19 @@ def shares(profile: Mapping[str, Any]) -> list[str]:
 def rest(rows: Sequence[results.Row], measured: Mapping[str, Any], profile: Mapping[str, Any]) -> list[str]:
     """Return the table of what a goal leaves for everything but the matrix products, for goals that are not reached.
 
-    A profile says nothing about tasks whose products ran at another precision.
+    A profile says nothing about tasks of another processor, or whose products ran at another precision.
     """
     entry = profile.get("shares", {"rows": []})
     products = {PROFILED.get(row["task"]): row["products alone"] for row in entry["rows"]}
-    precisions = {
-        works.WORKS[part].title: of["machine"]["matmul_precision"]
-        for part, of in measured.items()
-        if part in works.WORKS
-    }
+
+    def conditions(of: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(of.get("machine", {}).get(key) for key in ("processor", "matmul_precision"))
+
+    known = {works.WORKS[part].title: conditions(of) for part, of in measured.items() if part in works.WORKS}
     cells = []
     for row in rows:
         share, bound = products.get(row["work"]), row.get("at_most")
-        same = precisions.get(row["work"]) == entry.get("machine", {}).get("matmul_precision")
+        same = known.get(row["work"]) == conditions(entry)
         if same and share is not None and bound is not None and row["ratio"] > bound:
             goal, alone = bound * row["peer_seconds"], share * row["ours_seconds"]
             beside = [duration(t - alone) if t > alone else "nothing" for t in (goal, row["ours_seconds"])]
