@@ -2,6 +2,7 @@
 
     python benchmarks/quality.py --data-root FOLDER --fit static-mnist-vae        # trains, or goes on with a training
     python benchmarks/quality.py --data-root FOLDER --measure static-mnist-vae    # the evidence, into quality.json
+    python benchmarks/quality.py --data-root FOLDER --filter jsb-deep-markov      # by filters of more --num-particles
     python benchmarks/quality.py --data-root FOLDER --anneal static-mnist-vae     # the same of some data by annealing
     python benchmarks/quality.py --report                                         # docs/quality.md from quality.json
 
@@ -26,7 +27,7 @@ BENCHMARKS = Path(__file__).parent
 NUMBERS, PAGE = BENCHMARKS / "quality.json", BENCHMARKS.parent / "docs" / "quality.md"
 NUM_SAMPLES, NUM_SAMPLES_OF_SEQUENCES = 5000, 1000
 NUM_FILTERS, NUM_PARTICLES = 10, 500
-"""The number of particle filters of a sequence, and of the particles of each."""
+"""The number of particle filters of a sequence, and of the particles of each unless another is given."""
 BURDA = "Burda, Grosse and Salakhutdinov (2016)"
 TOMCZAK = "Tomczak and Welling (2018)"
 KRISHNAN = (
@@ -180,16 +181,8 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
     test, num_data = data.test, len(data.test["x"])
     unit, of_valid = ((1 / part["lengths"].mean() if work.per_step else 1.0) for part in (test, data.valid))
     num_samples = num_samples or (NUM_SAMPLES_OF_SEQUENCES if work.per_step else NUM_SAMPLES)
-    whole, beside = vi.evaluate(test, estimators=("iwae",), num_samples=num_samples).rows, {}
-    if work.per_step:
-        sizes = {"num_samples": NUM_FILTERS * NUM_PARTICLES, "num_filters": NUM_FILTERS}
-        filtered = vi.evaluate(test, estimators=("smc",), **sizes).rows["smc"]
-        beside = {
-            "smc": unit * filtered.log_evidence,
-            "smc_mcse": unit * filtered.mcse,
-            "smc_doubtful": filtered.doubtful,
-            "particles": NUM_PARTICLES,
-        }
+    whole = vi.evaluate(test, estimators=("iwae",), num_samples=num_samples).rows
+    beside = filter_steps(name, data_root, run, NUM_PARTICLES) if work.per_step else {}
     return beside | {
         "num_data": num_data,
         "elbo": unit * whole["elbo"].log_evidence,
@@ -204,6 +197,29 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
         "train_minutes": (before["train_seconds"] + rows[-1]["train_seconds"]) / 60,
         "evaluate_minutes": whole["iwae"].seconds / 60,
         "device": describe_device(str(vi.fitted.device), torch.get_num_threads()),
+    }
+
+
+def filter_steps(name: str, data_root: Path, run: Path, num_particles: int) -> dict[str, Any]:
+    """Return the evidence of the test data by particle filters, in nats per time step.
+
+    Args:
+        name: the recipe, whose data are sequences.
+        data_root: folder of the data.
+        run: the run folder.
+        num_particles: number of particles of each filter.
+    """
+    from ppl_vae import load
+    from ppl_vae.data import load_dataset
+
+    test = load_dataset(data_file(name, data_root)).test
+    sizes: dict[str, Any] = {"num_samples": NUM_FILTERS * num_particles, "num_filters": NUM_FILTERS}
+    found, unit = load(run).evaluate(test, estimators=("smc",), **sizes).rows["smc"], 1 / test["lengths"].mean()
+    return {
+        "smc": unit * found.log_evidence,
+        "smc_mcse": unit * found.mcse,
+        "smc_doubtful": found.doubtful,
+        "particles": num_particles,
     }
 
 
@@ -383,6 +399,9 @@ def main(args: list[str]) -> int:
     parser.add_argument("--measure", choices=WORKS, help="the recipe to measure")
     parser.add_argument("--run", type=Path, help="run folder to measure (default: the one that --fit writes)")
     parser.add_argument("--num-samples", type=int, help="number of draws per datum (default: that of the papers)")
+    per_step = [name for name, work in WORKS.items() if work.per_step]
+    parser.add_argument("--filter", choices=per_step, help="the measured recipe to filter with more particles")
+    parser.add_argument("--num-particles", type=int, default=NUM_PARTICLES, help=f"of a filter ({NUM_PARTICLES})")
     per_datum = [name for name, work in WORKS.items() if not work.per_step]
     parser.add_argument("--anneal", choices=per_datum, help="the measured recipe to compare with annealing")
     parser.add_argument("--num-data", type=int, default=500, help="number of test data to anneal to (default: 500)")
@@ -396,13 +415,15 @@ def main(args: list[str]) -> int:
     if rest:
         parser.error(f"unknown options: {' '.join(rest)}")
     numbers = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
-    if name := options.measure or options.anneal:
+    if name := options.measure or options.filter or options.anneal:
         where = name, options.data_root, options.run or Path("runs/quality") / name
         if options.measure is None and name not in numbers:
-            parser.error(f"--anneal {name}: first measure it")
+            parser.error(f"{name}: first --measure it")
         with fast_products():
             if options.measure:
                 row = measure(*where, options.num_samples)
+            elif options.filter:
+                row = numbers[name] | filter_steps(*where, options.num_particles)
             else:
                 row = numbers[name] | anneal(*where, options.num_data, options.start, options.num_samples)
         numbers[name] = row
