@@ -159,7 +159,9 @@ def data_file(name: str, data_root: Path) -> Path:
     return data_root / read_config(find_configuration(name))["data"]
 
 
-def measure(name: str, data_root: Path, run: Path, num_samples: int | None = None) -> dict[str, Any]:
+def measure(
+    name: str, data_root: Path, run: Path, num_samples: int | None = None, num_particles: int = NUM_PARTICLES
+) -> dict[str, Any]:
     """Return the evidence of the test data and the cost of the run, which may still be trained.
 
     Args:
@@ -167,6 +169,7 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
         data_root: folder of the data.
         run: the run folder.
         num_samples: number of draws per datum; by default that of the papers.
+        num_particles: number of particles of each filter of a sequence.
     """
     import torch
 
@@ -182,7 +185,7 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
     unit, of_valid = ((1 / part["lengths"].mean() if work.per_step else 1.0) for part in (test, data.valid))
     num_samples = num_samples or (NUM_SAMPLES_OF_SEQUENCES if work.per_step else NUM_SAMPLES)
     whole = vi.evaluate(test, estimators=("iwae",), num_samples=num_samples).rows
-    beside = filter_steps(name, data_root, run, NUM_PARTICLES) if work.per_step else {}
+    beside = filter_steps(vi, test, num_particles) if work.per_step else {}
     return beside | {
         "num_data": num_data,
         "elbo": unit * whole["elbo"].log_evidence,
@@ -200,21 +203,17 @@ def measure(name: str, data_root: Path, run: Path, num_samples: int | None = Non
     }
 
 
-def filter_steps(name: str, data_root: Path, run: Path, num_particles: int) -> dict[str, Any]:
-    """Return the evidence of the test data by particle filters, in nats per time step.
+def filter_steps(vi: Any, test: Mapping[str, Any], num_particles: int) -> dict[str, Any]:
+    """Return the evidence of sequences by particle filters, in nats per time step.
 
     Args:
-        name: the recipe, whose data are sequences.
-        data_root: folder of the data.
-        run: the run folder.
+        vi: the fit.
+        test: the sequences.
         num_particles: number of particles of each filter.
     """
-    from ppl_vae import load
-    from ppl_vae.data import load_dataset
-
-    test = load_dataset(data_file(name, data_root)).test
-    sizes: dict[str, Any] = {"num_samples": NUM_FILTERS * num_particles, "num_filters": NUM_FILTERS}
-    found, unit = load(run).evaluate(test, estimators=("smc",), **sizes).rows["smc"], 1 / test["lengths"].mean()
+    num_samples = NUM_FILTERS * num_particles
+    found = vi.evaluate(test, estimators=("smc",), num_samples=num_samples, num_filters=NUM_FILTERS).rows["smc"]
+    unit = 1 / test["lengths"].mean()
     return {
         "smc": unit * found.log_evidence,
         "smc_mcse": unit * found.mcse,
@@ -391,7 +390,9 @@ def table(numbers: dict[str, dict[str, Any]]) -> list[str]:
 
 def main(args: list[str]) -> int:
     """Train a recipe, measure it, anneal to some data or write the page; return the exit status."""
+    from ppl_vae import load
     from ppl_vae.cli.command import fast_products
+    from ppl_vae.data import load_dataset
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=Path(), help="folder of the data files (default: .)")
@@ -421,9 +422,10 @@ def main(args: list[str]) -> int:
             parser.error(f"{name}: first --measure it")
         with fast_products():
             if options.measure:
-                row = measure(*where, options.num_samples)
+                row = measure(*where, options.num_samples, options.num_particles)
             elif options.filter:
-                row = numbers[name] | filter_steps(*where, options.num_particles)
+                test = load_dataset(data_file(name, options.data_root)).test
+                row = numbers[name] | filter_steps(load(where[-1]), test, options.num_particles)
             else:
                 row = numbers[name] | anneal(*where, options.num_data, options.start, options.num_samples)
         numbers[name] = row

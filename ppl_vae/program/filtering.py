@@ -162,10 +162,9 @@ class _Chains:
 
     def inputs(self, step: int) -> Batch:
         """Return the context of a step in the model and in the guide, where it is within a sequence, and its data."""
-        within = self.model.within
-        if within is None:
-            within = torch.ones(len(self.batch[0]), self.num_steps, dtype=torch.bool, device=self.batch[0].device)
-        tensors = (*self.model.context_of(step), *self.guide.context_of(step), within[..., step].reshape(-1))
+        first, within = self.batch[0], self.model.within
+        counts = first.new_ones(len(first), dtype=torch.bool) if within is None else within[..., step].reshape(-1)
+        tensors = (*self.model.context_of(step), *self.guide.context_of(step), counts)
         return tuple(tensor.contiguous() for tensor in (*tensors, *self.one_step(self.batch, step)))
 
     def conditional(self, chain: GaussianChain, z: Tensor | None, inputs: Batch) -> dist.Normal:
@@ -188,8 +187,8 @@ class _Chains:
         value = value[0] if structure.draws_by == "repeat" else value
         trace = program.run(program.model, tuple(data), len(z), {self.name: value})
         log_weight = structure.log_density(trace, len(z), leave_out=[self.name])
-        prior = self.conditional(self.model, before, inputs)
+        prior, laid_out = self.conditional(self.model, before, inputs), z.reshape(len(z), *self.model.batch_shape, -1)
         for gaussians, sign in ((prior, 1), (posterior or self.conditional(self.guide, before, inputs), -1)):
-            log_prob = gaussians.log_prob(z.reshape(len(z), *self.model.batch_shape, -1)).sum(-1)
+            log_prob = gaussians.log_prob(laid_out).sum(-1)
             log_weight = log_weight + sign * log_prob.reshape(log_weight.shape)
         return torch.where(within, log_weight, 0.0)
