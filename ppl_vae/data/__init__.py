@@ -31,7 +31,7 @@ from ppl_vae.data.stored import StoredRows
 from ppl_vae.data.stream import StreamedBatches, choose_batches
 from ppl_vae.data.survey import survey
 from ppl_vae.data.table import describe_columns
-from ppl_vae.data.trimming import lengths_of, one_step, shortened, trim
+from ppl_vae.data.trimming import lengths_of, one_step, shortened, sort_by_length, trim, trim_rows
 from ppl_vae.imports import import_torchvision
 
 __all__ = [
@@ -81,10 +81,12 @@ __all__ = [
     "read_file",
     "shortened",
     "sizes",
+    "sort_by_length",
     "subset",
     "survey",
     "table_columns",
     "trim",
+    "trim_rows",
     "with_arrays",
     "with_numbers",
 ]

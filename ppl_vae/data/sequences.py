@@ -108,7 +108,8 @@ def cut_sequences(name: str, arrays: Mapping[str, np.ndarray], longest: int) -> 
     ends = starts + short + (piece < longer)
     for to, row, start, end in zip(cut, rows, starts, ends, strict=True):
         to[: end - start] = x[row, start:end]
-    return {**{key: array[rows] for key, array in arrays.items()}, "x": cut, LENGTHS: ends - starts}
+    pieces = {"x": cut, LENGTHS: ends - starts}
+    return {name: pieces[name] if name in pieces else array[rows] for name, array in arrays.items()}
 
 
 def pad_parts(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

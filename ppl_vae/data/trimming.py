@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_vae.data.missing import mask_of
 from ppl_vae.data.sequences import LENGTHS, is_padded
+from ppl_vae.data.source import NamedArrays
 
 if TYPE_CHECKING:
     from ppl_vae.data.batches import Batches
@@ -37,6 +39,45 @@ def trim(names: Sequence[str], batch: Tensors) -> Tensors:
         return batch
     padded = ("x", mask_of("x"))
     return tuple(t[:, :steps].contiguous() if name in padded else t for name, t in zip(names, batch, strict=False))
+
+
+def trim_rows(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Cut the padding off that all sequences of some data in memory share, as ``trim`` does; no number is copied.
+
+    Args:
+        arrays: arrays by name, or data on disk, which stay as they are.
+
+    Example:
+        >>> x = np.zeros((2, 100, 3))
+        >>> {name: array.shape for name, array in trim_rows({"x": x, "lengths": np.array([20, 6])}).items()}
+        {'x': (2, 23, 3), 'lengths': (2,)}
+    """
+    if not _are_in_memory(arrays):
+        return arrays
+    steps = enough_steps(int(arrays[LENGTHS].max()), arrays["x"].shape[1])
+    padded = {name: arrays[name][:, :steps] for name in ("x", mask_of("x")) if name in arrays}
+    return NamedArrays({**arrays, **padded}, getattr(arrays, "columns", None))
+
+
+def sort_by_length(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Sort sequences in memory from the longest to the shortest, so that batches of them have little padding.
+
+    Args:
+        arrays: arrays by name, or data on disk, which stay as they are.
+
+    Example:
+        >>> sort_by_length({"x": np.zeros((3, 9)), "lengths": np.array([2, 9, 5])})["lengths"].tolist()
+        [9, 5, 2]
+    """
+    if not _are_in_memory(arrays):
+        return arrays
+    order = np.argsort(-arrays[LENGTHS].astype(np.int64), kind="stable")
+    return NamedArrays({name: array[order] for name, array in arrays.items()}, getattr(arrays, "columns", None))
+
+
+def _are_in_memory(arrays: Mapping[str, Any]) -> bool:
+    """Return True for at least one sequence in an array of NumPy."""
+    return is_padded(arrays) and isinstance(arrays["x"], np.ndarray) and len(arrays["x"]) > 0
 
 
 def enough_steps(longest: int, num_steps: int) -> int:

@@ -20,6 +20,7 @@ from ppl_vae.data import (
     check_precision,
     describe_empty_rows,
     mask_of,
+    sort_by_length,
     subset,
     with_numbers,
 )
@@ -40,7 +41,7 @@ from ppl_vae.estimator.warrant import check_program
 from ppl_vae.evaluation.arguments import Arrays, make_batches
 from ppl_vae.evaluation.densities import check_densities
 from ppl_vae.evaluation.fitted import Fitted
-from ppl_vae.evaluation.passes import ROWS_PER_PASS, visits
+from ppl_vae.evaluation.passes import ROWS_PER_PASS, SEQUENCES_PER_PASS, visits
 from ppl_vae.evaluation.validation import validation_bound
 from ppl_vae.inference import (
     METHODS,
@@ -205,7 +206,7 @@ class Preparation:
         own_valid = _of_rows(valid, validated) if valid and validated.start < validated.stop else None
         order = {"num_batches": portion.num_batches, "group_by_length": options.group_by_length}
         self.train_batches = self._batches(self._numbered(train), portion.batch_size, dynamic, **order)
-        self.valid_batches = self._batches(self._numbered(own_valid), ROWS_PER_PASS) if own_valid else None
+        self.valid_batches = self._valid_batches(own_valid) if own_valid else None
         check_densities(fitted, self._batches(train, ROWS_PER_PASS, dynamic), portion.rows.start)
         if own_valid:
             check_densities(fitted, self._batches(own_valid, ROWS_PER_PASS), validated.start)
@@ -292,6 +293,12 @@ class Preparation:
     def _batches(self, arrays: Arrays, batch_size: int, dynamic: Collection[str] = (), **order: Any) -> Batches:
         fitted, more = self.fitted, {"memory": self.fitted.memory, "trims": self.fitted.trims, **order}
         return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic, **more)
+
+    def _valid_batches(self, arrays: Arrays) -> Batches:
+        """Return the batches of validation, of which sequences whose padding is cut off need not be in order."""
+        if self.fitted.trims:
+            return self._batches(sort_by_length(arrays), SEQUENCES_PER_PASS)
+        return self._batches(self._numbered(arrays), ROWS_PER_PASS)
 
     def _numbered(self, arrays: Arrays) -> Arrays:
         """Return the data with the number of each row if the method needs it."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppl_vae.data import Batches, choose_batches
+from ppl_vae.data import Batches, choose_batches, trim_rows
 from ppl_vae.inference import LAMBDA, NUMBER
 
 Arrays = Mapping[str, np.ndarray]
@@ -33,6 +33,7 @@ def make_batches(
     real = {"x", *list(arguments)[:1]}  # bits and counts are real numbers to a likelihood
     drawn = [name for name in dynamic if name in arguments]
     kinds: dict[str, Any] = {"dtype": dtype, "real": real, "dynamic": drawn}
-    batches = choose_batches(arrays, names, batch_size, device=device, **kinds, **options)
+    rows = trim_rows(arrays) if trims else arrays
+    batches = choose_batches(rows, names, batch_size, device=device, **kinds, **options)
     batches.trims = trims
     return batches

@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 ROWS_PER_PASS = 512
 """The number of data at once, if every datum has few draws."""
+SEQUENCES_PER_PASS = 32
+"""The number of sequences at once, if they are sorted by length and every one has few draws. More of them have more
+padding; with fewer, the loops over the steps take longer."""
 LEAST_ROWS = 64
 """The least number of data at once, if memory allows, however many draws every datum has: a guide's output for a datum
 serves all draws of a pass."""

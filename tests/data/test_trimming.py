@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae import VariationalInference
-from ppl_vae.data import Batches
+from ppl_vae.data import Batches, cut_sequences, sort_by_length, trim_rows
 from ppl_vae.data.trimming import enough_steps
 from ppl_vae.evaluation.passes import LEAST_ROWS, MOST_STEPS
 from ppl_vae.inference import Compiler
@@ -38,6 +38,20 @@ def test_batches_are_cut_to_about_their_longest_sequence() -> None:
         assert x.shape[1] == enough_steps(int(lengths.max()), 40)
         assert x.shape[1] < 2**0.5 * lengths.max() + 1
         assert torch.equal(x, x_whole[:, : x.shape[1]])
+
+
+def test_pieces_are_loaded_without_the_padding_that_all_of_them_have() -> None:
+    """Whole sequences have 40 steps and pieces 7; the batches are those of padded pieces."""
+    pieces = cut_sequences("toy", sequences(steps=40, longest=40), longest=7)
+    assert pieces["x"].shape[1:] == (40, 2)
+    rows = trim_rows(pieces)
+    assert rows["x"].shape[1:] == (enough_steps(7, 40), 2)
+    assert np.shares_memory(rows["x"], pieces["x"])
+    batches, whole = (Batches(arrays, ["x", "lengths"], 5) for arrays in (rows, pieces))
+    batches.trims = whole.trims = True
+    for batch, expected in zip(batches.shuffled(seed=3), whole.shuffled(seed=3), strict=True):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(batch, expected, strict=True))
+    assert trim_rows({"x": np.zeros((3, 4))})["x"].shape == (3, 4)
 
 
 def test_there_are_few_numbers_of_steps() -> None:
@@ -87,6 +101,21 @@ def test_evidence_is_that_of_whole_batches(make: type, trims: bool) -> None:
     assert row.per_step == pytest.approx(values.sum() / lengths.sum(), rel=1e-9)
     assert row.per_step_se == pytest.approx(ratios.std(), rel=0.25)
     assert "nats per step" in evaluations[0].table("test")
+
+
+def test_validation_sees_every_sequence_in_batches_of_similar_length() -> None:
+    """The HMM sums out its states, so that its bound is the evidence, whatever the draws."""
+    valid = sequences(rows=75, steps=30, longest=30)
+    with seeded(0):
+        program = HMM(features=2, num_states=2).double()
+    vi = VariationalInference(program, max_epochs=1, precision="64-true", compile="off")
+    vi.fit(sequences(steps=30), validation=valid)
+    row = next(reversed(vi.evaluate(valid).rows.values()))
+    assert vi.history_[-1]["elbo_valid"] == pytest.approx(row.log_evidence, abs=1e-9)
+    batches = list(Batches(sort_by_length(valid), ["x", "lengths"], 32).in_order())
+    assert torch.equal(torch.cat([lengths for _, lengths in batches]), torch.tensor(sorted(valid["lengths"])[::-1]))
+    assert sum(x.sum().item() for x, _ in batches) == valid["x"].sum()
+    assert sort_by_length({"x": np.arange(3)})["x"].tolist() == [0, 1, 2]
 
 
 def test_passes_of_a_recurrence_are_larger_and_have_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
