@@ -47,7 +47,7 @@ FILTERED = (
     "By particle filters, the published result is reached, with smaller networks and {share:.0%} of the 2000 epochs of "
     "the source. Importance sampling is {gap:.2f} nats below the filters."
 )
-"""The sentence on music of which the published result is reached, to its two decimals."""
+"""The sentence on music if the published result is reached, to its two decimals."""
 SMALL = "Our networks are smaller, and the source does not state the length of its training."
 
 
@@ -185,17 +185,14 @@ def measure(
     unit, of_valid = ((1 / part["lengths"].mean() if work.per_step else 1.0) for part in (test, data.valid))
     num_samples = num_samples or (NUM_SAMPLES_OF_SEQUENCES if work.per_step else NUM_SAMPLES)
     whole = vi.evaluate(test, estimators=("iwae",), num_samples=num_samples).rows
-    elbo, iwae = ((row.log_evidence, row.se) for row in (whole["elbo"], whole["iwae"]))
-    beside = {}
-    if work.per_step:
-        elbo, iwae = ((row.per_step, row.per_step_se) for row in (whole["elbo"], whole["iwae"]))
-        beside = filter_steps(vi, test, num_particles)
+    value, error = ("per_step", "per_step_se") if work.per_step else ("log_evidence", "se")
+    beside = filter_steps(vi, test, num_particles) if work.per_step else {}
     return beside | {
         "num_data": num_data,
-        "elbo": elbo[0],
-        "iwae": iwae[0],
+        "elbo": getattr(whole["elbo"], value),
+        "iwae": getattr(whole["iwae"], value),
         "mcse": unit * whole["iwae"].mcse,
-        "se": iwae[1],
+        "se": getattr(whole["iwae"], error),
         "doubtful": whole["iwae"].doubtful,
         "draws": num_samples,
         "epochs": before["epoch"] + rows[-1]["epoch"],

@@ -72,7 +72,7 @@ def sort_by_length(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
     if not _are_in_memory(arrays):
         return arrays
     order = np.argsort(-arrays[LENGTHS].astype(np.int64), kind="stable")
-    return NamedArrays({name: array[order] for name, array in arrays.items()}, getattr(arrays, "columns", None))
+    return NamedArrays(arrays).rows(order)
 
 
 def _are_in_memory(arrays: Mapping[str, Any]) -> bool:

@@ -295,7 +295,7 @@ class Preparation:
         return make_batches(arrays, fitted.arguments, batch_size, fitted.device, fitted.dtype, dynamic, **more)
 
     def _valid_batches(self, arrays: Arrays) -> Batches:
-        """Return the batches of validation, of which sequences whose padding is cut off need not be in order."""
+        """Return the batches of validation; sequences whose padding is cut off are sorted by length."""
         if self.fitted.trims:
             return self._batches(sort_by_length(arrays), SEQUENCES_PER_PASS)
         return self._batches(self._numbered(arrays), ROWS_PER_PASS)
