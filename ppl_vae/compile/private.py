@@ -22,6 +22,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+
+from ppl_vae.compile.products import PRODUCTS, by_size
 
 __all__ = ["TorchDispatchMode", "tree_leaves", "tree_map", "tree_map_only"]
 
@@ -100,7 +103,7 @@ def settings() -> Iterator[None]:
         "cpp.max_horizontal_fusion_size": 1,  # vectorised, fused loops of sums over states gave wrong gradients
         "cpp.vec_isa_ok": True,  # the processor's own report; asking the compiler too takes a second
     }
-    with config.patch(chosen), _as_reported(), kernels_together():
+    with config.patch(chosen), _as_reported(), kernels_together(), _products_by_size():
         vectors = cpu_vec_isa.pick_vec_isa()  # Inductor's cache would take a graph for others, ATEN_CPU_CAPABILITY=avx2
         tag = f"{of_caches.cache_key_tag} {vectors}"
         with of_caches.patch(cache_key_tag=tag):  # type: ignore[attr-defined]
@@ -142,6 +145,33 @@ def _replaced(owner: Any, **attributes: Any) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(owner, name, value)
+
+
+class _Namespace:
+    """The namespace from which the code of a graph reads operations of PyTorch, with some of our own."""
+
+    def __init__(self, known: Any, own: dict[str, Callable[..., Any]]) -> None:
+        vars(self).update(known=known, **own)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["known"], name)
+
+    def __setattr__(self, name: str, operation: Any) -> None:
+        setattr(vars(self)["known"], name, operation)
+
+
+@contextmanager
+def _products_by_size() -> Iterator[None]:
+    """Give graphs that are compiled or loaded in the block the products of ``products.by_size``."""
+    from torch._inductor import select_algorithm
+
+    own: dict[str, Callable[..., Any]] = {}
+    if torch.backends.mkl.is_available():
+        precision = partial(torch._C._get_fp32_precision_getter, "mkldnn", "matmul")
+        set_precision = partial(torch._C._set_fp32_precision_setter, "mkldnn", "matmul")
+        own = {name: by_size(getattr(torch, name), precision, set_precision) for name in PRODUCTS}
+    with _replaced(select_algorithm, extern_kernels=_Namespace(select_algorithm.extern_kernels, own)):
+        yield
 
 
 @contextmanager
