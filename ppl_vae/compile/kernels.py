@@ -86,23 +86,39 @@ def _compile_loops(module: fx.GraphModule) -> None:
 
 
 class _CompiledStep:
-    """A step of a recurrence, compiled when it first runs with a number of rows."""
+    """A step of a recurrence that writes its outputs, compiled when it first runs with a number of rows."""
 
     def __init__(self, function: Function) -> None:
         self.function = function
+        self.known: dict[int, Sequence[Tensor]] = {}
         self.graphs: dict[int, Graph | None] = {}
 
     def __call__(self, *inputs: Any) -> Sequence[Any]:
         """Return what the function returns, given tensors and the number of rows."""
+        return self.function(*inputs)
+
+    def examples(self, *inputs: Any) -> Sequence[Tensor]:
+        """See ``WritingStep``."""
+        num_rows = inputs[-1]
+        if num_rows not in self.known:
+            self.known[num_rows] = [output.to("meta") for output in self.function(*inputs)]
+        return self.known[num_rows]
+
+    def write(self, outputs: Sequence[Tensor], *inputs: Any) -> None:
+        """See ``WritingStep``."""
         *tensors, num_rows = inputs
         if num_rows not in self.graphs:
-            self.graphs[num_rows] = self._compiled(tensors, num_rows)
+            self.graphs[num_rows] = self._compiled([*outputs, *tensors], len(outputs), num_rows)
         graph = self.graphs[num_rows]
-        return self.function(*inputs) if graph is None else graph.run([*tensors, *graph.captured])
+        if graph is None:
+            _write(outputs, self.function(*inputs))
+        else:
+            graph.run([*outputs, *tensors, *graph.captured])
 
-    def _compiled(self, tensors: Sequence[Tensor], num_rows: int) -> Graph | None:
+    def _compiled(self, tensors: Sequence[Tensor], num_outputs: int, num_rows: int) -> Graph | None:
         def step(*tensors: Tensor) -> Outputs:
-            return tuple(self.function(*tensors, num_rows))
+            _write(tensors[:num_outputs], self.function(*tensors[num_outputs:], num_rows))
+            return ()
 
         try:
             return compiled(step, tensors)
@@ -110,6 +126,11 @@ class _CompiledStep:
             if None not in self.graphs.values():
                 _LOG.warning("a step of a recurrence is not compiled, and takes longer: %s", error)
             return None
+
+
+def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
 
 
 def _inductor(module: fx.GraphModule, example: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:

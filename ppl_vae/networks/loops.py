@@ -56,7 +56,8 @@ def trace_loops(step: Callable[..., Tensor], rows: Sequence[TensorKind], weights
         weights: the weights.
 
     Raises:
-        ValueError: the step draws random numbers or changes a tensor in place, or the next state has another shape.
+        ValueError: the step draws random numbers or changes a tensor in place, or the next state has another shape or
+            does not depend on the state.
     """
     kinds = (*rows, *weights)
     n = next(n for n in ROWS if n not in {size for kind in kinds for size in kind.shape})
@@ -104,6 +105,8 @@ def _cut(graph: fx.Graph, num_rows: int, n: int) -> Loops:
     adjoint, rows, weights = places[0], places[1 : 1 + num_rows], places[1 + num_rows :]
     (results,) = next(node for node in graph.nodes if node.op == "output").args
     new, *gradients = results
+    if gradients[0] is None:
+        raise ValueError("the next state does not depend on the state")
     ops = _sorted(graph, adjoint, rows, number)
     on_the_way = _ancestors(gradients[:1])
     loop = [node for node in ops.adjoint if node in on_the_way]
@@ -121,7 +124,7 @@ def _cut(graph: fx.Graph, num_rows: int, n: int) -> Loops:
         fixed=_function(ops.fixed, weights, fixed),
         forward=_function(forward, [*rows, *behind], [new]),
         saving=_function(forward, [*rows, *behind], [new, *saved]),
-        backward=_function([*ops.scalars, *loop], [adjoint, *stored, *behind], [*gradients[:1], *kept]),
+        backward=_function([*ops.scalars, *loop], [adjoint, *stored, *behind], [gradients[0], *kept]),
         gradients=_function([*ops.scalars, *after], [adjoint, *stored, *kept, *behind], gradients[1:]),
     )
 

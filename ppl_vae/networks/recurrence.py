@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 from weakref import WeakKeyDictionary, finalize
 
 import torch
@@ -79,6 +79,17 @@ def _next(cell: Callable[..., Any], state: Tensor, given: Sequence[Tensor], *, h
         return cell(state, *given)
     loc, scale = cell(state, *given[1:])
     return loc + scale * given[0]
+
+
+@runtime_checkable
+class WritingStep(Protocol):
+    """A step of a loop that can write its outputs to memory that it is given."""
+
+    def examples(self, *inputs: Any) -> Sequence[Tensor]:
+        """Return tensors of the shapes and types of the outputs; their numbers do not matter."""
+
+    def write(self, outputs: Sequence[Tensor], *inputs: Any) -> None:
+        """Write the outputs to tensors whose rows lie one behind the other."""
 
 
 class _Cell(NamedTuple):
@@ -193,13 +204,39 @@ def _run(loops: Loops, saves: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the states and what is saved; every step gets rows of the same strides, which compiled steps rely on."""
     state, num_inputs = tensors[0].contiguous(), loops.num_inputs
     behind = [*loops.fixed(*tensors[1 + num_inputs :]), len(state)]
-    function = loops.saving if saves else loops.forward
-    states, saved = [], []
-    for given in zip(*(tensor.contiguous().unbind() for tensor in tensors[1 : 1 + num_inputs]), strict=True):
-        state, *kept = function(state, *given, *behind)
-        states.append(state)
-        saved.append(kept)
-    return [torch.stack(states), *(torch.stack(kept) for kept in zip(*saved, strict=True))]
+    outputs = _Outputs(loops.saving if saves else loops.forward, len(tensors[1]))
+    inputs = zip(*(tensor.contiguous().unbind() for tensor in tensors[1 : 1 + num_inputs]), strict=True)
+    for step, given in enumerate(inputs):
+        state = outputs.of_step(step, state, *given, *behind)[0]
+    return outputs.of_all_steps()
+
+
+class _Outputs:
+    """The outputs of all steps of a loop. Some steps write them to their places; those of others are stacked."""
+
+    def __init__(self, function: Function, num_steps: int) -> None:
+        self.function, self.num_steps = function, num_steps
+        self.writing = function if isinstance(function, WritingStep) else None
+        self.whole: list[Tensor] = []
+        self.rows: list[Sequence[Tensor]] = [()] * num_steps
+
+    def of_step(self, step: int, *inputs: Any) -> Sequence[Tensor]:
+        """Run a step, and return its outputs."""
+        if self.writing is None:
+            self.rows[step] = self.function(*inputs)
+            return self.rows[step]
+        if not self.whole:
+            self.whole = [
+                torch.empty(self.num_steps, *example.shape, dtype=example.dtype, device=inputs[0].device)
+                for example in self.writing.examples(*inputs)
+            ]
+            self.rows = list(zip(*(tensor.unbind() for tensor in self.whole), strict=True))
+        self.writing.write(self.rows[step], *inputs)
+        return self.rows[step]
+
+    def of_all_steps(self) -> list[Tensor]:
+        """Return every output of all steps, ``(T, n, ...)``."""
+        return self.whole or [torch.stack(rows) for rows in zip(*self.rows, strict=True)]
 
 
 @_recur.register_fake
@@ -221,15 +258,13 @@ def _run_back(loops: Loops, above: Tensor, tensors: Sequence[Tensor], stored: Se
     inputs, fixed = tensors[1 : 1 + loops.num_inputs], loops.fixed(*tensors[1 + loops.num_inputs :])
     num_steps, num_rows = above.shape[:2]
     rows = [torch.cat([tensors[0][None], stored[0][:-1]]), *(tensor.contiguous() for tensor in (*inputs, *stored))]
-    adjoint: Tensor | None = None
-    adjoints, kept = [], []
-    every_step = list(zip(above.contiguous().unbind(), *(row.unbind() for row in rows), strict=True))
-    for own, *given in reversed(every_step):
-        adjoint = own if adjoint is None else adjoint + own
-        adjoints.append(adjoint)
-        adjoint, *others = loops.backward(adjoint, *given, *fixed, num_rows)
-        kept.append(others)
-    every = [torch.stack(adjoints[::-1]), *rows, *(torch.stack(k) for k in zip(*kept[::-1], strict=True))]
+    adjoints, outputs = above.clone(memory_format=torch.contiguous_format), _Outputs(loops.backward, num_steps)
+    adjoint = torch.zeros_like(adjoints[0])
+    every_step = list(enumerate(zip(adjoints.unbind(), *(row.unbind() for row in rows), strict=True)))
+    for step, (own, *given) in reversed(every_step):
+        own += adjoint
+        adjoint = outputs.of_step(step, own, *given, *fixed, num_rows)[0]
+    every = [adjoints, *rows, *outputs.of_all_steps()[1:]]
     gradients = loops.gradients(*(row.flatten(0, 1) for row in every), *fixed, num_steps * num_rows)
     return [
         tensor.new_zeros(tensor.shape) if gradient is None else gradient.reshape(tensor.shape).contiguous()
