@@ -13,8 +13,8 @@ CELLS_READY := $(CELLS)/.ready
 # The site needs Sphinx, in the same environment.
 DOCS_READY := $(VENV)/.ready-docs
 
-# The commands use the same setting: see ppl_vae/cli/process.py.
-export GOMP_SPINCOUNT ?= 1000
+# Threads of the tests and the notebooks sleep soon, as those of a command beside others do: see ppl_vae/cli/process.py.
+slow docs: export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: fit test lint slow drill docs bench scale cells clean
 

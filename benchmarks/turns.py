@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ppl_vae.cli.process import SPINS_ALONE
+
 CONTESTANTS = Path(__file__).parent / "contestants"
 REST = 0.05
 """Seconds between turns, so that threads that spin after their work are asleep."""
@@ -57,9 +59,9 @@ class Worker:
         self.contestant = contestant
         variables = dict(os.environ)
         if contestant.is_peer:
-            variables.pop("GOMP_SPINCOUNT", None)  # make sets it for this project; peers run with their defaults
+            variables.pop("GOMP_SPINCOUNT", None)  # peers run with their defaults
         else:
-            variables.setdefault("GOMP_SPINCOUNT", "1000")
+            variables["GOMP_SPINCOUNT"] = SPINS_ALONE  # the others are started at the same time, and sleep later
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             [
