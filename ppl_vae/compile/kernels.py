@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ppl_vae.compile import private
+from ppl_vae.compile.collection import without_collection
 from ppl_vae.compile.explain import Untraceable
 from ppl_vae.compile.graph import Outputs, TensorFunction, Traced, trace
 from ppl_vae.errors import reason
@@ -63,7 +64,7 @@ def compiled(function: TensorFunction, inputs: Sequence[Tensor], module: nn.Modu
         >>> graph(torch.ones(3)), graph(torch.ones(3)), total
         ((tensor([2., 2., 2.]),), (tensor([2., 2., 2.]),), tensor(6.))
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_collection():
         warnings.simplefilter("ignore")  # compilers' warnings about their own code
         return _compiled(trace(function, inputs, module), inputs)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.compile.collection import without_collection
 from ppl_vae.errors import InputError, nearest, reason
 
 NAMED: dict[str, type[torch.optim.Optimizer]] = {
@@ -105,7 +106,8 @@ def make_optimizer(
         decays = {"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}
         groups = [group for group in decays if group["params"]]
     try:
-        return kind(groups, lr=learning_rate, **given)  # type: ignore[call-arg]
+        with without_collection():  # the first optimiser imports PyTorch's compiler
+            return kind(groups, lr=learning_rate, **given)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"optimizer {name!r} does not take the arguments {dict(arguments or {})}: {reason(error)}"
