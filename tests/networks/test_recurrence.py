@@ -85,7 +85,18 @@ class Shared(nn.Module):
         return (h * (self.weight / len(h))).tanh() + x
 
 
-@pytest.mark.parametrize("cell", [Noisy(), Shared(), lambda h, x: (h + x).tanh()])
+class Forgetful(nn.Module):
+    """A cell whose next state does not depend on its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, h: Tensor, x: Tensor) -> Tensor:
+        return (self.weight * x).tanh()
+
+
+@pytest.mark.parametrize("cell", [Noisy(), Shared(), Forgetful(), lambda h, x: (h + x).tanh()])
 def test_other_cells_run_in_a_plain_loop(cell: Callable[..., Tensor]) -> None:
     state, x = torch.linspace(-1, 1, 6).reshape(2, 3), torch.linspace(-2, 2, STEPS * 6).reshape(STEPS, 2, 3)
     with seeded(1):
