@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Run a block without the garbage collector, which would take a fifth of a first compilation.
+    """Run a block without the garbage collector, which takes a fifth of a compilation whose kernels are in the cache.
 
     Compilers and their imports make many objects. Nearly all of these stay, so that searching them finds nothing.
 

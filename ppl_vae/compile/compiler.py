@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ppl_vae.compile.explain import Untraceable
 from ppl_vae.compile.graph import Outputs, TensorFunction
-from ppl_vae.compile.kernels import Graph, compiled
+from ppl_vae.compile.kernels import Graph, compiled, write_all
 from ppl_vae.compile.private import untested
 from ppl_vae.compile.work import WorkCount
 from ppl_vae.display.bars import doing
@@ -183,12 +183,12 @@ class Compiler:
         with torch.random.fork_rng([inputs[-1].device] if inputs[-1].is_cuda else []):
             outputs = graph.run(*inputs)
         after = _copies(changed)
-        _write(changed, before)
+        write_all(changed, before)
         expected = function(*inputs)
         changes = [(new - old, right - old) for new, old, right in zip(after, before, compared, strict=False)]
         off = max(_difference(changes), *(_difference([pair]) for pair in zip(outputs, expected, strict=True)))
         if off <= (self.tolerance or max(TOLERANCE.get(output.dtype, 0.1) for output in outputs)):
-            _write(changed, after)
+            write_all(changed, after)
             return outputs
         self.refuse(
             name,
@@ -219,12 +219,6 @@ class _Counted:
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in tensors]
-
-
-@torch.no_grad()
-def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for tensor, value in zip(tensors, values, strict=True):
-        tensor.copy_(value)
 
 
 def _difference(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:

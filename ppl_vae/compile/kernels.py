@@ -112,13 +112,13 @@ class _CompiledStep:
             self.graphs[num_rows] = self._compiled([*outputs, *tensors], len(outputs), num_rows)
         graph = self.graphs[num_rows]
         if graph is None:
-            _write(outputs, self.function(*inputs))
+            write_all(outputs, self.function(*inputs))
         else:
             graph.run([*outputs, *tensors, *graph.captured])
 
     def _compiled(self, tensors: Sequence[Tensor], num_outputs: int, num_rows: int) -> Graph | None:
         def step(*tensors: Tensor) -> Outputs:
-            _write(tensors[:num_outputs], self.function(*tensors[num_outputs:], num_rows))
+            write_all(tensors[:num_outputs], self.function(*tensors[num_outputs:], num_rows))
             return ()
 
         try:
@@ -129,7 +129,9 @@ class _CompiledStep:
             return None
 
 
-def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+@torch.no_grad()
+def write_all(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into tensors."""
     for tensor, value in zip(tensors, values, strict=True):
         tensor.copy_(value)
 

@@ -176,9 +176,9 @@ def _products_by_size() -> Iterator[None]:
 
 @contextmanager
 def _short_calls() -> Iterator[None]:
-    """Let the code of a graph draw by ``torch.randn``: ``torch.ops.aten.randn.default`` takes 30 microseconds longer.
+    """Let the code of a graph draw by ``torch.randn`` and not by ``torch.ops.aten.randn.default``.
 
-    That is so between matrix products, which have driven the dispatcher's code and data out of the caches.
+    Between the matrix products of a step of a VAE a call takes 26 microseconds instead of 58.
     """
     from torch._inductor.ir import ExternKernel
 
