@@ -4,10 +4,10 @@ Only the commands do this; importing the library changes no setting of the proce
 
 Threads: those of GNU OpenMP spin for milliseconds while they wait for each other. If another process wants the same
 cores, a spinning thread keeps the one that it waits for from running: a fit of a small model took fifty times as long.
-So they spin for some ten microseconds, then sleep. If no other process runs when the command starts, they spin for four
+So they spin for tens of microseconds, then sleep. If no other process runs when the command starts, they spin for four
 times as long, because a core takes a while to wake up: a step of a VAE at a batch of 32 or 128, and of a deep Markov
-model, then take a tenth less time. Two such fits on the same two cores would take 1.6 times as long as two with short
-spins, but one that is started beside another has short ones.
+model, then take up to a tenth less time. Two such fits on the same two cores would take 1.6 times as long as two with
+short spins, but one that is started beside another has short ones.
 
 Memory: the C library gives large tensors back to the system as soon as they are freed. Each new one then costs a page
 fault for every 4 KiB, which was about half of the time of a step with 1000 images. With these settings the library
