@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import fill
 
 import ppl_vae
+from ppl_vae.compile.collection import without_collection
 from ppl_vae.errors import InputError, nearest
 
 FIRST, LAST = ("fit", "evaluate", "check", "gap", "compare"), ("report",)
@@ -64,11 +65,10 @@ def _run(verb: str, options: list[str]) -> int:
     importlib.import_module("ppl_vae.cli.process")  # sets up the process, before the next lines import PyTorch
     if "torch" in sys.modules:
         return importlib.import_module("ppl_vae.cli.command").run_verb(verb, options)
-    gc.disable()  # what an import makes stays; looking for garbage in it takes a tenth of the time
-    command = importlib.import_module("ppl_vae.cli.command")
-    importlib.import_module(f"ppl_vae.cli.{verb}")
-    gc.freeze()
-    gc.enable()
+    with without_collection():  # what an import makes stays; looking for garbage in it takes a tenth of the time
+        command = importlib.import_module("ppl_vae.cli.command")
+        importlib.import_module(f"ppl_vae.cli.{verb}")
+        gc.freeze()
     return command.run_verb(verb, options)
 
 

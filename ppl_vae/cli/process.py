@@ -27,14 +27,14 @@ LOAD = Path("/proc/loadavg")
 
 def is_alone() -> bool:
     """Return True if Linux reports that no other process runs now; what runs for a millisecond does not count."""
-    running = set()
     for _ in range(4):
         try:
-            running.add(int(LOAD.read_text().split()[3].partition("/")[0]))
+            if int(LOAD.read_text().split()[3].partition("/")[0]) <= 1:
+                return True
         except (OSError, ValueError, IndexError):
             return False
         time.sleep(0.001)
-    return min(running) <= 1
+    return False
 
 
 if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:

@@ -56,11 +56,10 @@ def product_times() -> ProductTimes:
     if key in kept and (times := ProductTimes(*kept[key])).are_clear:
         return times
     times = measure_products()
-    if not times.are_clear:
-        return times
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(kept | {key: list(times)}))
+    if times.are_clear:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(kept | {key: list(times)}))
     return times
 
 

@@ -12,15 +12,13 @@ from ppl_vae.cli.command import medium_is_exact
 from ppl_vae.compile import private
 from ppl_vae.compile.kernels import compiled
 from ppl_vae.compile.products import EXACT, PRODUCTS, SMALL, by_size
-from ppl_vae.program.process import seeded
+from ppl_vae.program.process import fp32_products, seeded
 
 
 @pytest.fixture
 def medium() -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    yield
-    torch.set_float32_matmul_precision(before)
+    with fp32_products("medium", torch.device("cpu")):
+        yield
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
