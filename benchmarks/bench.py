@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import isa
 import numpy as np
 import report
 import results
@@ -34,15 +35,6 @@ FOLDER = Path(__file__).parent
 NUM_DATA, DATA_DIM = 50_000, 784
 WARM_UP = (1, 2)
 """Seeds of the turns before those that count; the second one shows whether the contestants agree."""
-ISAS = {
-    "avx2": {
-        "ATEN_CPU_CAPABILITY": "avx2",
-        "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
-    }
-}
-"""The variables that make PyTorch, oneDNN, MKL and XLA's compiler use no more than an instruction set."""
 PROBE = """
 import ppl_vae.cli.process, torch, json
 from ppl_vae.cli.command import fast_products
@@ -87,7 +79,7 @@ def main() -> None:
     parser.add_argument("--works", help=f"some of {','.join(PARTS)} (default: all that this machine can run)")
     parser.add_argument("--repetitions", type=int, help="number of repetitions (default: a number for each task)")
     parser.add_argument("--data-root", help="folder with MNIST in torchvision's layout (default: use simulated bits)")
-    parser.add_argument("--isa", choices=ISAS, help="instruction set for all (default: the best of the processor)")
+    parser.add_argument("--isa", choices=isa.ISAS, help="instruction set for all (default: the best of the processor)")
     parser.add_argument("--quick", action="store_true", help="make a short trial in build/benchmarks")
     parser.add_argument(
         "--resume", action="store_true", help="leave out the tasks that this machine has measured today"
@@ -110,10 +102,10 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
     if not options.peers.exists():
         parser.error(f"{options.peers} does not exist: run make bench, which makes the environment of the peers")
     if options.isa:
-        limit_instructions(options.isa)
+        isa.limit_instructions(options.isa, options.peers)
     machine = describe(options.peers)
     choose_precision(machine["matmul_precision"])
-    machine["isa"] = options.isa or best_isa()
+    machine["isa"] = options.isa or isa.best_isa()
     machine["data"] = "MNIST's training images" if options.data_root else "bits of MNIST's size"
     able = [part for part in PARTS if machine["gpu"] or part not in WORKS or not WORKS[part].needs_gpu]
     parts = options.works.split(",") if options.works else able
@@ -137,34 +129,6 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace, output
             results.note(output / "measurements.json", machine["isa"], part, conditions | measured, PARTS)
             for row in rows:
                 print(f"          {row['ratio']:.2f}  {row['work']}: {row['peer']}", flush=True)
-
-
-def limit_instructions(isa: str) -> None:
-    """Forbid newer instructions to all processes that are started, and give them a cache of compiled code of its own.
-
-    XLA's products heed no variable: under ``--xla_cpu_max_isa=AVX2`` they run at 139 GFLOP/s on a core that reaches 82
-    with AVX2. So the processor hides what it has beyond that from the processes, see ``avx2.c``. In this process, which
-    runs already, PyTorch and its libraries heed the variables.
-
-    ``torch.compile`` would take code from its cache whatever its instructions are.
-
-    Raises:
-        SystemExit: the processor has more than AVX2 and cannot hide it, or there is no compiler.
-    """
-    os.environ.update(ISAS[isa])
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{isa}")
-    if isa == best_isa():
-        return
-    library = Path(tempfile.mkdtemp()) / f"{isa}.so"
-    command = ["cc", "-O2", "-shared", "-fPIC", str(FOLDER / f"{isa}.c"), "-o", str(library)]
-    try:
-        subprocess.run(command, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise SystemExit(f"--isa {isa}: no library that hides newer instructions could be compiled: {error}") from error
-    hidden = os.environ | {"LD_PRELOAD": str(library)}
-    if subprocess.run(["true"], env=hidden, capture_output=True, check=False).stderr:
-        raise SystemExit(f"--isa {isa}: this processor cannot hide newer instructions, and XLA would use them")
-    os.environ.update(hidden)
 
 
 def images(data_root: str | None) -> np.ndarray:
@@ -211,16 +175,6 @@ def machine_now() -> dict[str, Any]:
 def cores() -> int | None:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def best_isa() -> str:
-    """Return the best instruction set for vectors that the processor has: amx, avx512, avx2, or the architecture."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return platform.machine()
-    names = {"amx_tile": "amx", "avx512f": "avx512", "avx2": "avx2"}
-    return next((name for flag, name in names.items() if flag in flags), platform.machine())
 
 
 def processor() -> str:

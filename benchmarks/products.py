@@ -16,6 +16,7 @@ import ppl_vae.cli.process  # noqa: F401
 
 # isort: split
 import bench
+import isa
 import torch
 
 from ppl_vae.compile.products import SMALL
@@ -44,7 +45,7 @@ OPERATIONS = 3e7
 
 
 def main() -> None:
-    print(f"{bench.processor()}, {bench.best_isa()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}\n")
+    print(f"{bench.processor()}, {isa.best_isa()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}\n")
     print("| million operations | sizes | transposed | oneDNN | MKL | oneDNN / MKL |")
     print("| --: | --- | --- | --: | --: | --: |")
     for (rows, inner, columns), transposed in product(SHAPES, TRANSPOSED):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+import isa
 import numpy as np
 import report
 import results
@@ -34,15 +35,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", default="160,320,640,1280", help="numbers of steps of a sequence")
     parser.add_argument("--repetitions", type=int, default=5, help="number of repetitions")
-    parser.add_argument(
-        "--isa", choices=bench.ISAS, help="instruction set for all (default: the best of the processor)"
-    )
+    parser.add_argument("--isa", choices=isa.ISAS, help="instruction set for all (default: the best of the processor)")
     parser.add_argument(
         "--peers", type=Path, default=FOLDER.parent / ".venv-peers/bin/python", help="Python of the peers' environment"
     )
     options = parser.parse_args()
     if options.isa:
-        bench.limit_instructions(options.isa)
+        isa.limit_instructions(options.isa, options.peers)
     bench.choose_precision()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +50,7 @@ def main() -> None:
             rows.append(compare(length, options.repetitions, options.peers, f"{folder}/none.npy"))
             print(rows[-1], flush=True)
             measured = {"machine": bench.machine_now(), "date": f"{datetime.date.today()}", "rows": rows}
-            results.note(FOLDER / "sequences.json", options.isa or bench.best_isa(), "sequences", measured, ())
+            results.note(FOLDER / "sequences.json", options.isa or isa.best_isa(), "sequences", measured, ())
     report.publish(FOLDER)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+import isa
 import report
 import results
 
@@ -48,11 +49,11 @@ LARGE = 1500
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--isa", choices=bench.ISAS, help="instruction set (default: the best of the processor)")
+    parser.add_argument("--isa", choices=isa.ISAS, help="instruction set (default: the best of the processor)")
     options = parser.parse_args()
     os.environ["TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE"] = "1"
     if options.isa:
-        bench.limit_instructions(options.isa)
+        isa.limit_instructions(options.isa)
     bench.choose_precision()
     with tempfile.TemporaryDirectory() as folder:
         rows: list[dict[str, Any]] = []
@@ -60,7 +61,7 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
             measured = {"machine": bench.machine_now(), "date": f"{datetime.date.today()}", "rows": rows}
-            results.note(FOLDER / "shares.json", options.isa or bench.best_isa(), "shares", measured, ())
+            results.note(FOLDER / "shares.json", options.isa or isa.best_isa(), "shares", measured, ())
     report.publish(FOLDER)
 
 

@@ -1,6 +1,11 @@
 """The arithmetic of the benchmarks, and whether their page agrees with the files of numbers. Nothing is measured."""
 
 import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +20,17 @@ SCRIPTS = sorted(FOLDER.rglob("*.py"))
 @pytest.fixture(scope="module")
 def benchmarks():
     """Return the scripts of the benchmarks as modules, by name."""
-    names = ("contestants/started", "contestants/protocol", "results", "turns", "works", "chart", "report", "bench")
+    names = (
+        "contestants/started",
+        "contestants/protocol",
+        "results",
+        "turns",
+        "works",
+        "chart",
+        "report",
+        "isa",
+        "bench",
+    )
     modules = import_scripts(*(FOLDER / f"{name}.py" for name in names))
     return SimpleNamespace(**{module.__name__: module for module in modules})
 
@@ -128,3 +143,34 @@ def test_a_goal_that_is_not_reached_leaves_its_time_less_that_of_the_products(be
     for other in ({"matmul_precision": "highest"}, {"processor": "another"}):
         shares = {"shares": {**entry, "machine": machine | other}}
         assert benchmarks.report.rest([missed], measured, shares) == []
+
+
+DETECTION = """
+#include <cpuid.h>
+int cpuinfo_x86_detect_isa(void) {
+    unsigned a, b, c, d;
+    __cpuid_count(7, 0, a, b, c, d);
+    return b >> 16 & 1;
+}
+"""
+"""A function that answers whether the processor has AVX-512 F."""
+
+
+@pytest.mark.skipif(
+    not (platform.machine() == "x86_64" and shutil.which("cc") and shutil.which("objdump")),
+    reason="needs x86 and binutils",
+)
+def test_a_copy_of_a_library_does_not_see_newer_instructions(tmp_path):
+    (isa,) = import_scripts(FOLDER / "isa.py")
+    package = tmp_path / "jaxlib"
+    package.mkdir()
+    (tmp_path / "detection.c").write_text(DETECTION)
+    isa.run("cc", "-O2", "-shared", "-fPIC", str(tmp_path / "detection.c"), "-o", str(package / isa.LIBRARY))
+    copy = f"{isa.copy_jaxlib(package, tmp_path)}/jaxlib/{isa.LIBRARY}"
+
+    def has_avx512(library, **variables):
+        command = [sys.executable, "-c", f"import ctypes; print(ctypes.CDLL({str(library)!r}).{isa.DETECTION}())"]
+        return subprocess.run(command, env=os.environ | variables, capture_output=True, check=True, text=True).stdout
+
+    assert has_avx512(package / isa.LIBRARY) == f"{int(isa.best_isa() in ('avx512', 'amx'))}\n"
+    assert has_avx512(copy, LD_PRELOAD=isa.compile_answers(tmp_path)) == "0\n"
