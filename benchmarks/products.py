@@ -1,15 +1,16 @@
-"""Time the products of small and large matrices by oneDNN and by MKL, and print a table.
+"""Time the products of small and large matrices by oneDNN, by MKL and by their transposes, and print a table.
 
     python benchmarks/products.py
 
-``ppl_vae/compile/products.py`` chooses by the number of operations. Both libraries multiply the same matrices in turns.
-The ratio is the median over pairs of neighbouring turns.
+``ppl_vae/compile/products.py`` chooses by sizes. All ways multiply the same matrices in turns, after other numbers have
+passed through the caches, as they do between the products of a step. A ratio is the median over neighbouring turns.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from itertools import product
 
 import ppl_vae.cli.process  # noqa: F401
@@ -39,41 +40,52 @@ SHAPES = (
 """Rows, inner size, and columns."""
 TRANSPOSED = {"": (False, False), "second": (False, True), "first": (True, False)}
 """Which factor is transposed: those of a layer's gradient, of its output, and of the gradient of its weights."""
-TURNS = 9
-OPERATIONS = 3e7
-"""Number of operations of a turn, or more if a product has more."""
+WARM_UP, TURNS = 5, 99
+BETWEEN = 2**20
+"""Number of floating-point numbers that pass through the caches before each product."""
 
 
 def main() -> None:
     print(f"{bench.processor()}, {isa.best_isa()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}\n")
-    print("| million operations | sizes | transposed | oneDNN | MKL | oneDNN / MKL |")
-    print("| --: | --- | --- | --: | --: | --: |")
+    print("| million operations | sizes | transposed | oneDNN | MKL | oneDNN / MKL | by transposes, oneDNN | ratio |")
+    print("| --: | --- | --- | --: | --: | --: | --: | --: |")
     for (rows, inner, columns), transposed in product(SHAPES, TRANSPOSED):
-        by_onednn, by_mkl = times(rows, inner, columns, *TRANSPOSED[transposed])
-        ratio = statistics.median(one / other for one, other in zip(by_onednn, by_mkl, strict=True))
+        seconds = times(rows, inner, columns, *TRANSPOSED[transposed])
         operations = 2 * rows * inner * columns
         print(
             f"| {operations / 1e6:.2f}{' (small)' if operations < SMALL else ''} | {rows} x {inner} x {columns} | "
-            f"{transposed} | {statistics.median(by_onednn) * 1e6:.0f} us | {statistics.median(by_mkl) * 1e6:.0f} us | "
-            f"{ratio:.2f} |"
+            f"{transposed} | {middle(seconds['oneDNN'])} | {middle(seconds['MKL'])} | "
+            f"{ratio(seconds['oneDNN'], seconds['MKL'])} | "
+            f"{middle(seconds['transposes'])} | {ratio(seconds['transposes'], seconds['oneDNN'])} |"
         )
 
 
-def times(rows: int, inner: int, columns: int, first: bool, second: bool) -> tuple[list[float], list[float]]:
-    """Return the seconds of a product in each turn, by oneDNN and by MKL."""
+def middle(seconds: Sequence[float]) -> str:
+    """Return the median, as text."""
+    return f"{statistics.median(seconds) * 1e6:.0f} us"
+
+
+def ratio(ours: Sequence[float], others: Sequence[float]) -> str:
+    """Return the median ratio of neighbouring turns, as text."""
+    return f"{statistics.median(one / other for one, other in zip(ours, others, strict=True)):.2f}"
+
+
+def times(rows: int, inner: int, columns: int, first: bool, second: bool) -> dict[str, list[float]]:
+    """Return the seconds of a product in each turn, by the name of the way."""
     a = torch.randn(inner, rows).T if first else torch.randn(rows, inner)
     b = torch.randn(columns, inner).T if second else torch.randn(inner, columns)
-    out = torch.empty(rows, columns)
-    repetitions = max(1, round(OPERATIONS / (2 * rows * inner * columns)))
-    seconds: dict[str, list[float]] = {"medium": [], "highest": []}
-    for _ in range(1 + TURNS):
-        for precision, measured in seconds.items():
+    ways = {"oneDNN": (a, b, "medium"), "MKL": (a, b, "highest"), "transposes": (b.T, a.T, "medium")}
+    outs = {way: torch.empty(len(one), other.shape[1]) for way, (one, other, _) in ways.items()}
+    between = torch.zeros(BETWEEN)
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(WARM_UP + TURNS):
+        for way, (one, other, precision) in ways.items():
             torch.set_float32_matmul_precision(precision)
+            between.add_(1)
             start = time.perf_counter()
-            for _ in range(repetitions):
-                torch.mm(a, b, out=out)
-            measured.append((time.perf_counter() - start) / repetitions)
-    return seconds["medium"][1:], seconds["highest"][1:]
+            torch.mm(one, other, out=outs[way])
+            seconds[way].append(time.perf_counter() - start)
+    return {way: measured[WARM_UP:] for way, measured in seconds.items()}
 
 
 if __name__ == "__main__":

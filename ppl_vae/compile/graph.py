@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from ppl_vae.compile import private
 from ppl_vae.compile.explain import Untraceable, explained
+from ppl_vae.compile.products import mm
 from ppl_vae.program.densities import tracing
 
 Outputs = tuple[Tensor, ...]
@@ -183,5 +184,6 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
         aten.normal_functional.default: normal,
         aten.bernoulli.default: bernoulli,
         aten.addmm.default: addmm,
+        aten.mm.default: mm,
     }
     return {**private.decompositions(), **own}

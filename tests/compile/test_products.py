@@ -10,6 +10,7 @@ import torch
 
 from ppl_vae.cli.command import medium_is_exact
 from ppl_vae.compile import private
+from ppl_vae.compile.graph import trace
 from ppl_vae.compile.kernels import compiled
 from ppl_vae.compile.products import EXACT, PRODUCTS, SMALL, by_size
 from ppl_vae.program.process import fp32_products, seeded
@@ -64,6 +65,22 @@ def test_graphs_choose_by_size(monkeypatch: pytest.MonkeyPatch, medium: None) ->
     torch.testing.assert_close(second, small.T @ small)
     if medium_is_exact():
         torch.testing.assert_close(first.double(), exact, rtol=1e-4, atol=1e-3)
+
+
+def test_a_wide_layer_is_multiplied_by_transposes_and_its_gradient_keeps_its_layout() -> None:
+    with seeded(0):
+        x, layer = torch.randn(32, 784).double(), torch.nn.Linear(784, 400).double()
+
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        output = layer(x).relu()
+        return (output, *torch.autograd.grad(output.square().sum(), list(layer.parameters())))
+
+    graph = trace(function, [x]).module.graph
+    shapes = [tuple(node.meta["val"].shape) for node in graph.nodes if node.target is torch.ops.aten.mm.default]
+    assert shapes == [(400, 32), (400, 784)]  # the layer and the gradient of its weights
+    for actual, expected in zip(compiled(function, [x])(x), function(x), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+        assert actual.is_contiguous()
 
 
 def test_an_operation_that_pytorch_registers_meanwhile_is_its_own() -> None:
