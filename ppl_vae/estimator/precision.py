@@ -10,7 +10,7 @@ from ppl_vae.errors import InputWarning
 from ppl_vae.estimator.options import HardwareOptions
 from ppl_vae.parallel import present
 from ppl_vae.program import Precision
-from ppl_vae.program.products import product_times
+from ppl_vae.program.bfloat16 import product_times
 
 
 def usable_precision(hardware: HardwareOptions, place: torch.device) -> Precision:

@@ -27,7 +27,7 @@ from ppl_vae.cli.command import run_verb
 from ppl_vae.data import load_dataset
 from ppl_vae.data.batches import Batches
 from ppl_vae.models.vae import VAE
-from ppl_vae.program.products import ProductTimes
+from ppl_vae.program.bfloat16 import ProductTimes
 from ppl_vae.runs import known_models
 from tests.helpers.laws import traced
 from tests.helpers.own_programs import OWN_PROGRAM, PLAIN, QUICK

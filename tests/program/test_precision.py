@@ -24,7 +24,7 @@ from ppl_vae.inference import Compiler, amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Precision, Program, fp32_products, seeded, with_lambda, without_guide
 from ppl_vae.program.process import BFloat16Products, at_precision
-from ppl_vae.program.products import ProductTimes, measure_products, product_times
+from ppl_vae.program.bfloat16 import ProductTimes, measure_products, product_times
 from tests.helpers.chains import shorten_pilot
 from tests.helpers.laws import traced
 from tests.helpers.scenarios import Images, bits, normal
@@ -432,8 +432,8 @@ def test_times_that_decline_bfloat16_by_little_are_measured_again(
     """Also those that an earlier version kept: another process may have been at work."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     measured = iter([ProductTimes(1.0, 1.3), ProductTimes(1.0, 0.7)])
-    monkeypatch.setattr("ppl_vae.program.products.measure_products", lambda: next(measured))
-    monkeypatch.setattr("ppl_vae.program.products._key", lambda: "here")
+    monkeypatch.setattr("ppl_vae.program.bfloat16.measure_products", lambda: next(measured))
+    monkeypatch.setattr("ppl_vae.program.bfloat16._key", lambda: "here")
     (tmp_path / "ppl_vae").mkdir()
     (tmp_path / "ppl_vae" / "products.json").write_text('{"here": [1.0, 1.2]}')
     assert product_times() == ProductTimes(1.0, 1.3)
@@ -443,7 +443,7 @@ def test_times_that_decline_bfloat16_by_little_are_measured_again(
 def test_the_times_of_products_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     measured = iter([ProductTimes(1.0, 2.0), ProductTimes(4.0, 3.0)])
-    monkeypatch.setattr("ppl_vae.program.products.measure_products", lambda: next(measured))
+    monkeypatch.setattr("ppl_vae.program.bfloat16.measure_products", lambda: next(measured))
     assert product_times() == product_times() == ProductTimes(1.0, 2.0)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     assert product_times() == ProductTimes(4.0, 3.0)

@@ -19,7 +19,7 @@ from ppl_vae import VariationalInference
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import Program, fp32_products, seeded
-from ppl_vae.program.products import ProductTimes
+from ppl_vae.program.bfloat16 import ProductTimes
 from tests.helpers.scenarios import Conjugate, bits, normal
 
 BITS, NUMBERS = bits(60, 6).float().numpy(), normal(40, 5).float().numpy()
