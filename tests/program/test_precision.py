@@ -23,8 +23,8 @@ from ppl_vae.errors import InputWarning
 from ppl_vae.inference import Compiler, amortized_steps
 from ppl_vae.models.vae import VAE
 from ppl_vae.program import LatentSpace, Precision, Program, fp32_products, seeded, with_lambda, without_guide
-from ppl_vae.program.process import BFloat16Products, at_precision
 from ppl_vae.program.bfloat16 import ProductTimes, measure_products, product_times
+from ppl_vae.program.process import BFloat16Products, at_precision
 from tests.helpers.chains import shorten_pilot
 from tests.helpers.laws import traced
 from tests.helpers.scenarios import Images, bits, normal
