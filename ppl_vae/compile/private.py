@@ -195,7 +195,7 @@ def _short_calls() -> Iterator[None]:
 
 @contextmanager
 def _short_work() -> Iterator[None]:
-    """Spare Inductor work that it does again and again while it writes kernels: a sixth of the time of that.
+    """Spare Inductor work that it does again and again while it writes kernels: a fifth of the time of that.
 
     It makes its only handler of types anew for each operation, and simplifies by all rules of SymPy indices that are
     polynomials, for which one is enough.

@@ -5,9 +5,9 @@ At the precision "medium" PyTorch multiplies fp32 matrices by oneDNN, and at "hi
 88 x 100 numbers in a third of the time. Large products take up to a tenth longer by MKL. The number of operations
 decides and no clock, so that a run can be repeated.
 
-The libraries copy the second factor to an order that suits them. The weights of a layer are stored transposed and take
-longer to copy than a batch of fewer rows, so the product of the transposes takes less time: 133 instead of 166
-microseconds for 32 x 784 by 784 x 400 numbers in a step of a VAE.
+Both libraries are slower if the second factor is stored transposed, as the weights of a layer are. If the layer is wide
+and the batch has few rows, the product of the transposes takes less time: 133 instead of 166 microseconds for 32 x 784
+by 784 x 400 numbers in a step of a VAE.
 
 ``benchmarks/products.py`` measures both; these numbers are of two cores of an AMD EPYC with AVX-512.
 """
