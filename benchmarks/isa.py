@@ -65,11 +65,13 @@ def limit_instructions(isa: str, peers: Path | None = None) -> None:
     folder = Path(tempfile.gettempdir()) / f"ppl_vae_{isa}"
     folder.mkdir(exist_ok=True)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "torchinductor"))
+    if isa == best_isa():
+        return
     compiler = folder / "g++"
     compiler.write_text(COMPILER.replace("ARCHITECTURE", ARCHITECTURES[isa]))
     compiler.chmod(0o755)
     os.environ["CXX"] = str(compiler)
-    if peers is None or isa == best_isa():
+    if peers is None:
         return
     try:
         os.environ["LD_PRELOAD"] = compile_answers(folder)

@@ -8,9 +8,7 @@ passed through the caches, as they do between the products of a step. A ratio is
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Sequence
 from itertools import product
 
 import ppl_vae.cli.process  # noqa: F401
@@ -18,6 +16,7 @@ import ppl_vae.cli.process  # noqa: F401
 # isort: split
 import bench
 import isa
+import results
 import torch
 
 from ppl_vae.compile.products import SMALL
@@ -51,23 +50,16 @@ def main() -> None:
     print("| --: | --- | --- | --: | --: | --: | --: | --: |")
     for (rows, inner, columns), transposed in product(SHAPES, TRANSPOSED):
         seconds = times(rows, inner, columns, *TRANSPOSED[transposed])
+        libraries, ways = (
+            results.row(one, other, list(zip(seconds[one], seconds[other], strict=True)))
+            for one, other in (("oneDNN", "MKL"), ("transposes", "oneDNN"))
+        )
         operations = 2 * rows * inner * columns
         print(
             f"| {operations / 1e6:.2f}{' (small)' if operations < SMALL else ''} | {rows} x {inner} x {columns} | "
-            f"{transposed} | {middle(seconds['oneDNN'])} | {middle(seconds['MKL'])} | "
-            f"{ratio(seconds['oneDNN'], seconds['MKL'])} | "
-            f"{middle(seconds['transposes'])} | {ratio(seconds['transposes'], seconds['oneDNN'])} |"
+            f"{transposed} | {libraries['ours_seconds'] * 1e6:.0f} us | {libraries['peer_seconds'] * 1e6:.0f} us | "
+            f"{libraries['ratio']:.2f} | {ways['ours_seconds'] * 1e6:.0f} us | {ways['ratio']:.2f} |"
         )
-
-
-def middle(seconds: Sequence[float]) -> str:
-    """Return the median, as text."""
-    return f"{statistics.median(seconds) * 1e6:.0f} us"
-
-
-def ratio(ours: Sequence[float], others: Sequence[float]) -> str:
-    """Return the median ratio of neighbouring turns, as text."""
-    return f"{statistics.median(one / other for one, other in zip(ours, others, strict=True)):.2f}"
 
 
 def times(rows: int, inner: int, columns: int, first: bool, second: bool) -> dict[str, list[float]]:
